@@ -1,0 +1,79 @@
+"""The Flower ClientApp: reads its plan from the message, works, and replies.
+
+State lives in ``Context.state``, so that Flower keeps it between rounds on every engine.
+"""
+
+from collections.abc import Callable
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedlab.client.plan import Plan
+from fedlab.client.reply import (
+    BUFFERS,
+    DECLARED,
+    FACTS,
+    HISTORY,
+    KIND,
+    NUM_EXAMPLES,
+    PAYLOAD,
+    STEPS,
+)
+from fedlab.client.site import Site
+from fedlab.client.work import Work, work
+from fedlab.privacy.spending import History, from_json, to_json
+
+PARTITION = "partition-id"
+
+
+def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
+    """A ClientApp whose clients work at a site.
+
+    Args:
+        site_of: Gives the images and network of this process; called in every message, so
+            it should remember what it made.
+
+    Returns:
+        The app, for any Flower engine.
+    """
+    app = ClientApp()
+
+    @app.query()  # type: ignore[untyped-decorator]
+    def introduce(message: Message, context: Context) -> Message:
+        """Tell the server which partition this node holds; node ids are random."""
+        identity = MetricRecord({PARTITION: int(context.node_config[PARTITION])})
+        return Message(RecordDict({FACTS: identity}), reply_to=message)
+
+    @app.train()  # type: ignore[untyped-decorator]
+    def train(message: Message, context: Context) -> Message:
+        site = site_of(context)
+        plan = Plan.model_validate_json(str(message.content["config"]["plan"]))
+        state = {
+            name: array.to(site.device)
+            for name, array in message.content["arrays"].to_torch_state_dict().items()
+        }
+        done = work(plan, site, state, _history(context))
+        context.state[HISTORY] = ConfigRecord({HISTORY: to_json(done.history)})
+        return Message(_reply(done), reply_to=message)
+
+    return app
+
+
+def _history(context: Context) -> History:
+    kept = context.state.get(HISTORY)
+    return from_json(str(kept[HISTORY])) if kept is not None else ()
+
+
+def _reply(done: Work) -> RecordDict:
+    content = RecordDict(
+        {
+            PAYLOAD: ArrayRecord({k: v.cpu() for k, v in done.payload.tensors.items()}),
+            FACTS: MetricRecord(
+                {NUM_EXAMPLES: done.payload.num_examples, STEPS: done.payload.steps}
+            ),
+            DECLARED: ConfigRecord({KIND: done.payload.kind, HISTORY: to_json(done.history)}),
+        }
+    )
+    if done.buffers:
+        content[BUFFERS] = ArrayRecord({k: v.cpu() for k, v in done.buffers.items()})
+    return content

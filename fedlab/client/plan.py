@@ -1,0 +1,31 @@
+"""What the server asks of one client in one round; it travels as text in the message."""
+
+from fedlab.client.roles import Honest, Role
+from fedlab.defenses.settings import DefenseSettings
+from fedlab.scenario_tables import Training
+from fedlab.settings import Settings
+
+
+class Plan(Settings):
+    """One client's orders for one round.
+
+    Attributes:
+        round: Counted from 1.
+        client: Partition id.
+        lr: Learning rate of this round.
+        training: Local SGD.
+        role: What the client is in this round.
+        defenses: What it runs in this round, in order; already empty for a client that
+            does not obey.
+        proximal_mu: Weight of FedProx' proximal term, 0 for other strategies.
+        history: The client's accountant history as the server knows it, after a resume.
+    """
+
+    round: int
+    client: int
+    lr: float
+    training: Training
+    role: Role = Honest()
+    defenses: tuple[DefenseSettings, ...] = ()
+    proximal_mu: float = 0.0
+    history: str | None = None

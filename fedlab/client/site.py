@@ -1,0 +1,99 @@
+"""What a client has at its place: its images, a network to train, and its random streams."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fedlab.data.images import ImageData
+from fedlab.data.partitions import partition
+from fedlab.data.sources import load
+from fedlab.defenses.pipeline import Shard
+from fedlab.devices import device_of
+from fedlab.models import build
+from fedlab.scenario import Scenario
+from fedlab.seeds import derive, generator
+
+
+@dataclass(frozen=True)
+class Site:
+    """The data of all clients in one process, and one network that they take turns with.
+
+    Attributes:
+        seed: Root seed of the scenario.
+        data: All images, on the device.
+        partitions: Image indices of each client.
+        model: Reused by every client; each loads the global weights first.
+    """
+
+    seed: int
+    data: ImageData
+    partitions: tuple[Tensor, ...]
+    model: nn.Module
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> "Site":
+        """Load the data and build the network that a scenario names.
+
+        Raises:
+            BadInput: If either cannot be had, or they do not fit each other.
+        """
+        device = device_of(scenario.engine.device)
+        data = images_of(scenario)
+        partitions = partition(
+            data.train_labels,
+            clients=scenario.data.clients,
+            scheme=scenario.data.partition,
+            alpha=scenario.data.alpha,
+            classes_per_client=scenario.data.classes_per_client,
+            generator=generator(scenario.seed, "partition"),
+        )
+        return cls(scenario.seed, data.to(device), partitions, network_of(scenario, data).to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and network live."""
+        return self.data.train_images.device
+
+    def shard(self, client: int) -> Shard:
+        """The images of one client, before any poisoning."""
+        members = self.partitions[client].to(self.device)
+        return Shard(
+            self.data.train_images[members], self.data.train_labels[members], self.data.num_classes
+        )
+
+    def stream(self, *key: int) -> Callable[[str], torch.Generator]:
+        """Generators of named purposes for one round and client."""
+        return partial(_stream, self.seed, key)
+
+
+def images_of(scenario: Scenario) -> ImageData:
+    """The images that a scenario names, on the CPU."""
+    settings = scenario.data
+    data = load(
+        settings.source,
+        root=settings.root,
+        download=settings.download,
+        factory=settings.factory,
+        image_size=settings.image_size,
+    )
+    return data.limited(settings.train, settings.test, scenario.seed)
+
+
+def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
+    """The network that a scenario names, at its initial weights, on the CPU."""
+    return build(
+        scenario.model.name,
+        shape=data.shape,
+        classes=data.num_classes,
+        width=scenario.model.width,
+        norm=scenario.model.norm,
+        seed=derive(scenario.seed, "model"),
+        factory=scenario.model.factory,
+    )
+
+
+def _stream(seed: int, key: tuple[int, ...], purpose: str) -> torch.Generator:
+    return generator(seed, purpose, *key)

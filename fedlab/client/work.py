@@ -1,0 +1,197 @@
+"""One participation of one client, from the global weights to its payload; plain PyTorch.
+
+The Flower app calls it, and so does the Referee, who rehearses what the client must have
+done; nothing here knows about messages.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attacks.payload import Payload
+from fedlab.client.plan import Plan
+from fedlab.client.poison import poison_shard, poison_update
+from fedlab.client.roles import Leaking, Poisoning
+from fedlab.client.site import Site
+from fedlab.defenses import defense
+from fedlab.defenses.pipeline import (
+    Batch,
+    Circumstances,
+    Pipeline,
+    PlainGradient,
+    Shard,
+    shuffled,
+    single,
+)
+from fedlab.privacy.spending import History, Spending, from_json, longer
+from fedlab.seeds import generator
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a client did in a round.
+
+    Attributes:
+        payload: What it sends.
+        history: Its privacy spending so far, this round included.
+        buffers: BatchNorm statistics, only where the scenario shares them.
+        trace: The batches as the network saw them, kept only for the Referee.
+        shard: The images it worked on, poisoned ones included.
+    """
+
+    payload: Payload
+    history: History
+    buffers: Mapping[str, Tensor]
+    shard: Shard
+    trace: tuple[Batch, ...] = field(default=(), repr=False)
+
+
+def work(
+    plan: Plan,
+    site: Site,
+    global_state: Mapping[str, Tensor],
+    history: History,
+    *,
+    keep_trace: bool = False,
+    noiseless: bool = False,
+) -> Work:
+    """Carry out one client's plan.
+
+    Args:
+        plan: Its orders.
+        site: Its images and network.
+        global_state: The global parameters and buffers by name.
+        history: Its privacy spending before this round.
+        keep_trace: Remember the batches (for the Referee).
+        noiseless: Leave the noise of DP-SGD out (for the Referee).
+
+    Raises:
+        ValueError: If a defense cannot work on this client's images, or the histories of
+            client and server disagree.
+    """
+    if plan.history is not None:
+        history = longer(history, from_json(plan.history))
+    site.model.load_state_dict(global_state)
+    site.model.train()
+    shard = site.shard(plan.client)
+    if isinstance(plan.role, Poisoning):
+        poisoned = generator(site.seed, "poison", plan.client)
+        shard = poison_shard(shard, plan.role, generator=poisoned)
+    around = Circumstances(
+        model=site.model,
+        shard=shard,
+        round=plan.round,
+        stream=site.stream(plan.round, plan.client),
+        # The key counts participations, not rounds: a round that is run again draws anew.
+        noise=generator(site.seed, "dp noise", plan.client, len(history), device=site.device),
+        epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
+        poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
+        noiseless=noiseless,
+    )
+    pipeline = _open_pipeline(plan, around)
+    for settings in plan.defenses:
+        pipeline = defense(settings).wrap(pipeline, around)
+    trace: list[Batch] = []
+    try:
+        batches = _batches(pipeline, shard, site, trace if keep_trace else None)
+        if isinstance(plan.role, Leaking):
+            payload = _raw_gradient(batches, pipeline, site)
+        else:
+            payload = _local_training(batches, pipeline, site, plan, global_state)
+    finally:
+        for close in pipeline.close:
+            close()
+    if isinstance(plan.role, Poisoning):
+        payload = poison_update(payload, plan.role, global_state)
+    spending = pipeline.spending or (Spending(plan.round, "none"),)
+    if plan.training.share_buffers:
+        spending = (Spending(plan.round, "none"),)
+    buffers = dict(site.model.named_buffers()) if plan.training.share_buffers else {}
+    return Work(
+        payload=payload,
+        history=(*history, *spending),
+        buffers={name: value.detach().clone() for name, value in buffers.items()},
+        shard=shard,
+        trace=tuple(trace),
+    )
+
+
+def _open_pipeline(plan: Plan, around: Circumstances) -> Pipeline:
+    """What the client would do with no defense on."""
+    n, stream = len(around.shard), around.stream("batches")
+    if isinstance(plan.role, Leaking):
+        size = min(plan.role.batch_size, n)
+        sampler = single(n, batch_size=size, generator=stream)
+        steps, records = 1, size
+    else:
+        size = min(plan.training.batch_size, n)
+        sampler = shuffled(n, batch_size=size, epochs=around.epochs, generator=stream)
+        steps, records = around.epochs * -(-n // size), around.epochs * n
+    return Pipeline(
+        sampler=sampler,
+        transform=lambda batch: batch,
+        gradient=PlainGradient(around.model),
+        batch_size=size,
+        batches=steps,
+        records=records,
+    )
+
+
+def _batches(
+    pipeline: Pipeline, shard: Shard, site: Site, trace: list[Batch] | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels of every local step."""
+    for members in pipeline.sampler():
+        members = members.to(site.device)
+        raw = Batch(members, site.data.pixels(shard.images[members]), shard.labels[members])
+        batch = pipeline.transform(raw)
+        if trace is not None:
+            trace.append(batch)
+        yield site.data.normalise(batch.pixels), batch.labels
+
+
+def _raw_gradient(
+    batches: Iterator[tuple[Tensor, Tensor]], pipeline: Pipeline, site: Site
+) -> Payload:
+    for images, labels in batches:
+        pipeline.gradient(images, labels)
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in site.model.named_parameters()
+    }
+    return Payload("gradient", gradients, num_examples=pipeline.batch_size, steps=1)
+
+
+def _local_training(
+    batches: Iterator[tuple[Tensor, Tensor]],
+    pipeline: Pipeline,
+    site: Site,
+    plan: Plan,
+    global_state: Mapping[str, Tensor],
+) -> Payload:
+    optimizer = torch.optim.SGD(
+        site.model.parameters(),
+        lr=plan.lr,
+        momentum=plan.training.momentum,
+        weight_decay=plan.training.weight_decay,
+    )
+    steps = 0
+    for images, labels in batches:
+        pipeline.gradient(images, labels)
+        if plan.proximal_mu:
+            _pull_back(site, global_state, plan.proximal_mu)
+        optimizer.step()
+        steps += 1
+    weights = {name: p.detach().clone() for name, p in site.model.named_parameters()}
+    return Payload(
+        "weights", weights, num_examples=pipeline.records // plan.training.epochs, steps=steps
+    )
+
+
+def _pull_back(site: Site, global_state: Mapping[str, Tensor], mu: float) -> None:
+    """FedProx' proximal term: the gradient of mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)."""
+    for name, parameter in site.model.named_parameters():
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - global_state[name], alpha=mu)

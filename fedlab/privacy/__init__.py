@@ -1,0 +1,1 @@
+"""Counting what each client's participation cost in privacy."""

@@ -1,0 +1,304 @@
+"""A whole experiment as data: frozen, validated, and TOML in and out without loss."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from attacks.reconstruction.presets import PRESETS
+from fedlab.client.roles import Honest, LabelFlip, Leaking, Poisoning, Role
+from fedlab.defenses.settings import DefenseSettings
+from fedlab.errors import BadInput
+from fedlab.scenario_tables import (
+    Captures,
+    Data,
+    Engine,
+    Model,
+    Privacy,
+    Reconstruct,
+    Server,
+    Training,
+)
+from fedlab.schedule import resolve_clients, resolve_rounds
+from fedlab.settings import Settings
+
+PACKAGED = Path(__file__).resolve().parent.parent / "simulations"
+"""Where the scenarios live that ship with the package."""
+
+
+class Scenario(Settings):
+    """A federated experiment: data, model, training, and who is what in which round.
+
+    Example:
+        >>> scenario = Scenario(rounds=2, roles=[{"role": "leaking", "clients": "0"}])
+        >>> scenario.role(round=1, client=0).role
+        'leaking'
+        >>> Scenario.parse(scenario.to_toml()) == scenario
+        True
+    """
+
+    name: str = "unnamed"
+    seed: int = Field(default=0, ge=0)
+    rounds: int = Field(default=1, ge=1)
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()
+    server: Server = Server()
+    engine: Engine = Engine()
+    privacy: Privacy = Privacy()
+    captures: Captures = Captures()
+    roles: tuple[Role, ...] = ()
+    defenses: tuple[DefenseSettings, ...] = ()
+    reconstructions: tuple[Reconstruct, ...] = ()
+
+    @classmethod
+    def load(cls, name: str | Path, overrides: Iterable[str] = ()) -> Self:
+        """Read a scenario file, or one that ships with the package by its name.
+
+        Args:
+            name: A path to a TOML file, or a name from ``fedlab list``.
+            overrides: Settings to replace, such as ``"training.lr=0.05"``,
+                ``"roles.0.batch_size=4"`` or ``"defenses.dp-sgd.noise_multiplier=0"``
+                (every entry of that name).
+
+        Raises:
+            BadInput: If there is no such file, or it cannot work.
+        """
+        path = Path(name)
+        if not path.is_file() and path.suffix != ".toml":
+            path = PACKAGED / f"{name}.toml"
+        if not path.is_file():
+            raise BadInput(
+                f'there is no scenario "{name}": give the path of a TOML file or one of '
+                + ", ".join(packaged())
+            )
+        return cls.parse(path.read_text(encoding="utf-8"), overrides)
+
+    @classmethod
+    def parse(cls, toml: str, overrides: Iterable[str] = ()) -> Self:
+        """Read a scenario from TOML text; see ``load`` for the overrides.
+
+        Raises:
+            BadInput: If the text is not TOML, or describes what cannot work.
+        """
+        try:
+            table = tomllib.loads(toml)
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"the scenario is not valid TOML: {error}") from error
+        for override in overrides:
+            _override(table, override)
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            raise BadInput(_sentence(error, cls)) from error
+
+    def to_toml(self) -> str:
+        """The scenario as TOML text from which ``parse`` makes an equal one."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    def role(self, *, round: int, client: int) -> Honest | Leaking | Poisoning:
+        """What a client is in a round."""
+        for entry, rounds, clients in self._roles:
+            if round in rounds and client in clients:
+                return entry
+        return Honest()
+
+    def defenses_on(self, *, round: int, client: int) -> tuple[DefenseSettings, ...]:
+        """The defenses that a client runs in a round, in the order of the scenario."""
+        role = self.role(round=round, client=client)
+        if isinstance(role, Poisoning) and not role.runs_defenses:
+            return ()
+        return self.scheduled_defenses(round=round, client=client)
+
+    def scheduled_defenses(self, *, round: int, client: int) -> tuple[DefenseSettings, ...]:
+        """The defenses scheduled for a client in a round, whether or not it obeys."""
+        return tuple(e for e, rounds, clients in self._defenses if round in rounds and client in clients)
+
+    def reconstructions_on(self, *, round: int, client: int) -> tuple[Reconstruct, ...]:
+        """The attacks scheduled against a client in a round."""
+        return tuple(
+            e for e, rounds, clients in self._reconstructions if round in rounds and client in clients
+        )
+
+    def lr(self, round: int) -> float:
+        """The learning rate of a round, counted from 1."""
+        return self.training.lr * self.training.lr_decay ** (round - 1)
+
+    @property
+    def poisons(self) -> tuple[Poisoning, ...]:
+        """The poisoning entries, in the order of the scenario."""
+        return tuple(role for role in self.roles if isinstance(role, Poisoning))
+
+    @cached_property
+    def _roles(self) -> "list[tuple[Role, frozenset[int], frozenset[int]]]":
+        return [(e, *self._cells(e, f"roles.{i}")) for i, e in enumerate(self.roles)]
+
+    @cached_property
+    def _defenses(self) -> "list[tuple[DefenseSettings, frozenset[int], frozenset[int]]]":
+        return [(e, *self._cells(e, f"defenses.{i}")) for i, e in enumerate(self.defenses)]
+
+    @cached_property
+    def _reconstructions(self) -> list[tuple[Reconstruct, frozenset[int], frozenset[int]]]:
+        return [
+            (e, *self._cells(e, f"reconstructions.{i}")) for i, e in enumerate(self.reconstructions)
+        ]
+
+    def _cells(
+        self, entry: "Role | DefenseSettings | Reconstruct", where: str
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        try:
+            return (
+                resolve_rounds(entry.rounds, self.rounds),
+                resolve_clients(entry.clients, self.data.clients),
+            )
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _refuse_overlap("roles", [(e.role, r, c) for e, r, c in self._roles], always=True)
+        _refuse_overlap("defenses", [(e.name, r, c) for e, r, c in self._defenses], always=False)
+        self._refuse_impossible_defenses()
+        if self.server.cohort is not None and self.server.cohort > self.data.clients:
+            raise ValueError(
+                f"server.cohort is {self.server.cohort}, but there are only "
+                f"{self.data.clients} clients (data.clients)"
+            )
+        for index, attack in enumerate(self.reconstructions):
+            if attack.preset not in PRESETS:
+                raise ValueError(
+                    f'reconstructions.{index}.preset "{attack.preset}" is unknown'
+                    + _nearest(attack.preset, PRESETS)
+                )
+        for index, role in enumerate(self.roles):
+            flip = role.data if isinstance(role, Poisoning) else None
+            if isinstance(flip, LabelFlip) and (flip.source is None) != (flip.target is None):
+                raise ValueError(f"roles.{index}.data: give both source and target, or neither")
+        if (self.data.source == "factory") != (self.data.factory is not None):
+            raise ValueError('data.factory goes with data.source = "factory"')
+        if (self.model.name == "factory") != (self.model.factory is not None):
+            raise ValueError('model.factory goes with model.name = "factory"')
+        return self
+
+    def _refuse_impossible_defenses(self) -> None:
+        private = [(r, c) for e, r, c in self._defenses if e.name == "dp-sgd"]
+        mixing = [(r, c) for e, r, c in self._defenses if e.name == "dp-instahide"]
+        if private and self.model.norm == "batch":
+            raise ValueError(
+                "BatchNorm mixes the examples of a batch, so DP-SGD cannot bound what one of them "
+                'does: set model.norm = "group"'
+            )
+        for (rounds, clients), (other_rounds, other_clients) in (
+            (one, other) for one in private for other in mixing
+        ):
+            if (both := rounds & other_rounds) and (who := clients & other_clients):
+                raise ValueError(
+                    f"round {min(both)}, client {min(who)} has both dp-sgd and dp-instahide: one "
+                    "image mixed into several others passes the per-example clipping several "
+                    "times, so its epsilon would be wrong; give them different rounds or clients"
+                )
+
+
+def packaged() -> list[str]:
+    """Names of the scenarios that ship with the package."""
+    return sorted(path.stem for path in PACKAGED.glob("*.toml"))
+
+
+def _refuse_overlap(
+    what: str, cells: list[tuple[str, frozenset[int], frozenset[int]]], *, always: bool
+) -> None:
+    """Refuse two entries for the same cell; ``always`` or only if they have the same name."""
+    for (i, one), (j, other) in combinations(enumerate(cells), 2):
+        if not always and one[0] != other[0]:
+            continue
+        if (rounds := one[1] & other[1]) and (clients := one[2] & other[2]):
+            raise ValueError(
+                f"{what}.{i} ({one[0]}) and {what}.{j} ({other[0]}) both claim "
+                f"round {min(rounds)}, client {min(clients)}"
+            )
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path.strip():
+        raise BadInput(f'"{override}" is no setting: write it as --set training.lr=0.05')
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, last = path.strip().split(".")
+    places: list[Any] = [table]
+    for key in parents:
+        places = [inner for place in places for inner in _descend(place, key, path)]
+    for place in places:
+        if isinstance(place, list):
+            raise BadInput(f'"{path}" ends at a list; name one of its settings')
+        place[last] = value
+
+
+def _descend(place: Any, key: str, path: str) -> list[Any]:
+    """The tables one step down: a key of a table, an index of a list, or all of a name in it."""
+    if isinstance(place, list):
+        if key.isdecimal() and int(key) < len(place):
+            return [place[int(key)]]
+        named = [entry for entry in place if key in (entry.get("name"), entry.get("role"))]
+        if named:
+            return named
+        raise BadInput(f'"{path}" does not lead anywhere: there is no entry "{key}"')
+    inner = place.setdefault(key, {})
+    if not isinstance(inner, dict | list):
+        raise BadInput(f'"{path}" does not lead anywhere: "{key}" is a value, not a table')
+    return [inner]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else "; known: " + ", ".join(known)
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong, as one sentence that names the key."""
+    first = error.errors()[0]
+    where = first["loc"]
+    if first["type"] == "extra_forbidden":
+        fields = _fields_at(model, where[:-1])
+        table = ".".join(str(part) for part in where[:-1]) or "the scenario"
+        return f'{table} has no key "{where[-1]}"' + _nearest(str(where[-1]), fields)
+    if first["type"] == "union_tag_invalid":
+        tag = first["ctx"]["tag"]
+        expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
+        return f'{".".join(map(str, where))}: "{tag}" is unknown' + _nearest(tag, expected)
+    message = first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in where)
+    if not place:
+        return message
+    return f"{place}: {message} (it is {first['input']!r})"
+
+
+def _fields_at(annotation: Any, where: tuple[int | str, ...]) -> Mapping[str, Any]:
+    """The fields of the table at a location of a pydantic error."""
+    if get_origin(annotation) is Annotated:
+        return _fields_at(get_args(annotation)[0], where)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not where:
+            return annotation.model_fields
+        field = annotation.model_fields.get(str(where[0]))
+        return _fields_at(field.annotation, where[1:]) if field else {}
+    options = [option for option in get_args(annotation) if option is not type(None)]
+    if get_origin(annotation) is tuple:
+        return _fields_at(options[0], where[1:])
+    for option in options if get_origin(annotation) is not Union else options:
+        tags = [
+            default
+            for name, field in getattr(option, "model_fields", {}).items()
+            if name in ("role", "name", "attack") and isinstance(default := field.default, str)
+        ]
+        if where and where[0] in tags:
+            return _fields_at(option, where[1:])
+    return _fields_at(options[0], where) if options else {}

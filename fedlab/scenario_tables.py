@@ -1,0 +1,107 @@
+"""The tables of a scenario file, one class each; ``fedlab.scenario`` puts them together."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedlab.schedule import ClientsText, RoundsText
+from fedlab.settings import Settings
+
+
+class Data(Settings):
+    """Which images, and how they are spread over the clients."""
+
+    source: str = "digits"
+    """A name from ``fedlab data``, ``folder:PATH``, ``npz:PATH`` or ``factory``."""
+    factory: str | None = None
+    """With ``source = "factory"``: ``package.module:function`` that returns an ImageData."""
+    root: str = "~/.cache/fedlab"
+    """Where downloaded data sets live."""
+    download: bool = False
+    image_size: int | None = Field(default=None, ge=4)
+    """For ``folder:PATH``: resize to this side in pixels."""
+    train: int | None = Field(default=None, ge=1)
+    """Keep only so many training images, drawn by seed."""
+    test: int | None = Field(default=None, ge=1)
+    clients: int = Field(default=10, ge=1)
+    partition: Literal["iid", "dirichlet", "classes"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)
+    """Concentration of the Dirichlet partition: small is skewed."""
+    classes_per_client: int = Field(default=2, ge=1)
+
+
+class Model(Settings):
+    """Which network."""
+
+    name: str = "convnet"
+    factory: str | None = None
+    """With ``name = "factory"``: ``package.module:function`` that makes the network."""
+    width: int | None = Field(default=None, ge=1)
+    norm: Literal["group", "batch", "none"] | None = None
+    """The network's own choice unless given."""
+
+
+class Training(Settings):
+    """Local SGD at every client."""
+
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    lr: float = Field(default=0.1, gt=0)
+    lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """The learning rate of round r is ``lr * lr_decay ** (r - 1)``."""
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    share_buffers: bool = False
+    """Send BatchNorm statistics too. They leak, and the round then counts as open."""
+
+
+class Server(Settings):
+    """How replies become the next global model."""
+
+    strategy: str = "FedAvg"
+    """A FedAvg-derived strategy of Flower by its class name."""
+    options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    """Keyword arguments of that strategy."""
+    cohort: int | None = Field(default=None, ge=1)
+    """Clients sampled each round; all of them unless given."""
+    max_failures: float = Field(default=1.0, ge=0, le=1)
+    """Share of the cohort that may fail before the run stops; it always stops if all fail."""
+    max_examples: int | None = Field(default=None, ge=1)
+    """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+
+
+class Engine(Settings):
+    """What carries the messages, and on what hardware."""
+
+    name: Literal["in-process", "ray"] = "in-process"
+    device: str = "auto"
+    """``auto`` takes a GPU when there is one; otherwise ``cpu``, ``cuda`` or ``cuda:1``."""
+    threads: int = Field(default=1, ge=1)
+    """PyTorch threads of every process."""
+
+
+class Privacy(Settings):
+    """How privacy loss is counted, for every client alike."""
+
+    accountant: Literal["rdp", "prv"] = "rdp"
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+
+class Reconstruct(Settings):
+    """When the server attacks which clients, and how."""
+
+    rounds: RoundsText = "all"
+    clients: ClientsText = "all"
+    preset: str = "inverting-gradients"
+    labels: Literal["known", "inferred"] = "known"
+    iterations: int | None = Field(default=None, ge=1)
+    """These four replace the preset's own value when given."""
+    tv: float | None = Field(default=None, ge=0)
+    lr: float | None = Field(default=None, gt=0)
+    restarts: int | None = Field(default=None, ge=1)
+
+
+class Captures(Settings):
+    """Which of the replies that the server saw are kept on disk."""
+
+    keep: Literal["attacked", "all", "none"] = "attacked"

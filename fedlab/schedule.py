@@ -1,0 +1,137 @@
+"""The small language that says which rounds and which clients something applies to.
+
+Rounds count from 1: ``"all"``, ``"3"``, ``"3-6"``, ``"1,4,7-"``, ``"every 2"`` (2, 4, 6, ...),
+``"from 3 every 2"`` (3, 5, 7, ...). Clients are partition ids and count from 0: ``"all"``,
+``"0"``, ``"0-3"``, ``"0,5,8-"``, ``"20%"`` (the first fifth), ``"last 20%"``.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_RANGE = re.compile(r"(\d+)(?:\s*(-)\s*(\d+)?)?")
+_EVERY = re.compile(r"(?:from\s+(\d+)\s+)?every\s+(\d+)")
+_SHARE = re.compile(r"(last\s+)?(\d+(?:\.\d+)?)\s*%")
+
+ROUNDS_HELP = 'write rounds as "all", "3", "3-6", "1,4,7-", "every 2" or "from 3 every 2"'
+CLIENTS_HELP = 'write clients as "all", "0", "0-3", "0,5,8-", "20%" or "last 20%"'
+
+
+def resolve_rounds(text: str, total: int) -> frozenset[int]:
+    """The rounds that a text names, out of ``1 .. total``.
+
+    Args:
+        text: Comma-separated parts; see the module's docstring.
+        total: Number of rounds of the scenario, at least 1.
+
+    Returns:
+        The round numbers, never empty.
+
+    Raises:
+        ValueError: If a part cannot be read, or names a round that does not exist.
+
+    Example:
+        >>> sorted(resolve_rounds("1,4,7-", 8))
+        [1, 4, 7, 8]
+        >>> sorted(resolve_rounds("from 3 every 2", 8))
+        [3, 5, 7]
+    """
+    chosen: set[int] = set()
+    for part in _parts(text, ROUNDS_HELP):
+        if every := _EVERY.fullmatch(part):
+            step = int(every[2])
+            first = int(every[1]) if every[1] else step
+            if step == 0:
+                raise ValueError(f'"{part}" steps by nothing; {ROUNDS_HELP}')
+            _within(first, 1, total, "round", part)
+            chosen.update(range(first, total + 1, step))
+        else:
+            chosen.update(_range(part, 1, total, "round", ROUNDS_HELP))
+    return frozenset(chosen)
+
+
+def resolve_clients(text: str, total: int) -> frozenset[int]:
+    """The clients that a text names, out of ``0 .. total - 1``.
+
+    Shares are of all clients, rounded to the nearest whole client and at least one.
+
+    Args:
+        text: Comma-separated parts; see the module's docstring.
+        total: Number of clients of the scenario, at least 1.
+
+    Returns:
+        The partition ids, never empty.
+
+    Raises:
+        ValueError: If a part cannot be read, or names a client that does not exist.
+
+    Example:
+        >>> sorted(resolve_clients("20%, last 10%", 10))
+        [0, 1, 9]
+    """
+    chosen: set[int] = set()
+    for part in _parts(text, CLIENTS_HELP):
+        if share := _SHARE.fullmatch(part):
+            percent = float(share[2])
+            if not 0 < percent <= 100:
+                raise ValueError(f'"{part}" is not a share between 0% and 100%')
+            count = max(1, round(total * percent / 100))
+            chosen.update(range(total - count, total) if share[1] else range(count))
+        else:
+            chosen.update(_range(part, 0, total - 1, "client", CLIENTS_HELP))
+    return frozenset(chosen)
+
+
+def spell(numbers: Iterable[int]) -> str:
+    """The shortest text that names exactly these rounds or clients.
+
+    Example:
+        >>> spell([1, 2, 3, 7])
+        '1-3,7'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _parts(text: str, help_text: str) -> list[str]:
+    parts = [" ".join(part.split()).lower() for part in text.split(",")]
+    if not all(parts):
+        raise ValueError(f'"{text}" has an empty part; {help_text}')
+    return parts
+
+
+def _range(part: str, low: int, high: int, what: str, help_text: str) -> range:
+    if part == "all":
+        return range(low, high + 1)
+    matched = _RANGE.fullmatch(part)
+    if matched is None:
+        raise ValueError(f'"{part}" cannot be read; {help_text}')
+    first = _within(int(matched[1]), low, high, what, part)
+    if not matched[2]:
+        return range(first, first + 1)
+    last = _within(int(matched[3]), low, high, what, part) if matched[3] else high
+    if last < first:
+        raise ValueError(f'"{part}" runs backwards; {help_text}')
+    return range(first, last + 1)
+
+
+def _within(number: int, low: int, high: int, what: str, part: str) -> int:
+    if not low <= number <= high:
+        raise ValueError(f'"{part}" names {what} {number}, but {what}s go from {low} to {high}')
+    return number
+
+
+def _readable(text: object) -> object:
+    """Whole numbers are taken as well, as a person would write ``rounds = 3``."""
+    return str(text) if isinstance(text, int) and not isinstance(text, bool) else text
+
+
+RoundsText = Annotated[str, BeforeValidator(_readable)]
+ClientsText = Annotated[str, BeforeValidator(_readable)]

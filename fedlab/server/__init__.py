@@ -1,0 +1,1 @@
+"""The Flower server side: the round loop, reply checks, the strategy wrapper, and the attacker."""

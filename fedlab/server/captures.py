@@ -1,0 +1,165 @@
+"""A Capture is what the server saw of one client in one round, and can be kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from attacks.payload import Payload
+from fedlab.errors import BadInput
+from fedlab.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the server told the client to do, which it therefore knows.
+
+    Attributes:
+        lr: Learning rate of the round.
+        momentum: Of local SGD.
+        weight_decay: Of local SGD.
+        epochs: Passes over the client's images.
+        batch_size: Images in a local batch.
+        defenses: Names of the scheduled defenses.
+        clipping_norm: Of DP-SGD where that is scheduled.
+        poisson: Whether the single batch of a leaking client is a Poisson one.
+    """
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    defenses: tuple[str, ...] = ()
+    clipping_norm: float | None = None
+    poisson: bool = False
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Exactly what the server saw: immutable, and free of ground truth, seed and plan.
+
+    Attributes:
+        round: Counted from 1.
+        clients: Partition ids whose data the payload depends on; one without secure
+            aggregation.
+        global_state: The parameters and buffers that the server sent, by name.
+        payload: What came back.
+        announced: What the server had asked for.
+    """
+
+    round: int
+    clients: tuple[int, ...]
+    global_state: Mapping[str, Tensor] = field(repr=False)
+    payload: Payload = field(repr=False)
+    announced: Announced
+
+    @cached_property
+    def global_digest(self) -> str:
+        """SHA-256 of the global arrays."""
+        return digest(self.global_state)
+
+    @cached_property
+    def reply_digest(self) -> str:
+        """SHA-256 of the payload."""
+        return digest(self.payload.tensors)
+
+    def save(self, folder: Path) -> None:
+        """Write the reply, and the global arrays unless this round's are there already."""
+        folder.mkdir(parents=True, exist_ok=True)
+        before = folder / _global_name(self.round)
+        if not before.is_file():
+            write_atomically(before, save(_plain(self.global_state)))
+        facts = {
+            "round": self.round,
+            "clients": self.clients,
+            "kind": self.payload.kind,
+            "num_examples": self.payload.num_examples,
+            "steps": self.payload.steps,
+            "announced": asdict(self.announced),
+            "global_digest": self.global_digest,
+            "reply_digest": self.reply_digest,
+        }
+        write_atomically(
+            folder / _reply_name(self.round, self.clients[0]),
+            save(_plain(self.payload.tensors), metadata={"capture": json.dumps(facts)}),
+        )
+
+    @classmethod
+    def load(cls, folder: Path, *, round: int, client: int) -> "Capture":
+        """Read a kept Capture back.
+
+        Raises:
+            BadInput: If none was kept, or the files are damaged.
+        """
+        reply = folder / _reply_name(round, client)
+        if not reply.is_file():
+            kept = sorted(path.stem for path in folder.glob("reply-*.safetensors"))
+            raise BadInput(
+                f"no reply of client {client} was kept in round {round}; schedule a reconstruction "
+                'there or run with --set captures.keep=all to keep one'
+                + (f" (kept: {', '.join(kept)})" if kept else "")
+            )
+        tensors, metadata = _read(reply)
+        global_state, _ = _read(folder / _global_name(round))
+        try:
+            facts: dict[str, Any] = json.loads(metadata["capture"])
+            capture = cls(
+                round=facts["round"],
+                clients=tuple(facts["clients"]),
+                global_state=global_state,
+                payload=Payload(
+                    cast(Literal["gradient", "weights"], facts["kind"]),
+                    tensors,
+                    num_examples=facts["num_examples"],
+                    steps=facts["steps"],
+                ),
+                announced=Announced(
+                    **{**facts["announced"], "defenses": tuple(facts["announced"]["defenses"])}
+                ),
+            )
+            sound = facts["global_digest"], facts["reply_digest"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{reply.name} is no Capture of fedlab ({error})") from error
+        if (capture.global_digest, capture.reply_digest) != sound:
+            raise BadInput(f"{reply.name} or its global arrays changed since they were kept")
+        return capture
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of tensors, in order of their names."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors, as safetensors asks for."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, torch.Tensor] = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _global_name(round: int) -> str:
+    return f"global-{round:04d}.safetensors"
+
+
+def _reply_name(round: int, client: int) -> str:
+    return f"reply-{round:04d}-{client:05d}.safetensors"

@@ -1,0 +1,127 @@
+"""What a reply must look like before anything is done with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from torch import Tensor
+
+from attacks.payload import Payload
+from fedlab.client.reply import (
+    BUFFERS,
+    DECLARED,
+    FACTS,
+    HISTORY,
+    KIND,
+    NUM_EXAMPLES,
+    PAYLOAD,
+    STEPS,
+)
+from fedlab.privacy.spending import History, from_json
+
+
+class Refused(ValueError):
+    """A reply that cannot be used; the message says why in a few words."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply that passed the checks.
+
+    Attributes:
+        client: Partition id.
+        payload: What it sent.
+        buffers: BatchNorm statistics, if it was asked to share them.
+        history: Its accountant history.
+    """
+
+    client: int
+    payload: Payload
+    buffers: Mapping[str, Tensor]
+    history: History
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every reply of a round is held against.
+
+    Attributes:
+        parameters: The global parameters by name.
+        buffers: Buffers that are asked for, by name.
+        max_examples: Most examples that a client may claim.
+    """
+
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    max_examples: int | None
+
+
+def read_reply(message: Message, *, client: int, kind: str, expected: Expected) -> Reply:
+    """Check a reply and take it apart.
+
+    Raises:
+        Refused: If the client failed, or anything about its reply is wrong.
+    """
+    if message.has_error():
+        raise Refused(f"the client failed: {message.error.reason}")
+    content = message.content
+    wanted = {PAYLOAD, FACTS, DECLARED} | ({BUFFERS} if expected.buffers else set())
+    if set(content) != wanted:
+        raise Refused(f"it holds {sorted(content)} instead of {sorted(wanted)}")
+    facts = _facts(content, expected.max_examples)
+    try:
+        declared, history = str(content[DECLARED][KIND]), from_json(str(content[DECLARED][HISTORY]))
+    except (KeyError, ValueError) as error:
+        raise Refused(f"its declaration cannot be read: {error}") from error
+    if declared != kind:
+        raise Refused(f"it sent {declared} where {kind} was asked for")
+    return Reply(
+        client=client,
+        payload=Payload(
+            "gradient" if kind == "gradient" else "weights",
+            _tensors(content[PAYLOAD], expected.parameters),
+            num_examples=facts[NUM_EXAMPLES],
+            steps=facts[STEPS],
+        ),
+        buffers=_tensors(content[BUFFERS], expected.buffers) if expected.buffers else {},
+        history=history,
+    )
+
+
+def _facts(content: RecordDict, most: int | None) -> dict[str, int]:
+    record = content[FACTS]
+    if not isinstance(record, MetricRecord) or set(record) != {NUM_EXAMPLES, STEPS}:
+        raise Refused(f"its facts are not {NUM_EXAMPLES} and {STEPS}")
+    facts = {}
+    for name, value in record.items():
+        if not isinstance(value, int) or value < 1:
+            raise Refused(f"{name} is {value!r}, not a whole number above 0")
+        facts[name] = value
+    if most is not None and facts[NUM_EXAMPLES] > most:
+        raise Refused(f"it claims {facts[NUM_EXAMPLES]} examples, more than {most} are believed")
+    return facts
+
+
+def _tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not isinstance(record, ArrayRecord):
+        raise Refused("its arrays are no ArrayRecord")
+    if len(record) != len(expected):
+        raise Refused(f"it sent {len(record)} tensors instead of {len(expected)}")
+    if set(record) != set(expected):
+        unknown = sorted(set(record) - set(expected))
+        raise Refused(f"it sent tensors that the model does not have: {', '.join(unknown)}")
+    tensors = {}
+    for name, like in expected.items():
+        try:
+            tensor = torch.from_numpy(record[name].numpy().copy())
+        except (TypeError, ValueError) as error:
+            raise Refused(f"{name} cannot be read: {error}") from error
+        if tensor.shape != like.shape:
+            raise Refused(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
+        if tensor.dtype != like.dtype:
+            raise Refused(f"{name} is {tensor.dtype} instead of {like.dtype}")
+        if not torch.isfinite(tensor).all():
+            raise Refused(f"{name} holds values that are not finite")
+        tensors[name] = tensor
+    return tensors

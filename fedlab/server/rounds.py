@@ -1,0 +1,262 @@
+"""One federated round after another, over any Flower Grid.
+
+Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle or resume.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from fedlab.client.plan import Plan
+from fedlab.client.reply import FACTS
+from fedlab.client.roles import Leaking
+from fedlab.errors import RunFailed
+from fedlab.planning import plan_for
+from fedlab.privacy.spending import History
+from fedlab.scenario import Scenario
+from fedlab.seeds import derive
+from fedlab.server.aggregation import Aggregation
+from fedlab.server.captures import Announced, Capture
+from fedlab.server.checks import Expected, Refused, Reply, read_reply
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 600.0
+"""Seconds to wait for nodes to appear, and for their introductions."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round on the server's side.
+
+    Attributes:
+        number: Counted from 1.
+        plans: What each sampled client was asked to do.
+        captures: What the server saw of each client whose reply passed the checks.
+        refused: Why the others' replies were not used.
+        histories: Accountant histories of the clients that replied.
+        state: The new global parameters and buffers.
+    """
+
+    number: int
+    plans: Mapping[int, Plan]
+    captures: Mapping[int, Capture]
+    refused: Mapping[int, str]
+    histories: Mapping[int, History]
+    state: Mapping[str, Tensor]
+
+
+class RoundLoop:
+    """The server's side of a federation.
+
+    Args:
+        grid: Carries the messages.
+        state: The initial global parameters and buffers, on the CPU.
+        parameters: Names in ``state`` that are parameters; the others are buffers.
+        scenario: For the strategy and the number of clients.
+
+    Raises:
+        BadInput: If the strategy cannot be made.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        state: Mapping[str, Tensor],
+        parameters: Sequence[str],
+        scenario: Scenario,
+    ) -> None:
+        self._grid = grid
+        self._parameters = tuple(parameters)
+        self._nodes: dict[int, int] = {}
+        self.state = dict(state)
+        self.aggregation = Aggregation(scenario.server.strategy, scenario.server.options)
+
+    def step(
+        self, scenario: Scenario, round: int, resumed: Mapping[int, History] | None = None
+    ) -> Round:
+        """Run one round.
+
+        Args:
+            scenario: May differ from the one before in roles, defenses and reconstructions.
+            round: Counted from 1.
+            resumed: Histories to hand to the clients, in the first round after a resume.
+
+        Raises:
+            RunFailed: If all clients fail, or more than the scenario lets.
+        """
+        nodes = self._introductions(scenario.data.clients)
+        cohort = sample_cohort(scenario, round)
+        averaged = self._averaged(scenario)
+        config = self.aggregation.configure(
+            round, averaged, self._grid, [nodes[client] for client in cohort]
+        )
+        plans = {
+            client: plan_for(
+                scenario,
+                round=round,
+                client=client,
+                proximal_mu=float(config.get("proximal-mu", 0.0)),
+                history=None if resumed is None else resumed.get(client, ()),
+            )
+            for client in cohort
+        }
+        messages = self._exchange(plans, nodes)
+        replies, refused = self._read(messages, plans, scenario)
+        self._refuse_to_go_on_without(replies, refused, scenario, round)
+        captures = {
+            client: Capture(round, (client,), self.state, reply.payload, announce(plans[client], scenario))
+            for client, reply in replies.items()
+        }
+        merged = self.aggregation.aggregate(
+            round,
+            [
+                (messages[client], reply, {**as_weights(reply, self.state, plans[client].lr), **_kept(reply.buffers)})
+                for client, reply in replies.items()
+            ],
+        )
+        self.state = {**self.state, **merged}
+        return Round(
+            number=round,
+            plans=plans,
+            captures=captures,
+            refused=refused,
+            histories={client: reply.history for client, reply in replies.items()},
+            state=self.state,
+        )
+
+    def _introductions(self, clients: int) -> dict[int, int]:
+        """Node of every partition; asked once, since node ids are random."""
+        deadline = time.monotonic() + PATIENCE
+        while len(nodes := list(self._grid.get_node_ids())) < clients:
+            if time.monotonic() > deadline:
+                raise RunFailed(f"only {len(nodes)} of {clients} clients appeared")
+            time.sleep(0.1)  # Flower starts the server before the nodes are registered
+        if unknown := [node for node in nodes if node not in self._nodes.values()]:
+            questions = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
+            for answer in self._grid.send_and_receive(questions, timeout=PATIENCE):
+                if answer.has_error():
+                    raise RunFailed(f"a client could not introduce itself: {answer.error.reason}")
+                partition = int(answer.content[FACTS]["partition-id"])
+                self._nodes[partition] = answer.metadata.src_node_id
+        if missing := sorted(set(range(clients)) - set(self._nodes)):
+            raise RunFailed(f"no node holds partition {missing[0]}")
+        return self._nodes
+
+    def _averaged(self, scenario: Scenario) -> dict[str, Tensor]:
+        """The part of the global state that clients send back and the strategy combines."""
+        return {
+            name: value
+            for name, value in self.state.items()
+            if name in self._parameters
+            or (scenario.training.share_buffers and value.is_floating_point())
+        }
+
+    def _exchange(self, plans: Mapping[int, Plan], nodes: Mapping[int, int]) -> dict[int, Message]:
+        arrays = ArrayRecord({name: Array(value.numpy()) for name, value in self.state.items()})
+        messages = [
+            Message(
+                RecordDict(
+                    {
+                        "arrays": arrays,
+                        "config": ConfigRecord({"plan": plan.model_dump_json(exclude_none=True)}),
+                    }
+                ),
+                nodes[client],
+                MessageType.TRAIN,
+            )
+            for client, plan in plans.items()
+        ]
+        partition = {node: client for client, node in nodes.items()}
+        replies = {
+            partition[reply.metadata.src_node_id]: reply
+            for reply in self._grid.send_and_receive(messages)
+        }
+        # Replies arrive in any order, and sums of floats depend on it.
+        return dict(sorted(replies.items()))
+
+    def _read(
+        self, messages: Mapping[int, Message], plans: Mapping[int, Plan], scenario: Scenario
+    ) -> tuple[dict[int, Reply], dict[int, str]]:
+        averaged = self._averaged(scenario)
+        shared = {n: v for n, v in self.state.items() if n not in self._parameters}
+        expected = Expected(
+            parameters={name: averaged[name] for name in self._parameters},
+            buffers=shared if scenario.training.share_buffers else {},
+            max_examples=scenario.server.max_examples,
+        )
+        replies, refused = {}, {}
+        for client, plan in plans.items():
+            kind = "gradient" if isinstance(plan.role, Leaking) else "weights"
+            try:
+                if client not in messages:
+                    raise Refused("it did not reply")
+                replies[client] = read_reply(
+                    messages[client], client=client, kind=kind, expected=expected
+                )
+            except Refused as reason:
+                refused[client] = str(reason)
+                log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
+        return replies, refused
+
+    def _refuse_to_go_on_without(
+        self,
+        replies: Mapping[int, Reply],
+        refused: Mapping[int, str],
+        scenario: Scenario,
+        round: int,
+    ) -> None:
+        if not refused or (
+            replies and len(refused) <= scenario.server.max_failures * (len(replies) + len(refused))
+        ):
+            return
+        client, reason = next(iter(refused.items()))
+        many = "all" if not replies else f"{len(refused)} of {len(refused) + len(replies)}"
+        raise RunFailed(
+            f"round {round}: {many} clients failed or were refused, client {client} because "
+            f"{reason}"
+        )
+
+
+def sample_cohort(scenario: Scenario, round: int) -> list[int]:
+    """The clients of a round, by partition id and seed alone, in order."""
+    everyone = range(scenario.data.clients)
+    size = scenario.server.cohort or len(everyone)
+    return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))
+
+
+def announce(plan: Plan, scenario: Scenario) -> Announced:
+    """What the server knows of a round because it asked for it."""
+    scheduled = scenario.scheduled_defenses(round=plan.round, client=plan.client)
+    leaking = plan.role if isinstance(plan.role, Leaking) else None
+    return Announced(
+        lr=plan.lr,
+        momentum=plan.training.momentum,
+        weight_decay=plan.training.weight_decay,
+        epochs=plan.training.epochs,
+        batch_size=leaking.batch_size if leaking else plan.training.batch_size,
+        defenses=tuple(entry.name for entry in scheduled),
+        clipping_norm=next(
+            (entry.clipping_norm for entry in scheduled if entry.name == "dp-sgd"), None
+        ),
+        poisson=leaking is not None and leaking.sampling == "poisson",
+    )
+
+
+def as_weights(reply: Reply, state: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
+    """The client's model: its weights, or one step of SGD along the gradient that it sent."""
+    tensors = reply.payload.tensors
+    if reply.payload.kind == "weights":
+        return dict(tensors)
+    return {name: state[name] - lr * gradient for name, gradient in tensors.items()}
+
+
+def _kept(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers that can be averaged; a counter of batches cannot."""
+    return {name: value for name, value in buffers.items() if value.is_floating_point()}
