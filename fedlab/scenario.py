@@ -93,10 +93,22 @@ class Scenario(Settings):
             raise BadInput(f"the scenario is not valid TOML: {error}") from error
         for override in overrides:
             _override(table, override)
+        return cls._validated(table)
+
+    @classmethod
+    def _validated(cls, table: Mapping[str, Any]) -> Self:
         try:
             return cls.model_validate(table)
         except ValidationError as error:
             raise BadInput(_sentence(error, cls)) from error
+
+    def changed(self, **tables: Any) -> Self:
+        """The scenario with some of its tables replaced, validated anew.
+
+        Raises:
+            BadInput: If the result cannot work.
+        """
+        return self._validated(self.model_dump() | tables)
 
     def to_toml(self) -> str:
         """The scenario as TOML text from which ``parse`` makes an equal one."""

@@ -1,0 +1,338 @@
+"""The running experiment: rounds, toggles, reconstructions, and a run folder written as it goes."""
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from flwr.serverapp import Grid
+
+from fedlab.client.app import client_app
+from fedlab.client.roles import Poisoning
+from fedlab.client.site import Site
+from fedlab.devices import prepare
+from fedlab.engine.in_process import InProcessGrid
+from fedlab.errors import BadInput
+from fedlab.evaluation.scoreboard import Scoreboard
+from fedlab.examiner import Examiner, Leak, picture
+from fedlab.models.checks import private_training_problem
+from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.privacy.spending import History
+from fedlab.runs.checkpoint import Checkpoint
+from fedlab.runs.folder import RunFolder
+from fedlab.runs.pictures import keep_images
+from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
+from fedlab.scenario import Scenario
+from fedlab.scenario_tables import Reconstruct
+from fedlab.schedule import resolve_clients
+from fedlab.server.rounds import Round, RoundLoop, as_update
+from fedlab.toggles import toggled
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round brought.
+
+    Attributes:
+        model: The global model's scores after it.
+        clients: What each sampled client did.
+        leakage: Scores of the images that the server rebuilt.
+        ledger: Privacy rows of the round.
+    """
+
+    model: RoundRow
+    clients: tuple[ClientRow, ...]
+    leakage: tuple[LeakageRow, ...]
+    ledger: tuple[LedgerRow, ...]
+
+
+class Federation:
+    """A federated experiment that can be run, stepped, toggled, attacked and resumed.
+
+    Args:
+        scenario: What to run.
+        out: Folder of the run; a temporary one that goes with this object unless given.
+        grid: A Flower Grid of another engine; calls the clients in this process unless given.
+        on_round: Called after every round.
+
+    Raises:
+        BadInput: If the scenario cannot work here: no such data, a network that does not fit
+            it or that DP-SGD cannot train, no such device.
+
+    Example:
+        >>> federation = Federation(Scenario(rounds=1, data={"train": 200, "clients": 2}))
+        >>> round(federation.step().model.accuracy, 1) >= 0
+        True
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        out: Path | str | None = None,
+        grid: Grid | None = None,
+        on_round: Callable[[RoundResult], None] | None = None,
+    ) -> None:
+        self._prepare(scenario, grid, on_round)
+        self._temporary = tempfile.TemporaryDirectory(prefix="fedlab-") if out is None else None
+        folder = Path(self._temporary.name if self._temporary else str(out))
+        self.folder = RunFolder.create(folder, scenario)
+        self.folder.append_round(self._evaluated(0, 0.0))
+
+    def _prepare(
+        self, scenario: Scenario, grid: Grid | None, on_round: Callable[[RoundResult], None] | None
+    ) -> None:
+        prepare(scenario.engine.threads)
+        self.scenario = scenario
+        self.site = Site.of(scenario)
+        self._scoreboard = Scoreboard.of(scenario, self.site)
+        self._refuse_what_cannot_be_private(scenario)
+        grid = grid or InProcessGrid(client_app(lambda _: self.site), scenario.data.clients)
+        model = self.site.model
+        self._loop = RoundLoop(
+            grid,
+            {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+            [name for name, _ in model.named_parameters()],
+            scenario,
+        )
+        self._examiner = Examiner(scenario, self.site)
+        self._on_round = on_round
+        self._histories: dict[int, History] = {}
+        self._to_tell: dict[int, History] = {}
+        self.round = 0
+
+    @classmethod
+    def resume(
+        cls,
+        folder: Path | str,
+        *,
+        grid: Grid | None = None,
+        on_round: Callable[[RoundResult], None] | None = None,
+    ) -> "Federation":
+        """Go on with a run after its last finished round.
+
+        The final weights are those of an unbroken run, bit for bit on the same device.
+
+        Raises:
+            BadInput: If the folder holds no run, or no round of it ended.
+        """
+        run = RunFolder.open(Path(folder))
+        checkpoint = Checkpoint.load(run.checkpoint)
+        run.truncate(after=checkpoint.round)
+        federation = cls.__new__(cls)
+        federation._prepare(run.scenario, grid, on_round)
+        federation._temporary = None
+        federation.folder = run
+        federation.round = checkpoint.round
+        federation._loop.state = dict(checkpoint.state)
+        federation._loop.aggregation.recall(checkpoint.memory)
+        federation._histories = dict(checkpoint.histories)
+        federation._to_tell = dict(checkpoint.histories)
+        return federation
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The global parameters and buffers, on the CPU."""
+        return dict(self._loop.state)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every client's privacy account so far."""
+        privacy = self.scenario.privacy
+        return Ledger(dict(self._histories), privacy.accountant, privacy.delta)
+
+    def run(self) -> RunFolder:
+        """Run all rounds that are left.
+
+        Raises:
+            RunFailed: If a round cannot go on.
+        """
+        while self.round < self.scenario.rounds:
+            self.step()
+        return self.folder
+
+    def step(self) -> RoundResult:
+        """Run the next round, attack what the schedule says, and write everything down.
+
+        Raises:
+            BadInput: If all rounds are over.
+            RunFailed: If the round cannot go on; the run can be resumed from the one before.
+        """
+        if self.round >= self.scenario.rounds:
+            raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
+        started = time.perf_counter()
+        done = self._loop.step(self.scenario, self.round + 1, self._to_tell or None)
+        self.round = done.number
+        self._histories |= done.histories
+        self._to_tell = {c: h for c, h in self._to_tell.items() if c not in done.histories}
+        leaks = self._attack(done)
+        self._keep_captures(done)
+        result = RoundResult(
+            model=self._evaluated(done.number, time.perf_counter() - started),
+            clients=tuple(self._client_row(done, client) for client in sorted(done.plans)),
+            leakage=tuple(row for leak in leaks for row in leak.rows),
+            ledger=tuple(self.ledger.rows(done.number)),
+        )
+        self._write(result, leaks)
+        if self._on_round:
+            self._on_round(result)
+        return result
+
+    def toggle(
+        self,
+        defense: str,
+        *,
+        on: bool,
+        clients: Iterable[int] | str = "all",
+        **settings: Any,
+    ) -> Scenario:
+        """Switch a defense on or off from the next round on.
+
+        Args:
+            defense: Its name, such as ``dp-sgd``.
+            on: On or off.
+            clients: Partition ids, or a text of the schedule's language.
+            **settings: Replace settings of the defense, such as ``noise_multiplier=2.0``.
+
+        Returns:
+            The new scenario, which replays the whole run.
+
+        Raises:
+            BadInput: If the change cannot work.
+        """
+        try:
+            who = (
+                resolve_clients(clients, self.scenario.data.clients)
+                if isinstance(clients, str)
+                else frozenset(clients)
+            )
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        changed = toggled(
+            self.scenario,
+            defense,
+            on=on,
+            clients=who,
+            from_round=self.round + 1,
+            settings=settings,
+        )
+        self._refuse_what_cannot_be_private(changed)
+        self.scenario = changed
+        self.folder.save_scenario(changed)
+        self.folder.note_toggle(
+            {
+                "from_round": self.round + 1,
+                "defense": defense,
+                "on": on,
+                "clients": sorted(who),
+                "settings": settings,
+            }
+        )
+        return changed
+
+    def reconstruct(
+        self,
+        *,
+        round: int,
+        client: int,
+        preset: str = "inverting-gradients",
+        labels: Literal["known", "inferred"] = "known",
+        iterations: int | None = None,
+        tv: float | None = None,
+        restarts: int | None = None,
+    ) -> Leak:
+        """Attack a kept Capture, whether or not it was attacked before.
+
+        Raises:
+            BadInput: If none was kept, or it cannot be attacked.
+        """
+        if not 1 <= round <= self.round:
+            raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
+        capture = self.folder.load_capture(round=round, client=client)
+        settings = self.scenario.attack(
+            preset=preset, labels=labels, iterations=iterations, tv=tv, restarts=restarts
+        )
+        try:
+            leak = self._examiner.examine(
+                capture, settings, self._histories.get(client, ()), scenario=self.scenario
+            )
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        if leak is None:
+            raise BadInput(f"client {client} drew an empty Poisson batch in round {round}")
+        return leak
+
+    def _refuse_what_cannot_be_private(self, scenario: Scenario) -> None:
+        if any(entry.name == "dp-sgd" for entry in scenario.defenses):
+            problem = private_training_problem(self.site.model, self.site.data.shape)
+            if problem:
+                raise BadInput(f"dp-sgd cannot train this network: {problem}")
+
+    def _attack(self, done: Round) -> list[Leak]:
+        leaks = []
+        for client, capture in done.captures.items():
+            for settings in self.scenario.reconstructions_on(round=done.number, client=client):
+                leak = self._examiner.examine(
+                    capture, settings, done.histories[client], scenario=self.scenario
+                )
+                if leak is not None:
+                    leaks.append(leak)
+        return leaks
+
+    def _keep_captures(self, done: Round) -> None:
+        keep = self.scenario.captures.keep
+        for client, capture in done.captures.items():
+            attacked = self.scenario.reconstructions_on(round=done.number, client=client)
+            if keep == "all" or (keep == "attacked" and attacked):
+                capture.save(self.folder.captures)
+
+    def _evaluated(self, round: int, seconds: float) -> RoundRow:
+        return self._scoreboard.score(self._loop.state, round=round, seconds=seconds)
+
+    def _client_row(self, done: Round, client: int) -> ClientRow:
+        plan, capture = done.plans[client], done.captures.get(client)
+        norm = None
+        if capture is not None:
+            update = as_update(capture.payload, capture.global_state, plan.lr)
+            norm = math.sqrt(sum(float(t.double().pow(2).sum()) for t in update.values()))
+        return ClientRow(
+            round=done.number,
+            client=client,
+            role=plan.role.role,
+            defenses=plan.defense_names,
+            examples=capture.payload.num_examples if capture else None,
+            steps=capture.payload.steps if capture else None,
+            update_norm=norm,
+            status="ok" if capture else "refused",
+            reason=done.refused.get(client, ""),
+        )
+
+    def _write(self, result: RoundResult, leaks: list[Leak]) -> None:
+        """The checkpoint comes last: until it is there, the round has not happened."""
+        number = result.model.round
+        self.folder.append_round(result.model)
+        self.folder.append("clients", result.clients)
+        self.folder.append("leakage", result.leakage)
+        self.folder.append("ledger", result.ledger)
+        if leaks:
+            keep_images(self.folder, number, leaks)
+            figure = picture(leaks, title=f"What did the server see in round {number}?")
+            figure.savefig(self.folder.picture(number))
+        Checkpoint(
+            number, self._loop.state, self._loop.aggregation.memory(), self._histories
+        ).save(self.folder.checkpoint)
+
+    def __repr__(self) -> str:
+        return (
+            f"Federation({self.scenario.name!r}, round {self.round} of {self.scenario.rounds}, "
+            f"{self.scenario.data.clients} clients, {self.site.data.name}, "
+            f"folder={str(self.folder.path)!r})"
+        )
+
+
+__all__ = ["Federation", "RoundResult"]

@@ -1,0 +1,75 @@
+"""The state after a round, in one file that is replaced at once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fedlab.errors import BadInput
+from fedlab.files import write_atomically
+from fedlab.privacy.spending import History, from_json, to_json
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the next round depends on.
+
+    Attributes:
+        round: The last finished round.
+        state: Global parameters and buffers.
+        memory: What the aggregation strategy remembers.
+        histories: Every client's accountant history, by partition id.
+    """
+
+    round: int
+    state: Mapping[str, Tensor]
+    memory: Mapping[str, np.ndarray[Any, Any]]
+    histories: Mapping[int, History]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint in place of the one before."""
+        tensors = {f"state/{name}": value.contiguous() for name, value in self.state.items()}
+        # Strategies compute in float64 here and there; safetensors keeps that as it is.
+        tensors |= {
+            f"memory/{name}": torch.from_numpy(np.ascontiguousarray(value))
+            for name, value in self.memory.items()
+        }
+        facts = {
+            "round": str(self.round),
+            "histories": json.dumps({c: to_json(h) for c, h in self.histories.items()}),
+        }
+        write_atomically(path, save(tensors, metadata=facts))
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint.
+
+        Raises:
+            BadInput: If there is none, or it is damaged.
+        """
+        if not path.is_file():
+            raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                facts = file.metadata() or {}
+            histories = json.loads(facts["histories"])
+            return cls(
+                round=int(facts["round"]),
+                state=_under("state/", tensors),
+                memory={k: v.numpy() for k, v in _under("memory/", tensors).items()},
+                histories={int(c): from_json(text) for c, text in histories.items()},
+            )
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,184 @@
+"""The run folder: written as rounds end, so that a kill loses at most the round under way."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from fedlab.errors import BadInput
+from fedlab.files import write_atomically
+from fedlab.privacy.ledger import LedgerRow
+from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
+from fedlab.scenario import Scenario
+
+TABLES = {"clients": ClientRow, "leakage": LeakageRow, "ledger": LedgerRow}
+"""Tables as CSV files, one row per fact, by file name without its ending."""
+
+Row = ClientRow | LeakageRow | LedgerRow
+
+
+class RunFolder:
+    """A folder that holds one run.
+
+    Args:
+        path: Where it is; see ``create`` and ``open``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, scenario: Scenario) -> "RunFolder":
+        """Start a run in a new or empty folder.
+
+        Raises:
+            BadInput: If the folder holds something already, or cannot be made.
+        """
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                raise BadInput(f"{path} is not empty: name another folder with --out")
+            for inner in ("captures", "reconstructions", "checkpoints"):
+                (path / inner).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be made: {error}") from error
+        run = cls(path)
+        run.save_scenario(scenario)
+        write_atomically(
+            path / "environment.json", json.dumps(environment(scenario), indent=1).encode()
+        )
+        run.truncate(after=0)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Go back to a run.
+
+        Raises:
+            BadInput: If there is none.
+        """
+        if not (path / "scenario.toml").is_file():
+            raise BadInput(f"{path} holds no run: there is no scenario.toml in it")
+        return cls(path)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario as it stands, toggles included."""
+        return Scenario.load(self.path / "scenario.toml")
+
+    @property
+    def captures(self) -> Path:
+        """Where the replies are kept."""
+        return self.path / "captures"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to go on after the last finished round."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    def picture(self, round: int, name: str = "") -> Path:
+        """Where the picture of a round's reconstructions goes."""
+        return self.path / "reconstructions" / f"round-{round:04d}{name}.png"
+
+    def save_scenario(self, scenario: Scenario) -> None:
+        """Write the scenario, anew after each toggle."""
+        write_atomically(self.path / "scenario.toml", scenario.to_toml().encode())
+
+    def note_toggle(self, event: Mapping[str, Any]) -> None:
+        """Append a live toggle."""
+        with (self.path / "toggles.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def append_round(self, row: RoundRow) -> None:
+        """Append a line to ``rounds.jsonl``."""
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_strict(dataclasses.asdict(row))) + "\n")
+
+    def append(self, table: str, rows: Sequence[Row]) -> None:
+        """Append rows to one of the CSV tables."""
+        with (self.path / f"{table}.csv").open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(dataclasses.astuple(row) for row in rows)
+
+    def rounds(self) -> list[RoundRow]:
+        """The rounds so far."""
+        file = self.path / "rounds.jsonl"
+        if not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [RoundRow(**json.loads(line)) for line in lines]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the CSV tables."""
+        return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+    def truncate(self, *, after: int) -> None:
+        """Forget rows of later rounds, which a kill may have left half written."""
+        kept = [row for row in self.rounds() if row.round <= after]
+        write_atomically(
+            self.path / "rounds.jsonl",
+            "".join(json.dumps(_strict(dataclasses.asdict(row))) + "\n" for row in kept).encode(),
+        )
+        for name, kind in TABLES.items():
+            file = self.path / f"{name}.csv"
+            columns = [field.name for field in dataclasses.fields(kind)]
+            rows = _rows_until(file, columns, after) if file.is_file() else []
+            text = io.StringIO(newline="")
+            writer = csv.writer(text)
+            writer.writerow(columns)
+            writer.writerows(rows)
+            write_atomically(file, text.getvalue().encode())
+
+    def size(self) -> int:
+        """Bytes in all files of the run."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+
+def environment(scenario: Scenario) -> dict[str, Any]:
+    """Versions and hardware that a run's figures depend on."""
+    packages = ("fedlab-privacy", "torch", "torchvision", "flwr", "opacus", "numpy")
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "engine": scenario.engine.name,
+        "threads": scenario.engine.threads,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "dp_noise": "seeded: for simulation, not for a deployment",
+    }
+
+
+def next_free(folder: Path, name: str) -> Path:
+    """``folder/name``, or the first of ``folder/name-2``, ``-3``, ... that is free."""
+    path, number = folder / name, 2
+    while path.exists():
+        path, number = folder / f"{name}-{number}", number + 1
+    return path
+
+
+def _rows_until(file: Path, columns: list[str], after: int) -> Iterable[list[str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        reader = csv.reader(opened)
+        next(reader, None)
+        place = columns.index("round")
+        return [row for row in reader if len(row) == len(columns) and int(row[place]) <= after]
+
+
+def _strict(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity and no NaN; both become null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,95 @@
+"""The rows of a run's tables; their fields are the columns that people may rely on."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """A line of ``rounds.jsonl``: the global model after a round.
+
+    Attributes:
+        round: Counted from 1; 0 is the untrained network.
+        accuracy: On the test images, in [0, 1].
+        loss: Mean cross-entropy on the test images.
+        attack_success_rate: The highest over the scenario's poisonings, in [0, 1]; ``None``
+            without any.
+        seconds: Wall time of the round, reconstructions included.
+    """
+
+    round: int
+    accuracy: float
+    loss: float
+    attack_success_rate: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ClientRow:
+    """A line of ``clients.csv``: what one client did in one round.
+
+    Attributes:
+        defenses: Names joined by ``+``, or ``none``.
+        update_norm: L2 norm of the change that it asks for.
+        status: ``ok`` or ``refused``.
+        reason: Why it was refused.
+    """
+
+    round: int
+    client: int
+    role: str
+    defenses: str
+    examples: int | None
+    steps: int | None
+    update_norm: float | None
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeakageRow:
+    """A line of ``leakage.csv``: one true image and what was rebuilt of it.
+
+    Attributes:
+        preset: Name of the attack.
+        image: Place in the client's batch.
+        target: ``original``, or ``mixed`` for what a mixing client's network really saw.
+        psnr: dB on pixels in [0, 1].
+        ssim: Structural similarity, at most 1.
+        chance_psnr: The highest of the three baselines that follow.
+        chance_grey: PSNR of mid-grey.
+        chance_class_mean: PSNR of the mean test image of its class.
+        chance_nearest: PSNR of the nearest other image of the client.
+        iip: 1 if the rebuilt image is nearest to the true one among the client's images of
+            its class, else 0.
+        pool: How many images that was.
+        label_correct: Whether the label was recovered.
+        known_labels: Whether the attacker was given the labels.
+        setting: ``diagnostic`` or ``realistic``.
+        verdict: ``leaks`` or ``not shown``.
+        payload_cosine: Between the captured update and the Referee's rehearsal of it.
+        signal_cosine: The same with DP noise taken off both sides.
+    """
+
+    round: int
+    client: int
+    role: str
+    defenses: str
+    preset: str
+    image: int
+    target: str
+    psnr: float
+    ssim: float
+    chance_psnr: float
+    chance_grey: float
+    chance_class_mean: float
+    chance_nearest: float
+    iip: float
+    pool: int
+    label_correct: bool
+    known_labels: bool
+    setting: str
+    verdict: str
+    iterations: int
+    seconds: float
+    payload_cosine: float
+    signal_cosine: float

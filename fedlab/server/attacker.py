@@ -1,0 +1,114 @@
+"""The attacker hidden in the server: it reads Captures and rebuilds the images behind them.
+
+It knows what any server knows (the network, what it asked for, what came back) and, in
+diagnostic runs only, the labels that the threat model grants.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from attacks.knowledge import Knowledge, LocalSGD
+from attacks.reconstruction import Attack, Reconstruction, invert
+from attacks.reconstruction.presets import PRESETS
+from fedlab.scenario_tables import Reconstruct
+from fedlab.server.captures import Capture
+
+MOST_IMAGES = 64
+"""Updates of more images are not attacked: what comes out would only be noise."""
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """Attacks Captures with one network, its own copy.
+
+    Attributes:
+        model: The architecture of the federation; its weights are never used.
+        shape: Channels, height and width of an image.
+        num_classes: Of the data set.
+        mean: Of the public normalisation, per channel.
+        std: Likewise.
+        device: Where to compute.
+    """
+
+    model: nn.Module
+    shape: tuple[int, int, int]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+
+    def attack(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        *,
+        labels: Tensor | None,
+        generator: torch.Generator,
+    ) -> Reconstruction:
+        """Rebuild the images behind a Capture.
+
+        Args:
+            capture: What the server saw.
+            settings: Which preset, and what replaces its values.
+            labels: Granted labels ``[n]`` or soft ``[n, classes]``; ``None`` infers them.
+            generator: Of the starting images; the attacker's own, unrelated to the clients'.
+
+        Raises:
+            ValueError: If the payload cannot be attacked, such as one of too many images.
+        """
+        knowledge = self.knowledge(capture, labels)
+        if knowledge.num_images > MOST_IMAGES:
+            raise ValueError(
+                f"the update of client {capture.clients[0]} in round {capture.round} averages "
+                f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
+            )
+        on_device = {name: value.to(self.device) for name, value in capture.global_state.items()}
+        payload = replace(
+            capture.payload,
+            tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
+        )
+        return invert(
+            self.model.to(self.device),
+            on_device,
+            payload,
+            knowledge,
+            attack_of(settings),
+            generator=generator,
+        )
+
+    def knowledge(self, capture: Capture, labels: Tensor | None) -> Knowledge:
+        """What the attacker is assumed to know beside the Capture."""
+        told = capture.announced
+        local = None
+        if capture.payload.kind == "weights":
+            local = LocalSGD(
+                lr=told.lr,
+                momentum=told.momentum,
+                weight_decay=told.weight_decay,
+                epochs=told.epochs,
+                batch_size=told.batch_size,
+            )
+        granted = None if labels is None else labels.to(self.device)
+        return Knowledge(
+            image_shape=self.shape,
+            num_classes=self.num_classes,
+            mean=self.mean,
+            std=self.std,
+            num_images=capture.payload.num_examples if granted is None else len(granted),
+            labels=granted,
+            local=local,
+            training_mode=True,
+            defenses=told.defenses,
+            clipping_norm=told.clipping_norm,
+        )
+
+
+def attack_of(settings: Reconstruct) -> Attack:
+    """The preset of a scenario's entry, with the values that the entry replaces."""
+    attack = PRESETS[settings.preset]
+    chosen = settings.model_dump(
+        include={"iterations", "tv", "lr", "restarts"}, exclude_none=True
+    )
+    return replace(attack, **chosen)
