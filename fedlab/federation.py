@@ -1,6 +1,5 @@
 """The running experiment: rounds, toggles, reconstructions, and a run folder written as it goes."""
 
-import dataclasses
 import math
 import tempfile
 import time
@@ -13,24 +12,24 @@ import torch
 from flwr.serverapp import Grid
 
 from fedlab.client.app import client_app
-from fedlab.client.roles import Poisoning
 from fedlab.client.site import Site
 from fedlab.devices import prepare
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.errors import BadInput
 from fedlab.evaluation.scoreboard import Scoreboard
-from fedlab.examiner import Examiner, Leak, picture
+from fedlab.examiner import Examiner
+from fedlab.leaks import Leak, picture, save_leaks
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.spending import History
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
-from fedlab.runs.pictures import keep_images
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import Reconstruct
 from fedlab.schedule import resolve_clients
-from fedlab.server.rounds import Round, RoundLoop, as_update
+from fedlab.server.captures import Capture
+from fedlab.server.rounds import Round, RoundLoop, as_weights
 from fedlab.toggles import toggled
 
 
@@ -253,8 +252,8 @@ class Federation:
         """
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
-        capture = self.folder.load_capture(round=round, client=client)
-        settings = self.scenario.attack(
+        capture = Capture.load(self.folder.captures, round=round, client=client)
+        settings = Reconstruct(
             preset=preset, labels=labels, iterations=iterations, tv=tv, restarts=restarts
         )
         try:
@@ -298,8 +297,9 @@ class Federation:
         plan, capture = done.plans[client], done.captures.get(client)
         norm = None
         if capture is not None:
-            update = as_update(capture.payload, capture.global_state, plan.lr)
-            norm = math.sqrt(sum(float(t.double().pow(2).sum()) for t in update.values()))
+            weights = as_weights(capture.payload, capture.global_state, plan.lr)
+            change = (w - capture.global_state[name] for name, w in weights.items())
+            norm = math.sqrt(sum(float(t.double().pow(2).sum()) for t in change))
         return ClientRow(
             round=done.number,
             client=client,
@@ -320,9 +320,10 @@ class Federation:
         self.folder.append("leakage", result.leakage)
         self.folder.append("ledger", result.ledger)
         if leaks:
-            keep_images(self.folder, number, leaks)
-            figure = picture(leaks, title=f"What did the server see in round {number}?")
-            figure.savefig(self.folder.picture(number))
+            leaks_file = self.folder.leaks(number)
+            save_leaks(leaks_file, leaks)
+            title = f"What did the server see in round {number}?"
+            picture(leaks, title=title).savefig(leaks_file.with_suffix(".png"))
         Checkpoint(
             number, self._loop.state, self._loop.aggregation.memory(), self._histories
         ).save(self.folder.checkpoint)

@@ -29,3 +29,8 @@ class Plan(Settings):
     defenses: tuple[DefenseSettings, ...] = ()
     proximal_mu: float = 0.0
     history: str | None = None
+
+    @property
+    def defense_names(self) -> str:
+        """The defenses that run, joined by ``+``, or ``none``."""
+        return "+".join(entry.name for entry in self.defenses) or "none"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedlab.privacy.accountant import Step, epsilon
@@ -64,6 +64,14 @@ class Ledger:
             if round is None or entry.round == round
         ]
         return sorted(rows, key=lambda row: (row.round, row.client))
+
+    def until(self, round: int) -> "Ledger":
+        """The accounts as they stood after a round."""
+        histories = {
+            client: tuple(entry for entry in history if entry.round <= round)
+            for client, history in self.histories.items()
+        }
+        return replace(self, histories=histories)
 
     def protected(self, client: int) -> float | None:
         """Epsilon of a client's DP-SGD rounds so far, ``None`` if it had none."""

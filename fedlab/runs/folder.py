@@ -85,9 +85,14 @@ class RunFolder:
         """Everything needed to go on after the last finished round."""
         return self.path / "checkpoints" / "last.safetensors"
 
-    def picture(self, round: int, name: str = "") -> Path:
-        """Where the picture of a round's reconstructions goes."""
-        return self.path / "reconstructions" / f"round-{round:04d}{name}.png"
+    def leaks(self, round: int) -> Path:
+        """Images and scores of a round's reconstructions; a picture of the same name is beside."""
+        return self.path / "reconstructions" / f"round-{round:04d}.npz"
+
+    @property
+    def picture(self) -> Path:
+        """All reconstructions of the run in one picture."""
+        return self.path / "reconstructions" / "all-rounds.png"
 
     def save_scenario(self, scenario: Scenario) -> None:
         """Write the scenario, anew after each toggle."""

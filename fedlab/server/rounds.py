@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from attacks.payload import Payload
 from fedlab.client.plan import Plan
 from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
@@ -111,13 +112,19 @@ class RoundLoop:
         replies, refused = self._read(messages, plans, scenario)
         self._refuse_to_go_on_without(replies, refused, scenario, round)
         captures = {
-            client: Capture(round, (client,), self.state, reply.payload, announce(plans[client], scenario))
+            client: Capture(
+                round, (client,), self.state, reply.payload, announce(plans[client], scenario)
+            )
             for client, reply in replies.items()
         }
         merged = self.aggregation.aggregate(
             round,
             [
-                (messages[client], reply, {**as_weights(reply, self.state, plans[client].lr), **_kept(reply.buffers)})
+                (
+                    messages[client],
+                    reply,
+                    as_weights(reply.payload, self.state, plans[client].lr) | _kept(reply.buffers),
+                )
                 for client, reply in replies.items()
             ],
         )
@@ -249,12 +256,11 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
     )
 
 
-def as_weights(reply: Reply, state: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
+def as_weights(payload: Payload, state: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
     """The client's model: its weights, or one step of SGD along the gradient that it sent."""
-    tensors = reply.payload.tensors
-    if reply.payload.kind == "weights":
-        return dict(tensors)
-    return {name: state[name] - lr * gradient for name, gradient in tensors.items()}
+    if payload.kind == "weights":
+        return dict(payload.tensors)
+    return {name: state[name] - lr * gradient for name, gradient in payload.tensors.items()}
 
 
 def _kept(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,29 @@
+# `make demo` and `make test` set up everything they need in .venv on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := fedlab attacks simulations tests benchmarks notebooks
+
+.PHONY: demo test fast check clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready  ## run the quickstart and say where to look
+	$(BIN)/fedlab run quickstart
+
+test: .venv/ready  ## all tests
+	$(BIN)/python -m pytest -q
+
+fast: .venv/ready  ## the tests of daily work
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: .venv/ready  ## lint, format, types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

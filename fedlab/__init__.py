@@ -1,0 +1,40 @@
+"""fedlab: a privacy testbed for federated learning on images."""
+
+import logging
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Flower and Ray read these when they are imported, so they are set before anything else is.
+for _name, _value in {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+# Opacus configures the root logger when it is imported, and Flower's lines would come twice.
+logging.getLogger("flwr").propagate = False
+
+if TYPE_CHECKING:
+    from fedlab.errors import BadInput, RunFailed
+    from fedlab.federation import Federation, RoundResult
+    from fedlab.scenario import Scenario
+
+_HOMES = {
+    "BadInput": "fedlab.errors",
+    "Federation": "fedlab.federation",
+    "RoundResult": "fedlab.federation",
+    "RunFailed": "fedlab.errors",
+    "Scenario": "fedlab.scenario",
+}
+
+__all__ = ["BadInput", "Federation", "RoundResult", "RunFailed", "Scenario"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: PyTorch, Flower and Opacus take seconds."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fedlab' has no attribute {name!r}")

@@ -1,0 +1,96 @@
+"""A leak: what the server rebuilt of a client's images, beside the true ones and the scores."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from attacks.reconstruction import Reconstruction
+from fedlab.files import write_atomically
+from fedlab.report.figures import ReconstructionRow, reconstruction_figure
+from fedlab.runs.rows import LeakageRow
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What the server rebuilt of one client in one round, and how good it is.
+
+    Attributes:
+        rows: Scores, one for each true image and target.
+        truth: float32 ``[n, channels, height, width]`` in [0, 1]: what the client's network saw.
+        rebuilt: What the attacker made of it, matched.
+        reconstruction: The attacker's own result.
+    """
+
+    rows: tuple[LeakageRow, ...]
+    truth: Tensor = field(repr=False)
+    rebuilt: Tensor = field(repr=False)
+    reconstruction: Reconstruction | None = field(default=None, repr=False)
+
+    def table(self) -> pd.DataFrame:
+        """The scores as a table."""
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def picture_row(self) -> ReconstructionRow:
+        """The images as a row of a picture."""
+        shown = [row for row in self.rows if row.target == "mixed"] or list(self.rows)
+        first = shown[0]
+        known = "given" if first.known_labels else "inferred"
+        return ReconstructionRow(
+            label=f"round {first.round} · client {first.client} · {first.defenses} · "
+            f"labels {known} · {first.setting}",
+            defense=first.defenses,
+            truth=self.truth,
+            guess=self.rebuilt,
+            psnr=[row.psnr for row in shown],
+            ssim=[row.ssim for row in shown],
+            verdict=[row.verdict for row in shown],
+        )
+
+    def show(self) -> Figure:
+        """True images above rebuilt ones."""
+        first = self.rows[0]
+        return picture([self], title=f"What did the server see of client {first.client}?")
+
+    def _repr_html_(self) -> str:
+        columns = ["image", "target", "psnr", "ssim", "chance_psnr", "setting", "verdict"]
+        return str(self.table()[columns].round(2).to_html(index=False))
+
+
+def picture(leaks: Sequence[Leak], *, title: str) -> Figure:
+    """Several leaks below one another."""
+    return reconstruction_figure([leak.picture_row() for leak in leaks], title=title)
+
+
+def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
+    """Keep images and scores of leaks in one .npz file."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for index, leak in enumerate(leaks):
+        arrays[f"{index}.truth"] = leak.truth.numpy()
+        arrays[f"{index}.rebuilt"] = leak.rebuilt.numpy()
+        arrays[f"{index}.rows"] = np.array(json.dumps([asdict(row) for row in leak.rows]))
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_atomically(path, content.getvalue())
+
+
+def load_leaks(path: Path) -> list[Leak]:
+    """Read what ``save_leaks`` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        count = sum(name.endswith(".rows") for name in arrays.files)
+        return [
+            Leak(
+                rows=tuple(LeakageRow(**row) for row in json.loads(str(arrays[f"{i}.rows"]))),
+                truth=torch.from_numpy(arrays[f"{i}.truth"]),
+                rebuilt=torch.from_numpy(arrays[f"{i}.rebuilt"]),
+            )
+            for i in range(count)
+        ]
