@@ -1,0 +1,211 @@
+"""Runs a scenario by `flwr run` on Ray, waits for it, and tells failure from success.
+
+Flower's command leaves a SuperLink behind and exits with 0 whatever happens to the run, so
+this starts a SuperLink of its own, judges the run by what it wrote, and ends what it started.
+"""
+
+import contextlib
+import json
+import os
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tomli_w
+import torch
+
+from fedlab.errors import BadInput, RunFailed
+from fedlab.runs.checkpoint import Checkpoint
+from fedlab.scenario import Scenario
+
+STARTUP = 60.0
+"""Seconds that the SuperLink may take to answer."""
+
+ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
+"""Flower looks for the name in the source text, where an import alone does not count."""
+
+
+def run_on_ray(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    on_line: Callable[[str], None],
+    resume: bool = False,
+) -> None:
+    """Run a scenario on Ray, with the results that the in-process engine would give.
+
+    Args:
+        scenario: What to run.
+        folder: Of the run; new, or one to go on with.
+        on_line: Gets every line that the run prints about a round or an error.
+        resume: Go on with the run in the folder.
+
+    Raises:
+        BadInput: If Ray is not installed.
+        RunFailed: If the run did not reach its last round.
+    """
+    command = Path(sys.executable).with_name("flwr")
+    if not command.is_file():
+        raise BadInput("the ray engine needs Flower's commands: pip install 'flwr[simulation]'")
+    with tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
+        home = Path(name)
+        config = {
+            "scenario": str(home / "scenario.toml"),
+            "out": str(folder.resolve()),
+            "resume": resume,
+        }
+        (home / "scenario.toml").write_text(scenario.to_toml(), encoding="utf-8")
+        _write_app(home / "app", config)
+        environment = os.environ | {
+            "FLWR_HOME": str(home),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        with _superlink(home, environment) as address:
+            connection = {"superlink": {"fedlab": {"address": address, "insecure": True}}}
+            (home / "config.toml").write_text(tomli_w.dumps(connection), encoding="utf-8")
+            lines = _flwr_run(command, home / "app", scenario, environment, on_line)
+    _judge(scenario, folder, lines)
+
+
+def _write_app(app: Path, config: dict[str, str | bool]) -> None:
+    app.mkdir()
+    for name in ("server_app", "client_app"):
+        (app / f"fedlab_{name}.py").write_text(ENTRY.format(name=name), encoding="utf-8")
+    description = {
+        "project": {
+            "name": "fedlab-run",
+            "version": "1.0.0",
+            "description": "A scenario of fedlab",
+            "license": "Apache-2.0",
+            "dependencies": [],
+        },
+        "tool": {
+            "flwr": {
+                "app": {
+                    "publisher": "fedlab",
+                    "components": {
+                        "serverapp": "fedlab_server_app:app",
+                        "clientapp": "fedlab_client_app:app",
+                    },
+                    "config": config,
+                }
+            }
+        },
+    }
+    (app / "pyproject.toml").write_text(tomli_w.dumps(description), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A SuperLink on a free port, ended with everything that it started."""
+    port = _free_port()
+    log = (home / "superlink.txt").open("wb")
+    process = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("flower-superlink")), "--insecure"),
+            *("--simulation", "--isolation", "subprocess", "--host", "127.0.0.1"),
+            *("--port", str(port), "--database", str(home / "state.db")),
+        ],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + STARTUP
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (home / "superlink.txt").read_text(errors="replace")[-500:]
+                raise RunFailed(f"Flower's SuperLink did not start: {said.strip()}")
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def _flwr_run(
+    command: Path,
+    app: Path,
+    scenario: Scenario,
+    environment: dict[str, str],
+    on_line: Callable[[str], None],
+) -> list[str]:
+    """Run the app; returns the last lines that it printed."""
+    gpus = torch.cuda.device_count() if scenario.engine.device != "cpu" else 0
+    workers = min(scenario.data.clients, max(1, (os.cpu_count() or 1) // scenario.engine.threads))
+    federation = {
+        "num-supernodes": scenario.data.clients,
+        "client-resources-num-cpus": 1,
+        # Ray hides the GPUs from actors that ask for none.
+        "client-resources-num-gpus": gpus / workers,
+        "init-args-num-cpus": workers,
+        "init-args-log-to-driver": "false",
+    }
+    process = subprocess.Popen(
+        [
+            *(str(command), "run", str(app), "fedlab", "--stream", "--federation-config"),
+            " ".join(f"{key}={value}" for key, value in federation.items()),
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines: list[str] = []
+    try:
+        for line in process.stdout or ():
+            lines = [*lines[-99:], line.rstrip()]
+            _, marked, said = line.partition("INFO :      round ")
+            if marked:
+                on_line(f"round {said.rstrip()}")
+        process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return lines
+
+
+def _judge(scenario: Scenario, folder: Path, lines: list[str]) -> None:
+    reached = 0
+    with contextlib.suppress(BadInput):
+        reached = Checkpoint.load(folder / "checkpoints" / "last.safetensors").round
+    if reached == scenario.rounds:
+        return
+    for line in reversed(lines):
+        for kind in (BadInput, RunFailed):
+            _, found, said = line.partition(f"{kind.__name__}: ")
+            if found:
+                raise kind(said)
+    told = " / ".join(line for line in lines[-5:] if line)
+    raise RunFailed(f"the run on Ray ended after round {reached} of {scenario.rounds}: {told}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""Measuring what leaked, what it would mean by chance, and how good the model is."""

@@ -1,0 +1,74 @@
+"""The stated rules for calling a reconstruction a leak, and an attack's setting realistic.
+
+They are here in full so that a table's words can be checked against its numbers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+MARGIN = 3.0
+"""How many dB above chance a leak must be: half the squared error of the best trivial guess."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How near an attack's circumstances are to a real one.
+
+    Attributes:
+        name: ``diagnostic`` if anything made the attack easier than a real one, else
+            ``realistic``.
+        reasons: What made it so, in words; empty for ``realistic``.
+    """
+
+    name: Literal["diagnostic", "realistic"]
+    reasons: tuple[str, ...]
+
+
+def verdict(
+    *, psnr: float, chance_psnr: float, identified: bool
+) -> Literal["leaks", "not shown"]:
+    """``leaks`` if PSNR is at least chance + 3 dB and the image was identified.
+
+    Anything else is ``not shown`` and never "safe": another attack may do better.
+
+    Args:
+        psnr: Of the rebuilt image, in dB; NaN is not shown.
+        chance_psnr: The highest of the chance baselines, in dB.
+        identified: Whether the true image is the nearest of the pool. In a pool of one it always
+            is, so state the pool's size beside the verdict.
+
+    Example:
+        >>> verdict(psnr=41.0, chance_psnr=14.5, identified=True)
+        'leaks'
+        >>> verdict(psnr=41.0, chance_psnr=14.5, identified=False)
+        'not shown'
+    """
+    return "leaks" if identified and psnr >= chance_psnr + MARGIN else "not shown"
+
+
+def setting(*, labels_known: bool, steps: int, trained: bool, training_mode: bool) -> Setting:
+    """Whether an attack's circumstances were diagnostic or realistic, and why.
+
+    Args:
+        labels_known: The attacker was given the labels.
+        steps: Local steps in the payload; a single one is a plain batch gradient.
+        trained: The global network had been trained for at least a round when it was sent out.
+        training_mode: The client's network was in training mode.
+
+    Example:
+        >>> setting(labels_known=False, steps=12, trained=True, training_mode=True).name
+        'realistic'
+        >>> setting(labels_known=True, steps=1, trained=True, training_mode=True).reasons
+        ('labels known', 'single gradient step')
+    """
+    reasons = tuple(
+        reason
+        for reason, holds in (
+            ("labels known", labels_known),
+            ("single gradient step", steps <= 1),
+            ("untrained network", not trained),
+            ("evaluation mode", not training_mode),
+        )
+        if holds
+    )
+    return Setting("diagnostic" if reasons else "realistic", reasons)

@@ -1,0 +1,287 @@
+"""Pictures of reconstructions: true images above what was rebuilt of them, with the scores below.
+
+Everything is placed in inches, so one image or sixty-four come out at the same size, and figures
+are made without pyplot, so no global state is touched.
+"""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from torch import Tensor
+
+from fedlab.evaluation.images import PSNR_CAP
+from fedlab.files import write_atomically
+
+DEFENSE_COLOURS = {"none": "#D55E00", "dp-sgd": "#0072B2", "dp-instahide": "#009E73"}
+"""One colour for each defense in every figure (Okabe and Ito's, safe for colour-blind readers)."""
+
+OTHER_COLOUR = "#CC79A7"
+"""For defenses that are not named above, and combinations."""
+
+_INK, _FAINT, _LINE = "#222222", "#767676", "#C8C8C8"
+_FONT = "DejaVu Sans"  # comes with matplotlib, so text has the same width on every machine
+
+# All in inches.
+_MARGIN = 0.25
+_GUTTER = 0.72  # names of the strips
+_CELL = 1.12
+_GAP = 0.16  # between columns
+_STRIP_GAP = 0.08
+_TITLE_LINE = 0.27
+_KEY = 0.30
+_HEADER = 0.30
+_SCORES = 0.42
+_ROW_GAP = 0.20
+_LEAST_WIDTH = 4.6
+
+
+@dataclass(frozen=True)
+class ReconstructionRow:
+    """One attacked client in one round.
+
+    Attributes:
+        label: What it was, such as ``round 1 · client 0 · open``.
+        truth: ``[n, channels, height, width]``, pixels in [0, 1]; 1 or 3 channels.
+        guess: What was rebuilt, the same shape, in the same order.
+        psnr: dB of each image.
+        ssim: Of each image.
+        verdict: Of each image.
+        defense: Name of the defense that was on; gives the row its colour.
+        mixed: What a mixing client's network saw, the same shape; drawn between the two.
+        chance: Chance PSNR of each image in dB.
+        truth_name: What the upper strip is called.
+    """
+
+    label: str
+    truth: Tensor
+    guess: Tensor
+    psnr: Sequence[float]
+    ssim: Sequence[float]
+    verdict: Sequence[str]
+    defense: str = "none"
+    mixed: Tensor | None = None
+    chance: Sequence[float] | None = None
+    truth_name: str = "true"
+
+    @property
+    def strips(self) -> list[tuple[str, Tensor]]:
+        """Names and images of the strips from top to bottom."""
+        middle = [("mixed", self.mixed)] if self.mixed is not None else []
+        return [(self.truth_name, self.truth), *middle, ("rebuilt", self.guess)]
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self, dpi=110)
+
+
+def defense_colour(defense: str) -> str:
+    """The colour of a defense in every figure."""
+    return DEFENSE_COLOURS.get(defense, OTHER_COLOUR)
+
+
+def reconstruction_figure(
+    rows: Sequence[ReconstructionRow], *, title: str, columns: int = 8
+) -> Figure:
+    """True images above rebuilt ones, a row for each attacked client and round.
+
+    Pixels are drawn unsmoothed. Of a larger batch the first ``columns`` images are shown, chosen by
+    place and not by score, and the row says how many there were.
+
+    Args:
+        rows: At least one, each with at least one image.
+        title: The question that the figure answers.
+        columns: Most images in a row.
+
+    Returns:
+        A figure that shows itself in a notebook; ``save`` writes it to a file.
+
+    Raises:
+        ValueError: If there is no row, or a row's parts do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> images = torch.rand(2, 1, 8, 8)
+        >>> row = ReconstructionRow(
+        ...     "round 1 · client 0 · open", images, images, [100.0] * 2, [1.0] * 2, ["leaks"] * 2
+        ... )
+        >>> len(reconstruction_figure([row], title="What did the server see of client 0?").axes)
+        4
+    """
+    if not rows:
+        raise ValueError("a reconstruction figure needs at least one row")
+    for row in rows:
+        _check(row)
+    across = max(min(columns, len(row.truth)) for row in rows)
+    images = _GUTTER + across * (_CELL + _GAP) - _GAP
+    labels = max(_width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
+    width = 2 * _MARGIN + max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
+    per_letter = _width("n", 14, bold=True)
+    lines = textwrap.wrap(title, max(20, int((width - 2 * _MARGIN) / per_letter))) or [""]
+    top = _MARGIN + len(lines) * _TITLE_LINE + _KEY
+    height = top + sum(_height(row) + _ROW_GAP for row in rows) - _ROW_GAP + _MARGIN
+    page = _Page(width, height)
+    page.text(_MARGIN, _MARGIN, "\n".join(lines), size=14, bold=True)
+    page.text(
+        _MARGIN,
+        _MARGIN + len(lines) * _TITLE_LINE,
+        "below each image: PSNR and verdict, then SSIM"
+        + (" and chance PSNR" if any(row.chance is not None for row in rows) else ""),
+        size=8,
+        colour=_FAINT,
+    )
+    for row in rows:
+        _draw(page, row, top, columns)
+        top += _height(row) + _ROW_GAP
+    return page.figure
+
+
+def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
+    """Write a figure as a PNG, whole or not at all."""
+    write_atomically(path, _png(figure, dpi=dpi))
+
+
+class _Page:
+    """A figure on which things are placed in inches from the upper left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Picture(figsize=(width, height), facecolor="white")
+        self._width, self._height = width, height
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float,
+        colour: str = _INK,
+        bold: bool = False,
+        align: tuple[str, str] = ("left", "top"),
+    ) -> None:
+        self.figure.text(
+            x / self._width,
+            1 - y / self._height,
+            text,
+            ha=align[0],
+            va=align[1],
+            color=colour,
+            parse_math=False,
+            linespacing=1.25,
+            fontproperties=_font(size, bold=bold),
+        )
+
+    def image(self, x: float, y: float, height: float, image: Tensor, *, edge: str) -> None:
+        axes = self.figure.add_axes(
+            (
+                x / self._width,
+                1 - (y + height) / self._height,
+                _CELL / self._width,
+                height / self._height,
+            )
+        )
+        pixels = image.detach().cpu().float().clamp(0, 1).nan_to_num(nan=0.5)
+        shown = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+        # Small images keep their pixels; large ones would alias if they were not smoothed.
+        smoothing = "nearest" if max(image.shape[1:]) <= 64 else "antialiased"
+        axes.imshow(
+            shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing, aspect="auto"
+        )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set(color=edge, linewidth=1.2 if edge != _LINE else 0.6)
+
+
+def _draw(page: _Page, row: ReconstructionRow, top: float, columns: int) -> None:
+    colour = defense_colour(row.defense)
+    page.text(_MARGIN, top, "■", size=9, colour=colour)
+    page.text(_MARGIN + 0.15, top, _heading(row, columns), size=9, bold=True)
+    side = _image_height(row)
+    left = _MARGIN + _GUTTER
+    shown = range(min(columns, len(row.truth)))
+    y = top + _HEADER
+    for name, images in row.strips:
+        edge = colour if images is row.guess else _LINE
+        page.text(
+            left - 0.1, y + side / 2, name, size=8, colour=_FAINT, align=("right", "center")
+        )
+        for index in shown:
+            page.image(left + index * (_CELL + _GAP), y, side, images[index], edge=edge)
+        y += side + _STRIP_GAP
+    for index in shown:
+        centre = left + index * (_CELL + _GAP) + _CELL / 2
+        leaks = row.verdict[index] == "leaks"
+        page.text(
+            centre,
+            y,
+            f"{_decibels(row.psnr[index])} · {row.verdict[index]}",
+            size=8,
+            bold=leaks,
+            colour=_INK if leaks else _FAINT,
+            align=("center", "top"),
+        )
+        chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
+        page.text(
+            centre,
+            y + 0.17,
+            f"SSIM {row.ssim[index]:.2f}{chance}",
+            size=7,
+            colour=_FAINT,
+            align=("center", "top"),
+        )
+
+
+def _check(row: ReconstructionRow) -> None:
+    count = len(row.truth)
+    for name, images in row.strips:
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape != row.truth.shape:
+            raise ValueError(
+                f"{row.label}: the {name} images must be [n, 1 or 3, height, width] like the true "
+                f"ones, but are {list(images.shape)}"
+            )
+    scores = [row.psnr, row.ssim, row.verdict, *([] if row.chance is None else [row.chance])]
+    if not count or any(len(values) != count for values in scores):
+        raise ValueError(f"{row.label}: {count} images need as many scores, and at least one")
+
+
+def _heading(row: ReconstructionRow, columns: int) -> str:
+    count = len(row.truth)
+    return row.label + (f" · first {columns} of {count} images" if count > columns else "")
+
+
+def _image_height(row: ReconstructionRow) -> float:
+    return _CELL * row.truth.shape[2] / row.truth.shape[3]
+
+
+def _height(row: ReconstructionRow) -> float:
+    return _HEADER + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
+
+
+def _decibels(psnr: float) -> str:
+    return f"≥ {PSNR_CAP:.0f} dB" if psnr >= PSNR_CAP else f"{psnr:.1f} dB"
+
+
+def _font(size: float, *, bold: bool) -> FontProperties:
+    return FontProperties(family=_FONT, size=size, weight="bold" if bold else "normal")
+
+
+def _width(text: str, size: float, *, bold: bool) -> float:
+    """Width of a line in inches."""
+    font = _font(size, bold=bold)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def _png(figure: Figure, *, dpi: int) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
