@@ -1,0 +1,36 @@
+"""What one client's reply holds, as the server sees it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A gradient or new weights, and the public facts that go with them.
+
+    Attributes:
+        kind: ``gradient`` of one batch, or ``weights`` after local training.
+        tensors: float32 by parameter name, shaped as the parameters.
+        num_examples: Images behind it, or the expected number under Poisson sampling.
+        steps: Local steps that were taken.
+
+    Raises:
+        ValueError: If there are no tensors, no examples or no steps.
+    """
+
+    kind: Literal["gradient", "weights"]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    num_examples: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not self.tensors:
+            raise ValueError("a payload without tensors cannot be used")
+        if self.num_examples < 1 or self.steps < 1:
+            raise ValueError(
+                f"a payload needs at least one example and one step, not {self.num_examples} "
+                f"and {self.steps}"
+            )

@@ -1,0 +1,1 @@
+"""Model poisoning: what a client does to its update before it sends it."""
