@@ -86,6 +86,7 @@ def reconstruct(
 ) -> None:
     """Attack a reply that a run kept."""
     from fedlab.federation import Federation
+    from fedlab.report.figures import save
     from fedlab.report.terminal import leak_table
 
     federation = Federation.resume(folder)
@@ -99,7 +100,7 @@ def reconstruct(
         restarts=restarts,
     )
     target = out or folder / "reconstructions" / f"round-{round:04d}-client-{client:05d}.png"
-    leak.show().savefig(target)
+    save(leak.show(), target)
     console.print(leak_table(leak))
     console.print(f"picture: {target}")
 

@@ -67,17 +67,22 @@ class Examiner:
         plan: Plan = plan_for(scenario or self._scenario, round=capture.round, client=client)
         before = tuple(entry for entry in history if entry.round < capture.round)
         truth = self._referee.truth(capture, plan, before)
-        if not len(truth.originals):
+        if not len(truth.inputs):
             return None
-        labels = truth.labels if truth.mixed_labels is None else truth.mixed_labels
         started = generator(self._scenario.seed, "attack", capture.round, client)
         reconstruction = self.attacker.attack(
             capture,
             settings,
-            labels=labels if settings.labels == "known" else None,
+            labels=truth.labels if settings.labels == "known" else None,
             generator=started,
         )
         score = self._referee.score(
             capture, plan, truth, reconstruction, preset=settings.preset
         )
-        return Leak(score.rows, score.truth.cpu(), score.rebuilt.cpu(), reconstruction)
+        return Leak(
+            rows=score.rows,
+            originals=score.originals.cpu(),
+            mixed=None if score.mixed is None else score.mixed.cpu(),
+            rebuilt=score.rebuilt.cpu(),
+            reconstruction=reconstruction,
+        )

@@ -19,6 +19,7 @@ from fedlab.errors import BadInput
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, save_leaks
+from fedlab.report.figures import save
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.spending import History
@@ -323,7 +324,7 @@ class Federation:
             leaks_file = self.folder.leaks(number)
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
-            picture(leaks, title=title).savefig(leaks_file.with_suffix(".png"))
+            save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
         Checkpoint(
             number, self._loop.state, self._loop.aggregation.memory(), self._histories
         ).save(self.folder.checkpoint)

@@ -25,13 +25,15 @@ class Leak:
 
     Attributes:
         rows: Scores, one for each true image and target.
-        truth: float32 ``[n, channels, height, width]`` in [0, 1]: what the client's network saw.
+        originals: float32 ``[n, channels, height, width]`` in [0, 1], the true images.
+        mixed: What the client's network saw instead, where a defense mixed them.
         rebuilt: What the attacker made of it, matched.
-        reconstruction: The attacker's own result.
+        reconstruction: The attacker's own result; ``None`` once read back from a file.
     """
 
     rows: tuple[LeakageRow, ...]
-    truth: Tensor = field(repr=False)
+    originals: Tensor = field(repr=False)
+    mixed: Tensor | None = field(repr=False)
     rebuilt: Tensor = field(repr=False)
     reconstruction: Reconstruction | None = field(default=None, repr=False)
 
@@ -40,25 +42,27 @@ class Leak:
         return pd.DataFrame([asdict(row) for row in self.rows])
 
     def picture_row(self) -> ReconstructionRow:
-        """The images as a row of a picture."""
-        shown = [row for row in self.rows if row.target == "mixed"] or list(self.rows)
+        """The images as a row of a picture; scores are against the originals."""
+        shown = [row for row in self.rows if row.target == "original"]
         first = shown[0]
         known = "given" if first.known_labels else "inferred"
+        defense = "open" if first.defenses == "none" else first.defenses
         return ReconstructionRow(
-            label=f"round {first.round} · client {first.client} · {first.defenses} · "
+            label=f"round {first.round} · client {first.client} · {defense} · "
             f"labels {known} · {first.setting}",
-            defense=first.defenses,
-            truth=self.truth,
+            truth=self.originals,
             guess=self.rebuilt,
             psnr=[row.psnr for row in shown],
             ssim=[row.ssim for row in shown],
             verdict=[row.verdict for row in shown],
+            defense=first.defenses,
+            mixed=self.mixed,
+            chance=[row.chance_psnr for row in shown],
         )
 
     def show(self) -> Figure:
         """True images above rebuilt ones."""
-        first = self.rows[0]
-        return picture([self], title=f"What did the server see of client {first.client}?")
+        return picture([self], title=f"What did the server see of client {self.rows[0].client}?")
 
     def _repr_html_(self) -> str:
         columns = ["image", "target", "psnr", "ssim", "chance_psnr", "setting", "verdict"]
@@ -74,9 +78,11 @@ def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
     """Keep images and scores of leaks in one .npz file."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for index, leak in enumerate(leaks):
-        arrays[f"{index}.truth"] = leak.truth.numpy()
+        arrays[f"{index}.originals"] = leak.originals.numpy()
         arrays[f"{index}.rebuilt"] = leak.rebuilt.numpy()
         arrays[f"{index}.rows"] = np.array(json.dumps([asdict(row) for row in leak.rows]))
+        if leak.mixed is not None:
+            arrays[f"{index}.mixed"] = leak.mixed.numpy()
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_atomically(path, content.getvalue())
@@ -84,13 +90,15 @@ def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
 
 def load_leaks(path: Path) -> list[Leak]:
     """Read what ``save_leaks`` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        count = sum(name.endswith(".rows") for name in arrays.files)
-        return [
-            Leak(
-                rows=tuple(LeakageRow(**row) for row in json.loads(str(arrays[f"{i}.rows"]))),
-                truth=torch.from_numpy(arrays[f"{i}.truth"]),
-                rebuilt=torch.from_numpy(arrays[f"{i}.rebuilt"]),
-            )
-            for i in range(count)
-        ]
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    count = sum(name.endswith(".rows") for name in arrays)
+    return [
+        Leak(
+            rows=tuple(LeakageRow(**row) for row in json.loads(str(arrays[f"{i}.rows"]))),
+            originals=torch.from_numpy(arrays[f"{i}.originals"]),
+            mixed=torch.from_numpy(arrays[f"{i}.mixed"]) if f"{i}.mixed" in arrays else None,
+            rebuilt=torch.from_numpy(arrays[f"{i}.rebuilt"]),
+        )
+        for i in range(count)
+    ]

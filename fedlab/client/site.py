@@ -64,6 +64,10 @@ class Site:
             self.data.train_images[members], self.data.train_labels[members], self.data.num_classes
         )
 
+    def network_input(self, images: Tensor) -> Tensor:
+        """uint8 images as the network takes them."""
+        return self.data.normalise(self.data.pixels(images))
+
     def stream(self, *key: int) -> Callable[[str], torch.Generator]:
         """Generators of named purposes for one round and client."""
         return partial(_stream, self.seed, key)

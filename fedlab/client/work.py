@@ -145,7 +145,12 @@ def _batches(
     """Normalised images and labels of every local step."""
     for members in pipeline.sampler():
         members = members.to(site.device)
-        raw = Batch(members, site.data.pixels(shard.images[members]), shard.labels[members])
+        raw = Batch(
+            members=members,
+            sources=members.unsqueeze(1),
+            pixels=site.data.pixels(shard.images[members]),
+            labels=shard.labels[members],
+        )
         batch = pipeline.transform(raw)
         if trace is not None:
             trace.append(batch)

@@ -90,7 +90,8 @@ def mix(batch: Batch, shard: Shard, *, k: int, generator: torch.Generator) -> Ba
     chosen = (others + (others >= members)).to(device)  # skip the image itself
     pixels = batch.pixels + shard.images[chosen].float().div(255).sum(1)
     labels = labels + functional.one_hot(shard.labels[chosen], shard.num_classes).sum(1)
-    return replace(batch, pixels=pixels / k, labels=labels / k)
+    sources = torch.cat([batch.members.unsqueeze(1), chosen], dim=1)
+    return replace(batch, sources=sources, pixels=pixels / k, labels=labels / k)
 
 
 def add_noise(pixels: Tensor, kind: str, *, scale: float, generator: torch.Generator) -> Tensor:

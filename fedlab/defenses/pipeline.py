@@ -35,11 +35,13 @@ class Batch:
 
     Attributes:
         members: int64 ``[b]``, the shard index that each image started from.
+        sources: int64 ``[b, k]``, the shard indices of all images in each.
         pixels: float32 ``[b, channels, height, width]`` in [0, 1].
         labels: int64 ``[b]``, or float32 ``[b, classes]`` once labels are mixed.
     """
 
     members: Tensor
+    sources: Tensor
     pixels: Tensor
     labels: Tensor
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from attacks.payload import Payload
 from attacks.reconstruction import Reconstruction
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site
-from fedlab.client.work import Work, work
+from fedlab.client.work import work
+from fedlab.defenses.pipeline import Shard
 from fedlab.evaluation.chance import baselines
 from fedlab.evaluation.images import identified, match, psnr, ssim
 from fedlab.evaluation.verdict import setting, verdict
@@ -25,44 +25,44 @@ from fedlab.server.captures import Capture
 
 @dataclass(frozen=True)
 class Truth:
-    """What a client really fed to its network in a round.
+    """What a client really fed to its network in a round, n images in the order of its batches.
 
     Attributes:
-        originals: float32 ``[n, channels, height, width]``, its images in [0, 1], in the order
-            in which its batches used them.
-        labels: int64 ``[n]``.
-        members: int64 ``[n]``, their places in its shard.
-        mixed: What the network saw where a defense mixed them, else ``None``.
-        mixed_labels: float32 ``[n, classes]``, likewise.
-        shard: All of its images, uint8.
-        shard_labels: Their labels.
+        inputs: float32 ``[n, channels, height, width]`` in [0, 1], as the network saw them.
+        labels: int64 ``[n]``, or soft ``[n, classes]`` where they were mixed.
+        sources: int64 ``[n, k]``, the places in the shard of the images in each input.
+        shard: All of the client's images.
         payload_cosine: Between the captured update and the rehearsed one.
         signal_cosine: The same with the DP noise taken off both.
     """
 
-    originals: Tensor
+    inputs: Tensor
     labels: Tensor
-    members: Tensor
-    mixed: Tensor | None
-    mixed_labels: Tensor | None
-    shard: Tensor
-    shard_labels: Tensor
+    sources: Tensor
+    shard: Shard
     payload_cosine: float
     signal_cosine: float
+
+    @property
+    def mixed(self) -> bool:
+        """Whether an input is a mixture of several images."""
+        return self.labels.is_floating_point()
 
 
 @dataclass(frozen=True)
 class Score:
-    """A scored reconstruction.
+    """A scored reconstruction; images in the order of the rows of one target.
 
     Attributes:
-        rows: One for each true image.
-        truth: The true images in the order of the rows.
-        rebuilt: What was rebuilt of each, in the same order.
+        rows: One for each true image and target.
+        originals: The true images; of a mixture the one that was rebuilt best.
+        mixed: What the network saw, where that is a mixture.
+        rebuilt: What the attacker made of each.
     """
 
     rows: tuple[LeakageRow, ...]
-    truth: Tensor
+    originals: Tensor
+    mixed: Tensor | None
     rebuilt: Tensor
 
 
@@ -91,19 +91,13 @@ class Referee:
         sent, again, signal = (
             _update(payload, state) for payload in (capture.payload, done.payload, quiet.payload)
         )
-        # Images that a second epoch repeats count once.
-        seen = torch.cat([batch.members for batch in done.trace])[: len(done.shard)]
-        pixels = torch.cat([batch.pixels for batch in done.trace])[: len(done.shard)]
-        labels = torch.cat([batch.labels for batch in done.trace])[: len(done.shard)]
-        is_mixed = labels.is_floating_point()
+        # Every image once, however many epochs went over it.
+        once = slice(len(done.shard))
         return Truth(
-            originals=self._site.data.pixels(done.shard.images[seen]),
-            labels=done.shard.labels[seen],
-            members=seen,
-            mixed=pixels if is_mixed else None,
-            mixed_labels=labels if is_mixed else None,
-            shard=done.shard.images,
-            shard_labels=done.shard.labels,
+            inputs=torch.cat([batch.pixels for batch in done.trace])[once],
+            labels=torch.cat([batch.labels for batch in done.trace])[once],
+            sources=torch.cat([batch.sources for batch in done.trace])[once],
+            shard=done.shard,
             payload_cosine=_cosine(sent, again),
             signal_cosine=_cosine(sent - (again - signal), signal),
         )
@@ -120,20 +114,120 @@ class Referee:
         """Hold rebuilt images against the true ones, matched one to one.
 
         Against a mixing client there are two scores of the same images: against what its
-        network saw (``mixed``) and against the images mixed (``original``).
+        network saw (``mixed``), and against the best rebuilt of the k images in each
+        (``original``).
         """
-        guess = reconstruction.images.to(truth.originals.device)
-        targets = [("original", truth.originals)]
-        if truth.mixed is not None:
-            targets.append(("mixed", truth.mixed))
-        rows: list[LeakageRow] = []
-        kept: tuple[Tensor, Tensor] | None = None
-        for target, images in targets:
-            true_order, guess_order = match(images, guess)
-            rows += self._rows(
-                capture, plan, truth, reconstruction, preset, target, images, true_order, guess_order
+        guess = reconstruction.images.to(truth.inputs.device)
+        order, chosen = match(truth.inputs, guess)
+        guess, inputs = guess[chosen], truth.inputs[order]
+        own = _best_source(guess, truth, order)
+        originals = self._site.data.pixels(truth.shard.images[own])
+        found = reconstruction.labels.to(guess.device)[chosen]
+        judge = _Judge(self._site, capture, plan, truth, reconstruction, preset)
+        rows = judge.rows("original", guess, originals, truth.shard.labels[own], own, found)
+        if truth.mixed:
+            rows += judge.rows("mixed", guess, inputs, truth.labels[order], own, found)
+        return Score(tuple(rows), originals, inputs if truth.mixed else None, guess)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Writes the rows of one reconstruction."""
+
+    site: Site
+    capture: Capture
+    plan: Plan
+    truth: Truth
+    reconstruction: Reconstruction
+    preset: str
+
+    def rows(
+        self,
+        target: str,
+        guess: Tensor,
+        true: Tensor,
+        labels: Tensor,
+        own: Tensor,
+        found: Tensor,
+    ) -> list[LeakageRow]:
+        shard, data = self.truth.shard, self.site.data
+        chance = baselines(
+            true,
+            labels,
+            reference_images=data.test_images,
+            reference_labels=data.test_labels,
+            pool=shard.images,
+            own=own,
+        )
+        same = shard.labels[own].unsqueeze(1) == shard.labels
+        hits = identified(own, guess, shard.images, candidates=same)
+        quality, likeness, correct = psnr(true, guess), ssim(true, guess), _agree(found, labels)
+        circumstances = setting(
+            labels_known=self.reconstruction.labels_known,
+            steps=self.capture.payload.steps,
+            trained=self.capture.round > 1,
+            training_mode=True,
+        )
+        return [
+            LeakageRow(
+                round=self.capture.round,
+                client=self.plan.client,
+                role=self.plan.role.role,
+                defenses=self.plan.defense_names,
+                preset=self.preset,
+                image=index,
+                target=target,
+                psnr=float(quality[index]),
+                ssim=float(likeness[index]),
+                chance_psnr=float(chance.best[index]),
+                chance_grey=float(chance.grey[index]),
+                chance_class_mean=float(chance.class_mean[index]),
+                chance_nearest=float(chance.nearest_other[index]),
+                iip=float(hits[index]),
+                pool=int(same[index].sum()),
+                label_correct=bool(correct[index]),
+                known_labels=self.reconstruction.labels_known,
+                setting=circumstances.name,
+                verdict=verdict(
+                    psnr=float(quality[index]),
+                    chance_psnr=float(chance.best[index]),
+                    identified=bool(hits[index]),
+                ),
+                iterations=self.reconstruction.attack.iterations,
+                seconds=self.reconstruction.seconds,
+                payload_cosine=self.truth.payload_cosine,
+                signal_cosine=self.truth.signal_cosine,
             )
-            if target == "mixed" or truth.mixed is None:
-                kept = images[true_order], guess[guess_order]
-        assert kept is not None
-        return Score(tuple(rows), *kept)
+            for index in range(len(true))
+        ]
+
+
+def _best_source(guess: Tensor, truth: Truth, order: Tensor) -> Tensor:
+    """Place in the shard of the image in each input that its guess is nearest to."""
+    sources = truth.sources[order]
+    images = truth.shard.images[sources].float().div(255)  # [n, k, channels, height, width]
+    distance = (images - guess.unsqueeze(1)).flatten(2).norm(dim=2)
+    return sources.gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
+
+
+def _agree(found: Tensor, true: Tensor) -> Tensor:
+    """Whether each label was found; of a mixture, whether its label is one of those mixed."""
+    hard = found.argmax(1) if found.is_floating_point() else found
+    if true.is_floating_point():
+        return true.gather(1, hard.unsqueeze(1)).squeeze(1) > 0
+    return hard == true
+
+
+def _update(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:
+    """A payload as one vector: the gradient, or the change of the weights."""
+    parts = [
+        tensor.to(state[name].device)
+        if payload.kind == "gradient"
+        else tensor.to(state[name].device) - state[name]
+        for name, tensor in payload.tensors.items()
+    ]
+    return torch.cat([part.flatten().double() for part in parts])
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.dot(one, other) / (one.norm() * other.norm()))

@@ -49,7 +49,7 @@ class Scoreboard:
         """
         self.site.model.load_state_dict(state)
         data = self.site.data
-        scores = evaluate(self.site.model, data.test_images, data.test_labels, data.normalise_images)
+        scores = evaluate(self.site.model, data.test_images, data.test_labels, self.site.network_input)
         return RoundRow(
             round=round,
             accuracy=scores.accuracy,
@@ -78,7 +78,7 @@ def _success(kind: LabelFlip | BadNets, site: Site) -> Callable[[], float]:
             site.model,
             data.test_images,
             data.test_labels,
-            data.normalise_images,
+            site.network_input,
             trigger=partial(stamp, size=kind.size, corner=kind.corner),
             target=kind.target,
         )
@@ -86,5 +86,5 @@ def _success(kind: LabelFlip | BadNets, site: Site) -> Callable[[], float]:
         data.test_labels, num_classes=data.num_classes, source=kind.source, target=kind.target
     )
     return partial(
-        flip_success_rate, site.model, data.test_images, data.test_labels, data.normalise_images, wrong=wrong
+        flip_success_rate, site.model, data.test_images, data.test_labels, site.network_input, wrong=wrong
     )

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fedlab.leaks import Leak, load_leaks, picture
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.figures import save
 from fedlab.report.tables import clients_table, rounds_table
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
@@ -41,7 +42,7 @@ def report(folder: Path, console: Console) -> None:
     if files:
         leaks = [leak for file in files for leak in load_leaks(file)]
         title = f"{run.scenario.name}: what did the server see, round by round?"
-        picture(leaks, title=title).savefig(run.picture)
+        save(picture(leaks, title=title), run.picture)
         console.print(f"picture: {run.picture}", soft_wrap=True)
     megabytes = run.size() / 1e6
     console.print(f"run folder: {folder} ({megabytes:.1f} MB)", soft_wrap=True)
