@@ -118,7 +118,9 @@ def unroll(
     velocity: dict[str, Tensor] = {}
     for _ in range(local.epochs):
         for block, targets in zip(
-            images.split(local.batch_size), labels.split(local.batch_size), strict=True
+            torch.split(images, local.batch_size),
+            torch.split(labels, local.batch_size),
+            strict=True,
         ):
             step = gradient_of(
                 model,
@@ -153,9 +155,7 @@ def gradient_of(
 ) -> dict[str, Tensor]:
     """The gradient that a client computes, clipped per example if it runs DP-SGD."""
     if clipping_norm is None:
-        return batch_gradient(
-            model, parameters, buffers, images, labels, create_graph=create_graph
-        )
+        return batch_gradient(model, parameters, buffers, images, labels, create_graph=create_graph)
     return clipped_gradient(
         model,
         parameters,

@@ -60,6 +60,4 @@ class Knowledge:
         if self.num_images < 1:
             raise ValueError("there is no image to rebuild: num_images is 0")
         if self.labels is not None and len(self.labels) != self.num_images:
-            raise ValueError(
-                f"{len(self.labels)} labels were given for {self.num_images} images"
-            )
+            raise ValueError(f"{len(self.labels)} labels were given for {self.num_images} images")

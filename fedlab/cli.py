@@ -3,8 +3,9 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -64,9 +65,7 @@ def resume(folder: RunPath) -> None:
     from fedlab.federation import Federation
     from fedlab.report.terminal import report, round_line
 
-    federation = Federation.resume(
-        folder, on_round=lambda done: console.print(round_line(done))
-    )
+    federation = Federation.resume(folder, on_round=lambda done: console.print(round_line(done)))
     console.print(f"going on after round {federation.round} of {federation.scenario.rounds}")
     federation.run()
     report(folder, console)
@@ -78,7 +77,7 @@ def reconstruct(
     round: Annotated[int, typer.Option(help="Round, counted from 1.")],
     client: Annotated[int, typer.Option(help="Partition id, counted from 0.")],
     preset: Annotated[str, typer.Option(help="Name of the attack.")] = "inverting-gradients",
-    labels: Annotated[str, typer.Option(help="known or inferred.")] = "known",
+    labels: Annotated[Literal["known", "inferred"], typer.Option()] = "known",
     iterations: Annotated[int | None, typer.Option(min=1)] = None,
     tv: Annotated[float | None, typer.Option(min=0, help="Weight of total variation.")] = None,
     restarts: Annotated[int | None, typer.Option(min=1)] = None,
@@ -140,8 +139,8 @@ def data() -> None:
 @app.command()
 def ledger(folder: RunPath) -> None:
     """Print every client's privacy account."""
-    from fedlab.report.terminal import ledger_of
     from fedlab.report.tables import clients_table
+    from fedlab.report.terminal import ledger_of
     from fedlab.runs.folder import RunFolder
 
     run_folder = RunFolder.open(folder)
@@ -158,6 +157,6 @@ def main() -> None:
         sys.exit(2 if isinstance(error, BadInput) else 1)
     except typer.Abort:
         sys.exit(130)
-    except typer.TyperException as error:
+    except click.ClickException as error:
         error.show()
         sys.exit(2)

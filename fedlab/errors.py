@@ -2,8 +2,8 @@
 
 
 class BadInput(Exception):
-    """What the user gave cannot work; the message is one sentence that says how to mend it (exit code 2)."""
+    """What the user gave cannot work; the message is one sentence with the fix (exit code 2)."""
 
 
 class RunFailed(Exception):
-    """The experiment started and could not go on, such as when every client failed (exit code 1)."""
+    """The experiment could not go on, such as when every client failed (exit code 1)."""

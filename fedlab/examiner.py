@@ -76,9 +76,7 @@ class Examiner:
             labels=truth.labels if settings.labels == "known" else None,
             generator=started,
         )
-        score = self._referee.score(
-            capture, plan, truth, reconstruction, preset=settings.preset
-        )
+        score = self._referee.score(capture, plan, truth, reconstruction, preset=settings.preset)
         return Leak(
             rows=score.rows,
             originals=score.originals.cpu(),

@@ -19,10 +19,10 @@ from fedlab.errors import BadInput
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, save_leaks
-from fedlab.report.figures import save
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.spending import History
+from fedlab.report.figures import save
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
@@ -325,9 +325,9 @@ class Federation:
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
             save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
-        Checkpoint(
-            number, self._loop.state, self._loop.aggregation.memory(), self._histories
-        ).save(self.folder.checkpoint)
+        Checkpoint(number, self._loop.state, self._loop.aggregation.memory(), self._histories).save(
+            self.folder.checkpoint
+        )
 
     def __repr__(self) -> str:
         return (

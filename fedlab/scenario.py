@@ -130,12 +130,16 @@ class Scenario(Settings):
 
     def scheduled_defenses(self, *, round: int, client: int) -> tuple[DefenseSettings, ...]:
         """The defenses scheduled for a client in a round, whether or not it obeys."""
-        return tuple(e for e, rounds, clients in self._defenses if round in rounds and client in clients)
+        return tuple(
+            e for e, rounds, clients in self._defenses if round in rounds and client in clients
+        )
 
     def reconstructions_on(self, *, round: int, client: int) -> tuple[Reconstruct, ...]:
         """The attacks scheduled against a client in a round."""
         return tuple(
-            e for e, rounds, clients in self._reconstructions if round in rounds and client in clients
+            e
+            for e, rounds, clients in self._reconstructions
+            if round in rounds and client in clients
         )
 
     def lr(self, round: int) -> float:
@@ -305,7 +309,7 @@ def _fields_at(annotation: Any, where: tuple[int | str, ...]) -> Mapping[str, An
     options = [option for option in get_args(annotation) if option is not type(None)]
     if get_origin(annotation) is tuple:
         return _fields_at(options[0], where[1:])
-    for option in options if get_origin(annotation) is not Union else options:
+    for option in options:
         tags = [
             default
             for name, field in getattr(option, "model_fields", {}).items()

@@ -16,7 +16,7 @@ log = logging.getLogger("flwr")  # whose lines `flwr run --stream` shows
 app = ServerApp()
 
 
-@app.main()  # type: ignore[untyped-decorator]
+@app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the scenario that the run config names, or go on with the run in its folder."""
     name, out = str(context.run_config["scenario"]), str(context.run_config["out"])

@@ -38,19 +38,19 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
     """
     app = ClientApp()
 
-    @app.query()  # type: ignore[untyped-decorator]
+    @app.query()
     def introduce(message: Message, context: Context) -> Message:
         """Tell the server which partition this node holds; node ids are random."""
         identity = MetricRecord({PARTITION: int(context.node_config[PARTITION])})
         return Message(RecordDict({FACTS: identity}), reply_to=message)
 
-    @app.train()  # type: ignore[untyped-decorator]
+    @app.train()
     def train(message: Message, context: Context) -> Message:
         site = site_of(context)
-        plan = Plan.model_validate_json(str(message.content["config"]["plan"]))
+        plan = Plan.model_validate_json(str(message.content.config_records["config"]["plan"]))
         state = {
             name: array.to(site.device)
-            for name, array in message.content["arrays"].to_torch_state_dict().items()
+            for name, array in message.content.array_records["arrays"].to_torch_state_dict().items()
         }
         done = work(plan, site, state, _history(context))
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(done.history)})
@@ -60,7 +60,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
 
 def _history(context: Context) -> History:
-    kept = context.state.get(HISTORY)
+    kept = context.state.config_records.get(HISTORY)
     return from_json(str(kept[HISTORY])) if kept is not None else ()
 
 

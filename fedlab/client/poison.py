@@ -47,8 +47,6 @@ def poison_shard(shard: Shard, role: Poisoning, *, generator: torch.Generator) -
             return Shard(images, labels, shard.num_classes)
 
 
-def poison_update(
-    payload: Payload, role: Poisoning, global_state: Mapping[str, Tensor]
-) -> Payload:
+def poison_update(payload: Payload, role: Poisoning, global_state: Mapping[str, Tensor]) -> Payload:
     """The payload as a poisoning client sends it."""
     return payload if role.update is None else scale(payload, global_state, role.update.factor)

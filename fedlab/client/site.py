@@ -50,7 +50,9 @@ class Site:
             classes_per_client=scenario.data.classes_per_client,
             generator=generator(scenario.seed, "partition"),
         )
-        return cls(scenario.seed, data.to(device), partitions, network_of(scenario, data).to(device))
+        return cls(
+            scenario.seed, data.to(device), partitions, network_of(scenario, data).to(device)
+        )
 
     @property
     def device(self) -> torch.device:

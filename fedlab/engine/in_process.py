@@ -1,6 +1,7 @@
 """A Flower Grid that calls the ClientApp directly: no Ray, no polling, the same bits."""
 
 import copy
+import logging
 import random
 import secrets
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,8 @@ class InProcessGrid(Grid):
     """
 
     def __init__(self, app: ClientApp, clients: int) -> None:
+        # Flower's account of every step is for runs that somebody else's process carries.
+        logging.getLogger("flwr").setLevel(logging.WARNING)
         self._app = app
         self._clients = clients
         self._run = Run.create_empty(run_id=secrets.randbits(62))
@@ -88,7 +91,7 @@ class InProcessGrid(Grid):
         node = message.metadata.dst_node_id
         # By value, as over a wire: neither side may reach into the other's records. Arrays
         # are immutable bytes, which copying shares.
-        received = Message(
+        received = Message(  # type: ignore[call-overload]
             metadata=copy.copy(message.metadata), content=copy.deepcopy(message.content)
         )
         context = copy.deepcopy(self._contexts.get(node) or self._context(node))
@@ -103,7 +106,10 @@ class InProcessGrid(Grid):
         return reply
 
     def _context(self, node: int) -> Context:
-        identity = {"partition-id": node - 1, "num-partitions": self._clients}
+        identity: dict[str, bool | float | int | str] = {
+            "partition-id": node - 1,
+            "num-partitions": self._clients,
+        }
         return Context(self._run.run_id, node, identity, RecordDict(), {})
 
 

@@ -5,9 +5,7 @@ this starts a SuperLink of its own, judges the run by what it wrote, and ends wh
 """
 
 import contextlib
-import json
 import os
-
 import signal
 import socket
 import subprocess
@@ -55,7 +53,7 @@ def run_on_ray(
         raise BadInput("the ray engine needs Flower's commands: pip install 'flwr[simulation]'")
     with tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
         home = Path(name)
-        config = {
+        config: dict[str, str | bool] = {
             "scenario": str(home / "scenario.toml"),
             "out": str(folder.resolve()),
             "resume": resume,

@@ -155,7 +155,8 @@ def identified(
         raise ValueError(_shapes(true, guess))
     own = (true - guess.float().clamp(0, 1)).flatten(1).norm(dim=1)
     # Two float32 sums of the same numbers in another order may differ in the last bits.
-    return own <= distance * (1 + 1e-6)
+    hits: Tensor = own <= distance * (1 + 1e-6)
+    return hits
 
 
 def nearest(images: Tensor, pool: Tensor, *, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +196,8 @@ def as_pixels(images: Tensor) -> Tensor:
 
 def _distances(left: Tensor, right: Tensor) -> Tensor:
     # The matrix-product form is faster but loses small distances to cancellation.
-    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+    distances: Tensor = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances
 
 
 def _comparable(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,8 @@ def _share_predicted(
         return math.nan
     hits = torch.zeros((), dtype=torch.int64, device=images.device)
     with _evaluation(model):
-        for chosen in places.split(batch):
+        for start in range(0, len(places), batch):
+            chosen = places[start : start + batch]
             hits += (model(inputs(images[chosen])).argmax(1) == wanted[chosen]).sum()
     return hits.item() / len(places)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attacks.poisoning.badnets import stamp
 from attacks.poisoning.label_flip import flip
-from fedlab.client.roles import BadNets, LabelFlip, Poisoning
+from fedlab.client.roles import BadNets, LabelFlip
 from fedlab.client.site import Site
 from fedlab.errors import BadInput
 from fedlab.evaluation.model import attack_success_rate, evaluate, flip_success_rate
@@ -49,7 +49,9 @@ class Scoreboard:
         """
         self.site.model.load_state_dict(state)
         data = self.site.data
-        scores = evaluate(self.site.model, data.test_images, data.test_labels, self.site.network_input)
+        scores = evaluate(
+            self.site.model, data.test_images, data.test_labels, self.site.network_input
+        )
         return RoundRow(
             round=round,
             accuracy=scores.accuracy,
@@ -86,5 +88,10 @@ def _success(kind: LabelFlip | BadNets, site: Site) -> Callable[[], float]:
         data.test_labels, num_classes=data.num_classes, source=kind.source, target=kind.target
     )
     return partial(
-        flip_success_rate, site.model, data.test_images, data.test_labels, site.network_input, wrong=wrong
+        flip_success_rate,
+        site.model,
+        data.test_images,
+        data.test_labels,
+        site.network_input,
+        wrong=wrong,
     )

@@ -24,9 +24,7 @@ class Setting:
     reasons: tuple[str, ...]
 
 
-def verdict(
-    *, psnr: float, chance_psnr: float, identified: bool
-) -> Literal["leaks", "not shown"]:
+def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["leaks", "not shown"]:
     """``leaks`` if PSNR is at least chance + 3 dB and the image was identified.
 
     Anything else is ``not shown`` and never "safe": another attack may do better.

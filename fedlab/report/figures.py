@@ -5,7 +5,6 @@ are made without pyplot, so no global state is touched.
 """
 
 import io
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ _STRIP_GAP = 0.08
 _TITLE_LINE = 0.27
 _KEY = 0.30
 _HEADER = 0.30
-_SCORES = 0.42
+_SCORES = 0.32
 _ROW_GAP = 0.20
 _LEAST_WIDTH = 4.6
 
@@ -124,12 +123,12 @@ def reconstruction_figure(
     images = _GUTTER + across * (_CELL + _GAP) - _GAP
     labels = max(_width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
     width = 2 * _MARGIN + max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
-    per_letter = _width("n", 14, bold=True)
-    lines = textwrap.wrap(title, max(20, int((width - 2 * _MARGIN) / per_letter))) or [""]
+    lines = _wrapped(title, 14, width - 2 * _MARGIN)
     top = _MARGIN + len(lines) * _TITLE_LINE + _KEY
     height = top + sum(_height(row) + _ROW_GAP for row in rows) - _ROW_GAP + _MARGIN
     page = _Page(width, height)
-    page.text(_MARGIN, _MARGIN, "\n".join(lines), size=14, bold=True)
+    for index, line in enumerate(lines):
+        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, line, size=14, bold=True)
     page.text(
         _MARGIN,
         _MARGIN + len(lines) * _TITLE_LINE,
@@ -175,7 +174,6 @@ class _Page:
             va=align[1],
             color=colour,
             parse_math=False,
-            linespacing=1.25,
             fontproperties=_font(size, bold=bold),
         )
 
@@ -211,9 +209,7 @@ def _draw(page: _Page, row: ReconstructionRow, top: float, columns: int) -> None
     y = top + _HEADER
     for name, images in row.strips:
         edge = colour if images is row.guess else _LINE
-        page.text(
-            left - 0.1, y + side / 2, name, size=8, colour=_FAINT, align=("right", "center")
-        )
+        page.text(left - 0.1, y + side / 2, name, size=8, colour=_FAINT, align=("right", "center"))
         for index in shown:
             page.image(left + index * (_CELL + _GAP), y, side, images[index], edge=edge)
         y += side + _STRIP_GAP
@@ -272,6 +268,18 @@ def _decibels(psnr: float) -> str:
 
 def _font(size: float, *, bold: bool) -> FontProperties:
     return FontProperties(family=_FONT, size=size, weight="bold" if bold else "normal")
+
+
+def _wrapped(text: str, size: float, width: float) -> list[str]:
+    """Bold text broken between words into lines of at most so many inches."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and _width(longer, size, bold=True) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _width(text: str, size: float, *, bold: bool) -> float:

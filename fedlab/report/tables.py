@@ -51,7 +51,9 @@ def clients_table(run: RunFolder, ledger: Ledger) -> Table:
     table = Table(title="Privacy, client by client", caption=f"delta = {ledger.delta:g}, "
                   f"{ledger.accountant.upper()} accountant, unit: one example")  # fmt: skip
     for column in ("client", "role", "defenses by round", "eps protected", "eps total"):
-        table.add_column(column, justify="left" if "e" in column[:3] or "d" in column[:1] else "right")
+        table.add_column(
+            column, justify="left" if "e" in column[:3] or "d" in column[:1] else "right"
+        )
     for clients, text in _alike(sorted(ledger.histories), _client_line(scenario, ledger)):
         table.add_row(spell(clients), *text)
     return table

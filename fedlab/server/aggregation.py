@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ STRATEGIES: dict[str, type[FedAvg]] = {
 }
 """Flower's aggregation rules for weights, by class name."""
 
-OURS = {
+OURS: dict[str, Any] = {
     "fraction_train": 1.0,  # the cohort is sampled by partition id before Flower sees it
-    "fraction_evaluate": 0.0,  # the server evaluates the global model itself
+    "fraction_evaluate": 1.0,  # never used: the server evaluates the global model itself
     "min_train_nodes": 1,
     "min_evaluate_nodes": 0,
     "min_available_nodes": 1,
@@ -68,11 +68,10 @@ class Aggregation:
         """
         messages = list(
             self._inner.configure_train(
-                round, _record(state), ConfigRecord(), _Cohort(grid, nodes)
+                round, _record(state), ConfigRecord(), cast(Grid, _Cohort(grid, nodes))
             )
         )
-        config: ConfigRecord = messages[0].content[self._inner.configrecord_key]
-        return config
+        return messages[0].content.config_records[self._inner.configrecord_key]
 
     def aggregate(
         self, round: int, replies: Sequence[tuple[Message, Reply, Mapping[str, Tensor]]]
@@ -100,12 +99,12 @@ class Aggregation:
                 }
             )
         try:
-            arrays, _ = self._inner.aggregate_train(round, [message for message, _, _ in replies])
+            merged, _ = self._inner.aggregate_train(round, [message for message, _, _ in replies])
         except (AggregationError, ValueError) as error:
             raise RunFailed(f"round {round}: {type(self._inner).__name__}: {error}") from error
-        if arrays is None:
+        if merged is None:
             raise RunFailed(f"round {round}: {type(self._inner).__name__} gave no model")
-        return {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+        return {name: torch.from_numpy(array.numpy().copy()) for name, array in merged.items()}
 
     def memory(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that the strategy remembers between rounds, by a path of names."""

@@ -108,7 +108,5 @@ class Attacker:
 def attack_of(settings: Reconstruct) -> Attack:
     """The preset of a scenario's entry, with the values that the entry replaces."""
     attack = PRESETS[settings.preset]
-    chosen = settings.model_dump(
-        include={"iterations", "tv", "lr", "restarts"}, exclude_none=True
-    )
+    chosen = settings.model_dump(include={"iterations", "tv", "lr", "restarts"}, exclude_none=True)
     return replace(attack, **chosen)

@@ -105,7 +105,7 @@ class Capture:
             kept = sorted(path.stem for path in folder.glob("reply-*.safetensors"))
             raise BadInput(
                 f"no reply of client {client} was kept in round {round}; schedule a reconstruction "
-                'there or run with --set captures.keep=all to keep one'
+                "there or run with --set captures.keep=all to keep one"
                 + (f" (kept: {', '.join(kept)})" if kept else "")
             )
         tensors, metadata = _read(reply)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -98,12 +99,14 @@ class RoundLoop:
         config = self.aggregation.configure(
             round, averaged, self._grid, [nodes[client] for client in cohort]
         )
+        # FedProx tells its clients by this key; every other strategy leaves it out.
+        proximal_mu = cast(float, config.get("proximal-mu", 0.0))
         plans = {
             client: plan_for(
                 scenario,
                 round=round,
                 client=client,
-                proximal_mu=float(config.get("proximal-mu", 0.0)),
+                proximal_mu=proximal_mu,
                 history=None if resumed is None else resumed.get(client, ()),
             )
             for client in cohort
@@ -150,7 +153,7 @@ class RoundLoop:
             for answer in self._grid.send_and_receive(questions, timeout=PATIENCE):
                 if answer.has_error():
                     raise RunFailed(f"a client could not introduce itself: {answer.error.reason}")
-                partition = int(answer.content[FACTS]["partition-id"])
+                partition = cast(int, answer.content.metric_records[FACTS]["partition-id"])
                 self._nodes[partition] = answer.metadata.src_node_id
         if missing := sorted(set(range(clients)) - set(self._nodes)):
             raise RunFailed(f"no node holds partition {missing[0]}")
