@@ -18,7 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# A pipe or a log file has no width of its own; the tables fit into this one.
+console = Console(width=None if sys.stdout.isatty() else 110)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 Overrides = Annotated[
@@ -132,7 +133,7 @@ def data() -> None:
 
     table = Table("source", "images")
     for name, source in SOURCES.items():
-        table.add_row(name, source.description)
+        table.add_row(f"{name}:{source.argument}" if source.argument else name, source.description)
     console.print(table)
 
 
@@ -150,6 +151,7 @@ def ledger(folder: RunPath) -> None:
 def main() -> None:
     """Run a command; bad input ends with 2 and one sentence, a failed run with 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("fedlab").setLevel(logging.INFO)
     try:
         app(standalone_mode=False)
     except (BadInput, RunFailed) as error:

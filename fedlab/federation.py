@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from flwr.serverapp import Grid
 
-from fedlab.client.app import client_app
 from fedlab.client.site import Site
 from fedlab.devices import prepare
-from fedlab.engine.in_process import InProcessGrid
+from fedlab.engine import Grid
+from fedlab.engine.in_process import in_process
 from fedlab.errors import BadInput
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
@@ -92,7 +91,7 @@ class Federation:
         self.site = Site.of(scenario)
         self._scoreboard = Scoreboard.of(scenario, self.site)
         self._refuse_what_cannot_be_private(scenario)
-        grid = grid or InProcessGrid(client_app(lambda _: self.site), scenario.data.clients)
+        grid = grid or in_process(self.site, scenario.data.clients)
         model = self.site.model
         self._loop = RoundLoop(
             grid,

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +42,6 @@ class Leak:
         """The scores as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows])
 
-    def picture_row(self) -> ReconstructionRow:
-        """The images as a row of a picture; scores are against the originals."""
-        shown = [row for row in self.rows if row.target == "original"]
-        first = shown[0]
-        known = "given" if first.known_labels else "inferred"
-        defense = "open" if first.defenses == "none" else first.defenses
-        return ReconstructionRow(
-            label=f"round {first.round} · client {first.client} · {defense} · "
-            f"labels {known} · {first.setting}",
-            truth=self.originals,
-            guess=self.rebuilt,
-            psnr=[row.psnr for row in shown],
-            ssim=[row.ssim for row in shown],
-            verdict=[row.verdict for row in shown],
-            defense=first.defenses,
-            mixed=self.mixed,
-            chance=[row.chance_psnr for row in shown],
-        )
-
     def show(self) -> Figure:
         """True images above rebuilt ones."""
         return picture([self], title=f"What did the server see of client {self.rows[0].client}?")
@@ -70,8 +52,35 @@ class Leak:
 
 
 def picture(leaks: Sequence[Leak], *, title: str) -> Figure:
-    """Several leaks below one another."""
-    return reconstruction_figure([leak.picture_row() for leak in leaks], title=title)
+    """Leaks side by side, a row for each round and defense; scores are against the originals."""
+
+    def circumstances(leak: Leak) -> tuple[int, str]:
+        return leak.rows[0].round, leak.rows[0].defenses
+
+    ordered = sorted(leaks, key=lambda leak: leak.rows[0].round)
+    rows = [_picture_row(list(group)) for _, group in groupby(ordered, circumstances)]
+    return reconstruction_figure(rows, title=title)
+
+
+def _picture_row(leaks: Sequence[Leak]) -> ReconstructionRow:
+    shown = [row for leak in leaks for row in leak.rows if row.target == "original"]
+    mixed = [leak.mixed for leak in leaks if leak.mixed is not None]
+    first = shown[0]
+    return ReconstructionRow(
+        label=f"round {first.round} · {'open' if first.defenses == 'none' else first.defenses}",
+        truth=torch.cat([leak.originals for leak in leaks]),
+        guess=torch.cat([leak.rebuilt for leak in leaks]),
+        psnr=[row.psnr for row in shown],
+        ssim=[row.ssim for row in shown],
+        verdict=[row.verdict for row in shown],
+        defense=first.defenses,
+        mixed=torch.cat(mixed) if mixed else None,
+        chance=[row.chance_psnr for row in shown],
+        names=[
+            f"client {row.client}, label {'given' if row.known_labels else 'inferred'}"
+            for row in shown
+        ],
+    )
 
 
 def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:

@@ -267,6 +267,8 @@ def _descend(place: Any, key: str, path: str) -> list[Any]:
         if named:
             return named
         raise BadInput(f'"{path}" does not lead anywhere: there is no entry "{key}"')
+    if key.isdecimal():
+        raise BadInput(f'"{path}" does not lead anywhere: there is no entry {key}')
     inner = place.setdefault(key, {})
     if not isinstance(inner, dict | list):
         raise BadInput(f'"{path}" does not lead anywhere: "{key}" is a value, not a table')

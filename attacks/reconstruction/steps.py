@@ -56,6 +56,6 @@ def milestones(iterations: int) -> list[int]:
 
     Example:
         >>> milestones(24_000)
-        [8998, 15000, 21015]
+        [8998, 14999, 21015]
     """
     return [int(iterations // part) for part in SignedAdam.DECAYS]

@@ -142,7 +142,7 @@ def shuffled(n: int, *, batch_size: int, epochs: int, generator: torch.Generator
 
     def batches() -> Iterator[Tensor]:
         for _ in range(epochs):
-            yield from torch.randperm(n, generator=generator).split(batch_size)
+            yield from torch.split(torch.randperm(n, generator=generator), batch_size)
 
     return batches
 

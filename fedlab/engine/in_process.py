@@ -18,8 +18,16 @@ from flwr.supercore.run import Run
 # Not among Flower's public packages, but Message() cannot be made without it.
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedlab.client.app import client_app
+from fedlab.client.site import Site
+
 CLIENT_FAILED = 2
 """Flower's error code for a ClientApp that raised."""
+
+
+def in_process(site: Site, clients: int) -> Grid:
+    """A grid whose clients work one after another at a site in this process."""
+    return InProcessGrid(client_app(lambda _: site), clients)
 
 
 class InProcessGrid(Grid):

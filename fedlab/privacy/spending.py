@@ -56,9 +56,7 @@ def from_json(text: str) -> History:
     """
     try:
         rows: list[dict[str, Any]] = json.loads(text)
-        return tuple(
-            Spending(**{k: math.inf if v == "inf" else v for k, v in row.items()}) for row in rows
-        )
+        return tuple(Spending(**_finite_or_not(row)) for row in rows)
     except (TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"this is no accountant history: {error}") from error
 
@@ -79,3 +77,7 @@ def longer(one: History, other: History) -> History:
             "would be right; start the experiment anew"
         )
     return long
+
+
+def _finite_or_not(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: math.inf if value == "inf" else value for key, value in row.items()}

@@ -35,6 +35,7 @@ _STRIP_GAP = 0.08
 _TITLE_LINE = 0.27
 _KEY = 0.30
 _HEADER = 0.30
+_NAMES = 0.16
 _SCORES = 0.32
 _ROW_GAP = 0.20
 _LEAST_WIDTH = 4.6
@@ -54,6 +55,7 @@ class ReconstructionRow:
         defense: Name of the defense that was on; gives the row its colour.
         mixed: What a mixing client's network saw, the same shape; drawn between the two.
         chance: Chance PSNR of each image in dB.
+        names: What each image is called, above it.
         truth_name: What the upper strip is called.
     """
 
@@ -66,6 +68,7 @@ class ReconstructionRow:
     defense: str = "none"
     mixed: Tensor | None = None
     chance: Sequence[float] | None = None
+    names: Sequence[str] | None = None
     truth_name: str = "true"
 
     @property
@@ -206,7 +209,16 @@ def _draw(page: _Page, row: ReconstructionRow, top: float, columns: int) -> None
     side = _image_height(row)
     left = _MARGIN + _GUTTER
     shown = range(min(columns, len(row.truth)))
-    y = top + _HEADER
+    y = top + _header(row)
+    for index in shown if row.names is not None else ():
+        page.text(
+            left + index * (_CELL + _GAP) + _CELL / 2,
+            y - 0.05,
+            row.names[index] if row.names else "",
+            size=7,
+            colour=_FAINT,
+            align=("center", "bottom"),
+        )
     for name, images in row.strips:
         edge = colour if images is row.guess else _LINE
         page.text(left - 0.1, y + side / 2, name, size=8, colour=_FAINT, align=("right", "center"))
@@ -245,8 +257,9 @@ def _check(row: ReconstructionRow) -> None:
                 f"ones, but are {list(images.shape)}"
             )
     scores = [row.psnr, row.ssim, row.verdict, *([] if row.chance is None else [row.chance])]
-    if not count or any(len(values) != count for values in scores):
-        raise ValueError(f"{row.label}: {count} images need as many scores, and at least one")
+    named = count if row.names is None else len(row.names)
+    if not count or named != count or any(len(values) != count for values in scores):
+        raise ValueError(f"{row.label}: there must be as many scores and names as images ({count})")
 
 
 def _heading(row: ReconstructionRow, columns: int) -> str:
@@ -258,8 +271,12 @@ def _image_height(row: ReconstructionRow) -> float:
     return _CELL * row.truth.shape[2] / row.truth.shape[3]
 
 
+def _header(row: ReconstructionRow) -> float:
+    return _HEADER + (_NAMES if row.names is not None else 0)
+
+
 def _height(row: ReconstructionRow) -> float:
-    return _HEADER + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
+    return _header(row) + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
 
 
 def _decibels(psnr: float) -> str:

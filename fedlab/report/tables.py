@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Literal
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from fedlab.privacy.ledger import Ledger
@@ -15,16 +17,16 @@ from fedlab.schedule import spell
 
 
 def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
-    """Round by round: what was on, what it cost, and what the server saw.
-
-    Epsilons are the largest over clients; where totals differ, the finite ones are named.
-    """
-    table = Table(title=f"{run.scenario.name}: round by round", caption=_CAPTION)
-    for column in (
-        "round", "defense", "accuracy", "attack success", "eps protected", "eps total",
-        "PSNR dB", "SSIM", "chance PSNR", "verdict",
-    ):  # fmt: skip
-        table.add_column(column, justify="left" if column in ("defense", "verdict") else "right")
+    """Round by round: what was on, what it cost, and what the server saw."""
+    table = Table(
+        title=f"{run.scenario.name}: round by round",
+        caption=_CAPTION,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for header, justify in _COLUMNS:
+        table.add_column(header, justify=justify)
     leakage = run.table("leakage")
     clients = run.table("clients")
     for row in run.rounds():
@@ -35,7 +37,7 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
         seen = leakage[(leakage["round"] == row.round) & (leakage["target"] == "original")]
         table.add_row(
             str(row.round),
-            _most_common(clients[clients["round"] == row.round]["defenses"]),
+            _defenses(clients[clients["round"] == row.round]["defenses"]),
             f"{row.accuracy:.3f}",
             _rate(row),
             _protected(until),
@@ -47,21 +49,39 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
 
 def clients_table(run: RunFolder, ledger: Ledger) -> Table:
     """Client by client: its roles, and what all of its rounds cost in privacy."""
-    scenario = run.scenario
-    table = Table(title="Privacy, client by client", caption=f"delta = {ledger.delta:g}, "
-                  f"{ledger.accountant.upper()} accountant, unit: one example")  # fmt: skip
-    for column in ("client", "role", "defenses by round", "eps protected", "eps total"):
-        table.add_column(
-            column, justify="left" if "e" in column[:3] or "d" in column[:1] else "right"
-        )
-    for clients, text in _alike(sorted(ledger.histories), _client_line(scenario, ledger)):
+    table = Table(
+        title="Privacy, client by client",
+        caption=f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant, "
+        "unit: one example",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("client", justify="right")
+    table.add_column("role")
+    table.add_column("defenses, by round")
+    table.add_column("ε protected", justify="right")
+    table.add_column("ε total", justify="right")
+    for clients, text in _alike(sorted(ledger.histories), _client_line(run.scenario, ledger)):
         table.add_row(spell(clients), *text)
     return table
 
 
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("round", "right"),
+    ("defense", "left"),
+    ("accuracy", "right"),
+    ("attack\nsuccess", "right"),
+    ("ε prot.\nrounds", "right"),
+    ("ε\ntotal", "right"),
+    ("PSNR\ndB", "right"),
+    ("SSIM", "right"),
+    ("chance\ndB", "right"),
+    ("verdict", "left"),
+)
+
 _CAPTION = (
-    "Epsilon: largest over clients; a total is infinite once a client took part without DP-SGD. "
-    "PSNR, SSIM and chance: medians over the images that the server attacked."
+    "ε prot. rounds: of the DP-SGD rounds, largest over clients. ε total: of all rounds, smallest "
+    "and largest over clients; infinite once a client took part without DP-SGD. PSNR, SSIM and "
+    "chance: medians over the images that the server attacked."
 )
 
 
@@ -82,31 +102,30 @@ def _protected(ledger: Ledger) -> str:
 
 
 def _totals(ledger: Ledger) -> str:
-    totals = {client: ledger.total(client) for client in ledger.histories}
-    finite = {client: value for client, value in totals.items() if math.isfinite(value)}
-    if not finite or len(finite) == len(totals):
-        return number(max(totals.values(), default=None))
-    return f"∞; {number(max(finite.values()))} (client {spell(finite)})"
+    totals = [ledger.total(client) for client in ledger.histories]
+    if not totals:
+        return "-"
+    low, high = number(min(totals)), number(max(totals))
+    return high if low == high else f"{low} … {high}"
 
 
 def _seen(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return ["-"] * 4
     leaking = int((rows["verdict"] == "leaks").sum())
-    verdict = f"leaks ({leaking} of {len(rows)})" if leaking else "not shown"
     return [
         f"{rows['psnr'].median():.1f}",
         f"{rows['ssim'].median():.2f}",
         f"{rows['chance_psnr'].median():.1f}",
-        verdict,
+        f"leaks {leaking}/{len(rows)}" if leaking else "not shown",
     ]
 
 
-def _most_common(defenses: "pd.Series[str]") -> str:
-    counts = defenses.value_counts()
-    if len(counts) == 1:
-        return str(counts.index[0])
-    return ", ".join(f"{name} x{count}" for name, count in counts.items())
+def _defenses(names: "pd.Series[str]") -> str:
+    """What most clients ran, and under it what the others did."""
+    counts = names.replace("none", "open").value_counts()
+    most, *others = counts.items()
+    return "\n".join([str(most[0]), *(f"+{count} {name}" for name, count in others)])
 
 
 def _client_line(scenario: Scenario, ledger: Ledger) -> Callable[[int], tuple[str, ...]]:
@@ -114,7 +133,8 @@ def _client_line(scenario: Scenario, ledger: Ledger) -> Callable[[int], tuple[st
         history = ledger.histories[client]
         roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
         mechanisms = [
-            f"{name} {spell(e.round for e in history if e.mechanism == name)}"
+            f"{'open' if name == 'none' else name} "
+            + spell(e.round for e in history if e.mechanism == name)
             for name in dict.fromkeys(e.mechanism for e in history)
         ]
         return (

@@ -23,10 +23,10 @@ def round_line(done: "RoundResult") -> str:
     parts = [f"round {model.round}: accuracy {model.accuracy:.3f}"]
     if model.attack_success_rate is not None:
         parts.append(f"attack success {model.attack_success_rate:.3f}")
-    if done.leakage:
-        best = max(row.psnr for row in done.leakage)
-        leaking = sum(row.verdict == "leaks" for row in done.leakage)
-        parts.append(f"{leaking} of {len(done.leakage)} rebuilt images leak, best {best:.1f} dB")
+    if rebuilt := [row for row in done.leakage if row.target == "original"]:
+        best = max(row.psnr for row in rebuilt)
+        leaking = sum(row.verdict == "leaks" for row in rebuilt)
+        parts.append(f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB")
     if refused := [row for row in done.clients if row.status != "ok"]:
         parts.append(f"skipped clients {[row.client for row in refused]}")
     return ", ".join(parts) + f" ({model.seconds:.1f} s)"

@@ -1,0 +1,156 @@
+"""Labelled images in memory: uint8, on one device, normalised only when they are used."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from fedlab.errors import BadInput
+from fedlab.seeds import generator
+
+CENTRED = (0.5, 0.5)
+"""Mean and standard deviation that depend on no image, for data without published ones."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A training set and a test set of images of one size.
+
+    Attributes:
+        name: What reports call it.
+        train_images: uint8 ``[n, channels, height, width]``, 1 or 3 channels.
+        train_labels: int64 ``[n]``, from 0 to the number of classes - 1.
+        test_images: uint8 ``[m, channels, height, width]``.
+        test_labels: int64 ``[m]``.
+        classes: Their names.
+        mean: Of the public normalisation, per channel, on pixels in [0, 1].
+        std: Likewise, above 0.
+
+    Raises:
+        BadInput: If the parts do not fit each other.
+    """
+
+    name: str
+    train_images: Tensor = field(repr=False)
+    train_labels: Tensor = field(repr=False)
+    test_images: Tensor = field(repr=False)
+    test_labels: Tensor = field(repr=False)
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise BadInput(f"{self.name}: {problem}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.train_images.device
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """The same images on a device."""
+        return replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device),
+            test_labels=self.test_labels.to(device),
+        )
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 images as float32 pixels in [0, 1]."""
+        return images.float().div(255)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1] as the network takes them."""
+        mean, std = self._constants(pixels.device)
+        return (pixels - mean) / std
+
+    def denormalise(self, inputs: Tensor) -> Tensor:
+        """What the network takes as pixels, in [0, 1] if it came from there."""
+        mean, std = self._constants(inputs.device)
+        return inputs * std + mean
+
+    def limited(self, train: int | None, test: int | None, seed: int) -> "ImageData":
+        """Only so many images of each set, drawn by seed; all of them for ``None``.
+
+        Raises:
+            BadInput: If there are fewer.
+        """
+        for what, count, most in (
+            ("train", train, len(self.train_labels)),
+            ("test", test, len(self.test_labels)),
+        ):
+            if count is not None and count > most:
+                raise BadInput(f"data.{what} is {count}, but {self.name} has only {most} images")
+        kept_train = _drawn(len(self.train_labels), train, seed, "train subset")
+        kept_test = _drawn(len(self.test_labels), test, seed, "test subset")
+        return replace(
+            self,
+            train_images=self.train_images[kept_train],
+            train_labels=self.train_labels[kept_train],
+            test_images=self.test_images[kept_test],
+            test_labels=self.test_labels[kept_test],
+        )
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean = torch.tensor(self.mean, device=device).view(-1, 1, 1)
+        return mean, torch.tensor(self.std, device=device).view(-1, 1, 1)
+
+    def __repr__(self) -> str:
+        size = "x".join(str(side) for side in self.shape)
+        return (
+            f"ImageData({self.name!r}, {len(self.train_labels)} + {len(self.test_labels)} images "
+            f"of {size}, {self.num_classes} classes, {self.device})"
+        )
+
+
+def _drawn(total: int, count: int | None, seed: int, purpose: str) -> Tensor | slice:
+    if count is None:
+        return slice(None)
+    return torch.randperm(total, generator=generator(seed, purpose))[:count].sort().values
+
+
+def _problem(data: ImageData) -> str | None:
+    for split, images, labels in (
+        ("training", data.train_images, data.train_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+            return (
+                f"{split} images must be [n, 1 or 3, height, width] with n at least 1, "
+                f"but are {list(images.shape)}"
+            )
+        if images.dtype != torch.uint8:
+            return f"{split} images must be uint8 from 0 to 255, but are {images.dtype}"
+        if labels.dtype != torch.int64 or labels.shape != (len(images),):
+            return (
+                f"{len(images)} {split} images need as many int64 labels, "
+                f"but there are {list(labels.shape)} of {labels.dtype}"
+            )
+        if int(labels.min()) < 0 or int(labels.max()) >= len(data.classes):
+            return (
+                f"{split} labels go from {int(labels.min())} to {int(labels.max())}, but the "
+                f"{len(data.classes)} classes are numbered from 0"
+            )
+    if data.train_images.shape[1:] != data.test_images.shape[1:]:
+        return (
+            f"training images are {list(data.train_images.shape[1:])}, "
+            f"but test images {list(data.test_images.shape[1:])}"
+        )
+    channels = data.train_images.shape[1]
+    if len(data.mean) != channels or len(data.std) != channels or min(data.std) <= 0:
+        return f"mean and std need {channels} values each, those of std above 0"
+    return None

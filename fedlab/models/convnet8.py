@@ -1,0 +1,42 @@
+"""The eight-layer network in the public code of Geiping et al. 2020 (arXiv 2003.14053).
+
+Their names ConvNet8 to ConvNet64 stand for it with different widths.
+"""
+
+from torch import nn
+
+from fedlab.errors import BadInput
+from fedlab.models.norms import norm_layer
+from fedlab.models.request import Request
+
+WIDTH = 64
+STAGES = ((1, 2, 2, 4, 4, 4), (4, 4))
+"""Channels of the 3x3 convolutions in multiples of the width; max pooling ends each stage."""
+
+
+def convnet8(request: Request) -> nn.Module:
+    """Eight 3x3 convolutions with norm and ReLU, two 3x3 max poolings, a linear layer.
+
+    At width 64 with BatchNorm, the usual one, and 3x32x32 images: 2,904,970 parameters.
+    """
+    channels, height, breadth = request.shape
+    if min(height, breadth) < 9:
+        raise BadInput(
+            f"convnet8 pools twice by 3, so it needs images of at least 9x9, not {height}x{breadth}"
+        )
+    width, norm = request.width or WIDTH, request.norm or "batch"
+    layers: list[nn.Module] = []
+    for stage in STAGES:
+        for multiple in stage:
+            filters = multiple * width
+            layers += [
+                nn.Conv2d(channels, filters, 3, padding=1),
+                norm_layer(norm, filters),
+                nn.ReLU(),
+            ]
+            channels = filters
+        layers.append(nn.MaxPool2d(3))
+        height, breadth = height // 3, breadth // 3
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(channels * height * breadth, request.classes)
+    )
