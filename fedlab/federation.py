@@ -1,5 +1,6 @@
 """The running experiment: rounds, toggles, reconstructions, and a run folder written as it goes."""
 
+import logging
 import math
 import tempfile
 import time
@@ -31,6 +32,8 @@ from fedlab.schedule import resolve_clients
 from fedlab.server.captures import Capture
 from fedlab.server.rounds import Round, RoundLoop, as_weights
 from fedlab.toggles import toggled
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -276,9 +279,15 @@ class Federation:
         leaks = []
         for client, capture in done.captures.items():
             for settings in self.scenario.reconstructions_on(round=done.number, client=client):
-                leak = self._examiner.examine(
-                    capture, settings, done.histories[client], scenario=self.scenario
-                )
+                try:
+                    leak = self._examiner.examine(
+                        capture, settings, done.histories[client], scenario=self.scenario
+                    )
+                except ValueError as reason:
+                    log.warning(
+                        "round %d: client %d is not attacked: %s", done.number, client, reason
+                    )
+                    continue
                 if leak is not None:
                     leaks.append(leak)
         return leaks

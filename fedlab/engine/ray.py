@@ -6,7 +6,7 @@ this starts a SuperLink of its own, judges the run by what it wrote, and ends wh
 
 import contextlib
 import os
-import signal
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import tomli_w
 import torch
 
@@ -25,8 +26,14 @@ from fedlab.scenario import Scenario
 STARTUP = 60.0
 """Seconds that the SuperLink may take to answer."""
 
+PARTING = 10.0
+"""Seconds that the SuperLink and its children get to end by themselves."""
+
 ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 """Flower looks for the name in the source text, where an import alone does not count."""
+
+_TOLD = re.compile(r"round \d+: .*")
+"""What the run itself says, among the many lines of Flower and Ray."""
 
 
 def run_on_ray(
@@ -117,7 +124,7 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
         env=environment,
         stdout=log,
         stderr=log,
-        start_new_session=True,
+        start_new_session=True,  # an interrupt at the terminal is for us to pass on
     )
     try:
         deadline = time.monotonic() + STARTUP
@@ -128,14 +135,24 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
             time.sleep(0.2)
         yield f"127.0.0.1:{port}"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _end(process)
         log.close()
+
+
+def _end(leader: subprocess.Popen[bytes]) -> None:
+    """End a SuperLink and everything that it started, some of it in sessions of its own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(leader.pid).children(recursive=True)
+        leader.terminate()
+        _, alive = psutil.wait_procs(family, timeout=PARTING)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=PARTING)
+    try:
+        leader.wait(timeout=PARTING)
+    except subprocess.TimeoutExpired:
+        leader.kill()
+        leader.wait()
 
 
 def _flwr_run(
@@ -156,7 +173,8 @@ def _flwr_run(
         "init-args-num-cpus": workers,
         "init-args-log-to-driver": "false",
     }
-    process = subprocess.Popen(
+    lines: list[str] = []
+    with subprocess.Popen(
         [
             *(str(command), "run", str(app), "fedlab", "--stream", "--federation-config"),
             " ".join(f"{key}={value}" for key, value in federation.items()),
@@ -166,19 +184,15 @@ def _flwr_run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    lines: list[str] = []
-    try:
-        for line in process.stdout or ():
-            lines = [*lines[-99:], line.rstrip()]
-            _, marked, said = line.partition("INFO :      round ")
-            if marked:
-                on_line(f"round {said.rstrip()}")
-        process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                lines = [*lines[-99:], line.rstrip()]
+                if said := _TOLD.search(line):
+                    on_line(said[0].rstrip())
+        except BaseException:
+            process.kill()  # an interrupt must not leave the command waiting for its run
+            raise
     return lines
 
 

@@ -38,6 +38,7 @@ _HEADER = 0.30
 _NAMES = 0.16
 _SCORES = 0.32
 _ROW_GAP = 0.20
+_BLOCK_GAP = 0.45
 _LEAST_WIDTH = 4.6
 
 
@@ -122,27 +123,32 @@ def reconstruction_figure(
         raise ValueError("a reconstruction figure needs at least one row")
     for row in rows:
         _check(row)
-    across = max(min(columns, len(row.truth)) for row in rows)
-    images = _GUTTER + across * (_CELL + _GAP) - _GAP
+    shown = max(min(columns, len(row.truth)) for row in rows)
+    images = _GUTTER + shown * (_CELL + _GAP) - _GAP
     labels = max(_width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
-    width = 2 * _MARGIN + max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
-    lines = _wrapped(title, 14, width - 2 * _MARGIN)
-    top = _MARGIN + len(lines) * _TITLE_LINE + _KEY
-    height = top + sum(_height(row) + _ROW_GAP for row in rows) - _ROW_GAP + _MARGIN
-    page = _Page(width, height)
-    for index, line in enumerate(lines):
-        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, line, size=14, bold=True)
+    block = max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
+    # A long run would be a very tall picture, so its rounds go in pairs.
+    across = 2 if len(rows) > 3 and shown <= columns // 2 else 1
+    lines_of_rows = [rows[start : start + across] for start in range(0, len(rows), across)]
+    width = 2 * _MARGIN + across * (block + _BLOCK_GAP) - _BLOCK_GAP
+    titles = _wrapped(title, 14, width - 2 * _MARGIN)
+    top = _MARGIN + len(titles) * _TITLE_LINE + _KEY
+    heights = [max(_height(row) for row in line) for line in lines_of_rows]
+    page = _Page(width, top + sum(height + _ROW_GAP for height in heights) - _ROW_GAP + _MARGIN)
+    for index, text in enumerate(titles):
+        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, text, size=14, bold=True)
     page.text(
         _MARGIN,
-        _MARGIN + len(lines) * _TITLE_LINE,
+        _MARGIN + len(titles) * _TITLE_LINE,
         "below each image: PSNR and verdict, then SSIM"
         + (" and chance PSNR" if any(row.chance is not None for row in rows) else ""),
         size=8,
         colour=_FAINT,
     )
-    for row in rows:
-        _draw(page, row, top, columns)
-        top += _height(row) + _ROW_GAP
+    for line, height in zip(lines_of_rows, heights, strict=True):
+        for place, row in enumerate(line):
+            _draw(page, row, _MARGIN + place * (block + _BLOCK_GAP), top, columns)
+        top += height + _ROW_GAP
     return page.figure
 
 
@@ -202,12 +208,12 @@ class _Page:
             spine.set(color=edge, linewidth=1.2 if edge != _LINE else 0.6)
 
 
-def _draw(page: _Page, row: ReconstructionRow, top: float, columns: int) -> None:
+def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns: int) -> None:
     colour = defense_colour(row.defense)
-    page.text(_MARGIN, top, "■", size=9, colour=colour)
-    page.text(_MARGIN + 0.15, top, _heading(row, columns), size=9, bold=True)
+    page.text(left, top, "■", size=9, colour=colour)
+    page.text(left + 0.15, top, _heading(row, columns), size=9, bold=True)
     side = _image_height(row)
-    left = _MARGIN + _GUTTER
+    left += _GUTTER
     shown = range(min(columns, len(row.truth)))
     y = top + _header(row)
     for index in shown if row.names is not None else ():

@@ -113,11 +113,12 @@ def _seen(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return ["-"] * 4
     leaking = int((rows["verdict"] == "leaks").sum())
+    settings = ", ".join(sorted(set(rows["setting"])))
     return [
         f"{rows['psnr'].median():.1f}",
         f"{rows['ssim'].median():.2f}",
         f"{rows['chance_psnr'].median():.1f}",
-        f"leaks {leaking}/{len(rows)}" if leaking else "not shown",
+        (f"leaks {leaking}/{len(rows)}" if leaking else "not shown") + f"\n{settings}",
     ]
 
 
