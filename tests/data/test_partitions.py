@@ -1,0 +1,98 @@
+"""Partitions are disjoint, seeded, of the kind asked for, and leave no client empty."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlab import BadInput
+from fedlab.data import partition
+
+SCHEMES = ("iid", "dirichlet", "classes")
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def labels(n=600, classes=10, seed=0):
+    return torch.randint(classes, (n,), generator=seeded(seed))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    scheme=st.sampled_from(SCHEMES),
+    clients=st.integers(1, 25),
+    n=st.integers(1, 200),
+    alpha=st.floats(0.05, 100),
+    per_client=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_disjoint_and_nobody_empty_or_a_sentence(scheme, clients, n, alpha, per_client, seed):
+    arguments = {
+        "clients": clients,
+        "scheme": scheme,
+        "alpha": alpha,
+        "classes_per_client": per_client,
+    }
+    try:
+        parts = partition(labels(n, seed=seed), **arguments, generator=seeded(seed))
+    except BadInput as error:
+        assert "client" in str(error)  # noqa: PT017  (either outcome is right)
+        return
+    together = torch.cat(parts)
+    assert len(parts) == clients
+    assert all(len(part) for part in parts)
+    assert len(together.unique()) == len(together)
+    assert together.min() >= 0
+    assert together.max() < n
+    if scheme != "classes":
+        assert len(together) == n
+    again = partition(labels(n, seed=seed), **arguments, generator=seeded(seed))
+    assert all(torch.equal(a, b) for a, b in zip(parts, again, strict=True))
+    assert all(torch.equal(part, part.sort().values) for part in parts)
+
+
+def test_iid_is_even():
+    sizes = [len(p) for p in partition(labels(103), clients=10, scheme="iid", generator=seeded())]
+    assert max(sizes) - min(sizes) == 1
+
+
+def test_k_classes_each_and_every_class_is_held():
+    y = labels()
+    parts = partition(y, clients=10, scheme="classes", classes_per_client=2, generator=seeded())
+    held = [set(y[part].tolist()) for part in parts]
+    assert all(len(classes) == 2 for classes in held)
+    assert set.union(*held) == set(range(10))
+    assert len(torch.cat(parts)) == len(y)
+
+
+def test_more_classes_each_than_there_are():
+    with pytest.raises(BadInput, match="have 10 classes"):
+        partition(labels(), clients=2, scheme="classes", classes_per_client=11, generator=seeded())
+
+
+def test_a_small_alpha_is_more_uneven_than_a_large_one():
+    def unevenness(alpha):
+        y = labels(5000)
+        parts = partition(y, clients=5, scheme="dirichlet", alpha=alpha, generator=seeded())
+        counts = torch.stack([y[p].bincount(minlength=10).double() for p in parts])
+        return float((counts / counts.sum(0)).std(0).mean())
+
+    # Shares of Dirichlet(a) over 5 clients have standard deviation sqrt(0.16 / (5 a + 1)).
+    assert unevenness(0.1) == pytest.approx((0.16 / 1.5) ** 0.5, rel=0.35)
+    assert unevenness(100.0) < 0.05
+
+
+def test_another_seed_gives_another_partition():
+    one, other = (
+        partition(labels(), clients=4, scheme="iid", generator=seeded(seed)) for seed in (0, 1)
+    )
+    assert not torch.equal(one[0], other[0])
+
+
+def test_fewer_images_than_clients_and_a_hopeless_dirichlet():
+    with pytest.raises(BadInput, match="cannot share 3 images"):
+        partition(labels(3), clients=5, scheme="iid", generator=seeded())
+    with pytest.raises(BadInput, match=r"would hold no image.*data\.alpha"):
+        partition(labels(25), clients=25, scheme="dirichlet", alpha=0.01, generator=seeded())
