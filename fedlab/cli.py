@@ -39,7 +39,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="New folder for the run.")] = None,
 ) -> None:
     """Run a scenario and print what leaked, what was poisoned and what it cost."""
-    from fedlab.report.terminal import report, round_line
+    from fedlab.report.terminal import report
     from fedlab.runs.folder import next_free
     from fedlab.scenario import Scenario
 
@@ -56,7 +56,7 @@ def run(
         from fedlab.federation import Federation
 
         console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
-        Federation(chosen, out=folder, on_round=lambda done: console.print(round_line(done))).run()
+        Federation(chosen, out=folder, on_round=lambda done: console.print(str(done))).run()
     report(folder, console)
 
 
@@ -64,9 +64,9 @@ def run(
 def resume(folder: RunPath) -> None:
     """Go on with a run after its last finished round."""
     from fedlab.federation import Federation
-    from fedlab.report.terminal import report, round_line
+    from fedlab.report.terminal import report
 
-    federation = Federation.resume(folder, on_round=lambda done: console.print(round_line(done)))
+    federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
     console.print(f"going on after round {federation.round} of {federation.scenario.rounds}")
     federation.run()
     report(folder, console)

@@ -2,14 +2,18 @@
 
 import logging
 import math
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
+from rich.table import Table
 
 from fedlab.client.site import Site
 from fedlab.devices import prepare
@@ -18,11 +22,12 @@ from fedlab.engine.in_process import in_process
 from fedlab.errors import BadInput
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
-from fedlab.leaks import Leak, picture, save_leaks
+from fedlab.leaks import Leak, picture, picture_of, save_leaks
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.spending import History
 from fedlab.report.figures import save
+from fedlab.report.tables import rounds_table
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
@@ -51,6 +56,22 @@ class RoundResult:
     clients: tuple[ClientRow, ...]
     leakage: tuple[LeakageRow, ...]
     ledger: tuple[LedgerRow, ...]
+
+    def __str__(self) -> str:
+        """One line about the round."""
+        parts = [f"round {self.model.round}: accuracy {self.model.accuracy:.3f}"]
+        if self.model.attack_success_rate is not None:
+            parts.append(f"attack success {self.model.attack_success_rate:.3f}")
+        if rebuilt := [row for row in self.leakage if row.target == "original"]:
+            best = max(row.psnr for row in rebuilt)
+            leaking = sum(row.verdict == "leaks" for row in rebuilt)
+            parts.append(f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB")
+        if refused := [row.client for row in self.clients if row.status != "ok"]:
+            parts.append(f"skipped clients {refused}")
+        return ", ".join(parts) + f" ({self.model.seconds:.1f} s)"
+
+    def __repr__(self) -> str:
+        return f"RoundResult({self})"
 
 
 class Federation:
@@ -81,8 +102,9 @@ class Federation:
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> None:
         self._prepare(scenario, grid, on_round)
-        self._temporary = tempfile.TemporaryDirectory(prefix="fedlab-") if out is None else None
-        folder = Path(self._temporary.name if self._temporary else str(out))
+        folder = Path(tempfile.mkdtemp(prefix="fedlab-") if out is None else out)
+        if out is None:
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = RunFolder.create(folder, scenario)
         self.folder.append_round(self._evaluated(0, 0.0))
 
@@ -128,7 +150,6 @@ class Federation:
         run.truncate(after=checkpoint.round)
         federation = cls.__new__(cls)
         federation._prepare(run.scenario, grid, on_round)
-        federation._temporary = None
         federation.folder = run
         federation.round = checkpoint.round
         federation._loop.state = dict(checkpoint.state)
@@ -268,6 +289,21 @@ class Federation:
         if leak is None:
             raise BadInput(f"client {client} drew an empty Poisson batch in round {round}")
         return leak
+
+    def table(self) -> Table:
+        """Round by round: accuracy, attack success, epsilon, and what the server saw."""
+        return rounds_table(self.folder, self.ledger)
+
+    def picture(self) -> Figure:
+        """True and rebuilt images of every attacked round.
+
+        Raises:
+            BadInput: If the server attacked nobody.
+        """
+        files = self.folder.leak_files
+        if not files:
+            raise BadInput("the server has attacked nobody yet, so there is nothing to show")
+        return picture_of(files, name=self.scenario.name)
 
     def _refuse_what_cannot_be_private(self, scenario: Scenario) -> None:
         if any(entry.name == "dp-sgd" for entry in scenario.defenses):

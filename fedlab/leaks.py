@@ -83,6 +83,17 @@ def _picture_row(leaks: Sequence[Leak]) -> ReconstructionRow:
     )
 
 
+def picture_of(files: Sequence[Path], *, name: str) -> Figure:
+    """All leaks in the files of a run in one picture.
+
+    Args:
+        files: What ``save_leaks`` wrote; at least one.
+        name: Of the experiment, for the title.
+    """
+    leaks = [leak for file in files for leak in load_leaks(file)]
+    return picture(leaks, title=f"{name}: what did the server see, round by round?")
+
+
 def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
     """Keep images and scores of leaks in one .npz file."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}

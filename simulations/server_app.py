@@ -7,7 +7,6 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedlab.federation import Federation, RoundResult
-from fedlab.report.terminal import round_line
 from fedlab.runs.folder import next_free
 from fedlab.scenario import Scenario
 
@@ -22,7 +21,7 @@ def main(grid: Grid, context: Context) -> None:
     name, out = str(context.run_config["scenario"]), str(context.run_config["out"])
 
     def tell(done: RoundResult) -> None:
-        log.info("%s", round_line(done))
+        log.info("%s", done)
 
     if context.run_config["resume"]:
         federation = Federation.resume(out, grid=grid, on_round=tell)

@@ -5,16 +5,14 @@ import dataclasses
 import io
 import json
 import math
-import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
+from fedlab.environment import environment
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.privacy.ledger import LedgerRow
@@ -53,9 +51,13 @@ class RunFolder:
             raise BadInput(f"{path} cannot be made: {error}") from error
         run = cls(path)
         run.save_scenario(scenario)
-        write_atomically(
-            path / "environment.json", json.dumps(environment(scenario), indent=1).encode()
-        )
+        facts = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **environment(),
+            "engine": scenario.engine.name,
+            "dp_noise": "seeded: for simulation, not for a deployment",
+        }
+        write_atomically(path / "environment.json", json.dumps(facts, indent=1).encode())
         run.truncate(after=0)
         return run
 
@@ -88,6 +90,11 @@ class RunFolder:
     def leaks(self, round: int) -> Path:
         """Images and scores of a round's reconstructions; a picture of the same name is beside."""
         return self.path / "reconstructions" / f"round-{round:04d}.npz"
+
+    @property
+    def leak_files(self) -> list[Path]:
+        """The files of ``leaks`` that there are, in order of the rounds."""
+        return sorted((self.path / "reconstructions").glob("round-*.npz"))
 
     @property
     def picture(self) -> Path:
@@ -148,21 +155,6 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-
-def environment(scenario: Scenario) -> dict[str, Any]:
-    """Versions and hardware that a run's figures depend on."""
-    packages = ("fedlab-privacy", "torch", "torchvision", "flwr", "opacus", "numpy")
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "engine": scenario.engine.name,
-        "threads": scenario.engine.threads,
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "dp_noise": "seeded: for simulation, not for a deployment",
-    }
 
 
 def next_free(folder: Path, name: str) -> Path:

@@ -1,0 +1,39 @@
+"""The versions and the hardware that figures depend on; no names of machines or paths."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("fedlab-privacy", "torch", "torchvision", "flwr", "opacus", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """What this process runs on.
+
+    Returns:
+        ``python``, ``packages`` by name, ``system``, ``processor``, ``cores``, ``memory_gib``,
+        ``threads`` of PyTorch, and ``gpu``, which is ``None`` without one.
+    """
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    """The model's name, which only Linux' own file tells."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""The scenarios that ship run on the real pictures that they are made for."""
+
+import pytest
+
+from fedlab import Federation, Scenario
+from fedlab.report.grid import schedule_grid
+from fedlab.scenario import PACKAGED, packaged
+from tests import real_images
+
+
+def run(name, tmp_path, overrides=()):
+    federation = Federation(Scenario.load(name, overrides), out=tmp_path / "run")
+    federation.run()
+    table = federation.folder.table("leakage")
+    return federation, table[table["target"] == "original"]
+
+
+def test_each_says_what_it_shows_and_how_long_it_takes():
+    assert packaged() == ["chest_xray", "cifar10", "fashion_mnist", "quickstart"]
+    for name in packaged():
+        comment = [
+            line
+            for line in (PACKAGED / f"{name}.toml").read_text().splitlines()
+            if line.startswith("#")
+        ]
+        assert ":" in comment[0]
+        assert "minute" in " ".join(comment)
+        scenario = Scenario.load(name)
+        assert scenario.name == name
+        assert schedule_grid(scenario).row_count > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cifar10_clipping_hides_nothing_and_noise_and_mixing_do(tmp_path):
+    source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
+    federation, leakage = run("cifar10", tmp_path, [f"data.source=npz:{source}"])
+    median = leakage.groupby("round")[["psnr", "chance_psnr"]].median()
+    assert (leakage.groupby("round").size() == 8).all()
+    assert median.psnr[1] >= 35
+    assert median.psnr[2] >= 35
+    assert median.psnr[3] <= median.chance_psnr[3] + 2
+    assert median.psnr[4] <= median.chance_psnr[4] + 3
+    assert federation.ledger.protected(0) == float("inf")  # clipping alone is no protection
+    assert federation.picture().axes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_fashion_mnist_batches_leak_and_label_flipping_starts_in_round_three(tmp_path):
+    source = real_images.npz("fashion_mnist", tmp_path, "--train", "10000", "--test", "2000")
+    federation, leakage = run("fashion_mnist", tmp_path, [f"data.source=npz:{source}"])
+    median = leakage.groupby("round")[["psnr", "chance_psnr"]].median()
+    assert (leakage.groupby("round").size() == 4).all()
+    assert median.psnr[2] >= median.chance_psnr[2] + 6
+    assert median.psnr[6] <= median.chance_psnr[6] + 2
+    clients = federation.folder.table("clients")
+    flipping = clients[clients["role"] == "poisoning"]
+    assert set(flipping["round"]) == set(range(3, 9))
+    assert set(flipping["client"]) == {10, 11}
+    assert set(flipping["defenses"]) == {"none"}
+    assert federation.folder.rounds()[2].accuracy > 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_chest_xrays_leak_without_labels_until_dp_sgd_is_on(tmp_path):
+    source = real_images.npz("pneumoniamnist", tmp_path)
+    federation, leakage = run("chest_xray", tmp_path, [f"data.source=npz:{source}"])
+    assert not leakage["known_labels"].any()
+    for row in leakage.itertuples():
+        if row.round < 5:
+            assert row.psnr >= 35
+        else:
+            assert row.psnr <= row.chance_psnr + 2
+    assert 0 < federation.ledger.total(1) < 20  # protected in every round
+    assert federation.ledger.total(2) == float("inf")
+    assert max(row.accuracy for row in federation.folder.rounds()) > 0.7
