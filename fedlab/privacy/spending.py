@@ -3,15 +3,19 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 Mechanism = Literal["none", "dp-sgd", "dp-instahide"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Spending:
-    """One mechanism that a client ran in one round.
+    """One mechanism that a client ran in one round; checked, since it comes over the wire.
 
     Attributes:
         round: Counted from 1.
@@ -23,29 +27,33 @@ class Spending:
         epsilon: DP-InstaHide: formal epsilon of the round; ``None`` where there is no bound.
     """
 
-    round: int
+    round: int = Field(ge=1)
     mechanism: Mechanism
-    clipping_norm: float | None = None
-    noise_multiplier: float | None = None
-    sample_rate: float | None = None
-    steps: int | None = None
-    epsilon: float | None = None
+    clipping_norm: float | None = Field(default=None, gt=0)
+    noise_multiplier: float | None = Field(default=None, ge=0)
+    sample_rate: float | None = Field(default=None, gt=0, le=1)
+    steps: int | None = Field(default=None, ge=0)
+    epsilon: float | None = Field(default=None, ge=0)
 
 
 History = tuple[Spending, ...]
 
+_HISTORY = TypeAdapter(History)
+
 
 def to_json(history: Sequence[Spending]) -> str:
     """A client's history as text; infinite values as strings, so that it is strict JSON."""
-    rows = [
-        {
-            k: "inf" if isinstance(v, float) and math.isinf(v) else v
-            for k, v in asdict(entry).items()
-            if v is not None
-        }
-        for entry in history
-    ]
-    return json.dumps(rows, separators=(",", ":"))
+    return f"[{','.join(map(_row, history))}]"
+
+
+@lru_cache(maxsize=65_536)  # the same entries are written again in every later round
+def _row(entry: Spending) -> str:
+    row = {
+        name: "inf" if value == math.inf else value
+        for name, value in asdict(entry).items()
+        if value is not None
+    }
+    return json.dumps(row, separators=(",", ":"))
 
 
 def from_json(text: str) -> History:
@@ -55,10 +63,11 @@ def from_json(text: str) -> History:
         ValueError: If the text is anything else.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads(text)
-        return tuple(Spending(**_finite_or_not(row)) for row in rows)
-    except (TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"this is no accountant history: {error}") from error
+        return _HISTORY.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"this is no accountant history: {place}: {first['msg']}") from error
 
 
 def longer(one: History, other: History) -> History:
@@ -77,7 +86,3 @@ def longer(one: History, other: History) -> History:
             "would be right; start the experiment anew"
         )
     return long
-
-
-def _finite_or_not(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: math.inf if value == "inf" else value for key, value in row.items()}

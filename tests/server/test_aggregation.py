@@ -1,0 +1,128 @@
+"""One round of each payload kind against plain numpy, and every strategy's resume."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from attacks.payload import Payload
+from fedlab import BadInput, RunFailed
+from fedlab.engine.in_process import InProcessGrid
+from fedlab.server.aggregation import STRATEGIES, Aggregation
+from fedlab.server.checks import Reply
+from fedlab.server.rounds import as_weights
+
+STATE = {
+    "weight": torch.tensor([[1.0, -2.0], [0.5, 3.0]]),
+    "bias": torch.tensor([0.25, -0.75]),
+}
+
+
+def random_tensors(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(value.shape, generator=generator) for name, value in STATE.items()}
+
+
+@pytest.fixture(autouse=True)
+def _grid():
+    InProcessGrid(None, 1)  # Flower makes messages only once a task has an identity
+
+
+def message(node):
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({n: Array(t.numpy()) for n, t in STATE.items()}),
+            "config": ConfigRecord(),
+            "metrics": MetricRecord({"num-examples": 1}),
+        }
+    )
+    return Message(content, reply_to=Message(RecordDict(), node, "train"))
+
+
+def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
+    aggregation = Aggregation(name, options or {})
+    aggregation.configure(1, STATE, InProcessGrid(None, len(payloads)), range(1, 1 + len(payloads)))
+    replies = [
+        (message(node + 1), Reply(node, payload, {}, ()), as_weights(payload, STATE, lr))
+        for node, payload in enumerate(payloads)
+    ]
+    return aggregation.aggregate(1, replies)
+
+
+@pytest.mark.parametrize("kinds", [("weights",) * 3, ("gradient",) * 3, ("gradient", "weights")])
+def test_fedavg_of_each_payload_kind_is_the_weighted_mean(kinds):
+    counts, lr = (10, 1, 7), 0.3
+    payloads = [
+        Payload(kind, random_tensors(seed), num_examples=counts[seed], steps=1)
+        for seed, kind in enumerate(kinds)
+    ]
+    merged = aggregate(payloads, lr=lr)
+    for name, before in STATE.items():
+        models = [
+            payload.tensors[name].numpy()
+            if payload.kind == "weights"
+            else before.numpy() - lr * payload.tensors[name].numpy()
+            for payload in payloads
+        ]
+        expected = np.average(models, axis=0, weights=counts[: len(kinds)])
+        np.testing.assert_allclose(merged[name].numpy(), expected, rtol=1e-6)
+
+
+def test_a_robust_rule_of_flower_is_held_as_it_is():
+    payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(5)]
+    merged = aggregate(payloads, "FedMedian")
+    for name in STATE:
+        expected = np.median([p.tensors[name].numpy() for p in payloads], axis=0)
+        np.testing.assert_allclose(merged[name].numpy(), expected, rtol=1e-6)
+
+
+def test_momentum_of_the_server_is_remembered_and_recalled():
+    def rounds(aggregation, start, numbers):
+        state = dict(start)
+        for number in numbers:
+            payload = Payload("weights", random_tensors(number), num_examples=3, steps=1)
+            aggregation.configure(number, state, InProcessGrid(None, 1), [1])
+            state = aggregation.aggregate(
+                number, [(message(1), Reply(0, payload, {}, ()), dict(payload.tensors))]
+            )
+        return state
+
+    for name, options in (
+        ("FedAvg", {}),
+        ("FedAvgM", {"server_momentum": 0.9, "server_learning_rate": 0.5}),
+        ("FedAdam", {"eta": 0.1}),
+    ):
+        whole = rounds(Aggregation(name, options), STATE, range(1, 5))
+        first, second = Aggregation(name, options), Aggregation(name, options)
+        middle = rounds(first, STATE, range(1, 3))
+        second.recall(first.memory())
+        resumed = rounds(second, middle, range(3, 5))
+        forgetful = rounds(Aggregation(name, options), middle, range(3, 5))
+        for key, value in whole.items():
+            assert torch.equal(value, resumed[key]), name
+            if name != "FedAvg":
+                assert not torch.equal(value, forgetful[key]), name
+
+
+def test_flowers_strategies_are_found_by_name():
+    assert {"FedAvg", "FedAvgM", "FedAdam", "FedProx", "FedMedian", "Krum"} <= set(STRATEGIES)
+    assert not any("Xgb" in name for name in STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("FedAvgg", {}, 'server.strategy "FedAvgg" is unknown; known: .*FedAvg,'),
+        ("FedAvgM", {"momentum": 0.9}, "FedAvgM has no option momentum; it has .*server_momentum"),
+        ("FedAvg", {"fraction_train": 0.5}, "FedAvg has no option fraction_train"),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence(name, options, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        Aggregation(name, options)
+
+
+def test_a_rule_that_refuses_stops_the_run():
+    payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(2)]
+    with pytest.raises(RunFailed, match="round 1: Bulyan"):
+        aggregate(payloads, "Bulyan", {"num_malicious_nodes": 1})
