@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -27,7 +27,7 @@ class Spending:
         epsilon: DP-InstaHide: formal epsilon of the round; ``None`` where there is no bound.
     """
 
-    round: int = Field(ge=1)
+    round: Annotated[int, Field(ge=1)]
     mechanism: Mechanism
     clipping_norm: float | None = Field(default=None, gt=0)
     noise_multiplier: float | None = Field(default=None, ge=0)
