@@ -2,10 +2,7 @@
 
 import logging
 import math
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +76,7 @@ class Federation:
 
     Args:
         scenario: What to run.
-        out: Folder of the run; a temporary one that goes with this object unless given.
+        out: Folder of the run; unless given, a temporary one that goes when nobody holds it.
         grid: A Flower Grid of another engine; calls the clients in this process unless given.
         on_round: Called after every round.
 
@@ -102,10 +99,9 @@ class Federation:
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> None:
         self._prepare(scenario, grid, on_round)
-        folder = Path(tempfile.mkdtemp(prefix="fedlab-") if out is None else out)
-        if out is None:
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.folder = RunFolder.create(folder, scenario)
+        self.folder = (
+            RunFolder.temporary(scenario) if out is None else RunFolder.create(Path(out), scenario)
+        )
         self.folder.append_round(self._evaluated(0, 0.0))
 
     def _prepare(
@@ -152,7 +148,7 @@ class Federation:
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
         federation.round = checkpoint.round
-        federation._loop.state = dict(checkpoint.state)
+        federation._loop.state = {name: checkpoint.state[name] for name in federation._loop.state}
         federation._loop.aggregation.recall(checkpoint.memory)
         federation._histories = dict(checkpoint.histories)
         federation._to_tell = dict(checkpoint.histories)

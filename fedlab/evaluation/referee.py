@@ -224,7 +224,7 @@ def _update(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:
         tensor.to(state[name].device)
         if payload.kind == "gradient"
         else tensor.to(state[name].device) - state[name]
-        for name, tensor in payload.tensors.items()
+        for name, tensor in sorted(payload.tensors.items())
     ]
     return torch.cat([part.flatten().double() for part in parts])
 

@@ -66,8 +66,8 @@ def from_json(text: str) -> History:
         return _HISTORY.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"this is no accountant history: {place}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"])) or "the text"
+        raise ValueError(f"no accountant history: {where}: {first['msg']}") from error
 
 
 def longer(one: History, other: History) -> History:

@@ -5,7 +5,10 @@ import dataclasses
 import io
 import json
 import math
+import shutil
+import tempfile
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,14 @@ class RunFolder:
         }
         write_atomically(path / "environment.json", json.dumps(facts, indent=1).encode())
         run.truncate(after=0)
+        return run
+
+    @classmethod
+    def temporary(cls, scenario: Scenario) -> "RunFolder":
+        """Start a run in a folder that is removed when this object is gone."""
+        path = Path(tempfile.mkdtemp(prefix="fedlab-"))
+        run = cls.create(path, scenario)
+        weakref.finalize(run, shutil.rmtree, path, ignore_errors=True)
         return run
 
     @classmethod

@@ -104,22 +104,27 @@ class Aggregation:
             raise RunFailed(f"round {round}: {type(self._inner).__name__}: {error}") from error
         if merged is None:
             raise RunFailed(f"round {round}: {type(self._inner).__name__} gave no model")
-        return {name: torch.from_numpy(array.numpy().copy()) for name, array in merged.items()}
+        # Some rules compute in float64; the model goes on in the precision that it has.
+        return {
+            name: torch.from_numpy(array.numpy().copy()).to(replies[0][2][name].dtype)
+            for name, array in merged.items()
+        }
 
     def memory(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that the strategy remembers between rounds, by a path of names."""
         return {
-            f"{attribute}/{part}/{name}": array
+            f"{attribute}/{part}/{place:06d}/{name}": array
             for attribute, value in sorted(vars(self._inner).items())
             for part, arrays in [_arrays(value)]
-            for name, array in arrays.items()
+            for place, (name, array) in enumerate(arrays.items())
         }
 
     def recall(self, memory: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Give back what ``memory`` returned, to a strategy made with the same options."""
         kept: dict[tuple[str, str], dict[str, np.ndarray[Any, Any]]] = {}
-        for path, array in memory.items():
-            attribute, part, name = path.split("/", 2)
+        # In order of their places: Flower's rules go through their arrays by position.
+        for path, array in sorted(memory.items()):
+            attribute, part, _, name = path.split("/", 3)
             kept.setdefault((attribute, part), {})[name] = array
         for (attribute, part), arrays in kept.items():
             setattr(self._inner, attribute, _value(part, arrays))
@@ -150,7 +155,7 @@ def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
     if isinstance(value, dict) and all(isinstance(v, np.ndarray) for v in value.values()):
         return "dict", dict(value)
     if isinstance(value, list) and all(isinstance(v, np.ndarray) for v in value):
-        return "list", {f"{index:06d}": array for index, array in enumerate(value)}
+        return "list", {str(index): array for index, array in enumerate(value)}
     return "none", {}
 
 
@@ -158,5 +163,5 @@ def _value(part: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> object:
     if part == "record":
         return ArrayRecord({name: Array(array) for name, array in arrays.items()})
     if part == "list":
-        return [array for _, array in sorted(arrays.items())]
+        return list(arrays.values())
     return dict(arrays)

@@ -82,6 +82,7 @@ class Capture:
             "round": self.round,
             "clients": self.clients,
             "kind": self.payload.kind,
+            "names": list(self.payload.tensors),
             "num_examples": self.payload.num_examples,
             "steps": self.payload.steps,
             "announced": asdict(self.announced),
@@ -118,7 +119,8 @@ class Capture:
                 global_state=global_state,
                 payload=Payload(
                     cast(Literal["gradient", "weights"], facts["kind"]),
-                    tensors,
+                    # A file has them sorted, but the order of the layers tells which is the last.
+                    {name: tensors[name] for name in facts["names"]},
                     num_examples=facts["num_examples"],
                     steps=facts["steps"],
                 ),

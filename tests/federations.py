@@ -1,0 +1,49 @@
+"""Small federations for tests: real digits, a small network, seconds to run."""
+
+import copy
+
+from flwr.app import Error, Message
+
+from fedlab import Federation, Scenario
+from fedlab.client.app import client_app
+from fedlab.client.site import Site
+from fedlab.engine.in_process import InProcessGrid
+
+SMALL = """
+name = "small"
+rounds = 4
+data = { train = 160, test = 80, clients = 4 }
+model = { name = "convnet", width = 4 }
+training = { batch_size = 16, lr = 0.05 }
+engine = { device = "cpu" }
+"""
+
+
+def small(*overrides, **tables) -> Scenario:
+    """Four clients of forty digits, four rounds, all of them honest unless changed."""
+    scenario = Scenario.parse(SMALL, overrides)
+    return scenario.changed(**tables) if tables else scenario
+
+
+def finished(scenario, **options) -> Federation:
+    """A federation after its last round."""
+    federation = Federation(scenario, **options)
+    federation.run()
+    return federation
+
+
+class Tampered(InProcessGrid):
+    """A grid that lets a test change a client's reply, or put an error in its place."""
+
+    def __init__(self, scenario, tamper):
+        site = Site.of(scenario)
+        super().__init__(client_app(lambda _: site), scenario.data.clients)
+        self._tamper = tamper
+
+    def _deliver(self, message):
+        reply = super()._deliver(message)
+        if message.metadata.message_type != "train" or reply.has_error():
+            return reply
+        client = message.metadata.dst_node_id - 1
+        changed = self._tamper(client, copy.deepcopy(reply))
+        return Message(changed, reply_to=message) if isinstance(changed, Error) else changed

@@ -1,0 +1,316 @@
+"""The running experiment: same bits, toggles that replay, runs that survive a kill."""
+
+import json
+
+import pytest
+import torch
+from flwr.app import Array, Error
+
+from fedlab import BadInput, Federation, RunFailed
+from fedlab.runs.checkpoint import Checkpoint
+from fedlab.runs.folder import RunFolder
+from tests.federations import Tampered, finished, small
+
+DP = {"name": "dp-sgd", "noise_multiplier": 1.0}
+MIX = {"name": "dp-instahide", "k": 3}
+LEAK = {"role": "leaking", "clients": "0"}
+ATTACK = {"clients": "0", "iterations": 5}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+class TestDeterminism:
+    def test_same_seed_same_bits_and_another_seed_differs(self):
+        busy = small(roles=[LEAK], defenses=[DP | {"clients": "1"}, MIX | {"clients": "2"}])
+        one, again = finished(busy), finished(busy)
+        assert same(one.state, again.state)
+        other = finished(busy.changed(seed=1))
+        assert not same(one.state, other.state)
+
+    def test_an_attack_changes_nothing_in_the_federation(self):
+        quiet = small(roles=[LEAK], rounds=2)
+        attacked = quiet.changed(reconstructions=[ATTACK])
+        assert same(finished(quiet).state, finished(attacked).state)
+
+    def test_a_cohort_is_sampled_by_seed(self):
+        federation = finished(small(server={"cohort": 2}))
+        table = federation.folder.table("clients")
+        sampled = table.groupby("round")["client"].apply(tuple)
+        assert (table.groupby("round").size() == 2).all()
+        assert len(set(sampled)) > 1
+        again = finished(small(server={"cohort": 2})).folder.table("clients")
+        assert table.equals(again)
+
+    def test_a_client_may_turn_bad_in_a_later_round(self):
+        turning = small(roles=[{"role": "poisoning", "rounds": "3-", "clients": "1"}])
+        table = finished(turning).folder.table("clients")
+        roles = table[table["client"] == 1]["role"].tolist()
+        assert roles == ["honest", "honest", "poisoning", "poisoning"]
+        honest, poisoned = Federation(small()), Federation(turning)
+        for _ in range(2):
+            honest.step(), poisoned.step()
+        assert same(honest.state, poisoned.state)
+        honest.step(), poisoned.step()
+        assert not same(honest.state, poisoned.state)
+
+
+class TestResume:
+    @pytest.mark.parametrize(
+        "server",
+        [
+            {"strategy": "FedAvg"},
+            {"strategy": "FedAvgM", "options": {"server_momentum": 0.9}},
+            {"strategy": "FedAdam", "options": {"eta": 0.05}},
+        ],
+        ids=lambda server: server["strategy"],
+    )
+    def test_a_resumed_run_ends_like_an_unbroken_one(self, tmp_path, server):
+        scenario = small(
+            server=server,
+            roles=[LEAK],
+            defenses=[DP | {"clients": "1"}, DP | {"clients": "0", "rounds": "2,4"}],
+            reconstructions=[ATTACK],
+        )
+        whole = finished(scenario, out=tmp_path / "whole")
+        broken = Federation(scenario, out=tmp_path / "broken")
+        broken.step()
+        broken.step()
+        resumed = Federation.resume(tmp_path / "broken")
+        assert resumed.round == 2
+        resumed.run()
+        assert same(whole.state, resumed.state)
+        for table in ("ledger", "clients"):
+            assert whole.folder.table(table).equals(resumed.folder.table(table)), table
+        times = ["seconds"]
+        one, other = (f.folder.table("leakage").drop(columns=times) for f in (whole, resumed))
+        assert one.equals(other)
+        assert [r.accuracy for r in whole.folder.rounds()] == [
+            r.accuracy for r in resumed.folder.rounds()
+        ]
+
+    def test_a_kill_before_the_checkpoint_leaves_no_half_round(self, tmp_path, monkeypatch):
+        scenario = small(defenses=[DP | {"clients": "1"}])
+        whole = finished(scenario)
+        federation = Federation(scenario, out=tmp_path / "run")
+        federation.step()
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoint, "save", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                federation.step()
+        assert len(RunFolder.open(tmp_path / "run").rounds()) == 3  # round 2 is there already
+        resumed = Federation.resume(tmp_path / "run")
+        assert resumed.round == 1
+        resumed.run()
+        assert same(whole.state, resumed.state)
+        assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]
+        assert len(resumed.folder.table("ledger")) == 16
+
+    def test_a_folder_without_a_run_and_one_without_a_finished_round(self, tmp_path):
+        with pytest.raises(BadInput, match="holds no run"):
+            Federation.resume(tmp_path)
+        Federation(small(), out=tmp_path / "run")
+        with pytest.raises(BadInput, match="no round of it ended"):
+            Federation.resume(tmp_path / "run")
+
+    def test_a_finished_run_has_no_next_round(self):
+        federation = finished(small(rounds=1))
+        with pytest.raises(BadInput, match="all 1 rounds"):
+            federation.step()
+
+
+class TestToggle:
+    def test_the_saved_scenario_replays_a_live_run(self, tmp_path):
+        live = Federation(small(roles=[LEAK], reconstructions=[ATTACK]), out=tmp_path / "live")
+        live.step()
+        live.toggle("dp-sgd", on=True, clients=[0, 2], noise_multiplier=0.5)
+        live.step()
+        live.toggle("dp-sgd", on=False, clients=[0])
+        live.toggle("dp-instahide", on=True, clients="0,3", k=3)
+        live.run()
+        replay = finished(RunFolder.open(tmp_path / "live").scenario)
+        assert same(live.state, replay.state)
+        assert live.folder.table("ledger").equals(replay.folder.table("ledger"))
+        events = (tmp_path / "live" / "toggles.jsonl").read_text().splitlines()
+        assert [json.loads(e)["defense"] for e in events] == ["dp-sgd", "dp-sgd", "dp-instahide"]
+        assert [json.loads(e)["from_round"] for e in events] == [2, 3, 3]
+        defenses = live.folder.table("clients").groupby("client")["defenses"].apply(list)
+        assert defenses[0] == ["none", "dp-sgd", "dp-instahide", "dp-instahide"]
+        assert defenses[1] == ["none"] * 4
+        assert defenses[2] == ["none", "dp-sgd", "dp-sgd", "dp-sgd"]
+
+    def test_a_resumed_run_keeps_its_toggles(self, tmp_path):
+        live = Federation(small(), out=tmp_path / "live")
+        live.step()
+        live.toggle("dp-sgd", on=True)
+        live.step()
+        resumed = Federation.resume(tmp_path / "live")
+        resumed.run()
+        live.run()
+        assert same(live.state, resumed.state)
+        assert resumed.ledger.protected(0) == live.ledger.protected(0)
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ({"defense": "dp-sdg", "on": True}, "dp-sdg"),
+            ({"defense": "dp-sgd", "on": True, "clients": [9]}, "clients go from 0 to 3"),
+            ({"defense": "dp-sgd", "on": True, "clients": "7"}, "names client 7"),
+            ({"defense": "dp-sgd", "on": True, "noise": 1}, "noise"),
+            ({"defense": "dp-instahide", "on": True}, "both dp-sgd and dp-instahide"),
+        ],
+    )
+    def test_what_cannot_work_is_refused_and_changes_nothing(self, arguments, sentence):
+        federation = Federation(small(defenses=[DP | {"clients": "1"}]))
+        before = federation.scenario
+        with pytest.raises(BadInput, match=sentence):
+            federation.toggle(arguments.pop("defense"), **arguments)
+        assert federation.scenario == before
+        assert not (federation.folder.path / "toggles.jsonl").exists()
+
+    def test_batch_norm_is_refused_when_dp_sgd_is_switched_on(self):
+        scenario = small("model.name='resnet8'", "model.norm='batch'")
+        with pytest.raises(BadInput, match=r'model\.norm = "group"'):
+            Federation(scenario).toggle("dp-sgd", on=True)
+
+
+def with_arrays(change):
+    """Changes the first tensor that client 2 sends; ``None`` leaves it out."""
+
+    def tamper(client, reply):
+        if client == 2:
+            arrays = reply.content["payload"]
+            name = next(iter(arrays))
+            changed = change(arrays[name].numpy().copy())
+            del arrays[name]
+            if changed is not None:
+                arrays[name] = Array(changed)
+        return reply
+
+    return tamper
+
+
+def raising(client, reply):
+    return Error(code=2, reason="RuntimeError: out of memory") if client == 2 else reply
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("tamper", "reason"),
+        [
+            (with_arrays(lambda array: array * float("nan")), "not finite"),
+            (with_arrays(lambda array: array[:1]), "instead of"),
+            (with_arrays(lambda _: None), "tensors instead of"),
+            (raising, "RuntimeError: out of memory"),
+        ],
+        ids=["nan", "shape", "tensors", "raises"],
+    )
+    def test_a_client_that_fails_is_named_and_skipped(self, tamper, reason, caplog):
+        scenario = small(rounds=2)
+        federation = finished(scenario, grid=Tampered(scenario, tamper))
+        table = federation.folder.table("clients")
+        refused = table[table["status"] == "refused"]
+        assert refused["client"].tolist() == [2, 2]
+        assert refused["reason"].str.contains(reason, regex=False).all()
+        assert "client 2 is skipped" in caplog.text
+        assert (table[table["client"] != 2]["status"] == "ok").all()
+        assert all(torch.isfinite(value).all() for value in federation.state.values())
+
+    def test_if_all_fail_the_run_stops_and_says_so(self, tmp_path):
+        scenario = small()
+
+        def all_fail(_client, _reply):
+            return Error(code=2, reason="RuntimeError: no disk")
+
+        federation = Federation(scenario, out=tmp_path / "run", grid=Tampered(scenario, all_fail))
+        with pytest.raises(RunFailed, match=r"round 1: all clients failed .* no disk"):
+            federation.run()
+        assert federation.round == 0
+
+    def test_more_failures_than_are_allowed(self):
+        scenario = small("server.max_failures=0.2")
+        federation = Federation(scenario, grid=Tampered(scenario, raising))
+        with pytest.raises(RunFailed, match="1 of 4 clients"):
+            federation.step()
+
+    def test_a_defense_that_cannot_work_at_one_client_costs_only_that_client(self):
+        scenario = small(
+            "data.partition='dirichlet'",
+            "data.alpha=0.3",
+            rounds=1,
+            defenses=[MIX | {"k": 30}],
+        )
+        federation = finished(scenario)
+        table = federation.folder.table("clients")
+        sizes = [len(part) for part in federation.site.partitions]
+        small_ones = [client for client, size in enumerate(sizes) if size < 30]
+        assert small_ones
+        assert table[table["status"] == "refused"]["client"].tolist() == small_ones
+        assert table[table["status"] == "refused"]["reason"].str.contains("k = 30").all()
+
+
+class TestReconstruct:
+    def test_an_attack_on_demand_equals_the_scheduled_one(self):
+        scenario = small(roles=[LEAK], reconstructions=[ATTACK], rounds=1)
+        federation = finished(scenario)
+        scheduled = federation.folder.table("leakage")
+        again = federation.reconstruct(round=1, client=0, iterations=5).table()
+        assert again["psnr"].tolist() == pytest.approx(scheduled["psnr"].tolist(), rel=1e-6)
+
+    def test_where_nothing_was_kept_it_says_how_to_keep_one(self):
+        federation = finished(small(roles=[LEAK], rounds=1))
+        with pytest.raises(BadInput, match=r"--set captures\.keep=all"):
+            federation.reconstruct(round=1, client=0)
+        with pytest.raises(BadInput, match="round 2 has not been run"):
+            federation.reconstruct(round=2, client=0)
+
+    def test_an_honest_client_of_few_images_can_be_attacked_by_unrolling(self):
+        scenario = small(
+            "data.train=8",
+            "training.batch_size=1",
+            "model.width=32",
+            rounds=1,
+            captures={"keep": "all"},
+        )
+        federation = finished(scenario)
+        leak = federation.reconstruct(round=1, client=0, iterations=400)
+        rows = [row for row in leak.rows if row.target == "original"]
+        assert len(rows) == 2
+        assert all(row.psnr > row.chance_psnr + 3 for row in rows)
+        assert rows[0].payload_cosine > 0.9999
+
+    def test_updates_of_many_images_are_passed_over_with_a_word(self, caplog):
+        scenario = small("data.clients=2", rounds=1, reconstructions=[{"clients": "0"}])
+        federation = finished(scenario)
+        assert "client 0 is not attacked" in caplog.text
+        assert federation.folder.table("leakage").empty
+        with pytest.raises(BadInput, match="attacked nobody yet"):
+            federation.picture()
+
+    def test_a_single_image_under_poisson_sampling_may_be_none(self):
+        scenario = small(
+            roles=[LEAK | {"sampling": "poisson"}],
+            defenses=[DP],
+            reconstructions=[ATTACK],
+            rounds=4,
+        )
+        federation = finished(scenario)
+        ledger = federation.folder.table("ledger")
+        own = ledger[ledger["client"] == 0]
+        assert own["sample_rate"].tolist() == pytest.approx([1 / 40] * 4)
+        fixed = finished(scenario.changed(roles=[LEAK])).folder.table("ledger")
+        assert fixed[fixed["client"] == 0]["sample_rate"].tolist() == [1.0] * 4
+        assert fixed["epsilon_total"].max() > ledger["epsilon_total"].max()
+
+
+def test_a_run_without_a_folder_leaves_nothing_behind():
+    federation = Federation(small(rounds=1))
+    path = federation.folder.path
+    federation.run()
+    assert path.is_dir()
+    folder = federation.folder
+    del federation
+    assert path.is_dir()  # somebody still holds it
+    del folder
+    assert not path.exists()
