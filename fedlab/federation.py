@@ -29,7 +29,6 @@ from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario import Scenario
-from fedlab.scenario_tables import Reconstruct
 from fedlab.schedule import resolve_clients
 from fedlab.server.captures import Capture
 from fedlab.server.rounds import Round, RoundLoop, as_weights
@@ -273,9 +272,9 @@ class Federation:
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
         capture = Capture.load(self.folder.captures, round=round, client=client)
-        settings = Reconstruct(
-            preset=preset, labels=labels, iterations=iterations, tv=tv, restarts=restarts
-        )
+        wanted = {"iterations": iterations, "tv": tv, "restarts": restarts}
+        entry = {"preset": preset, "labels": labels} | wanted
+        (settings,) = self.scenario.changed(reconstructions=[entry]).reconstructions
         try:
             leak = self._examiner.examine(
                 capture, settings, self._histories.get(client, ()), scenario=self.scenario

@@ -1,6 +1,5 @@
 """A whole experiment as data: frozen, validated, and TOML in and out without loss."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from attacks.reconstruction.presets import PRESETS
 from fedlab.client.roles import Honest, LabelFlip, Leaking, Poisoning, Role
 from fedlab.defenses.settings import DefenseSettings
-from fedlab.errors import BadInput
+from fedlab.errors import BadInput, nearest
 from fedlab.scenario_tables import (
     Captures,
     Data,
@@ -186,11 +185,11 @@ class Scenario(Settings):
                 f"server.cohort is {self.server.cohort}, but there are only "
                 f"{self.data.clients} clients (data.clients)"
             )
-        for index, attack in enumerate(self.reconstructions):
+        for index, (attack, _, _) in enumerate(self._reconstructions):
             if attack.preset not in PRESETS:
                 raise ValueError(
-                    f'reconstructions.{index}.preset "{attack.preset}" is unknown'
-                    + _nearest(attack.preset, PRESETS)
+                    f'reconstructions.{index}.preset "{attack.preset}" is unknown; '
+                    + nearest(attack.preset, PRESETS)
                 )
         for index, role in enumerate(self.roles):
             flip = role.data if isinstance(role, Poisoning) else None
@@ -275,11 +274,6 @@ def _descend(place: Any, key: str, path: str) -> list[Any]:
     return [inner]
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else "; known: " + ", ".join(known)
-
-
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, as one sentence that names the key."""
     first = error.errors()[0]
@@ -287,11 +281,11 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         fields = _fields_at(model, where[:-1])
         table = ".".join(str(part) for part in where[:-1]) or "the scenario"
-        return f'{table} has no key "{where[-1]}"' + _nearest(str(where[-1]), fields)
+        return f'{table} has no key "{where[-1]}"; {nearest(str(where[-1]), fields)}'
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]
         expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
-        return f'{".".join(map(str, where))}: "{tag}" is unknown' + _nearest(tag, expected)
+        return f'{".".join(map(str, where))}: "{tag}" is unknown; {nearest(tag, expected)}'
     message = first["msg"].removeprefix("Value error, ")
     place = ".".join(str(part) for part in where)
     if not place:

@@ -1,6 +1,5 @@
 """Every source of images that a scenario can name."""
 
-import difflib
 from pathlib import Path
 
 from fedlab.data.digits import DIGITS
@@ -10,7 +9,7 @@ from fedlab.data.npz import NPZ
 from fedlab.data.own import OWN
 from fedlab.data.request import Request, Source
 from fedlab.data.torchvision_sets import TORCHVISION_SETS
-from fedlab.errors import BadInput
+from fedlab.errors import BadInput, nearest
 
 SOURCES: dict[str, Source] = {
     "digits": DIGITS,
@@ -48,9 +47,7 @@ def load(
     """
     name, colon, rest = source.partition(":")
     if name not in SOURCES:
-        close = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(SOURCES)}"
-        raise BadInput(f'data.source "{source}" is unknown; {hint}')
+        raise BadInput(f'data.source "{source}" is unknown; {nearest(name, SOURCES)}')
     found = SOURCES[name]
     if bool(found.argument) != bool(rest) or (colon and not rest):
         wanted = f"{name}:{found.argument}" if found.argument else name

@@ -1,12 +1,11 @@
 """Every network that a scenario can name."""
 
-import difflib
 from functools import partial
 
 import torch
 from torch import nn
 
-from fedlab.errors import BadInput
+from fedlab.errors import BadInput, nearest
 from fedlab.factories import resolve
 from fedlab.models import torchvision_models
 from fedlab.models.checks import misfit
@@ -91,6 +90,5 @@ def _builder(name: str) -> Builder:
     known = torchvision_models.names()
     if name in known:
         return partial(torchvision_models.build, name)
-    close = difflib.get_close_matches(name, [*MODELS, *known], n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(MODELS)}"
+    hint = nearest(name, [*MODELS, *known], listed=[*MODELS, "any of torchvision's"])
     raise BadInput(f'model.name "{name}" is unknown; {hint}')

@@ -1,0 +1,102 @@
+"""What a protected client's reply may hold, key by key, and nothing else."""
+
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+
+from fedlab.client.app import client_app
+from fedlab.client.site import Site
+from fedlab.engine.in_process import InProcessGrid
+from fedlab.planning import plan_for
+from fedlab.privacy.spending import from_json
+from tests.federations import small
+
+ROLES = {
+    "honest": [],
+    "leaking": [{"role": "leaking", "clients": "0", "batch_size": 2}],
+    "poisoning": [{"role": "poisoning", "clients": "0"}],
+}
+DEFENSES = {
+    "dp-sgd": [{"name": "dp-sgd"}],
+    "dp-instahide": [{"name": "dp-instahide", "k": 3}],
+    "none": [],
+}
+SPENDING = {
+    "round",
+    "mechanism",
+    "clipping_norm",
+    "noise_multiplier",
+    "sample_rate",
+    "steps",
+    "epsilon",
+}
+
+
+def ask(scenario, client=0, rounds=(1,)):
+    site = Site.of(scenario)
+    grid = InProcessGrid(client_app(lambda _: site), scenario.data.clients)
+    arrays = {n: Array(t.numpy()) for n, t in site.model.state_dict().items()}
+    for number in rounds:
+        plan = plan_for(scenario, round=number, client=client)
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord(dict(arrays)),
+                "config": ConfigRecord({"plan": plan.model_dump_json(exclude_none=True)}),
+            }
+        )
+        question = Message(content, client + 1, MessageType.TRAIN)
+        (reply,) = grid.send_and_receive([question])
+    assert not reply.has_error(), reply.error.reason
+    return site, reply.content
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("defense", DEFENSES)
+def test_every_key_of_a_reply_is_on_the_list(role, defense):
+    """The whitelist: parameters by name, two counts, the kind, and the accountant history."""
+    scenario = small(roles=ROLES[role], defenses=DEFENSES[defense])
+    site, content = ask(scenario)
+    allowed = {
+        "payload": {name for name, _ in site.model.named_parameters()},
+        "facts": {"num-examples", "steps"},
+        "declared": {"kind", "history"},
+    }
+    assert {record: set(keys) for record, keys in content.items()} == allowed
+    assert all(isinstance(value, int) for value in content["facts"].values())
+    assert content["declared"]["kind"] == ("gradient" if role == "leaking" else "weights")
+    history = from_json(content["declared"]["history"])
+    assert [entry.mechanism for entry in history] == [defense]
+    assert set(vars(history[0])) <= SPENDING | {"__pydantic_initialised__"}
+
+
+def test_batch_norm_statistics_stay_at_home_unless_they_are_shared():
+    network = {"name": "resnet8", "width": 4, "norm": "batch"}
+    site, content = ask(small(model=network))
+    buffers = {name for name, _ in site.model.named_buffers()}
+    assert buffers
+    assert not buffers & set(content["payload"])
+    shared = {"share_buffers": True, "batch_size": 16}
+    _, content = ask(small(model=network, training=shared))
+    assert set(content["buffers"]) == buffers
+    history = from_json(content["declared"]["history"])
+    assert [entry.mechanism for entry in history] == ["none"]  # such a round counts as open
+
+
+def test_the_history_lives_in_the_clients_state_and_grows():
+    scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-"}])
+    _, content = ask(scenario, rounds=(1, 2, 3))
+    history = from_json(content["declared"]["history"])
+    assert [(entry.round, entry.mechanism) for entry in history] == [
+        (1, "none"),
+        (2, "dp-sgd"),
+        (3, "dp-sgd"),
+    ]
+
+
+def test_no_array_of_a_protected_reply_is_one_of_the_clients_images():
+    scenario = small(defenses=[{"name": "dp-sgd"}])
+    site, content = ask(scenario)
+    shard = site.shard(0)
+    for array in content["payload"].values():
+        values = torch.from_numpy(array.numpy().copy())
+        assert values.shape[-3:] != shard.images.shape[-3:]

@@ -1,0 +1,176 @@
+"""Commands end with the right exit code, and bad input with one sentence."""
+
+import sys
+
+import pytest
+import torch
+
+from fedlab import cli
+from fedlab.runs.checkpoint import Checkpoint
+from tests.federations import SMALL
+
+
+@pytest.fixture
+def fedlab(monkeypatch, capsys, tmp_path):
+    """Runs a command; returns its exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fedlab", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(
+        SMALL + '[[roles]]\nrole = "leaking"\nclients = "0"\n'
+        '[[reconstructions]]\nclients = "0"\nrounds = "1"\niterations = 5\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["training.learning_rate=0.1"], 'training has no key "learning_rate"'),
+        (["trainin.lr=0.1"], 'did you mean "training"'),
+        (["training.lrr=0.1"], 'did you mean "lr"'),
+        (["reconstructions.0.rounds='5'"], '"5" names round 5, but rounds go from 1 to 4'),
+        (["roles.0.clients='4'"], "names client 4"),
+        (["training.lr=-1"], "training.lr"),
+        (["data.source='npz:missing.npz'"], "missing.npz, but there is no such file"),
+        (["data.source='folder:missing'"], "there is no such folder"),
+        (["data.train=3"], "cannot share 3 images"),
+        (["model.name='alexnet'", "model.width=4"], "no free width"),
+        (["model.name='convnet8'"], "at least 9x9"),
+        (["model.name='convnett'"], 'did you mean "convnet"'),
+        (["server.strategy='FedAvgg'"], "is unknown"),
+        (["server.cohort=9"], "only 4 clients"),
+        (["engine.device='tpu'"], "engine.device"),
+        (["nonsense"], "write it as --set training.lr=0.05"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(fedlab, scenario, settings, sentence):
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, _, err = fedlab("run", scenario, "--out", "run", *options)
+    assert code == 2
+    assert sentence in err
+    assert err.startswith("fedlab: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_a_network_whose_input_does_not_fit(fedlab, tmp_path):
+    path = tmp_path / "large.toml"
+    path.write_text('[model]\nname = "alexnet"\n')
+    code, _, err = fedlab("run", path, "--out", "run")
+    assert code == 2
+    assert "does not take images of 1x8x8" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("norm", ['norm = "batch"', ""], ids=["asked-for", "the-networks-own"])
+def test_batch_norm_with_dp_sgd(fedlab, tmp_path, norm):
+    path = tmp_path / "bn.toml"
+    name = "resnet8" if norm else "mobilenet_v2"
+    path.write_text(f'[model]\nname = "{name}"\n{norm}\n[[defenses]]\nname = "dp-sgd"\n')
+    code, _, err = fedlab("run", path, "--out", "run")
+    assert code == 2
+    assert 'model.norm = "group"' in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none(fedlab, scenario):
+    code, _, err = fedlab("run", scenario, "--device", "cuda", "--out", "run")
+    assert code == 2
+    assert 'engine.device is "cuda", but PyTorch sees 0 CUDA devices here' in err
+
+
+def test_overlapping_roles_name_the_cell(fedlab, scenario):
+    scenario.write_text(
+        scenario.read_text() + '[[roles]]\nrole = "poisoning"\nclients = "0-1"\nrounds = "3-"\n'
+    )
+    code, _, err = fedlab("show", scenario)
+    assert code == 2
+    assert "both claim round 3, client 0" in err
+
+
+def test_a_scenario_or_a_run_that_is_not_there(fedlab, tmp_path):
+    code, _, err = fedlab("run", "quickstrat")
+    assert code == 2
+    assert "quickstart" in err
+    code, _, err = fedlab("resume", tmp_path / "nothing")
+    assert code == 2
+    assert "holds no run" in err
+    code, _, err = fedlab("run")
+    assert code == 2
+
+
+def test_a_whole_run_then_attack_resume_and_ledger(fedlab, scenario, tmp_path):
+    code, out, err = fedlab("run", scenario, "--out", "run")
+    assert (code, err) == (0, "")
+    for column in ("round", "defense", "accuracy", "attack", "prot.", "total", "PSNR", "SSIM"):
+        assert column in out
+    for column in ("chance", "verdict", "diagnostic", "picture:", "run folder:"):
+        assert column in out
+    assert (tmp_path / "run" / "reconstructions" / "all-rounds.png").is_file()
+
+    code, out, _ = fedlab(
+        *("reconstruct", "run", "--round", 1, "--client", 0),
+        *("--labels", "inferred", "--iterations", 5),
+    )
+    assert code == 0
+    assert "psnr" in out
+    assert (tmp_path / "run/reconstructions/round-0001-client-00000.png").is_file()
+    code, _, err = fedlab("reconstruct", "run", "--round", 2, "--client", 0)
+    assert code == 2
+    assert "captures.keep=all" in err
+    code, _, err = fedlab(
+        "reconstruct", "run", "--round", 1, "--client", 0, "--preset", "inverted-gradients"
+    )
+    assert code == 2
+    assert 'did you mean "inverting-gradients"' in err
+
+    code, out, _ = fedlab("ledger", "run")
+    assert code == 0
+    assert "open 1-4" in out
+    code, out, _ = fedlab("resume", "run")
+    assert code == 0
+    code, _, err = fedlab("run", scenario, "--out", "run")
+    assert code == 2
+    assert "not empty" in err
+
+
+def test_a_run_that_cannot_go_on_is_exit_code_one(fedlab, scenario, tmp_path):
+    mixing = '[[defenses]]\nname = "dp-instahide"\nk = 50\n'
+    scenario.write_text(scenario.read_text() + mixing)
+    code, _, err = fedlab("run", scenario, "--out", "run")
+    assert code == 1
+    assert "all clients failed" in err
+    assert "client 0" in err
+    with pytest.raises(Exception, match="no round of it ended"):
+        Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
+
+
+def test_lists(fedlab, scenario):
+    code, out, _ = fedlab("list")
+    assert code == 0
+    for name in ("quickstart", "fashion_mnist", "cifar10", "chest_xray"):
+        assert name in out
+    code, out, _ = fedlab("data")
+    assert code == 0
+    for name in ("digits", "fashion-mnist", "cifar100", "npz:PATH", "folder:PATH"):
+        assert name in out
+    code, out, _ = fedlab("show", scenario)
+    assert code == 0
+    assert "leak*" in out

@@ -1,0 +1,54 @@
+"""Who may import whom: read from the source, so that a lazy import counts as well."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported(path):
+    """Dotted names of everything that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return names
+
+
+def files(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def tops(path):
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", files("fedlab"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_flower_is_known_in_three_places_only(path):
+    place = path.relative_to(ROOT / "fedlab")
+    allowed = place.parts[0] in ("server", "engine") or place == Path("client/app.py")
+    assert allowed or "flwr" not in tops(path)
+
+
+@pytest.mark.parametrize("path", files("attacks"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_adversary_stands_on_torch_alone(path):
+    assert tops(path) <= {"attacks", "torch"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", files("fedlab/server"), ids=lambda p: p.stem)
+def test_the_server_cannot_see_the_truth(path):
+    forbidden = ("fedlab.evaluation", "fedlab.examiner", "fedlab.federation", "fedlab.data")
+    assert not [name for name in imported(path) if name.startswith(forbidden)]
+    assert "fedlab.client.site" not in imported(path)
+    assert "fedlab.client.work" not in imported(path)
+
+
+@pytest.mark.parametrize("path", files("fedlab/client"), ids=lambda p: p.stem)
+def test_a_client_knows_nothing_of_the_server(path):
+    assert not [name for name in imported(path) if name.startswith("fedlab.server")]

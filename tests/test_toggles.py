@@ -1,0 +1,60 @@
+"""Switching a defense changes exactly the cells that were meant."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlab import BadInput
+from fedlab.toggles import toggled
+from tests.federations import small
+
+CLIENTS = st.frozensets(st.integers(0, 3), min_size=1)
+
+
+def grid(scenario, name="dp-sgd"):
+    return {
+        (round, client): [
+            entry
+            for entry in scenario.defenses_on(round=round, client=client)
+            if entry.name == name
+        ]
+        for round in range(1, 5)
+        for client in range(4)
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=st.lists(st.tuples(st.integers(1, 4), CLIENTS, st.booleans()), max_size=4))
+def test_the_grid_is_what_a_plain_table_of_switches_says(steps):
+    scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-3", "clients": "1-2"}])
+    expected = {cell: bool(entries) for cell, entries in grid(scenario).items()}
+    for from_round, clients, on in steps:
+        scenario = toggled(scenario, "dp-sgd", on=on, clients=clients, from_round=from_round)
+        for round, client in expected:
+            if round >= from_round and client in clients:
+                expected[round, client] = on
+    found = grid(scenario)
+    assert {cell: bool(entries) for cell, entries in found.items()} == expected
+    assert all(len(entries) <= 1 for entries in found.values())
+    assert scenario.parse(scenario.to_toml()) == scenario
+
+
+def test_settings_come_from_the_first_entry_unless_they_are_given():
+    scenario = small(defenses=[{"name": "dp-sgd", "rounds": "1", "noise_multiplier": 3.0}])
+    on = toggled(scenario, "dp-sgd", on=True, clients=[0], from_round=2)
+    assert grid(on)[2, 0][0].noise_multiplier == 3.0
+    other = toggled(
+        scenario,
+        "dp-sgd",
+        on=True,
+        clients=[0],
+        from_round=1,
+        settings={"noise_multiplier": 0.5},
+    )
+    assert grid(other)[1, 0][0].noise_multiplier == 0.5
+    assert grid(other)[1, 1][0].noise_multiplier == 3.0
+
+
+def test_nothing_can_be_switched_after_the_last_round():
+    with pytest.raises(BadInput, match="all 4 rounds are over"):
+        toggled(small(), "dp-sgd", on=True, clients=[0], from_round=5)
