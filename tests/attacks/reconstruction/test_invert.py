@@ -1,0 +1,250 @@
+"""The whole attack on real digits: it finds the images, and finds nothing where nothing is."""
+
+import pytest
+import torch
+from torch import nn
+
+from attacks.gradients import batch_gradient, clipped_gradient, unroll
+from attacks.knowledge import Knowledge, LocalSGD
+from attacks.payload import Payload
+from attacks.reconstruction import Attack, invert
+from fedlab.data import load
+from fedlab.evaluation.images import match, psnr
+from fedlab.models import build
+
+ATTACK = Attack(iterations=300, tv=1e-4)
+
+
+@pytest.fixture(scope="module")
+def victim():
+    torch.set_num_threads(1)
+    data = load("digits")
+    model = build("convnet", shape=data.shape, classes=10, seed=3)
+    return data, model
+
+
+def some(data, count, seed=0):
+    order = torch.randperm(len(data.train_labels), generator=seeded(seed))[:count]
+    return data.pixels(data.train_images[order]), data.train_labels[order]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def state(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def gradient_payload(data, model, pixels, labels):
+    found = batch_gradient(
+        model, dict(model.named_parameters()), {}, data.normalise(pixels), labels
+    )
+    return Payload("gradient", found, num_examples=len(labels), steps=1)
+
+
+def knowledge(data, n, labels=None, local=None, **more):
+    return Knowledge(data.shape, 10, data.mean, data.std, n, labels, local, **more)
+
+
+def test_four_single_images_labels_inferred(victim):
+    data, model = victim
+    before = state(model)
+    quality = []
+    for seed in range(4):
+        pixels, labels = some(data, 1, seed)
+        payload = gradient_payload(data, model, pixels, labels)
+        found = invert(model, before, payload, knowledge(data, 1), ATTACK, generator=seeded())
+        assert found.labels.tolist() == labels.tolist()
+        assert not found.labels_known
+        assert found.images.shape == pixels.shape
+        assert 0 <= float(found.images.min()) <= float(found.images.max()) <= 1
+        assert found.cost == pytest.approx(float(found.costs.min()))
+        quality.append(float(psnr(pixels, found.images)))
+    assert sorted(quality)[1] > 35, quality
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+
+
+def test_a_batch_of_two_with_labels(victim):
+    data, model = victim
+    pixels, labels = some(data, 2, seed=5)
+    payload = gradient_payload(data, model, pixels, labels)
+    found = invert(
+        model, state(model), payload, knowledge(data, 2, labels), ATTACK, generator=seeded()
+    )
+    order, chosen = match(pixels, found.images)
+    assert float(psnr(pixels[order], found.images[chosen]).min()) > 25
+    assert found.labels_known
+
+
+@pytest.mark.parametrize(("epochs", "size"), [(1, 1), (2, 2)])
+def test_the_weights_after_local_training(victim, epochs, size):
+    data, model = victim
+    pixels, labels = some(data, 2, seed=7)
+    local = LocalSGD(0.05, momentum=0.5, epochs=epochs, batch_size=size)
+    start = state(model)
+    after = unroll(model, start, {}, data.normalise(pixels), labels, local=local)
+    payload = Payload(
+        "weights",
+        {name: value.detach() for name, value in after.items()},
+        num_examples=2,
+        steps=epochs * 2 // size,
+    )
+    found = invert(
+        model, start, payload, knowledge(data, 2, labels, local), ATTACK, generator=seeded()
+    )
+    order, chosen = match(pixels, found.images)
+    assert float(psnr(pixels[order], found.images[chosen]).median()) > 25
+
+
+def test_random_noise_of_the_same_norm_gives_nothing(victim):
+    data, model = victim
+    pixels, labels = some(data, 1)
+    true = gradient_payload(data, model, pixels, labels)
+    noise = {
+        name: torch.randn(tensor.shape, generator=seeded(1)) * tensor.norm() / tensor.numel() ** 0.5
+        for name, tensor in true.tensors.items()
+    }
+    payload = Payload("gradient", noise, num_examples=1, steps=1)
+    found = invert(
+        model, state(model), payload, knowledge(data, 1, labels), ATTACK, generator=seeded()
+    )
+    assert float(psnr(pixels, found.images)) < 12
+
+
+def test_same_generator_same_bits(victim):
+    data, model = victim
+    pixels, labels = some(data, 1)
+    payload = gradient_payload(data, model, pixels, labels)
+    short = Attack(iterations=20)
+    one, same, other = (
+        invert(model, state(model), payload, knowledge(data, 1), short, generator=seeded(seed))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.images, same.images)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_of_several_restarts_the_cheapest_wins(victim):
+    data, model = victim
+    pixels, labels = some(data, 1)
+    payload = gradient_payload(data, model, pixels, labels)
+    known = knowledge(data, 1, labels)
+    many = Attack(iterations=15, restarts=4)
+    best = invert(model, state(model), payload, known, many, generator=seeded())
+    generator, once = seeded(), Attack(iterations=15)
+    alone = [
+        invert(model, state(model), payload, known, once, generator=generator) for _ in range(4)
+    ]
+    costs = [one.cost for one in alone]
+    assert best.cost == min(costs) < max(costs)
+    assert best.restart == costs.index(min(costs))
+    assert torch.equal(best.images, alone[best.restart].images)
+
+
+def test_clipping_is_simulated_for_a_batch(victim):
+    """Clipped per example at very different norms, a batch is only matched if clipping is known."""
+    data, model = victim
+    pixels, labels = some(data, 2, seed=2)
+    sent = clipped_gradient(
+        model,
+        dict(model.named_parameters()),
+        {},
+        data.normalise(pixels),
+        labels,
+        clipping_norm=0.05,
+    )
+    payload = Payload("gradient", sent, num_examples=2, steps=1)
+    found = invert(
+        model,
+        state(model),
+        payload,
+        knowledge(data, 2, labels, clipping_norm=0.05),
+        ATTACK,
+        generator=seeded(),
+    )
+    assert found.cost < 1e-2
+
+
+class TestRefusals:
+    def test_a_zero_gradient(self, victim):
+        data, model = victim
+        zeros = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        payload = Payload("gradient", zeros, num_examples=1, steps=1)
+        with pytest.raises(ValueError, match="no direction to match"):
+            invert(
+                model,
+                state(model),
+                payload,
+                knowledge(data, 1, torch.tensor([1])),
+                ATTACK,
+                generator=seeded(),
+            )
+
+    def test_weights_without_the_local_training(self, victim):
+        data, model = victim
+        payload = Payload("weights", state(model), num_examples=1, steps=1)
+        with pytest.raises(ValueError, match="local SGD is known"):
+            invert(
+                model,
+                state(model),
+                payload,
+                knowledge(data, 1, torch.tensor([1])),
+                ATTACK,
+                generator=seeded(),
+            )
+
+    def test_tensors_that_the_network_does_not_have(self, victim):
+        data, model = victim
+        payload = Payload("gradient", {"other": torch.ones(3)}, num_examples=1, steps=1)
+        with pytest.raises(ValueError, match="other"):
+            invert(model, state(model), payload, knowledge(data, 1), ATTACK, generator=seeded())
+
+    def test_a_payload_and_knowledge_without_images(self, victim):
+        data, _ = victim
+        with pytest.raises(ValueError, match="without tensors"):
+            Payload("gradient", {}, num_examples=1, steps=1)
+        with pytest.raises(ValueError, match="at least one example"):
+            Payload("gradient", {"a": torch.ones(1)}, num_examples=0, steps=1)
+        with pytest.raises(ValueError, match="no image to rebuild"):
+            knowledge(data, 0)
+        with pytest.raises(ValueError, match="3 labels were given for 2 images"):
+            knowledge(data, 2, torch.tensor([1, 2, 3]))
+
+
+def test_batch_norm_in_the_clients_mode(victim):
+    """The attacker's network follows the client's mode, and is put back into its own."""
+    data, _ = victim
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, 10),
+    )
+    pixels, labels = some(data, 2)
+    model.train()
+    found = batch_gradient(
+        model,
+        dict(model.named_parameters()),
+        dict(model.named_buffers()),
+        data.normalise(pixels),
+        labels,
+    )
+    payload = Payload("gradient", found, num_examples=2, steps=1)
+    model.eval()
+    costs = {
+        mode: invert(
+            model,
+            state(model),
+            payload,
+            knowledge(data, 2, labels, training_mode=mode),
+            Attack(iterations=60),
+            generator=seeded(),
+        ).cost
+        for mode in (True, False)
+    }
+    assert costs[True] < costs[False]
+    assert not model.training
