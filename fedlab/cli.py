@@ -62,13 +62,21 @@ def run(
 
 @app.command()
 def resume(folder: RunPath) -> None:
-    """Go on with a run after its last finished round."""
-    from fedlab.federation import Federation
+    """Go on with a run after its last finished round, on the engine that it was started on."""
     from fedlab.report.terminal import report
+    from fedlab.runs.folder import RunFolder
 
-    federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
-    console.print(f"going on after round {federation.round} of {federation.scenario.rounds}")
-    federation.run()
+    scenario = RunFolder.open(folder).scenario
+    if scenario.engine.name == "ray":
+        from fedlab.engine.ray import run_on_ray
+
+        run_on_ray(scenario, folder, on_line=console.print, resume=True)
+    else:
+        from fedlab.federation import Federation
+
+        federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
+        console.print(f"going on after round {federation.round} of {scenario.rounds}")
+        federation.run()
     report(folder, console)
 
 

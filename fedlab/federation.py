@@ -123,6 +123,7 @@ class Federation:
         self._on_round = on_round
         self._histories: dict[int, History] = {}
         self._to_tell: dict[int, History] = {}
+        self._rows_may_be_ahead = False
         self.round = 0
 
     @classmethod
@@ -142,7 +143,6 @@ class Federation:
         """
         run = RunFolder.open(Path(folder))
         checkpoint = Checkpoint.load(run.checkpoint)
-        run.truncate(after=checkpoint.round)
         federation = cls.__new__(cls)
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
@@ -151,6 +151,7 @@ class Federation:
         federation._loop.aggregation.recall(checkpoint.memory)
         federation._histories = dict(checkpoint.histories)
         federation._to_tell = dict(checkpoint.histories)
+        federation._rows_may_be_ahead = True
         return federation
 
     @property
@@ -183,6 +184,10 @@ class Federation:
         """
         if self.round >= self.scenario.rounds:
             raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
+        if self._rows_may_be_ahead:
+            # Not before: until a round is run again, the folder is only looked at.
+            self.folder.truncate(after=self.round)
+            self._rows_may_be_ahead = False
         started = time.perf_counter()
         done = self._loop.step(self.scenario, self.round + 1, self._to_tell or None)
         self.round = done.number

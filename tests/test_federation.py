@@ -102,6 +102,7 @@ class TestResume:
         assert len(RunFolder.open(tmp_path / "run").rounds()) == 3  # round 2 is there already
         resumed = Federation.resume(tmp_path / "run")
         assert resumed.round == 1
+        assert len(resumed.folder.rounds()) == 3  # looking at a run changes nothing in it
         resumed.run()
         assert same(whole.state, resumed.state)
         assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]

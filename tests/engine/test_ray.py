@@ -72,6 +72,16 @@ def test_ray_and_in_process_end_in_the_same_bits(tmp_path):
     assert children() <= before  # the SuperLink and Ray are gone
 
 
+def test_a_run_of_the_other_engine_is_resumed_on_ray(tmp_path):
+    whole = Federation(scenario(), out=tmp_path / "whole")
+    whole.run()
+    Federation(scenario(), out=tmp_path / "broken").step()
+    run_on_ray(scenario(), tmp_path / "broken", on_line=lambda _: None, resume=True)
+    one, other = last(tmp_path / "whole"), last(tmp_path / "broken")
+    assert one.histories == other.histories
+    assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
+
+
 def test_a_run_that_cannot_work_is_told_as_such(tmp_path):
     too_few = scenario(data={"train": 3, "test": 10, "clients": 4})
     with pytest.raises(BadInput, match="4 clients cannot share 3 images"):
