@@ -105,10 +105,10 @@ def work(
             close()
     if isinstance(plan.role, Poisoning):
         payload = poison_update(payload, plan.role, global_state)
-    spending = pipeline.spending or (Spending(plan.round, "none"),)
-    if plan.training.share_buffers:
-        spending = (Spending(plan.round, "none"),)
     buffers = dict(site.model.named_buffers()) if plan.training.share_buffers else {}
+    spending = pipeline.spending
+    if buffers or not spending:
+        spending = (Spending(plan.round, "none"),)  # shared statistics undo every defense
     return Work(
         payload=payload,
         history=(*history, *spending),

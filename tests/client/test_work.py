@@ -174,3 +174,12 @@ def test_shared_buffers_make_a_protected_round_open():
     assert set(done.buffers) == {name for name, _ in site.model.named_buffers()}
     running = next(name for name in done.buffers if name.endswith("running_mean"))
     assert not torch.equal(done.buffers[running], state[running])
+
+
+def test_a_network_without_buffers_has_none_to_share():
+    scenario, site, state = prepared(
+        training={"share_buffers": True}, defenses=[{"name": "dp-sgd"}]
+    )
+    done = do(scenario, site, state)
+    assert done.buffers == {}
+    assert [entry.mechanism for entry in done.history] == ["dp-sgd"]
