@@ -19,13 +19,14 @@ logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
     from fedlab.errors import BadInput, RunFailed
-    from fedlab.federation import Federation, RoundResult
+    from fedlab.federation import Federation
+    from fedlab.round_result import RoundResult
     from fedlab.scenario import Scenario
 
 _HOMES = {
     "BadInput": "fedlab.errors",
     "Federation": "fedlab.federation",
-    "RoundResult": "fedlab.federation",
+    "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
 }

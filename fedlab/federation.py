@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +20,14 @@ from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, picture_of, save_leaks
 from fedlab.models.checks import private_training_problem
-from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
 from fedlab.report.figures import save
 from fedlab.report.tables import rounds_table
+from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
-from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
+from fedlab.runs.rows import ClientRow, RoundRow
 from fedlab.scenario import Scenario
 from fedlab.schedule import resolve_clients
 from fedlab.server.captures import Capture
@@ -35,39 +35,6 @@ from fedlab.server.rounds import Round, RoundLoop, as_weights
 from fedlab.toggles import toggled
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """What a round brought.
-
-    Attributes:
-        model: The global model's scores after it.
-        clients: What each sampled client did.
-        leakage: Scores of the images that the server rebuilt.
-        ledger: Privacy rows of the round.
-    """
-
-    model: RoundRow
-    clients: tuple[ClientRow, ...]
-    leakage: tuple[LeakageRow, ...]
-    ledger: tuple[LedgerRow, ...]
-
-    def __str__(self) -> str:
-        """One line about the round."""
-        parts = [f"round {self.model.round}: accuracy {self.model.accuracy:.3f}"]
-        if self.model.attack_success_rate is not None:
-            parts.append(f"attack success {self.model.attack_success_rate:.3f}")
-        if rebuilt := [row for row in self.leakage if row.target == "original"]:
-            best = max(row.psnr for row in rebuilt)
-            leaking = sum(row.verdict == "leaks" for row in rebuilt)
-            parts.append(f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB")
-        if refused := [row.client for row in self.clients if row.status != "ok"]:
-            parts.append(f"skipped clients {refused}")
-        return ", ".join(parts) + f" ({self.model.seconds:.1f} s)"
-
-    def __repr__(self) -> str:
-        return f"RoundResult({self})"
 
 
 class Federation:
@@ -379,6 +346,3 @@ class Federation:
             f"{self.scenario.data.clients} clients, {self.site.data.name}, "
             f"folder={str(self.folder.path)!r})"
         )
-
-
-__all__ = ["Federation", "RoundResult"]

@@ -6,7 +6,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedlab.federation import Federation, RoundResult
+from fedlab.federation import Federation
+from fedlab.round_result import RoundResult
 from fedlab.runs.folder import next_free
 from fedlab.scenario import Scenario
 
