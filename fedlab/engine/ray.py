@@ -74,6 +74,8 @@ def run_on_ray(
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            # Factories in the working folder must be found in every process of the run.
+            "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
         with _superlink(home, environment) as address:
             connection = {"superlink": {"fedlab": {"address": address, "insecure": True}}}

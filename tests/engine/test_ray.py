@@ -72,11 +72,22 @@ def test_ray_and_in_process_end_in_the_same_bits(tmp_path):
     assert children() <= before  # the SuperLink and Ray are gone
 
 
-def test_a_run_of_the_other_engine_is_resumed_on_ray(tmp_path):
-    whole = Federation(scenario(), out=tmp_path / "whole")
+OWN_IMAGES = """
+from fedlab.data import load
+
+def some_digits():
+    return load("digits").limited(400, 100, seed=5)
+"""
+
+
+def test_a_run_of_the_other_engine_on_images_of_ones_own_is_resumed(tmp_path, monkeypatch):
+    (tmp_path / "own_images.py").write_text(OWN_IMAGES)
+    monkeypatch.chdir(tmp_path)
+    data = {"source": "factory", "factory": "own_images:some_digits", "clients": 4}
+    whole = Federation(scenario(data=data), out=tmp_path / "whole")
     whole.run()
-    Federation(scenario(), out=tmp_path / "broken").step()
-    run_on_ray(scenario(), tmp_path / "broken", on_line=lambda _: None, resume=True)
+    Federation(scenario(data=data), out=tmp_path / "broken").step()
+    run_on_ray(scenario(data=data), tmp_path / "broken", on_line=lambda _: None, resume=True)
     one, other = last(tmp_path / "whole"), last(tmp_path / "broken")
     assert one.histories == other.histories
     assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
