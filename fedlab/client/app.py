@@ -4,9 +4,12 @@ State lives in ``Context.state``, so that Flower keeps it between rounds on ever
 """
 
 from collections.abc import Callable
+from operator import is_
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from fedlab.client.plan import Plan
 from fedlab.client.reply import (
@@ -36,7 +39,7 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
     Returns:
         The app, for any Flower engine.
     """
-    app = ClientApp()
+    app, received = ClientApp(), _GlobalState()
 
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
@@ -48,15 +51,29 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         site = site_of(context)
         plan = Plan.model_validate_json(str(message.content.config_records["config"]["plan"]))
-        state = {
-            name: array.to(site.device)
-            for name, array in message.content.array_records["arrays"].to_torch_state_dict().items()
-        }
+        state = received.on(site.device, message.content.array_records["arrays"])
         done = work(plan, site, state, _history(context))
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(done.history)})
         return Message(_reply(done), reply_to=message)
 
     return app
+
+
+class _GlobalState:
+    """The global state as tensors, converted once for all clients of a round in this process."""
+
+    def __init__(self) -> None:
+        self._bytes: list[bytes] = []
+        self._tensors: dict[str, Tensor] = {}
+
+    def on(self, device: torch.device, arrays: ArrayRecord) -> dict[str, Tensor]:
+        """The arrays of a message on a device; only to be read."""
+        content = [array.data for array in arrays.values()]
+        known = len(content) == len(self._bytes) and all(map(is_, content, self._bytes))
+        if not known:
+            self._tensors = {n: t.to(device) for n, t in arrays.to_torch_state_dict().items()}
+            self._bytes = content
+        return self._tensors
 
 
 def _history(context: Context) -> History:

@@ -6,6 +6,7 @@ import random
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from uuid import uuid4
 
 import numpy as np
@@ -125,9 +126,15 @@ class InProcessGrid(Grid):
 def _own_randomness() -> Iterator[None]:
     """Let a client seed the global generators without the server noticing."""
     python, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(_gpus())):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy_state)
+
+
+@cache
+def _gpus() -> int:
+    """Asked once, since the driver takes its time to answer."""
+    return torch.cuda.device_count()
