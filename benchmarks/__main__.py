@@ -1,0 +1,77 @@
+"""The command line: ``python -m benchmarks NAME`` runs one, without a name it lists them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.options import Options
+from benchmarks.report import Report, console
+from fedlab.errors import BadInput, RunFailed
+
+BENCHMARKS = {
+    "federation": "time and memory of 20 rounds beside a bare PyTorch loop, and on Ray",
+    "scale": "memory, time and run folder of 100 and of 1,000 clients",
+    "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
+}
+"""What each module of that name measures; it has a ``run`` from Options to a Report."""
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a benchmark.
+
+    Args:
+        arguments: Of the command line; this process' own unless given.
+
+    Returns:
+        0 if every claim held, 1 if one did not or the run failed, 2 for bad input.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure what fedlab costs and what leaks."
+    )
+    parser.add_argument("name", nargs="?", help="which one; lists them if left out")
+    parser.add_argument("--repeats", type=int, help="how often, instead of its own number")
+    parser.add_argument("--out", type=Path, help="JSON file, instead of benchmarks/results/")
+    parser.add_argument("--data", type=Path, help="cifar: .npz file with the images")
+    parser.add_argument("--picture", type=Path, help="cifar: PNG to write")
+    given = parser.parse_args(arguments)
+    if given.name is None:
+        for name, line in BENCHMARKS.items():
+            console.print(f"{name:<12}{line}", highlight=False)
+        return 0
+    try:
+        options = Options(given.repeats, given.data, given.picture)
+        report = run(given.name, options)
+    except (BadInput, RunFailed) as error:
+        complaints.print(str(error), markup=False)
+        return 2 if isinstance(error, BadInput) else 1
+    console.print(report.table())
+    out: Path = given.out or RESULTS / f"{given.name}.json"
+    report.save(out, command=f"python -m benchmarks {given.name}{options}")
+    console.print(f"figures: {out}", soft_wrap=True)
+    return 0 if report.holds else 1
+
+
+def run(name: str, options: Options) -> Report:
+    """One benchmark's figures.
+
+    Raises:
+        BadInput: If there is no such benchmark, or it cannot work with these options.
+    """
+    if name not in BENCHMARKS:
+        raise BadInput(f'there is no benchmark "{name}"; known: {", ".join(BENCHMARKS)}')
+    if name != "cifar" and (options.data or options.picture):
+        raise BadInput("--data and --picture are for the benchmark cifar only")
+    report: Report = import_module(f"benchmarks.{name}").run(options)
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""One federation run in four ways: by hand, in this process, with every reply kept, and on Ray.
+
+Each is called in a process of its own and imports only what it needs, so that its memory is its
+own too.
+"""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.family import FamilyMemory
+from fedlab.devices import prepare
+from fedlab.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run took and where it ended.
+
+    Attributes:
+        seconds: Of all rounds together, without imports, data and the first evaluation.
+        weights: SHA-256 of the final weights.
+        accuracy: Of them on the test images.
+        folder: Megabytes on disk.
+        family_peak: MiB of all its processes at once, where there are several.
+    """
+
+    seconds: float
+    weights: str
+    accuracy: float
+    folder: float = 0.0
+    family_peak: float = 0.0
+
+
+def by_hand(scenario: Scenario) -> Outcome:
+    """The bare loop."""
+    from benchmarks.bare import rounds
+    from fedlab.server.captures import digest
+
+    warm_up(scenario)
+    seconds = 0.0
+    for done in rounds(scenario):
+        seconds += done.seconds
+    return Outcome(seconds, digest(done.state), done.accuracy)
+
+
+def in_process(scenario: Scenario) -> Outcome:
+    """A Federation with reply checks, ledger and run folder."""
+    from fedlab.federation import Federation
+    from fedlab.server.captures import digest
+
+    warm_up(scenario)
+    federation = Federation(scenario)
+    started = time.perf_counter()
+    folder = federation.run()
+    seconds = time.perf_counter() - started
+    accuracy = folder.rounds()[-1].accuracy
+    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
+
+
+def on_ray(scenario: Scenario) -> Outcome:
+    """The same through ``flwr run`` on Ray; seconds are those of its rounds, files left out."""
+    from fedlab.engine.ray import run_on_ray
+    from fedlab.runs.checkpoint import Checkpoint
+    from fedlab.runs.folder import RunFolder
+    from fedlab.server.captures import digest
+
+    # Ray's processes start elsewhere, where another package's module of this name comes first.
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    with tempfile.TemporaryDirectory() as name, FamilyMemory() as memory:
+        run_on_ray(scenario, Path(name) / "run", on_line=lambda _: None)
+        folder = RunFolder.open(Path(name) / "run")
+        rows, state = folder.rounds(), Checkpoint.load(folder.checkpoint).state
+        seconds = sum(row.seconds for row in rows)
+        size = folder.size() / 1e6
+    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
+
+
+def warm_up(scenario: Scenario) -> None:
+    """Take one step of SGD: PyTorch's first one imports its compiler, which takes seconds."""
+    prepare(scenario.engine.threads)
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(1, 1))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(torch.zeros(1, 1, 3, 3)).sum().backward()
+    optimizer.step()
