@@ -19,8 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # A pipe or a log file has no width of its own; the tables fit into this one.
-console = Console(width=None if sys.stdout.isatty() else 110)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+# Names may hold brackets, which are not meant as markup.
+console = Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False)
+complaints = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 Overrides = Annotated[
     list[str] | None,

@@ -26,7 +26,7 @@ def resolve(path: str) -> Callable[..., object]:
         raise BadInput(f'factory "{path}" must be written as package.module:function')
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.append(here)
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -79,11 +79,10 @@ class Federation:
         self._scoreboard = Scoreboard.of(scenario, self.site)
         self._refuse_what_cannot_be_private(scenario)
         grid = grid or in_process(self.site, scenario.data.clients)
-        model = self.site.model
         self._loop = RoundLoop(
             grid,
-            {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
-            [name for name, _ in model.named_parameters()],
+            self.site.state,
+            [name for name, _ in self.site.model.named_parameters()],
             scenario,
         )
         self._examiner = Examiner(scenario, self.site)
@@ -114,7 +113,12 @@ class Federation:
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
         federation.round = checkpoint.round
-        federation._loop.state = {name: checkpoint.state[name] for name in federation._loop.state}
+        now = federation._loop.state
+        if {n: t.shape for n, t in checkpoint.state.items()} != {
+            n: t.shape for n, t in now.items()
+        }:
+            raise BadInput(f"the network of {folder}/scenario.toml is not the one that was trained")
+        federation._loop.state = {name: checkpoint.state[name] for name in now}
         federation._loop.aggregation.recall(checkpoint.memory)
         federation._histories = dict(checkpoint.histories)
         federation._to_tell = dict(checkpoint.histories)

@@ -77,7 +77,11 @@ class Scenario(Settings):
                 f'there is no scenario "{name}": give the path of a TOML file or one of '
                 + ", ".join(packaged())
             )
-        return cls.parse(path.read_text(encoding="utf-8"), overrides)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path} cannot be read as a scenario: {error}") from error
+        return cls.parse(text, overrides)
 
     @classmethod
     def parse(cls, toml: str, overrides: Iterable[str] = ()) -> Self:

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from fedlab import cli
+from fedlab import Federation, RunFailed, cli
 from fedlab.runs.checkpoint import Checkpoint
 from tests.federations import SMALL
 
@@ -114,6 +114,101 @@ def test_a_scenario_or_a_run_that_is_not_there(fedlab, tmp_path):
     assert "holds no run" in err
     code, _, err = fedlab("run")
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("resume", "nothing"),
+        ("ledger", "nothing"),
+        ("reconstruct", "nothing", "--round", "1", "--client", "0"),
+        ("show", "missing.toml"),
+        ("run", "missing.toml"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_is_not_there_is_one_sentence(fedlab, command):
+    code, out, err = fedlab(*command)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert command[1] in err
+
+
+@pytest.mark.parametrize(
+    "content", [b"rounds = ", b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n"], ids=["half", "utf-16", "png"]
+)
+def test_a_scenario_file_that_is_none_is_one_sentence(fedlab, tmp_path, content):
+    (tmp_path / "odd.toml").write_bytes(content)
+    code, _, err = fedlab("show", "odd.toml")
+    assert code == 2
+    assert err.startswith("fedlab: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["old[draft]", "x[/y]", "[bold]x", "a:smile:b"])
+def test_brackets_and_colons_of_a_name_are_printed_as_they_are(fedlab, name):
+    code, _, err = fedlab("show", name)
+    assert code == 2
+    assert f'"{name}"' in err
+
+
+def test_a_scenario_may_be_named_with_brackets(fedlab, scenario):
+    settings = ("--set", "name='trial[/1]'", "--set", "rounds=1")
+    code, out, err = fedlab("run", scenario, "--out", "run[/1]", *settings)
+    assert (code, err) == (0, "")
+    assert "trial[/1]" in out
+
+
+def test_an_unknown_command_or_option_is_exit_code_two(fedlab, scenario):
+    assert fedlab("frobnicate")[0] == 2
+    assert fedlab("run", scenario, "--frobnicate")[0] == 2
+    assert fedlab("reconstruct", "run")[0] == 2
+
+
+def test_a_client_without_images_is_refused_before_the_run(fedlab, scenario):
+    skew = "data.partition='dirichlet'", "data.alpha=0.001", "data.clients=20"
+    options = [part for setting in skew for part in ("--set", setting)]
+    code, _, err = fedlab("run", scenario, "--out", "run", *options)
+    assert code == 2
+    assert "would hold no image" in err
+    assert err.count("\n") == 1
+
+
+def test_the_error_of_a_failed_run_is_one_sentence(fedlab, scenario, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise RunFailed("round 1: all clients failed or were refused")
+
+    monkeypatch.setattr(Federation, "step", fail)
+    code, _, err = fedlab("run", scenario, "--out", "run")
+    assert (code, err) == (1, "fedlab: round 1: all clients failed or were refused\n")
+
+
+def test_a_damaged_run_is_one_sentence(fedlab, scenario, tmp_path):
+    assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
+    (tmp_path / "run" / "checkpoints" / "last.safetensors").write_bytes(b"half")
+    for command in (("resume", "run"), ("reconstruct", "run", "--round", 1, "--client", 0)):
+        code, _, err = fedlab(*command)
+        assert code == 2
+        assert "cannot be read" in err
+        assert err.count("\n") == 1
+
+
+def test_a_reconstruction_of_a_round_that_was_not_run(fedlab, scenario):
+    assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
+    for number in (0, 2):
+        code, _, err = fedlab("reconstruct", "run", "--round", number, "--client", 0)
+        assert code == 2
+        assert f"round {number} has not been run" in err
+
+
+def test_the_schedule_shows_who_does_what(fedlab, scenario):
+    text = '[[defenses]]\nname = "dp-sgd"\nclients = "1"\nrounds = "3-"\n'
+    scenario.write_text(scenario.read_text() + text)
+    code, out, _ = fedlab("show", scenario)
+    assert code == 0
+    assert "leak" in out
+    assert "dp" in out.lower()
+    assert fedlab("show", scenario, "--set", "defenses=[]")[1] != out
 
 
 def test_a_whole_run_then_attack_resume_and_ledger(fedlab, scenario, tmp_path):

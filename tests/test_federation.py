@@ -120,6 +120,84 @@ class TestResume:
         with pytest.raises(BadInput, match="all 1 rounds"):
             federation.step()
 
+    @pytest.mark.parametrize("stage", ["clients", "leakage", "ledger"])
+    def test_a_kill_while_rows_are_written_leaves_none_twice(self, tmp_path, monkeypatch, stage):
+        scenario = small(roles=[LEAK], defenses=[DP | {"clients": "1"}], reconstructions=[ATTACK])
+        whole = finished(scenario, out=tmp_path / "whole")
+        federation = Federation(scenario, out=tmp_path / "run")
+        federation.step()
+        append = RunFolder.append
+
+        def killed(folder, table, rows):
+            append(folder, table, rows)
+            if table == stage:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RunFolder, "append", killed)
+            with pytest.raises(KeyboardInterrupt):
+                federation.step()
+        resumed = Federation.resume(tmp_path / "run")
+        resumed.run()
+        assert same(whole.state, resumed.state)
+        for table in ("clients", "ledger"):
+            assert whole.folder.table(table).equals(resumed.folder.table(table)), table
+        one, other = (f.folder.table("leakage").drop(columns="seconds") for f in (whole, resumed))
+        assert one.equals(other)
+
+    def test_a_client_that_is_called_long_after_the_resume_still_gets_its_history(self, tmp_path):
+        scenario = small(rounds=6, server={"cohort": 1}, defenses=[DP])
+        whole = finished(scenario, out=tmp_path / "whole")
+        called = whole.folder.table("clients")["client"].tolist()
+        assert any(client in called[:2] and client not in called[2:3] for client in called[3:])
+        broken = Federation(scenario, out=tmp_path / "broken")
+        broken.step(), broken.step()
+        resumed = Federation.resume(tmp_path / "broken")
+        resumed.run()
+        assert same(whole.state, resumed.state)
+        assert whole.folder.table("ledger").equals(resumed.folder.table("ledger"))
+
+    @pytest.mark.parametrize(
+        "tables",
+        [
+            {"server": {"strategy": "FedAvgM", "options": {"server_momentum": 0.9}}},
+            {
+                "model": {"name": "resnet8", "width": 4, "norm": "batch"},
+                "training": {"share_buffers": True, "momentum": 0.9, "lr_decay": 0.5},
+            },
+        ],
+        ids=["momentum", "statistics"],
+    )
+    def test_a_run_may_be_resumed_after_every_round(self, tmp_path, tables):
+        scenario = small(**tables)
+        whole = finished(scenario)
+        federation = Federation(scenario, out=tmp_path / "run")
+        for _ in range(4):
+            federation.step()
+            federation = Federation.resume(tmp_path / "run")
+        assert same(whole.state, federation.state)
+        one, other = (
+            [(row.round, row.accuracy, row.loss) for row in f.folder.rounds()]
+            for f in (whole, federation)
+        )
+        assert one == other
+
+    def test_the_learning_rate_of_the_server_counts(self):
+        server = {"strategy": "FedAvgM", "options": {"server_learning_rate": 0.5}}
+        slow, fast = Federation(small(server=server)), Federation(small())
+        start = slow.state
+        slow.step(), fast.step()
+        for name, value in fast.state.items():
+            half = start[name] + 0.5 * (value - start[name])
+            assert torch.allclose(slow.state[name], half, atol=1e-6)
+
+    def test_the_network_may_not_change_before_a_resume(self, tmp_path):
+        Federation(small(), out=tmp_path / "run").step()
+        path = tmp_path / "run" / "scenario.toml"
+        path.write_text(path.read_text().replace("width = 4", "width = 8"))
+        with pytest.raises(BadInput):
+            Federation.resume(tmp_path / "run").run()
+
 
 class TestToggle:
     def test_the_saved_scenario_replays_a_live_run(self, tmp_path):
@@ -196,6 +274,17 @@ def raising(client, reply):
     return Error(code=2, reason="RuntimeError: out of memory") if client == 2 else reply
 
 
+def refusing(scenario, rounds):
+    """A grid in which the replies of client 2 arrive broken in some rounds."""
+    spoil, calls = with_arrays(lambda array: array * float("nan")), []
+
+    def tamper(client, reply):
+        calls.extend([client] * (client == 2))
+        return spoil(client, reply) if len(calls) in rounds else reply
+
+    return Tampered(scenario, tamper)
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("tamper", "reason"),
@@ -250,6 +339,38 @@ class TestFailures:
         assert table[table["status"] == "refused"]["client"].tolist() == small_ones
         assert table[table["status"] == "refused"]["reason"].str.contains("k = 30").all()
 
+    def test_noise_that_was_drawn_for_a_refused_reply_is_accounted(self):
+        """The server saw that reply, whatever it made of it."""
+        scenario = small(rounds=2, defenses=[DP])
+        good, refused = finished(scenario), finished(scenario, grid=refusing(scenario, rounds=[2]))
+        assert refused.folder.table("clients")["status"].tolist().count("refused") == 1
+        assert refused.ledger.protected(2) == good.ledger.protected(2)
+
+    def test_noise_does_not_repeat_where_a_reply_was_refused_before_the_break(self, tmp_path):
+        scenario = small(defenses=[DP])
+        whole = finished(scenario, grid=refusing(scenario, rounds=[2]))
+        grid = refusing(scenario, rounds=[2])
+        broken = Federation(scenario, out=tmp_path / "run", grid=grid)
+        broken.step(), broken.step()
+        resumed = Federation.resume(tmp_path / "run")
+        resumed.run()
+        assert resumed.ledger.protected(2) == whole.ledger.protected(2)
+        assert same(whole.state, resumed.state)
+
+    def test_after_a_failed_round_the_same_federation_can_try_again(self):
+        scenario, broken = small(rounds=2), [True]
+
+        def fail_once(_client, reply):
+            return Error(code=2, reason="RuntimeError: no disk") if broken[0] else reply
+
+        federation = Federation(scenario, grid=Tampered(scenario, fail_once))
+        with pytest.raises(RunFailed):
+            federation.step()
+        broken[0] = False
+        federation.run()
+        assert same(federation.state, finished(scenario).state)
+        assert [row.round for row in federation.folder.rounds()] == [0, 1, 2]
+
 
 class TestReconstruct:
     def test_an_attack_on_demand_equals_the_scheduled_one(self):
@@ -303,6 +424,67 @@ class TestReconstruct:
         fixed = finished(scenario.changed(roles=[LEAK])).folder.table("ledger")
         assert fixed[fixed["client"] == 0]["sample_rate"].tolist() == [1.0] * 4
         assert fixed["epsilon_total"].max() > ledger["epsilon_total"].max()
+
+
+OWN = """
+import torch
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+        self.last = torch.nn.Linear(64, 10)
+
+    def forward(self, images):
+        return self.last(self.second(self.first(images.flatten(1)).relu()).relu())
+
+class Scaled(Own):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images):
+        return super().forward(images) * self.scale
+
+def scaled(**_):
+    return Scaled()
+
+def tied(**_):
+    network = Own()
+    network.second.weight = network.first.weight
+    return network
+"""
+
+
+class TestOwnNetworks:
+    @pytest.fixture(autouse=True)
+    def _own(self, tmp_path, monkeypatch):
+        (tmp_path / "networks_of_federation_tests.py").write_text(OWN)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    def own(self, name, **tables):
+        factory = f"networks_of_federation_tests:{name}"
+        return small(model={"name": "factory", "factory": factory}, **tables)
+
+    @pytest.mark.parametrize("strategy", ["FedAvg", "FedAvgM", "FedAdam"])
+    def test_a_parameter_that_is_a_single_number_survives_a_resume(self, tmp_path, strategy):
+        options = {"server_momentum": 0.9} if strategy == "FedAvgM" else {}
+        scenario = self.own("scaled", server={"strategy": strategy, "options": options})
+        whole = finished(scenario)
+        broken = Federation(scenario, out=tmp_path / "run")
+        broken.step(), broken.step()
+        resumed = Federation.resume(tmp_path / "run")
+        resumed.run()
+        assert same(whole.state, resumed.state)
+
+    def test_weights_that_two_layers_share_are_learned_in_both(self):
+        federation = finished(self.own("tied", rounds=2))
+        before = Federation(self.own("tied")).state["first.weight"]
+        learned = federation.state["first.weight"]
+        assert not torch.equal(learned, before)
+        assert "second.weight" not in federation.state  # the same tensor travels once
+        federation.site.load(federation.state)
+        assert torch.equal(federation.site.model.second.weight, learned)
 
 
 def test_a_run_without_a_folder_leaves_nothing_behind():

@@ -52,3 +52,32 @@ def test_the_server_cannot_see_the_truth(path):
 @pytest.mark.parametrize("path", files("fedlab/client"), ids=lambda p: p.stem)
 def test_a_client_knows_nothing_of_the_server(path):
     assert not [name for name in imported(path) if name.startswith("fedlab.server")]
+
+
+def reached(path):
+    """Files of the package that a file imports, directly or through others."""
+    found, ahead = set(), [path]
+    while ahead:
+        for name in imported(ahead.pop()):
+            place = ROOT.joinpath(*name.split("."))
+            inner = place.with_suffix(".py")
+            if name.startswith("fedlab.") and inner.is_file() and inner not in found:
+                found.add(inner)
+                ahead.append(inner)
+    return found
+
+
+def test_nothing_that_the_server_imports_leads_to_the_truth():
+    modules = files("fedlab/server")
+    assert len(modules) > 4
+    reachable = set().union(*map(reached, modules))
+    names = {str(path.relative_to(ROOT / "fedlab")) for path in reachable}
+    assert "scenario.py" in names
+    assert not {name for name in names if name.startswith(("evaluation/", "data/"))}
+    assert not names & {"client/site.py", "client/work.py", "examiner.py", "federation.py"}
+
+
+def test_there_is_something_to_check():
+    assert len(files("fedlab")) > 40
+    assert len(files("attacks")) > 5
+    assert len(files("simulations")) >= 2

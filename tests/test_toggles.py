@@ -58,3 +58,56 @@ def test_settings_come_from_the_first_entry_unless_they_are_given():
 def test_nothing_can_be_switched_after_the_last_round():
     with pytest.raises(BadInput, match="all 4 rounds are over"):
         toggled(small(), "dp-sgd", on=True, clients=[0], from_round=5)
+
+
+NAMES = st.sampled_from(["dp-sgd", "dp-instahide"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=st.lists(st.tuples(NAMES, st.integers(1, 4), CLIENTS, st.booleans()), max_size=5))
+def test_two_defenses_clash_exactly_where_a_plain_table_says_so(steps):
+    scenario = small()
+    cells = {(round, client): set() for round in range(1, 5) for client in range(4)}
+    for name, from_round, clients, on in steps:
+        wanted = {cell: set(names) for cell, names in cells.items()}
+        for round, client in wanted:
+            if round >= from_round and client in clients:
+                (wanted[round, client].add if on else wanted[round, client].discard)(name)
+        change = {"on": on, "clients": clients, "from_round": from_round}
+        if any(len(names) == 2 for names in wanted.values()):
+            with pytest.raises(BadInput, match="both dp-sgd and dp-instahide"):
+                toggled(scenario, name, **change)
+            continue
+        scenario, cells = toggled(scenario, name, **change), wanted
+        for (round, client), names in cells.items():
+            found = [entry.name for entry in scenario.defenses_on(round=round, client=client)]
+            assert sorted(found) == sorted(names)
+
+
+def test_new_settings_leave_earlier_rounds_and_other_clients_as_they_were():
+    scenario = small(defenses=[{"name": "dp-sgd", "noise_multiplier": 3.0}])
+    changed = toggled(
+        scenario,
+        "dp-sgd",
+        on=True,
+        clients=[0, 1],
+        from_round=3,
+        settings={"noise_multiplier": 0.5, "clipping_norm": 2.0},
+    )
+    for (round, client), (entry,) in grid(changed).items():
+        new = round >= 3 and client <= 1
+        assert entry.noise_multiplier == (0.5 if new else 3.0)
+        assert entry.clipping_norm == (2.0 if new else 1.0)
+
+
+@pytest.mark.parametrize("clients", [[], [-1], [4], [0, 9]])
+def test_clients_that_do_not_exist_are_refused(clients):
+    with pytest.raises(BadInput, match="clients go from 0 to 3"):
+        toggled(small(), "dp-sgd", on=True, clients=clients, from_round=1)
+
+
+def test_the_scenario_that_was_toggled_stays_as_it_was():
+    scenario = small(defenses=[{"name": "dp-sgd"}])
+    text = scenario.to_toml()
+    toggled(scenario, "dp-sgd", on=False, clients=[0], from_round=2)
+    assert scenario.to_toml() == text

@@ -1,6 +1,6 @@
 """What a client has at its place: its images, a network to train, and its random streams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,6 +58,29 @@ class Site:
     def device(self) -> torch.device:
         """Where images and network live."""
         return self.data.train_images.device
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Copies of the network's parameters and buffers, on the CPU.
+
+        A tensor that several layers share is in it once, under its first name.
+        """
+        own = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+        return {
+            name: value.detach().cpu().clone()
+            for name, value in self.model.state_dict().items()
+            if name in own
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put global parameters and buffers into the network.
+
+        Raises:
+            ValueError: If the network has no place for one of them.
+        """
+        # Not strict, since the other names of shared tensors are missing.
+        if unknown := self.model.load_state_dict(state, strict=False).unexpected_keys:
+            raise ValueError(f"the network has no parameter {unknown[0]}")
 
     def shard(self, client: int) -> Shard:
         """The images of one client, before any poisoning."""

@@ -73,7 +73,7 @@ def work(
     """
     if plan.history is not None:
         history = longer(history, from_json(plan.history))
-    site.model.load_state_dict(global_state)
+    site.load(global_state)
     site.model.train()
     shard = site.shard(plan.client)
     if isinstance(plan.role, Poisoning):

@@ -107,7 +107,8 @@ class InProcessGrid(Grid):
         try:
             with _own_randomness():
                 reply = self._app(received, context)
-            self._contexts[node] = context  # a client that fails keeps its old state
+            if context.state:  # a client that fails keeps its old one
+                self._contexts[node] = context
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             reply = Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)

@@ -47,7 +47,7 @@ class Scoreboard:
             round: The round that they come from.
             seconds: Wall time of that round.
         """
-        self.site.model.load_state_dict(state)
+        self.site.load(state)
         data = self.site.data
         scores = evaluate(
             self.site.model, data.test_images, data.test_labels, self.site.network_input

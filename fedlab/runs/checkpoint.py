@@ -38,7 +38,7 @@ class Checkpoint:
         tensors = {f"state/{name}": value.contiguous() for name, value in self.state.items()}
         # Strategies compute in float64 here and there; safetensors keeps that as it is.
         tensors |= {
-            f"memory/{name}": torch.from_numpy(np.ascontiguousarray(value))
+            f"memory/{name}": torch.from_numpy(np.asarray(value, order="C"))
             for name, value in self.memory.items()
         }
         facts = {

@@ -136,8 +136,9 @@ class RunFolder:
         file = self.path / "rounds.jsonl"
         if not file.is_file():
             return []
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return [RoundRow(**json.loads(line)) for line in lines]
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A kill may have left the last line half written; it then has no end.
+        return [RoundRow(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the CSV tables."""

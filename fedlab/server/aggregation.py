@@ -152,11 +152,16 @@ def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
     """The arrays in an attribute of a strategy, and in what kind of container they are."""
     if isinstance(value, ArrayRecord):
         return "record", {name: array.numpy() for name, array in value.items()}
-    if isinstance(value, dict) and all(isinstance(v, np.ndarray) for v in value.values()):
-        return "dict", dict(value)
-    if isinstance(value, list) and all(isinstance(v, np.ndarray) for v in value):
-        return "list", {str(index): array for index, array in enumerate(value)}
+    if isinstance(value, dict) and all(map(_numeric, value.values())):
+        return "dict", {name: np.asarray(array) for name, array in value.items()}
+    if isinstance(value, list) and all(map(_numeric, value)):
+        return "list", {str(index): np.asarray(array) for index, array in enumerate(value)}
     return "none", {}
+
+
+def _numeric(value: object) -> bool:
+    """Whether a value is an array; arithmetic makes plain numbers of those without dimensions."""
+    return isinstance(value, np.ndarray | np.generic)
 
 
 def _value(part: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from attacks.payload import Payload
@@ -19,6 +19,9 @@ from fedlab.client.reply import (
     STEPS,
 )
 from fedlab.privacy.spending import History, from_json
+
+HEADER = 4096
+"""Bytes that the header of an array may have beside its content."""
 
 
 class Refused(ValueError):
@@ -64,18 +67,18 @@ def read_reply(message: Message, *, client: int, kind: str, expected: Expected) 
         Refused: If the client failed, or anything about its reply is wrong.
     """
     if message.has_error():
-        raise Refused(f"the client failed: {message.error.reason}")
+        raise Refused(f"the client failed: {' '.join(str(message.error.reason).split())}")
     content = message.content
     wanted = {PAYLOAD, FACTS, DECLARED} | ({BUFFERS} if expected.buffers else set())
     if set(content) != wanted:
         raise Refused(f"it holds {sorted(content)} instead of {sorted(wanted)}")
     facts = _facts(content, expected.max_examples)
-    try:
-        declared, history = str(content[DECLARED][KIND]), from_json(str(content[DECLARED][HISTORY]))
-    except (KeyError, ValueError) as error:
-        raise Refused(f"its declaration cannot be read: {error}") from error
-    if declared != kind:
-        raise Refused(f"it sent {declared} where {kind} was asked for")
+    declared = content.config_records.get(DECLARED, ConfigRecord())
+    if set(declared) != {KIND, HISTORY}:
+        raise Refused(f"its declaration cannot be read: it is not {KIND} and {HISTORY}")
+    if declared[KIND] != kind:
+        raise Refused(f"it sent {declared[KIND]!s} where {kind} was asked for")
+    history = history_of(message)
     return Reply(
         client=client,
         payload=Payload(
@@ -87,6 +90,18 @@ def read_reply(message: Message, *, client: int, kind: str, expected: Expected) 
         buffers=_tensors(content[BUFFERS], expected.buffers) if expected.buffers else {},
         history=history,
     )
+
+
+def history_of(message: Message) -> History:
+    """The accountant history that a reply declares, whatever else is wrong with it.
+
+    Raises:
+        Refused: If it cannot be read.
+    """
+    try:
+        return from_json(str(message.content.config_records[DECLARED][HISTORY]))
+    except (KeyError, ValueError) as error:
+        raise Refused(f"its declaration cannot be read: {error}") from error
 
 
 def _facts(content: RecordDict, most: int | None) -> dict[str, int]:
@@ -113,10 +128,7 @@ def _tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         raise Refused(f"it sent tensors that the model does not have: {', '.join(unknown)}")
     tensors = {}
     for name, like in expected.items():
-        try:
-            tensor = torch.from_numpy(record[name].numpy().copy())
-        except (TypeError, ValueError) as error:
-            raise Refused(f"{name} cannot be read: {error}") from error
+        tensor = _tensor(record[name], name, most=like.numel() * like.element_size())
         if tensor.shape != like.shape:
             raise Refused(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
         if tensor.dtype != like.dtype:
@@ -125,3 +137,14 @@ def _tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, Tensor
             raise Refused(f"{name} holds values that are not finite")
         tensors[name] = tensor
     return tensors
+
+
+def _tensor(array: Array, name: str, *, most: int) -> Tensor:
+    """An array as a tensor, from bytes that may hold anything."""
+    if len(array.data) > HEADER + most:
+        raise Refused(f"{name} cannot be read: {len(array.data)} bytes for {most} of content")
+    try:
+        return torch.from_numpy(array.numpy().copy())
+    except Exception as error:  # whatever a stranger's bytes make the reader stumble over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Refused(f"{name} cannot be read: {reason}") from error

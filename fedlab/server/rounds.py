@@ -3,10 +3,11 @@
 Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle or resume.
 """
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,7 +26,7 @@ from fedlab.scenario import Scenario
 from fedlab.seeds import derive
 from fedlab.server.aggregation import Aggregation
 from fedlab.server.captures import Announced, Capture
-from fedlab.server.checks import Expected, Refused, Reply, read_reply
+from fedlab.server.checks import Expected, Refused, Reply, history_of, read_reply
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class Round:
         plans: What each sampled client was asked to do.
         captures: What the server saw of each client whose reply passed the checks.
         refused: Why the others' replies were not used.
-        histories: Accountant histories of the clients that replied.
+        histories: Accountant histories of the clients that replied; those that were refused
+            too, since the server saw what they sent.
         state: The new global parameters and buffers.
     """
 
@@ -112,7 +114,7 @@ class RoundLoop:
             for client in cohort
         }
         messages = self._exchange(plans, nodes)
-        replies, refused = self._read(messages, plans, scenario)
+        replies, refused, histories = self._read(messages, plans, scenario)
         self._refuse_to_go_on_without(replies, refused, scenario, round)
         captures = {
             client: Capture(
@@ -123,11 +125,7 @@ class RoundLoop:
         merged = self.aggregation.aggregate(
             round,
             [
-                (
-                    messages[client],
-                    reply,
-                    as_weights(reply.payload, self.state, plans[client].lr) | _kept(reply.buffers),
-                )
+                (messages[client], reply, self._model(reply, plans[client].lr, averaged))
                 for client, reply in replies.items()
             ],
         )
@@ -137,7 +135,7 @@ class RoundLoop:
             plans=plans,
             captures=captures,
             refused=refused,
-            histories={client: reply.history for client, reply in replies.items()},
+            histories=histories,
             state=self.state,
         )
 
@@ -148,7 +146,8 @@ class RoundLoop:
             if time.monotonic() > deadline:
                 raise RunFailed(f"only {len(nodes)} of {clients} clients appeared")
             time.sleep(0.1)  # Flower starts the server before the nodes are registered
-        if unknown := [node for node in nodes if node not in self._nodes.values()]:
+        known = set(self._nodes.values())
+        if unknown := [node for node in nodes if node not in known]:
             questions = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
             for answer in self._grid.send_and_receive(questions, timeout=PATIENCE):
                 if answer.has_error():
@@ -167,6 +166,11 @@ class RoundLoop:
             if name in self._parameters
             or (scenario.training.share_buffers and value.is_floating_point())
         }
+
+    def _model(self, reply: Reply, lr: float, averaged: Iterable[str]) -> dict[str, Tensor]:
+        """A client's part in the average, in the order that Flower's rules go by."""
+        model = as_weights(reply.payload, self.state, lr) | dict(reply.buffers)
+        return {name: model[name] for name in averaged}
 
     def _exchange(self, plans: Mapping[int, Plan], nodes: Mapping[int, int]) -> dict[int, Message]:
         arrays = ArrayRecord({name: Array(value.numpy()) for name, value in self.state.items()})
@@ -193,7 +197,7 @@ class RoundLoop:
 
     def _read(
         self, messages: Mapping[int, Message], plans: Mapping[int, Plan], scenario: Scenario
-    ) -> tuple[dict[int, Reply], dict[int, str]]:
+    ) -> tuple[dict[int, Reply], dict[int, str], dict[int, History]]:
         averaged = self._averaged(scenario)
         shared = {n: v for n, v in self.state.items() if n not in self._parameters}
         expected = Expected(
@@ -201,19 +205,23 @@ class RoundLoop:
             buffers=shared if scenario.training.share_buffers else {},
             max_examples=scenario.server.max_examples,
         )
-        replies, refused = {}, {}
+        replies: dict[int, Reply] = {}
+        refused: dict[int, str] = {}
+        histories: dict[int, History] = {}
         for client, plan in plans.items():
             kind = "gradient" if isinstance(plan.role, Leaking) else "weights"
             try:
                 if client not in messages:
                     raise Refused("it did not reply")
+                with contextlib.suppress(Refused):
+                    histories[client] = history_of(messages[client])
                 replies[client] = read_reply(
                     messages[client], client=client, kind=kind, expected=expected
                 )
             except Refused as reason:
                 refused[client] = str(reason)
                 log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
-        return replies, refused
+        return replies, refused, histories
 
     def _refuse_to_go_on_without(
         self,
@@ -264,8 +272,3 @@ def as_weights(payload: Payload, state: Mapping[str, Tensor], lr: float) -> dict
     if payload.kind == "weights":
         return dict(payload.tensors)
     return {name: state[name] - lr * gradient for name, gradient in payload.tensors.items()}
-
-
-def _kept(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Buffers that can be averaged; a counter of batches cannot."""
-    return {name: value for name, value in buffers.items() if value.is_floating_point()}

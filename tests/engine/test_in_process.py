@@ -80,3 +80,45 @@ def test_a_client_that_seeds_the_global_generators_is_not_noticed(grid):
     random.seed(7), np.random.seed(7), torch.manual_seed(7)
     list(grid.send_and_receive([ask(grid, 1)]))
     assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
+
+
+def test_a_client_that_seeds_and_then_fails_is_not_noticed_either():
+    app = ClientApp()
+
+    @app.train()
+    def train(message, context):
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        raise RuntimeError("out of memory")
+
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    expected = random.random(), np.random.rand(), float(torch.rand(1))
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    one = InProcessGrid(app, 1)
+    (reply,) = one.send_and_receive([ask(one, 1)])
+    assert reply.has_error()
+    assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
+
+
+def test_replies_are_handed_over_once_and_only_those_asked_for(grid):
+    ids = list(grid.push_messages([ask(grid, 1), ask(grid, 2), ask(grid, 3)]))
+    assert len(set(ids)) == 3
+    assert [reply.metadata.src_node_id for reply in grid.pull_messages(ids[1:2])] == [2]
+    assert [reply.metadata.src_node_id for reply in grid.pull_messages(ids)] == [1, 3]
+    assert list(grid.pull_messages(ids)) == []
+
+
+def test_a_message_may_be_sent_to_many_and_each_gets_its_own():
+    app = ClientApp()
+
+    @app.train()
+    def train(message, context):
+        config = message.content["config"]
+        config["seen"] = [*config.get("seen", []), context.node_id]
+        return Message(RecordDict({"config": config}), reply_to=message)
+
+    one = InProcessGrid(app, 3)
+    shared = RecordDict({"config": ConfigRecord()})
+    questions = [Message(shared, node, MessageType.TRAIN) for node in (1, 2, 3)]
+    replies = list(one.send_and_receive(questions))
+    assert [reply.content["config"]["seen"] for reply in replies] == [[1], [2], [3]]
+    assert dict(shared["config"]) == {}

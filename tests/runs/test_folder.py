@@ -1,13 +1,14 @@
 """The run folder refuses to overwrite, and is never left half written."""
 
+import dataclasses
 import os
 
 import pytest
 
 from fedlab import BadInput
 from fedlab.files import write_atomically
-from fedlab.runs.folder import RunFolder, next_free
-from fedlab.runs.rows import RoundRow
+from fedlab.runs.folder import TABLES, RunFolder, next_free
+from fedlab.runs.rows import ClientRow, RoundRow
 from tests.federations import small
 
 
@@ -45,6 +46,53 @@ def test_rows_of_later_rounds_and_half_lines_are_forgotten(tmp_path):
     run.truncate(after=1)
     assert [row.round for row in run.rounds()] == [0, 1]
     assert run.table("clients")["round"].tolist() == [1]
+
+
+@pytest.mark.parametrize("torn", ['{"round": 2, "accu', '{"round": 2, "accuracy": 0.1', "{"])
+def test_a_half_written_round_is_forgotten(tmp_path, torn):
+    run = RunFolder.create(tmp_path / "run", small())
+    for number in range(2):
+        run.append_round(RoundRow(number, 0.1, 1.0, None, 0.0))
+    with (tmp_path / "run" / "rounds.jsonl").open("a") as file:
+        file.write(torn)
+    run.truncate(after=1)
+    assert [row.round for row in run.rounds()] == [0, 1]
+    run.append_round(RoundRow(2, 0.1, 1.0, None, 0.0))
+    assert [row.round for row in run.rounds()] == [0, 1, 2]
+
+
+def test_a_half_written_reason_is_forgotten(tmp_path):
+    run = RunFolder.create(tmp_path / "run", small())
+    row = ClientRow(1, 0, "honest", "none", 40, 3, 0.5, "refused", 'it said "no",\ntwice')
+    run.append("clients", [row])
+    with (tmp_path / "run" / "clients.csv").open("a") as file:
+        file.write('2,1,honest,none,,,,refused,"it s')
+    run.truncate(after=1)
+    table = run.table("clients")
+    assert table["round"].tolist() == [1]
+    assert table["reason"].tolist() == [row.reason]
+
+
+def test_what_was_there_is_not_touched_when_a_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput):
+        RunFolder.create(tmp_path, small())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_is_taken_and_its_tables_have_columns_but_no_rows(tmp_path):
+    run = RunFolder.create(tmp_path, small())
+    for name, kind in TABLES.items():
+        table = run.table(name)
+        assert table.empty
+        assert list(table.columns) == [field.name for field in dataclasses.fields(kind)]
+    assert run.rounds() == []
+
+
+def test_no_file_of_a_run_tells_where_it_was_made(tmp_path):
+    run = RunFolder.create(tmp_path / "run", small())
+    for path in run.path.rglob("*.*"):
+        assert str(tmp_path) not in path.read_text()
 
 
 def test_the_next_free_name(tmp_path):

@@ -126,3 +126,18 @@ def test_a_rule_that_refuses_stops_the_run():
     payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(2)]
     with pytest.raises(RunFailed, match="round 1: Bulyan"):
         aggregate(payloads, "Bulyan", {"num_malicious_nodes": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("FedAvgM", {"server_momentum": 0.9}), ("FedAdam", {})]
+)
+def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
+    state = STATE | {"scale": torch.tensor(1.5)}
+    aggregation = Aggregation(name, options)
+    for number in (1, 2):
+        sent = {key: value + number for key, value in state.items()}
+        payload = Payload("weights", sent, num_examples=3, steps=1)
+        aggregation.configure(number, state, InProcessGrid(None, 1), [1])
+        state = aggregation.aggregate(number, [(message(1), Reply(0, payload, {}, ()), sent)])
+    remembered = {path.split("/")[0] for path in aggregation.memory()}
+    assert remembered > {"current_arrays"}

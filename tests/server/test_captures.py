@@ -7,8 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from attacks.payload import Payload
 from fedlab import BadInput, Federation
-from fedlab.server.captures import Capture
+from fedlab.server.captures import Announced, Capture, digest
 from tests.federations import finished, small
 
 LEAK = {"role": "leaking", "clients": "0"}
@@ -57,7 +58,9 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
     for path in run.folder.captures.iterdir():
         with safe_open(path, framework="pt") as file:
             assert set(file.keys()) <= parameters
-            facts = json.loads((file.metadata() or {}).get("capture", "{}"))
+            metadata = file.metadata() or {}
+        assert set(metadata) == ({"capture"} if path.stem.startswith("reply") else set())
+        facts = json.loads(metadata.get("capture", "{}"))
         if facts:
             assert set(facts) == {
                 "round",
@@ -108,3 +111,57 @@ def test_labels_are_inferred_alike_from_disk_and_live():
     live = run.folder.table("leakage")["label_correct"].tolist()
     again = run.reconstruct(round=1, client=0, labels="inferred", iterations=5)
     assert [row.label_correct for row in again.rows] == live
+
+
+def made(kind="gradient", announced=None):
+    told = announced or Announced(0.1, 0.9, 1e-4, 2, 8, ("dp-sgd",), 0.5, True)
+    before = {"z": torch.arange(6.0).reshape(2, 3).T, "a": torch.tensor(2.0)}
+    sent = {name: value + 1 for name, value in before.items()}
+    return Capture(3, (7,), before, Payload(kind, sent, num_examples=9, steps=4), told)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "weights"])
+def test_every_field_survives_the_disk(tmp_path, kind):
+    capture = made(kind)
+    capture.save(tmp_path)
+    again = Capture.load(tmp_path, round=3, client=7)
+    assert (again.round, again.clients, again.announced) == (3, (7,), capture.announced)
+    one, other = again.payload, capture.payload
+    assert (one.kind, one.num_examples, one.steps) == (kind, other.num_examples, other.steps)
+    for found, kept in (
+        (again.payload.tensors, capture.payload.tensors),
+        (again.global_state, capture.global_state),
+    ):
+        assert found.keys() == kept.keys()
+        assert all(torch.equal(found[name], kept[name]) for name in kept)
+        assert all(found[name].shape == kept[name].shape for name in kept)
+
+
+def test_a_digest_knows_names_shapes_types_and_values_but_no_order():
+    tensors = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
+    whole = digest(tensors)
+    assert digest(dict(reversed(tensors.items()))) == whole
+    for other in (
+        {"c": tensors["a"], "b": tensors["b"]},
+        tensors | {"a": torch.zeros(3, 2)},
+        tensors | {"a": torch.zeros(2, 3, dtype=torch.float64)},
+        tensors | {"b": torch.tensor([1.0, 1.0001])},
+    ):
+        assert digest(other) != whole
+
+
+def test_a_reply_without_its_global_arrays_or_of_another_program(tmp_path):
+    made().save(tmp_path)
+    (tmp_path / "global-0003.safetensors").rename(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="global-0003"):
+        Capture.load(tmp_path, round=3, client=7)
+    (tmp_path / "elsewhere").rename(tmp_path / "global-0003.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "reply-0003-00007.safetensors")
+    with pytest.raises(BadInput, match="is no Capture of fedlab"):
+        Capture.load(tmp_path, round=3, client=7)
+
+
+def test_where_none_was_kept_those_that_were_are_named(tmp_path):
+    made().save(tmp_path)
+    with pytest.raises(BadInput, match=r"client 8 was kept in round 3.*\(kept: reply-0003-00007\)"):
+        Capture.load(tmp_path, round=3, client=8)

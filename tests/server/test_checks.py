@@ -1,6 +1,8 @@
 """Every way in which a reply can be wrong is refused with its own words."""
 
+import io
 import json
+import random
 
 import numpy as np
 import pytest
@@ -76,7 +78,9 @@ def declared(**changed):
         (content(arrays(bias=None)), "1 tensors instead of 2"),
         (content(arrays(more=np.ones(1, np.float32))), "3 tensors instead of 2"),
         (content(arrays(bias=None, other=np.ones(2, np.float32))), "does not have: other"),
-        (content(arrays(bias=np.ones(2, np.float64))), "bias"),
+        (content(arrays(bias=np.array([-np.inf, 0], np.float32))), "not finite"),
+        (content(arrays(bias=np.ones(2, np.float64))), "bias is torch.float64 instead of"),
+        (content(arrays(bias=np.ones(2, np.int64))), "bias is torch.int64 instead of"),
         (content(declared={"kind": "gradient", "history": "[]"}), "gradient where weights"),
         (content(declared={"kind": "weights"}), "declaration cannot be read"),
         (content(declared={"kind": "weights", "history": "{"}), "declaration cannot be read"),
@@ -85,6 +89,10 @@ def declared(**changed):
         (content(declared=declared(name="alice")), "0.name"),
         (content(facts={"num-examples": 0, "steps": 1}), "num-examples is 0"),
         (content(facts={"num-examples": 2.5, "steps": 1}), "num-examples is 2.5"),
+        (content(facts={"num-examples": -1, "steps": 1}), "num-examples is -1"),
+        (content(facts={"num-examples": 5.0, "steps": 1}), "num-examples is 5.0"),
+        (content(facts={"num-examples": [5], "steps": 1}), r"num-examples is \[5\]"),
+        (content(facts={"num-examples": 5, "steps": 0}), "steps is 0"),
         (content(facts={"num-examples": 5}), "its facts are not"),
         (content(facts={"num-examples": 5, "steps": 1, "loss": 0.3}), "its facts are not"),
     ],
@@ -108,3 +116,81 @@ def test_buffers_travel_only_if_they_are_asked_for():
         read(content(buffers=sent))
     with pytest.raises(Refused, match="instead of"):
         read(content(), buffers=buffers)
+
+
+@pytest.mark.parametrize("record", ["payload", "facts", "declared"])
+def test_a_record_that_is_missing_or_of_another_kind(record):
+    lacking = content()
+    del lacking[record]
+    with pytest.raises(Refused, match="instead of"):
+        read(lacking)
+    lacking[record] = MetricRecord() if record == "payload" else ArrayRecord()
+    with pytest.raises(Refused, match=r"no ArrayRecord|its facts|its declaration"):
+        read(lacking)
+
+
+def test_a_declaration_holds_nothing_but_kind_and_history():
+    talkative = {"kind": "weights", "history": HISTORY, "loss": 0.3}
+    with pytest.raises(Refused, match="declar"):
+        read(content(declared=talkative))
+
+
+def npy(value):
+    file = io.BytesIO()
+    np.save(file, value)
+    return file.getvalue()
+
+
+def npz():
+    file = io.BytesIO()
+    np.savez(file, np.ones(2, np.float32))
+    return file.getvalue()
+
+
+def claiming(shape):
+    """A file of two numbers whose header claims another shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
+
+
+def read_bytes(data):
+    record = content()
+    record["payload"]["bias"] = Array("float32", (2,), "numpy.ndarray", data)
+    return read(record)
+
+
+def test_an_array_is_read_from_its_bytes():
+    assert read_bytes(npy(np.ones(2, np.float32))).payload.num_examples == 5
+    assert read_bytes(claiming((2,))).payload.num_examples == 5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        npy(np.ones(2, np.float32))[:-1],
+        npy(np.array([None, None])),
+        npz(),
+        claiming((10**14,)),
+        claiming("(2,")[:-8],
+    ],
+    ids=["empty", "text", "torn", "objects", "archive", "364 TiB", "header"],
+)
+def test_bytes_that_are_no_array_are_refused(data):
+    with pytest.raises(Refused, match="bias cannot be read"):
+        read_bytes(data)
+
+
+def test_no_damage_to_an_array_gets_past_the_check():
+    sound, chance = npy(np.ones(2, np.float32)), random.Random(0)
+    for _ in range(500):
+        data = bytearray(sound)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            bias = read_bytes(bytes(data)).payload.tensors["bias"]
+        except Refused:
+            continue
+        assert bias.shape == (2,)
+        assert torch.isfinite(bias).all()

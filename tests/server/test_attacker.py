@@ -1,0 +1,110 @@
+"""The attacker in the server is told what any server knows, and nothing that was not granted."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attacks.payload import Payload
+from attacks.reconstruction.presets import PRESETS
+from fedlab.scenario_tables import Reconstruct
+from fedlab.server.attacker import Attacker, attack_of
+from fedlab.server.captures import Announced, Capture
+from tests.federations import finished, small
+
+LEAK = {"role": "leaking", "clients": "0", "batch_size": 2}
+QUICK = Reconstruct(iterations=3)
+
+
+@pytest.fixture(scope="module")
+def captures():
+    """What the server saw of a leaking and of an honest client."""
+    federation = finished(small(roles=[LEAK], rounds=1, captures={"keep": "all"}))
+    return [Capture.load(federation.folder.captures, round=1, client=client) for client in (0, 1)]
+
+
+def attacker(seed=0):
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return Attacker(model, (1, 8, 8), 10, (0.3,), (0.4,), torch.device("cpu"))
+
+
+def capture_of(attacked, images=2, num_examples=2):
+    """The true gradient of some random images at some random weights."""
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randn(images, 1, 8, 8, generator=generator)
+    model = attacked.model
+    state = {
+        name: torch.randn(value.shape, generator=generator) / 8
+        for name, value in model.state_dict().items()
+    }
+    outputs = torch.func.functional_call(model, state, (inputs,))
+    assert outputs.shape == (images, 10)
+    leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
+    loss = torch.nn.functional.cross_entropy(
+        torch.func.functional_call(model, leaves, (inputs,)), torch.arange(images)
+    )
+    gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+    payload = Payload("gradient", gradient, num_examples=num_examples, steps=1)
+    return Capture(4, (6,), state, payload, Announced(0.1, 0.0, 0.0, 1, 2))
+
+
+def start():
+    return torch.Generator().manual_seed(1)
+
+
+def test_it_knows_no_labels_unless_they_are_granted(captures):
+    leaking, _ = captures
+    blind = attacker().knowledge(leaking, None)
+    assert blind.labels is None
+    assert blind.num_images == leaking.payload.num_examples == 2
+    granted = attacker().knowledge(leaking, torch.tensor([3, 1, 4]))
+    assert granted.labels.tolist() == [3, 1, 4]
+    assert granted.num_images == 3
+
+
+def test_local_training_is_known_only_of_weights_and_as_announced(captures):
+    leaking, honest = captures
+    assert attacker().knowledge(leaking, None).local is None
+    local = attacker().knowledge(honest, None).local
+    told = honest.announced
+    assert (local.lr, local.momentum, local.weight_decay) == (
+        told.lr,
+        told.momentum,
+        told.weight_decay,
+    )
+    assert (local.epochs, local.batch_size) == (1, 16)
+
+
+def test_announced_defenses_are_known(captures):
+    told = replace(captures[0].announced, defenses=("dp-sgd",), clipping_norm=0.7)
+    knowledge = attacker().knowledge(replace(captures[0], announced=told), None)
+    assert (knowledge.defenses, knowledge.clipping_norm) == (("dp-sgd",), 0.7)
+
+
+def test_the_weights_of_its_own_network_do_not_matter_and_the_capture_stays_as_it_was():
+    one, other = attacker(1), attacker(2)
+    assert not torch.equal(one.model[1].weight, other.model[1].weight)
+    capture = capture_of(one)
+    before = capture.global_digest, capture.reply_digest
+    labels = torch.tensor([0, 1])
+    first = one.attack(capture, QUICK, labels=labels, generator=start())
+    second = other.attack(capture, QUICK, labels=labels, generator=start())
+    assert torch.equal(first.images, second.images)
+    fresh = replace(capture)
+    assert (fresh.global_digest, fresh.reply_digest) == before
+
+
+def test_an_update_of_too_many_images_is_refused_by_name():
+    one = attacker()
+    capture = capture_of(one, num_examples=65)
+    with pytest.raises(ValueError, match=r"client 6 in round 4 averages 65 images; more than 64"):
+        one.attack(capture, QUICK, labels=None, generator=start())
+
+
+def test_settings_of_the_scenario_replace_those_of_the_preset_and_no_others():
+    preset = PRESETS["inverting-gradients"]
+    assert attack_of(Reconstruct()) == preset
+    changed = attack_of(Reconstruct(iterations=7, tv=0.0, lr=0.3, restarts=2))
+    assert changed == replace(preset, iterations=7, tv=0.0, lr=0.3, restarts=2)
+    assert PRESETS["inverting-gradients"] is preset
