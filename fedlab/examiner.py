@@ -64,7 +64,12 @@ class Examiner:
             ValueError: If the payload cannot be attacked.
         """
         client = capture.clients[0]
-        plan: Plan = plan_for(scenario or self._scenario, round=capture.round, client=client)
+        plan: Plan = plan_for(
+            scenario or self._scenario,
+            round=capture.round,
+            client=client,
+            proximal_mu=capture.announced.proximal_mu,
+        )
         before = tuple(entry for entry in history if entry.round < capture.round)
         truth = self._referee.truth(capture, plan, before)
         if not len(truth.inputs):

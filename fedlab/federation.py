@@ -87,7 +87,6 @@ class Federation:
         )
         self._examiner = Examiner(scenario, self.site)
         self._on_round = on_round
-        self._histories: dict[int, History] = {}
         self._to_tell: dict[int, History] = {}
         self._rows_may_be_ahead = False
         self.round = 0
@@ -120,7 +119,7 @@ class Federation:
             raise BadInput(f"the network of {folder}/scenario.toml is not the one that was trained")
         federation._loop.state = {name: checkpoint.state[name] for name in now}
         federation._loop.aggregation.recall(checkpoint.memory)
-        federation._histories = dict(checkpoint.histories)
+        federation._loop.histories = dict(checkpoint.histories)
         federation._to_tell = dict(checkpoint.histories)
         federation._rows_may_be_ahead = True
         return federation
@@ -134,7 +133,7 @@ class Federation:
     def ledger(self) -> Ledger:
         """Every client's privacy account so far."""
         privacy = self.scenario.privacy
-        return Ledger(dict(self._histories), privacy.accountant, privacy.delta)
+        return Ledger(dict(self._loop.histories), privacy.accountant, privacy.delta)
 
     def run(self) -> RunFolder:
         """Run all rounds that are left.
@@ -162,7 +161,6 @@ class Federation:
         started = time.perf_counter()
         done = self._loop.step(self.scenario, self.round + 1, self._to_tell or None)
         self.round = done.number
-        self._histories |= done.histories
         self._to_tell = {c: h for c, h in self._to_tell.items() if c not in done.histories}
         leaks = self._attack(done)
         self._keep_captures(done)
@@ -253,7 +251,7 @@ class Federation:
         (settings,) = self.scenario.changed(reconstructions=[entry]).reconstructions
         try:
             leak = self._examiner.examine(
-                capture, settings, self._histories.get(client, ()), scenario=self.scenario
+                capture, settings, self._loop.histories.get(client, ()), scenario=self.scenario
             )
         except ValueError as error:
             raise BadInput(str(error)) from error
@@ -340,9 +338,9 @@ class Federation:
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
             save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
-        Checkpoint(number, self._loop.state, self._loop.aggregation.memory(), self._histories).save(
-            self.folder.checkpoint
-        )
+        Checkpoint(
+            number, self._loop.state, self._loop.aggregation.memory(), self._loop.histories
+        ).save(self.folder.checkpoint)
 
     def __repr__(self) -> str:
         return (

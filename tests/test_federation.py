@@ -146,10 +146,11 @@ class TestResume:
         assert one.equals(other)
 
     def test_a_client_that_is_called_long_after_the_resume_still_gets_its_history(self, tmp_path):
-        scenario = small(rounds=6, server={"cohort": 1}, defenses=[DP])
+        scenario = small(rounds=6, seed=6, server={"cohort": 1}, defenses=[DP])
         whole = finished(scenario, out=tmp_path / "whole")
         called = whole.folder.table("clients")["client"].tolist()
-        assert any(client in called[:2] and client not in called[2:3] for client in called[3:])
+        assert called[0] in called[3:]
+        assert called[0] not in called[1:3]
         broken = Federation(scenario, out=tmp_path / "broken")
         broken.step(), broken.step()
         resumed = Federation.resume(tmp_path / "broken")
@@ -356,6 +357,23 @@ class TestFailures:
         resumed.run()
         assert resumed.ledger.protected(2) == whole.ledger.protected(2)
         assert same(whole.state, resumed.state)
+
+    def test_a_history_that_forgets_earlier_rounds_lowers_no_epsilon(self):
+        scenario = small(rounds=3, defenses=[DP])
+
+        def forgetful(client, reply):
+            if client == 2:
+                declared = reply.content["declared"]
+                last = json.loads(declared["history"])[-1]
+                declared["history"] = json.dumps([last] if last["round"] < 3 else [])
+            return reply
+
+        federation, spent = Federation(scenario, grid=Tampered(scenario, forgetful)), []
+        for _ in range(3):
+            federation.step()
+            spent.append(federation.ledger.protected(2) or 0.0)
+        assert spent[0] > 0
+        assert spent == sorted(spent)
 
     def test_after_a_failed_round_the_same_federation_can_try_again(self):
         scenario, broken = small(rounds=2), [True]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -59,25 +59,32 @@ class Site:
         """Where images and network live."""
         return self.data.train_images.device
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """Of all parameters and kept buffers, each tensor once."""
+        each = (*self.model.named_parameters(), *self.model.named_buffers())
+        return frozenset(name for name, _ in each) & self.model.state_dict().keys()
+
     @property
     def state(self) -> dict[str, Tensor]:
         """Copies of the network's parameters and buffers, on the CPU.
 
         A tensor that several layers share is in it once, under its first name.
         """
-        own = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
         return {
             name: value.detach().cpu().clone()
             for name, value in self.model.state_dict().items()
-            if name in own
+            if name in self._names
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put global parameters and buffers into the network.
 
         Raises:
-            ValueError: If the network has no place for one of them.
+            ValueError: If they are not those of ``state``.
         """
+        if missing := sorted(self._names - set(state)):
+            raise ValueError(f"the global state lacks {missing[0]}")
         # Not strict, since the other names of shared tensors are missing.
         if unknown := self.model.load_state_dict(state, strict=False).unexpected_keys:
             raise ValueError(f"the network has no parameter {unknown[0]}")

@@ -26,7 +26,7 @@ from fedlab.defenses.pipeline import (
     single,
 )
 from fedlab.privacy.spending import History, Spending, from_json, longer
-from fedlab.seeds import generator
+from fedlab.seeds import derive, generator
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def work(
         shard=shard,
         round=plan.round,
         stream=site.stream(plan.round, plan.client),
-        # The key counts participations, not rounds: a round that is run again draws anew.
-        noise=generator(site.seed, "dp noise", plan.client, len(history), device=site.device),
+        noise=_noise(plan, site, len(history)),
         epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
         poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
         noiseless=noiseless,
@@ -115,6 +114,19 @@ def work(
         buffers={name: value.detach().clone() for name, value in buffers.items()},
         shard=shard,
         trace=tuple(trace),
+    )
+
+
+def _noise(plan: Plan, site: Site, participation: int) -> torch.Generator:
+    """The stream of DP noise; two different releases never share one.
+
+    It is keyed by the client's count of participations, which a round that is run again raises,
+    and by the settings, since the same noise at two scales would cancel out.
+    """
+    what = [entry.model_dump_json(exclude={"rounds", "clients"}) for entry in plan.defenses]
+    settings = derive(0, " ".join(what))
+    return generator(
+        site.seed, "dp noise", plan.client, participation, settings, device=site.device
     )
 
 

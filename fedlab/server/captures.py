@@ -31,6 +31,7 @@ class Announced:
         defenses: Names of the scheduled defenses.
         clipping_norm: Of DP-SGD where that is scheduled.
         poisson: Whether the single batch of a leaking client is a Poisson one.
+        proximal_mu: Of FedProx.
     """
 
     lr: float
@@ -41,6 +42,7 @@ class Announced:
     defenses: tuple[str, ...] = ()
     clipping_norm: float | None = None
     poisson: bool = False
+    proximal_mu: float = 0.0
 
 
 @dataclass(frozen=True)

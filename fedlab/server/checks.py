@@ -66,8 +66,7 @@ def read_reply(message: Message, *, client: int, kind: str, expected: Expected) 
     Raises:
         Refused: If the client failed, or anything about its reply is wrong.
     """
-    if message.has_error():
-        raise Refused(f"the client failed: {' '.join(str(message.error.reason).split())}")
+    _refuse_errors(message)
     content = message.content
     wanted = {PAYLOAD, FACTS, DECLARED} | ({BUFFERS} if expected.buffers else set())
     if set(content) != wanted:
@@ -96,12 +95,18 @@ def history_of(message: Message) -> History:
     """The accountant history that a reply declares, whatever else is wrong with it.
 
     Raises:
-        Refused: If it cannot be read.
+        Refused: If the client failed, or it cannot be read.
     """
+    _refuse_errors(message)
     try:
         return from_json(str(message.content.config_records[DECLARED][HISTORY]))
     except (KeyError, ValueError) as error:
         raise Refused(f"its declaration cannot be read: {error}") from error
+
+
+def _refuse_errors(message: Message) -> None:
+    if message.has_error():
+        raise Refused(f"the client failed: {' '.join(str(message.error.reason).split())}")
 
 
 def _facts(content: RecordDict, most: int | None) -> dict[str, int]:

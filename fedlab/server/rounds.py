@@ -3,7 +3,6 @@
 Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle or resume.
 """
 
-import contextlib
 import logging
 import random
 import time
@@ -79,6 +78,7 @@ class RoundLoop:
         self._grid = grid
         self._parameters = tuple(parameters)
         self._nodes: dict[int, int] = {}
+        self.histories: dict[int, History] = {}
         self.state = dict(state)
         self.aggregation = Aggregation(scenario.server.strategy, scenario.server.options)
 
@@ -213,15 +213,22 @@ class RoundLoop:
             try:
                 if client not in messages:
                     raise Refused("it did not reply")
-                with contextlib.suppress(Refused):
-                    histories[client] = history_of(messages[client])
+                histories[client] = self._continued(client, history_of(messages[client]))
                 replies[client] = read_reply(
                     messages[client], client=client, kind=kind, expected=expected
                 )
             except Refused as reason:
                 refused[client] = str(reason)
                 log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
+        self.histories |= histories
         return replies, refused, histories
+
+    def _continued(self, client: int, history: History) -> History:
+        """A declared history, if it goes on from what the client declared before."""
+        known = self.histories.get(client, ())
+        if history[: len(known)] != known or len(history) == len(known):
+            raise Refused("its accountant history does not go on from the one that it sent before")
+        return history
 
     def _refuse_to_go_on_without(
         self,
@@ -264,6 +271,7 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
             (entry.clipping_norm for entry in scheduled if entry.name == "dp-sgd"), None
         ),
         poisson=leaking is not None and leaking.sampling == "poisson",
+        proximal_mu=plan.proximal_mu,
     )
 
 

@@ -183,3 +183,25 @@ def test_a_network_without_buffers_has_none_to_share():
     done = do(scenario, site, state)
     assert done.buffers == {}
     assert [entry.mechanism for entry in done.history] == ["dp-sgd"]
+
+
+def test_other_settings_draw_other_noise():
+    """Else two releases at different scales would cancel each other's noise."""
+
+    def noise(multiplier):
+        dp = {"name": "dp-sgd", "noise_multiplier": multiplier}
+        scenario, site, state = prepared(roles=[LEAK], defenses=[dp])
+        noisy, quiet = do(scenario, site, state), do(scenario, site, state, noiseless=True)
+        one, other = noisy.payload.tensors, quiet.payload.tensors
+        return torch.cat([(one[name] - other[name]).flatten() for name in one]) / multiplier
+
+    one, other = noise(1.0), noise(2.0)
+    assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.1
+
+
+def test_a_global_state_must_be_whole():
+    scenario, site, state = prepared()
+    with pytest.raises(ValueError, match=r"lacks 0\.weight"):
+        do(scenario, site, {name: v for name, v in state.items() if name != "0.weight"})
+    with pytest.raises(ValueError, match="no parameter other"):
+        do(scenario, site, state | {"other": torch.zeros(1)})
