@@ -207,6 +207,8 @@ def _split(
         raise ValueError(
             f"{missing[0]} of the network is missing from the capture: is it another network?"
         )
+    if more := sorted(set(payload.tensors) - set(names)):
+        raise ValueError(f"{more[0]} of the capture is not in the network: is it another network?")
     for name, parameter in model.named_parameters():
         shapes = {tuple(t.shape) for t in (parameter, global_state[name], payload.tensors[name])}
         if len(shapes) > 1:
@@ -222,10 +224,11 @@ def _normalisation(knowledge: Knowledge, device: torch.device) -> tuple[Tensor, 
 
 @contextmanager
 def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the network into the client's mode, and back."""
-    before = model.training
+    """Put the network into the client's mode, and each layer back into its own."""
+    before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
         yield
     finally:
-        model.train(before)
+        for module, mode in before:
+            module.training = mode

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedlab.schedule import ClientsText, RoundsText
 from fedlab.settings import Settings
@@ -63,16 +63,22 @@ UpdatePoison = Scaling
 
 
 class Poisoning(Settings):
-    """Tampers with its data, its update, or both."""
+    """Tampers with its data, its update, or both; with neither given, it flips labels."""
 
     role: Literal["poisoning"] = "poisoning"
     rounds: RoundsText = "all"
     clients: ClientsText = "all"
-    data: DataPoison | None = Field(default_factory=LabelFlip)
+    data: DataPoison | None = None
     update: UpdatePoison | None = None
     obeys_defenses: bool | None = None
     """Whether it runs the scheduled defenses. Unless given: yes with honest code on tampered
     data, no once it tampers with its update."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flips_unless_told_otherwise(cls, given: dict[str, object]) -> dict[str, object]:
+        neither = given.get("data") is None and given.get("update") is None
+        return {**given, "data": LabelFlip()} if neither else given
 
     @property
     def runs_defenses(self) -> bool:

@@ -90,10 +90,10 @@ def work(
         noiseless=noiseless,
     )
     pipeline = _open_pipeline(plan, around)
-    for settings in plan.defenses:
-        pipeline = defense(settings).wrap(pipeline, around)
     trace: list[Batch] = []
     try:
+        for settings in plan.defenses:
+            pipeline = defense(settings).wrap(pipeline, around)
         batches = _batches(pipeline, shard, site, trace if keep_trace else None)
         if isinstance(plan.role, Leaking):
             payload = _raw_gradient(batches, pipeline, site)

@@ -45,6 +45,8 @@ class PrivateGradient:
             generator=generator,
             secure_mode=False,
         )
+        layers = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+        self._layouts = [layer.register_forward_pre_hook(_plain_layout) for layer in layers]
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Set ``.grad`` of every parameter to the private gradient of a batch."""
@@ -64,10 +66,21 @@ class PrivateGradient:
         """Take Opacus' hooks and attributes off the network."""
         self._optimizer.zero_grad(set_to_none=True)
         self._model.to_standard_module()
+        for hook in self._layouts:
+            hook.remove()
         for parameter in self._optimizer.params:
             for name in ("grad_sample", "summed_grad"):
                 if hasattr(parameter, name):
                     delattr(parameter, name)
+
+
+def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Opacus 1.6 reads a convolution's input as if it lay in NCHW order, whatever its strides.
+
+    Those in channels-last order, which PyTorch chooses by itself behind some grey images, would
+    give wrong per-example gradients, and clipping would then bound the wrong thing.
+    """
+    return tuple(each.clone(memory_format=torch.contiguous_format) for each in inputs)
 
 
 class ClipAndNoise:

@@ -136,3 +136,74 @@ def test_unroll_can_be_differentiated_by_the_images():
         return sum(value.square().sum() for value in after.values())
 
     assert torch.autograd.gradcheck(final, images.requires_grad_())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_that_of_the_networks_mode(training):
+    model, (images, labels) = network(norm=True).train(training), batch()
+    found = batch_gradient(model, *parts(model), images, labels)
+    assert_same(found, by_backward(model, images, labels))
+
+
+def test_a_clipped_gradient_can_be_differentiated_again_by_the_images():
+    model, (images, labels) = network(), batch(2)
+
+    def squared(candidate):
+        found = clipped_gradient(
+            model, *parts(model), candidate, labels, clipping_norm=0.3, create_graph=True
+        )
+        # Not the norm, which clipping makes constant.
+        return sum((index + 1) * g.square().sum() for index, g in enumerate(found.values()))
+
+    assert torch.autograd.gradcheck(squared, images.requires_grad_())
+
+
+def test_unroll_with_clipping_is_sgd_on_opacus_gradients():
+    """Two epochs with a ragged last block, whose sum is divided by its own size."""
+    model, (images, labels) = network().float(), batch()
+    images = images.float()
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    local = LocalSGD(0.1, momentum=0.9, weight_decay=0.01, epochs=2, batch_size=2)
+    found = unroll(model, start, {}, images, labels, local=local, clipping_norm=0.3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for _ in range(2):
+        for block, targets in zip(images.split(2), labels.split(2), strict=True):
+            private = PrivateGradient(
+                model,
+                clipping_norm=0.3,
+                noise_multiplier=0.0,
+                expected_batch_size=len(block),
+                generator=torch.Generator().manual_seed(0),
+            )
+            private(block, targets)
+            optimizer.step()
+            private.close()
+    assert_same(
+        {name: value.detach() for name, value in found.items()},
+        {name: p.detach() for name, p in model.named_parameters()},
+    )
+    unclipped = unroll(model, start, {}, images, labels, local=local)
+    assert not torch.allclose(unclipped["0.weight"], found["0.weight"])
+
+
+def test_unroll_takes_soft_labels_and_changes_nothing_that_it_was_given():
+    model, (images, _) = network(norm=True).train(), batch()
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.softmax(torch.randn(5, 4, generator=generator, dtype=torch.float64), 1)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = {name: value.clone() for name, value in (start | dict(model.named_buffers())).items()}
+    found = unroll(
+        model, start, dict(model.named_buffers()), images, labels, local=LocalSGD(0.1, epochs=2)
+    )
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in (start | dict(model.named_buffers())).items()
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        for block, targets in zip(images.split(1), labels.split(1), strict=True):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(block), targets).backward()
+            optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name].detach(), parameter.detach())

@@ -90,3 +90,34 @@ def test_scaling_of_each_payload_kind(factor):
     gradient = scale(Payload("gradient", sent, num_examples=3, steps=1), start, factor)
     np.testing.assert_allclose(gradient.tensors["w"], factor * after, rtol=1e-6)
     assert (weights.num_examples, weights.steps) == (3, 2)
+
+
+@pytest.mark.parametrize("corner", ["top-left", "top-right", "bottom-left", "bottom-right"])
+@pytest.mark.parametrize("size", [1, 4])
+def test_badnets_uses_the_trigger_that_it_is_told(corner, size):
+    images, labels = shard()
+    poisoned, _ = badnets(
+        images, labels, target=0, share=1.0, size=size, corner=corner, generator=seeded()
+    )
+    assert torch.equal(poisoned, stamp(images, size=size, corner=corner))
+
+
+def test_the_generator_alone_chooses_who_is_poisoned():
+    images, labels = shard()
+
+    def chosen(seed):
+        options = {"target": 0, "share": 0.5, "size": 2, "generator": seeded(seed)}
+        poisoned, _ = badnets(images, labels, **options)
+        flipped = label_flip(labels, num_classes=5, share=0.5, generator=seeded(seed))
+        return (poisoned != images).flatten(1).any(1).tolist(), (flipped != labels).tolist()
+
+    assert chosen(1) == chosen(1)
+    assert all(one != other for one, other in zip(chosen(1), chosen(2), strict=True))
+
+
+def test_scaling_leaves_what_it_was_given():
+    start, sent = {"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([1.5, -2.5])}
+    for kind in ("weights", "gradient"):
+        scale(Payload(kind, sent, num_examples=1, steps=1), start, 7.0)
+    assert start["w"].tolist() == [1.0, -2.0]
+    assert sent["w"].tolist() == [1.5, -2.5]

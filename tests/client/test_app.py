@@ -9,7 +9,7 @@ from fedlab.client.site import Site
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import from_json
-from tests.federations import small
+from tests.federations import finished, small
 
 ROLES = {
     "honest": [],
@@ -100,3 +100,11 @@ def test_no_array_of_a_protected_reply_is_one_of_the_clients_images():
     for array in content["payload"].values():
         values = torch.from_numpy(array.numpy().copy())
         assert values.shape[-3:] != shard.images.shape[-3:]
+
+
+def test_a_poisoner_of_updates_alone_keeps_its_data_clean_on_the_way():
+    """Scaled by one and with clean data it is an honest client, also after its orders travelled."""
+    role = {"role": "poisoning", "data": None, "update": {"attack": "scaling", "factor": 1.0}}
+    honest, poisoned = (finished(small("rounds=1", roles=roles)) for roles in ([], [role]))
+    for name, value in honest.state.items():
+        torch.testing.assert_close(poisoned.state[name], value)

@@ -5,8 +5,10 @@ import torch
 from torch.nn import functional
 
 from attacks.poisoning.badnets import stamp
+from attacks.poisoning.label_flip import flip
 from fedlab.client.site import Site
 from fedlab.client.work import work
+from fedlab.defenses import DPSGD, DPInstaHide
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import Spending, to_json
 from fedlab.seeds import generator
@@ -25,6 +27,10 @@ def prepared(**tables):
 def do(scenario, site, state, *, round=1, client=0, history=(), mu=0.0, **options):
     plan = plan_for(scenario, round=round, client=client, proximal_mu=mu)
     return work(plan, site, state, history, **options)
+
+
+def flat(done):
+    return torch.cat([tensor.flatten() for tensor in done.payload.tensors.values()])
 
 
 def same(one, other):
@@ -102,11 +108,11 @@ def test_dp_noise_never_repeats_even_if_a_round_does():
     assert not same(first.payload.tensors, again.payload.tensors)
     assert len(again.history) == 2  # and it is accounted again
     quiet = do(scenario, site, state, noiseless=True)
-    for name, tensor in quiet.payload.tensors.items():
-        # One example-batch of three under clipping norm 1: the rest of the difference is noise.
-        noise = first.payload.tensors[name] - tensor
-        if tensor.numel() > 500:
-            assert float(noise.std()) == pytest.approx(1.0 / 3, rel=0.15)
+    # Clipping norm 1 over a batch of three: all of the difference is noise of this deviation.
+    noise = flat(first) - flat(quiet)
+    assert len(noise) > 600
+    assert float(noise.std()) == pytest.approx(1.0 / 3, rel=0.12)
+    assert abs(float(noise.mean())) < 5 / 3 / len(noise) ** 0.5
 
 
 def test_poisoned_images_are_the_poisoners_own_and_the_same_in_every_round():
@@ -205,3 +211,157 @@ def test_a_global_state_must_be_whole():
         do(scenario, site, {name: v for name, v in state.items() if name != "0.weight"})
     with pytest.raises(ValueError, match="no parameter other"):
         do(scenario, site, state | {"other": torch.zeros(1)})
+
+
+def test_dp_noise_differs_between_clients_and_steps():
+    """Noise that two releases share could be subtracted."""
+    scenario, site, state = prepared(
+        roles=[{"role": "leaking", "batch_size": 3}], defenses=[{"name": "dp-sgd"}]
+    )
+    noises = [
+        flat(do(scenario, site, state, client=client))
+        - flat(do(scenario, site, state, client=client, noiseless=True))
+        for client in (0, 1)
+    ]
+    assert abs(float(torch.corrcoef(torch.stack(noises))[0, 1])) < 0.2
+
+    # With no clipping norm to speak of, what moves the weights is the noise of each step.
+    loud = [{"name": "dp-sgd", "noise_multiplier": 1e6, "clipping_norm": 1e-3}]
+    scenario = small(defenses=loud, training={"batch_size": 20, "lr": 1e-3, "epochs": 2})
+    done = do(scenario, site, state)
+    moved = torch.cat([(done.payload.tensors[n] - state[n]).flatten() for n in state])
+    # Four independent steps of noise add up to twice one of them, not to four times.
+    assert done.payload.steps == 4
+    assert float(moved.std()) == pytest.approx(2 * 1e-3 * 1e3 / 20, rel=0.12)
+
+
+def test_private_training_is_a_loop_of_clipped_micro_batches():
+    """The batches are those of the Poisson stream, divided by their expected size."""
+    scenario, site, state = prepared(
+        training={"epochs": 2, "batch_size": 10, "lr": 0.05, "momentum": 0.5},
+        defenses=[{"name": "dp-sgd", "clipping_norm": 0.3}],
+    )
+    done = do(scenario, site, state, round=2, client=1, noiseless=True)
+
+    model, shard = site.model, site.shard(1)
+    model.load_state_dict(state)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
+    stream = generator(scenario.seed, "batches", 2, 1)
+    sizes = []
+    for _ in range(2 * 4):
+        members = (torch.rand(40, generator=stream) < 0.25).nonzero().squeeze(1)
+        sizes.append(len(members))
+        total = [torch.zeros_like(p) for p in model.parameters()]
+        for member in members:
+            image = site.data.normalise(site.data.pixels(shard.images[member].unsqueeze(0)))
+            loss = functional.cross_entropy(model(image), shard.labels[member].unsqueeze(0))
+            one = torch.autograd.grad(loss, list(model.parameters()))
+            norm = torch.cat([g.flatten() for g in one]).norm()
+            total = [
+                t + g * min(1.0, 0.3 / float(norm + 1e-6)) for t, g in zip(total, one, strict=True)
+            ]
+        for parameter, gradient in zip(model.parameters(), total, strict=True):
+            parameter.grad = gradient / 10
+        optimizer.step()
+    assert len(set(sizes)) > 1
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(
+            done.payload.tensors[name], parameter.detach(), rtol=1e-4, atol=1e-6
+        )
+    (spent,) = done.history
+    assert (spent.sample_rate, spent.steps, spent.clipping_norm) == (0.25, 8, 0.3)
+    assert spent.noise_multiplier == 1.0  # what the client spent, not what the rehearsal left out
+
+
+def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():
+    leak = LEAK | {"batch_size": 1, "sampling": "poisson"}
+    scenario, site, state = prepared(
+        rounds=20, roles=[leak], defenses=[{"name": "dp-sgd", "clipping_norm": 0.5}]
+    )
+    sizes = {}
+    for number in range(1, 21):
+        quiet = do(scenario, site, state, round=number, keep_trace=True, noiseless=True)
+        (batch,) = quiet.trace
+        sizes[number] = len(batch.members)
+        assert bool(flat(quiet).any()) == bool(len(batch.members))
+        assert quiet.history[0].sample_rate == pytest.approx(1 / 40)
+    empty = next(number for number, size in sizes.items() if not size)
+    noisy = do(scenario, site, state, round=empty)
+    assert float(flat(noisy).std()) == pytest.approx(0.5, rel=0.12)
+    assert noisy.payload.num_examples == 1  # the expected size, whatever was drawn
+
+
+def test_a_leaking_batch_of_fixed_size_is_accounted_as_if_all_took_part():
+    scenario, site, state = prepared(roles=[LEAK], defenses=[{"name": "dp-sgd"}])
+    done = do(scenario, site, state, keep_trace=True)
+    assert len(done.trace[0].members) == 3
+    assert (done.history[0].sample_rate, done.history[0].steps) == (1.0, 1)
+
+
+def test_a_label_flipper_trains_on_wrong_labels_and_the_others_do_not():
+    scenario, site, state = prepared(roles=[{"role": "poisoning", "clients": "2"}])
+    plain = small()
+    before = site.data.train_images.clone(), site.data.train_labels.clone()
+    done = do(scenario, site, state, client=2, keep_trace=True)
+    clean = site.shard(2)
+    assert torch.equal(done.shard.images, clean.images)
+    assert torch.equal(done.shard.labels, flip(clean.labels, num_classes=10))
+    for batch in done.trace:
+        assert torch.equal(batch.labels, 9 - clean.labels[batch.members])
+    assert not same(done.payload.tensors, do(plain, site, state, client=2).payload.tensors)
+    for client in (0, 1, 3):
+        honest = do(plain, site, state, client=client).payload.tensors
+        assert same(do(scenario, site, state, client=client).payload.tensors, honest)
+    assert torch.equal(site.data.train_images, before[0])
+    assert torch.equal(site.data.train_labels, before[1])
+
+
+def test_the_trace_is_the_mixed_batches_and_only_kept_on_request():
+    scenario, site, state = prepared(defenses=[{"name": "dp-instahide", "k": 3, "scale": 0.0}])
+    done = do(scenario, site, state, keep_trace=True)
+    assert do(scenario, site, state).trace == ()
+    shard = site.shard(0)
+    assert [len(batch.members) for batch in done.trace] == [16, 16, 8]
+    for batch in done.trace:
+        assert batch.sources.shape == (len(batch.members), 3)
+        mean = (shard.images.float() / 255)[batch.sources].mean(1)
+        torch.testing.assert_close(batch.pixels, mean)
+
+
+def test_what_it_was_given_and_what_it_gave_stay_as_they_are():
+    scenario, site, state = prepared()
+    before = {name: value.clone() for name, value in state.items()}
+    first = do(scenario, site, state)
+    kept = {name: value.clone() for name, value in first.payload.tensors.items()}
+    do(scenario, site, state, client=1)
+    assert same(state, before)
+    assert same(dict(first.payload.tensors), kept)  # no view of the network that others train
+
+
+def test_it_trains_in_training_mode_whoever_evaluated_the_network_before():
+    scenario, site, state = prepared(model={"name": "resnet8", "width": 4, "norm": "batch"})
+    expected = do(scenario, site, state)
+    site.model.eval()
+    assert same(do(scenario, site, state).payload.tensors, expected.payload.tensors)
+
+
+def hooks(site):
+    return [module for module in site.model.modules() if module._forward_hooks]
+
+
+def test_a_round_that_fails_leaves_no_hooks_on_the_network():
+    scenario, site, state = prepared(defenses=[{"name": "dp-sgd"}])
+    plan = plan_for(scenario, round=1, client=0)
+    with pytest.raises(ValueError, match="learning rate"):
+        work(plan.model_copy(update={"lr": -1.0}), site, state, ())
+    assert not hooks(site)
+
+
+def test_a_defense_that_cannot_work_leaves_no_hooks_of_the_one_before():
+    """Or no later client of this process could run DP-SGD."""
+    scenario, site, state = prepared()
+    both = {"defenses": (DPSGD(), DPInstaHide(k=99))}
+    plan = plan_for(scenario, round=1, client=0).model_copy(update=both)
+    with pytest.raises(ValueError, match="mixes k = 99 images"):
+        work(plan, site, state, ())
+    assert not hooks(site)

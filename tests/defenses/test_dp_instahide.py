@@ -1,6 +1,7 @@
 """Mixing takes an image and k - 1 others, equally; noise has its stated law; the price is told."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from torch.nn import functional
 
 from fedlab.defenses import DPInstaHide, defense
 from fedlab.defenses.dp_instahide import add_noise, mix
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline, PlainGradient, Shard, shuffled
+from fedlab.defenses.pipeline import (
+    Batch,
+    Circumstances,
+    Pipeline,
+    PlainGradient,
+    Shard,
+    shuffled,
+    single,
+)
 from fedlab.privacy import instahide
 
 
@@ -78,7 +87,7 @@ def test_noisy_pixels_stay_in_their_range():
     assert float(noisy.max()) == 1
 
 
-def wrapped(held, chosen, *, epochs=2):
+def wrapped(held, chosen, *, epochs=2, plain=None):
     model = torch.nn.Linear(9, 4)
     n = len(held)
     around = Circumstances(
@@ -90,7 +99,7 @@ def wrapped(held, chosen, *, epochs=2):
         epochs=epochs,
         poisson=False,
     )
-    plain = Pipeline(
+    plain = plain or Pipeline(
         sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
         transform=lambda batch: batch,
         gradient=PlainGradient(model),
@@ -128,3 +137,63 @@ def test_it_mixes_anew_each_time_and_k_one_only_adds_noise():
 def test_a_client_with_too_few_images():
     with pytest.raises(ValueError, match="mixes k = 5 images, but the client holds 4"):
         wrapped(shard(4), DPInstaHide(k=5))
+
+
+PLAIN = Pipeline(
+    sampler=single(12, batch_size=5, generator=seeded()),
+    transform=lambda batch: batch,
+    gradient=PlainGradient(torch.nn.Linear(9, 4)),
+    batch_size=5,
+    batches=1,
+    records=5,
+)
+
+
+def test_the_noise_of_one_pixel_tells_nothing_of_another():
+    noise = add_noise(torch.full((2, 100_000), 0.5), "laplace", scale=0.02, generator=seeded())
+    assert abs(float(torch.corrcoef(noise)[0, 1])) < 5 / math.sqrt(100_000)
+
+
+@pytest.mark.parametrize("kind", ["laplace", "gaussian"])
+def test_same_generator_same_noise(kind):
+    pixels = torch.full((50,), 0.5)
+    one, same, other = (
+        add_noise(pixels, kind, scale=0.1, generator=seeded(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("kind", "deviation"), [("laplace", math.sqrt(2)), ("gaussian", 1.0)])
+def test_the_noise_of_the_settings_is_on_the_mixture(kind, deviation):
+    held = Shard(torch.full((12, 1, 60, 60), 128, dtype=torch.uint8), torch.zeros(12).long(), 4)
+    pipeline = wrapped(held, DPInstaHide(k=3, noise=kind, scale=0.03))
+    found = pipeline.transform(batch_of(held, list(range(12)))).pixels - 128 / 255
+    assert float(found.std()) == pytest.approx(0.03 * deviation, rel=0.03)
+
+
+def test_images_are_mixed_after_what_the_pipeline_did_before():
+    """An image that an earlier step changed enters its mixture as changed."""
+    held = shard()
+    plain = replace(PLAIN, transform=lambda batch: replace(batch, pixels=batch.pixels * 0))
+    pipeline = wrapped(held, DPInstaHide(k=2, scale=0.0), plain=plain)
+    mixed = pipeline.transform(batch_of(held, [0, 5]))
+    partners = held.images[mixed.sources[:, 1]].float() / 255
+    torch.testing.assert_close(mixed.pixels, partners / 2)
+
+
+def test_an_empty_batch_is_mixed_to_an_empty_one():
+    held = shard()
+    empty = torch.zeros(0, dtype=torch.int64)
+    mixed = mix(batch_of(held, empty), held, k=3, generator=seeded())
+    assert mixed.pixels.shape == (0, 1, 3, 3)
+    assert mixed.labels.shape == (0, 4)
+
+
+def test_the_epsilon_of_a_single_batch_counts_its_records_alone():
+    """As of a leaking client: fewer mixtures than images, one of them made from the example."""
+    (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).spending
+    assert spent.steps == 5
+    assert spent.epsilon == instahide.epsilon_own_plus_partners(
+        n=12, k=3, sigma=0.5, diameter=9.0, records=5, own_records=1
+    )

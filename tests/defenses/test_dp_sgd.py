@@ -1,6 +1,7 @@
 """DP-SGD against micro-batches, its noise against its formula, and its sampler against its rate."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,26 @@ def test_without_noise_it_is_the_sum_of_clipped_micro_batches(network, expected,
     gradient(images, labels)
     torch.testing.assert_close(flat(model), total / expected, rtol=1e-4, atol=1e-6)
     gradient.close()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_order_of_an_image_in_memory_does_not_matter(channels):
+    """PyTorch takes some grey images for channels-last ones, and then all that follows."""
+    model = build("convnet", shape=(channels, 8, 8), classes=10, width=8)
+    images = torch.randn(6, channels, 8, 8, generator=seeded())
+    _, labels = batch()
+    found = []
+    for layout in (
+        images,
+        images.to(memory_format=torch.channels_last),
+        torch.empty(6, 8, 8, channels).permute(0, 3, 1, 2).copy_(images),
+    ):
+        gradient = private(model)
+        gradient(layout, labels)
+        found.append(flat(model))
+        gradient.close()
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
 
 
 @pytest.mark.parametrize("images", [0, 6], ids=["empty batch", "full batch"])
@@ -175,3 +196,57 @@ def test_a_dropout_network_still_trains():
     gradient(*batch())
     assert torch.isfinite(flat(model)).all()
     gradient.close()
+
+
+@pytest.mark.parametrize("norm", [1e-3, 1e3])
+def test_no_example_counts_for_more_than_the_norm(norm):
+    """One image, however extreme, moves the sum by no more than the norm; small ones are kept."""
+    model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
+    images, labels = batch()
+    images[0] *= 1e3
+    gradient = private(model, norm=norm, expected=1)
+    gradient(images, labels)
+    everything = flat(model)
+    gradient(images[1:], labels[1:])
+    difference = float((everything - flat(model)).norm())
+    gradient.close()
+    assert difference <= norm * (1 + 1e-4)
+    model.zero_grad()
+    functional.cross_entropy(model(images[:1]), labels[:1]).backward()
+    assert difference == pytest.approx(min(norm, float(flat(model).norm())), rel=1e-2)
+
+
+def test_a_second_call_forgets_the_first():
+    model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
+    images, labels = batch()
+    gradient = private(model)
+    gradient(images, labels)
+    expected = flat(model)
+    gradient(images[:0], labels[:0])
+    assert not flat(model).any()
+    gradient(images, labels)
+    assert torch.equal(flat(model), expected)
+    gradient.close()
+
+
+@pytest.mark.parametrize("noiseless", [False, True])
+def test_only_a_rehearsal_is_without_noise(noiseless):
+    model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
+    plain = Pipeline(
+        sampler=single(20, batch_size=5, generator=seeded()),
+        transform=lambda batch: batch,
+        gradient=PlainGradient(model),
+        batch_size=5,
+        batches=1,
+        records=5,
+    )
+    circumstances = replace(around(model), noiseless=noiseless)
+    pipeline = defense(DPSGD(noise_multiplier=2.0, clipping_norm=0.3)).wrap(plain, circumstances)
+    images, labels = batch()
+    pipeline.gradient(images[:0], labels[:0])
+    drawn = flat(model)
+    for close in pipeline.close:
+        close()
+    # Twice the norm over the expected batch of five.
+    assert float(drawn.std()) == pytest.approx(0.0 if noiseless else 2.0 * 0.3 / 5, rel=0.15)
+    assert pipeline.spending[0].noise_multiplier == 2.0

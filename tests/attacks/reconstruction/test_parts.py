@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -32,6 +34,12 @@ class TestCosine:
         target = tensors(0)
         cost = cosine(target)({name: 1e-3 * value for name, value in target.items()})
         assert float(cost) == pytest.approx(0, abs=1e-6)
+
+    def test_a_tensor_counts_by_its_own_size_and_not_as_one_of_many(self):
+        """Cosines averaged over tensors would be 0.5 off here."""
+        target = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}
+        other = {"a": torch.tensor([0.0, 3.0]), "b": torch.tensor([4.0])}
+        assert float(cosine(target)(other)) == pytest.approx(1 - 16 / 25)
 
     @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
     def test_a_payload_without_direction_is_refused(self, value):
@@ -81,6 +89,14 @@ class TestSteps:
         expected = torch.tensor([[[[-0.25, 0.05], [-0.25, 0.05]]]])
         torch.testing.assert_close(images.detach(), expected)
 
+    def test_each_channel_has_its_own_box(self):
+        low, high = (torch.tensor(ends).view(1, -1, 1, 1) for ends in ([-1.0, -2.0], [1.0, 2.0]))
+        images = torch.zeros(3, 2, 2, 2, requires_grad=True)
+        step = SignedAdam(images, lr=9.0, iterations=9, signed=True, low=low, high=high)
+        images.grad = torch.ones_like(images)
+        step.step()
+        assert torch.equal(images.detach(), low.expand(3, 2, 2, 2))
+
     def test_the_step_falls_to_a_tenth_three_times(self):
         images, step = self.step()
         sizes = []
@@ -97,11 +113,11 @@ class TestSteps:
 
 class TestLabels:
     @staticmethod
-    def batch(labels, *, bias=True, seed=0, relu=True):
+    def batch(labels, *, bias=True, seed=0, alike=False):
         torch.manual_seed(seed)
-        body = [nn.Flatten(), nn.Linear(16, 12), nn.ReLU() if relu else nn.Identity()]
+        body = [nn.Flatten(), nn.Linear(16, 12), nn.ReLU()]
         model = nn.Sequential(*body, nn.Linear(12, 5, bias=bias))
-        images = torch.randn(len(labels), 1, 4, 4)
+        images = torch.randn(1 if alike else len(labels), 1, 4, 4).expand(len(labels), -1, -1, -1)
         logits = model(images)
         functional.cross_entropy(logits, torch.tensor(labels)).backward()
         mean = torch.softmax(logits, 1).mean(0).detach()
@@ -127,10 +143,35 @@ class TestLabels:
         found = infer_labels(gradient, num_images=4, probabilities=torch.full((5,), 0.2))
         assert found.tolist() == labels
 
-    def test_what_is_no_classifier_of_these_classes(self):
-        gradient, _ = self.batch([1])
+    @pytest.mark.parametrize("labels", [[0, 3], [1, 1, 4, 4], [0, 2, 2, 2]])
+    def test_without_a_bias_the_sizes_of_the_rows_tell_a_batch(self, labels):
+        gradient, mean = self.batch(labels, bias=False, alike=True)
+        found = infer_labels(gradient, num_images=len(labels), probabilities=mean)
+        assert found.tolist() == labels
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        signal=st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=8),
+        images=st.integers(2, 40),
+    )
+    def test_a_batch_gets_as_many_labels_as_images_whatever_was_sent(self, signal, images):
+        signal[0] = -0.5
+        classes = len(signal)
+        found = infer_labels(
+            {"bias": torch.tensor(signal)},
+            num_images=images,
+            probabilities=torch.full((classes,), 1 / classes),
+        )
+        assert len(found) == images
+        assert found.tolist() == sorted(found.tolist())
+        assert 0 <= int(found.min()) <= int(found.max()) < classes
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("images", [1, 2])
+    def test_what_is_no_classifier_of_these_classes(self, bias, images):
+        gradient, _ = self.batch([1] * images, bias=bias)
         with pytest.raises(ValueError, match="has 5 outputs, not 7"):
-            infer_labels(gradient, num_images=1, probabilities=torch.full((7,), 1 / 7))
+            infer_labels(gradient, num_images=images, probabilities=torch.full((7,), 1 / 7))
 
     def test_a_batch_without_a_negative_class(self):
         with pytest.raises(ValueError, match="no class has a negative gradient"):

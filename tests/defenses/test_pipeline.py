@@ -1,0 +1,84 @@
+"""The parts that defenses replace or wrap: samplers and the plain gradient."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
+from torch.nn import functional
+
+from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.defenses.pipeline import PlainGradient, poisson, shuffled, single
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 30), size=st.integers(1, 12), epochs=st.integers(1, 3))
+def test_every_epoch_goes_over_all_images_once(n, size, epochs):
+    batches = list(shuffled(n, batch_size=size, epochs=epochs, generator=seeded())())
+    per_epoch = -(-n // size)
+    assert len(batches) == epochs * per_epoch
+    for epoch in range(epochs):
+        own = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert sorted(torch.cat(own).tolist()) == list(range(n))
+        assert [len(b) for b in own[:-1]] == [size] * (per_epoch - 1)
+        assert len(own[-1]) == n - size * (per_epoch - 1)
+
+
+def test_the_order_is_fresh_in_every_epoch():
+    one, other = shuffled(30, batch_size=30, epochs=2, generator=seeded())()
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, torch.arange(30))
+
+
+def test_a_single_batch_is_of_distinct_images_drawn_anew():
+    (one,) = single(30, batch_size=7, generator=seeded())()
+    (other,) = single(30, batch_size=7, generator=seeded(1))()
+    assert len(one.unique()) == 7
+    assert 0 <= int(one.min()) <= int(one.max()) < 30
+    assert set(one.tolist()) != set(other.tolist())
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda generator: shuffled(20, batch_size=6, epochs=2, generator=generator),
+        lambda generator: single(20, batch_size=6, generator=generator),
+        lambda generator: poisson(20, rate=0.3, steps=5, generator=generator),
+    ],
+)
+def test_samplers_are_their_generators(sampler):
+    one, same, other = ([b.tolist() for b in sampler(seeded(seed))()] for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_plain_gradient_overwrites_the_one_before():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
+    images, labels = torch.randn(4, 1, 3, 3, generator=seeded()), torch.tensor([0, 1, 2, 0])
+    loss = functional.cross_entropy(model(images), labels)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    gradient = PlainGradient(model)
+    gradient(images[:1], labels[:1])
+    gradient(images, labels)
+    for parameter, value in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (DPSGD, {"noise_multiplier": -0.1}),
+        (DPSGD, {"clipping_norm": 0.0}),
+        (DPInstaHide, {"k": 0}),
+        (DPInstaHide, {"scale": -0.1}),
+        (DPInstaHide, {"noise": "uniform"}),
+    ],
+)
+def test_settings_out_of_range(kind, wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        kind(**wrong)
