@@ -1,6 +1,8 @@
 """Commands end with the right exit code, and bad input with one sentence."""
 
+import runpy
 import sys
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -269,3 +271,9 @@ def test_lists(fedlab, scenario):
     code, out, _ = fedlab("show", scenario)
     assert code == 0
     assert "leak*" in out
+
+
+def test_it_also_runs_as_a_module():
+    with pytest.raises(SystemExit) as end, patch("sys.argv", ["fedlab", "list"]):
+        runpy.run_module("fedlab", run_name="__main__")
+    assert end.value.code == 0
