@@ -4,16 +4,20 @@ Everything is a pure function of named tensors, so the attacker's network is nev
 and the result can be differentiated with respect to the images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from attacks.knowledge import LocalSGD
 
 Tensors = Mapping[str, Tensor]
+
+KEPT_STEPS = 8
+"""Local steps whose activations are kept for the way back; more are computed again instead."""
 
 OPACUS_EPSILON = 1e-6
 """Added to a norm before dividing by it, as Opacus does when it clips."""
@@ -93,13 +97,14 @@ def unroll(
     labels: Tensor,
     *,
     local: LocalSGD,
+    blocks: Sequence[Tensor] | None = None,
     clipping_norm: float | None = None,
     create_graph: bool = False,
 ) -> dict[str, Tensor]:
-    """Parameters after local SGD on the images, in the order in which they are given.
+    """Parameters after local SGD on the images, with the arithmetic of ``torch.optim.SGD``.
 
-    Each epoch goes over the images in blocks of ``local.batch_size``; the arithmetic is that
-    of ``torch.optim.SGD``.
+    With more than ``KEPT_STEPS`` steps each is computed again on the way back, so that memory
+    grows only by the weights of a step and not by its activations.
 
     Args:
         model: The architecture, in the mode that the client used.
@@ -108,39 +113,44 @@ def unroll(
         images: float ``[n, channels, height, width]``, normalised.
         labels: int64 ``[n]`` or soft ``[n, classes]``.
         local: The client's training.
+        blocks: Places of the images of each step, int64 each; ``local.blocks`` unless given.
         clipping_norm: If given, each step uses ``clipped_gradient``.
         create_graph: Whether the result can be differentiated with respect to the images.
 
     Returns:
         The new parameters by name.
     """
-    current = dict(parameters)
-    velocity: dict[str, Tensor] = {}
-    for _ in range(local.epochs):
-        for block, targets in zip(
-            torch.split(images, local.batch_size),
-            torch.split(labels, local.batch_size),
-            strict=True,
-        ):
-            step = gradient_of(
-                model,
-                current,
-                buffers,
-                block,
-                targets,
-                clipping_norm=clipping_norm,
-                create_graph=create_graph,
-            )
-            if local.weight_decay:
-                step = {n: g + local.weight_decay * current[n] for n, g in step.items()}
-            if local.momentum:
-                velocity = {
-                    n: local.momentum * velocity[n] + g if n in velocity else g
-                    for n, g in step.items()
-                }
-                step = velocity
-            current = {n: p - local.lr * step[n] for n, p in current.items()}
-    return current
+    names = tuple(parameters)
+
+    def step(block: Tensor, targets: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        current = dict(zip(names, state, strict=False))
+        velocity = state[len(names) :]
+        gradient = gradient_of(
+            model,
+            current,
+            buffers,
+            block,
+            targets,
+            clipping_norm=clipping_norm,
+            create_graph=create_graph,
+        )
+        moved = tuple(g + local.weight_decay * current[n] for n, g in gradient.items())
+        if velocity:
+            moved = tuple(local.momentum * v + g for v, g in zip(velocity, moved, strict=True))
+        after = tuple(p - local.lr * m for p, m in zip(current.values(), moved, strict=True))
+        return (*after, *moved) if local.momentum else after
+
+    blocks = local.blocks(len(images)) if blocks is None else blocks
+    remember = not create_graph or len(blocks) <= KEPT_STEPS
+    state = tuple(parameters.values())
+    for places in blocks:
+        places = places.to(images.device)
+        batch = (images[places], labels[places])
+        if remember:
+            state = step(*batch, *state)
+        else:
+            state = checkpoint(step, *batch, *state, use_reentrant=False)
+    return dict(zip(names, state, strict=False))
 
 
 def gradient_of(

@@ -1,7 +1,10 @@
 """What the attacker is assumed to know beside the payload; every assumption is explicit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +26,10 @@ class LocalSGD:
     epochs: int = 1
     batch_size: int = 1
 
+    def blocks(self, num_images: int) -> tuple[Tensor, ...]:
+        """Places of the images of each step, taken in the same order in every epoch."""
+        return torch.split(torch.arange(num_images), self.batch_size) * self.epochs
+
 
 @dataclass(frozen=True)
 class Knowledge:
@@ -37,12 +44,20 @@ class Knowledge:
         labels: int64 ``[n]``, or float32 ``[n, classes]`` for mixed images, in the order of
             the local batches; ``None`` if they have to be inferred.
         local: Needed for weights; ``None`` for a gradient.
+        order: Which images each local step used, as places in ``labels``; or an assumption:
+            ``sequential`` blocks, the same in every epoch, as the public code has it, or
+            ``average``, steps on all images at once, which any order equals to first order in
+            the learning rate.
         training_mode: Whether the client's network was in training mode.
+        statistics: Mean and variance of what its BatchNorm layers saw, by name of the layer: a
+            strong assumption, true only where clients share them. Otherwise the prior on them
+            takes the running ones that the server sent.
         defenses: Names of what the client runs, for the choice of an attack.
         clipping_norm: Of DP-SGD: the simulated gradient is then clipped per example as well.
+        noise_multiplier: Of DP-SGD: standard deviation of its noise over the clipping norm.
 
     Raises:
-        ValueError: If there is nothing to rebuild, or labels do not fit.
+        ValueError: If there is nothing to rebuild, or labels or order do not fit.
     """
 
     image_shape: tuple[int, int, int]
@@ -52,12 +67,33 @@ class Knowledge:
     num_images: int
     labels: Tensor | None = field(default=None, repr=False)
     local: LocalSGD | None = None
+    order: tuple[Tensor, ...] | Literal["sequential", "average"] = field(
+        default="sequential", repr=False
+    )
     training_mode: bool = True
+    statistics: Mapping[str, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     defenses: tuple[str, ...] = ()
     clipping_norm: float | None = None
+    noise_multiplier: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
             raise ValueError("there is no image to rebuild: num_images is 0")
         if self.labels is not None and len(self.labels) != self.num_images:
             raise ValueError(f"{len(self.labels)} labels were given for {self.num_images} images")
+        if not isinstance(self.order, str) and any(
+            len(step) and not 0 <= int(step.min()) <= int(step.max()) < self.num_images
+            for step in self.order
+        ):
+            raise ValueError(f"the order names images beyond the {self.num_images} to rebuild")
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...]:
+        """Places of the images of each local step, int64 each; of a gradient a single one."""
+        everything = torch.arange(self.num_images)
+        if not isinstance(self.order, str):
+            return self.order
+        if self.local is None:
+            return (everything,)
+        blocks = self.local.blocks(self.num_images)
+        return blocks if self.order == "sequential" else (everything,) * len(blocks)

@@ -40,6 +40,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="New folder for the run.")] = None,
 ) -> None:
     """Run a scenario and print what leaked, what was poisoned and what it cost."""
+    from fedlab.files import check_folder
     from fedlab.report.terminal import report
     from fedlab.runs.folder import next_free
     from fedlab.scenario import Scenario
@@ -49,6 +50,7 @@ def run(
     settings += [f"engine.device={device}"] if device else []
     chosen = Scenario.load(scenario, settings)
     folder = out or next_free(Path("runs"), chosen.name)
+    check_folder(folder)
     if chosen.engine.name == "ray":
         from fedlab.engine.ray import run_on_ray
 
@@ -56,8 +58,9 @@ def run(
     else:
         from fedlab.federation import Federation
 
+        federation = Federation(chosen, out=folder, on_round=lambda done: console.print(str(done)))
         console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
-        Federation(chosen, out=folder, on_round=lambda done: console.print(str(done))).run()
+        federation.run()
     report(folder, console)
 
 
@@ -95,9 +98,15 @@ def reconstruct(
 ) -> None:
     """Attack a reply that a run kept."""
     from fedlab.federation import Federation
+    from fedlab.files import check_folder
     from fedlab.report.figures import save
     from fedlab.report.terminal import leak_table
 
+    target = out or folder / "reconstructions" / f"round-{round:04d}-client-{client:05d}.png"
+    # An attack takes minutes, so whether its picture can be written is asked before.
+    check_folder(target.parent)
+    if target.is_dir():
+        raise BadInput(f"{target} is a folder: name a PNG to write with --out")
     federation = Federation.resume(folder)
     leak = federation.reconstruct(
         round=round,
@@ -108,7 +117,7 @@ def reconstruct(
         tv=tv,
         restarts=restarts,
     )
-    target = out or folder / "reconstructions" / f"round-{round:04d}-client-{client:05d}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
     save(leak.show(), target)
     console.print(leak_table(leak))
     console.print(f"picture: {target}")

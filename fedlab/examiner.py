@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from attacks.reconstruction.invert import Watch
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site, network_of
 from fedlab.evaluation.referee import Referee
@@ -48,6 +49,7 @@ class Examiner:
         history: History,
         *,
         scenario: Scenario | None = None,
+        watch: Watch | None = None,
     ) -> Leak | None:
         """Attack a Capture and score the result.
 
@@ -56,6 +58,7 @@ class Examiner:
             settings: How to attack.
             history: The client's accountant history; what comes before the round keys its noise.
             scenario: The scenario as it stood in that round, if it was toggled since.
+            watch: Called now and then with the progress of the attack.
 
         Returns:
             ``None`` if the client's Poisson batch was empty: there is nothing to rebuild.
@@ -70,18 +73,27 @@ class Examiner:
             client=client,
             proximal_mu=capture.announced.proximal_mu,
         )
-        before = tuple(entry for entry in history if entry.round < capture.round)
-        truth = self._referee.truth(capture, plan, before)
+        truth = self._referee.truth(capture, plan, _before(history, plan))
         if not len(truth.inputs):
             return None
         started = generator(self._scenario.seed, "attack", capture.round, client)
+        order = truth.order if settings.order == "known" else None
         reconstruction = self.attacker.attack(
             capture,
             settings,
             labels=truth.labels if settings.labels == "known" else None,
+            order=order,
             generator=started,
+            watch=watch,
         )
-        score = self._referee.score(capture, plan, truth, reconstruction, preset=settings.preset)
+        score = self._referee.score(
+            capture,
+            plan,
+            truth,
+            reconstruction,
+            preset=settings.preset,
+            order_known=order is not None and len(order) > 1,
+        )
         return Leak(
             rows=score.rows,
             originals=score.originals.cpu(),
@@ -89,3 +101,12 @@ class Examiner:
             rebuilt=score.rebuilt.cpu(),
             reconstruction=reconstruction,
         )
+
+
+def _before(history: History, plan: Plan) -> History:
+    """A client's history before the reply that counted, which keys the noise of that reply.
+
+    A round that failed and was tried again stands in it more than once; the last one counted.
+    """
+    ends = [place for place, entry in enumerate(history, 1) if entry.round == plan.round]
+    return history[: ends[-1] - plan.entries] if ends else history

@@ -2,16 +2,19 @@
 
 import logging
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from attacks.reconstruction.invert import Watch
 from fedlab.client.site import Site
+from fedlab.defenses.settings import DPInstaHide
 from fedlab.devices import prepare
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
@@ -29,10 +32,12 @@ from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import ClientRow, RoundRow
 from fedlab.scenario import Scenario
-from fedlab.schedule import resolve_clients
+from fedlab.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.seeds import generator
 from fedlab.server.captures import Capture
 from fedlab.server.rounds import Round, RoundLoop, as_weights
-from fedlab.toggles import toggled
+from fedlab.toggles import rounds_left, toggled
+from fedlab.unmixing import UnmixedShard, unmix_reconstructions
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +104,21 @@ class Federation:
         grid: Grid | None = None,
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> "Federation":
-        """Go on with a run after its last finished round.
+        """Go on with a run after its last finished round, or from its start if none ended.
 
         The final weights are those of an unbroken run, bit for bit on the same device.
 
         Raises:
-            BadInput: If the folder holds no run, or no round of it ended.
+            BadInput: If the folder holds no run, or one whose checkpoint is lost or damaged.
         """
         run = RunFolder.open(Path(folder))
-        checkpoint = Checkpoint.load(run.checkpoint)
+        checkpoint = Checkpoint.load(run.checkpoint) if run.has_ended_a_round else None
         federation = cls.__new__(cls)
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
+        federation._rows_may_be_ahead = True
+        if checkpoint is None:
+            return federation  # the seed says where it starts
         federation.round = checkpoint.round
         now = federation._loop.state
         if {n: t.shape for n, t in checkpoint.state.items()} != {
@@ -121,7 +129,6 @@ class Federation:
         federation._loop.aggregation.recall(checkpoint.memory)
         federation._loop.histories = dict(checkpoint.histories)
         federation._to_tell = dict(checkpoint.histories)
-        federation._rows_may_be_ahead = True
         return federation
 
     @property
@@ -156,7 +163,11 @@ class Federation:
             raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
         if self._rows_may_be_ahead:
             # Not before: until a round is run again, the folder is only looked at.
-            self.folder.truncate(after=self.round)
+            if self.round == 0:
+                self.folder.begin(self.scenario)
+                self.folder.append_round(self._evaluated(0, 0.0))
+            else:
+                self.folder.truncate(after=self.round)
             self._rows_may_be_ahead = False
         started = time.perf_counter()
         done = self._loop.step(self.scenario, self.round + 1, self._to_tell or None)
@@ -181,50 +192,51 @@ class Federation:
         *,
         on: bool,
         clients: Iterable[int] | str = "all",
+        rounds: str | int = "all",
         **settings: Any,
     ) -> Scenario:
-        """Switch a defense on or off from the next round on.
+        """Switch a defense on or off, from the next round on or in some of the rounds left.
 
         Args:
             defense: Its name, such as ``dp-sgd``.
             on: On or off.
             clients: Partition ids, or a text of the schedule's language.
-            **settings: Replace settings of the defense, such as ``noise_multiplier=2.0``.
+            rounds: A text of the schedule's language, such as ``"4-6"`` or ``"every 2"``, of
+                which those count that are not over; all that are left unless given.
+            **settings: Replace settings of the defense, such as ``noise_multiplier=2.0``;
+                only when it is switched on.
 
         Returns:
             The new scenario, which replays the whole run.
 
         Raises:
-            BadInput: If the change cannot work.
+            BadInput: If the change cannot work; then nothing is changed.
         """
-        try:
-            who = (
-                resolve_clients(clients, self.scenario.data.clients)
-                if isinstance(clients, str)
-                else frozenset(clients)
-            )
-        except ValueError as error:
-            raise BadInput(str(error)) from error
+        who = self._clients(clients)
+        following = self.round + 1
         changed = toggled(
             self.scenario,
             defense,
             on=on,
             clients=who,
-            from_round=self.round + 1,
+            from_round=following,
+            rounds=rounds,
             settings=settings,
         )
         self._refuse_what_cannot_be_private(changed)
-        self.scenario = changed
-        self.folder.save_scenario(changed)
-        self.folder.note_toggle(
+        self.folder.save_toggle(
+            changed,
             {
-                "from_round": self.round + 1,
+                "from_round": following,
+                "rounds": spell(rounds_left(changed, rounds, from_round=following)),
                 "defense": defense,
                 "on": on,
                 "clients": sorted(who),
-                "settings": settings,
-            }
+                # As the scenario took them: a number of NumPy's is a plain one by now.
+                "settings": {key: getattr(changed.defenses[-1], key) for key in settings},
+            },
         )
+        self.scenario = changed
         return changed
 
     def reconstruct(
@@ -232,32 +244,80 @@ class Federation:
         *,
         round: int,
         client: int,
-        preset: str = "inverting-gradients",
-        labels: Literal["known", "inferred"] = "known",
-        iterations: int | None = None,
-        tv: float | None = None,
-        restarts: int | None = None,
+        watch: Watch | None = None,
+        **settings: Any,
     ) -> Leak:
         """Attack a kept Capture, whether or not it was attacked before.
 
+        Args:
+            round: Counted from 1.
+            client: Partition id.
+            watch: Called now and then with the progress of the attack.
+            **settings: Those of a ``[[reconstructions]]`` entry, such as ``preset="spectrum"``,
+                ``labels="inferred"``, ``iterations=300`` or ``seconds=20``.
+
         Raises:
-            BadInput: If none was kept, or it cannot be attacked.
+            BadInput: If none was kept, a setting is wrong, or it cannot be attacked.
         """
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
         capture = Capture.load(self.folder.captures, round=round, client=client)
-        wanted = {"iterations": iterations, "tv": tv, "restarts": restarts}
-        entry = {"preset": preset, "labels": labels} | wanted
-        (settings,) = self.scenario.changed(reconstructions=[entry]).reconstructions
+        given = {name: value for name, value in settings.items() if value is not None}
+        (entry,) = self.scenario.changed(reconstructions=[given]).reconstructions
         try:
             leak = self._examiner.examine(
-                capture, settings, self._loop.histories.get(client, ()), scenario=self.scenario
+                capture,
+                entry,
+                self._loop.histories.get(client, ()),
+                scenario=self.scenario,
+                watch=watch,
             )
         except ValueError as error:
             raise BadInput(str(error)) from error
         if leak is None:
             raise BadInput(f"client {client} drew an empty Poisson batch in round {round}")
         return leak
+
+    def unmix(
+        self, *, client: int, rounds: str = "all", watch: Watch | None = None, **settings: Any
+    ) -> UnmixedShard:
+        """Rebuild a client's mixtures of many rounds and un-mix them: DP-InstaHide's second test.
+
+        Args:
+            client: Partition id.
+            rounds: A text of the schedule's language; those count whose reply was kept and in
+                which DP-InstaHide alone was on.
+            watch: Called now and then with the progress of an attack.
+            **settings: See ``reconstruct``.
+
+        Raises:
+            BadInput: If no such round was kept, or the mixtures are too few.
+        """
+        chosen = resolve_rounds(rounds, self.scenario.rounds)
+        mixing = {
+            number: entry.k
+            for number in sorted(chosen)
+            for entry in self.scenario.defenses_on(round=number, client=client)
+            if isinstance(entry, DPInstaHide) and Capture.kept(self.folder.captures, number, client)
+        }
+        if len(set(mixing.values())) != 1:
+            raise BadInput(
+                f"client {client} has no kept replies under dp-instahide with one k in rounds "
+                f"{rounds}: schedule reconstructions there or set captures.keep=all"
+            )
+        found = []
+        for number in mixing:
+            leak = self.reconstruct(round=number, client=client, watch=watch, **settings)
+            if leak.reconstruction is not None:
+                found.append((number, leak.reconstruction))
+        return unmix_reconstructions(
+            found,
+            client=client,
+            shard=self.site.shard(client),
+            data=self.site.data,
+            k=next(iter(mixing.values())),
+            generator=generator(self.scenario.seed, "unmix", client),
+        )
 
     def table(self) -> Table:
         """Round by round: accuracy, attack success, epsilon, and what the server saw."""
@@ -273,6 +333,17 @@ class Federation:
         if not files:
             raise BadInput("the server has attacked nobody yet, so there is nothing to show")
         return picture_of(files, name=self.scenario.name)
+
+    def _clients(self, chosen: Iterable[int] | str) -> frozenset[int]:
+        """The partition ids that a caller names; whole numbers of NumPy's become plain ones."""
+        try:
+            if isinstance(chosen, str):
+                return resolve_clients(chosen, self.scenario.data.clients)
+            return frozenset(map(operator.index, chosen))
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except TypeError as error:
+            raise BadInput(f"clients are whole numbers or a text, not {chosen!r}") from error
 
     def _refuse_what_cannot_be_private(self, scenario: Scenario) -> None:
         if any(entry.name == "dp-sgd" for entry in scenario.defenses):

@@ -51,6 +51,9 @@ class Training(Settings):
     """The learning rate of round r is ``lr * lr_decay ** (r - 1)``."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    mode: Literal["train", "eval"] = "train"
+    """Of the clients' network: in ``eval`` BatchNorm takes the statistics that the server sent,
+    as the public code of gradient inversion assumes."""
     share_buffers: bool = False
     """Send BatchNorm statistics too. They leak, and the round then counts as open."""
 
@@ -94,11 +97,20 @@ class Reconstruct(Settings):
     clients: ClientsText = "all"
     preset: str = "inverting-gradients"
     labels: Literal["known", "inferred"] = "known"
+    order: Literal["known", "sequential", "average"] = "sequential"
+    """Of the images in local steps: granted, assumed the same in every epoch, or averaged over."""
+    mode: Literal["announced", "train", "eval"] = "announced"
+    """Of the network that the attacker simulates."""
+    adapt: bool = True
+    """Re-tune the attack for the defense that is on, as an adaptive adversary would."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Time budget of one reconstruction; the result then depends on the machine."""
     iterations: int | None = Field(default=None, ge=1)
-    """These four replace the preset's own value when given."""
+    """These five replace the preset's own value when given."""
     tv: float | None = Field(default=None, ge=0)
     lr: float | None = Field(default=None, gt=0)
     restarts: int | None = Field(default=None, ge=1)
+    objective: Literal["cosine", "layer-cosine", "l2", "l1"] | None = None
 
 
 class Captures(Settings):

@@ -194,6 +194,55 @@ def test_a_damaged_run_is_one_sentence(fedlab, scenario, tmp_path):
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("out", ["small.toml/x.png", "small.toml/deep/x.png", "."])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_attack(
+    fedlab, scenario, tmp_path, monkeypatch, out
+):
+    assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
+    monkeypatch.setattr(Federation, "reconstruct", lambda *_, **__: 1 / 0)
+    code, _, err = fedlab("reconstruct", "run", "--round", 1, "--client", 0, "--out", out)
+    assert code == 2
+    assert err.startswith("fedlab: ")
+    assert err.count("\n") == 1
+
+
+def test_the_folder_of_a_picture_is_made(fedlab, scenario, tmp_path):
+    assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
+    options = ("--round", 1, "--client", 0, "--iterations", 2, "--out", "new/deep/x.png")
+    code, _, err = fedlab("reconstruct", "run", *options)
+    assert (code, err) == (0, "")
+    assert (tmp_path / "new" / "deep" / "x.png").is_file()
+
+
+@pytest.mark.parametrize("out", ["small.toml", "small.toml/run"])
+@pytest.mark.parametrize("engine", ["in-process", "ray"])
+def test_a_run_folder_under_a_file_is_refused_at_once(fedlab, scenario, monkeypatch, out, engine):
+    monkeypatch.setattr(Federation, "__init__", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("fedlab.engine.ray.run_on_ray", lambda *_, **__: 1 / 0)
+    code, _, err = fedlab("run", scenario, "--out", out, "--engine", engine)
+    assert code == 2
+    assert "cannot be made" in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_that_is_refused_does_not_say_where_it_writes(fedlab, scenario):
+    code, out, _ = fedlab("run", scenario, "--out", "run", "--set", "server.strategy='FedAvgg'")
+    assert (code, out) == (2, "")
+    code, out, _ = fedlab("run", scenario, "--out", "run", "--set", "rounds=1")
+    assert code == 0
+    assert "1 rounds, writing to run\nround 1" in out
+
+
+def test_a_run_that_was_killed_in_its_first_round_is_resumed(fedlab, scenario, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fedlab("run", scenario, "--out", "run")
+    code, out, err = fedlab("resume", "run")
+    assert (code, err) == (0, "")
+    assert "after round 0 of 4" in out
+
+
 def test_a_reconstruction_of_a_round_that_was_not_run(fedlab, scenario):
     assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
     for number in (0, 2):

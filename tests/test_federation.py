@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Array, Error
 
 from fedlab import BadInput, Federation, RunFailed
+from fedlab.files import write_atomically
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from tests.federations import Tampered, finished, small
@@ -108,12 +110,47 @@ class TestResume:
         assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]
         assert len(resumed.folder.table("ledger")) == 16
 
-    def test_a_folder_without_a_run_and_one_without_a_finished_round(self, tmp_path):
+    def test_a_folder_without_a_run(self, tmp_path):
         with pytest.raises(BadInput, match="holds no run"):
             Federation.resume(tmp_path)
-        Federation(small(), out=tmp_path / "run")
-        with pytest.raises(BadInput, match="no round of it ended"):
+
+    @pytest.mark.parametrize("killed_in", ["round 1", "round 0", "making the folder"])
+    def test_a_kill_before_a_round_ended_starts_anew(self, tmp_path, monkeypatch, killed_in):
+        scenario = small(roles=[LEAK], defenses=[DP | {"clients": "1"}], reconstructions=[ATTACK])
+        whole = finished(scenario, out=tmp_path / "whole")
+        where = {
+            "round 1": (Checkpoint, "save"),  # after all rows of the round
+            "round 0": (RunFolder, "append_round"),
+            "making the folder": (RunFolder, "truncate"),
+        }
+        with monkeypatch.context() as patched:
+            patched.setattr(*where[killed_in], lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                finished(scenario, out=tmp_path / "run")
+        resumed = Federation.resume(tmp_path / "run")
+        assert resumed.round == 0
+        resumed.run()
+        assert same(whole.state, resumed.state)
+        for table in ("ledger", "clients"):
+            assert whole.folder.table(table).equals(resumed.folder.table(table)), table
+        assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]
+        names = [{path.name for path in f.folder.path.rglob("*")} for f in (whole, resumed)]
+        assert names[0] == names[1]
+
+    def test_toggles_before_the_first_round_are_kept(self, tmp_path):
+        killed = Federation(small(), out=tmp_path / "run")
+        killed.toggle("dp-sgd", on=True, clients=[1])
+        resumed = Federation.resume(tmp_path / "run")
+        resumed.run(), killed.run()
+        assert same(killed.state, resumed.state)
+        assert resumed.ledger.protected(1)
+
+    def test_a_run_whose_checkpoint_is_lost_is_not_thrown_away(self, tmp_path):
+        run = finished(small(rounds=2), out=tmp_path / "run").folder
+        run.checkpoint.unlink()
+        with pytest.raises(BadInput, match="has no checkpoint"):
             Federation.resume(tmp_path / "run")
+        assert len(run.rounds()) == 3
 
     def test_a_finished_run_has_no_next_round(self):
         federation = finished(small(rounds=1))
@@ -235,6 +272,10 @@ class TestToggle:
         ("arguments", "sentence"),
         [
             ({"defense": "dp-sdg", "on": True}, "dp-sdg"),
+            ({"defense": "dp-sdg", "on": False}, 'did you mean "dp-sgd"'),
+            ({"defense": "dp-sgd", "on": True, "rounds": "9"}, "names round 9"),
+            ({"defense": "dp-sgd", "on": True, "clients": 2}, "whole numbers"),
+            ({"defense": "dp-sgd", "on": True, "clients": [0.5]}, "whole numbers"),
             ({"defense": "dp-sgd", "on": True, "clients": [9]}, "clients go from 0 to 3"),
             ({"defense": "dp-sgd", "on": True, "clients": "7"}, "names client 7"),
             ({"defense": "dp-sgd", "on": True, "noise": 1}, "noise"),
@@ -248,6 +289,50 @@ class TestToggle:
             federation.toggle(arguments.pop("defense"), **arguments)
         assert federation.scenario == before
         assert not (federation.folder.path / "toggles.jsonl").exists()
+
+    def test_numbers_of_numpy_are_taken_as_plain_ones(self):
+        federation = Federation(small())
+        noise = np.float32(0.5)
+        federation.toggle("dp-sgd", on=True, clients=np.arange(2), noise_multiplier=noise)
+        event = json.loads((federation.folder.path / "toggles.jsonl").read_text())
+        assert event["clients"] == [0, 1]
+        assert event["settings"] == {"noise_multiplier": 0.5}
+        assert federation.folder.scenario == federation.scenario
+
+    def test_a_toggle_may_have_an_end(self):
+        federation = Federation(small(defenses=[MIX | {"clients": "3", "rounds": "4"}]))
+        federation.step()
+        with pytest.raises(BadInput, match='rounds="2-3"'):
+            federation.toggle("dp-sgd", on=True, clients=[3])
+        federation.toggle("dp-sgd", on=True, clients=[3], rounds="1-3")
+        federation.run()
+        table = federation.folder.table("clients")
+        defenses = table[table["client"] == 3]["defenses"].tolist()
+        assert defenses == ["none", "dp-sgd", "dp-sgd", "dp-instahide"]
+        event = json.loads((federation.folder.path / "toggles.jsonl").read_text())
+        assert (event["from_round"], event["rounds"]) == (2, "2-3")
+
+    @pytest.mark.parametrize("earlier", [0, 1])
+    @pytest.mark.parametrize("broken", ["toggles.jsonl", "scenario.toml"])
+    def test_a_toggle_that_cannot_be_written_changes_nothing(self, monkeypatch, broken, earlier):
+        federation = Federation(small())
+        for _ in range(earlier):
+            federation.toggle("dp-sgd", on=True, clients=[1])
+        path = federation.folder.path
+        files, before = {p: p.read_bytes() for p in path.glob("*.*")}, federation.scenario
+        write = write_atomically
+
+        def full(target, content):
+            if target.name == broken:
+                raise OSError("no space left on device")
+            write(target, content)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fedlab.runs.folder.write_atomically", full)
+            with pytest.raises(OSError, match="no space"):
+                federation.toggle("dp-sgd", on=True, clients=[0])
+        assert federation.scenario == before
+        assert {p: p.read_bytes() for p in path.glob("*.*")} == files
 
     def test_batch_norm_is_refused_when_dp_sgd_is_switched_on(self):
         scenario = small("model.name='resnet8'", "model.norm='batch'")

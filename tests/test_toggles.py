@@ -100,6 +100,65 @@ def test_new_settings_leave_earlier_rounds_and_other_clients_as_they_were():
         assert entry.clipping_norm == (2.0 if new else 1.0)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 4), st.frozensets(st.integers(1, 4)), CLIENTS, st.booleans()),
+        max_size=4,
+    )
+)
+def test_only_rounds_that_are_named_and_not_over_change(steps):
+    scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-3", "clients": "1-2"}])
+    expected = {cell: bool(entries) for cell, entries in grid(scenario).items()}
+    for from_round, rounds, clients, on in steps:
+        change = {"on": on, "clients": clients, "from_round": from_round}
+        text = ",".join(map(str, rounds)) or "all"
+        left = [round for round in (rounds or range(1, 5)) if round >= from_round]
+        if not left:
+            with pytest.raises(BadInput, match=f"are over: the next round is {from_round}"):
+                toggled(scenario, "dp-sgd", rounds=text, **change)
+            continue
+        scenario = toggled(scenario, "dp-sgd", rounds=text, **change)
+        expected |= {(round, client): on for round in left for client in clients}
+        assert {cell: bool(entries) for cell, entries in grid(scenario).items()} == expected
+
+
+def test_where_another_defense_is_in_the_way_the_rounds_without_it_are_named():
+    mixing = small(defenses=[{"name": "dp-instahide", "rounds": "3", "clients": "2-3"}])
+    change = {"on": True, "clients": [1, 3], "from_round": 2}
+    with pytest.raises(BadInput, match=r'round 3, client 3 has both .*; rounds="2,4" switches'):
+        toggled(mixing, "dp-sgd", **change)
+    assert grid(toggled(mixing, "dp-sgd", rounds="2,4", **change))[4, 3]
+    with pytest.raises(BadInput, match=r"round 3, client 3 has both .* rounds or clients$"):
+        toggled(mixing, "dp-sgd", rounds=3, **change)
+    with pytest.raises(BadInput, match="noise_multiplier"):
+        toggled(mixing, "dp-sgd", settings={"noise_multiplier": -1}, **change)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_misspelt_defense_names_the_nearest(on):
+    with pytest.raises(BadInput, match=r'no defense "dp-sdg"; did you mean "dp-sgd"\?'):
+        toggled(small(), "dp-sdg", on=on, clients=[0], from_round=1)
+
+
+def test_a_setting_of_a_defense_that_is_switched_off_is_refused():
+    with pytest.raises(BadInput, match="takes no noise_multiplier"):
+        toggled(
+            small(),
+            "dp-sgd",
+            on=False,
+            clients=[0],
+            from_round=1,
+            settings={"noise_multiplier": 2.0},
+        )
+
+
+@pytest.mark.parametrize("rounds", ["5", "0", "2-1", "", "soon"])
+def test_rounds_that_cannot_be_read_or_do_not_exist_are_refused(rounds):
+    with pytest.raises(BadInput):
+        toggled(small(), "dp-sgd", on=True, clients=[0], from_round=1, rounds=rounds)
+
+
 @pytest.mark.parametrize("clients", [[], [-1], [4], [0, 9]])
 def test_clients_that_do_not_exist_are_refused(clients):
     with pytest.raises(BadInput, match="clients go from 0 to 3"):

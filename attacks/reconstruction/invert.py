@@ -4,38 +4,47 @@ Geiping et al., "Inverting Gradients: How easy is it to break privacy in federat
 learning?" (NeurIPS 2020, arXiv 2003.14053).
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from attacks.gradients import gradient_of, unroll
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.labels import infer_labels
-from attacks.reconstruction.objectives import OBJECTIVES, Objective
+from attacks.reconstruction.analytic import invert_first_layer
+from attacks.reconstruction.labels import infer_labels, joint_start
+from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import Attack
-from attacks.reconstruction.priors import total_variation
+from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
-from attacks.reconstruction.steps import SignedAdam
+from attacks.reconstruction.search import Found, Progress, Search, box, normalised, pixels
+from attacks.reconstruction.starts import STARTS
 
-PROBES = 64
-"""Random images whose mean output stands in for that of the client's images."""
+EVERY = 50
+"""Iterations between two looks at a search by whoever watches it."""
 
-Simulate = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""From normalised images and labels to the payload that a client would send for them."""
+Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    cost: float
-    images: Tensor
-    costs: Tensor
-    restart: int
+class _Pace:
+    """How far an attack is, by its iterations or, with a time budget, by the clock."""
+
+    iterations: int
+    seconds: float | None
+    started: float
+
+    def __call__(self, done: int) -> float:
+        """The iteration that the schedule should be at after so many were done."""
+        if self.seconds is None:
+            return done
+        spent = (time.perf_counter() - self.started) / self.seconds
+        return max(float(done), spent * self.iterations)
 
 
 def invert(
@@ -46,12 +55,15 @@ def invert(
     attack: Attack,
     *,
     generator: torch.Generator,
+    start: Tensor | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    watch: Watch | None = None,
 ) -> Reconstruction:
     """Rebuild the images behind a payload.
 
-    Minimises 1 - cos(simulated, captured) + tv * TV(x) over images in the pixel box
-    (Geiping et al. 2020, eq. 4; section 6 for weight updates). Of all iterates the one with
-    the lowest matching cost is returned.
+    Minimises match * objective(simulated, captured) + priors(x) over images in the pixel box
+    (Geiping et al. 2020, eq. 4; section 6 for weight updates).
 
     Args:
         model: The architecture, on the device to compute on; left as it is found.
@@ -59,176 +71,156 @@ def invert(
         payload: What it sent.
         knowledge: What else is assumed to be known.
         attack: Settings.
-        generator: CPU generator of the starting images.
+        generator: CPU generator of starts, noise and soft labels.
+        start: float ``[n, channels, height, width]``, pixels in [0, 1], to begin with instead of
+            the start that the attack names; restarts after the first add noise to it.
+        seconds: Time budget: the schedule is squeezed so that it ends by then. The result then
+            depends on the machine.
+        workers: Restarts that run at the same time, each in a thread of its own.
+        watch: Called now and then with the progress of a restart.
 
     Raises:
         ValueError: If the payload cannot be attacked: zero or not finite, weights without
-            ``knowledge.local``, or tensors that the network does not have.
+            ``knowledge.local``, tensors that the network does not have, or a network that the
+            attack does not fit.
 
     Returns:
         The images, in [0, 1], and how the attack went.
     """
     started = time.perf_counter()
-    parameters, buffers = _split(model, global_state, payload)
-    with _mode(model, training=knowledge.training_mode):
-        target, simulate = _problem(model, parameters, buffers, payload, knowledge)
-        labels = knowledge.labels
-        if labels is None:
-            labels = _infer(model, parameters, buffers, payload, knowledge, generator)
-        objective = OBJECTIVES[attack.objective](target)
-        outcomes = [
-            _search(simulate, objective, labels, knowledge, attack, generator, restart)
-            for restart in range(attack.restarts)
-        ]
-    best = min(outcomes, key=lambda outcome: outcome.cost)
-    mean, std = _normalisation(knowledge, best.images.device)
+    problem = Problem.of(model, global_state, payload, knowledge)
+    with mode(model, training=knowledge.training_mode):
+        if attack.method == "analytic":
+            found = _read_off(problem, generator)
+        else:
+            pace = _Pace(attack.iterations, seconds, started)
+            with ExitStack() as hold:
+                searches = [
+                    hold.enter_context(search)
+                    for search in _searches(problem, attack, generator, start, workers)
+                ]
+                found = _best(searches, attack, pace, workers, watch)
     return Reconstruction(
-        images=(best.images * std + mean).clamp(0, 1),
-        labels=labels,
+        images=pixels(problem, found.images),
+        labels=found.labels,
         labels_known=knowledge.labels is not None,
-        cost=best.cost,
-        costs=best.costs,
-        restart=best.restart,
+        cost=found.cost,
+        costs=found.costs,
+        restart=found.restart,
         seconds=time.perf_counter() - started,
         attack=attack,
     )
 
 
-def _search(
-    simulate: Simulate,
-    objective: Objective,
-    labels: Tensor,
-    knowledge: Knowledge,
+def _searches(
+    problem: Problem,
     attack: Attack,
     generator: torch.Generator,
-    restart: int,
-) -> _Outcome:
-    """One restart; nothing in the loop waits for the device."""
-    device = labels.device
-    mean, std = _normalisation(knowledge, device)
-    start = torch.randn((knowledge.num_images, *knowledge.image_shape), generator=generator)
-    images = start.to(device).requires_grad_()
-    step = SignedAdam(
-        images,
-        lr=attack.lr,
-        iterations=attack.iterations,
-        signed=attack.signed,
-        low=(0 - mean) / std if attack.boxed else None,
-        high=(1 - mean) / std if attack.boxed else None,
+    start: Tensor | None,
+    workers: int,
+) -> Iterator[Search]:
+    """One search for each restart; all that is drawn is drawn here, in their order."""
+    known = problem.knowledge
+    shape = (known.num_images, *known.image_shape)
+    joint = known.labels is None and attack.labels == "joint"
+    labels = known.labels
+    if labels is None and not joint:
+        labels = _inferred(problem, attack.labels, generator)
+    for restart in range(attack.restarts):
+        first = STARTS[attack.start](shape, generator)
+        if start is not None:
+            given = normalised(problem, start)
+            first = given + first.to(given.device) * (0.1 if restart else 0.0)
+        logits = joint_start(known.num_images, known.num_classes, generator) if joint else None
+        # Threads would get in each other's way in one network: its weights are swapped in and out.
+        own = copy.deepcopy(problem.model) if workers > 1 and restart else problem.model
+        chosen = labels if logits is None else logits
+        if chosen is None:
+            raise ValueError("there are no labels to begin with")
+        yield Search(
+            replace(problem, model=own),
+            attack,
+            start=first.to(problem.device),
+            labels=chosen.to(problem.device),
+            joint=joint,
+            generator=torch.Generator().manual_seed(_drawn(generator)),
+            restart=restart,
+        )
+
+
+def _best(
+    searches: list[Search], attack: Attack, pace: _Pace, workers: int, watch: Watch | None
+) -> Found:
+    """The restart whose images match best, priors aside."""
+    if attack.group and len(searches) > 1:
+        _run_together(searches, attack, pace, watch)
+    elif workers > 1 and len(searches) > 1:
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for future in [pool.submit(_run, s, attack, pace, watch) for s in searches]:
+                future.result()
+        torch.set_num_threads(threads)
+    else:
+        for place, search in enumerate(searches):
+            share = replace(pace, started=time.perf_counter())
+            if pace.seconds is not None:
+                left = pace.seconds - (share.started - pace.started)
+                share = replace(share, seconds=left / (len(searches) - place))
+            _run(search, attack, share, watch)
+    return min((search.result() for search in searches), key=lambda found: found.cost)
+
+
+def _run(search: Search, attack: Attack, pace: _Pace, watch: Watch | None) -> None:
+    for done in range(attack.iterations):
+        iteration = pace(done)
+        if done and iteration >= attack.iterations:
+            return
+        search.advance(min(iteration, attack.iterations - 1))
+        if watch is not None and (done + 1) % EVERY == 0:
+            watch(search.progress())
+        if search.converged():
+            return
+
+
+def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Watch | None) -> None:
+    for done in range(attack.iterations):
+        iteration = pace(done)
+        if done and iteration >= attack.iterations:
+            return
+        centre = torch.stack([search.images for search in searches]).mean(0)
+        for search in searches:
+            search.advance(min(iteration, attack.iterations - 1), centre)
+            if watch is not None and (done + 1) % EVERY == 0:
+                watch(search.progress())
+
+
+def _inferred(problem: Problem, rule: str, generator: torch.Generator) -> Tensor:
+    return infer_labels(
+        problem.mean_gradient(),
+        num_images=problem.knowledge.num_images,
+        probabilities=problem.expected_output(generator),
+        rule=rule,
     )
-    costs = torch.empty(attack.iterations, device=device)
-    best_cost = torch.full((), torch.inf, device=device)
-    best = images.detach().clone()
-    for iteration in range(attack.iterations):
-        images.grad = None
-        cost = objective(simulate(images, labels))
-        # Only the image needs a gradient: the last pass then skips those of the weights.
-        (cost + attack.tv * total_variation(images)).backward(inputs=[images])  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            costs[iteration] = cost
-            better = cost < best_cost
-            best_cost = torch.where(better, cost, best_cost)
-            best = torch.where(better, images, best)
-        step.step()
-    return _Outcome(float(best_cost), best, costs.cpu(), restart)
 
 
-def _problem(
-    model: nn.Module,
-    parameters: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
-    payload: Payload,
-    knowledge: Knowledge,
-) -> tuple[dict[str, Tensor], Simulate]:
-    """The captured payload as a direction of descent, and what simulates it."""
-    clipping = knowledge.clipping_norm
-    if payload.kind == "gradient":
-        if knowledge.num_images == 1:
-            clipping = None  # clipping one example scales it, which the cosine does not see
-
-        def gradient(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            return gradient_of(
-                model,
-                parameters,
-                buffers,
-                images,
-                labels,
-                clipping_norm=clipping,
-                create_graph=True,
-            )
-
-        return dict(payload.tensors), gradient
-    local = knowledge.local
-    if local is None:
-        raise ValueError("weights can only be attacked if the client's local SGD is known")
-
-    def descent(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        after = unroll(
-            model,
-            parameters,
-            buffers,
-            images,
-            labels,
-            local=local,
-            clipping_norm=clipping,
-            create_graph=True,
-        )
-        return {name: parameters[name] - after[name] for name in after}
-
-    target = {name: parameters[name] - weights for name, weights in payload.tensors.items()}
-    return target, descent
+def _read_off(problem: Problem, generator: torch.Generator) -> Found:
+    """The input of a fully connected first layer, without any optimisation."""
+    known = problem.knowledge
+    low, high = box(problem)
+    recovered = invert_first_layer(
+        problem.model,
+        problem.mean_gradient(),
+        image_shape=known.image_shape,
+        num_images=known.num_images,
+        low=low,
+        high=high,
+    )
+    labels = known.labels
+    if labels is None:
+        labels = _inferred(problem, "auto", generator)
+    nothing = torch.zeros(0)
+    return Found(recovered.inputs, labels, 0.0, nothing, 0)
 
 
-def _infer(
-    model: nn.Module,
-    parameters: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
-    payload: Payload,
-    knowledge: Knowledge,
-    generator: torch.Generator,
-) -> Tensor:
-    gradient = dict(payload.tensors)
-    if payload.kind == "weights" and knowledge.local is not None:
-        scale = knowledge.local.lr * payload.steps
-        gradient = {n: (parameters[n] - w) / scale for n, w in payload.tensors.items()}
-    device = next(iter(parameters.values())).device
-    probes = torch.randn((PROBES, *knowledge.image_shape), generator=generator).to(device)
-    with torch.no_grad():
-        state = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
-        output = functional_call(model, state, (probes,)).softmax(1).mean(0)
-    return infer_labels(gradient, num_images=knowledge.num_images, probabilities=output)
-
-
-def _split(
-    model: nn.Module, global_state: Mapping[str, Tensor], payload: Payload
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    names = [name for name, _ in model.named_parameters()]
-    if missing := [n for n in names if n not in global_state or n not in payload.tensors]:
-        raise ValueError(
-            f"{missing[0]} of the network is missing from the capture: is it another network?"
-        )
-    if more := sorted(set(payload.tensors) - set(names)):
-        raise ValueError(f"{more[0]} of the capture is not in the network: is it another network?")
-    for name, parameter in model.named_parameters():
-        shapes = {tuple(t.shape) for t in (parameter, global_state[name], payload.tensors[name])}
-        if len(shapes) > 1:
-            raise ValueError(f"{name} has different shapes in network and capture: {shapes}")
-    buffers = {name: global_state[name] for name, _ in model.named_buffers()}
-    return {name: global_state[name].detach() for name in names}, buffers
-
-
-def _normalisation(knowledge: Knowledge, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(knowledge.mean, device=device).view(1, -1, 1, 1)
-    return mean, torch.tensor(knowledge.std, device=device).view(1, -1, 1, 1)
-
-
-@contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the network into the client's mode, and each layer back into its own."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
+def _drawn(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))

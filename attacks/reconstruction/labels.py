@@ -1,60 +1,252 @@
-"""Labels from the gradient of the last layer."""
+"""Labels from the gradient of the last layer, by the published rules.
 
-from collections.abc import Mapping
+With mean cross-entropy that gradient holds softmax outputs minus labels, summed over the batch;
+the rules differ in what they take for the outputs and the last features, which are unknown.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
 def infer_labels(
-    gradient: Mapping[str, Tensor], *, num_images: int, probabilities: Tensor
+    gradient: Mapping[str, Tensor], *, num_images: int, probabilities: Tensor, rule: str = "auto"
 ) -> Tensor:
-    """The labels of a batch, in ascending order.
-
-    For one image the true class is the only one whose output bias (or, after a ReLU, whose
-    row of the output weights) has a negative gradient: iDLG, arXiv 2001.02610. For a batch
-    with mean loss, dL/db_c = (1/B) sum_j (p_jc - 1[y_j = c]) gives the exact count
-    n_c = sum_j p_jc - B dL/db_c; with the mean softmax output in place of the unknown p_jc
-    it is an estimate, good while the network is near uniform.
+    """The labels of a batch by one of ``LABEL_RULES``.
 
     Args:
-        gradient: By parameter name, in order of the layers; of a weight update the update
-            divided by minus the learning rate and the steps.
-        num_images: B.
-        probabilities: float ``[classes]``, expected softmax output of an image.
+        gradient: By parameter name, in order of the layers, so that the last tensors are weight
+            and bias (if any) of the classifier; of a weight update the update divided by minus
+            the learning rate and the steps.
+        num_images: B, at least 1.
+        probabilities: float ``[classes]``, expected softmax output of an image. ``counts`` and
+            ``mixed`` are exact if it is the true mean of the batch, and estimates otherwise.
+        rule: A key of ``LABEL_RULES``.
 
     Returns:
-        int64 ``[num_images]``.
+        int64 ``[num_images]``, ascending; for ``mixed`` float32 ``[num_images, classes]``.
 
     Raises:
-        ValueError: If the last layer does not look like a classifier of these classes.
+        ValueError: If there is no such rule, the last layer does not look like a classifier of
+            these classes, or the rule cannot work on this gradient or number of images.
+
+    Example:
+        >>> sent = {"weight": torch.zeros(3, 2), "bias": torch.tensor([0.3, -0.5, 0.2])}
+        >>> infer_labels(sent, num_images=1, probabilities=torch.full((3,), 1 / 3))
+        tensor([1])
+    """
+    if rule not in LABEL_RULES:
+        raise ValueError(f'there is no label rule "{rule}", only {", ".join(LABEL_RULES)}')
+    if num_images < 1:
+        raise ValueError("there is no label to infer: num_images is 0")
+    layer = _output_layer(gradient, len(probabilities))
+    return LABEL_RULES[rule](layer, num_images, probabilities)
+
+
+def snap_mixture(labels: Tensor, *, k: int | None) -> Tensor:
+    """Soft labels moved to the nearest that a mixture of k images can have.
+
+    DP-InstaHide (arXiv 2103.02079) mixes k images with weights 1/k, so a label is a multiple of
+    1/k; what is missing to a sum of 1 goes to the largest remainders. The mean label of B such
+    mixtures is a multiple of 1/(B k): pass B k for it.
+
+    Args:
+        labels: float ``[n, classes]``, not negative, each row snapped on its own.
+        k: Images in a mixture, at least 1; ``None`` if not known, and the labels stay.
+
+    Returns:
+        float ``[n, classes]`` with rows that sum to 1 (the labels themselves without ``k``).
+
+    Raises:
+        ValueError: If ``k`` is below 1.
+
+    Example:
+        >>> snap_mixture(torch.tensor([[0.45, 0.35, 0.2]]), k=2)
+        tensor([[0.5000, 0.5000, 0.0000]])
+    """
+    if k is None:
+        return labels
+    if k < 1:
+        raise ValueError(f"a mixture has at least one image, not k = {k}")
+    return torch.stack([_whole(k * row, k) for row in labels]).to(labels.dtype) / k
+
+
+def joint_start(num_images: int, classes: int, generator: torch.Generator) -> Tensor:
+    """Logits to start from when soft labels are optimised together with the images.
+
+    DLG (Zhu et al. 2019, arXiv 1906.08935, algorithm 1) draws them from N(0, 1); their softmax is
+    the label of an image.
+
+    Args:
+        num_images: Rows.
+        classes: Columns.
+        generator: CPU generator.
+
+    Returns:
+        float32 ``[num_images, classes]`` on the CPU.
+    """
+    return torch.randn(num_images, classes, generator=generator)
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """Gradient of a classifier's last layer.
+
+    Attributes:
+        signal: float ``[classes]``: the bias gradient, or row sums of that of the weights.
+        has_bias: Which of the two.
+        weight: float ``[classes, features]``; ``None`` if only a bias was found.
+    """
+
+    signal: Tensor
+    has_bias: bool
+    weight: Tensor | None
+
+
+LabelRule = Callable[[OutputLayer, int, Tensor], Tensor]
+"""From last layer, number of images and expected softmax output to labels."""
+
+
+def idlg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """The class with the smallest gradient (iDLG, Zhao et al., arXiv 2001.02610).
+
+    For one image the true class is the only one whose output bias has a negative gradient. The
+    same holds for its row of the output weights if the last features are not negative, as they
+    are after a ReLU or sigmoid.
+
+    Raises:
+        ValueError: If there is more than one image.
+    """
+    if num_images != 1:
+        raise ValueError(
+            f'the label rule "idlg" is for one image, not {num_images}: use "counts" or "llg"'
+        )
+    return layer.signal.argmin().unsqueeze(0)
+
+
+def counts(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """How often each class is in the batch, from the bias gradient.
+
+    dL/db_c = (1/B) sum_j (p_jc - 1[y_j = c]) gives n_c = sum_j p_jc - B dL/db_c (cf. Geng et al.,
+    arXiv 2110.09074), exact if ``probabilities`` is the true mean output, and a good estimate while
+    the network is near uniform. A clipped or noisy gradient spoils the scale it rests on. Without
+    a bias, row sums of the weight gradient stand in for it, scaled to the share of negative ones:
+    each row is p - 1[y] times unknown positive features, so only its relative size tells.
+
+    Raises:
+        ValueError: If no class has a negative gradient.
+    """
+    signal = layer.signal
+    if not signal.min() < 0:  # NaN as well
+        raise ValueError("no class has a negative gradient, so no label can be inferred")
+    if not layer.has_bias:
+        signal = signal / signal.clamp(max=0).sum().abs()
+    return _repeated(_whole(num_images * (probabilities - signal), num_images))
+
+
+def auto(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """The most reliable rule: ``idlg`` for one image, ``counts`` for a batch."""
+    return (idlg if num_images == 1 else counts)(layer, num_images, probabilities)
+
+
+def yin(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """The B classes whose row of the weight gradient has the smallest minimum.
+
+    Yin et al., "See through Gradients" (GradInversion, arXiv 2104.07586), eq. 8. Rests on last
+    features that are not negative, and on labels that do not repeat in the batch.
+
+    Raises:
+        ValueError: If there are more images than classes, or no weight gradient.
     """
     classes = len(probabilities)
-    signal = _output_signal(gradient, classes)
-    if num_images == 1:
-        return signal.argmin().unsqueeze(0)
-    if signal.min() >= 0:
+    if num_images > classes:
+        raise ValueError(
+            f'the label rule "yin" needs labels that do not repeat, but {num_images} images of '
+            f'{classes} classes repeat one: use "counts" or "llg"'
+        )
+    if layer.weight is None:
+        raise ValueError('the label rule "yin" needs the weight gradient of the last layer')
+    return layer.weight.amin(1).argsort(stable=True)[:num_images].sort().values
+
+
+def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """Classes one by one, each taking the impact of an image off its gradient.
+
+    Wainakh et al., "User-Level Label Leakage from Gradients in Federated Learning" (arXiv
+    2105.09369), without offsets. With g_c the row sums of the weight gradient, an image moves that
+    of its class by about m = (1 + 1/C)/B times the sum of negative g_c. Every negative class is in
+    the batch once; then the class of the smallest g is taken, again and again, m off each time.
+    The authors' code takes it off another class at that second stage.
+
+    Rests on last features that are not negative and alike for all images, and on outputs that are
+    near uniform, so it is for untrained networks.
+
+    Raises:
+        ValueError: If no class has a negative gradient.
+    """
+    left = layer.signal.clone() if layer.weight is None else layer.weight.sum(1)
+    negative = left.clamp(max=0)
+    if not left.min() < 0:  # NaN as well
         raise ValueError("no class has a negative gradient, so no label can be inferred")
-    if not _has_bias(gradient, classes):
-        # Without a bias each row is p - 1[y] times unknown positive features: only its
-        # relative size tells, as in LLG (arXiv 2105.09369).
-        signal = signal / signal.clamp(max=0).sum().abs()
-    counts = num_images * (probabilities - signal)
-    return torch.repeat_interleave(
-        torch.arange(classes, device=signal.device), _whole(counts, num_images)
-    )
+    impact = (1 + 1 / len(left)) / num_images * negative.sum()
+    found = torch.zeros_like(left, dtype=torch.int64)
+    # More negative classes than images are possible after training: the clearest ones count.
+    first = left.argsort(stable=True)[: min(num_images, int((negative < 0).sum()))]
+    found[first] += 1
+    left[first] -= impact
+    for _ in range(num_images - len(first)):
+        smallest = left.argmin()
+        found[smallest] += 1
+        left[smallest] -= impact
+    return _repeated(found)
 
 
-def _output_signal(gradient: Mapping[str, Tensor], classes: int) -> Tensor:
-    name, last = list(gradient.items())[-1]
+def mixed(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """Soft labels of a client that mixes its images (DP-InstaHide, arXiv 2103.02079).
+
+    Counting still works for the sum of soft labels, sum_j y_jc = sum_j p_jc - B dL/db_c, but says
+    nothing about which image has which: every image gets the mean, never negative and with
+    a sum of 1. Exact for one image, see ``snap_mixture`` too.
+
+    Raises:
+        ValueError: If the layer has no bias, or what is left is no label at all.
+    """
+    if not layer.has_bias:
+        raise ValueError('the label rule "mixed" needs a bias in the last layer')
+    total = (num_images * (probabilities - layer.signal)).clamp(min=0)
+    if not total.sum() > 0:  # NaN as well
+        raise ValueError("the bias gradient exceeds the expected output: no soft label is left")
+    return (total / total.sum()).float().expand(num_images, -1).clone()
+
+
+LABEL_RULES: dict[str, LabelRule] = {
+    "auto": auto,
+    "idlg": idlg,
+    "counts": counts,
+    "yin": yin,
+    "llg": llg,
+    "mixed": mixed,
+}
+"""By name; ``infer_labels`` is the way in."""
+
+
+def _output_layer(gradient: Mapping[str, Tensor], classes: int) -> OutputLayer:
+    named = list(gradient.items())[-2:]
+    name, last = named[-1]
     if len(last) != classes:
         raise ValueError(f"the last layer ({name}) has {len(last)} outputs, not {classes}")
-    return last if last.ndim == 1 else last.flatten(1).sum(1)
+    if last.ndim > 1:
+        weight = last.flatten(1)
+        return OutputLayer(weight.sum(1), has_bias=False, weight=weight)
+    before = named[0][1]
+    fits = before.ndim > 1 and len(before) == classes
+    return OutputLayer(last, has_bias=True, weight=before.flatten(1) if fits else None)
 
 
-def _has_bias(gradient: Mapping[str, Tensor], classes: int) -> bool:
-    last = list(gradient.values())[-1]
-    return last.ndim == 1 and len(last) == classes
+def _repeated(counts: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
 
 def _whole(counts: Tensor, total: int) -> Tensor:

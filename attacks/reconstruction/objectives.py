@@ -1,4 +1,8 @@
-"""How far a simulated payload is from the captured one."""
+"""How far a simulated payload is from the captured one.
+
+Geiping et al. 2020 (arXiv 2003.14053) for the cosine; Balunović et al., "Bayesian Framework for
+Gradient Leakage" (arXiv 2111.04706) for which distance suits which noise.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -7,6 +11,9 @@ from torch import Tensor
 
 Objective = Callable[[Mapping[str, Tensor]], Tensor]
 """From a simulated payload by parameter name to a scalar, smaller for a better match."""
+
+Objectives = Callable[[Mapping[str, Tensor]], Objective]
+"""From the captured payload to its objective."""
 
 
 def cosine(target: Mapping[str, Tensor]) -> Objective:
@@ -21,16 +28,118 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
     Raises:
         ValueError: If the captured payload is zero or not finite.
     """
-    norm = float(torch.sqrt(sum_of_squares(target)))
-    if not 0 < norm < float("inf"):
-        raise ValueError(f"the captured payload has norm {norm}, so it has no direction to match")
+    norm = _norm(target)
     direction = {name: tensor / norm for name, tensor in target.items()}
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
-        along = torch.stack([(simulated[name] * d).sum() for name, d in direction.items()]).sum()
-        return 1 - along * torch.rsqrt(sum_of_squares(simulated))
+        return 1 - dot(simulated, direction) * torch.rsqrt(sum_of_squares(simulated))
 
     return cost
+
+
+def layer_cosine(target: Mapping[str, Tensor]) -> Objective:
+    """The mean over tensors of one minus each one's own cosine.
+
+    The option ``simlocal`` of the public code of Geiping et al. 2020. Tensors whose target is
+    zero have no direction and are left out.
+
+    Args:
+        target: The captured payload by parameter name.
+
+    Raises:
+        ValueError: If the captured payload is zero or not finite.
+    """
+    _norm(target)
+    parts = {name: cosine({name: tensor}) for name, tensor in target.items() if tensor.any()}
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([part({name: simulated[name]}) for name, part in parts.items()]).mean()
+
+    return cost
+
+
+def squared_error(target: Mapping[str, Tensor]) -> Objective:
+    """Squared L2 distance, ||g - g*||^2: DLG (arXiv 1906.08935); optimal for Gaussian noise.
+
+    Args:
+        target: The captured payload by parameter name.
+
+    Raises:
+        ValueError: If the captured payload is zero or not finite.
+    """
+    _norm(target)
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        return sum_of_squares({name: simulated[name] - t for name, t in target.items()})
+
+    return cost
+
+
+def absolute_error(target: Mapping[str, Tensor]) -> Objective:
+    """L1 distance, ||g - g*||_1: optimal for Laplace noise (arXiv 2111.04706).
+
+    Args:
+        target: The captured payload by parameter name.
+
+    Raises:
+        ValueError: If the captured payload is zero or not finite.
+    """
+    _norm(target)
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([(simulated[n] - t).abs().sum() for n, t in target.items()]).sum()
+
+    return cost
+
+
+OBJECTIVES: dict[str, Objectives] = {
+    "cosine": cosine,
+    "layer-cosine": layer_cosine,
+    "l2": squared_error,
+    "l1": absolute_error,
+}
+"""Objectives by name."""
+
+
+def masked(objectives: Objectives, target: Mapping[str, Tensor], *, mask: str) -> Objective:
+    """An objective that looks only at those entries of a payload that were left alone.
+
+    Args:
+        objectives: The objective to restrict.
+        target: The captured payload by parameter name.
+        mask: A key of ``MASKS``.
+
+    Raises:
+        ValueError: If no entry is left, or the rest is not finite.
+    """
+    kept = MASKS[mask](target)
+    restricted = objectives({name: tensor * kept[name] for name, tensor in target.items()})
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        return restricted({name: simulated[name] * keep for name, keep in kept.items()})
+
+    return cost
+
+
+def _nonzero(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: (tensor != 0).to(tensor.dtype) for name, tensor in target.items()}
+
+
+def _unsaturated(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    bound = torch.stack([tensor.abs().max() for tensor in target.values()]).max()
+    return {name: (tensor.abs() < bound).to(tensor.dtype) for name, tensor in target.items()}
+
+
+MASKS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "nonzero": _nonzero,
+    "unsaturated": _unsaturated,
+}
+"""Entries to look at: those that pruning left, or those below the bound of a value clipping."""
+
+
+def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
+    """Dot product of all tensors taken as one vector, over the names of the right one."""
+    return torch.stack([(left[name] * tensor).sum() for name, tensor in right.items()]).sum()
 
 
 def sum_of_squares(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -38,5 +147,8 @@ def sum_of_squares(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([tensor.square().sum() for tensor in tensors.values()]).sum()
 
 
-OBJECTIVES: dict[str, Callable[[Mapping[str, Tensor]], Objective]] = {"cosine": cosine}
-"""Objectives by name; each takes the captured payload."""
+def _norm(target: Mapping[str, Tensor]) -> float:
+    norm = float(torch.sqrt(sum_of_squares(target)))
+    if not 0 < norm < float("inf"):
+        raise ValueError(f"the captured payload has norm {norm}, so it has no direction to match")
+    return norm

@@ -1,61 +1,103 @@
-"""How the candidate images move: Adam, its signed variant, the step decay and the box."""
+"""How the candidate images move: Adam on a gradient or its sign, or L-BFGS, and the box."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.schedules import SCHEDULES
 
-class SignedAdam:
-    """Adam on the sign of the image gradient, with the paper's step decay.
+Closure = Callable[[], Tensor]
+"""Computes the objective anew and leaves its gradient in the moved tensors."""
 
-    The step size falls to a tenth at 3/8, 5/8 and 7/8 of the iterations, which are written
-    as I/2.667, I/1.6 and I/1.142 in the authors' code (Geiping et al. 2020).
+EVALUATIONS = 20
+"""Most evaluations in one iteration of L-BFGS, PyTorch's and DLG's default."""
+
+
+class Step(Protocol):
+    """Moves tensors that require grad towards a lower objective."""
+
+    def __call__(self, closure: Closure, iteration: float) -> Tensor:
+        """Take one step and return the objective before it.
+
+        Args:
+            closure: The objective.
+            iteration: Counted from 0; fractional where a time budget sets the pace.
+        """
+
+
+class AdamStep:
+    """Adam on the gradient of the images, on its sign (Geiping et al. 2020) or a soft sign.
+
+    The soft sign is tanh(s g) / s with s falling from 1 to 0: it begins near the sign and ends
+    linear, as in breaching's ``modern`` attack.
 
     Args:
-        images: The candidate, a leaf that requires grad.
-        lr: Step size in normalised pixels.
-        iterations: All iterations of the attack.
-        signed: Take the sign first; plain Adam otherwise.
-        low: Smallest normalised pixel per channel, shaped to broadcast; ``None`` for no box.
-        high: Largest, likewise.
+        moved: Leaves that require grad; the first holds the images.
+        attack: Step size, schedule, sign and noise.
+        generator: CPU generator of the Langevin noise.
     """
-
-    DECAYS = (2.667, 1.6, 1.142)
 
     def __init__(
-        self,
-        images: Tensor,
-        *,
-        lr: float,
-        iterations: int,
-        signed: bool,
-        low: Tensor | None,
-        high: Tensor | None,
+        self, moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator
     ) -> None:
-        self._images = images
-        self._signed = signed
-        self._low, self._high = low, high
-        self._adam = torch.optim.Adam([images], lr=lr)
-        self._decay = torch.optim.lr_scheduler.MultiStepLR(
-            self._adam, milestones=milestones(iterations), gamma=0.1
-        )
+        self._images = moved[0]
+        self._attack = attack
+        self._generator = generator
+        self._schedule = SCHEDULES[attack.schedule]
+        self._adam = torch.optim.Adam(moved, lr=attack.lr, betas=attack.betas)
 
-    def step(self) -> None:
-        """Move along the gradient that the images hold, and back into the box."""
-        gradient = self._images.grad
-        if gradient is not None and self._signed:
-            gradient.sign_()
+    def __call__(self, closure: Closure, iteration: float) -> Tensor:
+        """See ``Step``."""
+        cost = closure()
+        size = self._size(iteration)
+        self._bend(iteration)
+        for group in self._adam.param_groups:
+            group["lr"] = size
         self._adam.step()
-        self._decay.step()
-        if self._low is not None:
-            with torch.no_grad():
-                self._images.clamp_(self._low, self._high)
+        return cost
+
+    def _size(self, iteration: float) -> float:
+        attack = self._attack
+        warm = min(1.0, (iteration + 1) / attack.warmup) if attack.warmup else 1.0
+        return attack.lr * warm * self._schedule(iteration, attack.iterations)
+
+    def _bend(self, iteration: float) -> None:
+        """Turn the gradient of the images into what Adam is to see."""
+        gradient = self._images.grad
+        if gradient is None:
+            return
+        if self._attack.langevin:
+            noise = torch.randn(gradient.shape, generator=self._generator)
+            gradient.add_(noise.to(gradient.device), alpha=self._attack.langevin * self._attack.lr)
+        if self._attack.sign == "hard":
+            gradient.sign_()
+        elif self._attack.sign == "soft":
+            softness = 1 - iteration / self._attack.iterations
+            gradient.mul_(softness).tanh_().div_(softness)
 
 
-def milestones(iterations: int) -> list[int]:
-    """Iterations after which the step size falls to a tenth.
+class LBFGSStep:
+    """L-BFGS without a line search, as in DLG (arXiv 1906.08935).
 
-    Example:
-        >>> milestones(24_000)
-        [8998, 14999, 21015]
+    Args:
+        moved: Leaves that require grad.
+        attack: Its step size.
     """
-    return [int(iterations // part) for part in SignedAdam.DECAYS]
+
+    def __init__(self, moved: Sequence[Tensor], attack: Attack) -> None:
+        self._lbfgs = torch.optim.LBFGS(moved, lr=attack.lr, max_iter=EVALUATIONS)
+
+    def __call__(self, closure: Closure, iteration: float) -> Tensor:
+        """See ``Step``."""
+        cost: Tensor = self._lbfgs.step(closure)  # type: ignore[no-untyped-call]
+        return cost
+
+
+def step_of(moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator) -> Step:
+    """The step rule of an attack; see the two classes for the arguments."""
+    if attack.optimiser == "l-bfgs":
+        return LBFGSStep(moved, attack)
+    return AdamStep(moved, attack, generator=generator)

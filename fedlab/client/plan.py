@@ -34,3 +34,8 @@ class Plan(Settings):
     def defense_names(self) -> str:
         """The defenses that run, joined by ``+``, or ``none``."""
         return "+".join(entry.name for entry in self.defenses) or "none"
+
+    @property
+    def entries(self) -> int:
+        """How many entries this participation adds to the client's accountant history."""
+        return 1 if self.training.share_buffers else max(1, len(self.defenses))

@@ -74,7 +74,7 @@ def work(
     if plan.history is not None:
         history = longer(history, from_json(plan.history))
     site.load(global_state)
-    site.model.train()
+    site.model.train(plan.training.mode == "train")
     shard = site.shard(plan.client)
     if isinstance(plan.role, Poisoning):
         poisoned = generator(site.seed, "poison", plan.client)

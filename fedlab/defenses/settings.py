@@ -1,6 +1,6 @@
 """The settings of each defense as a scenario names them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -35,3 +35,8 @@ class DPInstaHide(Settings):
 
 DefenseSettings = Annotated[DPSGD | DPInstaHide, Field(discriminator="name")]
 """Every defense that a scenario can name. A new one adds its settings here."""
+
+NAMES: tuple[str, ...] = tuple(
+    kind.model_fields["name"].default for kind in get_args(get_args(DefenseSettings)[0])
+)
+"""What the defenses are called."""

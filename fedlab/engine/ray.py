@@ -7,13 +7,16 @@ this starts a SuperLink of its own, judges the run by what it wrote, and ends wh
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import tomli_w
@@ -28,6 +31,9 @@ STARTUP = 60.0
 
 PARTING = 10.0
 """Seconds that the SuperLink and its children get to end by themselves."""
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""What a scheduler, a shutdown or a closed terminal sends."""
 
 ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 """Flower looks for the name in the source text, where an import alone does not count."""
@@ -53,12 +59,12 @@ def run_on_ray(
 
     Raises:
         BadInput: If Ray is not installed.
-        RunFailed: If the run did not reach its last round.
+        RunFailed: If the run did not reach its last round, or a signal ended it.
     """
     command = Path(sys.executable).with_name("flwr")
     if not command.is_file():
         raise BadInput("the ray engine needs Flower's commands: pip install 'flwr[simulation]'")
-    with tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
+    with _unwinding(), tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
         home = Path(name)
         config: dict[str, str | bool] = {
             "scenario": str(home / "scenario.toml"),
@@ -110,6 +116,31 @@ def _write_app(app: Path, config: dict[str, str | bool]) -> None:
         },
     }
     (app / "pyproject.toml").write_text(tomli_w.dumps(description), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """Let the signals that end a process raise, so that what it started is ended as well.
+
+    One that is ignored, as under nohup, stays so; outside of the main thread nothing changes.
+    """
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    ours = [number for number in ENDINGS if before[number] not in (signal.SIG_IGN, None)]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)  # a second one must not stop the tidying up
+        raise RunFailed(f"the run was ended by {signal.Signals(number).name}")
+
+    for number in ours:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 @contextlib.contextmanager

@@ -1,23 +1,22 @@
-"""How close rebuilt images are to true ones: PSNR, SSIM, one-to-one matching, identification.
+"""How close rebuilt images are to true ones: PSNR, one-to-one matching, identification.
 
-Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
-similarity" (IEEE TIP 13(4), 2004) for SSIM; Yin et al., "See through Gradients" (arXiv 2104.07586)
-for identifiability.
+Identifiability is that of Yin et al., "See through Gradients" (arXiv 2104.07586).
 """
+
+from collections.abc import Iterator
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional
 
 PSNR_CAP = 100.0
 """Highest PSNR in dB: an exact copy would otherwise be infinite and spoil every mean."""
 
-WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III-C
-C1, C2 = 0.01**2, 0.03**2  # ibid., K1 = 0.01 and K2 = 0.03 at a dynamic range of 1
-
 # Pixels held as float32 at a time when a pool is searched: 16 MiB.
 _CHUNK_PIXELS = 2**22
+
+# Two float32 sums of the same numbers in another order may differ by this share.
+_SAME = 1e-6
 
 
 def psnr(truth: Tensor, guess: Tensor) -> Tensor:
@@ -37,54 +36,9 @@ def psnr(truth: Tensor, guess: Tensor) -> Tensor:
         >>> psnr(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.1)).round(decimals=3)
         tensor([20.], dtype=torch.float64)
     """
-    truth, guess = _comparable(truth, guess)
+    truth, guess = comparable(truth, guess)
     error = (truth - guess).square().flatten(1).mean(1)
     return -10 * error.clamp(min=10 ** (-PSNR_CAP / 10)).log10()
-
-
-def ssim(truth: Tensor, guess: Tensor) -> Tensor:
-    """Structural similarity of each image, averaged over windows and channels.
-
-    With Gaussian-weighted means, variances and the covariance of a window::
-
-        (2 mu_x mu_y + c1) (2 s_xy + c2) / ((mu_x^2 + mu_y^2 + c1) (s_x^2 + s_y^2 + c2))
-
-    The window is 11 x 11 with sigma 1.5, placed only where it fits wholly. On images smaller than
-    that (8 x 8 digits) it is the largest odd window that fits, with the same sigma; such values
-    compare with each other, not with those of larger images.
-
-    Args:
-        truth: ``[n, channels, height, width]``, pixels in [0, 1].
-        guess: The same shape; clamped to [0, 1].
-
-    Returns:
-        float64 ``[n]``, at most 1.
-
-    Raises:
-        ValueError: If the shapes differ.
-
-    Example:
-        >>> image = torch.rand(1, 3, 32, 32)
-        >>> ssim(image, image)
-        tensor([1.], dtype=torch.float64)
-    """
-    truth, guess = _comparable(truth, guess)
-    size = min(WINDOW, *((side - 1) // 2 * 2 + 1 for side in truth.shape[2:]))
-    places = torch.arange(size, dtype=truth.dtype, device=truth.device) - size // 2
-    weights = torch.exp(-places.square() / (2 * SIGMA**2))
-    weights = weights / weights.sum()
-
-    def mean(image: Tensor) -> Tensor:
-        rows = functional.conv2d(image.flatten(0, 1).unsqueeze(1), weights.view(1, 1, 1, -1))
-        both = functional.conv2d(rows, weights.view(1, 1, -1, 1))
-        return both.view(*image.shape[:2], *both.shape[2:])
-
-    mu_x, mu_y = mean(truth), mean(guess)
-    variances = mean(truth.square()) - mu_x.square() + mean(guess.square()) - mu_y.square()
-    covariance = mean(truth * guess) - mu_x * mu_y
-    luminance = (2 * mu_x * mu_y + C1) / (mu_x.square() + mu_y.square() + C1)
-    structure = (2 * covariance + C2) / (variances + C2)
-    return (luminance * structure).flatten(1).mean(1)
 
 
 def match(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,20 +97,50 @@ def identified(
     Raises:
         ValueError: If the shapes do not fit each other.
     """
-    if candidates is not None and candidates.shape != (len(guess), len(pool)):
-        raise ValueError(
-            f"candidates must be [{len(guess)}, {len(pool)}], but is {list(candidates.shape)}"
-        )
-    if candidates is None:
-        candidates = torch.ones(len(guess), len(pool), dtype=torch.bool, device=guess.device)
+    candidates = _candidates(guess, pool, candidates)
     distance, _ = nearest(guess, pool, candidates=candidates)
-    true = as_pixels(pool[truth_index.to(pool.device)]).to(guess.device)
-    if true.shape != guess.shape:
-        raise ValueError(_shapes(true, guess))
-    own = (true - guess.float().clamp(0, 1)).flatten(1).norm(dim=1)
-    # Two float32 sums of the same numbers in another order may differ in the last bits.
-    hits: Tensor = own <= distance * (1 + 1e-6)
+    own = _own_distance(truth_index, guess, pool)
+    hits: Tensor = own <= distance * (1 + _SAME)
     return hits
+
+
+def identification_auc(
+    truth_index: Tensor, guess: Tensor, pool: Tensor, *, candidates: Tensor | None = None
+) -> Tensor:
+    """Share of the other images of the pool that are farther (pixel L2) from a guess than its own.
+
+    The rank of the true image, scaled so that 1 is the first place, 0 the last and 0.5 chance,
+    whatever the size of the pool. Their mean is the area under the ROC curve of telling true images
+    from others by their distance, each guess with a threshold of its own. Images just as far,
+    such as duplicates of the true one, count half.
+
+    Args:
+        truth_index: int64 ``[n]``, place of each true image in the pool.
+        guess: ``[n, channels, height, width]``, pixels in [0, 1].
+        pool: ``[m, channels, height, width]``, uint8, or float in [0, 1].
+        candidates: bool ``[n, m]``, which images of the pool count, commonly those of the same
+            label; all unless given.
+
+    Returns:
+        float64 ``[n]``; 0 where the guess has NaN, NaN where there is no other candidate.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+
+    Example:
+        >>> pool = torch.tensor([0.0, 0.2, 0.5, 0.6, 1.0]).view(5, 1, 1, 1)
+        >>> identification_auc(torch.tensor([1]), torch.full((1, 1, 1, 1), 0.45), pool)
+        tensor([0.5000], dtype=torch.float64)
+    """
+    others = _candidates(guess, pool, candidates).clone()
+    others[torch.arange(len(guess)), truth_index.to(others.device)] = False
+    own = _own_distance(truth_index, guess, pool).unsqueeze(1)
+    won = torch.zeros(len(guess), dtype=torch.float64, device=guess.device)
+    for start, distance in _pool_distances(guess, pool):
+        allowed = others[:, start : start + distance.shape[1]].to(guess.device)
+        points = (distance >= own * (1 - _SAME)).double() + (distance > own * (1 + _SAME)).double()
+        won += (points / 2 * allowed).sum(1)
+    return won / others.sum(1).to(guess.device)
 
 
 def nearest(images: Tensor, pool: Tensor, *, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,16 +158,11 @@ def nearest(images: Tensor, pool: Tensor, *, candidates: Tensor) -> tuple[Tensor
     Raises:
         ValueError: If the images differ in shape.
     """
-    if images.shape[1:] != pool.shape[1:]:
-        raise ValueError(_shapes(images, pool))
-    flat = images.float().clamp(0, 1).flatten(1)
     best = torch.full((len(images),), torch.inf, device=images.device)
     place = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    step = max(1, _CHUNK_PIXELS // max(1, flat.shape[1]))
-    for start in range(0, len(pool), step):
-        chunk = as_pixels(pool[start : start + step]).to(images.device).flatten(1)
-        allowed = candidates[:, start : start + step].to(images.device)
-        found, at = _distances(flat, chunk).masked_fill(~allowed, torch.inf).min(1)
+    for start, distance in _pool_distances(images, pool):
+        allowed = candidates[:, start : start + distance.shape[1]].to(images.device)
+        found, at = distance.masked_fill(~allowed, torch.inf).min(1)
         closer = found < best
         best, place = torch.where(closer, found, best), torch.where(closer, at + start, place)
     return best, place
@@ -194,17 +173,52 @@ def as_pixels(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
-def _distances(left: Tensor, right: Tensor) -> Tensor:
-    # The matrix-product form is faster but loses small distances to cancellation.
-    distances: Tensor = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances
+def comparable(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches as scores take them: float64, the guess clamped to [0, 1].
 
-
-def _comparable(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    Raises:
+        ValueError: If the shapes differ, or are not those of batches of images.
+    """
     if truth.shape != guess.shape or truth.ndim != 4:
         raise ValueError(_shapes(truth, guess))
     # float64: near 100 dB, and in variances as differences of squares, float32 is too coarse.
     return truth.double(), guess.double().clamp(0, 1)
+
+
+def _candidates(guess: Tensor, pool: Tensor, candidates: Tensor | None) -> Tensor:
+    if candidates is None:
+        return torch.ones(len(guess), len(pool), dtype=torch.bool, device=guess.device)
+    if candidates.shape != (len(guess), len(pool)):
+        raise ValueError(
+            f"candidates must be [{len(guess)}, {len(pool)}], but is {list(candidates.shape)}"
+        )
+    return candidates
+
+
+def _own_distance(truth_index: Tensor, guess: Tensor, pool: Tensor) -> Tensor:
+    """float32 ``[n]``, from each guess to its true image."""
+    true = as_pixels(pool[truth_index.to(pool.device)]).to(guess.device)
+    if true.shape != guess.shape:
+        raise ValueError(_shapes(true, guess))
+    distance: Tensor = (true - guess.float().clamp(0, 1)).flatten(1).norm(dim=1)
+    return distance
+
+
+def _pool_distances(images: Tensor, pool: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Distances to the pool, a piece at a time: where it starts, and float32 ``[n, piece]``."""
+    if images.shape[1:] != pool.shape[1:]:
+        raise ValueError(_shapes(images, pool))
+    flat = images.float().clamp(0, 1).flatten(1)
+    step = max(1, _CHUNK_PIXELS // max(1, flat.shape[1]))
+    for start in range(0, len(pool), step):
+        chunk = as_pixels(pool[start : start + step]).to(images.device).flatten(1)
+        yield start, _distances(flat, chunk)
+
+
+def _distances(left: Tensor, right: Tensor) -> Tensor:
+    # The matrix-product form is faster but loses small distances to cancellation.
+    distances: Tensor = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances
 
 
 def _shapes(truth: Tensor, guess: Tensor) -> str:

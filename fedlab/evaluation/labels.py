@@ -29,6 +29,22 @@ def label_accuracy(recovered: Tensor, truth: Tensor) -> float:
     return max(0.0, 1 - int((found - true).abs().sum()) / (2 * len(truth)))
 
 
+def exact_labels(recovered: Tensor, truth: Tensor) -> bool:
+    """Whether two multisets of labels are the same; its mean over batches is the exact rate.
+
+    Args:
+        recovered: int64 ``[m]``.
+        truth: int64 ``[B]``.
+
+    Example:
+        >>> exact_labels(torch.tensor([3, 1, 1]), torch.tensor([1, 3, 1]))
+        True
+        >>> exact_labels(torch.tensor([3, 1, 1]), torch.tensor([1, 3, 3]))
+        False
+    """
+    return torch.equal(recovered.cpu().sort().values, truth.cpu().sort().values)
+
+
 def soft_label_distance(recovered: Tensor, truth: Tensor) -> float:
     """L1 distance of the summed label vectors of two batches, per true example.
 

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks.payload import Payload
 from attacks.reconstruction import Reconstruction
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.work import Work, work
 from fedlab.defenses.pipeline import Shard
 from fedlab.evaluation.chance import baselines
-from fedlab.evaluation.images import identified, match, psnr, ssim
+from fedlab.evaluation.features import feature_distance
+from fedlab.evaluation.images import identification_auc, identified, match, psnr
+from fedlab.evaluation.multiscale import ms_ssim
+from fedlab.evaluation.registration import registered_psnr
+from fedlab.evaluation.similarity import ssim
 from fedlab.evaluation.verdict import setting, verdict
 from fedlab.privacy.spending import History
 from fedlab.runs.rows import LeakageRow
@@ -32,6 +36,8 @@ class Truth:
         labels: int64 ``[n]``, or soft ``[n, classes]`` where they were mixed.
         sources: int64 ``[n, k]``, the places in the shard of the images in each input.
         shard: All of the client's images.
+        order: Places in ``inputs`` of the images of each local step, or ``None`` where later
+            epochs had inputs of their own, as mixing has.
         payload_cosine: Between the captured update and the rehearsed one.
         signal_cosine: The same with the DP noise taken off both.
     """
@@ -40,6 +46,7 @@ class Truth:
     labels: Tensor
     sources: Tensor
     shard: Shard
+    order: tuple[Tensor, ...] | None
     payload_cosine: float
     signal_cosine: float
 
@@ -91,13 +98,14 @@ class Referee:
         sent, again, signal = (
             _update(payload, state) for payload in (capture.payload, done.payload, quiet.payload)
         )
-        # Every image once, however many epochs went over it.
-        once = slice(len(done.shard))
+        sources = torch.cat([batch.sources for batch in done.trace])
+        once, order = _once(done, mixed=sources.shape[1] > 1)
         return Truth(
             inputs=torch.cat([batch.pixels for batch in done.trace])[once],
             labels=torch.cat([batch.labels for batch in done.trace])[once],
-            sources=torch.cat([batch.sources for batch in done.trace])[once],
+            sources=sources[once],
             shard=done.shard,
+            order=order,
             payload_cosine=_cosine(sent, again),
             signal_cosine=_cosine(sent - (again - signal), signal),
         )
@@ -110,24 +118,36 @@ class Referee:
         reconstruction: Reconstruction,
         *,
         preset: str,
+        order_known: bool = False,
     ) -> Score:
         """Hold rebuilt images against the true ones, matched one to one.
 
         Against a mixing client there are two scores of the same images: against what its
         network saw (``mixed``), and against the best rebuilt of the k images in each
-        (``original``).
+        (``original``). A true image that no rebuilt one is left for, as when a Poisson batch
+        is larger than expected, is scored NaN and not shown.
         """
-        guess = reconstruction.images.to(truth.inputs.device)
-        order, chosen = match(truth.inputs, guess)
-        guess, inputs = guess[chosen], truth.inputs[order]
-        own = _best_source(guess, truth, order)
+        guess, found = _matched(truth, reconstruction)
+        inputs = truth.inputs
+        own = _best_source(guess, truth)
         originals = self._site.data.pixels(truth.shard.images[own])
-        found = reconstruction.labels.to(guess.device)[chosen]
-        judge = _Judge(self._site, capture, plan, truth, reconstruction, preset)
+        judge = _Judge(self._site, capture, plan, truth, reconstruction, preset, order_known)
         rows = judge.rows("original", guess, originals, truth.shard.labels[own], own, found)
         if truth.mixed:
-            rows += judge.rows("mixed", guess, inputs, truth.labels[order], own, found)
+            rows += judge.rows("mixed", guess, inputs, truth.labels, own, found)
         return Score(tuple(rows), originals, inputs if truth.mixed else None, guess)
+
+
+class _OfPixels(nn.Module):
+    """The site's network as a function of pixels in [0, 1]."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._normalise, self.network = site.data.normalise, site.model
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.network(self._normalise(images.float()))
+        return output
 
 
 @dataclass(frozen=True)
@@ -140,6 +160,7 @@ class _Judge:
     truth: Truth
     reconstruction: Reconstruction
     preset: str
+    order_known: bool
 
     def rows(
         self,
@@ -161,12 +182,17 @@ class _Judge:
         )
         same = shard.labels[own].unsqueeze(1) == shard.labels
         hits = identified(own, guess, shard.images, candidates=same)
+        ranks = identification_auc(own, guess, shard.images, candidates=same)
         quality, likeness, correct = psnr(true, guess), ssim(true, guess), _agree(found, labels)
+        scales, registered = ms_ssim(true, guess), registered_psnr(true, guess)
+        self.site.load(self.capture.global_state)
+        features = feature_distance(_OfPixels(self.site), true, guess)
         circumstances = setting(
             labels_known=self.reconstruction.labels_known,
             steps=self.capture.payload.steps,
             trained=self.capture.round > 1,
-            training_mode=True,
+            training_mode=self.plan.training.mode == "train",
+            order_known=self.order_known,
         )
         return [
             LeakageRow(
@@ -179,12 +205,16 @@ class _Judge:
                 target=target,
                 psnr=float(quality[index]),
                 ssim=float(likeness[index]),
+                ms_ssim=float(scales[index]),
+                registered_psnr=float(registered[index]),
+                feature_distance=float(features[index]),
                 chance_psnr=float(chance.best[index]),
                 chance_grey=float(chance.grey[index]),
                 chance_class_mean=float(chance.class_mean[index]),
                 chance_nearest=float(chance.nearest_other[index]),
                 iip=float(hits[index]),
                 pool=int(same[index].sum()),
+                identification=float(ranks[index]),
                 label_correct=bool(correct[index]),
                 known_labels=self.reconstruction.labels_known,
                 setting=circumstances.name,
@@ -202,9 +232,35 @@ class _Judge:
         ]
 
 
-def _best_source(guess: Tensor, truth: Truth, order: Tensor) -> Tensor:
+def _once(done: Work, *, mixed: bool) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """Where each image first stands in all batches together, and the batches by those images."""
+    members = torch.cat([batch.members for batch in done.trace])
+    if mixed:
+        return torch.arange(min(len(members), len(done.shard)), device=members.device), None
+    place = torch.full((len(done.shard),), -1, device=members.device)
+    first: list[int] = []
+    for position, member in enumerate(members.tolist()):
+        if place[member] < 0:
+            place[member] = len(first)
+            first.append(position)
+    once = torch.tensor(first, dtype=torch.int64, device=members.device)
+    return once, tuple(place[batch.members] for batch in done.trace)
+
+
+def _matched(truth: Truth, reconstruction: Reconstruction) -> tuple[Tensor, Tensor]:
+    """A rebuilt image and its label for every true one; NaN and -1 where none is left."""
+    rebuilt = reconstruction.images.to(truth.inputs.device)
+    labels = reconstruction.labels.to(rebuilt.device)
+    places, chosen = match(truth.inputs, rebuilt)
+    guess = torch.full_like(truth.inputs, torch.nan)
+    found = labels.new_full((len(truth.inputs), *labels.shape[1:]), -1)
+    guess[places], found[places] = rebuilt[chosen], labels[chosen]
+    return guess, found
+
+
+def _best_source(guess: Tensor, truth: Truth) -> Tensor:
     """Place in the shard of the image in each input that its guess is nearest to."""
-    sources = truth.sources[order]
+    sources = truth.sources
     images = truth.shard.images[sources].float().div(255)  # [n, k, channels, height, width]
     distance = (images - guess.unsqueeze(1)).flatten(2).norm(dim=2)
     return sources.gather(1, distance.argmin(1, keepdim=True)).squeeze(1)

@@ -44,7 +44,14 @@ def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["le
     return "leaks" if identified and psnr >= chance_psnr + MARGIN else "not shown"
 
 
-def setting(*, labels_known: bool, steps: int, trained: bool, training_mode: bool) -> Setting:
+def setting(
+    *,
+    labels_known: bool,
+    steps: int,
+    trained: bool,
+    training_mode: bool,
+    order_known: bool = False,
+) -> Setting:
     """Whether an attack's circumstances were diagnostic or realistic, and why.
 
     Args:
@@ -52,6 +59,7 @@ def setting(*, labels_known: bool, steps: int, trained: bool, training_mode: boo
         steps: Local steps in the payload; a single one is a plain batch gradient.
         trained: The global network had been trained for at least a round when it was sent out.
         training_mode: The client's network was in training mode.
+        order_known: The attacker was told which images each local step used.
 
     Example:
         >>> setting(labels_known=False, steps=12, trained=True, training_mode=True).name
@@ -66,6 +74,7 @@ def setting(*, labels_known: bool, steps: int, trained: bool, training_mode: boo
             ("single gradient step", steps <= 1),
             ("untrained network", not trained),
             ("evaluation mode", not training_mode),
+            ("order of the images known", order_known),
         )
         if holds
     )

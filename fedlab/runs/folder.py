@@ -45,24 +45,30 @@ class RunFolder:
         Raises:
             BadInput: If the folder holds something already, or cannot be made.
         """
+        run = cls(path)
         try:
             if path.is_dir() and any(path.iterdir()):
                 raise BadInput(f"{path} is not empty: name another folder with --out")
-            for inner in ("captures", "reconstructions", "checkpoints"):
-                (path / inner).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            # First of all: from here on a run that was killed can be gone on with.
+            run.save_scenario(scenario)
+            run.begin(scenario)
         except OSError as error:
             raise BadInput(f"{path} cannot be made: {error}") from error
-        run = cls(path)
-        run.save_scenario(scenario)
+        return run
+
+    def begin(self, scenario: Scenario) -> None:
+        """Set everything beside the scenario to how it is before round 0 is written down."""
+        for inner in ("captures", "reconstructions", "checkpoints"):
+            (self.path / inner).mkdir(exist_ok=True)
         facts = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **environment(),
             "engine": scenario.engine.name,
             "dp_noise": "seeded: for simulation, not for a deployment",
         }
-        write_atomically(path / "environment.json", json.dumps(facts, indent=1).encode())
-        run.truncate(after=0)
-        return run
+        write_atomically(self.path / "environment.json", json.dumps(facts, indent=1).encode())
+        self.truncate(after=-1)
 
     @classmethod
     def temporary(cls, scenario: Scenario) -> "RunFolder":
@@ -98,6 +104,12 @@ class RunFolder:
         """Everything needed to go on after the last finished round."""
         return self.path / "checkpoints" / "last.safetensors"
 
+    @property
+    def has_ended_a_round(self) -> bool:
+        """Whether there is a checkpoint, or must have been one."""
+        # The first checkpoint comes after the row of round 1 and before that of round 2.
+        return self.checkpoint.is_file() or any(row.round > 1 for row in self.rounds())
+
     def leaks(self, round: int) -> Path:
         """Images and scores of a round's reconstructions; a picture of the same name is beside."""
         return self.path / "reconstructions" / f"round-{round:04d}.npz"
@@ -116,10 +128,19 @@ class RunFolder:
         """Write the scenario, anew after each toggle."""
         write_atomically(self.path / "scenario.toml", scenario.to_toml().encode())
 
-    def note_toggle(self, event: Mapping[str, Any]) -> None:
-        """Append a live toggle."""
-        with (self.path / "toggles.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+    def save_toggle(self, scenario: Scenario, event: Mapping[str, Any]) -> None:
+        """Write the scenario anew and note the toggle that changed it, or neither if one fails."""
+        notes, line = self.path / "toggles.jsonl", json.dumps(event) + "\n"
+        before = notes.read_bytes() if notes.is_file() else None
+        write_atomically(notes, (before or b"") + line.encode())
+        try:
+            self.save_scenario(scenario)
+        except BaseException:
+            if before is None:
+                notes.unlink()
+            else:
+                write_atomically(notes, before)
+            raise
 
     def append_round(self, row: RoundRow) -> None:
         """Append a line to ``rounds.jsonl``."""

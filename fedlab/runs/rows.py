@@ -55,6 +55,9 @@ class LeakageRow:
         target: ``original``, or ``mixed`` for what a mixing client's network really saw.
         psnr: dB on pixels in [0, 1].
         ssim: Structural similarity, at most 1.
+        ms_ssim: The same over several scales, as many as fit the image.
+        registered_psnr: PSNR after the best small shift, turn and zoom; any guess gains 1 to 2 dB.
+        feature_distance: Mean squared difference of the global network's last features.
         chance_psnr: The highest of the three baselines that follow.
         chance_grey: PSNR of mid-grey.
         chance_class_mean: PSNR of the mean test image of its class.
@@ -62,6 +65,7 @@ class LeakageRow:
         iip: 1 if the rebuilt image is nearest to the true one among the client's images of
             its class, else 0.
         pool: How many images that was.
+        identification: Share of them that are further from the rebuilt image than the true one.
         label_correct: Whether the label was recovered.
         known_labels: Whether the attacker was given the labels.
         setting: ``diagnostic`` or ``realistic``.
@@ -79,12 +83,16 @@ class LeakageRow:
     target: str
     psnr: float
     ssim: float
+    ms_ssim: float
+    registered_psnr: float
+    feature_distance: float
     chance_psnr: float
     chance_grey: float
     chance_class_mean: float
     chance_nearest: float
     iip: float
     pool: int
+    identification: float
     label_correct: bool
     known_labels: bool
     setting: str

@@ -49,9 +49,9 @@ class Aggregation:
             )
         known = set(inspect.signature(STRATEGIES[name]).parameters) - set(OURS)
         if unknown := sorted(set(options) - known):
+            offered = sorted(key for key in known if not key.endswith(("_key", "_fn")))
             raise BadInput(
-                f"{name} has no option {unknown[0]}; it has "
-                + ", ".join(sorted(key for key in known if not key.endswith(("_key", "_fn"))))
+                f"{name} has no option {unknown[0]}; it has {', '.join(offered) or 'none'}"
             )
         try:
             self._inner = STRATEGIES[name](**OURS, **options)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, LocalSGD
-from attacks.reconstruction import Attack, Reconstruction, invert
-from attacks.reconstruction.presets import PRESETS
+from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
+from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.invert import Watch
 from fedlab.scenario_tables import Reconstruct
 from fedlab.server.captures import Capture
 
@@ -46,6 +47,8 @@ class Attacker:
         *,
         labels: Tensor | None,
         generator: torch.Generator,
+        order: tuple[Tensor, ...] | None = None,
+        watch: Watch | None = None,
     ) -> Reconstruction:
         """Rebuild the images behind a Capture.
 
@@ -54,11 +57,13 @@ class Attacker:
             settings: Which preset, and what replaces its values.
             labels: Granted labels ``[n]`` or soft ``[n, classes]``; ``None`` infers them.
             generator: Of the starting images; the attacker's own, unrelated to the clients'.
+            order: Granted order of the images in local steps; ``None`` assumes one.
+            watch: Called now and then with the progress.
 
         Raises:
             ValueError: If the payload cannot be attacked, such as one of too many images.
         """
-        knowledge = self.knowledge(capture, labels)
+        knowledge = self.knowledge(capture, settings, labels, order)
         if knowledge.num_images > MOST_IMAGES:
             raise ValueError(
                 f"the update of client {capture.clients[0]} in round {capture.round} averages "
@@ -69,16 +74,25 @@ class Attacker:
             capture.payload,
             tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
         )
+        attack = attack_of(settings)
         return invert(
             self.model.to(self.device),
             on_device,
             payload,
             knowledge,
-            attack_of(settings),
+            adapted(attack, payload, knowledge) if settings.adapt else attack,
             generator=generator,
+            seconds=settings.seconds,
+            watch=watch,
         )
 
-    def knowledge(self, capture: Capture, labels: Tensor | None) -> Knowledge:
+    def knowledge(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        labels: Tensor | None = None,
+        order: tuple[Tensor, ...] | None = None,
+    ) -> Knowledge:
         """What the attacker is assumed to know beside the Capture."""
         told = capture.announced
         local = None
@@ -91,6 +105,8 @@ class Attacker:
                 batch_size=told.batch_size,
             )
         granted = None if labels is None else labels.to(self.device)
+        announced = told.training_mode
+        assumed = "sequential" if settings.order == "known" else settings.order
         return Knowledge(
             image_shape=self.shape,
             num_classes=self.num_classes,
@@ -99,14 +115,16 @@ class Attacker:
             num_images=capture.payload.num_examples if granted is None else len(granted),
             labels=granted,
             local=local,
-            training_mode=True,
+            order=assumed if order is None else order,
+            training_mode=announced if settings.mode == "announced" else settings.mode == "train",
             defenses=told.defenses,
             clipping_norm=told.clipping_norm,
+            noise_multiplier=told.noise_multiplier,
         )
 
 
 def attack_of(settings: Reconstruct) -> Attack:
     """The preset of a scenario's entry, with the values that the entry replaces."""
     attack = PRESETS[settings.preset]
-    chosen = settings.model_dump(include={"iterations", "tv", "lr", "restarts"}, exclude_none=True)
-    return replace(attack, **chosen)
+    replaced = {"iterations", "tv", "lr", "restarts", "objective"}
+    return replace(attack, **settings.model_dump(include=replaced, exclude_none=True))

@@ -30,8 +30,10 @@ class Announced:
         batch_size: Images in a local batch.
         defenses: Names of the scheduled defenses.
         clipping_norm: Of DP-SGD where that is scheduled.
+        noise_multiplier: Likewise.
         poisson: Whether the single batch of a leaking client is a Poisson one.
         proximal_mu: Of FedProx.
+        training_mode: Whether the network was to be in training mode.
     """
 
     lr: float
@@ -41,8 +43,10 @@ class Announced:
     batch_size: int
     defenses: tuple[str, ...] = ()
     clipping_norm: float | None = None
+    noise_multiplier: float | None = None
     poisson: bool = False
     proximal_mu: float = 0.0
+    training_mode: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,11 @@ class Capture:
             save(_plain(self.payload.tensors), metadata={"capture": json.dumps(facts)}),
         )
 
+    @staticmethod
+    def kept(folder: Path, round: int, client: int) -> bool:
+        """Whether a reply was kept."""
+        return (folder / _reply_name(round, client)).is_file()
+
     @classmethod
     def load(cls, folder: Path, *, round: int, client: int) -> "Capture":
         """Read a kept Capture back.
@@ -147,6 +156,16 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors file by name.
+
+    Raises:
+        BadInput: If it cannot be read.
+    """
+    tensors, _ = _read(path)
+    return tensors
+
+
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous CPU tensors, as safetensors asks for."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -155,7 +174,8 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+            # Cloned, since sums round differently over memory that is aligned differently.
+            tensors: dict[str, torch.Tensor] = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error

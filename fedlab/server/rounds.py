@@ -260,6 +260,7 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
     """What the server knows of a round because it asked for it."""
     scheduled = scenario.scheduled_defenses(round=plan.round, client=plan.client)
     leaking = plan.role if isinstance(plan.role, Leaking) else None
+    private = next((entry for entry in scheduled if entry.name == "dp-sgd"), None)
     return Announced(
         lr=plan.lr,
         momentum=plan.training.momentum,
@@ -267,11 +268,11 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
         epochs=plan.training.epochs,
         batch_size=leaking.batch_size if leaking else plan.training.batch_size,
         defenses=tuple(entry.name for entry in scheduled),
-        clipping_norm=next(
-            (entry.clipping_norm for entry in scheduled if entry.name == "dp-sgd"), None
-        ),
+        clipping_norm=private.clipping_norm if private else None,
+        noise_multiplier=private.noise_multiplier if private else None,
         poisson=leaking is not None and leaking.sampling == "poisson",
         proximal_mu=plan.proximal_mu,
+        training_mode=plan.training.mode == "train",
     )
 
 

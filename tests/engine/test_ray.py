@@ -1,14 +1,20 @@
 """The Ray engine gives the bits of the in-process one, and tells failure from success."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from fedlab import BadInput, Federation, Scenario
+from fedlab import BadInput, Federation, RunFailed, Scenario
+from fedlab.engine import ray
 from fedlab.engine.ray import run_on_ray
 from fedlab.runs.checkpoint import Checkpoint
 
@@ -46,8 +52,12 @@ def scenario(**tables):
 def children():
     """Command lines of the processes of this user that Flower or Ray may have left behind."""
     lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    marks = ("flower-superlink", "gcs_server", "raylet", "flwr-simulation")
-    return {line for line in lines.stdout.splitlines() if any(mark in line for mark in marks)}
+    marks = ("flower-super", "gcs_server", "raylet", "flwr-simulation", "fedlab-flwr-", "ray::")
+    return {
+        line
+        for line in lines.stdout.splitlines()
+        if any(mark in line for mark in marks) and "<defunct>" not in line
+    }
 
 
 def last(folder: Path) -> Checkpoint:
@@ -93,6 +103,89 @@ def test_a_run_of_the_other_engine_on_images_of_ones_own_is_resumed(tmp_path, mo
     assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
 
 
+def homes():
+    return set(Path(tempfile.gettempdir()).glob("fedlab-flwr-*"))
+
+
+def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path):
+    file = tmp_path / "scenario.toml"
+    endless = scenario(rounds=1000, engine={"name": "ray", "device": "cpu"})
+    file.write_text(endless.to_toml())
+    before = children(), homes()
+    command = [sys.executable, "-m", "fedlab", "run", str(file), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "run/checkpoints/last.safetensors").is_file():
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert children() > before[0]
+            process.terminate()
+            time.sleep(1)
+            process.terminate()  # who is impatient must not stop the tidying up
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (1, "fedlab: the run was ended by SIGTERM\n")
+    assert children() <= before[0]
+    assert homes() <= before[1]
+    assert Federation.resume(tmp_path / "run").round >= 1
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Runs a scenario that sends this process a signal; what arrives outside of the run."""
+    arrived = []
+
+    def call(number, folder):
+        monkeypatch.setattr(ray, "_superlink", lambda *_: contextlib.nullcontext("127.0.0.1:1"))
+        monkeypatch.setattr(ray, "_flwr_run", lambda *_: os.kill(os.getpid(), number) or [])
+        run_on_ray(scenario(), folder, on_line=lambda _: None)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, lambda number, _: arrived.append(number))
+    yield call, arrived
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_unwinds_the_run_and_only_the_run(tmp_path, signalled, name):
+    (call, arrived), number, before = signalled, signal.Signals[name], homes()
+    with pytest.raises(RunFailed, match=f"ended by {name}"):
+        call(number, tmp_path / "run")
+    assert homes() <= before
+    assert arrived == []
+    os.kill(os.getpid(), number)
+    assert arrived == [number]  # the handler of before is back
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path, signalled):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with pytest.raises(RunFailed, match="after round 0 of 3"):
+        signalled[0](signal.SIGHUP, tmp_path / "run")
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path, signalled):
+    (call, arrived), failures = signalled, []
+
+    def run():
+        try:
+            call(signal.SIGTERM, tmp_path / "run")
+        except RunFailed as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert arrived == [signal.SIGTERM]
+    assert "after round 0 of 3" in failures[0]
+
+
 def test_a_run_that_cannot_work_is_told_as_such(tmp_path):
     too_few = scenario(data={"train": 3, "test": 10, "clients": 4})
     with pytest.raises(BadInput, match="4 clients cannot share 3 images"):
@@ -109,6 +202,7 @@ def test_flwr_run_works_from_the_repository(tmp_path):
     scripts = Path(sys.executable).parent
     environment = os.environ | {
         "FLWR_HOME": str(home),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
     }
     command = [

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab.evaluation.labels import label_accuracy, soft_label_distance
+from fedlab.evaluation.labels import exact_labels, label_accuracy, soft_label_distance
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,21 @@ def test_equals_the_share_of_the_multiset_overlap(pairs: list[tuple[int, int]]) 
     recovered, truth = (list(side) for side in zip(*pairs, strict=True))
     overlap = sum(min(recovered.count(c), truth.count(c)) for c in range(10)) / len(truth)
     assert label_accuracy(torch.tensor(recovered), torch.tensor(truth)) == pytest.approx(overlap)
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=5).flatmap(
+        lambda truth: st.tuples(
+            st.just(truth),
+            st.one_of(st.permutations(truth), st.lists(st.integers(0, 3), max_size=5)),
+        )
+    )
+)
+def test_labels_are_exact_if_sorted_they_are_the_same(pair: tuple[list[int], list[int]]) -> None:
+    truth, recovered = (torch.tensor(side, dtype=torch.int64) for side in pair)
+    assert exact_labels(recovered, truth) == (sorted(pair[0]) == sorted(pair[1]))
+    if len(truth) == len(recovered):
+        assert exact_labels(recovered, truth) == (label_accuracy(recovered, truth) == 1)
 
 
 def test_soft_labels() -> None:

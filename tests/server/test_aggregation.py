@@ -115,6 +115,7 @@ def test_flowers_strategies_are_found_by_name():
         ("FedAvgg", {}, 'server.strategy "FedAvgg" is unknown; known: .*FedAvg,'),
         ("FedAvgM", {"momentum": 0.9}, "FedAvgM has no option momentum; it has .*server_momentum"),
         ("FedAvg", {"fraction_train": 0.5}, "FedAvg has no option fraction_train"),
+        ("FedAvg", {"eta": 1}, "FedAvg has no option eta; it has none$"),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence(name, options, sentence):

@@ -55,18 +55,18 @@ def start():
 
 def test_it_knows_no_labels_unless_they_are_granted(captures):
     leaking, _ = captures
-    blind = attacker().knowledge(leaking, None)
+    blind = attacker().knowledge(leaking, QUICK)
     assert blind.labels is None
     assert blind.num_images == leaking.payload.num_examples == 2
-    granted = attacker().knowledge(leaking, torch.tensor([3, 1, 4]))
+    granted = attacker().knowledge(leaking, QUICK, torch.tensor([3, 1, 4]))
     assert granted.labels.tolist() == [3, 1, 4]
     assert granted.num_images == 3
 
 
 def test_local_training_is_known_only_of_weights_and_as_announced(captures):
     leaking, honest = captures
-    assert attacker().knowledge(leaking, None).local is None
-    local = attacker().knowledge(honest, None).local
+    assert attacker().knowledge(leaking, QUICK).local is None
+    local = attacker().knowledge(honest, QUICK).local
     told = honest.announced
     assert (local.lr, local.momentum, local.weight_decay) == (
         told.lr,
@@ -78,8 +78,38 @@ def test_local_training_is_known_only_of_weights_and_as_announced(captures):
 
 def test_announced_defenses_are_known(captures):
     told = replace(captures[0].announced, defenses=("dp-sgd",), clipping_norm=0.7)
-    knowledge = attacker().knowledge(replace(captures[0], announced=told), None)
+    knowledge = attacker().knowledge(replace(captures[0], announced=told), QUICK)
     assert (knowledge.defenses, knowledge.clipping_norm) == (("dp-sgd",), 0.7)
+
+
+def test_the_mode_is_as_announced_unless_the_attacker_assumes_another(captures):
+    told = replace(captures[0].announced, training_mode=False)
+    capture = replace(captures[0], announced=told)
+    assert not attacker().knowledge(capture, QUICK).training_mode
+    assert attacker().knowledge(capture, QUICK.model_copy(update={"mode": "train"})).training_mode
+    assert attacker().knowledge(captures[0], QUICK).training_mode
+
+
+def test_the_order_is_assumed_unless_it_is_granted(captures):
+    _, honest = captures
+    average = Reconstruct(order="average")
+    assert attacker().knowledge(honest, average).order == "average"
+    granted = (torch.tensor([1, 0]),)
+    known = Reconstruct(order="known")
+    assert attacker().knowledge(honest, known, None, granted).order == granted
+    assert attacker().knowledge(honest, known).order == "sequential"
+
+
+def test_against_noise_the_attack_is_tuned_anew_unless_told_not_to():
+    one = attacker()
+    capture = capture_of(one)
+    told = replace(capture.announced, defenses=("dp-sgd",), clipping_norm=1.0, noise_multiplier=1.0)
+    noisy = replace(capture, announced=told)
+    labels = torch.tensor([0, 1])
+    tuned = one.attack(noisy, QUICK, labels=labels, generator=start())
+    assert tuned.attack.objective == "l2"
+    fixed = QUICK.model_copy(update={"adapt": False})
+    assert one.attack(noisy, fixed, labels=labels, generator=start()).attack.objective == "cosine"
 
 
 def test_the_weights_of_its_own_network_do_not_matter_and_the_capture_stays_as_it_was():

@@ -81,8 +81,10 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "batch_size",
                 "defenses",
                 "clipping_norm",
+                "noise_multiplier",
                 "poisson",
                 "proximal_mu",
+                "training_mode",
             }
 
 

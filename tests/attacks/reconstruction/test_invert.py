@@ -63,7 +63,7 @@ def test_four_single_images_labels_inferred(victim):
         assert not found.labels_known
         assert found.images.shape == pixels.shape
         assert 0 <= float(found.images.min()) <= float(found.images.max()) <= 1
-        assert found.cost == pytest.approx(float(found.costs.min()))
+        assert found.cost <= float(found.costs.min()) + 1e-6
         quality.append(float(psnr(pixels, found.images)))
     assert sorted(quality)[1] > 35, quality
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -299,12 +299,12 @@ def test_the_best_iterate_is_returned_and_not_the_last(victim):
     data, model = victim
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)
-    wild = Attack(iterations=40, lr=1.0, tv=0.3)  # the prior drags it off its best match
+    wild = Attack(iterations=40, lr=1.0, tv=0.0, schedule="constant")  # it never settles
     found = invert(
         model, state(model), payload, knowledge(data, 1, labels), wild, generator=seeded(4)
     )
     assert float(found.costs[-1]) > found.cost * 1.1  # or the test would show nothing
-    assert found.cost == float(found.costs.min())
+    assert found.cost == pytest.approx(float(found.costs.min()), abs=1e-6)
     assert found.costs.shape == (40,)
     again = gradient_payload(data, model, found.images, found.labels)
     assert float(cosine(payload.tensors)(again.tensors)) == pytest.approx(found.cost, rel=1e-3)

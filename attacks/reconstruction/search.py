@@ -1,0 +1,255 @@
+"""One restart of an attack that optimises images: from a start to the images that fit best."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attacks.reconstruction.bases import basis_of
+from attacks.reconstruction.objectives import OBJECTIVES, Objective, masked
+from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.priors import square_norm, total_variation
+from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.steps import step_of
+from attacks.reconstruction.taps import (
+    Taps,
+    features_distance,
+    recovered_features,
+    running_statistics,
+    statistics_distance,
+    tapped,
+)
+
+GAIN = 1e-3
+"""Share by which the cost must fall over ``Attack.patience`` iterations for the search to go on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands, for whoever watches it.
+
+    Attributes:
+        restart: Which one.
+        iteration: Steps done.
+        cost: Matching cost of the images.
+        images: float ``[n, channels, height, width]``, pixels in [0, 1].
+    """
+
+    restart: int
+    iteration: int
+    cost: float
+    images: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ended with.
+
+    Attributes:
+        images: float ``[n, channels, height, width]``, normalised.
+        labels: As optimised, or as given.
+        cost: Matching cost of the images.
+        costs: float ``[iterations]``, along the way.
+        restart: Which one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    cost: float
+    costs: Tensor
+    restart: int
+
+
+class Search:
+    """Minimises objective and priors from one start.
+
+    Args:
+        problem: What is to be explained.
+        attack: Settings.
+        start: float ``[n, channels, height, width]``, normalised.
+        labels: int64 ``[n]``, or soft ``[n, classes]``; or logits with ``joint``.
+        joint: Whether the labels are logits to be optimised as well.
+        generator: CPU generator of noise on the way.
+        restart: Which one this is.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        attack: Attack,
+        *,
+        start: Tensor,
+        labels: Tensor,
+        joint: bool,
+        generator: torch.Generator,
+        restart: int,
+    ) -> None:
+        self._problem, self._attack, self._restart = problem, attack, restart
+        self._low, self._high = box(problem)
+        self._basis = basis_of(attack.basis, problem.knowledge.image_shape, start.device)
+        self._moved = self._basis.encode(start).clone().requires_grad_()
+        self._labels = labels.clone().requires_grad_() if joint else labels
+        self._joint = joint
+        self._objective = objective_of(attack, problem.target)
+        self._priors = _priors(problem, attack, labels)
+        self._leaves = [self._moved, self._labels] if joint else [self._moved]
+        self._step = step_of(self._leaves, attack, generator=generator)
+        self._hold = ExitStack()
+        self._taps = self._hold.enter_context(tapped(problem.model)) if self._priors else Taps()
+        self._matching = torch.zeros(())
+        self._best_total = torch.full((), torch.inf, device=start.device)
+        self._best = [leaf.detach().clone() for leaf in self._leaves]
+        self._costs: list[Tensor] = []
+
+    def __enter__(self) -> "Search":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._hold.close()
+
+    @property
+    def images(self) -> Tensor:
+        """The present images, normalised."""
+        return self._basis.decode(self._moved.detach())
+
+    def advance(self, iteration: float, centre: Tensor | None = None) -> None:
+        """Take one step; nothing in it waits for the device.
+
+        Args:
+            iteration: Counted from 0; fractional where a time budget sets the pace.
+            centre: Mean of all restarts, for the group prior.
+        """
+
+        def closure() -> Tensor:
+            for leaf in self._leaves:
+                leaf.grad = None
+            total = self._total(centre)
+            # Only these need a gradient: the last pass then skips those of the weights.
+            total.backward(inputs=self._leaves)  # type: ignore[no-untyped-call]
+            return total.detach()
+
+        before = [leaf.detach().clone() for leaf in self._leaves]
+        total = self._step(closure, iteration)
+        self._costs.append(self._matching)
+        self._remember(before, total)
+        if self._attack.boxed:
+            with torch.no_grad():
+                inside = self._basis.decode(self._moved).clamp(self._low, self._high)
+                self._moved.copy_(self._basis.encode(inside))
+
+    def converged(self) -> bool:
+        """Whether the cost has stopped to fall; asks the device only once in a while."""
+        patience, done = self._attack.patience, len(self._costs)
+        if not patience or done % patience or done < 2 * patience:
+            return False
+        last = torch.stack(self._costs[-patience:]).min()
+        before = torch.stack(self._costs[-2 * patience : -patience]).min()
+        return bool(last > (1 - GAIN) * before)
+
+    def progress(self) -> Progress:
+        """Where the search stands."""
+        return Progress(
+            restart=self._restart,
+            iteration=len(self._costs),
+            cost=float(self._costs[-1]),
+            images=pixels(self._problem, self.images),
+        )
+
+    def result(self) -> Found:
+        """The images that were best by objective and priors, the group's aside."""
+        self._remember(self._leaves, self._total(None).detach())  # where the last step led
+        images = self._basis.decode(self._best[0])
+        labels = self._best[1].softmax(1) if self._joint else self._labels
+        cost = self._objective(self._problem.simulate(images, labels, create_graph=False))
+        costs = torch.stack(self._costs).cpu()
+        return Found(images, labels, float(cost), costs, self._restart)
+
+    def _remember(self, leaves: Sequence[Tensor], total: Tensor) -> None:
+        """Keep the leaves if none before had a lower objective."""
+        with torch.no_grad():
+            better = total < self._best_total
+            self._best_total = torch.where(better, total, self._best_total)
+            self._best = [
+                torch.where(better, leaf, best)
+                for leaf, best in zip(leaves, self._best, strict=True)
+            ]
+
+    def _total(self, centre: Tensor | None) -> Tensor:
+        attack = self._attack
+        images = self._basis.decode(self._moved)
+        labels = self._labels.softmax(1) if self._joint else self._labels
+        matching = self._objective(self._problem.simulate(images, labels))
+        self._matching = matching.detach()
+        total = attack.match * matching
+        if attack.tv:
+            total = total + attack.tv * total_variation(
+                images, isotropic=attack.tv_isotropic, opponents=attack.tv_opponents
+            )
+        if attack.norm:
+            total = total + attack.norm * square_norm(images)
+        for prior in self._priors:
+            total = total + prior(self._taps)
+        if centre is not None:
+            total = total + attack.group * (images - centre).square().mean()
+        return total
+
+
+Prior = Callable[[Taps], Tensor]
+"""A weighted prior on what the network computes for the candidate images."""
+
+
+def _priors(problem: Problem, attack: Attack, labels: Tensor) -> list[Prior]:
+    priors: list[Prior] = []
+    single = problem.payload.kind == "gradient"
+    if (attack.statistics or attack.features) and not single:
+        raise ValueError(
+            "priors on statistics and features are for the gradient of one batch: weights after "
+            "local steps mix the passes of several networks"
+        )
+    if attack.statistics:
+        reference = problem.knowledge.statistics
+        if reference is None:
+            reference = running_statistics(problem.model, problem.buffers)
+        priors.append(lambda taps: attack.statistics * statistics_distance(taps, reference))
+    if attack.features:
+        recovered = recovered_features(problem.model, problem.target, labels)
+        priors.append(lambda taps: attack.features * features_distance(taps, recovered))
+    return priors
+
+
+def objective_of(attack: Attack, target: Mapping[str, Tensor]) -> Objective:
+    """The objective of an attack against a captured payload.
+
+    Raises:
+        ValueError: If the payload is zero or not finite.
+    """
+    objectives = OBJECTIVES[attack.objective]
+    if attack.mask is None:
+        return objectives(target)
+    return masked(objectives, target, mask=attack.mask)
+
+
+def box(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Smallest and largest normalised pixel of each channel, shaped to broadcast."""
+    mean, std = _normalisation(problem)
+    return (0 - mean) / std, (1 - mean) / std
+
+
+def pixels(problem: Problem, images: Tensor) -> Tensor:
+    """Normalised images as pixels in [0, 1]."""
+    mean, std = _normalisation(problem)
+    return (images * std + mean).clamp(0, 1)
+
+
+def normalised(problem: Problem, images: Tensor) -> Tensor:
+    """Pixels in [0, 1] as the network takes them."""
+    mean, std = _normalisation(problem)
+    return (images.to(problem.device) - mean) / std
+
+
+def _normalisation(problem: Problem) -> tuple[Tensor, Tensor]:
+    known = problem.knowledge
+    mean = torch.tensor(known.mean, device=problem.device).view(1, -1, 1, 1)
+    return mean, torch.tensor(known.std, device=problem.device).view(1, -1, 1, 1)

@@ -1,0 +1,122 @@
+"""An attack is re-tuned for what distorted the payload, and the re-tuned one does better."""
+
+import pytest
+import torch
+
+from attacks.gradients import batch_gradient, clipped_gradient
+from attacks.knowledge import Knowledge, LocalSGD
+from attacks.payload import Payload
+from attacks.reconstruction import PRESETS, Attack, invert
+from attacks.reconstruction.defended import adapted, noise_deviation
+from fedlab.data import load
+from fedlab.evaluation.images import psnr
+from fedlab.models import build
+
+PLAIN = Attack(iterations=200, schedule="cosine", lr=0.3)
+
+
+@pytest.fixture(scope="module")
+def victim():
+    torch.set_num_threads(1)
+    data = load("digits")
+    model = build("convnet", shape=data.shape, classes=10, width=24, seed=3)
+    pixels, labels = data.pixels(data.train_images[:1]), data.train_labels[:1]
+    return data, model, pixels, labels
+
+
+def knowledge(data, labels, **more):
+    return Knowledge(data.shape, 10, data.mean, data.std, len(labels), labels, **more)
+
+
+def rebuilt(victim, tensors, known, attack):
+    _, model, pixels, _ = victim
+    payload = Payload("gradient", tensors, num_examples=1, steps=1)
+    found = invert(
+        model,
+        dict(model.named_parameters()),
+        payload,
+        known,
+        attack,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return float(psnr(pixels, found.images)), payload
+
+
+def test_an_open_update_changes_nothing(victim):
+    data, model, pixels, labels = victim
+    open_update = batch_gradient(
+        model, dict(model.named_parameters()), {}, data.normalise(pixels), labels
+    )
+    payload = Payload("gradient", open_update, num_examples=1, steps=1)
+    for preset in PRESETS.values():
+        assert adapted(preset, payload, knowledge(data, labels)) == preset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multiplier", [0.03, 1.0])
+def test_under_dp_sgd_the_match_is_weighed_against_the_noise(victim, multiplier):
+    """The plain attack paints noise, the tuned one a smoother, nearer image."""
+    data, model, _, _ = victim
+    gains = []
+    for index in range(3):
+        pixels = data.pixels(data.train_images[index : index + 1])
+        labels = data.train_labels[index : index + 1]
+        clean = clipped_gradient(
+            model,
+            dict(model.named_parameters()),
+            {},
+            data.normalise(pixels),
+            labels,
+            clipping_norm=1.0,
+        )
+        generator = torch.Generator().manual_seed(index)
+        noisy = {
+            n: g + multiplier * torch.randn(g.shape, generator=generator) for n, g in clean.items()
+        }
+        known = knowledge(
+            data, labels, defenses=("dp-sgd",), clipping_norm=1.0, noise_multiplier=multiplier
+        )
+        one = (data, model, pixels, labels)
+        plain, payload = rebuilt(one, noisy, known, PLAIN)
+        tuned, _ = rebuilt(one, noisy, known, adapted(PLAIN, payload, known))
+        gains.append(tuned - plain)
+    assert sum(gains) / len(gains) > 1, gains
+
+
+def test_the_noise_of_weights_is_that_of_all_steps_together(victim):
+    data, _, _, labels = victim
+    known = knowledge(
+        data,
+        labels,
+        local=LocalSGD(lr=0.1, epochs=4, batch_size=1),
+        defenses=("dp-sgd",),
+        clipping_norm=2.0,
+        noise_multiplier=0.5,
+    )
+    payload = Payload("weights", {"a": torch.ones(2)}, num_examples=1, steps=4)
+    # Four steps of deviation 0.1 * 0.5 * 2 each.
+    assert noise_deviation(payload, known) == pytest.approx(0.2)
+    clips_only = knowledge(data, labels, defenses=("dp-sgd",), clipping_norm=2.0)
+    assert noise_deviation(payload, clips_only) == 0
+
+
+def test_a_pruned_update_is_compared_where_it_was_left(victim):
+    data, model, pixels, labels = victim
+    whole = batch_gradient(
+        model, dict(model.named_parameters()), {}, data.normalise(pixels), labels
+    )
+    pruned = {n: g * (g.abs() >= torch.quantile(g.abs().flatten(), 0.9)) for n, g in whole.items()}
+    known = knowledge(data, labels)
+    plain, payload = rebuilt(victim, pruned, known, PLAIN)
+    tuned = adapted(PLAIN, payload, known)
+    assert tuned.mask == "nonzero"
+    better, _ = rebuilt(victim, pruned, known, tuned)
+    assert better > plain + 3
+
+
+def test_labels_of_mixing_clients_are_not_rounded(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    known = knowledge(data, labels, defenses=("dp-instahide",))
+    assert adapted(PLAIN, payload, known).labels == "mixed"
+    assert adapted(PRESETS["dlg"], payload, known).labels == "joint"

@@ -1,0 +1,90 @@
+"""Every objective against its definition in numpy, and its gradient against float64 autograd."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from attacks.reconstruction.objectives import MASKS, OBJECTIVES, cosine, layer_cosine, masked
+
+
+def tensors(seed, scale=1.0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "a": scale * torch.randn(3, 2, generator=generator, dtype=dtype),
+        "b": scale * torch.randn(4, generator=generator, dtype=dtype),
+    }
+
+
+def flat(group):
+    return torch.cat([tensor.flatten() for tensor in group.values()])
+
+
+DEFINITIONS = {
+    "cosine": lambda g, t: 1 - functional.cosine_similarity(flat(g), flat(t), dim=0),
+    "layer-cosine": lambda g, t: torch.stack(
+        [1 - functional.cosine_similarity(g[n].flatten(), t[n].flatten(), dim=0) for n in t]
+    ).mean(),
+    "l2": lambda g, t: (flat(g) - flat(t)).square().sum(),
+    "l1": lambda g, t: (flat(g) - flat(t)).abs().sum(),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
+    target, other = tensors(0), tensors(1)
+    moved = {key: tensor.clone().requires_grad_() for key, tensor in other.items()}
+    cost = OBJECTIVES[name](target)(moved)
+    found = torch.autograd.grad(cost, list(moved.values()))
+    exact = {key: tensor.double().requires_grad_() for key, tensor in other.items()}
+    expected = DEFINITIONS[name](exact, {key: t.double() for key, t in target.items()})
+    slopes = torch.autograd.grad(expected, list(exact.values()))
+    assert cost.item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
+    for one, other_slope in zip(found, slopes, strict=True):
+        torch.testing.assert_close(one.double(), other_slope, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cosine", "layer-cosine"])
+def test_scale_does_not_matter_and_a_match_costs_nothing(name):
+    target = tensors(0)
+    cost = OBJECTIVES[name](target)({key: 1e-3 * value for key, value in target.items()})
+    assert float(cost) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_tensor_counts_by_its_own_size_and_not_as_one_of_many():
+    target = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}
+    other = {"a": torch.tensor([0.0, 3.0]), "b": torch.tensor([4.0])}
+    assert float(cosine(target)(other)) == pytest.approx(1 - 16 / 25)
+    assert float(layer_cosine(target)(other)) == pytest.approx(0.5)
+
+
+def test_a_tensor_of_zeros_has_no_cosine_of_its_own():
+    target = {"a": torch.ones(2), "b": torch.zeros(3)}
+    cost = layer_cosine(target)({"a": torch.ones(2), "b": torch.ones(3)})
+    assert float(cost) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_a_payload_without_direction_is_refused(name, value):
+    with pytest.raises(ValueError, match="no direction to match"):
+        OBJECTIVES[name]({"a": torch.full((3,), value)})
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_mask_looks_only_at_what_pruning_left(name):
+    whole, other = tensors(0), tensors(1)
+    pruned = {key: t * (t.abs() > 0.7) for key, t in whole.items()}
+    kept = {key: t != 0 for key, t in pruned.items()}
+    cost = masked(OBJECTIVES[name], pruned, mask="nonzero")
+    elsewhere = {key: torch.where(kept[key], t, t + 5) for key, t in other.items()}
+    assert float(cost(other)) == pytest.approx(float(cost(elsewhere)))
+    assert float(cost(whole)) == pytest.approx(0, abs=1e-6)
+    assert float(OBJECTIVES[name](pruned)(whole)) > 0.01
+
+
+def test_entries_at_the_bound_of_a_value_clipping_are_left_out():
+    clipped = {"a": torch.tensor([0.5, -0.5, 0.2]), "b": torch.tensor([-0.1])}
+    kept = MASKS["unsaturated"](clipped)
+    np.testing.assert_array_equal(kept["a"], [0, 0, 1])
+    np.testing.assert_array_equal(kept["b"], [1])
