@@ -65,13 +65,26 @@ def clipped_gradient(
     labels: Tensor,
     *,
     clipping_norm: float,
+    batch_size: int | None = None,
     create_graph: bool = False,
 ) -> dict[str, Tensor]:
     """Mean of per-example gradients, each clipped to an L2 norm: DP-SGD without its noise.
 
-    Abadi et al. 2016, algorithm 1. Arguments and result as for ``batch_gradient``.
+    Abadi et al. 2016, algorithm 1. Arguments and result as for ``batch_gradient``, but for:
+
+    Args:
+        model: See there.
+        parameters: See there.
+        buffers: See there.
+        images: See there; none at all give zeros.
+        labels: See there.
+        clipping_norm: Largest L2 norm that one example's gradient keeps.
+        batch_size: By which the sum is divided, the expected one of a Poisson batch; as many as
+            there are unless given.
+        create_graph: See there.
     """
-    total: dict[str, Tensor] = {}
+    size = len(images) if batch_size is None else batch_size
+    total = {} if len(images) else {name: torch.zeros_like(p) for name, p in parameters.items()}
     for index in range(len(images)):
         one = batch_gradient(
             model,
@@ -82,7 +95,7 @@ def clipped_gradient(
             create_graph=create_graph,
         )
         norm = torch.sqrt(torch.stack([g.square().sum() for g in one.values()]).sum())
-        factor = (clipping_norm / (norm + OPACUS_EPSILON)).clamp(max=1.0) / len(images)
+        factor = (clipping_norm / (norm + OPACUS_EPSILON)).clamp(max=1.0) / size
         for name, gradient in one.items():
             part = factor * gradient
             total[name] = total[name] + part if name in total else part
@@ -99,6 +112,7 @@ def unroll(
     local: LocalSGD,
     blocks: Sequence[Tensor] | None = None,
     clipping_norm: float | None = None,
+    batch_size: int | None = None,
     create_graph: bool = False,
 ) -> dict[str, Tensor]:
     """Parameters after local SGD on the images, with the arithmetic of ``torch.optim.SGD``.
@@ -115,6 +129,7 @@ def unroll(
         local: The client's training.
         blocks: Places of the images of each step, int64 each; ``local.blocks`` unless given.
         clipping_norm: If given, each step uses ``clipped_gradient``.
+        batch_size: Of that.
         create_graph: Whether the result can be differentiated with respect to the images.
 
     Returns:
@@ -132,6 +147,7 @@ def unroll(
             block,
             targets,
             clipping_norm=clipping_norm,
+            batch_size=batch_size,
             create_graph=create_graph,
         )
         moved = tuple(g + local.weight_decay * current[n] for n, g in gradient.items())
@@ -161,6 +177,7 @@ def gradient_of(
     labels: Tensor,
     *,
     clipping_norm: float | None,
+    batch_size: int | None,
     create_graph: bool,
 ) -> dict[str, Tensor]:
     """The gradient that a client computes, clipped per example if it runs DP-SGD."""
@@ -173,6 +190,7 @@ def gradient_of(
         images,
         labels,
         clipping_norm=clipping_norm,
+        batch_size=batch_size,
         create_graph=create_graph,
     )
 

@@ -13,7 +13,7 @@ from attacks.reconstruction import Attack, Reconstruction, invert
 from attacks.reconstruction.invert import Watch
 from fedlab.errors import BadInput
 from fedlab.models import build
-from fedlab.server.captures import read_tensors
+from fedlab.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ def reconstruct_update(
     factory = update.model if ":" in update.model else None
     name = "factory" if factory else update.model
     model = build(name, shape=update.shape, classes=update.classes, factory=factory).to(device)
-    before = {n: t.to(device) for n, t in read_tensors(update.before).items()}
-    reply = _in_order(model, read_tensors(update.reply), update.reply)
+    sent, _ = read_tensors(update.before)
+    received, _ = read_tensors(update.reply)
+    before = {n: t.to(device) for n, t in sent.items()}
+    reply = _in_order(model, received, update.reply)
     steps = 1
     if update.kind == "weights":
         if update.local is None:

@@ -3,14 +3,15 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
+from fedlab.reconstruct_command import reconstruct
 
 app = typer.Typer(
     help="A privacy testbed for federated learning on images.",
@@ -18,10 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# A pipe or a log file has no width of its own; the tables fit into this one.
-# Names may hold brackets, which are not meant as markup.
-console = Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+app.command()(reconstruct)
 
 Overrides = Annotated[
     list[str] | None,
@@ -82,45 +80,6 @@ def resume(folder: RunPath) -> None:
         console.print(f"going on after round {federation.round} of {scenario.rounds}")
         federation.run()
     report(folder, console)
-
-
-@app.command()
-def reconstruct(
-    folder: RunPath,
-    round: Annotated[int, typer.Option(help="Round, counted from 1.")],
-    client: Annotated[int, typer.Option(help="Partition id, counted from 0.")],
-    preset: Annotated[str, typer.Option(help="Name of the attack.")] = "inverting-gradients",
-    labels: Annotated[Literal["known", "inferred"], typer.Option()] = "known",
-    iterations: Annotated[int | None, typer.Option(min=1)] = None,
-    tv: Annotated[float | None, typer.Option(min=0, help="Weight of total variation.")] = None,
-    restarts: Annotated[int | None, typer.Option(min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
-) -> None:
-    """Attack a reply that a run kept."""
-    from fedlab.federation import Federation
-    from fedlab.files import check_folder
-    from fedlab.report.figures import save
-    from fedlab.report.terminal import leak_table
-
-    target = out or folder / "reconstructions" / f"round-{round:04d}-client-{client:05d}.png"
-    # An attack takes minutes, so whether its picture can be written is asked before.
-    check_folder(target.parent)
-    if target.is_dir():
-        raise BadInput(f"{target} is a folder: name a PNG to write with --out")
-    federation = Federation.resume(folder)
-    leak = federation.reconstruct(
-        round=round,
-        client=client,
-        preset=preset,
-        labels=labels,
-        iterations=iterations,
-        tv=tv,
-        restarts=restarts,
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save(leak.show(), target)
-    console.print(leak_table(leak))
-    console.print(f"picture: {target}")
 
 
 @app.command()

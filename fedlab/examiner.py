@@ -5,7 +5,7 @@ from functools import cached_property
 from attacks.reconstruction.invert import Watch
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site, network_of
-from fedlab.evaluation.referee import Referee
+from fedlab.evaluation.referee import Referee, Truth
 from fedlab.leaks import Leak
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import History
@@ -64,7 +64,8 @@ class Examiner:
             ``None`` if the client's Poisson batch was empty: there is nothing to rebuild.
 
         Raises:
-            ValueError: If the payload cannot be attacked.
+            ValueError: If the payload cannot be attacked, or holds no image of the class that a
+                malicious server fished for.
         """
         client = capture.clients[0]
         plan: Plan = plan_for(
@@ -76,12 +77,15 @@ class Examiner:
         truth = self._referee.truth(capture, plan, _before(history, plan))
         if not len(truth.inputs):
             return None
+        _refuse_an_empty_net(capture, truth)
         started = generator(self._scenario.seed, "attack", capture.round, client)
-        order = truth.order if settings.order == "known" else None
+        # A malicious server is granted nothing.
+        granted = capture.announced.malicious is None
+        order = truth.order if granted and settings.order == "known" else None
         reconstruction = self.attacker.attack(
             capture,
             settings,
-            labels=truth.labels if settings.labels == "known" else None,
+            labels=truth.labels if granted and settings.labels == "known" else None,
             order=order,
             generator=started,
             watch=watch,
@@ -91,7 +95,7 @@ class Examiner:
             plan,
             truth,
             reconstruction,
-            preset=settings.preset,
+            preset="imprint" if capture.announced.malicious == "imprint" else settings.preset,
             order_known=order is not None and len(order) > 1,
         )
         return Leak(
@@ -101,6 +105,15 @@ class Examiner:
             rebuilt=score.rebuilt.cpu(),
             reconstruction=reconstruction,
         )
+
+
+def _refuse_an_empty_net(capture: Capture, truth: Truth) -> None:
+    """Fishing sees images of its class only; of others there is nothing to rebuild."""
+    target, labels = capture.announced.target, truth.labels
+    if target is None:
+        return
+    if not (labels[:, target] > 0 if labels.is_floating_point() else labels == target).any():
+        raise ValueError(f"the server fished for class {target}, of which its batch has no image")
 
 
 def _before(history: History, plan: Plan) -> History:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -52,29 +53,36 @@ class Leak:
 
 
 def picture(leaks: Sequence[Leak], *, title: str) -> Figure:
-    """Leaks side by side, a row for each round and defense; scores are against the originals."""
+    """Leaks side by side, a row for each round and defense; scores are against the originals.
 
-    def circumstances(leak: Leak) -> tuple[int, str]:
-        return leak.rows[0].round, leak.rows[0].defenses
+    What a malicious server saw has rows of its own.
+    """
 
-    ordered = sorted(leaks, key=lambda leak: leak.rows[0].round)
+    def circumstances(leak: Leak) -> tuple[int, str, str]:
+        return leak.rows[0].round, leak.rows[0].defenses, leak.rows[0].threat
+
+    ordered = sorted(leaks, key=lambda leak: (leak.rows[0].round, leak.rows[0].threat))
     rows = [_picture_row(list(group)) for _, group in groupby(ordered, circumstances)]
     return reconstruction_figure(rows, title=title)
 
 
 def _picture_row(leaks: Sequence[Leak]) -> ReconstructionRow:
     shown = [row for leak in leaks for row in leak.rows if row.target == "original"]
+    # Only some images are shown: those that nothing was rebuilt of, as in fishing, come last.
+    order = sorted(range(len(shown)), key=lambda place: math.isnan(shown[place].psnr))
+    shown = [shown[place] for place in order]
     mixed = [leak.mixed for leak in leaks if leak.mixed is not None]
     first = shown[0]
     return ReconstructionRow(
-        label=f"round {first.round} · {'open' if first.defenses == 'none' else first.defenses}",
-        truth=torch.cat([leak.originals for leak in leaks]),
-        guess=torch.cat([leak.rebuilt for leak in leaks]),
+        label=f"round {first.round} · {'open' if first.defenses == 'none' else first.defenses}"
+        + (" · malicious server" if first.threat == "malicious" else ""),
+        truth=torch.cat([leak.originals for leak in leaks])[order],
+        guess=torch.cat([leak.rebuilt for leak in leaks])[order],
         psnr=[row.psnr for row in shown],
         ssim=[row.ssim for row in shown],
         verdict=[row.verdict for row in shown],
         defense=first.defenses,
-        mixed=torch.cat(mixed) if mixed else None,
+        mixed=torch.cat(mixed)[order] if mixed else None,
         chance=[row.chance_psnr for row in shown],
         names=[
             f"client {row.client}, label {'given' if row.known_labels else 'inferred'}"

@@ -1,5 +1,6 @@
 """What a round brought, for whoever watches a federation."""
 
+import math
 from dataclasses import dataclass
 
 from fedlab.privacy.ledger import LedgerRow
@@ -28,9 +29,14 @@ class RoundResult:
         if self.model.attack_success_rate is not None:
             parts.append(f"attack success {self.model.attack_success_rate:.3f}")
         if rebuilt := [row for row in self.leakage if row.target == "original"]:
-            best = max(row.psnr for row in rebuilt)
+            # NaN where nothing was rebuilt of an image.
+            best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)
             leaking = sum(row.verdict == "leaks" for row in rebuilt)
-            parts.append(f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB")
+            malicious = any(row.threat == "malicious" for row in rebuilt)
+            parts.append(
+                f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB"
+                + (" (malicious server)" if malicious else "")
+            )
         if refused := [row.client for row in self.clients if row.status != "ok"]:
             parts.append(f"skipped clients {refused}")
         return ", ".join(parts) + f" ({self.model.seconds:.1f} s)"

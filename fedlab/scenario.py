@@ -16,8 +16,10 @@ from fedlab.defenses.settings import DefenseSettings
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario_tables import (
     Captures,
+    ClassFishing,
     Data,
     Engine,
+    Imprint,
     Model,
     Privacy,
     Reconstruct,
@@ -145,6 +147,11 @@ class Scenario(Settings):
             if round in rounds and client in clients
         )
 
+    def malice(self, *, round: int, client: int) -> Imprint | ClassFishing | None:
+        """How the server tampers with what it sends to a client in a round, if it does."""
+        rounds, clients = self._tampered
+        return self.server.malicious if round in rounds and client in clients else None
+
     def lr(self, round: int) -> float:
         """The learning rate of a round, counted from 1."""
         return self.training.lr * self.training.lr_decay ** (round - 1)
@@ -168,8 +175,17 @@ class Scenario(Settings):
             (e, *self._cells(e, f"reconstructions.{i}")) for i, e in enumerate(self.reconstructions)
         ]
 
+    @cached_property
+    def _tampered(self) -> tuple[frozenset[int], frozenset[int]]:
+        malicious = self.server.malicious
+        if isinstance(malicious, ClassFishing):
+            return self._cells(malicious, "server.malicious")
+        if malicious is None:
+            return frozenset(), frozenset()
+        return frozenset(range(1, self.rounds + 1)), frozenset(range(self.data.clients))
+
     def _cells(
-        self, entry: "Role | DefenseSettings | Reconstruct", where: str
+        self, entry: "Role | DefenseSettings | Reconstruct | ClassFishing", where: str
     ) -> tuple[frozenset[int], frozenset[int]]:
         try:
             return (
@@ -184,6 +200,7 @@ class Scenario(Settings):
         _refuse_overlap("roles", [(e.role, r, c) for e, r, c in self._roles], always=True)
         _refuse_overlap("defenses", [(e.name, r, c) for e, r, c in self._defenses], always=False)
         self._refuse_impossible_defenses()
+        self.malice(round=1, client=0)  # refuses a schedule that cannot be read
         if self.server.cohort is not None and self.server.cohort > self.data.clients:
             raise ValueError(
                 f"server.cohort is {self.server.cohort}, but there are only "

@@ -1,6 +1,6 @@
 """The tables of a scenario file, one class each; ``fedlab.scenario`` puts them together."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,36 @@ class Training(Settings):
     """Send BatchNorm statistics too. They leak, and the round then counts as open."""
 
 
+class Imprint(Settings):
+    """The server puts a block in front of the network that writes single images into gradients.
+
+    A malicious server (arXiv 2110.13057): every client can see it in the architecture.
+    """
+
+    attack: Literal["imprint"] = "imprint"
+    bins: int = Field(default=128, ge=2)
+    """Hidden units of the block; several for each image of a batch."""
+    frequency: int = Field(default=0, ge=0)
+    """Of the cosine by which the block tells images apart; 0 is their mean brightness."""
+
+
+class ClassFishing(Settings):
+    """The server sends some clients a last layer through which one class alone sends a gradient.
+
+    A malicious server (arXiv 2202.00580): the client can see it in the weights. What a fished
+    client replies does not become part of the global model.
+    """
+
+    attack: Literal["class-fishing"] = "class-fishing"
+    target: int = Field(default=0, ge=0)
+    """The class to fish for."""
+    rounds: RoundsText = "all"
+    clients: ClientsText = "all"
+
+
+Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
+
+
 class Server(Settings):
     """How replies become the next global model."""
 
@@ -71,6 +101,8 @@ class Server(Settings):
     """Share of the cohort that may fail before the run stops; it always stops if all fail."""
     max_examples: int | None = Field(default=None, ge=1)
     """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+    malicious: Malicious | None = None
+    """What it tampers with to see more; a server that is honest but curious unless given."""
 
 
 class Engine(Settings):

@@ -167,6 +167,27 @@ def count_labels(gradient: Tensor, *, target: int, num_images: int) -> Tensor:
     return (num_images * (even - gradient)).round().long()
 
 
+def last_layer(tensors: Mapping[str, Tensor]) -> tuple[str, str | None]:
+    """Names of the weights and the bias of a network's last layer.
+
+    Args:
+        tensors: Parameters or their gradients by name, in the order of the layers.
+
+    Returns:
+        The second is ``None`` if it has no bias.
+
+    Raises:
+        ValueError: If the last layer is not a linear one.
+    """
+    *earlier, last = tensors
+    if tensors[last].ndim == 2:
+        return last, None
+    weight = earlier[-1] if earlier else last
+    if tensors[weight].ndim != 2 or tensors[last].shape != tensors[weight].shape[:1]:
+        raise ValueError(f"class fishing needs a linear last layer, but {last} belongs to none")
+    return weight, last
+
+
 def _alone(tensor: Tensor, target: int) -> Tensor:
     own = tensor[target]
     return _with_row((-own / (len(tensor) - 1)).expand_as(tensor), target, own)

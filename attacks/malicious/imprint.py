@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
 
+BLOCK = "block"
+"""Name of the block in the network that ``imprint`` returns."""
+
 FLOOR = 10.0
 """Spreads below its centre at which the lowest bin starts, so that no image falls under it."""
 
@@ -93,11 +96,14 @@ class Imprints:
         images: float ``[found, channels, height, width]``, normalised, not clamped.
         bins: int64 ``[found]``, the bin of each.
         excess: float ``[found]``, mean distance of its pixels from their range, 0 inside.
+        shares: float ``[found]``, derivative of the loss by a shift of the first layer that only
+            the images of the bin would feel.
     """
 
     images: Tensor = field(repr=False)
     bins: Tensor
     excess: Tensor
+    shares: Tensor
 
 
 def imprint(
@@ -155,13 +161,13 @@ def imprint(
     block = ImprintBlock(shape, edges=edges, generator=generator, frequency=frequency)
     if (parameter := next(model.parameters(), None)) is not None:
         block.to(device=parameter.device, dtype=parameter.dtype)
-    return nn.Sequential(OrderedDict(block=block, network=model))
+    return nn.Sequential(OrderedDict([(BLOCK, block), ("network", model)]))
 
 
 def read_out(
     gradient: Mapping[str, Tensor],
     *,
-    block: str = "block",
+    block: str = BLOCK,
     shape: Shape,
     low: Tensor,
     high: Tensor,
@@ -205,7 +211,8 @@ def read_out(
     images = (rows[bins] / shares[bins, None]).to(weight.dtype).view(-1, *shape)
     excess = ((low - images).clamp(min=0) + (images - high).clamp(min=0)).flatten(1).mean(1)
     order = excess.argsort(stable=True)
-    return Imprints(images[order], bins[order], excess[order])
+    held = shares[bins].to(weight.dtype)
+    return Imprints(images[order], bins[order], excess[order], held[order])
 
 
 def statistic_row(pixels: int, frequency: int) -> Tensor:

@@ -87,6 +87,8 @@ class Problem:
                 images,
                 labels,
                 clipping_norm=known.clipping_norm,
+                # DP-SGD divides by the expected size, whatever a Poisson batch has.
+                batch_size=self.payload.num_examples,
                 create_graph=create_graph,
             )
         after = unroll(
@@ -98,6 +100,7 @@ class Problem:
             local=known.local,
             blocks=known.blocks,
             clipping_norm=known.clipping_norm,
+            batch_size=min(known.local.batch_size, self.payload.num_examples),
             create_graph=create_graph,
         )
         return {name: self.parameters[name] - after[name] for name in after}

@@ -7,14 +7,20 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
+from attacks.malicious.imprint import imprint
 from fedlab.data.images import ImageData
 from fedlab.data.partitions import partition
 from fedlab.data.sources import load
 from fedlab.defenses.pipeline import Shard
 from fedlab.devices import device_of
+from fedlab.errors import BadInput
 from fedlab.models import build
 from fedlab.scenario import Scenario
+from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive, generator
+
+REFERENCES = 2_000
+"""Public images, at most, from which a malicious server takes the bins of its imprint block."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Site:
         """
         device = device_of(scenario.engine.device)
         data = images_of(scenario)
+        fishing = scenario.server.malicious
+        if isinstance(fishing, ClassFishing) and fishing.target >= data.num_classes:
+            raise BadInput(
+                f"server.malicious.target is {fishing.target}, but the classes of {data.name} go "
+                f"from 0 to {data.num_classes - 1}"
+            )
         partitions = partition(
             data.train_labels,
             clients=scenario.data.clients,
@@ -119,8 +131,14 @@ def images_of(scenario: Scenario) -> ImageData:
 
 
 def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
-    """The network that a scenario names, at its initial weights, on the CPU."""
-    return build(
+    """The network that a scenario names, at its initial weights, on the CPU.
+
+    A malicious server may have put an imprint block in front of it, which all clients then get.
+
+    Raises:
+        BadInput: If it cannot be built, or takes no such block.
+    """
+    network = build(
         scenario.model.name,
         shape=data.shape,
         classes=data.num_classes,
@@ -129,6 +147,22 @@ def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
         seed=derive(scenario.seed, "model"),
         factory=scenario.model.factory,
     )
+    trap = scenario.server.malicious
+    if not isinstance(trap, Imprint):
+        return network
+    every = -(-len(data.test_images) // REFERENCES)
+    public = data.test_images[::every].cpu()
+    try:
+        return imprint(
+            network,
+            shape=data.shape,
+            bins=trap.bins,
+            generator=generator(scenario.seed, "imprint"),
+            reference=data.normalise(data.pixels(public)),
+            frequency=trap.frequency,
+        )
+    except ValueError as error:
+        raise BadInput(f"server.malicious: {error}") from error
 
 
 def _stream(seed: int, key: tuple[int, ...], purpose: str) -> torch.Generator:

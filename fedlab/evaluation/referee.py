@@ -125,7 +125,8 @@ class Referee:
         Against a mixing client there are two scores of the same images: against what its
         network saw (``mixed``), and against the best rebuilt of the k images in each
         (``original``). A true image that no rebuilt one is left for, as when a Poisson batch
-        is larger than expected, is scored NaN and not shown.
+        is larger than expected, or those of the other classes where a malicious server fished for
+        one, is scored NaN and not shown.
         """
         guess, found = _matched(truth, reconstruction)
         inputs = truth.inputs
@@ -187,6 +188,7 @@ class _Judge:
         scales, registered = ms_ssim(true, guess), registered_psnr(true, guess)
         self.site.load(self.capture.global_state)
         features = feature_distance(_OfPixels(self.site), true, guess)
+        attack = self.reconstruction.attack
         circumstances = setting(
             labels_known=self.reconstruction.labels_known,
             steps=self.capture.payload.steps,
@@ -223,10 +225,11 @@ class _Judge:
                     chance_psnr=float(chance.best[index]),
                     identified=bool(hits[index]),
                 ),
-                iterations=self.reconstruction.attack.iterations,
+                iterations=attack.iterations if attack.method == "optimise" else 0,
                 seconds=self.reconstruction.seconds,
                 payload_cosine=self.truth.payload_cosine,
                 signal_cosine=self.truth.signal_cosine,
+                threat=self.capture.announced.threat,
             )
             for index in range(len(true))
         ]
@@ -267,10 +270,14 @@ def _best_source(guess: Tensor, truth: Truth) -> Tensor:
 
 
 def _agree(found: Tensor, true: Tensor) -> Tensor:
-    """Whether each label was found; of a mixture, whether its label is one of those mixed."""
+    """Whether each label was found; of a mixture, whether its label is one of those mixed.
+
+    Images that nothing was rebuilt of have the label -1.
+    """
     hard = found.argmax(1) if found.is_floating_point() else found
     if true.is_floating_point():
-        return true.gather(1, hard.unsqueeze(1)).squeeze(1) > 0
+        share = true.gather(1, hard.clamp(min=0).unsqueeze(1)).squeeze(1)
+        return (share > 0) & (hard >= 0)
     return hard == true
 
 

@@ -14,7 +14,8 @@ ROLES = {"honest": "·", "leaking": "leak", "poisoning": "poison"}
 def schedule_grid(scenario: Scenario) -> Table:
     """A scenario's schedule; neighbouring rounds and clients with equal cells are drawn as one.
 
-    A star marks a cell that the server attacks.
+    A star marks a cell that the server attacks, an exclamation mark one whose client is sent what a
+    malicious server tampered with.
     """
     columns = _together(
         range(1, scenario.rounds + 1),
@@ -27,7 +28,8 @@ def schedule_grid(scenario: Scenario) -> Table:
     )
     table = Table(
         title=f"{scenario.name}: {scenario.rounds} rounds, {scenario.data.clients} clients",
-        caption="· honest   * attacked by the server",
+        caption="· honest   * attacked by the server"
+        + ("   ! malicious server" if scenario.server.malicious else ""),
         show_lines=True,
     )
     table.add_column("client \\ round", justify="right")
@@ -47,4 +49,5 @@ def _cell(scenario: Scenario, round: int, client: int) -> str:
     role = ROLES[scenario.role(round=round, client=client).role]
     names = [entry.name for entry in scenario.defenses_on(round=round, client=client)]
     star = "*" if scenario.reconstructions_on(round=round, client=client) else ""
-    return " ".join([role + star, *names])
+    tampered = "!" if scenario.malice(round=round, client=client) else ""
+    return " ".join([role + star + tampered, *names])

@@ -110,14 +110,27 @@ def _totals(ledger: Ledger) -> str:
 
 
 def _seen(rows: pd.DataFrame) -> list[str]:
+    """Medians and verdict; those of a malicious server on lines of their own."""
     if rows.empty:
         return ["-"] * 4
+    # A run of an earlier version has no such column.
+    threats = rows["threat"] if "threat" in rows else pd.Series("honest-but-curious", rows.index)
+    parts = [_seen_under(str(threat), group) for threat, group in rows.groupby(threats)]
+    return ["\n".join(cells).rstrip("\n") for cells in zip(*parts, strict=True)]
+
+
+def _seen_under(threat: str, rows: pd.DataFrame) -> list[str]:
     leaking = int((rows["verdict"] == "leaks").sum())
     settings = ", ".join(sorted(set(rows["setting"])))
+    if threat == "malicious":
+        settings = f"malicious server, {settings}"
+    # Of an image that nothing was rebuilt of there is no number.
+    numbers = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce").median()
     return [
-        f"{rows['psnr'].median():.1f}",
-        f"{rows['ssim'].median():.2f}",
-        f"{rows['chance_psnr'].median():.1f}",
+        # As many lines as the verdict has.
+        f"{numbers['psnr']:.1f}\n",
+        f"{numbers['ssim']:.2f}\n",
+        f"{numbers['chance_psnr']:.1f}\n",
         (f"leaks {leaking}/{len(rows)}" if leaking else "not shown") + f"\n{settings}",
     ]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.privacy.spending import History, from_json, to_json
+from fedlab.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ class Checkpoint:
         """
         if not path.is_file():
             raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")
+        tensors, facts = read_tensors(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                facts = file.metadata() or {}
             histories = json.loads(facts["histories"])
             return cls(
                 round=int(facts["round"]),
@@ -67,7 +65,7 @@ class Checkpoint:
                 memory={k: v.numpy() for k, v in _under("memory/", tensors).items()},
                 histories={int(c): from_json(text) for c, text in histories.items()},
             )
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
 
 

@@ -50,7 +50,7 @@ class LeakageRow:
     """A line of ``leakage.csv``: one true image and what was rebuilt of it.
 
     Attributes:
-        preset: Name of the attack.
+        preset: Name of the attack; ``imprint`` where the server read out a block of its own.
         image: Place in the client's batch.
         target: ``original``, or ``mixed`` for what a mixing client's network really saw.
         psnr: dB on pixels in [0, 1].
@@ -72,6 +72,8 @@ class LeakageRow:
         verdict: ``leaks`` or ``not shown``.
         payload_cosine: Between the captured update and the Referee's rehearsal of it.
         signal_cosine: The same with DP noise taken off both sides.
+        threat: ``honest-but-curious``, or ``malicious`` where the server tampered with the network
+            or the weights that it sent.
     """
 
     round: int
@@ -101,3 +103,4 @@ class LeakageRow:
     seconds: float
     payload_cosine: float
     signal_cosine: float
+    threat: str = "honest-but-curious"

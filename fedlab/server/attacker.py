@@ -1,7 +1,8 @@
 """The attacker hidden in the server: it reads Captures and rebuilds the images behind them.
 
 It knows what any server knows (the network, what it asked for, what came back) and, in
-diagnostic runs only, the labels that the threat model grants.
+diagnostic runs only, the labels that the threat model grants. Where the server was malicious it
+takes what it laid out for itself: imprints are read out, fished images are rebuilt apart.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, LocalSGD
+from attacks.malicious.rebuild import read_imprints, single_out
 from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
 from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
@@ -63,20 +65,26 @@ class Attacker:
         Raises:
             ValueError: If the payload cannot be attacked, such as one of too many images.
         """
-        knowledge = self.knowledge(capture, settings, labels, order)
-        if knowledge.num_images > MOST_IMAGES:
-            raise ValueError(
-                f"the update of client {capture.clients[0]} in round {capture.round} averages "
-                f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
-            )
+        model = self.model.to(self.device)
         on_device = {name: value.to(self.device) for name, value in capture.global_state.items()}
         payload = replace(
             capture.payload,
             tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
         )
+        target, trapped = capture.announced.target, capture.announced.malicious
+        knowledge = self.knowledge(capture, settings, labels, order)
+        if trapped == "imprint":
+            return read_imprints(model, on_device, payload, knowledge)
+        if target is not None:
+            payload, knowledge = single_out(on_device, payload, knowledge, target=target)
+        if knowledge.num_images > MOST_IMAGES:
+            raise ValueError(
+                f"the update of client {capture.clients[0]} in round {capture.round} averages "
+                f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
+            )
         attack = attack_of(settings)
-        return invert(
-            self.model.to(self.device),
+        rebuilt = invert(
+            model,
             on_device,
             payload,
             knowledge,
@@ -85,6 +93,8 @@ class Attacker:
             seconds=settings.seconds,
             watch=watch,
         )
+        # The label of a fished image is no grant: the server chose it.
+        return rebuilt if trapped is None else replace(rebuilt, labels_known=False)
 
     def knowledge(
         self,

@@ -8,14 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
+from fedlab.tensor_files import read_tensors
+
+FISHED = "class-fishing"
+"""The one malice under which clients of a round get different global arrays."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Announced:
         poisson: Whether the single batch of a leaking client is a Poisson one.
         proximal_mu: Of FedProx.
         training_mode: Whether the network was to be in training mode.
+        malicious: How the server tampered with what it sent, ``imprint`` or ``class-fishing``;
+            ``None`` if it is honest but curious.
+        target: The class that it fished for.
     """
 
     lr: float
@@ -47,6 +52,13 @@ class Announced:
     poisson: bool = False
     proximal_mu: float = 0.0
     training_mode: bool = True
+    malicious: str | None = None
+    target: int | None = None
+
+    @property
+    def threat(self) -> Literal["honest-but-curious", "malicious"]:
+        """The threat model; results of the two are never compared."""
+        return "honest-but-curious" if self.malicious is None else "malicious"
 
 
 @dataclass(frozen=True)
@@ -78,10 +90,18 @@ class Capture:
         """SHA-256 of the payload."""
         return digest(self.payload.tensors)
 
+    @property
+    def _global_name(self) -> str:
+        own = self.clients[0] if self.announced.malicious == FISHED else None
+        return _global_name(self.round, own)
+
     def save(self, folder: Path) -> None:
-        """Write the reply, and the global arrays unless this round's are there already."""
+        """Write the reply, and the global arrays unless this round's are there already.
+
+        A client that was fished got arrays of its own, which have a file of their own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        before = folder / _global_name(self.round)
+        before = folder / self._global_name
         if not before.is_file():
             write_atomically(before, save(_plain(self.global_state)))
         facts = {
@@ -120,10 +140,12 @@ class Capture:
                 "there or run with --set captures.keep=all to keep one"
                 + (f" (kept: {', '.join(kept)})" if kept else "")
             )
-        tensors, metadata = _read(reply)
-        global_state, _ = _read(folder / _global_name(round))
+        tensors, metadata = read_tensors(reply)
         try:
             facts: dict[str, Any] = json.loads(metadata["capture"])
+            fished = facts["announced"].get("malicious") == FISHED
+            own = _global_name(round, client if fished else None)
+            global_state, _ = read_tensors(folder / own)
             capture = cls(
                 round=facts["round"],
                 clients=tuple(facts["clients"]),
@@ -140,7 +162,7 @@ class Capture:
                 ),
             )
             sound = facts["global_digest"], facts["reply_digest"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{reply.name} is no Capture of fedlab ({error})") from error
         if (capture.global_digest, capture.reply_digest) != sound:
             raise BadInput(f"{reply.name} or its global arrays changed since they were kept")
@@ -156,33 +178,13 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors file by name.
-
-    Raises:
-        BadInput: If it cannot be read.
-    """
-    tensors, _ = _read(path)
-    return tensors
-
-
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous CPU tensors, as safetensors asks for."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Cloned, since sums round differently over memory that is aligned differently.
-            tensors: dict[str, torch.Tensor] = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
-
-
-def _global_name(round: int) -> str:
-    return f"global-{round:04d}.safetensors"
+def _global_name(round: int, client: int | None) -> str:
+    return f"global-{round:04d}{'' if client is None else f'-{client:05d}'}.safetensors"
 
 
 def _reply_name(round: int, client: int) -> str:

@@ -14,14 +14,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from attacks.malicious.fishing import fish_class, last_layer
+from attacks.malicious.imprint import BLOCK
 from attacks.payload import Payload
 from fedlab.client.plan import Plan
 from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
-from fedlab.errors import RunFailed
+from fedlab.errors import BadInput, RunFailed
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import History
 from fedlab.scenario import Scenario
+from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive
 from fedlab.server.aggregation import Aggregation
 from fedlab.server.captures import Announced, Capture
@@ -32,6 +35,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 600.0
 """Seconds to wait for nodes to appear, and for their introductions."""
 
+State = Mapping[str, Tensor]
+"""Parameters and buffers by name."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -40,7 +46,8 @@ class Round:
     Attributes:
         number: Counted from 1.
         plans: What each sampled client was asked to do.
-        captures: What the server saw of each client whose reply passed the checks.
+        captures: What the server saw of each client whose reply passed the checks; the global
+            arrays in it are those that this client was sent.
         refused: Why the others' replies were not used.
         histories: Accountant histories of the clients that replied; those that were refused
             too, since the server saw what they sent.
@@ -58,6 +65,11 @@ class Round:
 class RoundLoop:
     """The server's side of a federation.
 
+    A malicious server sends fished parameters to the clients that it fishes, and leaves their
+    replies out of the aggregate: they are steps from weights that no training gives. If all of a
+    round were fished, the global state stays as it is. An imprint block is put back to how it was
+    made after every round, since a single step of training would blur it.
+
     Args:
         grid: Carries the messages.
         state: The initial global parameters and buffers, on the CPU.
@@ -65,7 +77,7 @@ class RoundLoop:
         scenario: For the strategy and the number of clients.
 
     Raises:
-        BadInput: If the strategy cannot be made.
+        BadInput: If the strategy cannot be made, or the network has no last layer to fish with.
     """
 
     def __init__(
@@ -81,6 +93,17 @@ class RoundLoop:
         self.histories: dict[int, History] = {}
         self.state = dict(state)
         self.aggregation = Aggregation(scenario.server.strategy, scenario.server.options)
+        malicious = scenario.server.malicious
+        self._trap = {
+            name: value
+            for name, value in state.items()
+            if isinstance(malicious, Imprint) and name.startswith(f"{BLOCK}.")
+        }
+        if isinstance(malicious, ClassFishing):
+            try:
+                self._fished(malicious)
+            except ValueError as error:
+                raise BadInput(f"server.malicious: {error}") from error
 
     def step(
         self, scenario: Scenario, round: int, resumed: Mapping[int, History] | None = None
@@ -113,23 +136,23 @@ class RoundLoop:
             )
             for client in cohort
         }
-        messages = self._exchange(plans, nodes)
+        sent = self._sent(plans, scenario)
+        messages = self._exchange(plans, nodes, sent)
         replies, refused, histories = self._read(messages, plans, scenario)
         self._refuse_to_go_on_without(replies, refused, scenario, round)
         captures = {
             client: Capture(
-                round, (client,), self.state, reply.payload, announce(plans[client], scenario)
+                round, (client,), sent[client], reply.payload, announce(plans[client], scenario)
             )
             for client, reply in replies.items()
         }
-        merged = self.aggregation.aggregate(
-            round,
-            [
-                (messages[client], reply, self._model(reply, plans[client].lr, averaged))
-                for client, reply in replies.items()
-            ],
-        )
-        self.state = {**self.state, **merged}
+        usable = [
+            (messages[client], reply, self._model(reply, plans[client].lr, averaged))
+            for client, reply in replies.items()
+            if sent[client] is self.state
+        ]
+        merged = self.aggregation.aggregate(round, usable) if usable else {}
+        self.state = {**self.state, **merged, **self._trap}
         return Round(
             number=round,
             plans=plans,
@@ -172,13 +195,39 @@ class RoundLoop:
         model = as_weights(reply.payload, self.state, lr) | dict(reply.buffers)
         return {name: model[name] for name in averaged}
 
-    def _exchange(self, plans: Mapping[int, Plan], nodes: Mapping[int, int]) -> dict[int, Message]:
-        arrays = ArrayRecord({name: Array(value.numpy()) for name, value in self.state.items()})
+    def _sent(self, plans: Mapping[int, Plan], scenario: Scenario) -> dict[int, State]:
+        """What each client is sent: the global state itself, or a fished one."""
+        malice = {
+            client: scenario.malice(round=plan.round, client=client)
+            for client, plan in plans.items()
+        }
+        fishing = next((each for each in malice.values() if isinstance(each, ClassFishing)), None)
+        fished = self._fished(fishing) if fishing else self.state
+        return {
+            client: fished if isinstance(each, ClassFishing) else self.state
+            for client, each in malice.items()
+        }
+
+    def _fished(self, fishing: ClassFishing) -> dict[str, Tensor]:
+        """The global state with a last layer that one class alone gets through."""
+        parameters = {name: self.state[name] for name in self._parameters}
+        weight, bias = last_layer(parameters)
+        fished = fish_class(parameters, weight=weight, bias=bias, target=fishing.target)
+        return {**self.state, **fished}
+
+    def _exchange(
+        self, plans: Mapping[int, Plan], nodes: Mapping[int, int], sent: Mapping[int, State]
+    ) -> dict[int, Message]:
+        # Converted once for all clients that are sent the same.
+        arrays = {
+            id(state): ArrayRecord({name: Array(value.numpy()) for name, value in state.items()})
+            for state in {id(state): state for state in sent.values()}.values()
+        }
         messages = [
             Message(
                 RecordDict(
                     {
-                        "arrays": arrays,
+                        "arrays": arrays[id(sent[client])],
                         "config": ConfigRecord({"plan": plan.model_dump_json(exclude_none=True)}),
                     }
                 ),
@@ -261,6 +310,7 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
     scheduled = scenario.scheduled_defenses(round=plan.round, client=plan.client)
     leaking = plan.role if isinstance(plan.role, Leaking) else None
     private = next((entry for entry in scheduled if entry.name == "dp-sgd"), None)
+    malice = scenario.malice(round=plan.round, client=plan.client)
     return Announced(
         lr=plan.lr,
         momentum=plan.training.momentum,
@@ -273,6 +323,8 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
         poisson=leaking is not None and leaking.sampling == "poisson",
         proximal_mu=plan.proximal_mu,
         training_mode=plan.training.mode == "train",
+        malicious=malice.attack if malice else None,
+        target=malice.target if isinstance(malice, ClassFishing) else None,
     )
 
 
