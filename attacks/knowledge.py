@@ -1,5 +1,6 @@
 """What the attacker is assumed to know beside the payload; every assumption is explicit."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +19,9 @@ class LocalSGD:
         weight_decay: L2 penalty of SGD.
         epochs: Passes over the client's images.
         batch_size: Images in a step; the last one of an epoch may have fewer.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     lr: float
@@ -25,6 +29,16 @@ class LocalSGD:
     weight_decay: float = 0.0
     epochs: int = 1
     batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"the learning rate of local SGD must be above 0, not {self.lr}")
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise ValueError(
+                "momentum of local SGD must be at least 0 and below 1, and weight decay at least 0"
+            )
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("local SGD needs at least one epoch and a batch size of at least 1")
 
     def blocks(self, num_images: int) -> tuple[Tensor, ...]:
         """Places of the images of each step, taken in the same order in every epoch."""
@@ -57,7 +71,7 @@ class Knowledge:
         noise_multiplier: Of DP-SGD: standard deviation of its noise over the clipping norm.
 
     Raises:
-        ValueError: If there is nothing to rebuild, or labels or order do not fit.
+        ValueError: If there is nothing to rebuild, or normalisation, labels or order do not fit.
     """
 
     image_shape: tuple[int, int, int]
@@ -79,13 +93,30 @@ class Knowledge:
     def __post_init__(self) -> None:
         if self.num_images < 1:
             raise ValueError("there is no image to rebuild: num_images is 0")
+        if not all(0 < deviation < math.inf for deviation in self.std):
+            raise ValueError(f"std of the normalisation must be above 0, not {self.std}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean of the normalisation must be finite, not {self.mean}")
         if self.labels is not None and len(self.labels) != self.num_images:
             raise ValueError(f"{len(self.labels)} labels were given for {self.num_images} images")
+        if self.labels is not None and (problem := self._misfit(self.labels)):
+            raise ValueError(problem)
         if not isinstance(self.order, str) and any(
             len(step) and not 0 <= int(step.min()) <= int(step.max()) < self.num_images
             for step in self.order
         ):
             raise ValueError(f"the order names images beyond the {self.num_images} to rebuild")
+
+    def _misfit(self, labels: Tensor) -> str | None:
+        """What keeps labels from being those of this many classes."""
+        classes = self.num_classes
+        if labels.is_floating_point():
+            fits = labels.shape[1:] == (classes,)
+            return None if fits else f"soft labels must be [n, {classes}], not {[*labels.shape]}"
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if len(outside):
+            return f"label {int(outside[0])} is none of the {classes} classes, counted from 0"
+        return None
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:

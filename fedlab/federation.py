@@ -291,9 +291,12 @@ class Federation:
             **settings: See ``reconstruct``.
 
         Raises:
-            BadInput: If no such round was kept, or the mixtures are too few.
+            BadInput: If no such round was kept, or k and the client's images leave nothing to find.
         """
-        chosen = resolve_rounds(rounds, self.scenario.rounds)
+        try:
+            chosen = resolve_rounds(rounds, self.scenario.rounds)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
         mixing = {
             number: entry.k
             for number in sorted(chosen)

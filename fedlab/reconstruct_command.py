@@ -126,14 +126,19 @@ def reconstruct(
     from attacks.knowledge import LocalSGD
     from fedlab.anywhere import Update
 
-    local = None
-    if local_lr is not None:
-        local = LocalSGD(
-            lr=local_lr,
-            momentum=local_momentum,
-            epochs=local_epochs,
-            batch_size=local_batch or num_images,
+    try:
+        local = (
+            None
+            if local_lr is None
+            else LocalSGD(
+                lr=local_lr,
+                momentum=local_momentum,
+                epochs=local_epochs,
+                batch_size=local_batch or num_images,
+            )
         )
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     update = Update(
         before=before,
         reply=reply,

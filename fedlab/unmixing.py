@@ -95,8 +95,10 @@ def unmix_reconstructions(
         generator: CPU generator of the un-mixing.
 
     Raises:
-        BadInput: If there are too few mixtures.
+        BadInput: If there is no mixture, or k and the client's images leave nothing to find.
     """
+    if not reconstructions:
+        raise BadInput(f"no mixture of client {client} was rebuilt, so none can be un-mixed")
     mixed = torch.cat([found.images.cpu() for _, found in reconstructions])
     labels = [found.labels.cpu() for _, found in reconstructions]
     soft = torch.cat(labels) if all(each.is_floating_point() for each in labels) else None

@@ -22,6 +22,10 @@ BLOCK = "block"
 FLOOR = 10.0
 """Spreads below its centre at which the lowest bin starts, so that no image falls under it."""
 
+THRESHOLD = 1e-5
+"""Part of the largest bias gradient up to which a bin counts as empty: some hundred roundings of
+float32."""
+
 STRENGTH = 0.1
 """Standard deviation, in normalised pixels, of what the block adds to a typical image: faint
 enough for the network to see the image, and without effect on ratios of gradients."""
@@ -171,7 +175,7 @@ def read_out(
     shape: Shape,
     low: Tensor,
     high: Tensor,
-    threshold: float = 1e-5,
+    threshold: float = THRESHOLD,
 ) -> Imprints:
     """The images that a gradient of a network with an imprint block holds.
 
@@ -187,7 +191,7 @@ def read_out(
         low: Lowest normalised pixel value, to broadcast against ``[n, channels, height, width]``.
         high: Highest, likewise.
         threshold: Bins whose share of the bias gradient is at most this part of the largest bias
-            gradient count as empty. The default is some hundred roundings of float32.
+            gradient count as empty.
 
     Returns:
         Images of the bins that were hit, those nearest their pixel range first.

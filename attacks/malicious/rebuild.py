@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from attacks.knowledge import Knowledge
 from attacks.malicious.fishing import count_labels, isolate, last_layer
-from attacks.malicious.imprint import BLOCK, Imprints, read_out
+from attacks.malicious.imprint import BLOCK, THRESHOLD, Imprints, read_out
 from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import Attack
@@ -60,7 +60,10 @@ def read_imprints(
     problem = Problem.of(model, global_state, payload, knowledge)
     low, high = box(problem)
     shape = knowledge.image_shape
-    found = read_out(problem.mean_gradient(), shape=shape, low=low, high=high)
+    gradient, threshold = problem.mean_gradient(), THRESHOLD
+    if payload.kind == "weights":
+        threshold = max(threshold, _rounding(problem))
+    found = read_out(gradient, shape=shape, low=low, high=high, threshold=threshold)
     images = found.images[: knowledge.num_images]
     with mode(model, training=knowledge.training_mode):
         labels = _labels(problem, found, images)
@@ -128,6 +131,19 @@ def _first_gradient(
         name: (global_state[name] - after) / lr - decay * global_state[name]
         for name, after in payload.tensors.items()
     }
+
+
+def _rounding(problem: Problem) -> float:
+    """What rounding leaves in the difference of two biases, as a part of their largest change.
+
+    Weights are rounded to their own size, which the change by one local step is far below: bins
+    that hold no more than that are empty.
+    """
+    name = f"{BLOCK}.measure.bias"
+    if name not in problem.target:
+        return 0.0
+    largest, change = problem.parameters[name].abs().max(), problem.target[name].abs().max()
+    return float(2 * torch.finfo(largest.dtype).eps * largest / change)
 
 
 def _labels(problem: Problem, found: Imprints, images: Tensor) -> Tensor:

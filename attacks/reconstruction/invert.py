@@ -46,6 +46,15 @@ class _Pace:
         spent = (time.perf_counter() - self.started) / self.seconds
         return max(float(done), spent * self.iterations)
 
+    def share(self, parts: int) -> "_Pace":
+        """That of one of so many parts, beginning now, of equal time out of what is left."""
+        if self.seconds is None:
+            return self
+        now = time.perf_counter()
+        # Never 0, by which it could not be divided; the first step is taken in any case.
+        left = max(self.seconds - (now - self.started), 1e-3)
+        return replace(self, seconds=left / parts, started=now)
+
 
 def invert(
     model: nn.Module,
@@ -155,18 +164,10 @@ def _best(
     if attack.group and len(searches) > 1:
         _run_together(searches, attack, pace, watch)
     elif workers > 1 and len(searches) > 1:
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for future in [pool.submit(_run, s, attack, pace, watch) for s in searches]:
-                future.result()
-        torch.set_num_threads(threads)
+        _run_side_by_side(searches, attack, pace, workers, watch)
     else:
         for place, search in enumerate(searches):
-            share = replace(pace, started=time.perf_counter())
-            if pace.seconds is not None:
-                left = pace.seconds - (share.started - pace.started)
-                share = replace(share, seconds=left / (len(searches) - place))
-            _run(search, attack, share, watch)
+            _run(search, attack, pace.share(len(searches) - place), watch)
     return min((search.result() for search in searches), key=lambda found: found.cost)
 
 
@@ -182,6 +183,24 @@ def _run(search: Search, attack: Attack, pace: _Pace, watch: Watch | None) -> No
             return
 
 
+def _run_side_by_side(
+    searches: list[Search], attack: Attack, pace: _Pace, workers: int, watch: Watch | None
+) -> None:
+    """Each in a thread of its own, so many at the same time, and one thread of PyTorch for each."""
+    seconds = pace.share(-(-len(searches) // workers)).seconds
+
+    def run(search: Search) -> None:
+        _run(search, attack, replace(pace, seconds=seconds, started=time.perf_counter()), watch)
+
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for future in [pool.submit(run, search) for search in searches]:
+                future.result()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Watch | None) -> None:
     for done in range(attack.iterations):
         iteration = pace(done)
@@ -192,6 +211,8 @@ def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Wa
             search.advance(min(iteration, attack.iterations - 1), centre)
             if watch is not None and (done + 1) % EVERY == 0:
                 watch(search.progress())
+        if all(search.converged() for search in searches):
+            return
 
 
 def _inferred(problem: Problem, rule: str, generator: torch.Generator) -> Tensor:

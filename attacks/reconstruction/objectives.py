@@ -4,10 +4,12 @@ Geiping et al. 2020 (arXiv 2003.14053) for the cosine; Balunović et al., "Bayes
 Gradient Leakage" (arXiv 2111.04706) for which distance suits which noise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Objective = Callable[[Mapping[str, Tensor]], Tensor]
 """From a simulated payload by parameter name to a scalar, smaller for a better match."""
@@ -20,7 +22,8 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
     """One minus the cosine between payloads, all tensors taken as one vector.
 
     1 - <g, g*> / (||g|| ||g*||), Geiping et al. 2020, eq. 4. The target is normalised once, so
-    an evaluation costs one dot product and one norm.
+    an evaluation costs one dot product and one norm, and its slope is written out, since autograd
+    would go over all weights several times more. It has no second derivative of its own.
 
     Args:
         target: The captured payload by parameter name.
@@ -32,9 +35,37 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
     direction = {name: tensor / norm for name, tensor in target.items()}
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
-        return 1 - dot(simulated, direction) * torch.rsqrt(sum_of_squares(simulated))
+        found: Tensor = _Cosine.apply(
+            *direction.values(), *(simulated[name] for name in direction)
+        )
+        return found
 
     return cost
+
+
+class _Cosine(torch.autograd.Function):
+    """One minus the cosine between unit directions and what was simulated, in this order."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+        half = len(tensors) // 2
+        directions, simulated = tensors[:half], tensors[half:]
+        along = _dots(simulated, directions)
+        scale = torch.rsqrt(_dots(simulated, simulated))
+        ctx.save_for_backward(*tensors, along, scale)
+        return 1 - along * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, along, scale = ctx.saved_tensors
+        half = len(tensors) // 2
+        # d cost / d g = - d / ||g|| + <g, d> g / ||g||^3
+        of_direction, of_simulated = -slope * scale, slope * along * scale**3
+        return (None,) * half + tuple(
+            torch.addcmul(d * of_direction, g, of_simulated)
+            for d, g in zip(tensors[:half], tensors[half:], strict=True)
+        )
 
 
 def layer_cosine(target: Mapping[str, Tensor]) -> Objective:
@@ -145,6 +176,12 @@ def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
 def sum_of_squares(tensors: Mapping[str, Tensor]) -> Tensor:
     """Squared L2 norm of all tensors taken as one vector."""
     return torch.stack([tensor.square().sum() for tensor in tensors.values()]).sum()
+
+
+def _dots(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """The same of tensors in the same order, without a temporary of their size."""
+    pairs = zip(left, right, strict=True)
+    return torch.stack([torch.dot(one.flatten(), other.flatten()) for one, other in pairs]).sum()
 
 
 def _norm(target: Mapping[str, Tensor]) -> float:

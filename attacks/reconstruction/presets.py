@@ -85,6 +85,8 @@ PRESETS: dict[str, Attack] = {
         "total variation 1e-4 as on its command line"
     ),
     "spectrum": Attack(
+        tv=2e-4,
+        tv_opponents=True,
         sign="none",
         lr=1.0,
         betas=(0.8, 0.99),

@@ -5,6 +5,7 @@ are made without pyplot, so no global state is touched.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class ReconstructionRow:
         label: What it was, such as ``round 1 · client 0 · open``.
         truth: ``[n, channels, height, width]``, pixels in [0, 1]; 1 or 3 channels.
         guess: What was rebuilt, the same shape, in the same order.
-        psnr: dB of each image.
+        psnr: dB of each image; NaN where nothing was rebuilt of it.
         ssim: Of each image.
         verdict: Of each image.
         defense: Name of the defense that was on; gives the row its colour.
@@ -233,11 +234,11 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
         y += side + _STRIP_GAP
     for index in shown:
         centre = left + index * (_CELL + _GAP) + _CELL / 2
-        leaks = row.verdict[index] == "leaks"
+        leaks, rebuilt = row.verdict[index] == "leaks", not math.isnan(row.psnr[index])
         page.text(
             centre,
             y,
-            f"{_decibels(row.psnr[index])} · {row.verdict[index]}",
+            f"{_decibels(row.psnr[index])} · {row.verdict[index]}" if rebuilt else "no image",
             size=8,
             bold=leaks,
             colour=_INK if leaks else _FAINT,
@@ -247,7 +248,7 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
         page.text(
             centre,
             y + 0.17,
-            f"SSIM {row.ssim[index]:.2f}{chance}",
+            f"SSIM {row.ssim[index]:.2f}{chance}" if rebuilt else row.verdict[index],
             size=7,
             colour=_FAINT,
             align=("center", "top"),

@@ -163,7 +163,7 @@ class RunFolder:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the CSV tables."""
-        return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=[""])
+        return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=["", "nan"])
 
     def truncate(self, *, after: int) -> None:
         """Forget rows of later rounds, which a kill may have left half written."""

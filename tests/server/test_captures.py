@@ -85,6 +85,8 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "poisson",
                 "proximal_mu",
                 "training_mode",
+                "malicious",
+                "target",
             }
 
 

@@ -1,5 +1,8 @@
 """The scenarios that ship run on the real pictures that they are made for."""
 
+import re
+import time
+
 import pytest
 
 from fedlab import Federation, Scenario
@@ -16,7 +19,13 @@ def run(name, tmp_path, overrides=()):
 
 
 def test_each_says_what_it_shows_and_how_long_it_takes():
-    assert packaged() == ["chest_xray", "cifar10", "fashion_mnist", "quickstart"]
+    assert packaged() == [
+        "chest_xray",
+        "cifar10",
+        "fashion_mnist",
+        "malicious_server",
+        "quickstart",
+    ]
     for name in packaged():
         comment = [
             line
@@ -76,3 +85,26 @@ def test_chest_xrays_leak_without_labels_until_dp_sgd_is_on(tmp_path):
     assert 0 < federation.ledger.total(1) < 20  # protected in every round
     assert federation.ledger.total(2) == float("inf")
     assert max(row.accuracy for row in federation.folder.rounds()) > 0.7
+
+
+def test_a_malicious_server_reads_most_of_a_batch_until_dp_sgd_is_on(tmp_path):
+    started = time.perf_counter()
+    federation, leakage = run("malicious_server", tmp_path)
+    assert time.perf_counter() - started < 30
+    assert set(leakage["threat"]) == {"malicious"}
+    assert set(leakage["iterations"]) == {0}
+    open_round, private = (leakage[leakage["round"] == number] for number in (1, 2))
+    assert len(open_round) == len(private) == 16
+    assert (open_round["psnr"] >= 80).sum() >= 12
+    assert set(private["verdict"]) == {"not shown"}
+    assert federation.picture().axes
+
+
+def test_its_comment_fishes_a_class_out_of_the_same_batch(tmp_path):
+    text = (PACKAGED / "malicious_server.toml").read_text()
+    (override,) = re.findall("--set '(.*)'", text)
+    _, leakage = run("malicious_server", tmp_path, [override])
+    rebuilt = leakage[leakage["psnr"].astype(float).notna() & (leakage["round"] == 1)]
+    assert len(rebuilt) >= 1
+    assert set(rebuilt["verdict"]) == {"leaks"}
+    assert rebuilt["label_correct"].all()

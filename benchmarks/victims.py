@@ -1,0 +1,104 @@
+"""What the reconstruction benchmarks attack: networks, real images, and the updates they cause."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from attacks.gradients import batch_gradient, unroll
+from attacks.knowledge import Knowledge, LocalSGD
+from attacks.payload import Payload
+from fedlab.data.images import ImageData
+from fedlab.models import build
+
+TRAINING_EPOCHS = 6
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A network in evaluation mode, as all public code has it, and one update of a client.
+
+    Attributes:
+        model: At the global weights.
+        pixels: float32 ``[n, channels, height, width]`` in [0, 1], the truth.
+        labels: int64 ``[n]``, granted to every attacker.
+        payload: What the client sent.
+        knowledge: What every attacker is told.
+    """
+
+    model: nn.Module = field(repr=False)
+    pixels: Tensor = field(repr=False)
+    labels: Tensor
+    payload: Payload
+    knowledge: Knowledge
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The global parameters and buffers."""
+        return {name: value.detach() for name, value in self.model.state_dict().items()}
+
+
+def victim(
+    model: nn.Module, data: ImageData, places: list[int], *, local: LocalSGD | None = None
+) -> Victim:
+    """The update that some test images cause.
+
+    Args:
+        model: In evaluation mode.
+        data: Its test images are attacked.
+        places: Which of them, one batch.
+        local: Send weights after this training instead of the gradient of the batch.
+    """
+    pixels, labels = data.pixels(data.test_images[places]), data.test_labels[places]
+    inputs = data.normalise(pixels)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+    if local is None:
+        tensors = batch_gradient(model, parameters, buffers, inputs, labels)
+        payload = Payload("gradient", tensors, num_examples=len(places), steps=1)
+    else:
+        after = unroll(model, parameters, buffers, inputs, labels, local=local)
+        tensors = {name: tensor.detach() for name, tensor in after.items()}
+        steps = len(local.blocks(len(places)))
+        payload = Payload("weights", tensors, num_examples=len(places), steps=steps)
+    knowledge = Knowledge(
+        image_shape=data.shape,
+        num_classes=CLASSES,
+        mean=data.mean,
+        std=data.std,
+        num_images=len(places),
+        labels=labels,
+        local=local,
+        training_mode=False,
+    )
+    return Victim(model, pixels, labels, payload, knowledge)
+
+
+def untrained(name: str, data: ImageData, *, width: int | None = None) -> nn.Module:
+    """A network with BatchNorm at its first weights, in evaluation mode."""
+    model = build(name, shape=data.shape, classes=CLASSES, width=width, norm="batch", seed=0)
+    return model.eval()
+
+
+def trained(data: ImageData, *, width: int) -> tuple[nn.Module, float]:
+    """A small ``convnet8`` after some epochs on the training images, and its test accuracy."""
+    model = untrained("convnet8", data, width=width).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    generator = torch.Generator().manual_seed(0)
+    batches = -(-len(data.train_labels) // 128)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=TRAINING_EPOCHS * batches
+    )
+    for _ in range(TRAINING_EPOCHS):
+        for batch in torch.randperm(len(data.train_labels), generator=generator).split(128):
+            inputs = data.normalise(data.pixels(data.train_images[batch]))
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), data.train_labels[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    with torch.no_grad():
+        output = model(data.normalise(data.pixels(data.test_images)))
+    return model, float((output.argmax(1) == data.test_labels).float().mean())
