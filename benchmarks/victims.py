@@ -92,7 +92,7 @@ def trained(data: ImageData, *, width: int) -> tuple[nn.Module, float]:
         optimizer, max_lr=0.1, total_steps=TRAINING_EPOCHS * batches
     )
     for _ in range(TRAINING_EPOCHS):
-        for batch in torch.randperm(len(data.train_labels), generator=generator).split(128):
+        for batch in torch.split(torch.randperm(len(data.train_labels), generator=generator), 128):
             inputs = data.normalise(data.pixels(data.train_images[batch]))
             optimizer.zero_grad()
             functional.cross_entropy(model(inputs), data.train_labels[batch]).backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,244 @@
+"""The attacker beside breaching's: same weights, images, labels and threads, in one run.
+
+Breaching runs twice: with its Inverting Gradients settings at total variation 1e-6, its schedule
+scaled to the budget, and as tuned over the grid of ``benchmarks.tuning``, which tuned ours too, on
+other images. Ours runs at the same number of iterations and at shares of it. Nothing that chooses
+an iterate, a restart or the end of an attack sees the true images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from statistics import mean, median
+
+import torch
+from torch import Tensor
+
+from attacks.knowledge import LocalSGD
+from attacks.reconstruction import PRESETS
+from benchmarks.options import Options
+from benchmarks.report import THREADS, Claim, Figure, Report, console
+from benchmarks.tuning import BREACHING, OURS, PUBLISHED, Family, attacked, breached
+from benchmarks.victims import Victim, trained, untrained, victim
+from fedlab.data.sources import load
+from fedlab.errors import BadInput
+from fedlab.evaluation.images import match, psnr
+from fedlab.evaluation.similarity import ssim
+
+SHARES = (8, 4, 2, 1)
+"""Our budgets as parts of breaching's iterations: an eighth, a quarter, half and all of them."""
+
+WIDTHS = {"convnet8": 32, "resnet18": 64}
+
+GOAL = 8
+"""How many times sooner ours is to end at breaching's mean PSNR."""
+
+TUNED_GOAL = 1.5
+"""The same against tuned breaching."""
+
+TIMED = 12
+"""Iterations of one block of the timing, in which both attackers take turns."""
+
+BLOCKS = 5
+
+LOCAL = LocalSGD(lr=1e-3, epochs=1, batch_size=1)
+"""Four images in four local steps: breaching's own FedAvg case."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the comparison.
+
+    Attributes:
+        name: What is attacked.
+        network: ``convnet8``, ``resnet18`` or ``trained``.
+        batches: Places of the test images of each victim.
+        iterations: Of breaching.
+        local: Local steps instead of one gradient.
+    """
+
+    name: str
+    network: str
+    batches: tuple[tuple[int, ...], ...]
+    iterations: int
+    local: LocalSGD | None = None
+
+
+SETTINGS = (
+    Setting("convnet8 of width 32, 1 image", "convnet8", tuple((i,) for i in range(8)), 600),
+    Setting("convnet8 of width 32, 4 images", "convnet8", ((0, 1, 2, 3), (4, 5, 6, 7)), 240),
+    Setting("convnet8 of width 32, 8 images", "convnet8", (tuple(range(8)),), 160),
+    Setting("convnet8, 4 images in 4 local steps", "convnet8", ((0, 1, 2, 3),), 160, LOCAL),
+    Setting("trained convnet8 of width 16, 1 image", "trained", tuple((i,) for i in range(8)), 400),
+    Setting("resnet18, 1 image", "resnet18", ((0,), (1,), (2,)), 200),
+    Setting("resnet18, 4 images", "resnet18", ((0, 1, 2, 3),), 80),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attacker reached on all victims of a setting.
+
+    Attributes:
+        psnr: dB of each image.
+        ssim: Of each image.
+    """
+
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting, measured.
+
+    Attributes:
+        name: Of the setting.
+        ratios: Breaching's time for an iteration over ours, block by block.
+        seconds: Of one iteration of breaching, block by block.
+        published: Breaching with its Inverting Gradients settings.
+        tuned: Breaching, tuned.
+        ours: By the share of the iterations.
+        accuracy: Of the network on the test images, where it was trained.
+    """
+
+    name: str
+    ratios: tuple[float, ...]
+    seconds: tuple[float, ...]
+    published: Outcome
+    tuned: Outcome
+    ours: dict[int, Outcome]
+    accuracy: float | None
+
+    def speed(self, rival: Outcome) -> float | None:
+        """How many times sooner ours ends at a rival's mean PSNR, by the smallest share."""
+        for share in SHARES:
+            if mean(self.ours[share].psnr) >= mean(rival.psnr):
+                return share * median(self.ratios)
+        return None
+
+
+def run(options: Options) -> Report:
+    """Attack all victims with all attackers, two settings at a time.
+
+    Raises:
+        BadInput: If there are no images.
+    """
+    if options.data is None or not options.data.is_file():
+        raise BadInput("no images: name an .npz of CIFAR-10 with --data")
+    chosen = SETTINGS[: options.repeats] if options.repeats else SETTINGS
+    # Longest first, so that the last one does not keep a core waiting alone.
+    with get_context("spawn").Pool(2) as pool:
+        lines = pool.starmap(
+            measured, [(setting, str(options.data)) for setting in chosen], chunksize=1
+        )
+    figures = [figure for line in lines for figure in _figures(line)]
+    return Report(
+        title="How fast and how well does the attacker rebuild images, beside breaching?",
+        settings={
+            "images": "CIFAR-10 test images 0 to 7 in class order, none left out",
+            "breaching": "0.1.2, inverting gradients, total variation 1e-6, and tuned",
+            "ours": "preset spectrum",
+            "labels": "known to both; networks in evaluation mode, untrained unless said",
+            "processes": "two settings at a time, one thread each",
+        },
+        figures=figures,
+        claims=[claim for line in lines for claim in _claims(line)],
+    )
+
+
+def measured(setting: Setting, path: str) -> Line:
+    """Both attackers on all victims of a setting; in a process of its own."""
+    torch.set_num_threads(THREADS)
+    data = load(f"npz:{path}")
+    accuracy: float | None = None
+    family: Family = "untrained"
+    if setting.network == "trained":
+        family = "trained"
+        model, accuracy = trained(data, width=16)
+    else:
+        model = untrained(setting.network, data, width=WIDTHS[setting.network])
+    victims = [victim(model, data, list(b), local=setting.local) for b in setting.batches]
+    ratios, seconds = _timed(victims[0])
+    whole = setting.iterations
+    line = Line(
+        name=setting.name,
+        ratios=ratios,
+        seconds=seconds,
+        published=_scored(victims, [breached(v, PUBLISHED, whole).images for v in victims]),
+        tuned=_scored(victims, [breached(v, BREACHING[family], whole).images for v in victims]),
+        ours={
+            share: _scored(
+                victims,
+                [
+                    attacked(v, replace(OURS[family], iterations=whole // share)).images
+                    for v in victims
+                ],
+            )
+            for share in SHARES
+        },
+        accuracy=accuracy,
+    )
+    console.print(f"{setting.name}: done")
+    return line
+
+
+def _timed(one: Victim) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Breaching's time over ours, and its own, for an iteration of the same attack, in turns."""
+    ratios, seconds = [], []
+    attack = replace(PRESETS["inverting-gradients"], tv=PUBLISHED.tv)
+    for _ in range(BLOCKS):
+        theirs = breached(one, PUBLISHED, TIMED).seconds
+        # The loop alone, as theirs is counted: what a longer attack takes more than a short one.
+        short = attacked(one, replace(attack, iterations=1)).seconds
+        ours = attacked(one, replace(attack, iterations=TIMED + 1)).seconds - short
+        ratios.append(theirs / ours)
+        seconds.append(theirs / TIMED)
+    return tuple(ratios), tuple(seconds)
+
+
+def _scored(victims: Sequence[Victim], rebuilt: Sequence[Tensor]) -> Outcome:
+    quality, likeness = [], []
+    for one, images in zip(victims, rebuilt, strict=True):
+        places, chosen = match(one.pixels, images)
+        true, guess = one.pixels[places], images[chosen]
+        quality += psnr(true, guess).tolist()
+        likeness += ssim(true, guess).tolist()
+    return Outcome(tuple(quality), tuple(likeness))
+
+
+def _figures(line: Line) -> list[Figure]:
+    named = [("breaching", line.published), ("breaching tuned", line.tuned)]
+    named += [(f"ours, 1/{s} of the iterations" if s > 1 else "ours", line.ours[s]) for s in SHARES]
+    figures = [
+        Figure(f"{line.name}: an iteration of breaching", "s", line.seconds),
+        Figure(f"{line.name}: breaching's time over ours, an iteration", "", line.ratios),
+    ]
+    for name, outcome in named:
+        figures.append(Figure(f"{line.name}: {name}, PSNR", "dB", outcome.psnr))
+        figures.append(Figure(f"{line.name}: {name}, SSIM", "", outcome.ssim))
+    if line.accuracy is not None:
+        figures.append(Figure(f"{line.name}: test accuracy", "", [line.accuracy]))
+    return figures
+
+
+def _claims(line: Line) -> list[Claim]:
+    ratio = median(line.ratios)
+    gap = mean(line.ours[1].psnr) - mean(line.published.psnr)
+    sooner, than_tuned = line.speed(line.published), line.speed(line.tuned)
+    return [
+        Claim(f"{line.name}: an iteration is {ratio:.2f} times as fast", ratio >= 1),
+        Claim(f"{line.name}: at equal iterations the mean PSNR is {gap:+.1f} dB", gap >= -0.5),
+        Claim(
+            f"{line.name}: breaching's mean PSNR is reached {_times(sooner)}",
+            sooner is not None and sooner >= GOAL,
+        ),
+        Claim(
+            f"{line.name}: tuned breaching's mean PSNR is reached {_times(than_tuned)}",
+            than_tuned is not None and than_tuned >= TUNED_GOAL,
+        ),
+    ]
+
+
+def _times(faster: float | None) -> str:
+    return "never" if faster is None else f"in {1 / faster:.2f} of its time"
