@@ -151,6 +151,9 @@ def unroll(
             create_graph=create_graph,
         )
         moved = tuple(g + local.weight_decay * current[n] for n, g in gradient.items())
+        if local.proximal_mu:  # the gradient of mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)
+            drift = (current[n] - parameters[n] for n in names)
+            moved = tuple(m + local.proximal_mu * d for m, d in zip(moved, drift, strict=True))
         if velocity:
             moved = tuple(local.momentum * v + g for v, g in zip(velocity, moved, strict=True))
         after = tuple(p - local.lr * m for p, m in zip(current.values(), moved, strict=True))

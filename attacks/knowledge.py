@@ -19,6 +19,7 @@ class LocalSGD:
         weight_decay: L2 penalty of SGD.
         epochs: Passes over the client's images.
         batch_size: Images in a step; the last one of an epoch may have fewer.
+        proximal_mu: Weight of FedProx' pull towards the global weights, 0 for none.
 
     Raises:
         ValueError: If a number is out of range.
@@ -29,6 +30,7 @@ class LocalSGD:
     weight_decay: float = 0.0
     epochs: int = 1
     batch_size: int = 1
+    proximal_mu: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:

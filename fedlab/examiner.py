@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site, network_of
@@ -68,12 +69,7 @@ class Examiner:
                 malicious server fished for.
         """
         client = capture.clients[0]
-        plan: Plan = plan_for(
-            scenario or self._scenario,
-            round=capture.round,
-            client=client,
-            proximal_mu=capture.announced.proximal_mu,
-        )
+        plan = self._plan(capture, scenario)
         truth = self._referee.truth(capture, plan, _before(history, plan))
         if not len(truth.inputs):
             return None
@@ -104,6 +100,33 @@ class Examiner:
             mixed=None if score.mixed is None else score.mixed.cpu(),
             rebuilt=score.rebuilt.cpu(),
             reconstruction=reconstruction,
+        )
+
+    def consistency(
+        self, capture: Capture, history: History, *, scenario: Scenario | None = None
+    ) -> Consistency:
+        """Whether the attacker's simulation of a client gives its Capture from the true images.
+
+        Args:
+            capture: What the server saw.
+            history: The client's accountant history.
+            scenario: The scenario as it stood in that round, if it was toggled since.
+
+        Raises:
+            ValueError: If the true batch was empty, or the payload cannot be simulated.
+        """
+        plan = self._plan(capture, scenario)
+        truth = self._referee.truth(capture, plan, _before(history, plan))
+        return self.attacker.consistency(
+            capture, self._site.data.normalise(truth.inputs), truth.labels, truth.order
+        )
+
+    def _plan(self, capture: Capture, scenario: Scenario | None) -> Plan:
+        return plan_for(
+            scenario or self._scenario,
+            round=capture.round,
+            client=capture.clients[0],
+            proximal_mu=capture.announced.proximal_mu,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.site import Site
 from fedlab.defenses.settings import DPInstaHide
@@ -277,6 +278,22 @@ class Federation:
         if leak is None:
             raise BadInput(f"client {client} drew an empty Poisson batch in round {round}")
         return leak
+
+    def consistency(self, *, round: int, client: int) -> Consistency:
+        """Whether the attacker's simulation of a client gives a kept Capture from the true images.
+
+        A cosine near 1 says that the attack is aimed at what really happened; a defense's noise,
+        another mode of BatchNorm or a wrong learning rate show here.
+
+        Raises:
+            BadInput: If none was kept, or it cannot be simulated.
+        """
+        capture = Capture.load(self.folder.captures, round=round, client=client)
+        history = self._loop.histories.get(client, ())
+        try:
+            return self._examiner.consistency(capture, history, scenario=self.scenario)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
 
     def unmix(
         self, *, client: int, rounds: str = "all", watch: Watch | None = None, **settings: Any

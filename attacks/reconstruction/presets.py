@@ -77,6 +77,8 @@ class Attack:
         weights = (self.tv, self.norm, self.statistics, self.features, self.group, self.langevin)
         if min(weights) < 0 or min(self.warmup, self.patience) < 0:
             raise ValueError("weights of priors, langevin, warmup and patience must be at least 0")
+        if self.labels == "joint" and self.features:
+            raise ValueError("the prior on features needs labels, so they cannot be joint as well")
 
 
 PRESETS: dict[str, Attack] = {

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.malicious.rebuild import read_imprints, single_out
-from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
+from attacks.payload import Payload
+from attacks.reconstruction import (
+    PRESETS,
+    Attack,
+    Consistency,
+    Reconstruction,
+    consistency,
+    invert,
+)
 from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
 from fedlab.scenario_tables import Reconstruct
@@ -65,12 +73,7 @@ class Attacker:
         Raises:
             ValueError: If the payload cannot be attacked, such as one of too many images.
         """
-        model = self.model.to(self.device)
-        on_device = {name: value.to(self.device) for name, value in capture.global_state.items()}
-        payload = replace(
-            capture.payload,
-            tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
-        )
+        model, on_device, payload = self._at_hand(capture)
         target, trapped = capture.announced.target, capture.announced.malicious
         knowledge = self.knowledge(capture, settings, labels, order)
         if trapped == "imprint":
@@ -96,6 +99,37 @@ class Attacker:
         # The label of a fished image is no grant: the server chose it.
         return rebuilt if trapped is None else replace(rebuilt, labels_known=False)
 
+    def consistency(
+        self,
+        capture: Capture,
+        images: Tensor,
+        labels: Tensor,
+        order: tuple[Tensor, ...] | None = None,
+    ) -> Consistency:
+        """How near the update that images would cause is to a captured one.
+
+        Args:
+            capture: What the server saw.
+            images: float ``[n, channels, height, width]``, normalised.
+            labels: int64 ``[n]`` or soft ``[n, classes]``.
+            order: Places of the images of each local step; ``None`` assumes one.
+
+        Raises:
+            ValueError: If the payload cannot be simulated.
+        """
+        model, on_device, payload = self._at_hand(capture)
+        knowledge = self.knowledge(capture, Reconstruct(), labels, order)
+        return consistency(model, on_device, payload, knowledge, images, labels)
+
+    def _at_hand(self, capture: Capture) -> tuple[nn.Module, dict[str, Tensor], Payload]:
+        """The network, the global state and the payload, all on the device."""
+        payload = replace(
+            capture.payload,
+            tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
+        )
+        state = {name: value.to(self.device) for name, value in capture.global_state.items()}
+        return self.model.to(self.device), state, payload
+
     def knowledge(
         self,
         capture: Capture,
@@ -113,6 +147,7 @@ class Attacker:
                 weight_decay=told.weight_decay,
                 epochs=told.epochs,
                 batch_size=told.batch_size,
+                proximal_mu=told.proximal_mu,
             )
         granted = None if labels is None else labels.to(self.device)
         announced = told.training_mode
