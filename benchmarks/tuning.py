@@ -107,7 +107,7 @@ def run(options: Options) -> Report:
     )
 
 
-def attacked(one: Victim, attack: Attack) -> Reconstruction:
+def attacked(one: Victim, attack: Attack, *, workers: int = 1) -> Reconstruction:
     """Ours on one victim."""
     return invert(
         one.model,
@@ -116,6 +116,7 @@ def attacked(one: Victim, attack: Attack) -> Reconstruction:
         one.knowledge,
         attack,
         generator=torch.Generator().manual_seed(0),
+        workers=workers,
     )
 
 

@@ -57,6 +57,7 @@ def reconstruct_update(
     seed: int = 0,
     device: str = "cpu",
     seconds: float | None = None,
+    workers: int = 1,
     watch: Watch | None = None,
 ) -> Reconstruction:
     """Rebuild the images behind an update.
@@ -67,6 +68,7 @@ def reconstruct_update(
         seed: Of the starting images.
         device: Where to compute.
         seconds: Time budget.
+        workers: Restarts that run at the same time.
         watch: Called now and then with the progress.
 
     Returns:
@@ -113,6 +115,7 @@ def reconstruct_update(
             attack,
             generator=torch.Generator().manual_seed(seed),
             seconds=seconds,
+            workers=workers,
             watch=watch,
         )
     except ValueError as error:

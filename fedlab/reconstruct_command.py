@@ -31,6 +31,7 @@ def reconstruct(
     tv: Annotated[float | None, typer.Option(min=0, help="Weight of total variation.")] = None,
     lr: Annotated[float | None, typer.Option(help="Step size of the attack.")] = None,
     restarts: Annotated[int | None, typer.Option(min=1)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Restarts at the same time.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Time budget, for all restarts.")] = None,
     preview: Annotated[Path | None, typer.Option(help="PNG kept up to date meanwhile.")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
@@ -103,6 +104,7 @@ def reconstruct(
         "lr": lr,
         "restarts": restarts,
         "seconds": seconds,
+        "workers": workers,
     }
     if folder is not None and before is None and reply is None:
         if client is None or (round is None and unmix is None):
@@ -199,7 +201,11 @@ def _attack_files(
     given = {key: value for key, value in settings.items() if value is not None}
     (entry,) = Scenario().changed(reconstructions=[given]).reconstructions
     found = reconstruct_update(
-        update, attack_of(entry), seconds=entry.seconds, watch=_watch(preview)
+        update,
+        attack_of(entry),
+        seconds=entry.seconds,
+        workers=entry.workers,
+        watch=_watch(preview),
     )
     hard = found.labels.argmax(1) if found.labels.is_floating_point() else found.labels
     save(

@@ -137,6 +137,8 @@ class Reconstruct(Settings):
     """Re-tune the attack for the defense that is on, as an adaptive adversary would."""
     seconds: float | None = Field(default=None, gt=0)
     """Time budget of one reconstruction; the result then depends on the machine."""
+    workers: int = Field(default=1, ge=1)
+    """Restarts that run at the same time, each on one thread; the result is the same."""
     iterations: int | None = Field(default=None, ge=1)
     """These five replace the preset's own value when given."""
     tv: float | None = Field(default=None, ge=0)

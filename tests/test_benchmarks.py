@@ -45,7 +45,7 @@ def test_without_a_name_all_are_listed(capsys):
     [
         (["speed"], 'there is no benchmark "speed"'),
         (["scale", "--repeats", "0"], "must be at least 1"),
-        (["scale", "--data", "x.npz"], "for the benchmark cifar only"),
+        (["scale", "--data", "x.npz"], "which makes its own images"),
         (["cifar"], "make_npz.py"),
     ],
 )

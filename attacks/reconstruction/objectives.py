@@ -35,9 +35,7 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
     direction = {name: tensor / norm for name, tensor in target.items()}
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
-        found: Tensor = _Cosine.apply(
-            *direction.values(), *(simulated[name] for name in direction)
-        )
+        found: Tensor = _Cosine.apply(*direction.values(), *(simulated[name] for name in direction))
         return found
 
     return cost

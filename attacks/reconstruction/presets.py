@@ -156,7 +156,7 @@ PRESETS: dict[str, Attack] = {
     ),
     "analytic": Attack(
         method="analytic",
-        source="Geiping et al. 2020, proposition 3.1: the input of a biased fully connected first "
-        "layer, exact for one image",
+        source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
+        "exact for one image and often for some of a batch",
     ),
 }

@@ -94,6 +94,7 @@ class Attacker:
             adapted(attack, payload, knowledge) if settings.adapt else attack,
             generator=generator,
             seconds=settings.seconds,
+            workers=settings.workers,
             watch=watch,
         )
         # The label of a fished image is no grant: the server chose it.

@@ -6,6 +6,7 @@ import pytest
 
 from attacks.reconstruction import consistency
 from fedlab import Federation, Scenario
+from fedlab.errors import BadInput
 from fedlab.evaluation.referee import Referee
 from fedlab.examiner import Examiner
 from fedlab.planning import plan_for
@@ -117,3 +118,18 @@ def test_a_leaking_client_with_a_poisson_batch():
     found = case.held()
     assert found.cosine > 0.99999
     assert found.relative_error < 1e-3
+
+
+def test_fedprox_pull_is_simulated():
+    case = Case("", 'server.strategy="FedProx"', "server.options={proximal_mu=1.0}")
+    assert case.capture.announced.proximal_mu == 1.0
+    found = case.federation.consistency(round=2, client=0)
+    assert found == case.held()
+    assert found.relative_error < 1e-3
+
+
+def test_a_kept_reply_is_asked_for_and_noise_shows():
+    noisy = Case(DP, "defenses.0.noise_multiplier=1.0")
+    assert noisy.federation.consistency(round=2, client=0).cosine < 0.9
+    with pytest.raises(BadInput, match="no reply of client 0 was kept in round 9"):
+        noisy.federation.consistency(round=9, client=0)

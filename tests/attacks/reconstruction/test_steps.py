@@ -187,3 +187,7 @@ class TestPresets:
     def test_numbers_out_of_range(self, wrong):
         with pytest.raises(ValueError, match="at least"):
             Attack(**wrong)
+
+    def test_features_need_labels(self):
+        with pytest.raises(ValueError, match="cannot be joint"):
+            Attack(labels="joint", features=0.1)
