@@ -71,6 +71,7 @@ class Knowledge:
         defenses: Names of what the client runs, for the choice of an attack.
         clipping_norm: Of DP-SGD: the simulated gradient is then clipped per example as well.
         noise_multiplier: Of DP-SGD: standard deviation of its noise over the clipping norm.
+        mixture_size: Of DP-InstaHide: images in each mixture; labels are multiples of its inverse.
 
     Raises:
         ValueError: If there is nothing to rebuild, or normalisation, labels or order do not fit.
@@ -91,6 +92,7 @@ class Knowledge:
     defenses: tuple[str, ...] = ()
     clipping_norm: float | None = None
     noise_multiplier: float | None = None
+    mixture_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_images < 1:

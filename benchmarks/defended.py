@@ -7,9 +7,9 @@ the defense; the attacker is re-tuned for each.
 from statistics import median
 
 from benchmarks.cifar import HOW
+from benchmarks.cifar import scenario as leaking
 from benchmarks.options import Options
-from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.client.roles import Leaking
+from benchmarks.report import Claim, Figure, Report, console
 from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
 from fedlab.errors import BadInput
 from fedlab.federation import Federation
@@ -17,7 +17,6 @@ from fedlab.leaks import picture_of
 from fedlab.report.figures import save
 from fedlab.runs.rows import LeakageRow
 from fedlab.scenario import Scenario
-from fedlab.scenario_tables import Data, Engine, Model, Reconstruct
 
 CLIENTS = 6
 ABOVE_CHANCE = 2.0
@@ -31,15 +30,11 @@ ARMS: dict[str, tuple[DefenseSettings, ...]] = {
 
 
 def scenario(source: str, defenses: tuple[DefenseSettings, ...]) -> Scenario:
-    """One round in which all clients leak one image each."""
-    return Scenario(
+    """One round in which all clients leak one image each, as in the benchmark ``cifar``."""
+    return leaking(source, 0).changed(
         name="the same images under each defense",
-        data=Data(source=source, clients=CLIENTS),
-        model=Model(name="convnet", width=64),
-        roles=(Leaking(batch_size=1),),
-        defenses=defenses,
-        reconstructions=(Reconstruct(labels="known", iterations=400, tv=1e-4),),
-        engine=Engine(device="cpu", threads=THREADS),
+        data={"source": source, "clients": CLIENTS},
+        defenses=[entry.model_dump() for entry in defenses],
     )
 
 

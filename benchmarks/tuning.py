@@ -16,7 +16,7 @@ import torch
 from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
 from benchmarks.breaching_peer import LocalSteps, PeerResult, invert_with_breaching
 from benchmarks.options import Options
-from benchmarks.report import THREADS, Figure, Report
+from benchmarks.report import THREADS, Figure, Report, console
 from benchmarks.victims import Victim, trained, untrained, victim
 from fedlab.data.sources import load
 from fedlab.errors import BadInput
@@ -25,7 +25,7 @@ from fedlab.evaluation.images import match, psnr
 PLACES = (100, 101, 102, 103)
 """Test images that are tuned on."""
 
-ITERATIONS = 150
+ITERATIONS = 100
 
 Family = Literal["untrained", "trained"]
 Change = dict[str, Any]
@@ -54,8 +54,8 @@ PUBLISHED = Tuned(tv=1e-6)
 """Its Inverting Gradients settings, with the weight for untrained networks."""
 
 BREACHING: dict[Family, Tuned] = {
-    "untrained": Tuned(tv=1e-4, lr=0.3, schedule="cosine"),
-    "trained": Tuned(tv=1e-4, lr=0.3, schedule="cosine"),
+    "untrained": Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True),
+    "trained": Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True),
 }
 OURS: dict[Family, Attack] = {
     "untrained": PRESETS["spectrum"],
@@ -70,6 +70,8 @@ CHANGES: tuple[Change, ...] = (
     {"tv_opponents": True},
     {"tv_opponents": False},
     {"lr": 0.1},
+    {"lr": 0.2},
+    {"lr": 0.5},
     {"lr": 1.0},
     {"lr": 2.0},
     {"sign": "soft"},
@@ -124,7 +126,7 @@ def breached(one: Victim, settings: Tuned, iterations: int, *, restarts: int = 1
     """Breaching on one victim."""
     known, local = one.knowledge, one.knowledge.local
     overrides: dict[str, object] = {
-        "regularization.total_variation.double_opponents": settings.tv_opponents
+        "+regularization.total_variation.double_opponents": settings.tv_opponents
     }
     if restarts > 1:
         overrides["restarts.num_trials"] = restarts
@@ -169,6 +171,7 @@ def _tried(family: Family, ours: bool, path: str) -> list[Figure]:
             quality += psnr(one.pixels[places], images[chosen]).tolist()
         what = ", ".join(f"{key} {value}" for key, value in change.items()) or "as chosen"
         figures.append(Figure(f"{family}, {name}: {what}, mean PSNR", "dB", [mean(quality)]))
+        console.print(f"{figures[-1].name}: {mean(quality):.2f} dB", soft_wrap=True)
     return figures
 
 

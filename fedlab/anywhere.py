@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from attacks.reconstruction import Attack, Reconstruction, invert
+from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
 from fedlab.errors import BadInput
 from fedlab.models import build
@@ -83,6 +84,7 @@ def reconstruct_update(
     sent, _ = read_tensors(update.before)
     received, _ = read_tensors(update.reply)
     before = {n: t.to(device) for n, t in sent.items()}
+    _in_order(model, sent, update.before)
     reply = _in_order(model, received, update.reply)
     steps = 1
     if update.kind == "weights":
@@ -112,7 +114,7 @@ def reconstruct_update(
             before,
             payload,
             knowledge,
-            attack,
+            adapted(attack, payload, knowledge, sent=before),
             generator=torch.Generator().manual_seed(seed),
             seconds=seconds,
             workers=workers,

@@ -318,7 +318,9 @@ class Federation:
             number: entry.k
             for number in sorted(chosen)
             for entry in self.scenario.defenses_on(round=number, client=client)
-            if isinstance(entry, DPInstaHide) and Capture.kept(self.folder.captures, number, client)
+            if isinstance(entry, DPInstaHide)
+            and self.scenario.malice(round=number, client=client) is None
+            and Capture.kept(self.folder.captures, number, client)
         }
         if len(set(mixing.values())) != 1:
             raise BadInput(

@@ -25,8 +25,11 @@ def reconstruct(
     presets: Annotated[bool, typer.Option("--list", help="List the attacks by name.")] = False,
     preset: Annotated[str, typer.Option(help="Name of the attack.")] = "inverting-gradients",
     labels: Annotated[
-        str, typer.Option(help="known (of a run), inferred, or classes such as 3,5.")
-    ] = "known",
+        str | None,
+        typer.Option(
+            help="known (of a run, unless given), inferred (of files), or classes such as 3,5."
+        ),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(min=1)] = None,
     tv: Annotated[float | None, typer.Option(min=0, help="Weight of total variation.")] = None,
     lr: Annotated[float | None, typer.Option(help="Step size of the attack.")] = None,
@@ -109,6 +112,7 @@ def reconstruct(
     if folder is not None and before is None and reply is None:
         if client is None or (round is None and unmix is None):
             raise BadInput("say what to attack in the run: --round and --client")
+        labels = labels or "known"
         if labels not in ("known", "inferred"):
             raise BadInput('labels of a run are "known" or "inferred"')
         _attack_run(
@@ -125,6 +129,8 @@ def reconstruct(
         raise BadInput(
             "name the folder of a run with --round and --client, or --global, --reply and --model"
         )
+    if labels == "known":
+        raise BadInput("nobody knows the labels of files: give the classes, or infer them")
     from attacks.knowledge import LocalSGD
     from fedlab.anywhere import Update
 
@@ -149,7 +155,7 @@ def reconstruct(
         classes=classes,
         kind=kind,
         num_images=num_images,
-        labels=None if labels in ("known", "inferred") else _whole(labels, "labels"),
+        labels=None if labels in (None, "inferred") else _whole(labels, "labels"),
         local=local,
         training_mode=mode == "train",
         mean=_numbers(mean, "mean"),

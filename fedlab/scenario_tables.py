@@ -1,8 +1,8 @@
 """The tables of a scenario file, one class each; ``fedlab.scenario`` puts them together."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedlab.schedule import ClientsText, RoundsText
 from fedlab.settings import Settings
@@ -134,17 +134,32 @@ class Reconstruct(Settings):
     mode: Literal["announced", "train", "eval"] = "announced"
     """Of the network that the attacker simulates."""
     adapt: bool = True
-    """Re-tune the attack for the defense that is on, as an adaptive adversary would."""
+    """Re-tune the attack for the defense that is on, as an adaptive adversary would. Under DP-SGD
+    the objective and the total variation then follow from its noise, whatever is set below."""
     seconds: float | None = Field(default=None, gt=0)
     """Time budget of one reconstruction; the result then depends on the machine."""
     workers: int = Field(default=1, ge=1)
     """Restarts that run at the same time, each on one thread; the result is the same."""
     iterations: int | None = Field(default=None, ge=1)
-    """These five replace the preset's own value when given."""
+    """This and what follows replace the preset's own value when given."""
     tv: float | None = Field(default=None, ge=0)
     lr: float | None = Field(default=None, gt=0)
     restarts: int | None = Field(default=None, ge=1)
     objective: Literal["cosine", "layer-cosine", "l2", "l1"] | None = None
+    mask: Literal["nonzero", "unsaturated"] | None = None
+    """Entries of the payload to compare: those that pruning left, or those below the bound of a
+    value clipping."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop once the matching cost fell by less than a thousandth over so many iterations."""
+
+    @model_validator(mode="after")
+    def _order_needs_labels(self) -> Self:
+        if self.order == "known" and self.labels != "known":
+            raise ValueError(
+                'order = "known" names images by their place, so it goes with labels = "known": '
+                "inferred labels come in an order of their own"
+            )
+        return self
 
 
 class Captures(Settings):

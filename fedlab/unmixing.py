@@ -18,7 +18,7 @@ from fedlab.data.images import ImageData
 from fedlab.defenses.pipeline import Shard
 from fedlab.errors import BadInput
 from fedlab.evaluation.chance import baselines
-from fedlab.evaluation.images import match, psnr
+from fedlab.evaluation.images import identified, match, psnr
 from fedlab.evaluation.similarity import ssim
 from fedlab.evaluation.verdict import verdict
 from fedlab.report.figures import ReconstructionRow, reconstruction_figure
@@ -26,7 +26,7 @@ from fedlab.report.figures import ReconstructionRow, reconstruction_figure
 
 @dataclass(frozen=True)
 class UnmixedShard:
-    """A client's images as un-mixed from many rounds, beside the true ones.
+    """A client's images as un-mixed from many rounds, beside the true ones: always diagnostic.
 
     Attributes:
         client: Partition id.
@@ -69,7 +69,8 @@ class UnmixedShard:
         leaking = sum(word == "leaks" for word in self.verdicts)
         return (
             f"client {self.client}: {leaking} of {len(self.verdicts)} images leak after un-mixing "
-            f"{self.mixtures} mixtures, median {median(self.psnr):.1f} dB"
+            f"{self.mixtures} mixtures, median {median(self.psnr):.1f} dB (diagnostic: how many "
+            "images it holds was granted)"
         )
 
 
@@ -118,6 +119,7 @@ def unmix_reconstructions(
         own=places,
     ).best.tolist()
     quality = psnr(originals, rebuilt).tolist()
+    hits = identified(places, rebuilt, shard.images.cpu()).tolist()
     return UnmixedShard(
         client=client,
         rounds=tuple(sorted({round for round, _ in reconstructions})),
@@ -127,9 +129,8 @@ def unmix_reconstructions(
         psnr=tuple(quality),
         ssim=tuple(ssim(originals, rebuilt).tolist()),
         chance=tuple(chance),
-        # Matched one to one among all of the client's images, each is identified by its place.
         verdicts=tuple(
-            verdict(psnr=one, chance_psnr=other, identified=True)
-            for one, other in zip(quality, chance, strict=True)
+            verdict(psnr=one, chance_psnr=other, identified=hit)
+            for one, other, hit in zip(quality, chance, hits, strict=True)
         ),
     )

@@ -61,8 +61,9 @@ def read_imprints(
     low, high = box(problem)
     shape = knowledge.image_shape
     gradient, threshold = problem.mean_gradient(), THRESHOLD
-    if payload.kind == "weights":
-        threshold = max(threshold, _rounding(problem))
+    if f"{BLOCK}.measure.bias" in problem.target:
+        # Bins that hold no more than what rounding leaves are empty.
+        threshold = max(threshold, problem.rounding(f"{BLOCK}.measure.bias"))
     found = read_out(gradient, shape=shape, low=low, high=high, threshold=threshold)
     images = found.images[: knowledge.num_images]
     with mode(model, training=knowledge.training_mode):
@@ -131,19 +132,6 @@ def _first_gradient(
         name: (global_state[name] - after) / lr - decay * global_state[name]
         for name, after in payload.tensors.items()
     }
-
-
-def _rounding(problem: Problem) -> float:
-    """What rounding leaves in the difference of two biases, as a part of their largest change.
-
-    Weights are rounded to their own size, which the change by one local step is far below: bins
-    that hold no more than that are empty.
-    """
-    name = f"{BLOCK}.measure.bias"
-    if name not in problem.target:
-        return 0.0
-    largest, change = problem.parameters[name].abs().max(), problem.target[name].abs().max()
-    return float(2 * torch.finfo(largest.dtype).eps * largest / change)
 
 
 def _labels(problem: Problem, found: Imprints, images: Tensor) -> Tensor:

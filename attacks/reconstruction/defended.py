@@ -4,7 +4,10 @@ An attack tuned on open updates flatters every defense: it matches noise as if i
 is changed here follows from how each defense distorts the payload, not from the truth.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
@@ -18,12 +21,19 @@ PRUNED = 0.5
 """Share of exact zeros in a payload above which it is taken for a pruned one."""
 
 
-def adapted(attack: Attack, payload: Payload, knowledge: Knowledge) -> Attack:
+def adapted(
+    attack: Attack,
+    payload: Payload,
+    knowledge: Knowledge,
+    *,
+    sent: Mapping[str, Tensor] | None = None,
+) -> Attack:
     """The attack as an adaptive adversary would run it against this payload.
 
     * DP-SGD: the noise is Gaussian of known size s = z C / B, so the most probable images minimise
       ||g - g*||^2 / (2 s^2) plus the negative log prior, here that of Laplace-distributed
-      differences of neighbours. Cosine and a fixed total variation know nothing of s.
+      differences of neighbours. Cosine and a fixed total variation know nothing of s, and priors
+      on statistics and features lose their meaning where each example is clipped by itself.
     * DP-InstaHide: labels are mixed, so their sum is estimated and not rounded.
     * Pruning, seen in the payload itself: only what was left is compared.
 
@@ -31,6 +41,7 @@ def adapted(attack: Attack, payload: Payload, knowledge: Knowledge) -> Attack:
         attack: As tuned for open updates.
         payload: As captured.
         knowledge: Which defenses are on, and the noise that the server asked for.
+        sent: The global state, by name; needed to see what was pruned of weights.
 
     Returns:
         The same attack if none of this applies.
@@ -40,10 +51,12 @@ def adapted(attack: Attack, payload: Payload, knowledge: Knowledge) -> Attack:
         channels, height, width = knowledge.image_shape
         # Both terms times 2 s^2, so that the match keeps the weight 1.
         smoothness = 2 * noise**2 * ROUGHNESS * channels * height * width * knowledge.num_images
-        attack = replace(attack, objective="l2", match=1.0, tv=smoothness)
+        attack = replace(attack, objective="l2", match=1.0, tv=smoothness, norm=0.0)
+    if knowledge.clipping_norm is not None:
+        attack = replace(attack, features=0.0, statistics=0.0)
     if "dp-instahide" in knowledge.defenses and attack.labels == "auto":
         attack = replace(attack, labels="mixed")
-    if attack.mask is None and _zeros(payload) > PRUNED:
+    if attack.mask is None and _zeros(payload, sent) > PRUNED:
         attack = replace(attack, mask="nonzero")
     return attack
 
@@ -56,13 +69,21 @@ def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
     """
     if not knowledge.noise_multiplier or knowledge.clipping_norm is None:
         return 0.0
-    size = payload.num_examples if knowledge.local is None else knowledge.local.batch_size
+    size = payload.num_examples
+    if knowledge.local is not None:
+        size = min(size, knowledge.local.batch_size)
     step = knowledge.noise_multiplier * knowledge.clipping_norm / size
     if payload.kind == "gradient" or knowledge.local is None:
         return step
     return float(step * knowledge.local.lr * payload.steps**0.5)
 
 
-def _zeros(payload: Payload) -> float:
-    zeros = sum(int((tensor == 0).sum()) for tensor in payload.tensors.values())
-    return zeros / sum(tensor.numel() for tensor in payload.tensors.values())
+def _zeros(payload: Payload, sent: Mapping[str, Tensor] | None) -> float:
+    """Share of the entries that are exactly what they would be without any image."""
+    changes = payload.tensors
+    if payload.kind == "weights":
+        if sent is None:
+            return 0.0
+        changes = {name: tensor - sent[name] for name, tensor in changes.items()}
+    zeros = sum(int((tensor == 0).sum()) for tensor in changes.values())
+    return zeros / sum(tensor.numel() for tensor in changes.values())

@@ -5,6 +5,8 @@ learning?" (NeurIPS 2020, arXiv 2003.14053).
 """
 
 import copy
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +18,21 @@ from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.analytic import invert_first_layer
-from attacks.reconstruction.labels import infer_labels, joint_start
+from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
+from attacks.reconstruction.labels import infer_labels, joint_start, snap_mixture
 from attacks.reconstruction.modes import mode
+from attacks.reconstruction.objectives import OBJECTIVES
 from attacks.reconstruction.presets import Attack
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
 from attacks.reconstruction.search import Found, Progress, Search, box, normalised, pixels
 from attacks.reconstruction.starts import STARTS
 
-EVERY = 50
-"""Iterations between two looks at a search by whoever watches it."""
+LOOKS = 1.0
+"""Seconds between two looks at a search by whoever watches it; there is one at its end as well."""
+
+MOST_TOLERANCE = 2e-5
+"""Of rows in analytic inversion; with more, rows of different images were taken for one."""
 
 Watch = Callable[[Progress], None]
 
@@ -100,9 +106,10 @@ def invert(
     problem = Problem.of(model, global_state, payload, knowledge)
     with mode(model, training=knowledge.training_mode):
         if attack.method == "analytic":
-            found = _read_off(problem, generator)
+            found = _read_off(problem, attack, generator)
         else:
             pace = _Pace(attack.iterations, seconds, started)
+            watch = None if watch is None else _one_at_a_time(watch)
             with ExitStack() as hold:
                 searches = [
                     hold.enter_context(search)
@@ -119,6 +126,17 @@ def invert(
         seconds=time.perf_counter() - started,
         attack=attack,
     )
+
+
+def _one_at_a_time(watch: Watch) -> Watch:
+    """The same for restarts that run side by side, whose looks would meet in one file."""
+    lock = threading.Lock()
+
+    def look(progress: Progress) -> None:
+        with lock:
+            watch(progress)
+
+    return look
 
 
 def _searches(
@@ -138,8 +156,10 @@ def _searches(
     for restart in range(attack.restarts):
         first = STARTS[attack.start](shape, generator)
         if start is not None:
-            given = normalised(problem, start)
-            first = given + first.to(given.device) * (0.1 if restart else 0.0)
+            if start.shape != shape:
+                raise ValueError(f"the start has shape {tuple(start.shape)} instead of {shape}")
+            noise = STARTS["normal"](shape, generator).to(problem.device)
+            first = normalised(problem, start) + (0.1 if restart else 0.0) * noise
         logits = joint_start(known.num_images, known.num_classes, generator) if joint else None
         # Threads would get in each other's way in one network: its weights are swapped in and out.
         own = copy.deepcopy(problem.model) if workers > 1 and restart else problem.model
@@ -168,19 +188,24 @@ def _best(
     else:
         for place, search in enumerate(searches):
             _run(search, attack, pace.share(len(searches) - place), watch)
-    return min((search.result() for search in searches), key=lambda found: found.cost)
+    found = [search.result() for search in searches]
+    return min(found, key=lambda one: math.inf if math.isnan(one.cost) else one.cost)
 
 
 def _run(search: Search, attack: Attack, pace: _Pace, watch: Watch | None) -> None:
+    looked = time.perf_counter()
     for done in range(attack.iterations):
         iteration = pace(done)
         if done and iteration >= attack.iterations:
-            return
+            break
         search.advance(min(iteration, attack.iterations - 1))
-        if watch is not None and (done + 1) % EVERY == 0:
+        if watch is not None and time.perf_counter() - looked > LOOKS:
             watch(search.progress())
+            looked = time.perf_counter()
         if search.converged():
-            return
+            break
+    if watch is not None:
+        watch(search.progress())
 
 
 def _run_side_by_side(
@@ -202,29 +227,40 @@ def _run_side_by_side(
 
 
 def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Watch | None) -> None:
+    looked = time.perf_counter()
     for done in range(attack.iterations):
         iteration = pace(done)
         if done and iteration >= attack.iterations:
-            return
+            break
         centre = torch.stack([search.images for search in searches]).mean(0)
         for search in searches:
             search.advance(min(iteration, attack.iterations - 1), centre)
-            if watch is not None and (done + 1) % EVERY == 0:
+        if watch is not None and time.perf_counter() - looked > LOOKS:
+            for search in searches:
                 watch(search.progress())
+            looked = time.perf_counter()
         if all(search.converged() for search in searches):
-            return
+            break
+    if watch is not None:
+        for search in searches:
+            watch(search.progress())
 
 
 def _inferred(problem: Problem, rule: str, generator: torch.Generator) -> Tensor:
-    return infer_labels(
+    known = problem.knowledge
+    labels = infer_labels(
         problem.mean_gradient(),
-        num_images=problem.knowledge.num_images,
+        num_images=known.num_images,
         probabilities=problem.expected_output(generator),
         rule=rule,
     )
+    if rule == "mixed" and known.mixture_size is not None:
+        # What every image gets is the mean of the batch's labels.
+        labels = snap_mixture(labels, k=known.num_images * known.mixture_size)
+    return labels
 
 
-def _read_off(problem: Problem, generator: torch.Generator) -> Found:
+def _read_off(problem: Problem, attack: Attack, generator: torch.Generator) -> Found:
     """The input of a fully connected first layer, without any optimisation."""
     known = problem.knowledge
     low, high = box(problem)
@@ -235,12 +271,21 @@ def _read_off(problem: Problem, generator: torch.Generator) -> Found:
         num_images=known.num_images,
         low=low,
         high=high,
+        tolerance=_tolerance(problem),
     )
     labels = known.labels
     if labels is None:
         labels = _inferred(problem, "auto", generator)
-    nothing = torch.zeros(0)
-    return Found(recovered.inputs, labels, 0.0, nothing, 0)
+    simulated = problem.simulate(recovered.inputs, labels, create_graph=False)
+    cost = OBJECTIVES[attack.objective](problem.target)(simulated)
+    return Found(recovered.inputs, labels, float(cost), torch.zeros(0), 0)
+
+
+def _tolerance(problem: Problem) -> float:
+    """How far rows may differ that came from the same image: more where weights were rounded."""
+    names = first_linear(problem.model, problem.target)
+    rounding = 0.0 if names is None else problem.rounding(names[0])
+    return max(TOLERANCE, min(rounding, MOST_TOLERANCE))
 
 
 def _drawn(generator: torch.Generator) -> int:

@@ -18,6 +18,10 @@ Objectives = Callable[[Mapping[str, Tensor]], Objective]
 """From the captured payload to its objective."""
 
 
+LEAST = 1e-24
+"""Smallest squared norm of what is simulated: nothing at all is at right angles to everything."""
+
+
 def cosine(target: Mapping[str, Tensor]) -> Objective:
     """One minus the cosine between payloads, all tensors taken as one vector.
 
@@ -49,7 +53,7 @@ class _Cosine(torch.autograd.Function):
         half = len(tensors) // 2
         directions, simulated = tensors[:half], tensors[half:]
         along = _dots(simulated, directions)
-        scale = torch.rsqrt(_dots(simulated, simulated))
+        scale = torch.rsqrt(_dots(simulated, simulated).clamp(min=LEAST))
         ctx.save_for_backward(*tensors, along, scale)
         return 1 - along * scale
 

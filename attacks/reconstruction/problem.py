@@ -29,6 +29,7 @@ class Problem:
         target: Of a gradient itself; of weights, what was taken off the global ones.
         payload: As captured.
         knowledge: Of the attacker.
+        blocks: Places of the images of each local step, on the device.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Problem:
     target: Mapping[str, Tensor] = field(repr=False)
     payload: Payload
     knowledge: Knowledge
+    blocks: tuple[Tensor, ...] = field(repr=False)
 
     @classmethod
     def of(
@@ -50,18 +52,27 @@ class Problem:
 
         Raises:
             ValueError: If tensors are missing, unknown or of another shape, or weights come
-                without ``knowledge.local``.
+                without ``knowledge.local``. Numbers of another precision are converted.
         """
         names = [name for name, _ in model.named_parameters()]
         _refuse_other_networks(model, names, global_state, payload)
-        parameters = {name: global_state[name].detach() for name in names}
-        target = dict(payload.tensors)
+        own = dict(model.named_parameters())
+        parameters = {name: global_state[name].detach().to(own[name]) for name in names}
+        target = {name: tensor.to(own[name]) for name, tensor in payload.tensors.items()}
         if payload.kind == "weights":
             if knowledge.local is None:
                 raise ValueError("weights can only be attacked if the client's local SGD is known")
-            target = {name: parameters[name] - w for name, w in payload.tensors.items()}
-        buffers = {name: global_state[name] for name, _ in model.named_buffers()}
-        return cls(model, parameters, buffers, target, payload, knowledge)
+            target = {name: parameters[name] - weights for name, weights in target.items()}
+        device = next(iter(parameters.values())).device
+        return cls(
+            model=model,
+            parameters=parameters,
+            buffers=_buffers(model, global_state),
+            target=target,
+            payload=payload,
+            knowledge=knowledge,
+            blocks=tuple(places.to(device) for places in knowledge.blocks),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +109,7 @@ class Problem:
             images,
             labels,
             local=known.local,
-            blocks=known.blocks,
+            blocks=self.blocks,
             clipping_norm=known.clipping_norm,
             batch_size=min(known.local.batch_size, self.payload.num_examples),
             create_graph=create_graph,
@@ -106,7 +117,10 @@ class Problem:
         return {name: self.parameters[name] - after[name] for name in after}
 
     def mean_gradient(self) -> dict[str, Tensor]:
-        """The payload as the mean gradient of a local step, from which labels can be read."""
+        """The payload as the mean gradient of a local step, from which labels can be read.
+
+        Exact for one step; of several, weight decay is taken as that of the first.
+        """
         local = self.knowledge.local
         if self.payload.kind == "gradient" or local is None:
             return dict(self.payload.tensors)
@@ -115,7 +129,21 @@ class Problem:
             local.lr * (1 - local.momentum**left) / (1 - local.momentum)
             for left in range(1, self.payload.steps + 1)
         )
-        return {name: t / steps for name, t in self.target.items()}
+        return {
+            name: tensor / steps - local.weight_decay * self.parameters[name]
+            for name, tensor in self.target.items()
+        }
+
+    def rounding(self, name: str) -> float:
+        """What rounding leaves of a tensor's change, as a part of its largest entry.
+
+        Weights are rounded to their own size, which their change by a local step is far below; a
+        gradient is rounded to its own, so this is 0.
+        """
+        if self.payload.kind == "gradient":
+            return 0.0
+        largest, change = self.parameters[name].abs().max(), self.target[name].abs().max()
+        return float(2 * torch.finfo(largest.dtype).eps * largest / change)
 
     def expected_output(self, generator: torch.Generator) -> Tensor:
         """Mean softmax output for noise, float ``[classes]``."""
@@ -124,6 +152,17 @@ class Problem:
             state = {**self.parameters, **{n: b.clone() for n, b in self.buffers.items()}}
             output: Tensor = functional_call(self.model, state, (probes.to(self.device),))
             return output.softmax(1).mean(0)
+
+
+def _buffers(model: nn.Module, global_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the server sent, and the network's own where they are not part of its state."""
+    kept = model.state_dict().keys()
+    found = {}
+    for name, own in model.named_buffers():
+        if name in kept and name not in global_state:
+            raise ValueError(f"the buffer {name} of the network is missing from the global state")
+        found[name] = global_state[name].to(own) if name in kept else own.detach()
+    return found
 
 
 def _refuse_other_networks(

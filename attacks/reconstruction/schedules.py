@@ -13,7 +13,7 @@ Schedule = Callable[[float, int], float]
 
 def step(iteration: float, iterations: int) -> float:
     """A tenth after each milestone."""
-    return float(0.1 ** sum(iteration >= milestone for milestone in milestones(iterations)))
+    return float(0.1 ** sum(iteration >= at > 0 for at in milestones(iterations)))
 
 
 def cosine(iteration: float, iterations: int) -> float:

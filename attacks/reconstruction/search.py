@@ -98,7 +98,6 @@ class Search:
         self._step = step_of(self._leaves, attack, generator=generator)
         self._hold = ExitStack()
         self._taps = self._hold.enter_context(tapped(problem.model)) if self._priors else Taps()
-        self._matching = torch.zeros(())
         self._best_total = torch.full((), torch.inf, device=start.device)
         self._best = [leaf.detach().clone() for leaf in self._leaves]
         self._costs: list[Tensor] = []
@@ -121,18 +120,23 @@ class Search:
             iteration: Counted from 0; fractional where a time budget sets the pace.
             centre: Mean of all restarts, for the group prior.
         """
+        seen: list[tuple[Tensor, Tensor]] = []
 
         def closure() -> Tensor:
             for leaf in self._leaves:
                 leaf.grad = None
-            total = self._total(centre)
+            images, matching, total = self._judged()
+            seen.append((matching.detach(), total.detach()))
+            if centre is not None:
+                total = total + self._attack.group * (images - centre).square().mean()
             # Only these need a gradient: the last pass then skips those of the weights.
             total.backward(inputs=self._leaves)  # type: ignore[no-untyped-call]
             return total.detach()
 
         before = [leaf.detach().clone() for leaf in self._leaves]
-        total = self._step(closure, iteration)
-        self._costs.append(self._matching)
+        self._step(closure, iteration)
+        matching, total = seen[0]  # L-BFGS looks further ahead
+        self._costs.append(matching)
         self._remember(before, total)
         if self._attack.boxed:
             with torch.no_grad():
@@ -158,10 +162,19 @@ class Search:
         )
 
     def result(self) -> Found:
-        """The images that were best by objective and priors, the group's aside."""
-        self._remember(self._leaves, self._total(None).detach())  # where the last step led
-        images = self._basis.decode(self._best[0])
-        labels = self._best[1].softmax(1) if self._joint else self._labels
+        """The best images by objective and priors, the group's aside; or the last that are finite.
+
+        Under ``keep = "last"`` as well a search that ended in no numbers falls back on its best.
+        """
+        last = [leaf.detach() for leaf in self._leaves]
+        if self._attack.keep == "last" and all(leaf.isfinite().all() for leaf in last):
+            kept = last
+        else:
+            _, _, total = self._judged()
+            self._remember(last, total.detach())  # where the last step led
+            kept = self._best
+        images = self._basis.decode(kept[0])
+        labels = kept[1].softmax(1) if self._joint else self._labels
         cost = self._objective(self._problem.simulate(images, labels, create_graph=False))
         costs = torch.stack(self._costs).cpu()
         return Found(images, labels, float(cost), costs, self._restart)
@@ -176,12 +189,12 @@ class Search:
                 for leaf, best in zip(leaves, self._best, strict=True)
             ]
 
-    def _total(self, centre: Tensor | None) -> Tensor:
+    def _judged(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The present images, their matching cost, and that with all priors but the group's."""
         attack = self._attack
         images = self._basis.decode(self._moved)
         labels = self._labels.softmax(1) if self._joint else self._labels
         matching = self._objective(self._problem.simulate(images, labels))
-        self._matching = matching.detach()
         total = attack.match * matching
         if attack.tv:
             total = total + attack.tv * total_variation(
@@ -191,9 +204,7 @@ class Search:
             total = total + attack.norm * square_norm(images)
         for prior in self._priors:
             total = total + prior(self._taps)
-        if centre is not None:
-            total = total + attack.group * (images - centre).square().mean()
-        return total
+        return images, matching, total
 
 
 Prior = Callable[[Taps], Tensor]
@@ -207,6 +218,11 @@ def _priors(problem: Problem, attack: Attack, labels: Tensor) -> list[Prior]:
         raise ValueError(
             "priors on statistics and features are for the gradient of one batch: weights after "
             "local steps mix the passes of several networks"
+        )
+    if (attack.statistics or attack.features) and problem.knowledge.clipping_norm is not None:
+        raise ValueError(
+            "priors on statistics and features need one pass of the whole batch, but a client that "
+            "clips per example makes one for each image"
         )
     if attack.statistics:
         reference = problem.knowledge.statistics

@@ -19,8 +19,8 @@ EVALUATIONS = 20
 class Step(Protocol):
     """Moves tensors that require grad towards a lower objective."""
 
-    def __call__(self, closure: Closure, iteration: float) -> Tensor:
-        """Take one step and return the objective before it.
+    def __call__(self, closure: Closure, iteration: float) -> None:
+        """Take one step.
 
         Args:
             closure: The objective.
@@ -49,15 +49,14 @@ class AdamStep:
         self._schedule = SCHEDULES[attack.schedule]
         self._adam = torch.optim.Adam(moved, lr=attack.lr, betas=attack.betas)
 
-    def __call__(self, closure: Closure, iteration: float) -> Tensor:
+    def __call__(self, closure: Closure, iteration: float) -> None:
         """See ``Step``."""
-        cost = closure()
+        closure()
         size = self._size(iteration)
         self._bend(iteration)
         for group in self._adam.param_groups:
             group["lr"] = size
         self._adam.step()
-        return cost
 
     def _size(self, iteration: float) -> float:
         attack = self._attack
@@ -71,7 +70,8 @@ class AdamStep:
             return
         if self._attack.langevin:
             noise = torch.randn(gradient.shape, generator=self._generator)
-            gradient.add_(noise.to(gradient.device), alpha=self._attack.langevin * self._attack.lr)
+            size = self._attack.langevin * self._size(iteration)
+            gradient.add_(noise.to(gradient.device), alpha=size)
         if self._attack.sign == "hard":
             gradient.sign_()
         elif self._attack.sign == "soft":
@@ -90,10 +90,9 @@ class LBFGSStep:
     def __init__(self, moved: Sequence[Tensor], attack: Attack) -> None:
         self._lbfgs = torch.optim.LBFGS(moved, lr=attack.lr, max_iter=EVALUATIONS)
 
-    def __call__(self, closure: Closure, iteration: float) -> Tensor:
+    def __call__(self, closure: Closure, iteration: float) -> None:
         """See ``Step``."""
-        cost: Tensor = self._lbfgs.step(closure)  # type: ignore[no-untyped-call]
-        return cost
+        self._lbfgs.step(closure)  # type: ignore[no-untyped-call]
 
 
 def step_of(moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator) -> Step:

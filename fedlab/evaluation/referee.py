@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from attacks.payload import Payload
 from attacks.reconstruction import Reconstruction
@@ -18,6 +19,7 @@ from fedlab.defenses.pipeline import Shard
 from fedlab.evaluation.chance import baselines
 from fedlab.evaluation.features import feature_distance
 from fedlab.evaluation.images import identification_auc, identified, match, psnr
+from fedlab.evaluation.labels import label_accuracy, soft_label_distance
 from fedlab.evaluation.multiscale import ms_ssim
 from fedlab.evaluation.registration import registered_psnr
 from fedlab.evaluation.similarity import ssim
@@ -189,6 +191,7 @@ class _Judge:
         self.site.load(self.capture.global_state)
         features = feature_distance(_OfPixels(self.site), true, guess)
         attack = self.reconstruction.attack
+        recovered = _label_overlap(found, labels)
         circumstances = setting(
             labels_known=self.reconstruction.labels_known,
             steps=self.capture.payload.steps,
@@ -218,6 +221,7 @@ class _Judge:
                 pool=int(same[index].sum()),
                 identification=float(ranks[index]),
                 label_correct=bool(correct[index]),
+                label_accuracy=recovered,
                 known_labels=self.reconstruction.labels_known,
                 setting=circumstances.name,
                 verdict=verdict(
@@ -225,7 +229,9 @@ class _Judge:
                     chance_psnr=float(chance.best[index]),
                     identified=bool(hits[index]),
                 ),
-                iterations=attack.iterations if attack.method == "optimise" else 0,
+                objective=attack.objective,
+                tv=attack.tv,
+                iterations=len(self.reconstruction.costs),
                 seconds=self.reconstruction.seconds,
                 payload_cosine=self.truth.payload_cosine,
                 signal_cosine=self.truth.signal_cosine,
@@ -267,6 +273,15 @@ def _best_source(guess: Tensor, truth: Truth) -> Tensor:
     images = truth.shard.images[sources].float().div(255)  # [n, k, channels, height, width]
     distance = (images - guess.unsqueeze(1)).flatten(2).norm(dim=2)
     return sources.gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
+
+
+def _label_overlap(found: Tensor, true: Tensor) -> float:
+    """How much of the batch's labels was found, in whatever order; of mixtures, of their sum."""
+    if true.is_floating_point():
+        soft = found if found.is_floating_point() else one_hot(found.clamp(min=0), true.shape[1])
+        return 1 - soft_label_distance(soft.float(), true) / 2
+    hard = found.argmax(1) if found.is_floating_point() else found[found >= 0]
+    return label_accuracy(hard, true)
 
 
 def _agree(found: Tensor, true: Tensor) -> Tensor:

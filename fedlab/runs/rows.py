@@ -67,9 +67,13 @@ class LeakageRow:
         pool: How many images that was.
         identification: Share of them that are further from the rebuilt image than the true one.
         label_correct: Whether the label was recovered.
+        label_accuracy: Share of the batch's labels that was, in whatever order.
         known_labels: Whether the attacker was given the labels.
         setting: ``diagnostic`` or ``realistic``.
         verdict: ``leaks`` or ``not shown``.
+        objective: What the attack compared payloads by, as tuned.
+        tv: Its weight of total variation, as tuned.
+        iterations: Done.
         payload_cosine: Between the captured update and the Referee's rehearsal of it.
         signal_cosine: The same with DP noise taken off both sides.
         threat: ``honest-but-curious``, or ``malicious`` where the server tampered with the network
@@ -96,9 +100,12 @@ class LeakageRow:
     pool: int
     identification: float
     label_correct: bool
+    label_accuracy: float
     known_labels: bool
     setting: str
     verdict: str
+    objective: str
+    tv: float
     iterations: int
     seconds: float
     payload_cosine: float

@@ -91,7 +91,7 @@ class Attacker:
             on_device,
             payload,
             knowledge,
-            adapted(attack, payload, knowledge) if settings.adapt else attack,
+            adapted(attack, payload, knowledge, sent=on_device) if settings.adapt else attack,
             generator=generator,
             seconds=settings.seconds,
             workers=settings.workers,
@@ -166,11 +166,12 @@ class Attacker:
             defenses=told.defenses,
             clipping_norm=told.clipping_norm,
             noise_multiplier=told.noise_multiplier,
+            mixture_size=told.mixture_size,
         )
 
 
 def attack_of(settings: Reconstruct) -> Attack:
     """The preset of a scenario's entry, with the values that the entry replaces."""
     attack = PRESETS[settings.preset]
-    replaced = {"iterations", "tv", "lr", "restarts", "objective"}
+    replaced = {"iterations", "tv", "lr", "restarts", "objective", "mask", "patience"}
     return replace(attack, **settings.model_dump(include=replaced, exclude_none=True))

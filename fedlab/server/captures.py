@@ -33,6 +33,7 @@ class Announced:
         defenses: Names of the scheduled defenses.
         clipping_norm: Of DP-SGD where that is scheduled.
         noise_multiplier: Likewise.
+        mixture_size: Images in each mixture where DP-InstaHide is scheduled.
         poisson: Whether the single batch of a leaking client is a Poisson one.
         proximal_mu: Of FedProx.
         training_mode: Whether the network was to be in training mode.
@@ -49,6 +50,7 @@ class Announced:
     defenses: tuple[str, ...] = ()
     clipping_norm: float | None = None
     noise_multiplier: float | None = None
+    mixture_size: int | None = None
     poisson: bool = False
     proximal_mu: float = 0.0
     training_mode: bool = True

@@ -320,6 +320,7 @@ def announce(plan: Plan, scenario: Scenario) -> Announced:
         defenses=tuple(entry.name for entry in scheduled),
         clipping_norm=private.clipping_norm if private else None,
         noise_multiplier=private.noise_multiplier if private else None,
+        mixture_size=next((entry.k for entry in scheduled if entry.name == "dp-instahide"), None),
         poisson=leaking is not None and leaking.sampling == "poisson",
         proximal_mu=plan.proximal_mu,
         training_mode=plan.training.mode == "train",

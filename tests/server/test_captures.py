@@ -82,6 +82,7 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "defenses",
                 "clipping_norm",
                 "noise_multiplier",
+                "mixture_size",
                 "poisson",
                 "proximal_mu",
                 "training_mode",

@@ -103,8 +103,7 @@ def test_lbfgs_finds_the_minimum_of_a_bowl():
         cost.backward()
         return cost.detach()
 
-    before = rule(closure, 0)
-    assert float(before) == pytest.approx(9 + 4 + 0.25)
+    rule(closure, 0)
     torch.testing.assert_close(image.detach(), centre, atol=1e-4, rtol=0)
 
 
