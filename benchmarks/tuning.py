@@ -5,7 +5,7 @@ weight of total variation, whether it sees differences of colours, step size, si
 The choices below are what came out, and what ``benchmarks.reconstruction`` uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from statistics import mean
@@ -122,8 +122,15 @@ def attacked(one: Victim, attack: Attack, *, workers: int = 1) -> Reconstruction
     )
 
 
-def breached(one: Victim, settings: Tuned, iterations: int, *, restarts: int = 1) -> PeerResult:
-    """Breaching on one victim."""
+def breached(
+    one: Victim,
+    settings: Tuned,
+    iterations: int,
+    *,
+    restarts: int = 1,
+    marks: Sequence[int] = (),
+) -> PeerResult:
+    """Breaching on one victim; ``marks`` are the iterations at which its answer is noted."""
     known, local = one.knowledge, one.knowledge.local
     overrides: dict[str, object] = {
         "+regularization.total_variation.double_opponents": settings.tv_opponents
@@ -142,6 +149,7 @@ def breached(one: Victim, settings: Tuned, iterations: int, *, restarts: int = 1
         step_size=settings.lr,
         sign=None if settings.sign == "none" else settings.sign,
         schedule=NAMES[settings.schedule],
+        marks=marks,
         local=None
         if local is None
         else LocalSteps(lr=local.lr, steps=one.payload.steps, images_per_step=local.batch_size),

@@ -110,7 +110,7 @@ class TestInPython:
         assert torch.equal(one.images, other.images)
 
     def test_a_network_of_fedlab_by_name(self, files):
-        with pytest.raises(BadInput, match=r"reply\.safetensors lacks 1\.weight"):
+        with pytest.raises(BadInput, match=r"global\.safetensors lacks 1\.weight"):
             reconstruct_update(update(files, model="mlp"), ATTACK)
 
     def test_buffers_may_lie_beside_the_weights_of_a_reply(self, files, tmp_path):
@@ -246,7 +246,7 @@ class TestByCommand:
             save(figure, path, **more)
 
         monkeypatch.setattr("fedlab.report.figures.save", note)
-        monkeypatch.setattr("attacks.reconstruction.invert.LOOKS", 0.0)
+        monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
         code, _, err = fedlab(*options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")
         assert [name for name, _ in titles] == [*["now.png"] * 4, "rebuilt.png"]

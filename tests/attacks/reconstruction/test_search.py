@@ -1,5 +1,6 @@
 """Searches on real digits: every preset, DLG's joint labels, budgets, restarts, starts, priors."""
 
+import sys
 import threading
 from dataclasses import replace
 
@@ -200,7 +201,7 @@ def test_whoever_watches_sees_images(data, single, group, monkeypatch):
         (0, 20),
         (1, 20),
     ]  # too short for more
-    monkeypatch.setattr("attacks.reconstruction.invert.LOOKS", 0.0)
+    monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
     seen.clear()
     attacked(data, single, attack, watch=seen.append)
     every = [(restart, done) for restart in (0, 1) for done in [*range(1, 21), 20]]
