@@ -25,8 +25,8 @@ from fedlab.errors import BadInput
 from fedlab.evaluation.images import match, psnr
 from fedlab.evaluation.similarity import ssim
 
-SHARES = (8, 4, 2, 1)
-"""Our budgets as parts of breaching's iterations: an eighth, a quarter, half and all of them."""
+SHARES = (16, 8, 4, 2, 1)
+"""Our budgets as parts of breaching's iterations, from a sixteenth to all of them."""
 
 WIDTHS = {"convnet8": 32, "resnet18": 64}
 

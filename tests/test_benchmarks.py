@@ -1,6 +1,7 @@
 """The bare loop that a Federation is timed against does the same work, and the command works."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.fresh import fresh, peak_memory
 from benchmarks.report import Claim, Figure, Report
 from fedlab import Federation
+from tests import real_images
 from tests.federations import small
 
 
@@ -78,3 +80,28 @@ def test_a_fresh_process_starts_from_its_own_memory():
     held = torch.ones(2**27, dtype=torch.uint8)  # 128 MiB in this process
     assert fresh(abs, -3).result == 3
     assert fresh(abs, -3).peak < peak_memory() - held.nbytes / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["convnet8", "trained"])
+def test_a_line_of_the_comparison_with_breaching(tmp_path, monkeypatch, network):
+    if find_spec("breaching") is None:
+        pytest.skip("breaching is not installed: pip install fedlab-privacy[bench]")
+    source = real_images.npz("cifar10", tmp_path, "--train", "256", "--test", "4")
+    from benchmarks import reconstruction, victims
+
+    monkeypatch.setattr(reconstruction, "BLOCKS", 1)
+    monkeypatch.setattr(reconstruction, "TIMED", 2)
+    monkeypatch.setitem(reconstruction.WIDTHS, "convnet8", 8)
+    monkeypatch.setattr(victims, "TRAINING_EPOCHS", 1)
+    setting = reconstruction.Setting("small", network, ((0,), (1, 2)), 16)
+    line = reconstruction.measured(setting, str(source))
+    assert len(line.published.psnr) == len(line.tuned.psnr) == 3
+    assert set(line.ours) == set(reconstruction.SHARES)
+    assert all(len(outcome.psnr) == 3 for outcome in line.ours.values())
+    assert 0 < line.published.settled <= 1
+    assert line.published.seconds > 0
+    assert line.ours[1].seconds > line.ours[16].seconds > 0
+    assert (line.accuracy is None) == (network == "convnet8")
+    report = Report("x", {}, reconstruction._figures(line), reconstruction._claims(line))
+    assert len(report.claims) == 4
