@@ -74,13 +74,13 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("convnet8 of width 32, 1 image", "convnet8", tuple((i,) for i in range(8)), 600),
+    Setting("convnet8 of width 32, 1 image", "convnet8", tuple((i,) for i in range(8)), 400),
     Setting("convnet8 of width 32, 4 images", "convnet8", ((0, 1, 2, 3), (4, 5, 6, 7)), 240),
     Setting("convnet8 of width 32, 8 images", "convnet8", (tuple(range(8)),), 160),
-    Setting("convnet8, 4 images in 4 local steps", "convnet8", ((0, 1, 2, 3),), 160, LOCAL),
-    Setting("trained convnet8 of width 16, 1 image", "trained", tuple((i,) for i in range(8)), 400),
-    Setting("resnet18, 1 image", "resnet18", ((0,), (1,), (2,)), 200),
-    Setting("resnet18, 4 images", "resnet18", ((0, 1, 2, 3),), 80),
+    Setting("convnet8, 4 images in 4 local steps", "convnet8", ((0, 1, 2, 3),), 128, LOCAL),
+    Setting("trained convnet of width 32, 1 image", "trained", tuple((i,) for i in range(8)), 600),
+    Setting("resnet18, 1 image", "resnet18", ((0,), (1,)), 160),
+    Setting("resnet18, 4 images", "resnet18", ((0, 1, 2, 3),), 64),
 )
 
 
@@ -194,7 +194,7 @@ def measured(setting: Setting, path: str) -> Line:
     family: Family = "untrained"
     if setting.network == "trained":
         family = "trained"
-        model, accuracy = trained(data, width=16)
+        model, accuracy = trained(data)
     else:
         model = untrained(setting.network, data, width=WIDTHS[setting.network])
     victims = [victim(model, data, list(b), local=setting.local) for b in setting.batches]
