@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from attacks.knowledge import LocalSGD
 from attacks.reconstruction import PRESETS, Attack
-from fedlab import BadInput, cli
+from fedlab import BadInput
 from fedlab.anywhere import Update, reconstruct_update
 from fedlab.evaluation.images import psnr
 from fedlab.report.figures import save
@@ -170,24 +170,6 @@ class TestInPython:
         assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def fedlab(monkeypatch, capsys, tmp_path):
-    """Runs ``fedlab reconstruct``; returns its exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fedlab", "reconstruct", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 def options(files, **changes):
     given = {
         "--global": files / "global.safetensors",
@@ -213,7 +195,7 @@ class TestByCommand:
             "reconstruct_update",
             lambda *given, **more: results.append(attack(*given, **more)) or results[-1],
         )
-        code, out, err = fedlab(*options(files))
+        code, out, err = fedlab("reconstruct", *options(files))
         assert (code, err) == (0, "")
         assert "1 images rebuilt" in out
         assert "unscored" in out
@@ -233,7 +215,7 @@ class TestByCommand:
             iterations=3,
             out="deep/mine.png",
         )
-        code, out, err = fedlab(*given)
+        code, out, err = fedlab("reconstruct", *given)
         assert (code, err) == (0, "")
         assert "picture: deep/mine.png" in out
         assert (tmp_path / "deep" / "mine.png").is_file()
@@ -247,7 +229,7 @@ class TestByCommand:
 
         monkeypatch.setattr("fedlab.report.figures.save", note)
         monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
-        code, _, err = fedlab(*options(files, preview="now.png", iterations=3))
+        code, _, err = fedlab("reconstruct", *options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")
         assert [name for name, _ in titles] == [*["now.png"] * 4, "rebuilt.png"]
         assert "restart 0, iteration 1," in titles[0][1]
@@ -255,7 +237,7 @@ class TestByCommand:
         assert (tmp_path / "now.png").read_bytes().startswith(b"\x89PNG")
 
     def test_a_time_budget(self, fedlab, files):
-        code, out, err = fedlab(*options(files, seconds=0.5, iterations=1_000_000))
+        code, out, err = fedlab("reconstruct", *options(files, seconds=0.5, iterations=1_000_000))
         assert (code, err) == (0, "")
         assert "1 images rebuilt in" in out
 
@@ -288,7 +270,7 @@ class TestByCommand:
         ids=lambda value: " ".join(map(str, value.items())) if isinstance(value, dict) else "",
     )
     def test_bad_input_is_one_sentence_and_exit_code_two(self, fedlab, files, changes, sentence):
-        code, out, err = fedlab(*options(files, iterations=2, **changes))
+        code, out, err = fedlab("reconstruct", *options(files, iterations=2, **changes))
         assert (code, out) == (2, "")
         assert err.startswith("fedlab: ")
         assert sentence in err
@@ -305,13 +287,13 @@ class TestByCommand:
         ],
     )
     def test_neither_a_run_nor_files(self, fedlab, arguments, sentence):
-        code, out, err = fedlab(*arguments)
+        code, out, err = fedlab("reconstruct", *arguments)
         assert (code, out) == (2, "")
         assert sentence in err
         assert err.count("\n") == 1
 
     def test_the_list_names_all_attacks_with_their_sources(self, fedlab):
-        code, out, err = fedlab("--list")
+        code, out, err = fedlab("reconstruct", "--list")
         assert (code, err) == (0, "")
         for name in PRESETS:
             assert name in out

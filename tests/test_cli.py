@@ -6,27 +6,9 @@ import sys
 import pytest
 import torch
 
-from fedlab import Federation, RunFailed, cli
+from fedlab import Federation, RunFailed
 from fedlab.runs.checkpoint import Checkpoint
 from tests.federations import SMALL
-
-
-@pytest.fixture
-def fedlab(monkeypatch, capsys, tmp_path):
-    """Runs a command; returns its exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fedlab", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

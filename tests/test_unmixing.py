@@ -1,13 +1,13 @@
 """DP-InstaHide's second test: what many rounds of mixtures give away together."""
 
-import sys
+from functools import partial
 from statistics import median
 
 import pytest
 import torch
 
 from attacks.reconstruction import Attack, Reconstruction
-from fedlab import BadInput, Federation, Scenario, cli
+from fedlab import BadInput, Federation, Scenario
 from fedlab.evaluation.images import match, psnr
 from fedlab.unmixing import UnmixedShard, unmix_reconstructions
 
@@ -173,21 +173,9 @@ def test_fewer_mixtures_than_images_leave_images_out(few):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, few):
+def command(fedlab, few):
     """Runs ``fedlab reconstruct`` on a run; returns exit code, standard output and error."""
-
-    def call(*arguments):
-        given = ["fedlab", "reconstruct", str(few.folder.path), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", given)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return partial(fedlab, "reconstruct", few.folder.path)
 
 
 class TestByCommand:

@@ -15,16 +15,7 @@ from fedlab.evaluation.images import (
     nearest,
     psnr,
 )
-
-
-def patches(photo: Tensor, side: int, channels: int) -> Tensor:
-    tiles = photo[:channels].unfold(1, side, side).unfold(2, side, side)
-    return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)[60:66].contiguous()
-
-
-def noisy(images: Tensor, scale: float) -> Tensor:
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    return (images + scale * noise).clamp(0, 1)
+from tests.evaluation.patches import noisy, patches
 
 
 @pytest.mark.parametrize("scale", [1e-4, 0.01, 0.1, 1.0])

@@ -25,6 +25,7 @@ def test_each_says_what_it_shows_and_how_long_it_takes():
         "fashion_mnist",
         "malicious_server",
         "quickstart",
+        "unmixed",
     ]
     for name in packaged():
         comment = [
@@ -108,3 +109,12 @@ def test_its_comment_fishes_a_class_out_of_the_same_batch(tmp_path):
     assert len(rebuilt) >= 1
     assert set(rebuilt["verdict"]) == {"leaks"}
     assert rebuilt["label_correct"].all()
+
+
+@pytest.mark.slow
+def test_mixtures_of_many_rounds_are_un_mixed(tmp_path):
+    federation = Federation(Scenario.load("unmixed"), out=tmp_path / "run")
+    federation.run()
+    found = federation.unmix(client=0, preset="spectrum", iterations=150)
+    assert found.mixtures == 32
+    assert sum(word == "leaks" for word in found.verdicts) >= 6
