@@ -90,6 +90,9 @@ def reconstruct(
     mode: Annotated[
         Literal["train", "eval"], typer.Option(help="Of its network.", rich_help_panel=FILES)
     ] = "train",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:1.", rich_help_panel=FILES)
+    ] = "auto",
     mean: Annotated[
         str,
         typer.Option(help="Of the normalisation: 0.49,0.48,0.45.", rich_help_panel=FILES),
@@ -161,7 +164,7 @@ def reconstruct(
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
     )
-    _attack_files(update, settings, preview=preview, out=out or Path("rebuilt.png"))
+    _attack_files(update, settings, device, preview=preview, out=out or Path("rebuilt.png"))
 
 
 def _attack_run(
@@ -195,9 +198,15 @@ def _attack_run(
 
 
 def _attack_files(
-    update: "Update", settings: dict[str, object], *, preview: Path | None, out: Path
+    update: "Update",
+    settings: dict[str, object],
+    device: str,
+    *,
+    preview: Path | None,
+    out: Path,
 ) -> None:
     from fedlab.anywhere import reconstruct_update
+    from fedlab.devices import device_of
     from fedlab.report.figures import save
     from fedlab.report.gallery import gallery
     from fedlab.scenario import Scenario
@@ -209,6 +218,7 @@ def _attack_files(
     found = reconstruct_update(
         update,
         attack_of(entry),
+        device=str(device_of(device)),
         seconds=entry.seconds,
         workers=entry.workers,
         watch=_watch(preview),
