@@ -141,3 +141,8 @@ def test_a_client_that_tampers_with_its_update_ignores_defenses_unless_told_to_o
     assert runs() == 1
     assert runs(update) == 0
     assert runs(update, "roles.0.obeys_defenses=true") == 1
+
+
+def test_an_order_is_granted_with_the_labels_only():
+    with pytest.raises(BadInput, match='goes with labels = "known"'):
+        Scenario.parse('[[reconstructions]]\norder = "known"\nlabels = "inferred"\n')

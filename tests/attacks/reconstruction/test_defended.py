@@ -120,3 +120,36 @@ def test_labels_of_mixing_clients_are_not_rounded(victim):
     known = knowledge(data, labels, defenses=("dp-instahide",))
     assert adapted(PLAIN, payload, known).labels == "mixed"
     assert adapted(PRESETS["dlg"], payload, known).labels == "joint"
+
+
+def test_a_client_with_few_images_averages_its_noise_over_those(victim):
+    data, _, _, labels = victim
+    known = knowledge(
+        data,
+        labels,
+        local=LocalSGD(lr=0.1, batch_size=32),
+        defenses=("dp-sgd",),
+        clipping_norm=1.0,
+        noise_multiplier=1.0,
+    )
+    payload = Payload("weights", {"a": torch.ones(2)}, num_examples=10, steps=1)
+    assert noise_deviation(payload, known) == pytest.approx(0.01)
+
+
+def test_what_was_pruned_of_weights_shows_in_their_change(victim):
+    data, _, _, labels = victim
+    sent = {"a": torch.linspace(1, 2, 10)}
+    change = torch.zeros(10).index_fill(0, torch.tensor([3]), 0.5)
+    payload = Payload("weights", {"a": sent["a"] + change}, num_examples=1, steps=1)
+    known = knowledge(data, labels, local=LocalSGD(lr=0.1))
+    assert adapted(PLAIN, payload, known, sent=sent).mask == "nonzero"
+    assert adapted(PLAIN, payload, known).mask is None
+
+
+def test_priors_of_one_pass_are_dropped_where_examples_are_clipped(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    known = knowledge(data, labels, defenses=("dp-sgd",), clipping_norm=1.0)
+    tuned = adapted(PRESETS["modern"], payload, known)
+    assert (tuned.features, tuned.statistics) == (0, 0)
+    assert tuned.objective == "cosine"

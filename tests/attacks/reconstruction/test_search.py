@@ -455,3 +455,34 @@ class TestOrder:
         after = unroll(model, start, {}, inputs, labels, local=whole)
         for name, descent in found.items():
             torch.testing.assert_close(descent, start[name] - after[name])
+
+
+class TestKeep:
+    @staticmethod
+    def wild(keep):
+        return Attack(iterations=30, lr=3.0, tv=0.0, schedule="constant", boxed=False, keep=keep)
+
+    def test_the_best_and_the_last(self, data, single):
+        best, last = (attacked(data, single, self.wild(keep)) for keep in ("best", "last"))
+        assert torch.equal(best.costs, last.costs)
+        assert best.cost <= float(best.costs.min()) + 1e-6
+        assert last.cost > best.cost
+
+    def test_a_start_of_another_shape_is_refused(self, data, single):
+        with pytest.raises(ValueError, match="the start has shape"):
+            attacked(data, single, self.wild("last"), start=torch.zeros(1, 1, 4, 4))
+
+
+def test_weight_decay_is_no_part_of_the_mean_gradient(data):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    pixels, labels = data.pixels(data.train_images[:1]), data.train_labels[:1]
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    local = LocalSGD(lr=0.1, weight_decay=0.01)
+    after = unroll(model, start, {}, data.normalise(pixels), labels, local=local)
+    payload = Payload("weights", {n: t.detach() for n, t in after.items()}, 1, 1)
+    known = Knowledge(data.shape, 10, data.mean, data.std, 1, labels, local)
+    found = Problem.of(model, start, payload, known).mean_gradient()
+    true = batch_gradient(model, start, {}, data.normalise(pixels), labels)
+    for name, tensor in true.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4)
