@@ -219,5 +219,11 @@ def test_flwr_run_works_from_the_repository(tmp_path):
         assert last(tmp_path / "run").round == 1, done.stdout[-2000:] + done.stderr[-2000:]
     finally:
         # `flwr run` leaves a SuperLink behind; only what this test started is ended.
-        for line in children() - before:
-            subprocess.run(["kill", line.split()[0]], check=False)
+        # It may not listen to the first signal while it is still ending a run.
+        for signal in ("-TERM", "-TERM", "-KILL"):
+            for line in children() - before:
+                subprocess.run(["kill", signal, line.split()[0]], check=False)
+            deadline = time.monotonic() + 15
+            while children() - before and time.monotonic() < deadline:
+                time.sleep(0.2)
+    assert not children() - before
