@@ -1,9 +1,9 @@
 """The attacker beside breaching's: same weights, images, labels and threads, in one run.
 
 Breaching runs twice: with its Inverting Gradients settings at total variation 1e-6, its schedule
-scaled to the budget, and as tuned over the grid of ``benchmarks.tuning``, which tuned ours too, on
-other images. Ours runs at the same number of iterations and at shares of it. Nothing that chooses
-an iterate, a restart or the end of an attack sees the true images.
+scaled to the budget, and as chosen in ``benchmarks.tuning``, which tries the same changes on ours,
+on other images. Ours runs at the same number of iterations and at shares of it. Nothing that
+chooses an iterate, a restart or the end of an attack sees the true images.
 """
 
 from collections.abc import Sequence
