@@ -144,5 +144,7 @@ def _before(history: History, plan: Plan) -> History:
 
     A round that failed and was tried again stands in it more than once; the last one counted.
     """
-    ends = [place for place, entry in enumerate(history, 1) if entry.round == plan.round]
-    return history[: ends[-1] - plan.entries] if ends else history
+    counted = [entry.participation for entry in history if entry.round == plan.round]
+    if not counted:
+        return history
+    return tuple(entry for entry in history if entry.participation < counted[-1])

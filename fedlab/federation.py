@@ -141,7 +141,9 @@ class Federation:
     def ledger(self) -> Ledger:
         """Every client's privacy account so far."""
         privacy = self.scenario.privacy
-        return Ledger(dict(self._loop.histories), privacy.accountant, privacy.delta)
+        return Ledger(
+            dict(self._loop.histories), privacy.accountant, privacy.delta, privacy.labels_public
+        )
 
     def run(self) -> RunFolder:
         """Run all rounds that are left.

@@ -31,4 +31,5 @@ def plan_for(
         defenses=scenario.defenses_on(round=round, client=client),
         proximal_mu=proximal_mu,
         history=None if history is None else to_json(history),
+        privacy=scenario.privacy,
     )

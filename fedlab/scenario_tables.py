@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedlab.privacy.accountant import AccountantName
 from fedlab.schedule import ClientsText, RoundsText
 from fedlab.settings import Settings
 
@@ -118,8 +119,12 @@ class Engine(Settings):
 class Privacy(Settings):
     """How privacy loss is counted, for every client alike."""
 
-    accountant: Literal["rdp", "prv"] = "rdp"
+    accountant: AccountantName = "rdp"
+    """``rdp`` and ``prv`` are upper bounds, ``gdp`` is an approximation."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    labels_public: bool = False
+    """Declare labels public: DP-InstaHide's formal epsilon, which holds for images given their
+    labels, then has a total of its own."""
 
 
 class Reconstruct(Settings):

@@ -43,7 +43,8 @@ def test_role_and_defenses_are_those_of_the_cell():
 
 def test_orders_survive_the_wire_as_text():
     scenario = small(roles=[{"role": "poisoning", "clients": "0"}], defenses=[DP])
-    history = (Spending(1, "dp-sgd", 1.0, 1.1, 0.1, 3), Spending(2, "none"))
+    private = Spending(1, 0, "dp-sgd", 1.0, None, 1.1, 0.1, 3)
+    history = (private, Spending(2, 1, "none"))
     plan = plan_for(scenario, round=3, client=0, proximal_mu=0.25, history=history)
     again = type(plan).model_validate_json(plan.model_dump_json(exclude_none=True))
     assert again == plan

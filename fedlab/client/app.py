@@ -15,11 +15,14 @@ from fedlab.client.plan import Plan
 from fedlab.client.reply import (
     BUFFERS,
     DECLARED,
+    DECLINE,
     FACTS,
     HISTORY,
     KIND,
     NUM_EXAMPLES,
     PAYLOAD,
+    REASON,
+    STATUS,
     STEPS,
 )
 from fedlab.client.site import Site
@@ -82,13 +85,16 @@ def _history(context: Context) -> History:
 
 
 def _reply(done: Work) -> RecordDict:
+    declared = {HISTORY: to_json(done.history)}
+    if done.declined is not None:
+        why = {KIND: DECLINE, STATUS: done.declined.status, REASON: done.declined.reason}
+        return RecordDict({DECLARED: ConfigRecord({**declared, **why})})
+    payload = done.sent
     content = RecordDict(
         {
-            PAYLOAD: ArrayRecord({k: v.cpu() for k, v in done.payload.tensors.items()}),
-            FACTS: MetricRecord(
-                {NUM_EXAMPLES: done.payload.num_examples, STEPS: done.payload.steps}
-            ),
-            DECLARED: ConfigRecord({KIND: done.payload.kind, HISTORY: to_json(done.history)}),
+            PAYLOAD: ArrayRecord({k: v.cpu() for k, v in payload.tensors.items()}),
+            FACTS: MetricRecord({NUM_EXAMPLES: payload.num_examples, STEPS: payload.steps}),
+            DECLARED: ConfigRecord({**declared, KIND: payload.kind}),
         }
     )
     if done.buffers:

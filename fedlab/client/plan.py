@@ -2,7 +2,7 @@
 
 from fedlab.client.roles import Honest, Role
 from fedlab.defenses.settings import DefenseSettings
-from fedlab.scenario_tables import Training
+from fedlab.scenario_tables import Privacy, Training
 from fedlab.settings import Settings
 
 
@@ -19,6 +19,7 @@ class Plan(Settings):
             does not obey.
         proximal_mu: Weight of FedProx' proximal term, 0 for other strategies.
         history: The client's accountant history as the server knows it, after a resume.
+        privacy: How the client counts what it spends, for its budget.
     """
 
     round: int
@@ -29,13 +30,9 @@ class Plan(Settings):
     defenses: tuple[DefenseSettings, ...] = ()
     proximal_mu: float = 0.0
     history: str | None = None
+    privacy: Privacy = Privacy()
 
     @property
     def defense_names(self) -> str:
         """The defenses that run, joined by ``+``, or ``none``."""
         return "+".join(entry.name for entry in self.defenses) or "none"
-
-    @property
-    def entries(self) -> int:
-        """How many entries this participation adds to the client's accountant history."""
-        return 1 if self.training.share_buffers else max(1, len(self.defenses))

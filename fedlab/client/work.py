@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attacks.payload import Payload
+from fedlab.client.declined import Declined, over_budget
 from fedlab.client.plan import Plan
 from fedlab.client.poison import poison_shard, poison_update
 from fedlab.client.roles import Leaking, Poisoning
@@ -22,10 +23,12 @@ from fedlab.defenses.pipeline import (
     Pipeline,
     PlainGradient,
     Shard,
+    Withheld,
     shuffled,
     single,
 )
-from fedlab.privacy.spending import History, Spending, from_json, longer
+from fedlab.defenses.releases import released
+from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
 from fedlab.seeds import derive, generator
 
 
@@ -34,18 +37,31 @@ class Work:
     """What a client did in a round.
 
     Attributes:
-        payload: What it sends.
+        payload: What it sends; ``None`` if it declines to.
+        declined: Why it does, ``budget`` or ``withheld``, and in a sentence.
         history: Its privacy spending so far, this round included.
         buffers: BatchNorm statistics, only where the scenario shares them.
         trace: The batches as the network saw them, kept only for the Referee.
         shard: The images it worked on, poisoned ones included.
     """
 
-    payload: Payload
+    payload: Payload | None
+    declined: Declined | None
     history: History
     buffers: Mapping[str, Tensor]
     shard: Shard
     trace: tuple[Batch, ...] = field(default=(), repr=False)
+
+    @property
+    def sent(self) -> Payload:
+        """The payload of a client that did not decline.
+
+        Raises:
+            ValueError: If it did.
+        """
+        if self.payload is None:
+            raise ValueError(f"the client declined: {self.declined}")
+        return self.payload
 
 
 def work(
@@ -65,7 +81,7 @@ def work(
         global_state: The global parameters and buffers by name.
         history: Its privacy spending before this round.
         keep_trace: Remember the batches (for the Referee).
-        noiseless: Leave the noise of DP-SGD out (for the Referee).
+        noiseless: Leave the noise on gradients and updates out (for the Referee).
 
     Raises:
         ValueError: If a defense cannot work on this client's images, or the histories of
@@ -79,42 +95,71 @@ def work(
     if isinstance(plan.role, Poisoning):
         poisoned = generator(site.seed, "poison", plan.client)
         shard = poison_shard(shard, plan.role, generator=poisoned)
+    participation = next_participation(history)
     around = Circumstances(
         model=site.model,
         shard=shard,
         round=plan.round,
+        participation=participation,
+        history=history,
+        sent=global_state,
+        network_input=site.data.normalise,
         stream=site.stream(plan.round, plan.client),
-        noise=_noise(plan, site, len(history)),
+        lasting=site.stream(plan.client),
+        noise=_noise(plan, site, participation),
         epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
         poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
         noiseless=noiseless,
+        rehearsal=keep_trace or noiseless,
     )
     pipeline = _open_pipeline(plan, around)
     trace: list[Batch] = []
+    payload, declined = None, None
     try:
         for settings in plan.defenses:
             pipeline = defense(settings).wrap(pipeline, around)
-        batches = _batches(pipeline, shard, site, trace if keep_trace else None)
-        if isinstance(plan.role, Leaking):
-            payload = _raw_gradient(batches, pipeline, site)
-        else:
-            payload = _local_training(batches, pipeline, site, plan, global_state)
+        declined = over_budget(plan, history, pipeline.planned)
+        if declined is None:
+            batches = _batches(pipeline, shard, site, trace if keep_trace else None)
+            if isinstance(plan.role, Leaking):
+                payload = _raw_gradient(batches, pipeline, site)
+            else:
+                payload = _local_training(batches, pipeline, site, plan, global_state)
+            payload = released(payload, pipeline.releases, global_state)
+    except Withheld as reason:
+        payload, declined = None, Declined("withheld", str(reason))
     finally:
         for close in pipeline.close:
             close()
-    if isinstance(plan.role, Poisoning):
+    if payload is not None and isinstance(plan.role, Poisoning):
         payload = poison_update(payload, plan.role, global_state)
-    buffers = dict(site.model.named_buffers()) if plan.training.share_buffers else {}
-    spending = pipeline.spending
-    if buffers or not spending:
-        spending = (Spending(plan.round, "none"),)  # shared statistics undo every defense
+    buffers = _buffers(site, plan) if payload is not None else {}
     return Work(
         payload=payload,
-        history=(*history, *spending),
-        buffers={name: value.detach().clone() for name, value in buffers.items()},
+        declined=declined,
+        history=(*history, *_spent(pipeline, around, declined, shared=bool(buffers))),
+        buffers=buffers,
         shard=shard,
         trace=tuple(trace),
     )
+
+
+def _spent(
+    pipeline: Pipeline, around: Circumstances, declined: Declined | None, *, shared: bool
+) -> tuple[Spending, ...]:
+    """The entries of this participation; none if the client declined before it looked."""
+    if declined is not None and declined.status == "budget":
+        return ()
+    spent = tuple(charge() for charge in pipeline.charges)
+    if shared or not spent:  # shared statistics undo every defense
+        return (Spending(around.round, around.participation, "none"),)
+    return spent
+
+
+def _buffers(site: Site, plan: Plan) -> dict[str, Tensor]:
+    if not plan.training.share_buffers:
+        return {}
+    return {name: value.detach().clone() for name, value in site.model.named_buffers()}
 
 
 def _noise(plan: Plan, site: Site, participation: int) -> torch.Generator:

@@ -45,9 +45,10 @@ class MixAndNoise:
             )
             return replace(mixed, pixels=noisy)
 
-        return replace(pipeline, transform=transform).with_spending(
+        return replace(pipeline, transform=transform).charged(
             Spending(
                 round=around.round,
+                participation=around.participation,
                 mechanism="dp-instahide",
                 steps=pipeline.records,
                 epsilon=self._epsilon(n, pipeline.records, around),

@@ -112,9 +112,10 @@ class ClipAndNoise:
             gradient=gradient,
             batch_size=batch_size,
             close=(*pipeline.close, gradient.close),
-        ).with_spending(
+        ).charged(
             Spending(
                 round=around.round,
+                participation=around.participation,
                 mechanism="dp-sgd",
                 clipping_norm=self.settings.clipping_norm,
                 noise_multiplier=self.settings.noise_multiplier,

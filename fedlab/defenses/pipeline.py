@@ -1,6 +1,6 @@
-"""How a client turns its shard into gradients, as three parts that defenses replace or wrap."""
+"""How a client turns its shard into what it sends, as four parts that defenses replace or wrap."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlab.privacy.spending import Spending
+from fedlab.privacy.spending import History, Spending
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,28 @@ class Gradient(Protocol):
         """Set the gradients; what they held before is overwritten."""
 
 
+class Withheld(Exception):
+    """The client keeps its update to itself; the message says why."""
+
+
 Transform = Callable[[Batch], Batch]
+"""Changes a batch before the network sees it."""
+
+Update = Mapping[str, Tensor]
+"""What the client is about to send, by parameter name: a gradient, or new less global weights."""
+
+Release = Callable[[Update], Update]
+"""Changes an update before it is sent; raises ``Withheld`` if it must not be."""
+
+Charge = Callable[[], Spending]
+"""What a defense costs, asked once the client's work is over."""
+
 Streams = Callable[[str], torch.Generator]
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The way from a shard to gradients under the defenses of one round.
+    """The way from a shard to an update under the defenses of one round.
 
     Attributes:
         sampler: Chooses the batches.
@@ -75,7 +90,9 @@ class Pipeline:
         batch_size: Images in a batch, or the expected number under Poisson sampling.
         batches: Number of local steps.
         records: Images in all batches together.
-        spending: What this round's defenses cost, one entry for each.
+        releases: Change the update, in this order.
+        planned: What this round's defenses will cost, one entry for each, as is known before.
+        charges: What they did cost, in the same order.
         close: Called at the end, to leave the network as it was found.
     """
 
@@ -85,12 +102,27 @@ class Pipeline:
     batch_size: int
     batches: int
     records: int
-    spending: tuple[Spending, ...] = ()
+    releases: tuple[Release, ...] = ()
+    planned: tuple[Spending, ...] = ()
+    charges: tuple[Charge, ...] = ()
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
-    def with_spending(self, spending: Spending) -> "Pipeline":
-        """The same pipeline with one more entry of privacy spending."""
-        return replace(self, spending=(*self.spending, spending))
+    def charged(self, planned: Spending, charge: Charge | None = None) -> "Pipeline":
+        """The same pipeline with one more entry of privacy spending.
+
+        Args:
+            planned: As known before the work.
+            charge: Gives the entry after it; the planned one unless given.
+        """
+        return replace(
+            self,
+            planned=(*self.planned, planned),
+            charges=(*self.charges, charge or (lambda: planned)),
+        )
+
+    def releasing(self, release: Release) -> "Pipeline":
+        """The same pipeline with one more change of the update, after those that it has."""
+        return replace(self, releases=(*self.releases, release))
 
 
 @dataclass(frozen=True)
@@ -101,21 +133,34 @@ class Circumstances:
         model: The network, at the global weights.
         shard: The client's images.
         round: Counted from 1.
+        participation: How often the client took part before, in whatever round; counted from 0.
+        history: The client's accountant history so far.
+        sent: The global parameters and buffers by name.
+        network_input: Normalises pixels in [0, 1] as the network takes them.
         stream: Gives the generator of a named purpose, for this round and client.
+        lasting: The same for this client in all rounds alike.
         noise: Generator of the DP noise, on the network's device.
         epochs: Passes over the shard, 1 for a single batch.
         poisson: Whether DP-SGD draws Poisson batches; otherwise it accounts at q = 1.
-        noiseless: Leave the noise of DP-SGD out (the Referee's rehearsal, never a client).
+        noiseless: Leave all noise on gradients and updates out (the Referee's rehearsal, never a
+            client).
+        rehearsal: Whether the Referee goes through what a client did: nothing is decided anew.
     """
 
     model: nn.Module
     shard: Shard
     round: int
+    participation: int
+    history: History
+    sent: Mapping[str, Tensor]
+    network_input: Callable[[Tensor], Tensor]
     stream: Streams
+    lasting: Streams
     noise: torch.Generator
     epochs: int
     poisson: bool
     noiseless: bool = False
+    rehearsal: bool = False
 
 
 class Defense(Protocol):

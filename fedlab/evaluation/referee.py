@@ -92,13 +92,16 @@ class Referee:
             capture: What the server saw of it.
             plan: Its orders.
             history: Its accountant history *before* the round, which keys its noise.
+
+        Raises:
+            ValueError: If the client sent nothing by this plan.
         """
         state = {name: value.to(self._site.device) for name, value in capture.global_state.items()}
         plan = plan.model_copy(update={"history": None})
         done = work(plan, self._site, state, history, keep_trace=True)
         quiet = work(plan, self._site, state, history, noiseless=True)
         sent, again, signal = (
-            _update(payload, state) for payload in (capture.payload, done.payload, quiet.payload)
+            _update(payload, state) for payload in (capture.payload, done.sent, quiet.sent)
         )
         sources = torch.cat([batch.sources for batch in done.trace])
         once, order = _once(done, mixed=sources.shape[1] > 1)

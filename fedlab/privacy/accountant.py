@@ -7,11 +7,13 @@ from typing import Literal
 
 from opacus.accountants import PRVAccountant, RDPAccountant
 
+AccountantName = Literal["rdp", "prv", "gdp"]
+
 Step = tuple[float, float, int]
 """Noise multiplier, sample rate, number of steps: one entry of an Opacus history."""
 
 
-def epsilon(steps: tuple[Step, ...], *, accountant: Literal["rdp", "prv"], delta: float) -> float:
+def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:
     """Epsilon at delta of all steps together, for add-or-remove-one-example neighbours.
 
     It holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if

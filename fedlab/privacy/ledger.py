@@ -1,15 +1,15 @@
 """Each client's privacy loss over all rounds and mechanisms, one row for each participation."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
-from fedlab.privacy.accountant import Step, epsilon
+import pandas as pd
+
+from fedlab.privacy.accountant import AccountantName
+from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.spending import History, Spending
-
-ADJACENCY = {"dp-sgd": "add-or-remove-one", "dp-instahide": "replace-one", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,16 @@ class LedgerRow:
     """What one participation of one client cost, and what it has cost so far.
 
     Attributes:
+        unit: What is hidden, of the account that the mechanism spends from.
+        adjacency: How neighbouring data sets of that account differ.
         epsilon_round: Of this round alone.
-        epsilon_protected: Of all DP-SGD rounds so far together; ``None`` before the first.
-        epsilon_total: Of everything so far: infinite once any participation was not DP-SGD.
-        statement: ``formal``, ``vacuous`` (a bound that says nothing), ``none`` (no bound)
-            or ``open`` (no defense).
+        epsilon_protected: Of all rounds so far under the account's mechanism together; ``None``
+            before the first. Open rounds, and DP-InstaHide's unless labels are public, show the
+            account of DP-SGD.
+        epsilon_total: Of everything so far, in the account of the mechanism: infinite once any
+            participation was not protected in its sense.
+        statement: ``formal``, ``approximate`` (no bound, but close to one), ``vacuous`` (a bound
+            that says nothing), ``none`` (no bound) or ``open`` (nothing that has an epsilon).
     """
 
     round: int
@@ -47,23 +52,29 @@ class Ledger:
 
     Attributes:
         histories: Every client's spending in order, by partition id.
-        accountant: Which of Opacus' accountants counts DP-SGD.
-        delta: Of every epsilon of DP-SGD.
+        accountant: Which of Opacus' accountants counts Gaussian noise.
+        delta: Of every epsilon of Gaussian noise.
+        labels_public: Whether DP-InstaHide's epsilon, for images given labels, has a total.
     """
 
     histories: Mapping[int, History]
-    accountant: Literal["rdp", "prv"] = "rdp"
+    accountant: AccountantName = "rdp"
     delta: float = 1e-5
+    labels_public: bool = False
 
     def rows(self, round: int | None = None) -> list[LedgerRow]:
-        """One row per participation, by round and client; of one round if given."""
+        """One row per participation and mechanism, by round and client; of one round if given."""
         rows = [
-            self._row(client, history[: index + 1])
+            self._row(client, history[: index + 1], history[index])
             for client, history in self.histories.items()
             for index, entry in enumerate(history)
             if round is None or entry.round == round
         ]
         return sorted(rows, key=lambda row: (row.round, row.client))
+
+    def table(self, round: int | None = None) -> pd.DataFrame:
+        """The rows as a table."""
+        return pd.DataFrame([asdict(row) for row in self.rows(round)])
 
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""
@@ -73,64 +84,64 @@ class Ledger:
         }
         return replace(self, histories=histories)
 
-    def protected(self, client: int) -> float | None:
-        """Epsilon of a client's DP-SGD rounds so far, ``None`` if it had none."""
-        return self._protected(self.histories.get(client, ()))
+    def protected(self, client: int, account: Account = EXAMPLE) -> float | None:
+        """Epsilon of a client's rounds under an account's mechanism; ``None`` if it had none."""
+        return self._epsilon(account, self.histories.get(client, ()))
 
-    def total(self, client: int) -> float:
+    def total(self, client: int, account: Account = EXAMPLE) -> float:
         """Epsilon of everything that a client sent so far; 0 if it sent nothing."""
-        return self._total(self.histories.get(client, ()))
+        return self._total(account, self.histories.get(client, ()))
 
-    def _row(self, client: int, history: History) -> LedgerRow:
-        entry = history[-1]
-        private = entry.mechanism == "dp-sgd"
+    def _row(self, client: int, history: History, entry: Spending) -> LedgerRow:
+        own = ACCOUNTS.get(entry.mechanism)
+        account = own if own is not None and self._has_total(own) else EXAMPLE
+        accounted = own is not None and own is not IMAGE
         return LedgerRow(
             round=entry.round,
             client=client,
             mechanism=entry.mechanism,
-            unit="example",
-            adjacency=ADJACENCY[entry.mechanism],
-            accountant=self.accountant if private else "",
+            unit=own.unit if own else EXAMPLE.unit,
+            adjacency=own.adjacency if own else "",
+            accountant=self.accountant if accounted else "",
             clipping_norm=entry.clipping_norm,
             noise_multiplier=entry.noise_multiplier,
             sample_rate=entry.sample_rate,
             steps=entry.steps,
-            delta=self.delta if private else None,
-            epsilon_round=self._round(entry),
-            epsilon_protected=self._protected(history),
-            epsilon_total=self._total(history),
-            statement=_statement(entry),
+            delta=self.delta if accounted else None,
+            epsilon_round=self._round(history, entry),
+            epsilon_protected=self._epsilon(account, history),
+            epsilon_total=self._total(account, _whole(self.histories[client], history)),
+            statement=self._statement(entry),
         )
 
-    def _round(self, entry: Spending) -> float | None:
-        if entry.mechanism == "dp-sgd":
-            return epsilon(_steps([entry]), accountant=self.accountant, delta=self.delta)
-        return math.inf if entry.mechanism == "none" else entry.epsilon
+    def _has_total(self, account: Account) -> bool:
+        return account is not IMAGE or self.labels_public
 
-    def _protected(self, history: History) -> float | None:
-        steps = _steps(history)
-        return epsilon(steps, accountant=self.accountant, delta=self.delta) if steps else None
-
-    def _total(self, history: History) -> float:
-        if any(entry.mechanism != "dp-sgd" for entry in history):
+    def _round(self, history: History, entry: Spending) -> float | None:
+        if entry.mechanism in UNCOVERED:
             return math.inf
-        return epsilon(_steps(history), accountant=self.accountant, delta=self.delta)
+        known = {each.release for each in history[:-1]}
+        if entry.release is not None and entry.release in known:
+            return 0.0  # the same records again tell nothing new
+        return self._epsilon(ACCOUNTS[entry.mechanism], (entry,))
+
+    def _epsilon(self, account: Account, history: History) -> float | None:
+        return account.epsilon(history, accountant=self.accountant, delta=self.delta)
+
+    def _total(self, account: Account, history: History) -> float:
+        return account.total(history, accountant=self.accountant, delta=self.delta)
+
+    def _statement(self, entry: Spending) -> str:
+        if entry.mechanism in UNCOVERED:
+            return "open"
+        if entry.mechanism == IMAGE.mechanism:
+            return statement(entry.epsilon)
+        if not entry.noise_multiplier:
+            return "none"
+        return "approximate" if self.accountant == "gdp" else "formal"
 
 
-def _steps(history: Sequence[Spending]) -> tuple[Step, ...]:
-    return tuple(
-        (entry.noise_multiplier, entry.sample_rate, entry.steps)
-        for entry in history
-        if entry.mechanism == "dp-sgd"
-        and entry.noise_multiplier is not None
-        and entry.sample_rate is not None
-        and entry.steps is not None
-    )
-
-
-def _statement(entry: Spending) -> str:
-    if entry.mechanism == "none":
-        return "open"
-    if entry.mechanism == "dp-sgd":
-        return "formal" if entry.noise_multiplier else "none"
-    return statement(entry.epsilon)
+def _whole(history: History, part: History) -> History:
+    """A part of a history up to the end of its last participation, whose entries count as one."""
+    last = part[-1].participation
+    return tuple(entry for entry in history if entry.participation <= last)

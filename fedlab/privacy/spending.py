@@ -5,12 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-Mechanism = Literal["none", "dp-sgd", "dp-instahide"]
+Mechanism = Literal["none", "dp-sgd", "dp-instahide", "clip-noise", "leakage-gate"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -19,21 +20,29 @@ class Spending:
 
     Attributes:
         round: Counted from 1.
+        participation: Counted from 0 over the client's life; a round that is run again is another
+            one, and the entries of one participation stand together.
         mechanism: ``none`` for an open participation.
-        clipping_norm: DP-SGD: largest L2 norm of one example's gradient.
-        noise_multiplier: DP-SGD: noise standard deviation over the clipping norm.
-        sample_rate: DP-SGD: probability that an example joins a batch.
-        steps: DP-SGD: number of noisy gradients released. DP-InstaHide: mixed records released.
+        clipping_norm: Largest L2 norm of one example's gradient (DP-SGD) or of the update
+            (clip-noise).
+        next_clipping_norm: DP-SGD with adaptive clipping: the bound that the round ended with.
+        noise_multiplier: Noise standard deviation over the clipping norm.
+        sample_rate: DP-SGD: probability that an example joins a batch. 1 for clip-noise.
+        steps: Number of noisy gradients or updates released. DP-InstaHide: mixed records released.
         epsilon: DP-InstaHide: formal epsilon of the round; ``None`` where there is no bound.
+        release: DP-InstaHide: which frozen set of records it was; the same set costs once.
     """
 
     round: Annotated[int, Field(ge=1)]
+    participation: Annotated[int, Field(ge=0)]
     mechanism: Mechanism
     clipping_norm: float | None = Field(default=None, gt=0)
+    next_clipping_norm: float | None = Field(default=None, gt=0)
     noise_multiplier: float | None = Field(default=None, ge=0)
     sample_rate: float | None = Field(default=None, gt=0, le=1)
     steps: int | None = Field(default=None, ge=0)
     epsilon: float | None = Field(default=None, ge=0)
+    release: str | None = None
 
 
 History = tuple[Spending, ...]
@@ -68,6 +77,16 @@ def from_json(text: str) -> History:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the text"
         raise ValueError(f"no accountant history: {where}: {first['msg']}") from error
+
+
+def participations(history: History) -> list[History]:
+    """A history in parts: the entries of each participation, in order."""
+    return [tuple(group) for _, group in groupby(history, lambda entry: entry.participation)]
+
+
+def next_participation(history: History) -> int:
+    """The number of the participation that comes after a history."""
+    return history[-1].participation + 1 if history else 0
 
 
 def longer(one: History, other: History) -> History:

@@ -30,7 +30,7 @@ def ledger_of(run: RunFolder) -> Ledger:
     """The accounts of all clients as the last checkpoint holds them."""
     privacy = run.scenario.privacy
     histories = Checkpoint.load(run.checkpoint).histories
-    return Ledger(dict(histories), privacy.accountant, privacy.delta)
+    return Ledger(dict(histories), privacy.accountant, privacy.delta, privacy.labels_public)
 
 
 def leak_table(leak: Leak) -> Table:

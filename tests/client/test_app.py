@@ -23,6 +23,9 @@ DEFENSES = {
 }
 SPENDING = {
     "round",
+    "participation",
+    "next_clipping_norm",
+    "release",
     "mechanism",
     "clipping_norm",
     "noise_multiplier",

@@ -73,7 +73,7 @@ def test_honest_work_is_a_plain_loop_bit_for_bit(momentum, mu):
     if not mu:
         assert same(done.payload.tensors, expected)
     assert (done.payload.num_examples, done.payload.steps) == (40, steps)
-    assert done.history == (Spending(2, "none"),)
+    assert done.history == (Spending(2, 0, "none"),)
 
 
 def test_a_leaking_client_sends_the_gradient_of_its_batch():
@@ -161,12 +161,14 @@ def test_a_scaled_update():
 
 def test_histories_that_disagree_are_refused_and_the_longer_one_wins():
     scenario, site, state = prepared()
-    plan = plan_for(scenario, round=3, client=0, history=(Spending(1, "none"), Spending(2, "none")))
-    done = work(plan, site, state, (Spending(1, "none"),))
+    plan = plan_for(
+        scenario, round=3, client=0, history=(Spending(1, 0, "none"), Spending(2, 1, "none"))
+    )
+    done = work(plan, site, state, (Spending(1, 0, "none"),))
     assert [entry.round for entry in done.history] == [1, 2, 3]
-    conflict = plan.model_copy(update={"history": to_json([Spending(1, "dp-sgd")])})
+    conflict = plan.model_copy(update={"history": to_json([Spending(1, 0, "dp-sgd")])})
     with pytest.raises(ValueError, match="disagree"):
-        work(conflict, site, state, (Spending(1, "none"),))
+        work(conflict, site, state, (Spending(1, 0, "none"),))
 
 
 def test_shared_buffers_make_a_protected_round_open():

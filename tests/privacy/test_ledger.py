@@ -11,6 +11,7 @@ from fedlab.privacy.spending import Spending, from_json, longer, to_json
 def private(round: int, noise: float = 1.0) -> Spending:
     return Spending(
         round=round,
+        participation=round - 1,
         mechanism="dp-sgd",
         clipping_norm=1.0,
         noise_multiplier=noise,
@@ -43,7 +44,7 @@ def test_epsilon_is_that_of_opacus_over_the_whole_history(name: str, kind: type)
 
 
 def test_an_open_round_makes_the_total_infinite_for_good() -> None:
-    history = (private(1), Spending(2, "none"), private(3))
+    history = (private(1), Spending(2, 1, "none"), private(3))
     rows = Ledger({4: history}).rows()
     assert [math.isinf(row.epsilon_total) for row in rows] == [False, True, True]
     assert rows[2].epsilon_protected == pytest.approx(
@@ -53,7 +54,7 @@ def test_an_open_round_makes_the_total_infinite_for_good() -> None:
 
 
 def test_mixing_never_enters_the_dp_sgd_total() -> None:
-    mixing = Spending(2, "dp-instahide", steps=100, epsilon=49_000.0)
+    mixing = Spending(2, 1, "dp-instahide", steps=100, epsilon=49_000.0)
     row = Ledger({0: (private(1), mixing)}).rows()[-1]
     assert row.epsilon_round == 49_000.0
     assert row.statement == "vacuous"
@@ -69,7 +70,7 @@ def test_clipping_alone_is_no_privacy() -> None:
 
 
 def test_histories_survive_the_journey() -> None:
-    history = (private(1), Spending(2, "none"), Spending(3, "dp-instahide", epsilon=math.inf))
+    history = (private(1), Spending(2, 1, "none"), Spending(3, 2, "dp-instahide", epsilon=math.inf))
     assert from_json(to_json(history)) == history
 
 

@@ -10,9 +10,11 @@ from fedlab import BadInput
 from fedlab.privacy.spending import Spending
 from fedlab.runs.checkpoint import Checkpoint
 
+PRIVATE = Spending(2, 1, "dp-sgd", 1.0, None, 1.1, 0.25, 4)
+
 HISTORIES = {
-    3: (Spending(1, "none"), Spending(2, "dp-sgd", 1.0, 1.1, 0.25, 4)),
-    11: (Spending(1, "dp-instahide", steps=2, epsilon=math.inf),),
+    3: (Spending(1, 0, "none"), PRIVATE),
+    11: (Spending(1, 0, "dp-instahide", steps=2, epsilon=math.inf),),
 }
 
 
