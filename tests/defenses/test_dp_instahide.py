@@ -13,7 +13,6 @@ from fedlab.defenses import DPInstaHide, defense
 from fedlab.defenses.dp_instahide import add_noise, mix
 from fedlab.defenses.pipeline import (
     Batch,
-    Circumstances,
     Pipeline,
     PlainGradient,
     Shard,
@@ -21,10 +20,7 @@ from fedlab.defenses.pipeline import (
     single,
 )
 from fedlab.privacy import instahide
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.defenses.circumstances import circumstances, seeded
 
 
 def shard(n=12, classes=4):
@@ -90,15 +86,7 @@ def test_noisy_pixels_stay_in_their_range():
 def wrapped(held, chosen, *, epochs=2, plain=None):
     model = torch.nn.Linear(9, 4)
     n = len(held)
-    around = Circumstances(
-        model=model,
-        shard=held,
-        round=2,
-        stream=lambda purpose: seeded(len(purpose)),
-        noise=seeded(),
-        epochs=epochs,
-        poisson=False,
-    )
+    around = circumstances(model, held, epochs=epochs, poisson=False)
     plain = plain or Pipeline(
         sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
         transform=lambda batch: batch,
@@ -112,7 +100,7 @@ def wrapped(held, chosen, *, epochs=2, plain=None):
 
 def test_the_ledger_is_told_the_formal_epsilon_of_this_sampler():
     held, chosen = shard(), DPInstaHide(k=3, scale=0.5)
-    (spent,) = wrapped(held, chosen).spending
+    (spent,) = wrapped(held, chosen).planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-instahide", 2, 24)
     assert spent.epsilon == instahide.epsilon_own_plus_partners(
         n=12, k=3, sigma=0.5, diameter=9.0, records=24, own_records=2
@@ -120,7 +108,7 @@ def test_the_ledger_is_told_the_formal_epsilon_of_this_sampler():
 
 
 def test_gaussian_noise_has_no_formal_epsilon():
-    (spent,) = wrapped(shard(), DPInstaHide(k=3, noise="gaussian", scale=0.5)).spending
+    (spent,) = wrapped(shard(), DPInstaHide(k=3, noise="gaussian", scale=0.5)).planned
     assert spent.epsilon is None
 
 
@@ -192,7 +180,7 @@ def test_an_empty_batch_is_mixed_to_an_empty_one():
 
 def test_the_epsilon_of_a_single_batch_counts_its_records_alone():
     """As of a leaking client: fewer mixtures than images, one of them made from the example."""
-    (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).spending
+    (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).planned
     assert spent.steps == 5
     assert spent.epsilon == instahide.epsilon_own_plus_partners(
         n=12, k=3, sigma=0.5, diameter=9.0, records=5, own_records=1

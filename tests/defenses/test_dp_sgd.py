@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from fedlab.defenses import DPSGD, defense
 from fedlab.defenses.dp_sgd import PrivateGradient
-from fedlab.defenses.pipeline import Circumstances, Pipeline, PlainGradient, Shard, poisson, single
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, poisson, single
 from fedlab.models import build
+from tests.defenses.circumstances import circumstances, seeded
 
 NETWORKS = {
     "mlp": ("mlp", None),
@@ -20,10 +21,6 @@ NETWORKS = {
     "resnet8": ("resnet8", None),
     "lenet": ("lenet", None),
 }
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def batch(n=6):
@@ -156,15 +153,7 @@ def test_an_empty_poisson_batch_can_fall():
 
 def around(model, *, is_poisson=True, n=20):
     shard = Shard(torch.zeros(n, 1, 8, 8, dtype=torch.uint8), torch.zeros(n).long(), 10)
-    return Circumstances(
-        model=model,
-        shard=shard,
-        round=3,
-        stream=lambda _: seeded(),
-        noise=seeded(),
-        epochs=1,
-        poisson=is_poisson,
-    )
+    return circumstances(model, shard, round=3, poisson=is_poisson)
 
 
 @pytest.mark.parametrize(("is_poisson", "rate"), [(True, 0.25), (False, 1.0)])
@@ -181,7 +170,7 @@ def test_the_accountant_is_told_the_samplers_own_rate(is_poisson, rate):
     )
     settings = DPSGD(noise_multiplier=1.5, clipping_norm=0.3)
     pipeline = defense(settings).wrap(plain, circumstances)
-    (spent,) = pipeline.spending
+    (spent,) = pipeline.planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-sgd", 3, 4)
     assert (spent.noise_multiplier, spent.clipping_norm) == (1.5, 0.3)
     assert spent.sample_rate == rate
@@ -249,4 +238,4 @@ def test_only_a_rehearsal_is_without_noise(noiseless):
         close()
     # Twice the norm over the expected batch of five.
     assert float(drawn.std()) == pytest.approx(0.0 if noiseless else 2.0 * 0.3 / 5, rel=0.15)
-    assert pipeline.spending[0].noise_multiplier == 2.0
+    assert pipeline.planned[0].noise_multiplier == 2.0

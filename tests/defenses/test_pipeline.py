@@ -10,10 +10,7 @@ from torch.nn import functional
 
 from fedlab.defenses import DPSGD, DPInstaHide
 from fedlab.defenses.pipeline import PlainGradient, poisson, shuffled, single
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.defenses.circumstances import seeded
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,28 @@
+"""What the tests of defenses hand to ``Defense.wrap``."""
+
+import torch
+
+from fedlab.defenses.pipeline import Circumstances
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def circumstances(model, shard, **given):
+    """Those of a client in round 2, each of which can be replaced."""
+    usual = {
+        "model": model,
+        "shard": shard,
+        "round": 2,
+        "participation": 1,
+        "history": (),
+        "sent": {name: p.detach().clone() for name, p in model.named_parameters()},
+        "network_input": lambda pixels: pixels,
+        "stream": lambda purpose: seeded(len(purpose)),
+        "lasting": lambda purpose: seeded(len(purpose)),
+        "noise": seeded(),
+        "epochs": 1,
+        "poisson": True,
+    }
+    return Circumstances(**{**usual, **given})
