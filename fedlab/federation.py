@@ -4,7 +4,8 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import ClientRow, RoundRow
 from fedlab.scenario import Scenario
+from fedlab.scenario_tables import Reconstruct
 from fedlab.schedule import resolve_clients, resolve_rounds, spell
 from fedlab.seeds import generator
 from fedlab.server.captures import Capture
@@ -90,6 +92,7 @@ class Federation:
             self.site.state,
             [name for name, _ in self.site.model.named_parameters()],
             scenario,
+            on_spent=lambda spent: self.folder.note_spending(spent),
         )
         self._examiner = Examiner(scenario, self.site)
         self._on_round = on_round
@@ -118,6 +121,9 @@ class Federation:
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
         federation._rows_may_be_ahead = True
+        # What was spent in a round that never ended was sent all the same.
+        federation._loop.histories = run.spending()
+        federation._to_tell = run.spending()
         if checkpoint is None:
             return federation  # the seed says where it starts
         federation.round = checkpoint.round
@@ -128,8 +134,6 @@ class Federation:
             raise BadInput(f"the network of {folder}/scenario.toml is not the one that was trained")
         federation._loop.state = {name: checkpoint.state[name] for name in now}
         federation._loop.aggregation.recall(checkpoint.memory)
-        federation._loop.histories = dict(checkpoint.histories)
-        federation._to_tell = dict(checkpoint.histories)
         return federation
 
     @property
@@ -271,7 +275,7 @@ class Federation:
             leak = self._examiner.examine(
                 capture,
                 entry,
-                self._loop.histories.get(client, ()),
+                self._loop.histories,
                 scenario=self.scenario,
                 watch=watch,
             )
@@ -291,9 +295,10 @@ class Federation:
             BadInput: If none was kept, or it cannot be simulated.
         """
         capture = Capture.load(self.folder.captures, round=round, client=client)
-        history = self._loop.histories.get(client, ())
         try:
-            return self._examiner.consistency(capture, history, scenario=self.scenario)
+            return self._examiner.consistency(
+                capture, self._loop.histories, scenario=self.scenario
+            )
         except ValueError as error:
             raise BadInput(str(error)) from error
 
@@ -377,16 +382,14 @@ class Federation:
 
     def _attack(self, done: Round) -> list[Leak]:
         leaks = []
-        for client, capture in done.captures.items():
-            for settings in self.scenario.reconstructions_on(round=done.number, client=client):
+        for capture in done.captures:
+            for settings in self._attacks_on(capture):
                 try:
                     leak = self._examiner.examine(
-                        capture, settings, done.histories[client], scenario=self.scenario
+                        capture, settings, done.histories, scenario=self.scenario
                     )
                 except ValueError as reason:
-                    log.warning(
-                        "round %d: client %d is not attacked: %s", done.number, client, reason
-                    )
+                    log.warning("round %d: %s is not attacked: %s", done.number, capture.of, reason)
                     continue
                 if leak is not None:
                     leaks.append(leak)
@@ -394,16 +397,25 @@ class Federation:
 
     def _keep_captures(self, done: Round) -> None:
         keep = self.scenario.captures.keep
-        for client, capture in done.captures.items():
-            attacked = self.scenario.reconstructions_on(round=done.number, client=client)
-            if keep == "all" or (keep == "attacked" and attacked):
+        for capture in done.captures:
+            if keep == "all" or (keep == "attacked" and self._attacks_on(capture)):
                 capture.save(self.folder.captures)
+
+    def _attacks_on(self, capture: Capture) -> tuple[Reconstruct, ...]:
+        """The scheduled attacks on any of the clients behind a Capture, each once."""
+        each = (
+            self.scenario.reconstructions_on(round=capture.round, client=client)
+            for client in capture.clients
+        )
+        return tuple(dict.fromkeys(chain.from_iterable(each)))
 
     def _evaluated(self, round: int, seconds: float) -> RoundRow:
         return self._scoreboard.score(self._loop.state, round=round, seconds=seconds)
 
     def _client_row(self, done: Round, client: int) -> ClientRow:
-        plan, capture = done.plans[client], done.captures.get(client)
+        plan, declined = done.plans[client], done.declined.get(client)
+        capture = next((each for each in done.captures if each.clients == (client,)), None)
+        status = declined.status if declined else "ok" if client in done.accepted else "refused"
         norm = None
         if capture is not None:
             weights = as_weights(capture.payload, capture.global_state, plan.lr)
@@ -417,8 +429,8 @@ class Federation:
             examples=capture.payload.num_examples if capture else None,
             steps=capture.payload.steps if capture else None,
             update_norm=norm,
-            status="ok" if capture else "refused",
-            reason=done.refused.get(client, ""),
+            status=status,
+            reason=declined.reason if declined else done.refused.get(client, ""),
         )
 
     def _write(self, result: RoundResult, leaks: list[Leak]) -> None:
@@ -433,9 +445,9 @@ class Federation:
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
             save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
-        Checkpoint(
-            number, self._loop.state, self._loop.aggregation.memory(), self._loop.histories
-        ).save(self.folder.checkpoint)
+        Checkpoint(number, self._loop.state, self._loop.aggregation.memory()).save(
+            self.folder.checkpoint
+        )
 
     def __repr__(self) -> str:
         return (

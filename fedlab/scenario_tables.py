@@ -89,6 +89,19 @@ class ClassFishing(Settings):
 Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
 
 
+class CentralDP(Settings):
+    """Flower's server-side differential privacy: clip each reply, add noise to their mean.
+
+    It gives no protection from this server, which sees every reply before it is clipped; only
+    from those who see the global model. Replies then weigh the same, whatever their examples.
+    """
+
+    noise_multiplier: float = Field(default=1.0, ge=0)
+    """Standard deviation of the noise on the sum, in units of the clipping norm."""
+    clipping_norm: float = Field(default=1.0, gt=0)
+    """Largest L2 norm that one reply's change keeps."""
+
+
 class Server(Settings):
     """How replies become the next global model."""
 
@@ -102,6 +115,8 @@ class Server(Settings):
     """Share of the cohort that may fail before the run stops; it always stops if all fail."""
     max_examples: int | None = Field(default=None, ge=1)
     """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+    central_dp: CentralDP | None = None
+    """Differential privacy by the server, for comparison; off unless given."""
     malicious: Malicious | None = None
     """What it tampers with to see more; a server that is honest but curious unless given."""
 

@@ -9,7 +9,6 @@ from fedlab.leaks import Leak, picture_of
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures import save
 from fedlab.report.tables import clients_table, rounds_table
-from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 
 
@@ -27,10 +26,9 @@ def report(folder: Path, console: Console) -> None:
 
 
 def ledger_of(run: RunFolder) -> Ledger:
-    """The accounts of all clients as the last checkpoint holds them."""
+    """The accounts of all clients, a round that was killed included."""
     privacy = run.scenario.privacy
-    histories = Checkpoint.load(run.checkpoint).histories
-    return Ledger(dict(histories), privacy.accountant, privacy.delta, privacy.labels_public)
+    return Ledger(run.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
 
 
 def leak_table(leak: Leak) -> Table:

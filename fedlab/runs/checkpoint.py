@@ -1,6 +1,5 @@
 """The state after a round, in one file that is replaced at once."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +12,22 @@ from torch import Tensor
 
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
-from fedlab.privacy.spending import History, from_json, to_json
 from fedlab.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the next round depends on.
+    """Everything that the next round depends on, but for what clients spent so far.
 
     Attributes:
         round: The last finished round.
         state: Global parameters and buffers.
         memory: What the aggregation strategy remembers.
-        histories: Every client's accountant history, by partition id.
     """
 
     round: int
     state: Mapping[str, Tensor]
     memory: Mapping[str, np.ndarray[Any, Any]]
-    histories: Mapping[int, History]
 
     def save(self, path: Path) -> None:
         """Write the checkpoint in place of the one before."""
@@ -41,11 +37,7 @@ class Checkpoint:
             f"memory/{name}": torch.from_numpy(np.asarray(value, order="C"))
             for name, value in self.memory.items()
         }
-        facts = {
-            "round": str(self.round),
-            "histories": json.dumps({c: to_json(h) for c, h in self.histories.items()}),
-        }
-        write_atomically(path, save(tensors, metadata=facts))
+        write_atomically(path, save(tensors, metadata={"round": str(self.round)}))
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -58,12 +50,10 @@ class Checkpoint:
             raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")
         tensors, facts = read_tensors(path)
         try:
-            histories = json.loads(facts["histories"])
             return cls(
                 round=int(facts["round"]),
                 state=_under("state/", tensors),
                 memory={k: v.numpy() for k, v in _under("memory/", tensors).items()},
-                histories={int(c): from_json(text) for c, text in histories.items()},
             )
         except (KeyError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error

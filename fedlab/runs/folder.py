@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -19,6 +20,7 @@ from fedlab.environment import environment
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.privacy.ledger import LedgerRow
+from fedlab.privacy.spending import History, from_json, to_json
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario import Scenario
 
@@ -61,6 +63,7 @@ class RunFolder:
         """Set everything beside the scenario to how it is before round 0 is written down."""
         for inner in ("captures", "reconstructions", "checkpoints"):
             (self.path / inner).mkdir(exist_ok=True)
+        self._journal.touch()
         facts = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **environment(),
@@ -151,6 +154,43 @@ class RunFolder:
         """Append rows to one of the CSV tables."""
         with (self.path / f"{table}.csv").open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(dataclasses.astuple(row) for row in rows)
+
+    def note_spending(self, spent: Mapping[int, History]) -> None:
+        """Write down what clients spent, at once and for good.
+
+        It is a line for each exchange, written before the replies are used: whatever happens to the
+        round afterwards, they were sent, and count.
+        """
+        parts = (f'"{client}":{to_json(entries)}' for client, entries in spent.items())
+        with self._journal.open("a", encoding="utf-8") as file:
+            file.write("{" + ",".join(parts) + "}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def spending(self) -> dict[int, History]:
+        """Every client's accountant history, by partition id.
+
+        Raises:
+            BadInput: If the journal is lost or damaged: no epsilon would be right.
+        """
+        histories: dict[int, History] = {}
+        try:
+            lines = self._journal.read_text(encoding="utf-8").splitlines(keepends=True)
+            for line in lines:
+                if not line.endswith("\n"):
+                    break  # killed in this write, before any use of the replies
+                for client, entries in json.loads(line).items():
+                    more = from_json(json.dumps(entries))
+                    histories[int(client)] = (*histories.get(int(client), ()), *more)
+        except (OSError, ValueError, AttributeError) as error:
+            raise BadInput(
+                f"{self._journal} cannot be read, and without it no epsilon would be right: {error}"
+            ) from error
+        return histories
+
+    @property
+    def _journal(self) -> Path:
+        return self.path / "spending.jsonl"
 
     def rounds(self) -> list[RoundRow]:
         """The rounds so far."""

@@ -29,9 +29,11 @@ class ClientRow:
 
     Attributes:
         defenses: Names joined by ``+``, or ``none``.
+        examples: Like what follows, empty where secure aggregation hid it.
         update_norm: L2 norm of the change that it asks for.
-        status: ``ok`` or ``refused``.
-        reason: Why it was refused.
+        status: ``ok``; ``refused`` by the server; or what it declined for: ``budget``, or
+            ``withheld`` after it had looked at its update.
+        reason: Why.
     """
 
     round: int

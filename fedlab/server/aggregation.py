@@ -1,7 +1,9 @@
 """Any FedAvg-derived strategy of Flower, made by name, fed checked replies, and resumable."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -9,11 +11,16 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, strategy
 from flwr.serverapp.exception import AggregationError
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyServerSideFixedClipping,
+    FedAvg,
+    Strategy,
+)
 from torch import Tensor
 
 from fedlab.errors import BadInput, RunFailed
-from fedlab.server.checks import Reply
+from fedlab.scenario_tables import CentralDP
+from fedlab.seeds import derive
 
 STRATEGIES: dict[str, type[FedAvg]] = {
     name: found
@@ -31,18 +38,43 @@ OURS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Vote:
+    """One part in an aggregate.
+
+    Attributes:
+        message: That brought it; its content is replaced.
+        num_examples: Its weight.
+        arrays: What is averaged, by name.
+    """
+
+    message: Message
+    num_examples: int
+    arrays: Mapping[str, Tensor]
+
+
 class Aggregation:
     """One Flower strategy and its memory, such as momentum.
 
     Args:
         name: A key of ``STRATEGIES``.
         options: Keyword arguments of that class.
+        central: Central differential privacy around it, by Flower's wrapper with server-side
+            clipping. It says nothing about this server, which sees every reply before.
+        seed: Root seed of the scenario, for that noise.
 
     Raises:
         BadInput: If there is no such strategy, or it does not take these options.
     """
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        *,
+        central: CentralDP | None = None,
+        seed: int = 0,
+    ) -> None:
         if name not in STRATEGIES:
             raise BadInput(
                 f'server.strategy "{name}" is unknown; known: {", ".join(sorted(STRATEGIES))}'
@@ -57,6 +89,14 @@ class Aggregation:
             self._inner = STRATEGIES[name](**OURS, **options)
         except (TypeError, ValueError) as error:
             raise BadInput(f"{name} cannot be made with these options: {error}") from error
+        self._seed = seed
+        self._central = central and DifferentialPrivacyServerSideFixedClipping(
+            self._inner, central.noise_multiplier, central.clipping_norm, num_sampled_clients=1
+        )
+
+    @property
+    def _outer(self) -> Strategy:
+        return self._central or self._inner
 
     def configure(
         self, round: int, state: Mapping[str, Tensor], grid: Grid, nodes: Sequence[int]
@@ -67,21 +107,18 @@ class Aggregation:
             What it wants its clients to know, such as FedProx' ``proximal-mu``.
         """
         messages = list(
-            self._inner.configure_train(
+            self._outer.configure_train(
                 round, _record(state), ConfigRecord(), cast(Grid, _Cohort(grid, nodes))
             )
         )
         return messages[0].content.config_records[self._inner.configrecord_key]
 
-    def aggregate(
-        self, round: int, replies: Sequence[tuple[Message, Reply, Mapping[str, Tensor]]]
-    ) -> dict[str, Tensor]:
+    def aggregate(self, round: int, votes: Sequence[Vote]) -> dict[str, Tensor]:
         """Combine the clients' models.
 
         Args:
             round: Counted from 1.
-            replies: In order of the clients: each message, what was read in it, and the
-                arrays to average.
+            votes: In order of the clients.
 
         Returns:
             The new arrays by name.
@@ -89,24 +126,27 @@ class Aggregation:
         Raises:
             RunFailed: If the strategy refuses, as Bulyan does with too few clients.
         """
-        for message, reply, arrays in replies:
-            message.content = RecordDict(
+        for vote in votes:
+            # Central noise is scaled for a plain mean: no client may weigh more than another.
+            weight = 1 if self._central else vote.num_examples
+            vote.message.content = RecordDict(
                 {
-                    self._inner.arrayrecord_key: _record(arrays),
-                    "metrics": MetricRecord(
-                        {self._inner.weighted_by_key: reply.payload.num_examples}
-                    ),
+                    self._inner.arrayrecord_key: _record(vote.arrays),
+                    "metrics": MetricRecord({self._inner.weighted_by_key: weight}),
                 }
             )
+        if self._central:
+            self._central.num_sampled_clients = len(votes)
         try:
-            merged, _ = self._inner.aggregate_train(round, [message for message, _, _ in replies])
+            with _numpy_seeded(derive(self._seed, "central noise", round)):
+                merged, _ = self._outer.aggregate_train(round, [vote.message for vote in votes])
         except (AggregationError, ValueError) as error:
             raise RunFailed(f"round {round}: {type(self._inner).__name__}: {error}") from error
         if merged is None:
             raise RunFailed(f"round {round}: {type(self._inner).__name__} gave no model")
         # Some rules compute in float64; the model goes on in the precision that it has.
         return {
-            name: torch.from_numpy(array.numpy().copy()).to(replies[0][2][name].dtype)
+            name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
             for name, array in merged.items()
         }
 
@@ -128,6 +168,17 @@ class Aggregation:
             kept.setdefault((attribute, part), {})[name] = array
         for (attribute, part), arrays in kept.items():
             setattr(self._inner, attribute, _value(part, arrays))
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Flower draws its noise from NumPy's global generator, which is put back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 class _Cohort:

@@ -93,9 +93,21 @@ class Capture:
         return digest(self.payload.tensors)
 
     @property
+    def of(self) -> str:
+        """Whose data it depends on, in words."""
+        who = ", ".join(map(str, self.clients))
+        return f"client {who}" if len(self.clients) == 1 else f"the sum of clients {who}"
+
+    @property
     def _global_name(self) -> str:
         own = self.clients[0] if self.announced.malicious == FISHED else None
         return _global_name(self.round, own)
+
+    @property
+    def _reply_name(self) -> str:
+        if len(self.clients) > 1:
+            return _sum_name(self.round)
+        return _reply_name(self.round, self.clients[0])
 
     def save(self, folder: Path) -> None:
         """Write the reply, and the global arrays unless this round's are there already.
@@ -118,25 +130,29 @@ class Capture:
             "reply_digest": self.reply_digest,
         }
         write_atomically(
-            folder / _reply_name(self.round, self.clients[0]),
+            folder / self._reply_name,
             save(_plain(self.payload.tensors), metadata={"capture": json.dumps(facts)}),
         )
 
     @staticmethod
     def kept(folder: Path, round: int, client: int) -> bool:
-        """Whether a reply was kept."""
-        return (folder / _reply_name(round, client)).is_file()
+        """Whether a reply was kept, be it within a sum."""
+        return _kept(folder, round, client) is not None
 
     @classmethod
     def load(cls, folder: Path, *, round: int, client: int) -> "Capture":
-        """Read a kept Capture back.
+        """Read a kept Capture back; under secure aggregation the sum that the client is part of.
 
         Raises:
             BadInput: If none was kept, or the files are damaged.
         """
-        reply = folder / _reply_name(round, client)
-        if not reply.is_file():
-            kept = sorted(path.stem for path in folder.glob("reply-*.safetensors"))
+        reply = _kept(folder, round, client)
+        if reply is None:
+            kept = sorted(
+                path.stem
+                for pattern in ("reply-*", "sum-*")
+                for path in folder.glob(f"{pattern}.safetensors")
+            )
             raise BadInput(
                 f"no reply of client {client} was kept in round {round}; schedule a reconstruction "
                 "there or run with --set captures.keep=all to keep one"
@@ -171,6 +187,21 @@ class Capture:
         return capture
 
 
+def _kept(folder: Path, round: int, client: int) -> Path | None:
+    """The file that holds what a client sent."""
+    alone, whole = folder / _reply_name(round, client), folder / _sum_name(round)
+    if alone.is_file():
+        return alone
+    if whole.is_file():
+        _, metadata = read_tensors(whole)
+        try:
+            if client in json.loads(metadata["capture"])["clients"]:
+                return whole
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{whole.name} is no Capture of fedlab ({error})") from error
+    return None
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and bytes of tensors, in order of their names."""
     total = hashlib.sha256()
@@ -191,3 +222,7 @@ def _global_name(round: int, client: int | None) -> str:
 
 def _reply_name(round: int, client: int) -> str:
     return f"reply-{round:04d}-{client:05d}.safetensors"
+
+
+def _sum_name(round: int) -> str:
+    return f"sum-{round:04d}.safetensors"

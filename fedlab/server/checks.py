@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -11,17 +12,24 @@ from attacks.payload import Payload
 from fedlab.client.reply import (
     BUFFERS,
     DECLARED,
+    DECLINE,
     FACTS,
     HISTORY,
     KIND,
     NUM_EXAMPLES,
     PAYLOAD,
+    REASON,
+    STATUS,
     STEPS,
 )
 from fedlab.privacy.spending import History, from_json
 
 HEADER = 4096
 """Bytes that the header of an array may have beside its content."""
+
+
+LONGEST = 300
+"""Characters of a client's reason that are kept."""
 
 
 class Refused(ValueError):
@@ -43,6 +51,24 @@ class Reply:
     payload: Payload
     buffers: Mapping[str, Tensor]
     history: History
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """A client that declined to send anything, as it may.
+
+    Attributes:
+        status: ``budget``, or ``withheld`` after it had looked at its update.
+        reason: In a sentence.
+    """
+
+    status: Literal["budget", "withheld"]
+    reason: str
+
+    @property
+    def free(self) -> bool:
+        """Whether the client spent nothing: it declined before it looked at an image."""
+        return self.status == "budget"
 
 
 @dataclass(frozen=True)
@@ -89,6 +115,25 @@ def read_reply(message: Message, *, client: int, kind: str, expected: Expected) 
         buffers=_tensors(content[BUFFERS], expected.buffers) if expected.buffers else {},
         history=history,
     )
+
+
+def decline_of(message: Message) -> Unsent | None:
+    """What a client said that declined to send anything; ``None`` if it did not.
+
+    Raises:
+        Refused: If the client failed, or what it says cannot be read.
+    """
+    _refuse_errors(message)
+    declared = message.content.config_records.get(DECLARED, ConfigRecord())
+    if declared.get(KIND) != DECLINE:
+        return None
+    if set(message.content) != {DECLARED} or set(declared) != {KIND, HISTORY, STATUS, REASON}:
+        raise Refused("it declined, but sent more than its reason")
+    status, reason = declared[STATUS], declared[REASON]
+    if status not in ("budget", "withheld") or not isinstance(reason, str):
+        raise Refused(f"it declined for no known reason: {status!s}")
+    told = " ".join(reason.split())[:LONGEST]
+    return Unsent("budget" if status == "budget" else "withheld", told)
 
 
 def history_of(message: Message) -> History:

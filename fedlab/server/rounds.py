@@ -6,7 +6,7 @@ Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,9 +26,19 @@ from fedlab.privacy.spending import History
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive
-from fedlab.server.aggregation import Aggregation
-from fedlab.server.captures import Announced, Capture
-from fedlab.server.checks import Expected, Refused, Reply, history_of, read_reply
+from fedlab.server.aggregation import Aggregation, Vote
+from fedlab.server.announcing import announce, announce_sum
+from fedlab.server.captures import Capture
+from fedlab.server.checks import (
+    Expected,
+    Refused,
+    Reply,
+    Unsent,
+    decline_of,
+    history_of,
+    read_reply,
+)
+from fedlab.server.secure_sum import LEAST, Part, members, refuse_what_needs_single_replies, summed
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +56,11 @@ class Round:
     Attributes:
         number: Counted from 1.
         plans: What each sampled client was asked to do.
-        captures: What the server saw of each client whose reply passed the checks; the global
-            arrays in it are those that this client was sent.
+        captures: What the server saw, in order of the clients: of each whose reply passed the
+            checks, or of all in secure aggregation together. The global arrays in it are those
+            that these clients were sent.
+        accepted: Clients whose replies passed the checks.
+        declined: Clients that declined to send anything, and why.
         refused: Why the others' replies were not used.
         histories: Accountant histories of the clients that replied; those that were refused
             too, since the server saw what they sent.
@@ -56,10 +69,20 @@ class Round:
 
     number: int
     plans: Mapping[int, Plan]
-    captures: Mapping[int, Capture]
+    captures: tuple[Capture, ...]
+    accepted: frozenset[int]
+    declined: Mapping[int, Unsent]
     refused: Mapping[int, str]
     histories: Mapping[int, History]
     state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A Capture, and its part in the aggregate."""
+
+    capture: Capture
+    part: Part
 
 
 class RoundLoop:
@@ -75,9 +98,12 @@ class RoundLoop:
         state: The initial global parameters and buffers, on the CPU.
         parameters: Names in ``state`` that are parameters; the others are buffers.
         scenario: For the strategy and the number of clients.
+        on_spent: Told what clients spent as soon as their replies are here, before anything is done
+            with them.
 
     Raises:
-        BadInput: If the strategy cannot be made, or the network has no last layer to fish with.
+        BadInput: If the strategy cannot be made, needs single replies where the scenario hides
+            them, or the network has no last layer to fish with.
     """
 
     def __init__(
@@ -86,13 +112,22 @@ class RoundLoop:
         state: Mapping[str, Tensor],
         parameters: Sequence[str],
         scenario: Scenario,
+        *,
+        on_spent: Callable[[Mapping[int, History]], None] = lambda _: None,
     ) -> None:
+        refuse_what_needs_single_replies(scenario)
         self._grid = grid
+        self._on_spent = on_spent
         self._parameters = tuple(parameters)
         self._nodes: dict[int, int] = {}
         self.histories: dict[int, History] = {}
         self.state = dict(state)
-        self.aggregation = Aggregation(scenario.server.strategy, scenario.server.options)
+        self.aggregation = Aggregation(
+            scenario.server.strategy,
+            scenario.server.options,
+            central=scenario.server.central_dp,
+            seed=scenario.seed,
+        )
         malicious = scenario.server.malicious
         self._trap = {
             name: value
@@ -138,29 +173,59 @@ class RoundLoop:
         }
         sent = self._sent(plans, scenario)
         messages = self._exchange(plans, nodes, sent)
-        replies, refused, histories = self._read(messages, plans, scenario)
-        self._refuse_to_go_on_without(replies, refused, scenario, round)
-        captures = {
-            client: Capture(
-                round, (client,), sent[client], reply.payload, announce(plans[client], scenario)
-            )
-            for client, reply in replies.items()
-        }
-        usable = [
-            (messages[client], reply, self._model(reply, plans[client].lr, averaged))
-            for client, reply in replies.items()
-            if sent[client] is self.state
+        replies, declined, refused, histories = self._read(messages, plans, scenario)
+        self._refuse_to_go_on_without(replies, declined, refused, scenario, round)
+        seen = self._seen(replies, plans, sent, averaged, scenario, refused)
+        votes = [
+            Vote(messages[each.capture.clients[0]], each.part.payload.num_examples, each.part.model)
+            for each in seen
+            if each.capture.global_state is self.state
         ]
-        merged = self.aggregation.aggregate(round, usable) if usable else {}
+        merged = self.aggregation.aggregate(round, votes) if votes else {}
         self.state = {**self.state, **merged, **self._trap}
         return Round(
             number=round,
             plans=plans,
-            captures=captures,
+            captures=tuple(each.capture for each in seen),
+            accepted=frozenset(client for each in seen for client in each.capture.clients),
+            declined=declined,
             refused=refused,
             histories=histories,
             state=self.state,
         )
+
+    def _seen(
+        self,
+        replies: Mapping[int, Reply],
+        plans: Mapping[int, Plan],
+        sent: Mapping[int, State],
+        averaged: Iterable[str],
+        scenario: Scenario,
+        refused: dict[int, str],
+    ) -> list["_Seen"]:
+        """What the server looks at: single replies, or the sum of those in secure aggregation."""
+        parts = {
+            client: Part(reply.payload, self._model(reply, plans[client].lr, averaged))
+            for client, reply in replies.items()
+        }
+        round = next(iter(plans.values())).round
+        together = members(scenario, round=round, clients=parts)
+        seen = []
+        if 0 < len(together) < LEAST:
+            refused[together[0]] = "nobody else is left in secure aggregation to hide its reply"
+            log.warning(
+                "round %d: client %d is skipped: %s", round, together[0], refused[together[0]]
+            )
+        elif together:
+            told = announce_sum([plans[client] for client in together], scenario)
+            whole = summed([parts[client] for client in together], averaged)
+            capture = Capture(round, together, self.state, whole.payload, told)
+            seen.append(_Seen(capture, whole))
+        for client in sorted(set(parts) - set(together)):
+            told = announce(plans[client], scenario)
+            capture = Capture(round, (client,), sent[client], parts[client].payload, told)
+            seen.append(_Seen(capture, parts[client]))
+        return sorted(seen, key=lambda each: each.capture.clients)
 
     def _introductions(self, clients: int) -> dict[int, int]:
         """Node of every partition; asked once, since node ids are random."""
@@ -246,7 +311,7 @@ class RoundLoop:
 
     def _read(
         self, messages: Mapping[int, Message], plans: Mapping[int, Plan], scenario: Scenario
-    ) -> tuple[dict[int, Reply], dict[int, str], dict[int, History]]:
+    ) -> tuple[dict[int, Reply], dict[int, Unsent], dict[int, str], dict[int, History]]:
         averaged = self._averaged(scenario)
         shared = {n: v for n, v in self.state.items() if n not in self._parameters}
         expected = Expected(
@@ -255,6 +320,7 @@ class RoundLoop:
             max_examples=scenario.server.max_examples,
         )
         replies: dict[int, Reply] = {}
+        declined: dict[int, Unsent] = {}
         refused: dict[int, str] = {}
         histories: dict[int, History] = {}
         for client, plan in plans.items():
@@ -262,36 +328,51 @@ class RoundLoop:
             try:
                 if client not in messages:
                     raise Refused("it did not reply")
-                histories[client] = self._continued(client, history_of(messages[client]))
+                unsent = decline_of(messages[client])
+                histories[client] = self._continued(
+                    client, history_of(messages[client]), spent=not (unsent and unsent.free)
+                )
+                if unsent:
+                    declined[client] = unsent
+                    log.info("round %d: client %d declined: %s", plan.round, client, unsent.reason)
+                    continue
                 replies[client] = read_reply(
                     messages[client], client=client, kind=kind, expected=expected
                 )
             except Refused as reason:
                 refused[client] = str(reason)
                 log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
+        self._on_spent(
+            {
+                client: history[len(self.histories.get(client, ())) :]
+                for client, history in histories.items()
+            }
+        )
         self.histories |= histories
-        return replies, refused, histories
+        return replies, declined, refused, histories
 
-    def _continued(self, client: int, history: History) -> History:
+    def _continued(self, client: int, history: History, *, spent: bool) -> History:
         """A declared history, if it goes on from what the client declared before."""
         known = self.histories.get(client, ())
-        if history[: len(known)] != known or len(history) == len(known):
+        if history[: len(known)] != known or (len(history) > len(known)) is not spent:
             raise Refused("its accountant history does not go on from the one that it sent before")
         return history
 
     def _refuse_to_go_on_without(
         self,
         replies: Mapping[int, Reply],
+        declined: Mapping[int, Unsent],
         refused: Mapping[int, str],
         scenario: Scenario,
         round: int,
     ) -> None:
+        sound = len(replies) + len(declined)
         if not refused or (
-            replies and len(refused) <= scenario.server.max_failures * (len(replies) + len(refused))
+            sound and len(refused) <= scenario.server.max_failures * (sound + len(refused))
         ):
             return
         client, reason = next(iter(refused.items()))
-        many = "all" if not replies else f"{len(refused)} of {len(refused) + len(replies)}"
+        many = "all" if not sound else f"{len(refused)} of {len(refused) + sound}"
         raise RunFailed(
             f"round {round}: {many} clients failed or were refused, client {client} because "
             f"{reason}"
@@ -303,30 +384,6 @@ def sample_cohort(scenario: Scenario, round: int) -> list[int]:
     everyone = range(scenario.data.clients)
     size = scenario.server.cohort or len(everyone)
     return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))
-
-
-def announce(plan: Plan, scenario: Scenario) -> Announced:
-    """What the server knows of a round because it asked for it."""
-    scheduled = scenario.scheduled_defenses(round=plan.round, client=plan.client)
-    leaking = plan.role if isinstance(plan.role, Leaking) else None
-    private = next((entry for entry in scheduled if entry.name == "dp-sgd"), None)
-    malice = scenario.malice(round=plan.round, client=plan.client)
-    return Announced(
-        lr=plan.lr,
-        momentum=plan.training.momentum,
-        weight_decay=plan.training.weight_decay,
-        epochs=plan.training.epochs,
-        batch_size=leaking.batch_size if leaking else plan.training.batch_size,
-        defenses=tuple(entry.name for entry in scheduled),
-        clipping_norm=private.clipping_norm if private else None,
-        noise_multiplier=private.noise_multiplier if private else None,
-        mixture_size=next((entry.k for entry in scheduled if entry.name == "dp-instahide"), None),
-        poisson=leaking is not None and leaking.sampling == "poisson",
-        proximal_mu=plan.proximal_mu,
-        training_mode=plan.training.mode == "train",
-        malicious=malice.attack if malice else None,
-        target=malice.target if isinstance(malice, ClassFishing) else None,
-    )
 
 
 def as_weights(payload: Payload, state: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
