@@ -17,6 +17,7 @@ class LedgerRow:
     """What one participation of one client cost, and what it has cost so far.
 
     Attributes:
+        participation: Of the client, counted from 0; a round that was run again has another.
         unit: What is hidden, of the account that the mechanism spends from.
         adjacency: How neighbouring data sets of that account differ.
         epsilon_round: Of this round alone.
@@ -31,6 +32,7 @@ class LedgerRow:
 
     round: int
     client: int
+    participation: int
     mechanism: str
     unit: str
     adjacency: str
@@ -99,6 +101,7 @@ class Ledger:
         return LedgerRow(
             round=entry.round,
             client=client,
+            participation=entry.participation,
             mechanism=entry.mechanism,
             unit=own.unit if own else EXAMPLE.unit,
             adjacency=own.adjacency if own else "",
