@@ -3,13 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fedlab.privacy.accountant import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, IMAGE, UNCOVERED, Account
+from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.spending import History, Spending
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,27 @@ class Ledger:
     def table(self, round: int | None = None) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
+
+    def plot(self) -> "Figure":
+        """The accounts in use over the rounds; see ``fedlab.report.ledger_figure``.
+
+        Raises:
+            ValueError: If nobody took part in any round yet.
+        """
+        # Only here: who counts epsilons should not have to load what draws them.
+        from fedlab.report.ledger_figure import ledger_figure
+
+        return ledger_figure(self)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts that have a total and were spent from; that of DP-SGD if there is none."""
+        used = {entry.mechanism for history in self.histories.values() for entry in history}
+        return tuple(
+            account
+            for account in (EXAMPLE, CLIENT, IMAGE)
+            if account.mechanism in used and self._has_total(account)
+        ) or (EXAMPLE,)
 
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""
