@@ -32,7 +32,7 @@ NON_MEMBERS_PER_FALSE_ALARM = 10
 
 
 @dataclass(frozen=True)
-class Guessing:
+class Audit:
     """How well the most confident guesses on the canaries did, and what follows.
 
     Attributes:
@@ -127,7 +127,7 @@ def bound_by_guessing(
     delta: float,
     confidence: float,
     shares: Sequence[float] = SHARES,
-) -> Guessing:
+) -> Audit:
     """Guess on the most telling scores: highest ones in, lowest ones out, evenly many of both.
 
     Several numbers of guesses are tried, and each must hold at a confidence of
@@ -163,7 +163,7 @@ def bound_by_guessing(
         epsilon = epsilon_from_guesses(
             canaries=len(scores), guesses=2 * side, correct=correct, delta=delta, confidence=each
         )
-        outcomes.append(Guessing(epsilon, confidence, delta, len(scores), 2 * side, correct))
+        outcomes.append(Audit(epsilon, confidence, delta, len(scores), 2 * side, correct))
     return max(outcomes, key=lambda outcome: outcome.epsilon)
 
 
