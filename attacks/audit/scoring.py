@@ -6,6 +6,7 @@ out of each score what other canaries explain; a plain cosine does not.
 """
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +130,29 @@ class CanaryScores:
         weight = inverse[: self._canaries].sum(0)
         mean = float(weight @ self._seen) / float(weight @ together)
         return (inverse @ (self._seen - mean * together))[: self._canaries]
+
+    def memory(self) -> dict[str, Tensor]:
+        """Everything that was taken in so far."""
+        return {
+            "products": self._products,
+            "seen": self._seen,
+            "energy": torch.tensor(self._energy, dtype=torch.float64),
+            "numbers": torch.tensor(self._numbers),
+            "rounds": torch.tensor(self.rounds),
+        }
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on from what ``memory`` gave, with the same canaries and background.
+
+        Raises:
+            KeyError: If a part is missing.
+            ValueError: If it is of other canaries or another background.
+        """
+        if memory["products"].shape != self._products.shape:
+            raise ValueError(f"it is of {len(memory['seen'])} images, not {len(self._seen)}")
+        self._products, self._seen = memory["products"].clone(), memory["seen"].clone()
+        self._energy = float(memory["energy"])
+        self._numbers, self.rounds = int(memory["numbers"]), int(memory["rounds"])
 
     def outcome(
         self,
