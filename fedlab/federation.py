@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from attacks.audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.auditing import Auditor, Verdict
@@ -25,6 +26,7 @@ from fedlab.errors import BadInput, RunFailed
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, picture_of, save_leaks
+from fedlab.membership import MembershipTest
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
@@ -322,6 +324,40 @@ class Federation:
         capture = Capture.load(self.folder.captures, round=round, client=client)
         try:
             return self._examiner.consistency(capture, self._loop.histories, scenario=self.scenario)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+
+    def membership(
+        self,
+        *,
+        round: int,
+        client: int,
+        test: MembershipTest = "alignment",
+        non_members: int = 1_000,
+        shadows: int = 8,
+    ) -> MembershipResult:
+        """How well the images behind a kept Capture are told from test images.
+
+        Args:
+            round: Counted from 1.
+            client: Partition id.
+            test: ``loss``, ``loss-drop``, ``alignment`` or ``lira``.
+            non_members: Test images, at most; a rate of 1 % takes 1,000, one of 0.1 % 10,000.
+            shadows: Shadow clients of ``lira``, an even number.
+
+        Raises:
+            BadInput: If none was kept, or it was of an empty batch.
+        """
+        capture = Capture.load(self.folder.captures, round=round, client=client)
+        try:
+            return self._examiner.membership(
+                capture,
+                self._loop.histories,
+                test=test,
+                non_members=non_members,
+                shadows=shadows,
+                scenario=self.scenario,
+            )
         except ValueError as error:
             raise BadInput(str(error)) from error
 

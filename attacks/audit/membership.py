@@ -65,7 +65,7 @@ def by_loss(
 
     Args:
         model: In evaluation mode.
-        parameters: The client's, by name; see ``weights_after``.
+        parameters: The client's, by name; see ``Payload.as_weights``.
         buffers: By name.
         images: float ``[n, channels, height, width]``, normalised.
         labels: int64 ``[n]``.

@@ -39,13 +39,6 @@ def descent(payload: Payload, parameters: Tensors, *, lr: float) -> Tensor:
     return torch.cat(moved).detach() / lr
 
 
-def weights_after(payload: Payload, parameters: Tensors, *, lr: float) -> dict[str, Tensor]:
-    """The client's weights: those it sent, or one step along the gradient it sent."""
-    if payload.kind == "weights":
-        return dict(payload.tensors)
-    return {name: p.detach() - lr * payload.tensors[name] for name, p in parameters.items()}
-
-
 def example_gradients(
     model: nn.Module,
     parameters: Tensors,

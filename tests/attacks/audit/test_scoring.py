@@ -7,7 +7,7 @@ from torch import nn
 from attacks.audit import scoring
 from attacks.audit.bounds import auc
 from attacks.audit.canaries import make_canaries, toss
-from attacks.audit.observation import descent, example_gradients, weights_after
+from attacks.audit.observation import descent, example_gradients
 from attacks.audit.scoring import CanaryScores
 from attacks.gradients import batch_gradient, clipped_gradient
 from attacks.payload import Payload
@@ -60,13 +60,13 @@ def test_weights_and_gradients_show_the_same_descent(network):
     state = parameters(network)
     gradient = batch_gradient(network, state, {}, *images(4))
     sent = Payload("gradient", gradient, num_examples=4, steps=1)
-    after = weights_after(sent, state, lr=0.1)
+    after = sent.as_weights(state, lr=0.1)
     trained = Payload("weights", after, num_examples=4, steps=1)
     torch.testing.assert_close(descent(sent, state, lr=0.1), flat(gradient))
     torch.testing.assert_close(
         descent(trained, state, lr=0.1), flat(gradient), rtol=1e-3, atol=1e-5
     )
-    assert weights_after(trained, state, lr=0.1) == after
+    assert trained.as_weights(state, lr=0.1) == after
     with pytest.raises(ValueError, match="different parameters"):
         descent(sent, {"other": torch.ones(1)}, lr=0.1)
 
