@@ -77,15 +77,10 @@ def test_members_stand_out_unless_the_client_is_private(trained, kind):
 
 
 def test_the_gradient_of_one_batch_tells_who_was_in_it(trained):
-    private = DPSGD(noise_multiplier=1.0, clipping_norm=0.1)
-    areas = []
-    for defenses in ((), (private,)):
-        client = trained(*defenses, role=Leaking(batch_size=2))
-        (batch,) = client[2].trace
-        scores = scored(client)["alignment"]
-        areas.append(judge(scores[batch.members], scores[MEMBERS:]).auc)
-    assert areas[0] > 0.95
-    assert areas[1] < 0.9
+    client = trained(role=Leaking(batch_size=2))
+    (batch,) = client[2].trace
+    scores = scored(client)["alignment"]
+    assert judge(scores[batch.members], scores[MEMBERS:]).auc > 0.95
 
 
 def test_shadow_clients_beat_the_loss(trained):
