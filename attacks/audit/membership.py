@@ -122,7 +122,9 @@ def by_alignment(
         functional.cosine_similarity(
             example_gradients(model, parameters, buffers, some, own), update.unsqueeze(0)
         )
-        for some, own in zip(images.split(TOGETHER), labels.split(TOGETHER), strict=True)
+        for some, own in zip(
+            torch.split(images, TOGETHER), torch.split(labels, TOGETHER), strict=True
+        )
     ]
     return torch.cat(parts)
 
@@ -131,5 +133,5 @@ def logits_of(model: nn.Module, parameters: Tensors, buffers: Tensors, images: T
     """What the network says, float32 ``[n, classes]``; arguments as of ``by_loss``."""
     state = {**parameters, **buffers}
     with torch.no_grad():
-        parts = [functional_call(model, state, (some,)) for some in images.split(TOGETHER)]
+        parts = [functional_call(model, state, (some,)) for some in torch.split(images, TOGETHER)]
     return torch.cat(parts)

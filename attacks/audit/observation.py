@@ -72,4 +72,5 @@ def example_gradients(
     if clipping_norm is None:
         return rows
     norms = rows.norm(dim=1, keepdim=True)
-    return rows * (clipping_norm / (norms + OPACUS_EPSILON)).clamp(max=1.0)
+    factors: Tensor = (clipping_norm / (norms + OPACUS_EPSILON)).clamp(max=1.0)
+    return rows * factors

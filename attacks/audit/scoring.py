@@ -97,7 +97,7 @@ class CanaryScores:
             raise ValueError("the payload holds a number that is not finite")
         state = {name: p.to(here) for name, p in parameters.items()}
         kept = {name: b.to(here) for name, b in buffers.items()}
-        blocks = torch.arange(len(self._labels)).split(max(1, NUMBERS // len(update)))
+        blocks = torch.split(torch.arange(len(self._labels)), max(1, NUMBERS // len(update)))
         for index, left in enumerate(blocks):
             rows = self._gradients(left, state, kept)
             self._seen[left] += (rows @ update).cpu()
@@ -129,7 +129,8 @@ class CanaryScores:
         together = self._products[:, : self._canaries].sum(1)
         weight = inverse[: self._canaries].sum(0)
         mean = float(weight @ self._seen) / float(weight @ together)
-        return (inverse @ (self._seen - mean * together))[: self._canaries]
+        scores: Tensor = inverse @ (self._seen - mean * together)
+        return scores[: self._canaries]
 
     def memory(self) -> dict[str, Tensor]:
         """Everything that was taken in so far."""
