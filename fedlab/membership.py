@@ -48,7 +48,7 @@ def membership(
     Raises:
         ValueError: If nobody's images are behind it, or there is an odd number of shadows.
     """
-    members = truth.sources.unique()
+    members = torch.unique(truth.sources)
     others = slice(0, non_members)
     images = site.network_input(
         torch.cat([truth.shard.images[members], site.data.test_images[others]])
