@@ -5,7 +5,7 @@ import torch
 
 from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
 from attacks.audit.membership import by_alignment, by_loss, by_loss_drop, judge
-from attacks.audit.observation import weights_after
+from attacks.audit.observation 
 from attacks.knowledge import LocalSGD
 from fedlab.client.plan import Plan
 from fedlab.client.roles import Leaking
@@ -55,7 +55,7 @@ def scored(client):
     """Each kind of score for the members, then the others."""
     network, state, done, images, labels = client
     payload = done.sent
-    after = weights_after(payload, state, lr=LOCAL.lr)
+    after = payload.as_weights(state, lr=LOCAL.lr)
     known = {"images": images, "labels": labels}
     return {
         "loss": by_loss(network, after, {}, **known),
@@ -91,7 +91,7 @@ def test_shadow_clients_beat_the_loss(trained):
     )
     assert included.sum(0).tolist() == [8] * (2 * MEMBERS)
     assert float(shadows[included].mean()) > float(shadows[~included].mean())
-    after = weights_after(done.sent, state, lr=LOCAL.lr)
+    after = done.sent.as_weights(state, lr=LOCAL.lr)
     observed = confidences(network, after, {}, *some)
 
     def area(scores):
