@@ -5,7 +5,6 @@ import torch
 
 from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
 from attacks.audit.membership import by_alignment, by_loss, by_loss_drop, judge
-from attacks.audit.observation 
 from attacks.knowledge import LocalSGD
 from fedlab.client.plan import Plan
 from fedlab.client.roles import Leaking
