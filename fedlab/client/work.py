@@ -109,6 +109,7 @@ def work(
         noise=_noise(plan, site, participation),
         epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
         poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
+        leaking=isinstance(plan.role, Leaking),
         noiseless=noiseless,
         rehearsal=keep_trace or noiseless,
     )
@@ -202,16 +203,22 @@ def _batches(
     """Normalised images and labels of every local step."""
     for members in pipeline.sampler():
         members = members.to(site.device)
-        raw = Batch(
-            members=members,
-            sources=members.unsqueeze(1),
-            pixels=site.data.pixels(shard.images[members]),
-            labels=shard.labels[members],
+        raw = (
+            _as_they_are(members, shard, site) if pipeline.held is None else pipeline.held(members)
         )
         batch = pipeline.transform(raw)
         if trace is not None:
             trace.append(batch)
         yield site.data.normalise(batch.pixels), batch.labels
+
+
+def _as_they_are(members: Tensor, shard: Shard, site: Site) -> Batch:
+    return Batch(
+        members=members,
+        sources=members.unsqueeze(1),
+        pixels=site.data.pixels(shard.images.index_select(0, members)),
+        labels=shard.labels[members],
+    )
 
 
 def _raw_gradient(
