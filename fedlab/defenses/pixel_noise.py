@@ -49,7 +49,7 @@ def laplace(shape: torch.Size | tuple[int, ...], *, generator: torch.Generator) 
     count = math.prod(shape)
     seed = int(torch.randint(2**62, (), generator=generator))
     bits = np.random.SFC64(seed).random_raw((count + 1) // 2)
-    whole = torch.from_numpy(bits).view(torch.int32)[:count]
+    whole = torch.from_numpy(bits.view(np.int32)[:count])
     # From -1 to 1 by steps of 2^-31, as often above as below 0 and never 0 itself: the logarithm
     # is finite, and finest where the noise is largest.
     uniform = whole.float().add_(0.5).mul_(2**-31)
