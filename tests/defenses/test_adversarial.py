@@ -56,12 +56,13 @@ def cost(where, batch):
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_more_steps_align_better_than_the_random_control(norm):
+def test_the_attack_aligns_better_than_the_random_control(norm):
     where = around(norm)
     random = cost(where, attacked(where, inner="random"))
-    one, five = (cost(where, attacked(where, steps=steps)) for steps in (1, 5))
-    assert five < one < random
-    assert five < random - 0.02
+    assert cost(where, attacked(where, steps=5)) < random - 0.02
+    # Steps so small that they meet no kink of the network go down one by one.
+    small = [cost(where, attacked(where, steps=steps, lr=1e-4)) for steps in (1, 2, 3)]
+    assert random > small[0] > small[1] > small[2]
 
 
 @pytest.mark.parametrize("inner", ["alignment", "random"])
