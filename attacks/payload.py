@@ -34,3 +34,14 @@ class Payload:
                 f"a payload needs at least one example and one step, not {self.num_examples} "
                 f"and {self.steps}"
             )
+
+    def as_weights(self, global_state: Mapping[str, Tensor], *, lr: float) -> dict[str, Tensor]:
+        """The client's model: its weights, or one step of SGD along the gradient that it sent.
+
+        Args:
+            global_state: What the client started from, by parameter name.
+            lr: Learning rate of that step.
+        """
+        if self.kind == "weights":
+            return dict(self.tensors)
+        return {name: global_state[name] - lr * change for name, change in self.tensors.items()}

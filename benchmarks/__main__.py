@@ -17,6 +17,7 @@ BENCHMARKS = {
     "scale": "memory, time and run folder of 100 and of 1,000 clients",
     "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
+    "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }

@@ -115,14 +115,23 @@ def data() -> None:
 
 
 @app.command()
-def ledger(folder: RunPath) -> None:
-    """Print every client's privacy account."""
-    from fedlab.report.tables import clients_table
+def ledger(
+    folder: RunPath,
+    picture: Annotated[Path | None, typer.Option(help="Also draw it, into this PNG file.")] = None,
+) -> None:
+    """Print every client's privacy account, round by round and in all."""
+    from fedlab.report.figures import save
+    from fedlab.report.ledger_tables import clients_table, ledger_table
     from fedlab.report.terminal import ledger_of
     from fedlab.runs.folder import RunFolder
 
     run_folder = RunFolder.open(folder)
-    console.print(clients_table(run_folder, ledger_of(run_folder)))
+    accounts = ledger_of(run_folder)
+    console.print(ledger_table(accounts))
+    console.print(clients_table(run_folder.scenario, accounts))
+    if picture is not None:
+        save(accounts.plot(), picture)
+        console.print(f"picture: {picture}", soft_wrap=True)
 
 
 def main() -> None:

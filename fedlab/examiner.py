@@ -1,12 +1,14 @@
 """Lets the server's attacker loose on a Capture and the Referee judge what it found."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site, network_of
-from fedlab.evaluation.referee import Referee, Truth
+from fedlab.evaluation.referee import Referee
+from fedlab.evaluation.rehearsal import Truth, rehearsed
 from fedlab.leaks import Leak
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import History
@@ -47,7 +49,7 @@ class Examiner:
         self,
         capture: Capture,
         settings: Reconstruct,
-        history: History,
+        histories: Mapping[int, History],
         *,
         scenario: Scenario | None = None,
         watch: Watch | None = None,
@@ -57,24 +59,24 @@ class Examiner:
         Args:
             capture: What the server saw.
             settings: How to attack.
-            history: The client's accountant history; what comes before the round keys its noise.
+            histories: Accountant histories by client; what comes before the round keys the noise.
             scenario: The scenario as it stood in that round, if it was toggled since.
             watch: Called now and then with the progress of the attack.
 
         Returns:
-            ``None`` if the client's Poisson batch was empty: there is nothing to rebuild.
+            ``None`` if the client's Poisson batch was empty: there is nothing to rebuild. Of a sum
+            over several clients the rows say whose image each is.
 
         Raises:
             ValueError: If the payload cannot be attacked, or holds no image of the class that a
                 malicious server fished for.
         """
-        client = capture.clients[0]
-        plan = self._plan(capture, scenario)
-        truth = self._referee.truth(capture, plan, _before(history, plan))
+        plans = self._plans(capture, scenario)
+        truth = rehearsed(self._site, capture, plans, _before(histories, capture.round))
         if not len(truth.inputs):
             return None
         _refuse_an_empty_net(capture, truth)
-        started = generator(self._scenario.seed, "attack", capture.round, client)
+        started = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
         # A malicious server is granted nothing.
         granted = capture.announced.malicious is None
         order = truth.order if granted and settings.order == "known" else None
@@ -88,7 +90,7 @@ class Examiner:
         )
         score = self._referee.score(
             capture,
-            plan,
+            plans,
             truth,
             reconstruction,
             preset="imprint" if capture.announced.malicious == "imprint" else settings.preset,
@@ -103,31 +105,38 @@ class Examiner:
         )
 
     def consistency(
-        self, capture: Capture, history: History, *, scenario: Scenario | None = None
+        self,
+        capture: Capture,
+        histories: Mapping[int, History],
+        *,
+        scenario: Scenario | None = None,
     ) -> Consistency:
         """Whether the attacker's simulation of a client gives its Capture from the true images.
 
         Args:
             capture: What the server saw.
-            history: The client's accountant history.
+            histories: Accountant histories by client.
             scenario: The scenario as it stood in that round, if it was toggled since.
 
         Raises:
             ValueError: If the true batch was empty, or the payload cannot be simulated.
         """
-        plan = self._plan(capture, scenario)
-        truth = self._referee.truth(capture, plan, _before(history, plan))
+        plans = self._plans(capture, scenario)
+        truth = rehearsed(self._site, capture, plans, _before(histories, capture.round))
         return self.attacker.consistency(
             capture, self._site.data.normalise(truth.inputs), truth.labels, truth.order
         )
 
-    def _plan(self, capture: Capture, scenario: Scenario | None) -> Plan:
-        return plan_for(
-            scenario or self._scenario,
-            round=capture.round,
-            client=capture.clients[0],
-            proximal_mu=capture.announced.proximal_mu,
-        )
+    def _plans(self, capture: Capture, scenario: Scenario | None) -> dict[int, Plan]:
+        return {
+            client: plan_for(
+                scenario or self._scenario,
+                round=capture.round,
+                client=client,
+                proximal_mu=capture.announced.proximal_mu,
+            )
+            for client in capture.clients
+        }
 
 
 def _refuse_an_empty_net(capture: Capture, truth: Truth) -> None:
@@ -139,12 +148,17 @@ def _refuse_an_empty_net(capture: Capture, truth: Truth) -> None:
         raise ValueError(f"the server fished for class {target}, of which its batch has no image")
 
 
-def _before(history: History, plan: Plan) -> History:
-    """A client's history before the reply that counted, which keys the noise of that reply.
+def _before(histories: Mapping[int, History], round: int) -> dict[int, History]:
+    """Histories before the replies of a round that counted, which key the noise of those replies.
 
-    A round that failed and was tried again stands in it more than once; the last one counted.
+    A round that failed and was tried again stands in them more than once; the last one counted.
     """
-    counted = [entry.participation for entry in history if entry.round == plan.round]
-    if not counted:
-        return history
-    return tuple(entry for entry in history if entry.participation < counted[-1])
+    before = {}
+    for client, history in histories.items():
+        counted = [entry.participation for entry in history if entry.round == round]
+        before[client] = (
+            tuple(entry for entry in history if entry.participation < counted[-1])
+            if counted
+            else history
+        )
+    return before

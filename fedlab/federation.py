@@ -4,7 +4,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ from fedlab.scenario_tables import Reconstruct
 from fedlab.schedule import resolve_clients, resolve_rounds, spell
 from fedlab.seeds import generator
 from fedlab.server.captures import Capture
-from fedlab.server.rounds import Round, RoundLoop, as_weights
+from fedlab.server.rounds import Round, RoundLoop
+from fedlab.server.secure_sum import refuse_what_needs_single_replies
 from fedlab.toggles import rounds_left, toggled
 from fedlab.unmixing import UnmixedShard, unmix_reconstructions
 
@@ -85,14 +86,13 @@ class Federation:
         self.scenario = scenario
         self.site = Site.of(scenario)
         self._scoreboard = Scoreboard.of(scenario, self.site)
-        self._refuse_what_cannot_be_private(scenario)
+        self._refuse_what_cannot_work(scenario)
         grid = grid or in_process(self.site, scenario.data.clients)
         self._loop = RoundLoop(
             grid,
             self.site.state,
             [name for name, _ in self.site.model.named_parameters()],
             scenario,
-            on_spent=lambda spent: self.folder.note_spending(spent),
         )
         self._examiner = Examiner(scenario, self.site)
         self._on_round = on_round
@@ -177,7 +177,12 @@ class Federation:
                 self.folder.truncate(after=self.round)
             self._rows_may_be_ahead = False
         started = time.perf_counter()
-        done = self._loop.step(self.scenario, self.round + 1, self._to_tell or None)
+        done = self._loop.step(
+            self.scenario,
+            self.round + 1,
+            self._to_tell or None,
+            on_spent=self.folder.note_spending,
+        )
         self.round = done.number
         self._to_tell = {c: h for c, h in self._to_tell.items() if c not in done.histories}
         leaks = self._attack(done)
@@ -230,7 +235,7 @@ class Federation:
             rounds=rounds,
             settings=settings,
         )
-        self._refuse_what_cannot_be_private(changed)
+        self._refuse_what_cannot_work(changed)
         self.folder.save_toggle(
             changed,
             {
@@ -296,9 +301,7 @@ class Federation:
         """
         capture = Capture.load(self.folder.captures, round=round, client=client)
         try:
-            return self._examiner.consistency(
-                capture, self._loop.histories, scenario=self.scenario
-            )
+            return self._examiner.consistency(capture, self._loop.histories, scenario=self.scenario)
         except ValueError as error:
             raise BadInput(str(error)) from error
 
@@ -374,7 +377,8 @@ class Federation:
         except TypeError as error:
             raise BadInput(f"clients are whole numbers or a text, not {chosen!r}") from error
 
-    def _refuse_what_cannot_be_private(self, scenario: Scenario) -> None:
+    def _refuse_what_cannot_work(self, scenario: Scenario) -> None:
+        refuse_what_needs_single_replies(scenario)
         if any(entry.name == "dp-sgd" for entry in scenario.defenses):
             problem = private_training_problem(self.site.model, self.site.data.shape)
             if problem:
@@ -418,7 +422,7 @@ class Federation:
         status = declined.status if declined else "ok" if client in done.accepted else "refused"
         norm = None
         if capture is not None:
-            weights = as_weights(capture.payload, capture.global_state, plan.lr)
+            weights = capture.payload.as_weights(capture.global_state, lr=plan.lr)
             change = (w - capture.global_state[name] for name, w in weights.items())
             norm = math.sqrt(sum(float(t.double().pow(2).sum()) for t in change))
         return ClientRow(

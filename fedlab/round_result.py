@@ -37,8 +37,13 @@ class RoundResult:
                 f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB"
                 + (" (malicious server)" if malicious else "")
             )
-        if refused := [row.client for row in self.clients if row.status != "ok"]:
-            parts.append(f"skipped clients {refused}")
+        for status, words in (
+            ("budget", "over budget"),
+            ("withheld", "withholding"),
+            ("refused", "skipped"),
+        ):
+            if who := [row.client for row in self.clients if row.status == status]:
+                parts.append(f"{words} clients {who}")
         return ", ".join(parts) + f" ({self.model.seconds:.1f} s)"
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """The running experiment: same bits, toggles that replay, runs that survive a kill."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from flwr.app import Array, Error
 
 from fedlab import BadInput, Federation, RunFailed
 from fedlab.files import write_atomically
+from fedlab.privacy.accountant import epsilon
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
+from fedlab.server.aggregation import Aggregation
 from tests.federations import Tampered, finished, small
 
 DP = {"name": "dp-sgd", "noise_multiplier": 1.0}
@@ -93,7 +96,7 @@ class TestResume:
         ]
 
     def test_a_kill_before_the_checkpoint_leaves_no_half_round(self, tmp_path, monkeypatch):
-        scenario = small(defenses=[DP | {"clients": "1"}])
+        scenario = small()
         whole = finished(scenario)
         federation = Federation(scenario, out=tmp_path / "run")
         federation.step()
@@ -108,7 +111,53 @@ class TestResume:
         resumed.run()
         assert same(whole.state, resumed.state)
         assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]
-        assert len(resumed.folder.table("ledger")) == 16
+        # What was sent in round 2 was sent: it stands beside what was sent when it was run again.
+        assert resumed.folder.table("ledger").groupby("round").size().tolist() == [4, 8, 4, 4]
+
+    def test_what_was_sent_before_a_kill_is_never_forgotten(self, tmp_path, monkeypatch):
+        scenario = small(rounds=3, defenses=[DP | {"clients": "1"}])
+        federation = Federation(scenario, out=tmp_path / "run")
+        federation.step()
+        sent = []
+
+        def killed(self, round, votes):
+            sent.append(votes[1].arrays)  # the replies are here, and nothing is written down
+            raise KeyboardInterrupt
+
+        for _ in range(2):
+            with monkeypatch.context() as patched:
+                patched.setattr(Aggregation, "aggregate", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    federation.step()
+            federation = Federation.resume(tmp_path / "run")
+        federation.run()
+        (name, one), other = next(iter(sent[0].items())), sent[1]
+        assert not torch.equal(one, other[name])  # the same noise again would tell the difference
+        history = federation.ledger.histories[1]
+        assert [entry.round for entry in history] == [1, 2, 2, 2, 3]
+        five = epsilon(
+            ((1.0, history[0].sample_rate, 5 * history[0].steps),), accountant="rdp", delta=1e-5
+        )
+        assert federation.ledger.protected(1) == pytest.approx(five, rel=1e-9)
+        assert Federation.resume(tmp_path / "run").ledger.histories[1] == history
+        written = federation.folder.table("ledger")["epsilon_protected"].max()
+        assert written == pytest.approx(five, rel=1e-9)
+
+    def test_a_line_of_the_journal_that_was_half_written_is_dropped(self, tmp_path):
+        federation = Federation(small(rounds=2), out=tmp_path / "run")
+        federation.step()
+        with (tmp_path / "run" / "spending.jsonl").open("a") as journal:
+            journal.write('{"0":[{"round":2,"part')
+        Federation.resume(tmp_path / "run").run()
+        spent = Federation.resume(tmp_path / "run").ledger.histories
+        assert [len(history) for history in spent.values()] == [2] * 4
+
+    @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[]\n")])
+    def test_without_its_journal_no_epsilon_would_be_right(self, tmp_path, damage):
+        Federation(small(rounds=2), out=tmp_path / "run").step()
+        damage(tmp_path / "run" / "spending.jsonl")
+        with pytest.raises(BadInput, match="no epsilon would be right"):
+            Federation.resume(tmp_path / "run")
 
     def test_a_folder_without_a_run(self, tmp_path):
         with pytest.raises(BadInput, match="holds no run"):
@@ -116,7 +165,7 @@ class TestResume:
 
     @pytest.mark.parametrize("killed_in", ["round 1", "round 0", "making the folder"])
     def test_a_kill_before_a_round_ended_starts_anew(self, tmp_path, monkeypatch, killed_in):
-        scenario = small(roles=[LEAK], defenses=[DP | {"clients": "1"}], reconstructions=[ATTACK])
+        scenario = small(roles=[LEAK], reconstructions=[ATTACK])
         whole = finished(scenario, out=tmp_path / "whole")
         where = {
             "round 1": (Checkpoint, "save"),  # after all rows of the round
@@ -131,8 +180,7 @@ class TestResume:
         assert resumed.round == 0
         resumed.run()
         assert same(whole.state, resumed.state)
-        for table in ("ledger", "clients"):
-            assert whole.folder.table(table).equals(resumed.folder.table(table)), table
+        assert whole.folder.table("clients").equals(resumed.folder.table("clients"))
         assert [row.round for row in resumed.folder.rounds()] == [0, 1, 2, 3, 4]
         names = [{path.name for path in f.folder.path.rglob("*")} for f in (whole, resumed)]
         assert names[0] == names[1]
@@ -159,7 +207,7 @@ class TestResume:
 
     @pytest.mark.parametrize("stage", ["clients", "leakage", "ledger"])
     def test_a_kill_while_rows_are_written_leaves_none_twice(self, tmp_path, monkeypatch, stage):
-        scenario = small(roles=[LEAK], defenses=[DP | {"clients": "1"}], reconstructions=[ATTACK])
+        scenario = small(roles=[LEAK], reconstructions=[ATTACK])
         whole = finished(scenario, out=tmp_path / "whole")
         federation = Federation(scenario, out=tmp_path / "run")
         federation.step()
@@ -177,8 +225,8 @@ class TestResume:
         resumed = Federation.resume(tmp_path / "run")
         resumed.run()
         assert same(whole.state, resumed.state)
-        for table in ("clients", "ledger"):
-            assert whole.folder.table(table).equals(resumed.folder.table(table)), table
+        assert whole.folder.table("clients").equals(resumed.folder.table("clients"))
+        assert not resumed.folder.table("ledger").duplicated().any()
         one, other = (f.folder.table("leakage").drop(columns="seconds") for f in (whole, resumed))
         assert one.equals(other)
 

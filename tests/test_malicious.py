@@ -43,7 +43,7 @@ def labels_in_the_batch(round=1):
     capture = Capture.load(run.folder.captures, round=round, client=0)
     examiner = run._examiner
     leak = examiner.examine(
-        capture, run.scenario.changed(reconstructions=[{"iterations": 1}]).reconstructions[0], ()
+        capture, run.scenario.changed(reconstructions=[{"iterations": 1}]).reconstructions[0], {}
     )
     return leak.reconstruction.labels.tolist()
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import Spending, from_json
-from fedlab.server.rounds import announce, sample_cohort
+from fedlab.server.announcing import announce
+from fedlab.server.rounds import sample_cohort
 from tests.federations import small
 
 DP = {"name": "dp-sgd", "clipping_norm": 0.7, "rounds": "2-"}

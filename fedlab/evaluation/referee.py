@@ -1,4 +1,4 @@
-"""The only one who sees both sides: it rehearses what a client did and scores the attacker.
+"""The only one who sees both sides: it knows what clients did and scores the attacker.
 
 The Federation calls it, never the server, and nothing that it knows goes back to either.
 """
@@ -10,52 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from attacks.payload import Payload
 from attacks.reconstruction import Reconstruction
 from fedlab.client.plan import Plan
 from fedlab.client.site import Site
-from fedlab.client.work import Work, work
-from fedlab.defenses.pipeline import Shard
 from fedlab.evaluation.chance import baselines
 from fedlab.evaluation.features import feature_distance
 from fedlab.evaluation.images import identification_auc, identified, match, psnr
 from fedlab.evaluation.labels import label_accuracy, soft_label_distance
 from fedlab.evaluation.multiscale import ms_ssim
 from fedlab.evaluation.registration import registered_psnr
+from fedlab.evaluation.rehearsal import Truth
 from fedlab.evaluation.similarity import ssim
 from fedlab.evaluation.verdict import setting, verdict
-from fedlab.privacy.spending import History
 from fedlab.runs.rows import LeakageRow
 from fedlab.server.captures import Capture
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a client really fed to its network in a round, n images in the order of its batches.
-
-    Attributes:
-        inputs: float32 ``[n, channels, height, width]`` in [0, 1], as the network saw them.
-        labels: int64 ``[n]``, or soft ``[n, classes]`` where they were mixed.
-        sources: int64 ``[n, k]``, the places in the shard of the images in each input.
-        shard: All of the client's images.
-        order: Places in ``inputs`` of the images of each local step, or ``None`` where later
-            epochs had inputs of their own, as mixing has.
-        payload_cosine: Between the captured update and the rehearsed one.
-        signal_cosine: The same with the DP noise taken off both.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    sources: Tensor
-    shard: Shard
-    order: tuple[Tensor, ...] | None
-    payload_cosine: float
-    signal_cosine: float
-
-    @property
-    def mixed(self) -> bool:
-        """Whether an input is a mixture of several images."""
-        return self.labels.is_floating_point()
 
 
 @dataclass(frozen=True)
@@ -76,49 +44,19 @@ class Score:
 
 
 class Referee:
-    """Re-derives true batches from the seed.
+    """Holds what an attacker rebuilt against the truth.
 
     Args:
-        site: The clients' images; rehearsals use its network, as the clients do.
+        site: The clients' images, and a network to compare features with.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    def truth(self, capture: Capture, plan: Plan, history: History) -> Truth:
-        """Rehearse a client's round.
-
-        Args:
-            capture: What the server saw of it.
-            plan: Its orders.
-            history: Its accountant history *before* the round, which keys its noise.
-
-        Raises:
-            ValueError: If the client sent nothing by this plan.
-        """
-        state = {name: value.to(self._site.device) for name, value in capture.global_state.items()}
-        plan = plan.model_copy(update={"history": None})
-        done = work(plan, self._site, state, history, keep_trace=True)
-        quiet = work(plan, self._site, state, history, noiseless=True)
-        sent, again, signal = (
-            _update(payload, state) for payload in (capture.payload, done.sent, quiet.sent)
-        )
-        sources = torch.cat([batch.sources for batch in done.trace])
-        once, order = _once(done, mixed=sources.shape[1] > 1)
-        return Truth(
-            inputs=torch.cat([batch.pixels for batch in done.trace])[once],
-            labels=torch.cat([batch.labels for batch in done.trace])[once],
-            sources=sources[once],
-            shard=done.shard,
-            order=order,
-            payload_cosine=_cosine(sent, again),
-            signal_cosine=_cosine(sent - (again - signal), signal),
-        )
-
     def score(
         self,
         capture: Capture,
-        plan: Plan,
+        plans: Mapping[int, Plan],
         truth: Truth,
         reconstruction: Reconstruction,
         *,
@@ -137,7 +75,7 @@ class Referee:
         inputs = truth.inputs
         own = _best_source(guess, truth)
         originals = self._site.data.pixels(truth.shard.images[own])
-        judge = _Judge(self._site, capture, plan, truth, reconstruction, preset, order_known)
+        judge = _Judge(self._site, capture, plans, truth, reconstruction, preset, order_known)
         rows = judge.rows("original", guess, originals, truth.shard.labels[own], own, found)
         if truth.mixed:
             rows += judge.rows("mixed", guess, inputs, truth.labels, own, found)
@@ -162,7 +100,7 @@ class _Judge:
 
     site: Site
     capture: Capture
-    plan: Plan
+    plans: Mapping[int, Plan]
     truth: Truth
     reconstruction: Reconstruction
     preset: str
@@ -199,15 +137,16 @@ class _Judge:
             labels_known=self.reconstruction.labels_known,
             steps=self.capture.payload.steps,
             trained=self.capture.round > 1,
-            training_mode=self.plan.training.mode == "train",
+            training_mode=self.capture.announced.training_mode,
             order_known=self.order_known,
         )
+        owners = [self.plans[client] for client in self.truth.owners.tolist()]
         return [
             LeakageRow(
                 round=self.capture.round,
-                client=self.plan.client,
-                role=self.plan.role.role,
-                defenses=self.plan.defense_names,
+                client=owner.client,
+                role=owner.role.role,
+                defenses=owner.defense_names,
                 preset=self.preset,
                 image=index,
                 target=target,
@@ -240,23 +179,8 @@ class _Judge:
                 signal_cosine=self.truth.signal_cosine,
                 threat=self.capture.announced.threat,
             )
-            for index in range(len(true))
+            for index, owner in enumerate(owners)
         ]
-
-
-def _once(done: Work, *, mixed: bool) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """Where each image first stands in all batches together, and the batches by those images."""
-    members = torch.cat([batch.members for batch in done.trace])
-    if mixed:
-        return torch.arange(min(len(members), len(done.shard)), device=members.device), None
-    place = torch.full((len(done.shard),), -1, device=members.device)
-    first: list[int] = []
-    for position, member in enumerate(members.tolist()):
-        if place[member] < 0:
-            place[member] = len(first)
-            first.append(position)
-    once = torch.tensor(first, dtype=torch.int64, device=members.device)
-    return once, tuple(place[batch.members] for batch in done.trace)
 
 
 def _matched(truth: Truth, reconstruction: Reconstruction) -> tuple[Tensor, Tensor]:
@@ -297,18 +221,3 @@ def _agree(found: Tensor, true: Tensor) -> Tensor:
         share = true.gather(1, hard.clamp(min=0).unsqueeze(1)).squeeze(1)
         return (share > 0) & (hard >= 0)
     return hard == true
-
-
-def _update(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:
-    """A payload as one vector: the gradient, or the change of the weights."""
-    parts = [
-        tensor.to(state[name].device)
-        if payload.kind == "gradient"
-        else tensor.to(state[name].device) - state[name]
-        for name, tensor in sorted(payload.tensors.items())
-    ]
-    return torch.cat([part.flatten().double() for part in parts])
-
-
-def _cosine(one: Tensor, other: Tensor) -> float:
-    return float(torch.dot(one, other) / (one.norm() * other.norm()))

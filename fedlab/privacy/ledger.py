@@ -3,13 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fedlab.privacy.accountant import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, IMAGE, UNCOVERED, Account
+from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.spending import History, Spending
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class LedgerRow:
     """What one participation of one client cost, and what it has cost so far.
 
     Attributes:
+        participation: Of the client, counted from 0; a round that was run again has another.
         unit: What is hidden, of the account that the mechanism spends from.
         adjacency: How neighbouring data sets of that account differ.
         epsilon_round: Of this round alone.
@@ -31,6 +36,7 @@ class LedgerRow:
 
     round: int
     client: int
+    participation: int
     mechanism: str
     unit: str
     adjacency: str
@@ -76,6 +82,27 @@ class Ledger:
         """The rows as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
 
+    def plot(self) -> "Figure":
+        """The accounts in use over the rounds; see ``fedlab.report.ledger_figure``.
+
+        Raises:
+            ValueError: If nobody took part in any round yet.
+        """
+        # Only here: who counts epsilons should not have to load what draws them.
+        from fedlab.report.ledger_figure import ledger_figure
+
+        return ledger_figure(self)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts that have a total and were spent from; that of DP-SGD if there is none."""
+        used = {entry.mechanism for history in self.histories.values() for entry in history}
+        return tuple(
+            account
+            for account in (EXAMPLE, CLIENT, IMAGE)
+            if account.mechanism in used and self._has_total(account)
+        ) or (EXAMPLE,)
+
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""
         histories = {
@@ -99,6 +126,7 @@ class Ledger:
         return LedgerRow(
             round=entry.round,
             client=client,
+            participation=entry.participation,
             mechanism=entry.mechanism,
             unit=own.unit if own else EXAMPLE.unit,
             adjacency=own.adjacency if own else "",

@@ -17,15 +17,7 @@ from torch import Tensor
 
 from fedlab.evaluation.images import PSNR_CAP
 from fedlab.files import write_atomically
-
-DEFENSE_COLOURS = {"none": "#D55E00", "dp-sgd": "#0072B2", "dp-instahide": "#009E73"}
-"""One colour for each defense in every figure (Okabe and Ito's, safe for colour-blind readers)."""
-
-OTHER_COLOUR = "#CC79A7"
-"""For defenses that are not named above, and combinations."""
-
-_INK, _FAINT, _LINE = "#222222", "#767676", "#C8C8C8"
-_FONT = "DejaVu Sans"  # comes with matplotlib, so text has the same width on every machine
+from fedlab.report.colours import FAINT, FONT, INK, LINE, defense_colour
 
 # All in inches.
 _MARGIN = 0.25
@@ -87,11 +79,6 @@ class Picture(Figure):
         return _png(self, dpi=110)
 
 
-def defense_colour(defense: str) -> str:
-    """The colour of a defense in every figure."""
-    return DEFENSE_COLOURS.get(defense, OTHER_COLOUR)
-
-
 def reconstruction_figure(
     rows: Sequence[ReconstructionRow], *, title: str, columns: int = 8
 ) -> Figure:
@@ -144,7 +131,7 @@ def reconstruction_figure(
         "below each image: PSNR and verdict, then SSIM"
         + (" and chance PSNR" if any(row.chance is not None for row in rows) else ""),
         size=8,
-        colour=_FAINT,
+        colour=FAINT,
     )
     for line, height in zip(lines_of_rows, heights, strict=True):
         for place, row in enumerate(line):
@@ -172,7 +159,7 @@ class _Page:
         text: str,
         *,
         size: float,
-        colour: str = _INK,
+        colour: str = INK,
         bold: bool = False,
         align: tuple[str, str] = ("left", "top"),
     ) -> None:
@@ -206,7 +193,7 @@ class _Page:
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
-            spine.set(color=edge, linewidth=1.2 if edge != _LINE else 0.6)
+            spine.set(color=edge, linewidth=1.2 if edge != LINE else 0.6)
 
 
 def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns: int) -> None:
@@ -223,12 +210,12 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
             y - 0.05,
             row.names[index] if row.names else "",
             size=7,
-            colour=_FAINT,
+            colour=FAINT,
             align=("center", "bottom"),
         )
     for name, images in row.strips:
-        edge = colour if images is row.guess else _LINE
-        page.text(left - 0.1, y + side / 2, name, size=8, colour=_FAINT, align=("right", "center"))
+        edge = colour if images is row.guess else LINE
+        page.text(left - 0.1, y + side / 2, name, size=8, colour=FAINT, align=("right", "center"))
         for index in shown:
             page.image(left + index * (_CELL + _GAP), y, side, images[index], edge=edge)
         y += side + _STRIP_GAP
@@ -241,7 +228,7 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
             f"{_decibels(row.psnr[index])} · {row.verdict[index]}" if rebuilt else "no image",
             size=8,
             bold=leaks,
-            colour=_INK if leaks else _FAINT,
+            colour=INK if leaks else FAINT,
             align=("center", "top"),
         )
         chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
@@ -250,7 +237,7 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
             y + 0.17,
             f"SSIM {row.ssim[index]:.2f}{chance}" if rebuilt else row.verdict[index],
             size=7,
-            colour=_FAINT,
+            colour=FAINT,
             align=("center", "top"),
         )
 
@@ -291,7 +278,7 @@ def _decibels(psnr: float) -> str:
 
 
 def _font(size: float, *, bold: bool) -> FontProperties:
-    return FontProperties(family=_FONT, size=size, weight="bold" if bold else "normal")
+    return FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
 
 
 def _wrapped(text: str, size: float, width: float) -> list[str]:

@@ -1,26 +1,24 @@
-"""A run as text tables: one row per round, one per attacked image, one per client."""
+"""A run as a text table, one row per round."""
 
-import math
-from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Literal
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 
+from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.numbers import number
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import RoundRow
-from fedlab.scenario import Scenario
-from fedlab.schedule import spell
 
 
 def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
     """Round by round: what was on, what it cost, and what the server saw."""
+    account = ledger.accounts[0]
     table = Table(
         title=f"{run.scenario.name}: round by round",
-        caption=_CAPTION,
+        caption=_caption(account),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -40,28 +38,10 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
             _defenses(clients[clients["round"] == row.round]["defenses"]),
             f"{row.accuracy:.3f}",
             _rate(row),
-            _protected(until),
-            _totals(until),
+            _protected(until, account),
+            _totals(until, account),
             *_seen(seen),
         )
-    return table
-
-
-def clients_table(run: RunFolder, ledger: Ledger) -> Table:
-    """Client by client: its roles, and what all of its rounds cost in privacy."""
-    table = Table(
-        title="Privacy, client by client",
-        caption=f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant, "
-        "unit: one example",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("client", justify="right")
-    table.add_column("role")
-    table.add_column("defenses, by round")
-    table.add_column("ε protected", justify="right")
-    table.add_column("ε total", justify="right")
-    for clients, text in _alike(sorted(ledger.histories), _client_line(run.scenario, ledger)):
-        table.add_row(spell(clients), *text)
     return table
 
 
@@ -78,31 +58,27 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("verdict", "left"),
 )
 
-_CAPTION = (
-    "ε prot. rounds: of the DP-SGD rounds, largest over clients. ε total: of all rounds, smallest "
-    "and largest over clients; infinite once a client took part without DP-SGD. PSNR, SSIM and "
-    "chance: medians over the images that the server attacked."
-)
 
-
-def number(value: float | None) -> str:
-    """An epsilon as people read it."""
-    if value is None:
-        return "-"
-    return "∞" if math.isinf(value) else f"{value:.2f}"
+def _caption(account: Account) -> str:
+    return (
+        f"ε prot. rounds: of the rounds under {account.mechanism}, which hides one {account.unit}, "
+        "largest over clients. ε total: of all rounds, smallest and largest over clients; infinite "
+        f"once a client took part without {account.mechanism}. PSNR, SSIM and chance: medians over "
+        "the images that the server attacked."
+    )
 
 
 def _rate(row: RoundRow) -> str:
     return "-" if row.attack_success_rate is None else f"{row.attack_success_rate:.3f}"
 
 
-def _protected(ledger: Ledger) -> str:
-    values = [v for c in ledger.histories if (v := ledger.protected(c)) is not None]
+def _protected(ledger: Ledger, account: Account) -> str:
+    values = [v for c in ledger.histories if (v := ledger.protected(c, account)) is not None]
     return number(max(values, default=None))
 
 
-def _totals(ledger: Ledger) -> str:
-    totals = [ledger.total(client) for client in ledger.histories]
+def _totals(ledger: Ledger, account: Account) -> str:
+    totals = [ledger.total(client, account) for client in ledger.histories]
     if not totals:
         return "-"
     low, high = number(min(totals)), number(max(totals))
@@ -140,29 +116,3 @@ def _defenses(names: "pd.Series[str]") -> str:
     counts = names.replace("none", "open").value_counts()
     most, *others = counts.items()
     return "\n".join([str(most[0]), *(f"+{count} {name}" for name, count in others)])
-
-
-def _client_line(scenario: Scenario, ledger: Ledger) -> Callable[[int], tuple[str, ...]]:
-    def line(client: int) -> tuple[str, ...]:
-        history = ledger.histories[client]
-        roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
-        mechanisms = [
-            f"{'open' if name == 'none' else name} "
-            + spell(e.round for e in history if e.mechanism == name)
-            for name in dict.fromkeys(e.mechanism for e in history)
-        ]
-        return (
-            ", ".join(roles),
-            "; ".join(mechanisms),
-            number(ledger.protected(client)),
-            number(ledger.total(client)),
-        )
-
-    return line
-
-
-def _alike(
-    clients: Sequence[int], line: Callable[[int], tuple[str, ...]]
-) -> list[tuple[list[int], tuple[str, ...]]]:
-    """Neighbouring clients whose lines are equal, together."""
-    return [(list(group), text) for text, group in groupby(clients, line)]

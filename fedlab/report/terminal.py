@@ -8,7 +8,8 @@ from rich.table import Table
 from fedlab.leaks import Leak, picture_of
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures import save
-from fedlab.report.tables import clients_table, rounds_table
+from fedlab.report.ledger_tables import clients_table
+from fedlab.report.tables import rounds_table
 from fedlab.runs.folder import RunFolder
 
 
@@ -17,7 +18,7 @@ def report(folder: Path, console: Console) -> None:
     run = RunFolder.open(folder)
     ledger = ledger_of(run)
     console.print(rounds_table(run, ledger))
-    console.print(clients_table(run, ledger))
+    console.print(clients_table(run.scenario, ledger))
     if files := run.leak_files:
         save(picture_of(files, name=run.scenario.name), run.picture)
         console.print(f"picture: {run.picture}", soft_wrap=True)

@@ -174,6 +174,8 @@ class RunFolder:
             BadInput: If the journal is lost or damaged: no epsilon would be right.
         """
         histories: dict[int, History] = {}
+        if not self._journal.is_file() and not self.rounds():
+            return histories  # killed while the folder was made
         try:
             lines = self._journal.read_text(encoding="utf-8").splitlines(keepends=True)
             for line in lines:
@@ -206,7 +208,10 @@ class RunFolder:
         return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=["", "nan"])
 
     def truncate(self, *, after: int) -> None:
-        """Forget rows of later rounds, which a kill may have left half written."""
+        """Forget rows of later rounds, and what a kill may have left half written."""
+        if self._journal.is_file():
+            whole, _, _ = self._journal.read_bytes().rpartition(b"\n")
+            write_atomically(self._journal, whole + b"\n" if whole else b"")
         kept = [row for row in self.rounds() if row.round <= after]
         write_atomically(
             self.path / "rounds.jsonl",

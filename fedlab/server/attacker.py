@@ -82,7 +82,7 @@ class Attacker:
             payload, knowledge = single_out(on_device, payload, knowledge, target=target)
         if knowledge.num_images > MOST_IMAGES:
             raise ValueError(
-                f"the update of client {capture.clients[0]} in round {capture.round} averages "
+                f"the update of {capture.of} in round {capture.round} averages "
                 f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
             )
         attack = attack_of(settings)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from attacks.malicious.fishing import fish_class, last_layer
 from attacks.malicious.imprint import BLOCK
-from attacks.payload import Payload
 from fedlab.client.plan import Plan
 from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
@@ -38,7 +37,7 @@ from fedlab.server.checks import (
     history_of,
     read_reply,
 )
-from fedlab.server.secure_sum import LEAST, Part, members, refuse_what_needs_single_replies, summed
+from fedlab.server.secure_sum import LEAST, Part, members, summed
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +97,9 @@ class RoundLoop:
         state: The initial global parameters and buffers, on the CPU.
         parameters: Names in ``state`` that are parameters; the others are buffers.
         scenario: For the strategy and the number of clients.
-        on_spent: Told what clients spent as soon as their replies are here, before anything is done
-            with them.
 
     Raises:
-        BadInput: If the strategy cannot be made, needs single replies where the scenario hides
-            them, or the network has no last layer to fish with.
+        BadInput: If the strategy cannot be made, or the network has no last layer to fish with.
     """
 
     def __init__(
@@ -112,12 +108,8 @@ class RoundLoop:
         state: Mapping[str, Tensor],
         parameters: Sequence[str],
         scenario: Scenario,
-        *,
-        on_spent: Callable[[Mapping[int, History]], None] = lambda _: None,
     ) -> None:
-        refuse_what_needs_single_replies(scenario)
         self._grid = grid
-        self._on_spent = on_spent
         self._parameters = tuple(parameters)
         self._nodes: dict[int, int] = {}
         self.histories: dict[int, History] = {}
@@ -141,7 +133,12 @@ class RoundLoop:
                 raise BadInput(f"server.malicious: {error}") from error
 
     def step(
-        self, scenario: Scenario, round: int, resumed: Mapping[int, History] | None = None
+        self,
+        scenario: Scenario,
+        round: int,
+        resumed: Mapping[int, History] | None = None,
+        *,
+        on_spent: Callable[[Mapping[int, History]], None] = lambda _: None,
     ) -> Round:
         """Run one round.
 
@@ -149,6 +146,8 @@ class RoundLoop:
             scenario: May differ from the one before in roles, defenses and reconstructions.
             round: Counted from 1.
             resumed: Histories to hand to the clients, in the first round after a resume.
+            on_spent: Told what clients spent as soon as their replies are here, before anything is
+                done with them.
 
         Raises:
             RunFailed: If all clients fail, or more than the scenario lets.
@@ -174,6 +173,9 @@ class RoundLoop:
         sent = self._sent(plans, scenario)
         messages = self._exchange(plans, nodes, sent)
         replies, declined, refused, histories = self._read(messages, plans, scenario)
+        known = self.histories
+        on_spent({each: h[len(known.get(each, ())) :] for each, h in histories.items()})
+        self.histories = known | histories
         self._refuse_to_go_on_without(replies, declined, refused, scenario, round)
         seen = self._seen(replies, plans, sent, averaged, scenario, refused)
         votes = [
@@ -257,7 +259,7 @@ class RoundLoop:
 
     def _model(self, reply: Reply, lr: float, averaged: Iterable[str]) -> dict[str, Tensor]:
         """A client's part in the average, in the order that Flower's rules go by."""
-        model = as_weights(reply.payload, self.state, lr) | dict(reply.buffers)
+        model = reply.payload.as_weights(self.state, lr=lr) | dict(reply.buffers)
         return {name: model[name] for name in averaged}
 
     def _sent(self, plans: Mapping[int, Plan], scenario: Scenario) -> dict[int, State]:
@@ -342,13 +344,6 @@ class RoundLoop:
             except Refused as reason:
                 refused[client] = str(reason)
                 log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
-        self._on_spent(
-            {
-                client: history[len(self.histories.get(client, ())) :]
-                for client, history in histories.items()
-            }
-        )
-        self.histories |= histories
         return replies, declined, refused, histories
 
     def _continued(self, client: int, history: History, *, spent: bool) -> History:
@@ -384,10 +379,3 @@ def sample_cohort(scenario: Scenario, round: int) -> list[int]:
     everyone = range(scenario.data.clients)
     size = scenario.server.cohort or len(everyone)
     return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))
-
-
-def as_weights(payload: Payload, state: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
-    """The client's model: its weights, or one step of SGD along the gradient that it sent."""
-    if payload.kind == "weights":
-        return dict(payload.tensors)
-    return {name: state[name] - lr * gradient for name, gradient in payload.tensors.items()}

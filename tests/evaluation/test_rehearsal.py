@@ -7,7 +7,7 @@ import pytest
 from attacks.reconstruction import consistency
 from fedlab import Federation, Scenario
 from fedlab.errors import BadInput
-from fedlab.evaluation.referee import Referee
+from fedlab.evaluation.rehearsal import rehearsed
 from fedlab.examiner import Examiner
 from fedlab.planning import plan_for
 from fedlab.scenario_tables import Reconstruct
@@ -34,9 +34,8 @@ class Case:
         scenario, site = self.federation.scenario, self.federation.site
         self.capture = Capture.load(self.federation.folder.captures, round=2, client=0)
         history = self.federation.ledger.histories[0]
-        self.truth = Referee(site).truth(
-            self.capture, plan_for(scenario, round=2, client=0), history[:1]
-        )
+        plans = {0: plan_for(scenario, round=2, client=0)}
+        self.truth = rehearsed(site, self.capture, plans, {0: history[:1]})
         self.attacker = Examiner(scenario, site).attacker
 
     def held(self, order="granted", **changes):

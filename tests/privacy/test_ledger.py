@@ -60,7 +60,7 @@ def test_mixing_never_enters_the_dp_sgd_total() -> None:
     assert row.statement == "vacuous"
     assert row.epsilon_protected == pytest.approx(2.481, abs=2e-3)
     assert math.isinf(row.epsilon_total)
-    assert row.adjacency == "replace-one"
+    assert row.adjacency == "replace-one, labels public"
 
 
 def test_clipping_alone_is_no_privacy() -> None:

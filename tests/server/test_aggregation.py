@@ -8,9 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from attacks.payload import Payload
 from fedlab import BadInput, RunFailed
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.server.aggregation import STRATEGIES, Aggregation
-from fedlab.server.checks import Reply
-from fedlab.server.rounds import as_weights
+from fedlab.server.aggregation import STRATEGIES, Aggregation, Vote
 
 STATE = {
     "weight": torch.tensor([[1.0, -2.0], [0.5, 3.0]]),
@@ -43,7 +41,7 @@ def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
     aggregation = Aggregation(name, options or {})
     aggregation.configure(1, STATE, InProcessGrid(None, len(payloads)), range(1, 1 + len(payloads)))
     replies = [
-        (message(node + 1), Reply(node, payload, {}, ()), as_weights(payload, STATE, lr))
+        Vote(message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr))
         for node, payload in enumerate(payloads)
     ]
     return aggregation.aggregate(1, replies)
@@ -83,7 +81,7 @@ def test_momentum_of_the_server_is_remembered_and_recalled():
             payload = Payload("weights", random_tensors(number), num_examples=3, steps=1)
             aggregation.configure(number, state, InProcessGrid(None, 1), [1])
             state = aggregation.aggregate(
-                number, [(message(1), Reply(0, payload, {}, ()), dict(payload.tensors))]
+                number, [Vote(message(1), payload.num_examples, payload.tensors)]
             )
         return state
 
@@ -139,6 +137,6 @@ def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
         sent = {key: value + number for key, value in state.items()}
         payload = Payload("weights", sent, num_examples=3, steps=1)
         aggregation.configure(number, state, InProcessGrid(None, 1), [1])
-        state = aggregation.aggregate(number, [(message(1), Reply(0, payload, {}, ()), sent)])
+        state = aggregation.aggregate(number, [Vote(message(1), payload.num_examples, sent)])
     remembered = {path.split("/")[0] for path in aggregation.memory()}
     assert remembered > {"current_arrays"}

@@ -13,7 +13,7 @@ from fedlab.engine.in_process import InProcessGrid
 from fedlab.server.checks import Expected, Refused, read_reply
 
 PARAMETERS = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
-HISTORY = '[{"round":1,"mechanism":"none"}]'
+HISTORY = '[{"round":1,"participation":0,"mechanism":"none"}]'
 
 
 def content(arrays=None, facts=None, declared=None, **more):
@@ -63,7 +63,13 @@ def arrays(**changed):
 
 
 def declared(**changed):
-    row = {"round": 1, "mechanism": "dp-sgd", "noise_multiplier": 1.0, "sample_rate": 0.1} | changed
+    row = {
+        "round": 1,
+        "participation": 0,
+        "mechanism": "dp-sgd",
+        "noise_multiplier": 1.0,
+        "sample_rate": 0.1,
+    } | changed
     return {"kind": "weights", "history": json.dumps([row])}
 
 

@@ -93,7 +93,7 @@ def test_a_capture_is_the_reply_as_sent_and_the_arrays_before_the_round():
     rounds = loop(scenario, grid)
     before = {name: value.clone() for name, value in rounds.state.items()}
     done = rounds.step(scenario, 1)
-    for client, capture in done.captures.items():
+    for client, capture in enumerate(done.captures):
         assert (capture.round, capture.clients) == (1, (client,))
         assert all(torch.equal(capture.global_state[name], before[name]) for name in before)
         for name, array in grid.replies[client]["payload"].items():
@@ -158,8 +158,9 @@ def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
     rounds = loop(scenario, Losing(client_app(lambda _: site), 4))
     done = rounds.step(scenario, 1)
     assert done.refused == {2: "it did not reply"}
-    assert sorted(done.captures) == sorted(done.histories) == [0, 1, 3]
-    captured = [done.captures[client].payload for client in (0, 1, 3)]
+    assert [capture.clients for capture in done.captures] == [(0,), (1,), (3,)]
+    assert sorted(done.accepted) == sorted(done.histories) == [0, 1, 3]
+    captured = [capture.payload for capture in done.captures]
     for name, value in done.state.items():
         expected = mean_of(
             [payload.tensors[name].numpy() for payload in captured],

@@ -1,0 +1,128 @@
+"""What a round of local training costs a client under each defense, beside one without any.
+
+DP-SGD is held against Opacus as its documentation shows it, in the fastest of its modes for this
+network; all of them take turns, so that a busy machine slows them alike.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleExpandedWeights
+from opacus.optimizers import DPOptimizer
+from torch.nn import functional
+
+from benchmarks.arms import ARMS
+from benchmarks.report import Claim, Figure
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.devices import prepare
+from fedlab.planning import plan_for
+from fedlab.scenario import Scenario
+
+TURNS = 9
+CLIENT = 1
+MOST_OF_OPEN = 1.15
+"""Time of DP-InstaHide over that of open training."""
+MOST_OF_OPACUS = 1.05
+"""Time of DP-SGD over that of Opacus by hand."""
+
+MODES = {"hooks": GradSampleModule, "ew": GradSampleModuleExpandedWeights}
+"""Opacus' ways to per-example gradients that are worth racing; functorch and ghost never won."""
+
+
+def cost(open_run: Scenario) -> tuple[list[Figure], list[Claim]]:
+    """Time of one honest client's round under each arm, over that of the open one.
+
+    Args:
+        open_run: Without defenses.
+    """
+    prepare(open_run.engine.threads)
+    site = Site.of(open_run)
+    racers: dict[str, Callable[[], None]] = {
+        arm: _ours(site, open_run.changed(**tables)) for arm, tables in ARMS.items()
+    }
+    racers |= {f"Opacus by hand, {mode}": _by_hand(site, open_run, mode) for mode in MODES}
+    seconds = _race(racers)
+    factors = {
+        name: [one / other for one, other in zip(times, seconds["none"], strict=True)]
+        for name, times in seconds.items()
+    }
+    best = min((f"Opacus by hand, {mode}" for mode in MODES), key=lambda n: median(seconds[n]))
+    ours = "DP-SGD z=1.0"
+    ratio = [a / b for a, b in zip(seconds[ours], seconds[best], strict=True)]
+    mixes = [arm for arm in ARMS if arm.startswith("DP-InstaHide")]
+    mixing = max(mixes, key=lambda arm: median(factors[arm]))
+    figures = [
+        Figure("a round of local training, open", "s", seconds["none"]),
+        *(Figure(f"time factor, {name}", "", values) for name, values in factors.items()),
+        Figure("DP-SGD over Opacus by hand", "", ratio),
+    ]
+    return figures, [
+        Claim(
+            f"DP-SGD takes {median(ratio):.2f} times {best}, at most {MOST_OF_OPACUS}",
+            median(ratio) <= MOST_OF_OPACUS,
+        ),
+        Claim(
+            f"{mixing} takes {median(factors[mixing]):.2f} times open training, at most "
+            f"{MOST_OF_OPEN}",
+            median(factors[mixing]) <= MOST_OF_OPEN,
+        ),
+    ]
+
+
+def _race(racers: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Seconds of each in every turn, after one that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in racers}
+    for turn in range(TURNS + 1):
+        for name, racer in racers.items():
+            started = time.perf_counter()
+            racer()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def _ours(site: Site, scenario: Scenario) -> Callable[[], None]:
+    plan = plan_for(scenario, round=1, client=CLIENT)
+    state = site.state
+
+    def round() -> None:
+        work(plan, site, state, ())
+
+    return round
+
+
+def _by_hand(site: Site, scenario: Scenario, mode: str) -> Callable[[], None]:
+    """The same network, images and Poisson batches, with Opacus' objects and nothing else."""
+    training, shard, state = scenario.training, site.shard(CLIENT), site.state
+    n = len(shard)
+    steps = training.epochs * -(-n // training.batch_size)
+
+    def round() -> None:
+        site.load(state)
+        site.model.train()
+        generator = torch.Generator().manual_seed(0)
+        model = MODES[mode](site.model)
+        optimizer = DPOptimizer(
+            torch.optim.SGD(site.model.parameters(), lr=scenario.lr(1)),
+            noise_multiplier=1.0,
+            max_grad_norm=1.0,
+            expected_batch_size=training.batch_size,
+            generator=generator,
+        )
+        for _ in range(steps):
+            batch = (torch.rand(n, generator=generator) < training.batch_size / n).nonzero()
+            images = site.network_input(shard.images[batch.squeeze(1)])
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                output = model(images)
+                functional.cross_entropy(output, shard.labels[batch.squeeze(1)]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+        model.to_standard_module()
+
+    return round

@@ -1,0 +1,251 @@
+"""What each defense costs and what it stops: accuracy, backdoor, reconstruction, epsilon, time.
+
+Ten clients, of which one sends the gradient of four images and two plant a backdoor, once running
+the defense as scheduled and once not. Every arm is run with every seed; what was finished is kept,
+so the table can be stopped and gone on with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+from benchmarks.arms import ARMS, FIVE
+from benchmarks.cells import finished
+from benchmarks.defense_cost import cost
+from benchmarks.options import Options
+from benchmarks.report import Claim, Figure, Report
+from fedlab.errors import BadInput
+from fedlab.privacy.accounts import ACCOUNTS
+from fedlab.report.terminal import ledger_of
+from fedlab.runs.folder import RunFolder
+from fedlab.scenario import Scenario
+
+KEPT = Path("runs") / "benchmarks" / "defenses"
+"""Finished runs; empty it to measure anew."""
+
+SEEDS = 3
+ONE = 1
+"""An honest client, whose epsilon is told."""
+
+HOW = (
+    "name a folder with fashion_mnist.npz, and cifar10.npz if there is time, with --data, made by "
+    "`python ../shared/data/make_npz.py fashion_mnist FOLDER/fashion_mnist.npz --train 4000 "
+    "--test 2000`"
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set and what is compared on it.
+
+    Attributes:
+        file: Its name in the folder of ``--data``.
+        images: Of the training set.
+        rounds: Of every run.
+        arms: Names in ``ARMS``.
+    """
+
+    file: str
+    images: int
+    rounds: int
+    arms: Sequence[str]
+
+
+STUDIES = (
+    Study("fashion_mnist.npz", 4_000, 15, tuple(ARMS)),
+    Study("cifar10.npz", 8_000, 20, FIVE),
+)
+
+
+def scenario(study: Study, folder: Path, arm: str, *, obeys: bool, seed: int) -> Scenario:
+    """One run of the table.
+
+    Args:
+        study: Names images and rounds.
+        folder: Where they are.
+        arm: Of ``ARMS``.
+        obeys: Whether the poisoning clients run the defense.
+        seed: Of everything.
+    """
+    open_run = Scenario(
+        name=f"{arm}, poisoners {'obey' if obeys else 'do not obey'}",
+        rounds=study.rounds,
+        seed=seed,
+    )
+    return open_run.changed(
+        data={
+            "source": f"npz:{folder / study.file}",
+            "train": study.images,
+            "test": 2_000,
+            "clients": 10,
+        },
+        model={"name": "convnet", "width": 32},
+        training={"epochs": 2, "batch_size": 32, "lr": 0.1},
+        roles=[
+            {"role": "leaking", "clients": "0", "batch_size": 4},
+            {
+                "role": "poisoning",
+                "clients": "8-9",
+                "data": {"attack": "badnets", "target": 0, "share": 0.5, "size": 3},
+                "obeys_defenses": obeys,
+            },
+        ],
+        reconstructions=[
+            {
+                "rounds": f"1,{study.rounds // 2},{study.rounds}",
+                "clients": "0",
+                "preset": "spectrum",
+                "labels": "known",
+                "iterations": 300,
+            }
+        ],
+        engine={"device": "cpu", "threads": 1},
+        **ARMS[arm],
+    )
+
+
+def run(options: Options) -> Report:
+    """Measure the costs, and fill the tables for which there are images.
+
+    Raises:
+        BadInput: If there are no images.
+        RunFailed: If a run cannot go on.
+    """
+    folder = options.data
+    studies = [each for each in STUDIES if folder and (folder / each.file).is_file()]
+    if folder is None or not studies:
+        raise BadInput(HOW)
+    seeds = range(options.repeats or SEEDS)
+    figures, claims = cost(scenario(studies[0], folder, "none", obeys=True, seed=0))
+    for study in studies:
+        more, held = _table(study, folder, seeds)
+        figures, claims = [*figures, *more], [*claims, *held]
+    return Report(
+        title="What does each defense cost, and what does it stop?",
+        settings={
+            "images": "; ".join(f"{each.images:,} of {each.file}" for each in studies),
+            "clients": "10: 1 leaking batches of 4, 2 poisoning (BadNets, half of their images)",
+            "network": "convnet of width 32",
+            "training": "2 epochs a round, batch 32, learning rate 0.1",
+            "rounds": ", ".join(str(each.rounds) for each in studies),
+            "attack": "spectrum, 300 iterations, labels known, re-tuned per defense",
+            "seeds": ", ".join(map(str, seeds)),
+        },
+        figures=figures,
+        claims=claims,
+    )
+
+
+def _table(study: Study, folder: Path, seeds: Sequence[int]) -> tuple[list[Figure], list[Claim]]:
+    keys = list(product(study.arms, (True, False), seeds))
+    names = {key: _name(study, *key) for key in keys}
+    runs = finished(
+        {
+            names[arm, obeys, seed]: scenario(study, folder, arm, obeys=obeys, seed=seed)
+            for arm, obeys, seed in keys
+        },
+        KEPT,
+    )
+    rows = {
+        arm: _Row.of(
+            [runs[names[arm, True, seed]] for seed in seeds],
+            [runs[names[arm, False, seed]] for seed in seeds],
+        )
+        for arm in study.arms
+    }
+    label = study.file.removesuffix(".npz")
+    figures = [figure for arm, row in rows.items() for figure in row.figures(f"{label}, {arm}")]
+    return figures, _claims(label, rows)
+
+
+def _name(study: Study, arm: str, obeys: bool, seed: int) -> str:
+    plain = "".join(c if c.isalnum() else "-" for c in arm.lower())
+    return f"{study.file.removesuffix('.npz')}-{plain}-{'obey' if obeys else 'not'}-{seed}"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An arm, one value for each seed.
+
+    Attributes:
+        accuracy: On clean test images, the poisoners obeying.
+        backdoor: Attack success rate, the poisoners obeying.
+        disobeyed: Attack success rate, the poisoners not obeying.
+        psnr: Median of the attacked images, in dB; none where the sum hid them.
+        above: Median of PSNR less that of chance.
+        iip: Share of the attacked images that were identified.
+        epsilon: Of an honest client's rounds, in the account of its mechanism.
+    """
+
+    accuracy: Sequence[float]
+    backdoor: Sequence[float]
+    disobeyed: Sequence[float]
+    psnr: Sequence[float]
+    above: Sequence[float]
+    iip: Sequence[float]
+    epsilon: Sequence[float]
+
+    @classmethod
+    def of(cls, obeying: Sequence[RunFolder], others: Sequence[RunFolder]) -> "_Row":
+        leaks = [run.table("leakage") for run in obeying]
+        seen = [leak[leak["target"] == "original"] for leak in leaks if len(leak)]
+        return cls(
+            accuracy=[run.rounds()[-1].accuracy for run in obeying],
+            backdoor=[run.rounds()[-1].attack_success_rate or 0.0 for run in obeying],
+            disobeyed=[run.rounds()[-1].attack_success_rate or 0.0 for run in others],
+            psnr=[float(each["psnr"].median()) for each in seen],
+            above=[float((each["psnr"] - each["chance_psnr"]).median()) for each in seen],
+            iip=[float(each["iip"].mean()) for each in seen],
+            epsilon=[value for run in obeying if (value := _epsilon(run)) is not None],
+        )
+
+    def figures(self, arm: str) -> list[Figure]:
+        hidden = "the server saw a sum over too many images to attack"
+        none = "no round of it has one"
+        return [
+            Figure(f"{arm}: accuracy", "", self.accuracy),
+            Figure(f"{arm}: backdoor, obeying", "", self.backdoor),
+            Figure(f"{arm}: backdoor, not obeying", "", self.disobeyed),
+            Figure(f"{arm}: PSNR", "dB", self.psnr, failure=hidden),
+            Figure(f"{arm}: PSNR above chance", "dB", self.above, failure=hidden),
+            Figure(f"{arm}: IIP", "", self.iip, failure=hidden),
+            Figure(f"{arm}: epsilon", "", self.epsilon, failure=none),
+        ]
+
+
+def _epsilon(run: RunFolder) -> float | None:
+    """Of an honest client's rounds, in the account of the mechanism that it ran."""
+    ledger = ledger_of(run)
+    history = ledger.histories[ONE]
+    account = ACCOUNTS.get(history[-1].mechanism)
+    if account is None:
+        return None
+    return account.epsilon(history, accountant=ledger.accountant, delta=ledger.delta)
+
+
+def _claims(label: str, rows: Mapping[str, _Row]) -> list[Claim]:
+    """What the papers say, where the arms that show it were run."""
+    success = {arm: median(row.backdoor) for arm, row in rows.items()}
+    accuracy = {arm: median(row.accuracy) for arm, row in rows.items()}
+    claims = []
+    order = ("none", "noise 16 only", "DP-InstaHide k=4, 16")
+    if all(arm in rows for arm in order):
+        numbers = [success[arm] for arm in order]
+        claims.append(
+            Claim(
+                f"{label}: backdoor success falls from open over noise to mixing with noise: "
+                + " > ".join(f"{value:.2f}" for value in numbers),
+                numbers[0] > numbers[1] > numbers[2],
+            )
+        )
+    lost = 100 * (accuracy["none"] - accuracy["CutMix"])
+    claims.append(
+        Claim(
+            f"{label}: CutMix at least halves it ({success['none']:.2f} to "
+            f"{success['CutMix']:.2f}) for at most 2 points of accuracy ({lost:.1f})",
+            success["CutMix"] <= success["none"] / 2 and lost <= 2,
+        )
+    )
+    return claims

@@ -1,0 +1,121 @@
+"""The privacy ledger as text tables: one line per round, and one per client."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from rich import box
+from rich.table import Table
+
+from fedlab.privacy.accounts import Account
+from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.report.numbers import number
+from fedlab.scenario import Scenario
+from fedlab.schedule import spell
+
+
+def ledger_table(ledger: Ledger) -> Table:
+    """Round by round what each client ran, and what it cost; like clients share a line."""
+    table = Table(
+        title="Privacy, round by round",
+        caption=_caption(ledger),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for header in ("round", "clients"):
+        table.add_column(header, justify="right")
+    table.add_column("mechanism")
+    table.add_column("hides")
+    table.add_column("parameters")
+    for header in ("ε\nround", "ε prot.\nrounds", "ε\ntotal"):
+        table.add_column(header, justify="right")
+    table.add_column("statement")
+
+    def cells(row: LedgerRow) -> tuple[str, ...]:
+        return (
+            str(row.round),
+            "open" if row.mechanism == "none" else row.mechanism,
+            _hides(row),
+            _parameters(row),
+            number(row.epsilon_round),
+            number(row.epsilon_protected),
+            number(row.epsilon_total),
+            row.statement,
+        )
+
+    lines: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for row in ledger.rows():
+        lines[cells(row)].add(row.client)
+    for (round, *text), clients in lines.items():
+        table.add_row(round, spell(clients), *text)
+    return table
+
+
+def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
+    """Client by client: its roles, and what all of its rounds cost in each account in use."""
+    table = Table(title="Privacy, client by client", caption=_caption(ledger), box=box.SIMPLE_HEAD)
+    table.add_column("client", justify="right")
+    table.add_column("role")
+    table.add_column("defenses, by round")
+    table.add_column("hides")
+    table.add_column("ε protected", justify="right")
+    table.add_column("ε total", justify="right")
+    for account in ledger.accounts:
+        line = _client_line(scenario, ledger, account)
+        for clients, text in _alike(sorted(ledger.histories), line):
+            table.add_row(spell(clients), *text)
+    return table
+
+
+def _caption(ledger: Ledger) -> str:
+    neighbours = "; ".join(
+        f"one {account.unit} ({account.adjacency}) by {account.mechanism}"
+        for account in ledger.accounts
+    )
+    return f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant; hidden: {neighbours}"
+
+
+def _hides(row: LedgerRow) -> str:
+    return f"one {row.unit}" if row.adjacency else "-"
+
+
+def _parameters(row: LedgerRow) -> str:
+    named = (
+        ("C", row.clipping_norm, "{:g}"),
+        ("z", row.noise_multiplier, "{:.3g}"),
+        ("q", row.sample_rate, "{:.3g}"),
+        ("records" if row.mechanism == "dp-instahide" else "steps", row.steps, "{:d}"),
+    )
+    return ", ".join(
+        f"{name} {form.format(value)}" for name, value, form in named if value is not None
+    )
+
+
+def _client_line(
+    scenario: Scenario, ledger: Ledger, account: Account
+) -> Callable[[int], tuple[str, ...]]:
+    def line(client: int) -> tuple[str, ...]:
+        history = ledger.histories[client]
+        roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
+        mechanisms = [
+            f"{'open' if name == 'none' else name} "
+            + spell({e.round for e in history if e.mechanism == name})
+            for name in dict.fromkeys(e.mechanism for e in history)
+        ]
+        return (
+            ", ".join(roles),
+            "; ".join(mechanisms),
+            f"one {account.unit}",
+            number(ledger.protected(client, account)),
+            number(ledger.total(client, account)),
+        )
+
+    return line
+
+
+def _alike(
+    clients: Sequence[int], line: Callable[[int], tuple[str, ...]]
+) -> list[tuple[list[int], tuple[str, ...]]]:
+    """Neighbouring clients whose lines are equal, together."""
+    return [(list(group), text) for text, group in groupby(clients, line)]
