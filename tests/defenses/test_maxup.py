@@ -10,7 +10,7 @@ from fedlab.defenses import defense
 from fedlab.defenses.augmentation import pixel_change
 from fedlab.defenses.maxup import worst
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import Cutout, FlipCrop, MaxUp
+from fedlab.defenses.settings import DPSGD, Cutout, FlipCrop, MaxUp
 from fedlab.models import build
 from tests.defenses.circumstances import circumstances, seeded
 
@@ -83,3 +83,34 @@ def test_an_empty_batch():
     empty = Batch(whole.members[:0], whole.sources[:0], whole.pixels[:0], whole.labels[:0])
     change = pixel_change(Cutout(), where, generator=seeded())
     assert len(worst(empty, change, where, copies=3).pixels) == 0
+
+
+def test_with_dp_sgd_each_image_is_clipped_as_if_it_were_alone():
+    """The worst copy of an image depends on this image only, so the sensitivity stays."""
+    where = around()
+    batch = batch_of(where.shard)
+    model = where.model
+    plain = Pipeline(
+        sampler=single(12, batch_size=12, generator=seeded()),
+        transform=lambda batch: batch,
+        gradient=PlainGradient(model),
+        batch_size=12,
+        batches=1,
+        records=12,
+    )
+    pipeline = plain
+    for settings in (MaxUp(), DPSGD(noise_multiplier=0.0, clipping_norm=0.1)):
+        pipeline = defense(settings).wrap(pipeline, where)
+    seen = pipeline.transform(batch)
+    pipeline.gradient(where.network_input(seen.pixels), seen.labels)
+    found = torch.cat([p.grad.flatten() for p in model.parameters()])
+    for close in pipeline.close:
+        close()
+    total = torch.zeros_like(found)
+    for pixels, label in zip(seen.pixels, seen.labels, strict=True):
+        one = where.network_input(pixels.unsqueeze(0))
+        model.zero_grad()
+        functional.cross_entropy(model(one), label.unsqueeze(0)).backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+        total += gradient * min(1.0, 0.1 / float(gradient.norm() + 1e-6)) / 12
+    torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-6)
