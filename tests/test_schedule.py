@@ -84,8 +84,10 @@ CELLS = st.tuples(
 
 
 @given(cells=st.lists(CELLS, max_size=5))
-def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(cells):
-    by_hand = {}
+def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(
+    cells: list[tuple[frozenset[int], frozenset[int]]],
+) -> None:
+    by_hand: dict[tuple[int, ...], set[tuple[int, int]]] = {}
     for round in range(1, 6):
         for client in range(5):
             places = tuple(i for i, (r, c) in enumerate(cells) if round in r and client in c)

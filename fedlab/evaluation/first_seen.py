@@ -20,16 +20,19 @@ def first_seen(trace: Sequence[Batch]) -> tuple[Tensor, tuple[Tensor, ...] | Non
         came up, as augmentation and mixing have it.
     """
     members = torch.cat([batch.members for batch in trace])
-    _, image, times = members.unique(return_inverse=True, return_counts=True)
-    # A stable sort keeps the first of each image in front.
-    firsts = image.argsort(stable=True)[times.cumsum(0) - times]
+    # A stable sort puts the inputs of one image side by side, the first of them in front.
+    order = members.argsort(stable=True)
+    begins = members[order].diff(prepend=members.new_full((1,), -1)) != 0
+    image = torch.empty_like(members)
+    image[order] = begins.cumsum(0) - 1
+    firsts = order[begins]
     once = firsts.sort().values
     place = torch.empty_like(once)
     place[image[once]] = torch.arange(len(once), device=once.device)
     same = place[image]
     if not _repeated(trace, once[same]):
         return once, None
-    return once, same.split([len(batch.members) for batch in trace])
+    return once, torch.split(same, [len(batch.members) for batch in trace])
 
 
 def _repeated(trace: Sequence[Batch], first: Tensor) -> bool:

@@ -80,7 +80,7 @@ FINE = [
 @pytest.mark.parametrize(("stack", "words"), REFUSED)
 def test_what_does_not_go_together_in_any_order(stack, words):
     for each in permutations(stack):
-        with pytest.raises(ValueError, match="^both ") as refusal:
+        with pytest.raises(ValueError, match=r"^both ") as refusal:
             check(each)
         assert all(word in str(refusal.value) for word in words)
 
