@@ -216,7 +216,7 @@ def _as_they_are(members: Tensor, shard: Shard, site: Site) -> Batch:
     return Batch(
         members=members,
         sources=members.unsqueeze(1),
-        pixels=site.data.pixels(shard.images.index_select(0, members)),
+        pixels=site.data.pixels(shard.images[members]),
         labels=shard.labels[members],
     )
 
