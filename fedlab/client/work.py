@@ -26,6 +26,7 @@ from fedlab.defenses.pipeline import (
     Withheld,
     shuffled,
     single,
+    unchanged,
 )
 from fedlab.defenses.releases import released
 from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
@@ -189,7 +190,7 @@ def _open_pipeline(plan: Plan, around: Circumstances) -> Pipeline:
         steps, records = around.epochs * -(-n // size), around.epochs * n
     return Pipeline(
         sampler=sampler,
-        transform=lambda batch: batch,
+        transform=unchanged,
         gradient=PlainGradient(around.model),
         batch_size=size,
         batches=steps,

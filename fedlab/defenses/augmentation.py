@@ -74,10 +74,11 @@ def flip_crop(pixels: Tensor, *, padding: int, flip: bool, generator: torch.Gene
     if flip:
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    padded = functional.pad(pixels, (padding,) * 4)
-    image, channel = torch.arange(count).view(-1, 1, 1, 1), torch.arange(channels).view(-1, 1, 1)
-    places = (image, channel, rows[:, None, :, None], columns[:, None, None, :])
-    return padded[tuple(place.to(pixels.device) for place in places)]
+    # One index into flat images: separate ones for rows and columns take five times as long.
+    places = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)
+    places = places.to(pixels.device).view(count, 1, height * width).expand(-1, channels, -1)
+    padded = functional.pad(pixels, (padding,) * 4).flatten(2)
+    return padded.gather(2, places).view(pixels.shape)
 
 
 def cutout(pixels: Tensor, *, side: float, fill: Tensor, generator: torch.Generator) -> Tensor:

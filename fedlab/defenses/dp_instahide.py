@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedlab.defenses.partners import distinct, partners
+from fedlab.defenses.partners import Ahead, distinct, skipping
 from fedlab.defenses.pipeline import (
     Batch,
     Circumstances,
@@ -22,12 +22,16 @@ from fedlab.defenses.pipeline import (
     Transform,
     shuffled,
     single,
+    unchanged,
 )
 from fedlab.defenses.pixel_noise import add_noise
 from fedlab.defenses.settings import DPInstaHide
 from fedlab.defenses.weights import dirichlet
 from fedlab.privacy import instahide
 from fedlab.privacy.spending import Spending
+
+AT_ONCE = 64
+"""Frozen mixtures made together: of more the k images of each outgrow the processor's caches."""
 
 
 class MixAndNoise:
@@ -61,10 +65,13 @@ class MixAndNoise:
         again = f"{around.participation} {self._what}"
         chosen, drawn = around.stream(f"partners {again}"), around.stream(f"mixing noise {again}")
 
-        def transform(batch: Batch) -> Batch:
-            others = partners(batch.members, k - 1, out_of=n, generator=chosen)
-            sources = torch.cat([batch.members.unsqueeze(1), others], dim=1)
-            return self._noisy(sources, around.shard, pipeline.transform, chosen, drawn)
+        others = Ahead(lambda count: distinct(count, k - 1, out_of=n - 1, generator=chosen))
+        weights = self._weights(around.stream(f"weights {again}"))
+
+        def held(members: Tensor) -> Batch:
+            partners = skipping(others(len(members)), members)
+            sources = torch.cat([members.unsqueeze(1), partners], dim=1)
+            return self._noisy(sources, around.shard, pipeline.transform, weights, drawn)
 
         epsilon = self._epsilon(
             around.shard,
@@ -74,7 +81,7 @@ class MixAndNoise:
                 own_records=min(pipeline.records, around.epochs),
             ),
         )
-        return replace(pipeline, transform=transform).charged(
+        return replace(pipeline, held=held, transform=unchanged).charged(
             self._spending(around, steps=pipeline.records, epsilon=epsilon)
         )
 
@@ -85,7 +92,13 @@ class MixAndNoise:
         chosen, drawn = around.lasting(f"{key} partners"), around.lasting(f"{key} noise")
         n, k = len(around.shard), self.settings.k
         sources = distinct(records, k, out_of=n, generator=chosen).to(around.shard.images.device)
-        mixtures = self._noisy(sources, around.shard, pipeline.transform, chosen, drawn)
+        weights = self._weights(around.lasting(f"{key} weights"))
+        parts = [
+            self._noisy(part, around.shard, pipeline.transform, weights, drawn)
+            for part in torch.split(sources, AT_ONCE)
+        ]
+        pixels = torch.cat([part.pixels for part in parts])
+        labels = torch.cat([part.labels for part in parts])
         size = min(pipeline.batch_size, records)
         order = around.stream("batches")
         epsilon = self._epsilon(
@@ -96,10 +109,8 @@ class MixAndNoise:
             sampler=single(records, batch_size=size, generator=order)
             if around.leaking
             else shuffled(records, batch_size=size, epochs=around.epochs, generator=order),
-            held=lambda places: Batch(
-                places, sources[places], mixtures.pixels[places], mixtures.labels[places]
-            ),
-            transform=lambda batch: batch,
+            held=lambda places: Batch(places, sources[places], pixels[places], labels[places]),
+            transform=unchanged,
             batch_size=size,
             batches=1 if around.leaking else around.epochs * -(-records // size),
             records=size if around.leaking else around.epochs * records,
@@ -113,20 +124,27 @@ class MixAndNoise:
             )
         )
 
+    def _weights(self, generator: torch.Generator) -> Ahead | None:
+        """Random weights of mixtures; ``None`` for equal ones."""
+        chosen = self.settings
+        if chosen.weights == "equal":
+            return None
+        return Ahead(
+            lambda count: dirichlet(
+                count, chosen.k, alpha=chosen.alpha, cap=chosen.cap, generator=generator
+            )
+        )
+
     def _noisy(
         self,
         sources: Tensor,
         shard: Shard,
         before: Transform,
-        chosen: torch.Generator,
+        weights: Ahead | None,
         drawn: torch.Generator,
     ) -> Batch:
-        weights = None
-        if self.settings.weights == "dirichlet":
-            weights = dirichlet(
-                *sources.shape, alpha=self.settings.alpha, cap=self.settings.cap, generator=chosen
-            )
-        mixed = mix(sources, shard, weights=weights, before=before)
+        shares = None if weights is None else weights(len(sources))
+        mixed = mix(sources, shard, weights=shares, before=before)
         noisy = add_noise(
             mixed.pixels, self.settings.noise, scale=self.settings.scale, generator=drawn
         )
@@ -174,23 +192,23 @@ def mix(sources: Tensor, shard: Shard, *, weights: Tensor | None, before: Transf
         sources: int64 ``[b, k]``, the images of each mixture by their places in the shard.
         shard: Where they come from.
         weights: float32 ``[b, k]``, rows summing to 1; ``None`` for 1/k each.
-        before: Changes every image by itself before it is mixed; labels stay whole.
+        before: Changes every image by itself before it is mixed, and no label.
 
     Returns:
         The mixtures, started from the first image of each, with labels float32 ``[b, classes]``.
     """
     flat = sources.flatten()
-    pixels = shard.images.index_select(0, flat).float().div_(255)
-    each = before(Batch(flat, flat.unsqueeze(1), pixels, shard.labels[flat]))
+    levels, labels = shard.images.index_select(0, flat).float(), shard.labels[flat]
     if weights is None:
         weights = torch.full(sources.shape, 1 / sources.shape[1])
-    weights = weights.to(pixels.device)
-    return Batch(
-        members=sources[:, 0],
-        sources=sources,
-        pixels=_weighted(each.pixels, weights),
-        labels=_weighted(functional.one_hot(each.labels, shard.num_classes).float(), weights),
-    )
+    weights = weights.to(levels.device)
+    if before is unchanged:  # the k images need no pass of their own through their pixels
+        pixels = _weighted(levels, weights / 255)
+    else:
+        each = before(Batch(flat, flat.unsqueeze(1), levels.div_(255), labels))
+        pixels = _weighted(each.pixels, weights)
+    one_hot = functional.one_hot(labels, shard.num_classes).float()
+    return Batch(sources[:, 0], sources, pixels, _weighted(one_hot, weights))
 
 
 def _weighted(parts: Tensor, weights: Tensor) -> Tensor:

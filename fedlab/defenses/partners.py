@@ -1,7 +1,12 @@
 """Which images are mixed with each other."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+BLOCK = 1024
+"""Rows drawn at once: a few operations on many rows cost hardly more than on few."""
 
 
 def distinct(count: int, size: int, *, out_of: int, generator: torch.Generator) -> Tensor:
@@ -27,18 +32,34 @@ def distinct(count: int, size: int, *, out_of: int, generator: torch.Generator) 
     return chosen.T
 
 
-def partners(members: Tensor, size: int, *, out_of: int, generator: torch.Generator) -> Tensor:
-    """Different partners for each image, never itself, every set equally likely.
+def skipping(others: Tensor, members: Tensor) -> Tensor:
+    """Numbers drawn out of all but one, as places among all of them.
 
     Args:
-        members: int64 ``[b]``, the image that gets partners.
-        size: Partners of each, less than ``out_of``.
-        out_of: Images to choose from.
-        generator: CPU generator.
+        others: int64 ``[b, size]`` from ``0 .. n - 2``.
+        members: int64 ``[b]``, the one of ``0 .. n - 1`` that each row leaves out.
 
     Returns:
         int64 ``[b, size]`` on the device of ``members``.
     """
-    others = distinct(len(members), size, out_of=out_of - 1, generator=generator)
     others = others.to(members.device)
-    return others + (others >= members.unsqueeze(1))  # skip the image itself
+    return others + (others >= members.unsqueeze(1))
+
+
+class Ahead:
+    """Independent random rows, drawn in blocks and handed out as they are needed.
+
+    Args:
+        draw: Draws so many rows anew.
+    """
+
+    def __init__(self, draw: Callable[[int], Tensor]) -> None:
+        self._draw = draw
+        self._left = draw(0)
+
+    def __call__(self, count: int) -> Tensor:
+        """The next rows."""
+        if count > len(self._left):
+            self._left = torch.cat([self._left, self._draw(max(BLOCK, count))])
+        rows, self._left = self._left[:count], self._left[count:]
+        return rows

@@ -168,6 +168,11 @@ class Circumstances:
     rehearsal: bool = False
 
 
+def unchanged(batch: Batch) -> Batch:
+    """A batch as it is."""
+    return batch
+
+
 class Defense(Protocol):
     """Something a client does to its batches, its gradients or its update."""
 

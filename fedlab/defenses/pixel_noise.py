@@ -29,7 +29,7 @@ def add_noise(
         noise = laplace(pixels.shape, generator=generator)
     else:
         noise = torch.randn(pixels.shape, generator=generator)
-    return noise.to(pixels.device).mul_(scale).add_(pixels).clamp_(0, 1)
+    return torch.add(pixels, noise.to(pixels.device), alpha=scale).clamp_(0, 1)
 
 
 def laplace(shape: torch.Size | tuple[int, ...], *, generator: torch.Generator) -> Tensor:

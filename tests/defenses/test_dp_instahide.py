@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from fedlab.defenses import DPInstaHide, defense
 from fedlab.defenses.dp_instahide import mix
-from fedlab.defenses.partners import partners
+from fedlab.defenses.partners import distinct, skipping
 from fedlab.defenses.pipeline import (
-    Batch,
     Pipeline,
     PlainGradient,
     Shard,
     shuffled,
     single,
+    unchanged,
 )
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE
@@ -30,22 +30,11 @@ def shard(n=12, classes=4):
     return Shard(images, torch.randint(classes, (n,), generator=seeded(1)), classes)
 
 
-def batch_of(held, members):
-    members = torch.as_tensor(members)
-    return Batch(
-        members, members.unsqueeze(1), held.images[members].float() / 255, held.labels[members]
-    )
-
-
-def unchanged(batch):
-    return batch
-
-
 def equally(held, members, *, k, seed=0):
     """Equal mixtures of images and partners."""
     members = torch.as_tensor(members)
-    others = partners(members, k - 1, out_of=len(held), generator=seeded(seed))
-    sources = torch.cat([members.unsqueeze(1), others], dim=1)
+    others = distinct(len(members), k - 1, out_of=len(held) - 1, generator=seeded(seed))
+    sources = torch.cat([members.unsqueeze(1), skipping(others, members)], dim=1)
     return mix(sources, held, weights=None, before=unchanged)
 
 
@@ -84,7 +73,7 @@ def wrapped(held, chosen, *, epochs=2, plain=None):
     around = circumstances(model, held, epochs=epochs, poisson=False)
     plain = plain or Pipeline(
         sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
-        transform=lambda batch: batch,
+        transform=unchanged,
         gradient=PlainGradient(model),
         batch_size=5,
         batches=6,
@@ -110,9 +99,9 @@ def test_gaussian_noise_has_no_formal_epsilon():
 def test_it_mixes_anew_each_time_and_k_one_only_adds_noise():
     held = shard()
     pipeline = wrapped(held, DPInstaHide(k=3, scale=0.0))
-    one, other = (pipeline.transform(batch_of(held, [0, 1, 2])) for _ in range(2))
+    one, other = (pipeline.held(torch.as_tensor([0, 1, 2])) for _ in range(2))
     assert not torch.equal(one.sources, other.sources)
-    alone = wrapped(held, DPInstaHide(k=1, scale=0.0)).transform(batch_of(held, [4]))
+    alone = wrapped(held, DPInstaHide(k=1, scale=0.0)).held(torch.as_tensor([4]))
     torch.testing.assert_close(alone.pixels, held.images[[4]].float() / 255)
     assert alone.labels.tolist() == functional.one_hot(held.labels[[4]], 4).tolist()
 
@@ -124,7 +113,7 @@ def test_a_client_with_too_few_images():
 
 PLAIN = Pipeline(
     sampler=single(12, batch_size=5, generator=seeded()),
-    transform=lambda batch: batch,
+    transform=unchanged,
     gradient=PlainGradient(torch.nn.Linear(9, 4)),
     batch_size=5,
     batches=1,
@@ -136,7 +125,7 @@ PLAIN = Pipeline(
 def test_the_noise_of_the_settings_is_on_the_mixture(kind, deviation):
     held = Shard(torch.full((12, 1, 60, 60), 128, dtype=torch.uint8), torch.zeros(12).long(), 4)
     pipeline = wrapped(held, DPInstaHide(k=3, noise=kind, scale=0.03))
-    found = pipeline.transform(batch_of(held, list(range(12)))).pixels - 128 / 255
+    found = pipeline.held(torch.as_tensor(list(range(12)))).pixels - 128 / 255
     assert float(found.std()) == pytest.approx(0.03 * deviation, rel=0.03)
 
 
@@ -144,7 +133,7 @@ def test_all_images_of_a_mixture_are_mixed_as_an_earlier_defense_changed_them():
     held = shard()
     plain = replace(PLAIN, transform=lambda batch: replace(batch, pixels=1 - batch.pixels))
     pipeline = wrapped(held, DPInstaHide(k=2, scale=0.0), plain=plain)
-    mixed = pipeline.transform(batch_of(held, [0, 5]))
+    mixed = pipeline.held(torch.as_tensor([0, 5]))
     negatives = 1 - held.images[mixed.sources].float() / 255
     torch.testing.assert_close(mixed.pixels, negatives.mean(1))
 
@@ -152,7 +141,7 @@ def test_all_images_of_a_mixture_are_mixed_as_an_earlier_defense_changed_them():
 def test_an_empty_batch_is_mixed_to_an_empty_one():
     held = shard()
     empty = torch.zeros(0, dtype=torch.int64)
-    mixed = wrapped(held, DPInstaHide(k=3)).transform(batch_of(held, empty))
+    mixed = wrapped(held, DPInstaHide(k=3)).held(torch.as_tensor(empty))
     assert mixed.pixels.shape == (0, 1, 3, 3)
     assert mixed.labels.shape == (0, 4)
 
@@ -172,7 +161,7 @@ def test_random_weights_are_drawn_for_each_mixture_and_kept_under_the_cap():
     """Read off the labels of a shard in which every image has a class of its own."""
     held = Shard(shard().images, torch.arange(12), 12)
     chosen = DPInstaHide(k=3, weights="dirichlet", alpha=0.5, cap=0.6, scale=0.0)
-    mixed = wrapped(held, chosen).transform(batch_of(held, list(range(12))))
+    mixed = wrapped(held, chosen).held(torch.as_tensor(list(range(12))))
     weights = mixed.labels.gather(1, mixed.sources)
     torch.testing.assert_close(weights.sum(1), torch.ones(12))
     assert float(weights.max()) <= 0.6 + 1e-6
@@ -279,7 +268,7 @@ def test_a_round_that_is_run_again_has_noise_and_partners_of_its_own():
     around = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
     for again in (around, replace(around, participation=2)):
         defense(DPInstaHide(k=3)).wrap(PLAIN, again)
-    assert len(set(asked)) == 4
+    assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
 
 
 def test_the_epsilon_of_a_single_batch_counts_its_records_alone():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fedlab.defenses.partners import distinct, partners
+from fedlab.defenses.partners import BLOCK, Ahead, distinct, skipping
 from tests.defenses.circumstances import seeded
 
 
@@ -28,7 +28,7 @@ def test_every_set_is_equally_likely():
 
 def test_every_other_image_is_a_partner_equally_often():
     members = torch.full((6000,), 3)
-    found = partners(members, 3, out_of=10, generator=seeded())
+    found = skipping(distinct(6000, 3, out_of=9, generator=seeded()), members)
     shares = found.flatten().bincount(minlength=10) / 6000
     assert shares[3] == 0
     others = torch.cat([shares[:3], shares[4:]])
@@ -37,5 +37,19 @@ def test_every_other_image_is_a_partner_equally_often():
 
 
 def test_the_whole_shard_can_be_partners():
-    found = partners(torch.arange(5), 4, out_of=5, generator=seeded())
+    found = skipping(distinct(5, 4, out_of=4, generator=seeded()), torch.arange(5))
     assert all(sorted([image, *row.tolist()]) == [0, 1, 2, 3, 4] for image, row in enumerate(found))
+
+
+def test_rows_drawn_ahead_are_each_handed_out_once():
+    drawn = []
+
+    def draw(count):
+        drawn.append(torch.arange(sum(map(len, drawn)), sum(map(len, drawn)) + count))
+        return drawn[-1]
+
+    rows = Ahead(draw)
+    counts = [3, 0, BLOCK, 5, 2 * BLOCK, 1]
+    found = [rows(count) for count in counts]
+    assert [len(each) for each in found] == counts
+    assert torch.equal(torch.cat(found), torch.arange(sum(counts)))
