@@ -6,7 +6,6 @@ Differentially Private Data Augmentations" (arXiv 2103.02079).
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -64,7 +63,6 @@ class MixAndNoise:
         # A round that is run again is another release: its noise must not cancel out.
         again = f"{around.participation} {self._what}"
         chosen, drawn = around.stream(f"partners {again}"), around.stream(f"mixing noise {again}")
-
         others = Ahead(lambda count: distinct(count, k - 1, out_of=n - 1, generator=chosen))
         weights = self._weights(around.stream(f"weights {again}"))
 
@@ -75,11 +73,8 @@ class MixAndNoise:
 
         epsilon = self._epsilon(
             around.shard,
-            lambda **common: instahide.epsilon_own_plus_partners(
-                **common,
-                records=pipeline.records,
-                own_records=min(pipeline.records, around.epochs),
-            ),
+            records=pipeline.records,
+            own_records=min(pipeline.records, around.epochs),
         )
         return replace(pipeline, held=held, transform=unchanged).charged(
             self._spending(around, steps=pipeline.records, epsilon=epsilon)
@@ -101,9 +96,7 @@ class MixAndNoise:
         labels = torch.cat([part.labels for part in parts])
         size = min(pipeline.batch_size, records)
         order = around.stream("batches")
-        epsilon = self._epsilon(
-            around.shard, lambda **common: instahide.epsilon(**common, records=records)
-        )
+        epsilon = self._epsilon(around.shard, records=records)
         return replace(
             pipeline,
             sampler=single(records, batch_size=size, generator=order)
@@ -154,17 +147,40 @@ class MixAndNoise:
     def _what(self) -> str:
         return self.settings.model_dump_json(exclude={"rounds", "clients"})
 
-    def _epsilon(self, shard: Shard, bound: Callable[..., float]) -> float | None:
-        """The formal epsilon; Gaussian noise has none without a delta."""
+    def _epsilon(
+        self, shard: Shard, *, records: int, own_records: int | None = None
+    ) -> float | None:
+        """The formal epsilon of so many mixtures; Gaussian noise has none without a delta.
+
+        Args:
+            shard: What was mixed.
+            records: How many mixtures were made.
+            own_records: How many of them from each image with partners; ``None`` where all k
+                images of a mixture were drawn.
+        """
         if self.settings.noise != "laplace":
             return None
-        cap = 1.0 if self.settings.cap is None else self.settings.cap
-        return bound(
-            n=len(shard),
+        weight = None
+        if self.settings.weights == "dirichlet":
+            weight = 1.0 if self.settings.cap is None else self.settings.cap
+        n, diameter = len(shard), float(shard.images[0].numel())
+        if own_records is None:
+            return instahide.epsilon(
+                n=n,
+                k=self.settings.k,
+                sigma=self.settings.scale,
+                diameter=diameter,
+                records=records,
+                largest_weight=weight,
+            )
+        return instahide.epsilon_own_plus_partners(
+            n=n,
             k=self.settings.k,
             sigma=self.settings.scale,
-            diameter=float(shard.images[0].numel()),
-            largest_weight=None if self.settings.weights == "equal" else cap,
+            diameter=diameter,
+            records=records,
+            own_records=own_records,
+            largest_weight=weight,
         )
 
     def _spending(
