@@ -1,9 +1,10 @@
 """What one client's reply holds, as the server sees it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 
@@ -34,6 +35,10 @@ class Payload:
                 f"a payload needs at least one example and one step, not {self.num_examples} "
                 f"and {self.steps}"
             )
+
+    def to(self, device: torch.device) -> "Payload":
+        """The same payload on a device."""
+        return replace(self, tensors={name: t.to(device) for name, t in self.tensors.items()})
 
     def as_weights(self, global_state: Mapping[str, Tensor], *, lr: float) -> dict[str, Tensor]:
         """The client's model: its weights, or one step of SGD along the gradient that it sent.

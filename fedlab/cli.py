@@ -1,4 +1,4 @@
-"""The command line: run, resume, reconstruct, show, list, data, ledger."""
+"""The command line: run, resume, reconstruct, show, list, data, ledger, audit."""
 
 import logging
 import sys
@@ -132,6 +132,18 @@ def ledger(
     if picture is not None:
         save(accounts.plot(), picture)
         console.print(f"picture: {picture}", soft_wrap=True)
+
+
+@app.command()
+def audit(folder: RunPath) -> None:
+    """Print what the canaries of a run say of a client's epsilon; ends with 1 if it is wrong."""
+    from fedlab.auditing import verdict_of
+    from fedlab.runs.folder import RunFolder
+
+    verdict = verdict_of(RunFolder.open(folder))
+    if not verdict.holds:
+        raise RunFailed(str(verdict))
+    console.print(str(verdict), soft_wrap=True)
 
 
 def main() -> None:

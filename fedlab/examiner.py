@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+from attacks.audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.plan import Plan
@@ -10,6 +11,7 @@ from fedlab.client.site import Site, network_of
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.rehearsal import Truth, rehearsed
 from fedlab.leaks import Leak
+from fedlab.membership import MembershipTest, membership
 from fedlab.planning import plan_for
 from fedlab.privacy.spending import History
 from fedlab.scenario import Scenario
@@ -125,6 +127,34 @@ class Examiner:
         truth = rehearsed(self._site, capture, plans, _before(histories, capture.round))
         return self.attacker.consistency(
             capture, self._site.data.normalise(truth.inputs), truth.labels, truth.order
+        )
+
+    def membership(
+        self,
+        capture: Capture,
+        histories: Mapping[int, History],
+        *,
+        test: MembershipTest,
+        non_members: int,
+        shadows: int,
+        scenario: Scenario | None = None,
+    ) -> MembershipResult:
+        """How well the images behind a Capture are told from test images; see ``membership``.
+
+        Raises:
+            ValueError: If nobody's images are behind it, or there is an odd number of shadows.
+        """
+        plans = self._plans(capture, scenario)
+        truth = rehearsed(self._site, capture, plans, _before(histories, capture.round))
+        return membership(
+            capture,
+            truth,
+            self._site,
+            self.attacker.model,
+            test=test,
+            non_members=non_members,
+            shadows=shadows,
+            generator=generator(self._scenario.seed, "membership", capture.round, *capture.clients),
         )
 
     def _plans(self, capture: Capture, scenario: Scenario | None) -> dict[int, Plan]:

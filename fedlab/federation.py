@@ -13,17 +13,20 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from attacks.audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
+from fedlab.auditing import Auditor, Verdict
 from fedlab.client.site import Site
 from fedlab.defenses.settings import DPInstaHide
 from fedlab.devices import prepare
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
-from fedlab.errors import BadInput
+from fedlab.errors import BadInput, RunFailed
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, picture_of, save_leaks
+from fedlab.membership import MembershipTest
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
@@ -95,6 +98,7 @@ class Federation:
             scenario,
         )
         self._examiner = Examiner(scenario, self.site)
+        self._auditor = Auditor(scenario, self.site) if scenario.audit else None
         self._on_round = on_round
         self._to_tell: dict[int, History] = {}
         self._rows_may_be_ahead = False
@@ -124,6 +128,8 @@ class Federation:
         # What was spent in a round that never ended was sent all the same.
         federation._loop.histories = run.spending()
         federation._to_tell = run.spending()
+        if federation._auditor:
+            federation._auditor.recall(run)
         if checkpoint is None:
             return federation  # the seed says where it starts
         federation.round = checkpoint.round
@@ -153,11 +159,24 @@ class Federation:
         """Run all rounds that are left.
 
         Raises:
-            RunFailed: If a round cannot go on.
+            RunFailed: If a round cannot go on, or the audit contradicts the ledger.
         """
         while self.round < self.scenario.rounds:
             self.step()
+        if self._auditor and not (verdict := self._auditor.verdict(self.ledger)).holds:
+            raise RunFailed(f"the audit contradicts the ledger: {verdict}")
         return self.folder
+
+    @property
+    def audit(self) -> Verdict:
+        """What the audit found so far.
+
+        Raises:
+            BadInput: If the scenario has none.
+        """
+        if self._auditor is None:
+            raise BadInput("nothing is audited: give the scenario an [audit] table")
+        return self._auditor.verdict(self.ledger)
 
     def step(self) -> RoundResult:
         """Run the next round, attack what the schedule says, and write everything down.
@@ -187,6 +206,9 @@ class Federation:
         self._to_tell = {c: h for c, h in self._to_tell.items() if c not in done.histories}
         leaks = self._attack(done)
         self._keep_captures(done)
+        if self._auditor:
+            for capture in done.captures:
+                self._auditor.observe(capture)
         result = RoundResult(
             model=self._evaluated(done.number, time.perf_counter() - started),
             clients=tuple(self._client_row(done, client) for client in sorted(done.plans)),
@@ -302,6 +324,40 @@ class Federation:
         capture = Capture.load(self.folder.captures, round=round, client=client)
         try:
             return self._examiner.consistency(capture, self._loop.histories, scenario=self.scenario)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+
+    def membership(
+        self,
+        *,
+        round: int,
+        client: int,
+        test: MembershipTest = "alignment",
+        non_members: int = 1_000,
+        shadows: int = 8,
+    ) -> MembershipResult:
+        """How well the images behind a kept Capture are told from test images.
+
+        Args:
+            round: Counted from 1.
+            client: Partition id.
+            test: ``loss``, ``loss-drop``, ``alignment`` or ``lira``.
+            non_members: Test images, at most; a rate of 1 % takes 1,000, one of 0.1 % 10,000.
+            shadows: Shadow clients of ``lira``, an even number.
+
+        Raises:
+            BadInput: If none was kept, or it was of an empty batch.
+        """
+        capture = Capture.load(self.folder.captures, round=round, client=client)
+        try:
+            return self._examiner.membership(
+                capture,
+                self._loop.histories,
+                test=test,
+                non_members=non_members,
+                shadows=shadows,
+                scenario=self.scenario,
+            )
         except ValueError as error:
             raise BadInput(str(error)) from error
 
@@ -449,6 +505,8 @@ class Federation:
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
             save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
+        if self._auditor:
+            self._auditor.save(self.folder, self.ledger)
         Checkpoint(number, self._loop.state, self._loop.aggregation.memory()).save(
             self.folder.checkpoint
         )

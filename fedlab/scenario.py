@@ -16,6 +16,7 @@ from fedlab.defenses.settings import DefenseSettings
 from fedlab.defenses.stacking import check
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario_tables import (
+    Audit,
     Captures,
     ClassFishing,
     Data,
@@ -55,6 +56,7 @@ class Scenario(Settings):
     engine: Engine = Engine()
     privacy: Privacy = Privacy()
     captures: Captures = Captures()
+    audit: Audit | None = None
     roles: tuple[Role, ...] = ()
     defenses: tuple[DefenseSettings, ...] = ()
     reconstructions: tuple[Reconstruct, ...] = ()
@@ -206,6 +208,11 @@ class Scenario(Settings):
             raise ValueError(
                 f"server.cohort is {self.server.cohort}, but there are only "
                 f"{self.data.clients} clients (data.clients)"
+            )
+        if self.audit is not None and self.audit.client >= self.data.clients:
+            raise ValueError(
+                f"audit.client is {self.audit.client}, but clients go from 0 to "
+                f"{self.data.clients - 1}"
             )
         for index, (attack, _, _) in enumerate(self._reconstructions):
             if attack.preset not in PRESETS:

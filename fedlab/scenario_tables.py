@@ -142,6 +142,22 @@ class Privacy(Settings):
     labels, then has a total of its own."""
 
 
+class Audit(Settings):
+    """Canaries in one client's data, which bound its epsilon from below (arXiv 2305.08846).
+
+    Each of them joins the client's images by a fair coin; the auditor, who never sees the coins,
+    tells from the client's updates which did.
+    """
+
+    client: int = Field(default=0, ge=0)
+    canaries: int = Field(default=200, ge=200)
+    """Images made for it; about half of them join."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Chance, at least, that the bound is not above the true epsilon."""
+    background: int = Field(default=500, ge=0)
+    """Public images, at most, that the auditor tells the client's other images by."""
+
+
 class Reconstruct(Settings):
     """When the server attacks which clients, and how."""
 

@@ -1,13 +1,15 @@
 """What a client has at its place: its images, a network to train, and its random streams."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
+from attacks.audit.canaries import Canaries
 from attacks.malicious.imprint import imprint
+from fedlab.client.canaries import planted
 from fedlab.data.images import ImageData
 from fedlab.data.partitions import partition
 from fedlab.data.sources import load
@@ -32,12 +34,14 @@ class Site:
         data: All images, on the device.
         partitions: Image indices of each client.
         model: Reused by every client; each loads the global weights first.
+        planted: Canaries that clients hold beside their own images, by partition id.
     """
 
     seed: int
     data: ImageData
     partitions: tuple[Tensor, ...]
     model: nn.Module
+    planted: Mapping[int, Canaries] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scenario: Scenario) -> "Site":
@@ -63,7 +67,11 @@ class Site:
             generator=generator(scenario.seed, "partition"),
         )
         return cls(
-            scenario.seed, data.to(device), partitions, network_of(scenario, data).to(device)
+            scenario.seed,
+            data.to(device),
+            partitions,
+            network_of(scenario, data).to(device),
+            planted(scenario, data),
         )
 
     @property
@@ -102,11 +110,14 @@ class Site:
             raise ValueError(f"the network has no parameter {unknown[0]}")
 
     def shard(self, client: int) -> Shard:
-        """The images of one client, before any poisoning."""
+        """The images of one client, canaries included, before any poisoning."""
         members = self.partitions[client].to(self.device)
-        return Shard(
-            self.data.train_images[members], self.data.train_labels[members], self.data.num_classes
-        )
+        images, labels = self.data.train_images[members], self.data.train_labels[members]
+        if client in self.planted:
+            own = self.planted[client]
+            images = torch.cat([images, own.images.to(self.device)])
+            labels = torch.cat([labels, own.labels.to(self.device)])
+        return Shard(images, labels, self.data.num_classes)
 
     def network_input(self, images: Tensor) -> Tensor:
         """uint8 images as the network takes them."""

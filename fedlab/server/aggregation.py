@@ -140,6 +140,11 @@ class Aggregation:
         try:
             with _numpy_seeded(derive(self._seed, "central noise", round)):
                 merged, _ = self._outer.aggregate_train(round, [vote.message for vote in votes])
+        except ZeroDivisionError as error:
+            raise RunFailed(
+                f"round {round}: a reply changes nothing, and Flower's central clipping divides by "
+                "its norm"
+            ) from error
         except (AggregationError, ValueError) as error:
             raise RunFailed(f"round {round}: {type(self._inner).__name__}: {error}") from error
         if merged is None:

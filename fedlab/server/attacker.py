@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import Knowledge, LocalSGD
+from attacks.knowledge import Knowledge
 from attacks.malicious.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -124,12 +124,8 @@ class Attacker:
 
     def _at_hand(self, capture: Capture) -> tuple[nn.Module, dict[str, Tensor], Payload]:
         """The network, the global state and the payload, all on the device."""
-        payload = replace(
-            capture.payload,
-            tensors={n: t.to(self.device) for n, t in capture.payload.tensors.items()},
-        )
         state = {name: value.to(self.device) for name, value in capture.global_state.items()}
-        return self.model.to(self.device), state, payload
+        return self.model.to(self.device), state, capture.payload.to(self.device)
 
     def knowledge(
         self,
@@ -140,16 +136,6 @@ class Attacker:
     ) -> Knowledge:
         """What the attacker is assumed to know beside the Capture."""
         told = capture.announced
-        local = None
-        if capture.payload.kind == "weights":
-            local = LocalSGD(
-                lr=told.lr,
-                momentum=told.momentum,
-                weight_decay=told.weight_decay,
-                epochs=told.epochs,
-                batch_size=told.batch_size,
-                proximal_mu=told.proximal_mu,
-            )
         granted = None if labels is None else labels.to(self.device)
         announced = told.training_mode
         assumed = "sequential" if settings.order == "known" else settings.order
@@ -160,7 +146,7 @@ class Attacker:
             std=self.std,
             num_images=capture.payload.num_examples if granted is None else len(granted),
             labels=granted,
-            local=local,
+            local=told.local_sgd if capture.payload.kind == "weights" else None,
             order=assumed if order is None else order,
             training_mode=announced if settings.mode == "announced" else settings.mode == "train",
             defenses=told.defenses,

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from safetensors.torch import save
 from torch import Tensor
 
+from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
@@ -56,6 +57,18 @@ class Announced:
     training_mode: bool = True
     malicious: str | None = None
     target: int | None = None
+
+    @property
+    def local_sgd(self) -> LocalSGD:
+        """The local training that it asked for, as attacks take it."""
+        return LocalSGD(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            proximal_mu=self.proximal_mu,
+        )
 
     @property
     def threat(self) -> Literal["honest-but-curious", "malicious"]:

@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from attacks.payload import Payload
 from fedlab import BadInput, RunFailed
 from fedlab.engine.in_process import InProcessGrid
+from fedlab.scenario_tables import CentralDP
 from fedlab.server.aggregation import STRATEGIES, Aggregation, Vote
 
 STATE = {
@@ -140,3 +141,64 @@ def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
         state = aggregation.aggregate(number, [Vote(message(1), payload.num_examples, sent)])
     remembered = {path.split("/")[0] for path in aggregation.memory()}
     assert remembered > {"current_arrays"}
+
+
+CENTRAL = CentralDP(clipping_norm=0.5, noise_multiplier=0.0)
+
+
+def central(payloads, settings=CENTRAL, seed=0, round=1):
+    aggregation = Aggregation("FedAvg", {}, central=settings, seed=seed)
+    nodes = range(1, 1 + len(payloads))
+    aggregation.configure(round, STATE, InProcessGrid(None, len(payloads)), nodes)
+    votes = [
+        Vote(message(node), payload.num_examples, payload.tensors)
+        for node, payload in zip(nodes, payloads, strict=True)
+    ]
+    return aggregation.aggregate(round, votes)
+
+
+def test_central_privacy_clips_every_reply_and_weighs_them_alike():
+    payloads = [
+        Payload("weights", random_tensors(seed), num_examples=count, steps=1)
+        for seed, count in enumerate((10, 1, 7))
+    ]
+    merged = central(payloads)
+    changes = []
+    for payload in payloads:
+        change = {name: payload.tensors[name] - before for name, before in STATE.items()}
+        norm = torch.sqrt(sum(part.pow(2).sum() for part in change.values()))
+        changes.append({name: part * min(1.0, 0.5 / norm) for name, part in change.items()})
+    for name, before in STATE.items():
+        mean = before + torch.stack([change[name] for change in changes]).mean(0)
+        torch.testing.assert_close(merged[name], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_central_noise_comes_by_seed_and_round_and_leaves_numpy_alone():
+    payloads = [Payload("weights", random_tensors(s), num_examples=1, steps=1) for s in range(2)]
+    noisy = CentralDP(clipping_norm=0.5, noise_multiplier=1.0)
+    np.random.seed(5)
+    expected = np.random.RandomState(5).rand()
+    one, again = central(payloads, noisy), central(payloads, noisy)
+    assert np.random.rand() == expected
+    assert all(torch.equal(one[name], again[name]) for name in STATE)
+    for other in (central(payloads, noisy, seed=1), central(payloads, noisy, round=2)):
+        assert not torch.equal(one["weight"], other["weight"])
+
+
+def test_central_noise_has_the_stated_deviation():
+    state = {"weight": torch.zeros(200, 200)}
+    changed = {"weight": torch.full((200, 200), 1e-6)}
+    payloads = [Payload("weights", changed, num_examples=1, steps=1) for _ in range(4)]
+    aggregation = Aggregation(
+        "FedAvg", {}, central=CentralDP(clipping_norm=0.5, noise_multiplier=3.0)
+    )
+    aggregation.configure(1, state, InProcessGrid(None, 4), range(1, 5))
+    votes = [Vote(message(node), 1, payload.tensors) for node, payload in enumerate(payloads, 1)]
+    drawn = aggregation.aggregate(1, votes)["weight"]
+    # Noise of 3 x 0.5 on the sum of four; six standard errors of 40,000 draws.
+    assert float(drawn.std()) == pytest.approx(3.0 * 0.5 / 4, rel=6 / (2 * 40_000) ** 0.5)
+
+
+def test_a_reply_that_changes_nothing_is_one_sentence():
+    with pytest.raises(RunFailed, match="a reply changes nothing"):
+        central([Payload("weights", STATE, num_examples=1, steps=1)] * 2)

@@ -1,0 +1,260 @@
+"""Lower bounds on the epsilon of a mechanism from how well someone tells who took part.
+
+Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run" (NeurIPS 2023,
+arXiv 2305.08846). A bound above the accountant's epsilon means a bug in one of the two; a bound
+below it, however low, proves nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.audit.binomial import (
+    highest_rate,
+    last_below,
+    lowest_rate,
+    probabilities,
+)
+
+STRIDE = 0.1
+"""Step in epsilon of the search for the first value that is not refuted. The p-value need not be
+monotone, and only the first crossing keeps the stated confidence."""
+
+SHARES = (0.1, 0.25, 0.5, 1.0)
+"""Of the canaries, on which one may guess: few sure guesses pay where most scores are noise, all
+where nearly all are right."""
+
+NON_MEMBERS_PER_FALSE_ALARM = 10
+"""Expected false alarms among the non-members, at least, for a rate of them to be measured."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How well the most confident guesses on the canaries did, and what follows.
+
+    Attributes:
+        epsilon: Lower bound: the mechanism is (epsilon', delta)-DP for no epsilon' below it.
+        confidence: Chance, at least, that a mechanism's epsilon is not below its bound; over the
+            coins and the mechanism's noise.
+        delta: Of that statement.
+        canaries: That were included or left out by a fair coin each.
+        guesses: On how many of them one guessed; the others were abstained from.
+        correct: Guesses that were right.
+    """
+
+    epsilon: float
+    confidence: float
+    delta: float
+    canaries: int
+    guesses: int
+    correct: int
+
+
+def epsilon_from_guesses(
+    *, canaries: int, guesses: int, correct: int, delta: float, confidence: float
+) -> float:
+    """The lower bound on epsilon from one run (theorem 5.2).
+
+    Every canary was included by its own fair coin, and adding or removing one is a step between
+    neighbours. The number of guesses must not depend on how many of them were right.
+
+    Args:
+        canaries: Whose inclusion was random, guessed or not; m in the paper.
+        guesses: r.
+        correct: Of the guesses; v.
+        delta: In [0, 1).
+        confidence: In (0, 1).
+
+    Returns:
+        0 where nothing is refuted; finite even for a mechanism without any privacy, since that
+        many right guesses may be luck.
+
+    Raises:
+        ValueError: If the numbers do not fit each other.
+
+    Example:
+        >>> round(
+        ...     epsilon_from_guesses(
+        ...         canaries=200, guesses=200, correct=200, delta=0, confidence=0.95
+        ...     ),
+        ...     2,
+        ... )
+        4.19
+    """
+    if not 0 <= correct <= guesses <= canaries:
+        raise ValueError(f"{correct} of {guesses} guesses on {canaries} canaries cannot be right")
+    _check(delta, confidence)
+
+    def refuted(epsilon: float) -> bool:
+        chance = p_value(
+            canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
+        )
+        return chance < 1 - confidence
+
+    if not refuted(0.0):
+        return 0.0
+    steps = 0
+    while refuted((steps + 1) * STRIDE):
+        steps += 1
+    return last_below(refuted, steps * STRIDE, (steps + 1) * STRIDE)
+
+
+def p_value(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+    """Bound on the chance of so many right guesses under (epsilon, delta)-DP.
+
+    With X ~ Binomial(r, e^epsilon / (1 + e^epsilon)) it is
+
+        P[X >= v] + 2 m delta max_i P[v - i <= X < v] / i
+
+    (arXiv 2305.08846, theorem 5.2 and appendix D). Arguments as of ``epsilon_from_guesses``.
+    """
+    rate = 1 / (1 + math.exp(-epsilon))
+    chances = probabilities(guesses, rate)
+    tail = float(chances[correct:].sum())
+    if not delta or not correct:
+        return min(1.0, tail)
+    below = chances[:correct].flip(0).cumsum(0) / torch.arange(1, correct + 1)
+    return min(1.0, tail + 2 * canaries * delta * float(below.max()))
+
+
+def bound_by_guessing(
+    scores: Tensor,
+    included: Tensor,
+    *,
+    delta: float,
+    confidence: float,
+    shares: Sequence[float] = SHARES,
+) -> Audit:
+    """Guess on the most telling scores: highest ones in, lowest ones out, evenly many of both.
+
+    Several numbers of guesses are tried, and each must hold at a confidence of
+    1 - (1 - confidence) / their number, so that the best of them holds at the one asked for.
+
+    Args:
+        scores: float ``[m]``, higher for canaries that seem included; made without the coins.
+        included: bool ``[m]``, the coins.
+        delta: In [0, 1).
+        confidence: In (0, 1).
+        shares: Of the canaries, to guess on; chosen before the coins were looked at.
+
+    Raises:
+        ValueError: If scores are not finite or the shapes, shares or numbers do not fit.
+    """
+    if scores.shape != included.shape or scores.ndim != 1 or len(scores) < 2:
+        raise ValueError(
+            f"{list(scores.shape)} scores and {list(included.shape)} coins must be as many, and "
+            "two at least"
+        )
+    if not bool(scores.isfinite().all()):
+        raise ValueError("a canary's score is not finite")
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"shares of the canaries must be above 0 and at most 1, not {shares}")
+    _check(delta, confidence)
+    each = 1 - (1 - confidence) / len(shares)
+    order = scores.argsort(stable=True)
+    outcomes = []
+    for share in shares:
+        side = max(1, int(share * len(scores)) // 2)
+        out, taken = order[:side], order[len(order) - side :]
+        correct = int(included[taken].sum()) + int((~included[out]).sum())
+        epsilon = epsilon_from_guesses(
+            canaries=len(scores), guesses=2 * side, correct=correct, delta=delta, confidence=each
+        )
+        outcomes.append(Audit(epsilon, confidence, delta, len(scores), 2 * side, correct))
+    return max(outcomes, key=lambda outcome: outcome.epsilon)
+
+
+def epsilon_from_rates(
+    *,
+    true_positives: int,
+    members: int,
+    false_positives: int,
+    non_members: int,
+    delta: float,
+    confidence: float,
+) -> float:
+    """The classical bound from independent trials: TPR <= e^epsilon FPR + delta, both ways round.
+
+    Each trial must be a run of its own, or the records independent of each other; canaries of one
+    run are not, and for them the result is only an estimate. Both rates are taken at
+    Clopper-Pearson's bounds, each at half the doubt.
+
+    Args:
+        true_positives: Members called members.
+        members: At least 1.
+        false_positives: Non-members called members.
+        non_members: At least 1.
+        delta: In [0, 1).
+        confidence: In (0, 1).
+
+    Returns:
+        At least 0.
+
+    Raises:
+        ValueError: If the numbers do not fit each other.
+    """
+    if not (0 <= true_positives <= members and 0 <= false_positives <= non_members):
+        raise ValueError("there cannot be more positives than members, or than non-members")
+    if not (members and non_members):
+        raise ValueError("without members and non-members there is no rate")
+    _check(delta, confidence)
+    each = 1 - (1 - confidence) / 2
+    tpr = lowest_rate(true_positives, trials=members, confidence=each)
+    fpr = highest_rate(false_positives, trials=non_members, confidence=each)
+    ratios = ((tpr - delta) / fpr, (1 - fpr - delta) / (1 - tpr))
+    return math.log(max(1.0, *ratios))
+
+
+def tpr_at_fpr(members: Tensor, non_members: Tensor, *, fpr: float) -> float:
+    """Share of members scored above all but a share of the non-members.
+
+    Args:
+        members: float ``[n]``, higher for what seems a member.
+        non_members: float ``[m]``, at least 10 / ``fpr`` of them.
+        fpr: Share of non-members that may be above the threshold, in (0, 1).
+
+    Raises:
+        ValueError: If there are too few non-members for such a rate to mean anything, or no
+            members.
+    """
+    if not 0 < fpr < 1:
+        raise ValueError(f"a false positive rate must be between 0 and 1, not {fpr}")
+    needed = math.ceil(NON_MEMBERS_PER_FALSE_ALARM / fpr)
+    if len(non_members) < needed:
+        raise ValueError(
+            f"a false positive rate of {fpr:g} needs at least {needed} non-members, "
+            f"but there are {len(non_members)}"
+        )
+    if not len(members):
+        raise ValueError("there are no members to find")
+    allowed = int(fpr * len(non_members))
+    threshold = non_members.sort(descending=True).values[allowed]
+    return float((members > threshold).double().mean())
+
+
+def auc(members: Tensor, non_members: Tensor) -> float:
+    """Chance that a member is scored above a non-member; ties count half.
+
+    Args:
+        members: float ``[n]``, at least one.
+        non_members: float ``[m]``, at least one.
+
+    Raises:
+        ValueError: If either is empty.
+    """
+    if not len(members) or not len(non_members):
+        raise ValueError("an AUC needs members and non-members")
+    ordered = non_members.sort().values
+    below = torch.searchsorted(ordered, members, right=False)
+    until = torch.searchsorted(ordered, members, right=True)
+    return float((below + until).double().mean() / (2 * len(non_members)))
+
+
+def _check(delta: float, confidence: float) -> None:
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta must be at least 0 and below 1, not {delta}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence must be between 0 and 1, not {confidence}")

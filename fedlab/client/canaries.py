@@ -1,0 +1,35 @@
+"""Which canaries of an audit the audited client trains on; the coins are the Referee's to know."""
+
+from torch import Tensor
+
+from attacks.audit.canaries import Canaries, make_canaries, toss
+from fedlab.data.images import ImageData
+from fedlab.scenario import Scenario
+from fedlab.seeds import generator
+
+
+def canaries_of(scenario: Scenario, data: ImageData) -> tuple[Canaries, Tensor]:
+    """All canaries of a scenario's audit, and the coin of each: bool, true for those that join.
+
+    Raises:
+        ValueError: If the scenario has no audit.
+    """
+    settings = scenario.audit
+    if settings is None:
+        raise ValueError("the scenario has no audit")
+    canaries = make_canaries(
+        settings.canaries,
+        shape=data.shape,
+        classes=data.num_classes,
+        generator=generator(scenario.seed, "canaries"),
+    )
+    coins = toss(settings.canaries, generator=generator(scenario.seed, "canary coins"))
+    return canaries, coins
+
+
+def planted(scenario: Scenario, data: ImageData) -> dict[int, Canaries]:
+    """The canaries that the audited client holds, by its partition id."""
+    if scenario.audit is None:
+        return {}
+    canaries, coins = canaries_of(scenario, data)
+    return {scenario.audit.client: Canaries(canaries.images[coins], canaries.labels[coins])}

@@ -1,0 +1,100 @@
+"""The ledger as tables and as a figure says what the accounts say."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from fedlab.privacy.accounts import CLIENT
+from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.spending import Spending
+from fedlab.report.ledger_tables import clients_table, ledger_table
+from fedlab.report.numbers import number
+from fedlab.scenario import Scenario
+
+
+def entry(round, mechanism, **facts):
+    return Spending(round=round, participation=round - 1, mechanism=mechanism, **facts)
+
+
+def private(round):
+    facts = {"noise_multiplier": 1.0, "sample_rate": 0.05, "steps": 20, "clipping_norm": 1.0}
+    return entry(round, "dp-sgd", **facts)
+
+
+def noisy(round):
+    facts = {"noise_multiplier": 4.0, "sample_rate": 1.0, "steps": 1, "clipping_norm": 0.5}
+    return entry(round, "clip-noise", **facts)
+
+
+LEDGER = Ledger(
+    {
+        0: (private(1), private(2)),
+        1: (private(1), private(2)),
+        2: (private(1), entry(2, "none")),
+        3: (noisy(1), noisy(2)),
+        4: (entry(1, "dp-instahide", steps=100, epsilon=49_000.0),),
+    }
+)
+SCENARIO = Scenario(rounds=2, data={"clients": 5})
+
+
+def text(table):
+    out = io.StringIO()
+    Console(file=out, width=160).print(table)
+    return out.getvalue()
+
+
+def line(table, *words):
+    (found,) = [each for each in text(table).splitlines() if all(word in each for word in words)]
+    return found.split()
+
+
+def test_every_round_shows_its_parameters_and_three_epsilons():
+    table = ledger_table(LEDGER)
+    assert line(table, "1 ", "0-2", "dp-sgd")[-4:] == ["2.48", "2.48", "2.48", "formal"]
+    assert "C 1, z 1, q 0.05, steps 20" in text(table)
+    assert line(table, "2 ", "open")[-4:] == ["∞", "2.48", "∞", "open"]
+    assert line(table, "4 ", "dp-instahide")[-4:] == ["49,000", "-", "∞", "vacuous"]
+    assert "one client" in text(table)
+
+
+def test_clients_have_a_line_in_each_account():
+    table = clients_table(SCENARIO, LEDGER)
+    example = line(table, "0-1", "one example")
+    assert example[-1] == example[-2] == number(LEDGER.protected(0))
+    assert line(table, "dp-sgd 1; open 2", "one example")[-1] == "∞"
+    assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "-"),
+        (math.inf, "∞"),
+        (0.0, "0.00"),
+        (0.001, "< 0.01"),
+        (2.481, "2.48"),
+        (1e4, "10,000"),
+    ],
+)
+def test_numbers_are_never_rounded_to_nothing(value, said):
+    assert number(value) == said
+
+
+def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
+    figure = LEDGER.plot()
+    example, client = figure.axes
+    assert "one example" in example.get_title(loc="left")
+    assert "one client" in client.get_title(loc="left")
+    labels = [text.get_text() for text in example.get_legend().get_texts()]
+    assert labels[0].startswith("clients 0-1: ε ")
+    assert any("∞ in all" in label for label in labels)
+    shared = next(each for each in example.lines if each.get_label() == labels[0])
+    assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
+
+
+def test_nothing_is_drawn_of_nobody():
+    with pytest.raises(ValueError, match="taken part"):
+        Ledger({}).plot()

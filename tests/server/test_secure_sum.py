@@ -1,0 +1,112 @@
+"""Of clients in secure aggregation the server learns the sum, and nothing that needs more runs."""
+
+import pytest
+import torch
+
+from fedlab import BadInput, Federation
+from fedlab.server.captures import Capture
+from tests.federations import finished, small
+
+SECURE = {"name": "secure-aggregation"}
+LEAK = {"role": "leaking", "clients": "all", "batch_size": 2}
+POISON = {"role": "poisoning", "clients": "3", "update": {"attack": "scaling", "factor": 2.0}}
+UNEVEN = {"train": 160, "test": 80, "clients": 4, "partition": "dirichlet", "alpha": 1.0}
+
+
+def captures(federation, round=1):
+    return {
+        client: Capture.load(federation.folder.captures, round=round, client=client)
+        for client in range(4)
+    }
+
+
+def test_the_server_sees_one_sum_and_the_model_is_the_same():
+    open_run = small(rounds=2, data=UNEVEN, captures={"keep": "all"})
+    alone = finished(open_run)
+    federation = finished(open_run.changed(defenses=[SECURE]))
+    files = sorted(path.name for path in federation.folder.captures.iterdir())
+    assert [name for name in files if not name.startswith("global")] == [
+        "sum-0001.safetensors",
+        "sum-0002.safetensors",
+    ]
+    (seen,) = {capture.reply_digest: capture for capture in captures(federation).values()}.values()
+    assert seen.clients == (0, 1, 2, 3)
+    assert seen.payload.num_examples == 160
+    for name, value in alone.state.items():
+        torch.testing.assert_close(federation.state[name], value, rtol=1e-4, atol=1e-6)
+    each = captures(alone)
+    for name, value in seen.payload.tensors.items():
+        mean = sum(
+            each[client].payload.tensors[name] * each[client].payload.num_examples / 160
+            for client in range(4)
+        )
+        torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_what_single_clients_sent_is_in_no_table():
+    table = finished(small(rounds=1, defenses=[SECURE | {"clients": "0-2"}])).folder.table(
+        "clients"
+    )
+    hidden = table["client"] < 3
+    assert (table["status"] == "ok").all()
+    for column in ("examples", "steps", "update_norm"):
+        assert table[column].isna().tolist() == hidden.tolist(), column
+
+
+def test_who_is_left_alone_is_not_looked_at():
+    federation = finished(small(rounds=1, defenses=[SECURE | {"clients": "2"}]))
+    table = federation.folder.table("clients")
+    assert table["status"].tolist() == ["ok", "ok", "refused", "ok"]
+    assert "nobody else" in table["reason"].tolist()[2]
+
+
+def test_a_poisoner_cannot_step_out_of_the_sum():
+    scenario = small(rounds=1, roles=[POISON], defenses=[SECURE], captures={"keep": "all"})
+    assert captures(finished(scenario))[3].clients == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        ({"strategy": "FedMedian"}, "FedMedian compares single replies"),
+        ({"central_dp": {}}, "central_dp clips single replies"),
+        ({"malicious": {"attack": "class-fishing", "target": 1}}, "class fishing"),
+    ],
+)
+def test_a_server_that_needs_single_replies_is_refused(server, words):
+    with pytest.raises(BadInput, match=words):
+        Federation(small(server=server, defenses=[SECURE]))
+    federation = Federation(small(server=server))
+    with pytest.raises(BadInput, match=words):
+        federation.toggle("secure-aggregation", on=True)
+    assert federation.scenario.defenses == ()
+
+
+def test_gradients_are_summed_to_one_of_all_images_and_attacked_as_such():
+    scenario = small(
+        rounds=1,
+        roles=[LEAK],
+        defenses=[SECURE],
+        captures={"keep": "all"},
+        reconstructions=[{"clients": "1", "iterations": 5, "labels": "known"}],
+    )
+    federation = finished(scenario)
+    capture = captures(federation)[0]
+    assert capture.payload.kind == "gradient"
+    assert capture.payload.num_examples == 8
+    rows = federation.folder.table("leakage")
+    assert rows["client"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (rows["payload_cosine"] > 0.99999).all()
+    assert rows["pool"].max() <= 160
+    assert federation.consistency(round=1, client=2).cosine > 0.99999
+    leak = federation.reconstruct(round=1, client=3, iterations=5)
+    assert len(leak.originals) == 8
+
+
+def test_the_noise_of_a_sum_is_that_of_all_together():
+    private = {"name": "dp-sgd", "noise_multiplier": 1.5}
+    scenario = small(rounds=1, roles=[LEAK], defenses=[private, SECURE], captures={"keep": "all"})
+    told = captures(finished(scenario))[0].announced
+    assert told.noise_multiplier == pytest.approx(3.0)
+    assert told.batch_size == 8
+    assert set(told.defenses) == {"dp-sgd", "secure-aggregation"}
