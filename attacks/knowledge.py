@@ -8,6 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+WITHIN_BATCH = frozenset({"mixup", "cutmix"})
+"""Defenses that mix the images of a batch with one another."""
+
+MIXING = WITHIN_BATCH | {"dp-instahide"}
+"""Defenses that mix labels."""
+
 
 @dataclass(frozen=True)
 class LocalSGD:
@@ -121,6 +127,18 @@ class Knowledge:
         if len(outside):
             return f"label {int(outside[0])} is none of the {classes} classes, counted from 0"
         return None
+
+    @property
+    def label_parts(self) -> int | None:
+        """Of how many equal parts, each of one class, the mean label of the batch is made.
+
+        ``None`` if that is not known, as where mixing weights are random. Mixup and CutMix mix a
+        batch with itself, so whatever their weights the sum of its labels stays as it was; equal
+        mixtures of DP-InstaHide give each of their k images one part.
+        """
+        if not WITHIN_BATCH.isdisjoint(self.defenses):
+            return self.num_images
+        return None if self.mixture_size is None else self.num_images * self.mixture_size
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:

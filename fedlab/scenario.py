@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from attacks.reconstruction.presets import PRESETS
 from fedlab.client.roles import Honest, LabelFlip, Leaking, Poisoning, Role
 from fedlab.defenses.settings import DefenseSettings
+from fedlab.defenses.stacking import check
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario_tables import (
     Audit,
@@ -27,7 +28,7 @@ from fedlab.scenario_tables import (
     Server,
     Training,
 )
-from fedlab.schedule import resolve_clients, resolve_rounds
+from fedlab.schedule import combined, resolve_clients, resolve_rounds
 from fedlab.settings import Settings
 
 PACKAGED = Path(__file__).resolve().parent.parent / "simulations"
@@ -230,22 +231,17 @@ class Scenario(Settings):
         return self
 
     def _refuse_impossible_defenses(self) -> None:
-        private = [(r, c) for e, r, c in self._defenses if e.name == "dp-sgd"]
-        mixing = [(r, c) for e, r, c in self._defenses if e.name == "dp-instahide"]
-        if private and self.model.norm == "batch":
+        if self.model.norm == "batch" and any(e.name == "dp-sgd" for e in self.defenses):
             raise ValueError(
                 "BatchNorm mixes the examples of a batch, so DP-SGD cannot bound what one of them "
                 'does: set model.norm = "group"'
             )
-        for (rounds, clients), (other_rounds, other_clients) in (
-            (one, other) for one in private for other in mixing
-        ):
-            if (both := rounds & other_rounds) and (who := clients & other_clients):
-                raise ValueError(
-                    f"round {min(both)}, client {min(who)} has both dp-sgd and dp-instahide: one "
-                    "image mixed into several others passes the per-example clipping several "
-                    "times, so its epsilon would be wrong; give them different rounds or clients"
-                )
+        cells = [(rounds, clients) for _, rounds, clients in self._defenses]
+        for round, client, places in combined(cells):
+            try:
+                check([self.defenses[place] for place in places])
+            except ValueError as error:
+                raise ValueError(f"round {round}, client {client} has {error}") from error
 
 
 def packaged() -> list[str]:

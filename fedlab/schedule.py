@@ -6,7 +6,8 @@ Rounds count from 1: ``"all"``, ``"3"``, ``"3-6"``, ``"1,4,7-"``, ``"every 2"`` 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import product
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -98,6 +99,39 @@ def spell(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def combined(
+    cells: Sequence[tuple[Set[int], Set[int]]],
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Every different combination of entries that applies somewhere, each at one of its cells.
+
+    Args:
+        cells: Rounds and clients of each entry.
+
+    Yields:
+        A round, a client, and the places of the entries that apply there.
+
+    Example:
+        >>> list(combined([({1, 2}, {0}), ({2, 3}, {0, 1})]))
+        [(1, 0, (0,)), (2, 0, (0, 1)), (2, 1, (1,))]
+    """
+    # Most rounds have the same entries as others, and so do clients: one of each kind is enough.
+    kinds = [_kinds([cell[side] for cell in cells]) for side in (0, 1)]
+    seen = set()
+    for (at_round, round), (at_client, client) in product(*(kind.items() for kind in kinds)):
+        places = tuple(sorted(at_round & at_client))
+        if places and places not in seen:
+            seen.add(places)
+            yield round, client, places
+
+
+def _kinds(members: Sequence[Set[int]]) -> dict[frozenset[int], int]:
+    """The first number of each kind, by which of the sets it is in."""
+    kinds: dict[frozenset[int], int] = {}
+    for number in sorted(frozenset[int]().union(*members)):
+        kinds.setdefault(frozenset(i for i, each in enumerate(members) if number in each), number)
+    return kinds
 
 
 def _parts(text: str, help_text: str) -> list[str]:

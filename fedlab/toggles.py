@@ -4,6 +4,7 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 from fedlab.defenses.settings import NAMES
+from fedlab.defenses.stacking import place
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario import Scenario
 from fedlab.schedule import resolve_clients, resolve_rounds, spell
@@ -90,7 +91,10 @@ def _with(
 ) -> Scenario:
     template = next((e.model_dump() for e in scenario.defenses if e.name == name), {"name": name})
     added = template | settings | {"rounds": spell(when), "clients": spell(who)}
-    return scenario.changed(defenses=[*_without(scenario, name, when, who), added])
+    others = scenario.changed(defenses=_without(scenario, name, when, who)).defenses
+    alone = scenario.changed(defenses=[added]).defenses[0]
+    where = place(others, alone)
+    return scenario.changed(defenses=[*others[:where], alone, *others[where:]])
 
 
 def _without(scenario: Scenario, name: str, when: Set[int], who: Set[int]) -> list[dict[str, Any]]:

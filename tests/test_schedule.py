@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.schedule import combined, resolve_clients, resolve_rounds, spell
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,22 @@ def test_a_share_is_its_part_of_all_clients(total: int, percent: float) -> None:
     chosen = resolve_clients(f"{percent:.3f}%", total)
     assert 1 <= len(chosen) <= total
     assert abs(len(chosen) - total * percent / 100) <= 1
+
+
+CELLS = st.tuples(
+    st.frozensets(st.integers(1, 5), min_size=1), st.frozensets(st.integers(0, 4), min_size=1)
+)
+
+
+@given(cells=st.lists(CELLS, max_size=5))
+def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(
+    cells: list[tuple[frozenset[int], frozenset[int]]],
+) -> None:
+    by_hand: dict[tuple[int, ...], set[tuple[int, int]]] = {}
+    for round in range(1, 6):
+        for client in range(5):
+            places = tuple(i for i, (r, c) in enumerate(cells) if round in r and client in c)
+            by_hand.setdefault(places, set()).add((round, client))
+    found = list(combined(cells))
+    assert sorted(places for *_, places in found) == sorted(by_hand.keys() - {()})
+    assert all((round, client) in by_hand[places] for round, client, places in found)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from attacks.knowledge import Knowledge
+from attacks.knowledge import MIXING, Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.presets import Attack
 
@@ -34,7 +34,8 @@ def adapted(
       ||g - g*||^2 / (2 s^2) plus the negative log prior, here that of Laplace-distributed
       differences of neighbours. Cosine and a fixed total variation know nothing of s, and priors
       on statistics and features lose their meaning where each example is clipped by itself.
-    * DP-InstaHide: labels are mixed, so their sum is estimated and not rounded.
+    * DP-InstaHide, mixup and CutMix: labels are mixed, so their mean is estimated, and rounded
+      only to what such a mean can be.
     * Pruning, seen in the payload itself: only what was left is compared.
 
     Args:
@@ -54,7 +55,7 @@ def adapted(
         attack = replace(attack, objective="l2", match=1.0, tv=smoothness, norm=0.0)
     if knowledge.clipping_norm is not None:
         attack = replace(attack, features=0.0, statistics=0.0)
-    if "dp-instahide" in knowledge.defenses and attack.labels == "auto":
+    if not MIXING.isdisjoint(knowledge.defenses) and attack.labels == "auto":
         attack = replace(attack, labels="mixed")
     if attack.mask is None and _zeros(payload, sent) > PRUNED:
         attack = replace(attack, mask="nonzero")

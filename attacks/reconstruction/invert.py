@@ -254,9 +254,9 @@ def _inferred(problem: Problem, rule: str, generator: torch.Generator) -> Tensor
         probabilities=problem.expected_output(generator),
         rule=rule,
     )
-    if rule == "mixed" and known.mixture_size is not None:
+    if rule == "mixed":
         # What every image gets is the mean of the batch's labels.
-        labels = snap_mixture(labels, k=known.num_images * known.mixture_size)
+        labels = snap_mixture(labels, k=known.label_parts)
     return labels
 
 

@@ -26,6 +26,7 @@ from fedlab.defenses.pipeline import (
     Withheld,
     shuffled,
     single,
+    unchanged,
 )
 from fedlab.defenses.releases import released
 from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
@@ -109,6 +110,7 @@ def work(
         noise=_noise(plan, site, participation),
         epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
         poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
+        leaking=isinstance(plan.role, Leaking),
         noiseless=noiseless,
         rehearsal=keep_trace or noiseless,
     )
@@ -188,7 +190,7 @@ def _open_pipeline(plan: Plan, around: Circumstances) -> Pipeline:
         steps, records = around.epochs * -(-n // size), around.epochs * n
     return Pipeline(
         sampler=sampler,
-        transform=lambda batch: batch,
+        transform=unchanged,
         gradient=PlainGradient(around.model),
         batch_size=size,
         batches=steps,
@@ -202,16 +204,22 @@ def _batches(
     """Normalised images and labels of every local step."""
     for members in pipeline.sampler():
         members = members.to(site.device)
-        raw = Batch(
-            members=members,
-            sources=members.unsqueeze(1),
-            pixels=site.data.pixels(shard.images[members]),
-            labels=shard.labels[members],
+        raw = (
+            _as_they_are(members, shard, site) if pipeline.held is None else pipeline.held(members)
         )
         batch = pipeline.transform(raw)
         if trace is not None:
             trace.append(batch)
         yield site.data.normalise(batch.pixels), batch.labels
+
+
+def _as_they_are(members: Tensor, shard: Shard, site: Site) -> Batch:
+    return Batch(
+        members=members,
+        sources=members.unsqueeze(1),
+        pixels=site.data.pixels(shard.images[members]),
+        labels=shard.labels[members],
+    )
 
 
 def _raw_gradient(

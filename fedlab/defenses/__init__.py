@@ -2,10 +2,24 @@
 
 from typing import assert_never
 
+from fedlab.defenses.adversarial import PoisonBatches
+from fedlab.defenses.augmentation import Augment
 from fedlab.defenses.dp_instahide import MixAndNoise
 from fedlab.defenses.dp_sgd import ClipAndNoise
+from fedlab.defenses.maxup import WorstCopy
+from fedlab.defenses.mixing import MixUp, PasteBox
 from fedlab.defenses.pipeline import Defense
-from fedlab.defenses.settings import DPSGD, DefenseSettings, DPInstaHide
+from fedlab.defenses.settings import (
+    DPSGD,
+    AdversarialPoisoning,
+    CutMix,
+    Cutout,
+    DefenseSettings,
+    DPInstaHide,
+    FlipCrop,
+    MaxUp,
+    Mixup,
+)
 
 __all__ = ["DPSGD", "DPInstaHide", "Defense", "DefenseSettings", "defense"]
 
@@ -17,4 +31,14 @@ def defense(settings: DefenseSettings) -> Defense:
             return ClipAndNoise(settings)
         case DPInstaHide():
             return MixAndNoise(settings)
+        case FlipCrop() | Cutout():
+            return Augment(settings)
+        case Mixup():
+            return MixUp(settings)
+        case CutMix():
+            return PasteBox(settings)
+        case MaxUp():
+            return WorstCopy(settings)
+        case AdversarialPoisoning():
+            return PoisonBatches(settings)
     assert_never(settings)

@@ -34,7 +34,8 @@ class Batch:
     """What the network is about to be trained on.
 
     Attributes:
-        members: int64 ``[b]``, the shard index that each image started from.
+        members: int64 ``[b]``, the shard index that each image started from, or the place in the
+            set of mixtures that is trained on instead.
         sources: int64 ``[b, k]``, the shard indices of all images in each.
         pixels: float32 ``[b, channels, height, width]`` in [0, 1].
         labels: int64 ``[b]``, or float32 ``[b, classes]`` once labels are mixed.
@@ -90,6 +91,7 @@ class Pipeline:
         batch_size: Images in a batch, or the expected number under Poisson sampling.
         batches: Number of local steps.
         records: Images in all batches together.
+        held: Gives the records that the sampler's indices name; the shard's images unless given.
         releases: Change the update, in this order.
         planned: What this round's defenses will cost, one entry for each, as is known before.
         charges: What they did cost, in the same order.
@@ -102,6 +104,7 @@ class Pipeline:
     batch_size: int
     batches: int
     records: int
+    held: Callable[[Tensor], Batch] | None = None
     releases: tuple[Release, ...] = ()
     planned: tuple[Spending, ...] = ()
     charges: tuple[Charge, ...] = ()
@@ -141,6 +144,7 @@ class Circumstances:
         lasting: The same for this client in all rounds alike.
         noise: Generator of the DP noise, on the network's device.
         epochs: Passes over the shard, 1 for a single batch.
+        leaking: Whether there is a single batch, sent as a raw gradient.
         poisson: Whether DP-SGD draws Poisson batches; otherwise it accounts at q = 1.
         noiseless: Leave all noise on gradients and updates out (the Referee's rehearsal, never a
             client).
@@ -159,8 +163,14 @@ class Circumstances:
     noise: torch.Generator
     epochs: int
     poisson: bool
+    leaking: bool = False
     noiseless: bool = False
     rehearsal: bool = False
+
+
+def unchanged(batch: Batch) -> Batch:
+    """A batch as it is."""
+    return batch
 
 
 class Defense(Protocol):

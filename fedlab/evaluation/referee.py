@@ -65,11 +65,11 @@ class Referee:
     ) -> Score:
         """Hold rebuilt images against the true ones, matched one to one.
 
-        Against a mixing client there are two scores of the same images: against what its
-        network saw (``mixed``), and against the best rebuilt of the k images in each
-        (``original``). A true image that no rebuilt one is left for, as when a Poisson batch
-        is larger than expected, or those of the other classes where a malicious server fished for
-        one, is scored NaN and not shown.
+        Where a defense changed the images there are two scores of the same ones: against what the
+        network saw (``mixed``, or ``changed`` where each is of one image alone), and against the
+        image before (``original``), of a mixture the best rebuilt of its k. A true image that no
+        rebuilt one is left for, as when a Poisson batch is larger than expected, or those of the
+        other classes where a malicious server fished for one, is scored NaN and not shown.
         """
         guess, found = _matched(truth, reconstruction)
         inputs = truth.inputs
@@ -77,8 +77,9 @@ class Referee:
         originals = self._site.data.pixels(truth.shard.images[own])
         judge = _Judge(self._site, capture, plans, truth, reconstruction, preset, order_known)
         rows = judge.rows("original", guess, originals, truth.shard.labels[own], own, found)
-        if truth.mixed:
-            rows += judge.rows("mixed", guess, inputs, truth.labels, own, found)
+        if truth.mixed or truth.changed:
+            target = "mixed" if truth.mixed else "changed"
+            rows += judge.rows(target, guess, inputs, truth.labels, own, found)
         return Score(tuple(rows), originals, inputs if truth.mixed else None, guess)
 
 

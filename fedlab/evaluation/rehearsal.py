@@ -15,6 +15,7 @@ from fedlab.client.site import Site
 from fedlab.client.work import Work, work
 from fedlab.defenses.pipeline import Shard
 from fedlab.defenses.settings import DPSGD
+from fedlab.evaluation.first_seen import first_seen
 from fedlab.privacy.spending import History
 from fedlab.server.captures import Capture
 from fedlab.server.secure_sum import Part, summed
@@ -31,7 +32,8 @@ class Truth:
         shard: All images of these clients, one client after the other.
         owners: int64 ``[n]``, the client of each input.
         order: Places in ``inputs`` of the images of each local step; ``None`` where later epochs
-            had inputs of their own, as mixing has, and where several clients worked side by side.
+            had inputs of their own, as mixing and augmentation have, and where several clients
+            worked side by side.
         payload_cosine: Between the captured update and the rehearsed one; NaN where it holds noise
             that cannot be drawn again.
         signal_cosine: The same with the DP noise taken off both.
@@ -50,6 +52,13 @@ class Truth:
     def mixed(self) -> bool:
         """Whether an input is a mixture of several images."""
         return self.labels.is_floating_point()
+
+    @property
+    def changed(self) -> bool:
+        """Whether an input is a changed version of a single image, as after augmentation."""
+        if self.mixed:
+            return False
+        return not torch.equal(self.inputs, self.shard.images[self.sources[:, 0]].float().div(255))
 
 
 def rehearsed(
@@ -74,7 +83,7 @@ def rehearsed(
     quiet = [work(plan, site, state, spent, noiseless=True) for plan, spent in own]
     sent = _change(capture.payload, state)
     again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
-    once = [_once(each) for each in done]
+    once = [first_seen(each.trace) for each in done]
     labels = [
         torch.cat([batch.labels for batch in each.trace])[places]
         for each, (places, _) in zip(done, once, strict=True)
@@ -105,21 +114,6 @@ def rehearsed(
             math.nan if _lost_noise(orders) else _cosine(sent - (again - signal), signal)
         ),
     )
-
-
-def _once(done: Work) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """Where each image first stands in all batches together, and the batches by those images."""
-    members = torch.cat([batch.members for batch in done.trace])
-    if any(batch.sources.shape[1] > 1 for batch in done.trace):
-        return torch.arange(min(len(members), len(done.shard)), device=members.device), None
-    place = torch.full((len(done.shard),), -1, device=members.device)
-    first: list[int] = []
-    for position, member in enumerate(members.tolist()):
-        if place[member] < 0:
-            place[member] = len(first)
-            first.append(position)
-    once = torch.tensor(first, dtype=torch.int64, device=members.device)
-    return once, tuple(place[batch.members] for batch in done.trace)
 
 
 def _alike(labels: Sequence[Tensor], num_classes: int) -> Tensor:

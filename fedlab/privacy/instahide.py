@@ -1,13 +1,13 @@
-"""The formal epsilon of DP-InstaHide: equal-weight mixing of k records plus Laplace noise.
+"""The formal epsilon of DP-InstaHide: mixing of k records plus Laplace noise.
 
 Borgnia et al., "DP-InstaHide: Provably Defusing Poisoning and Backdoor Attacks with Differentially
 Private Data Augmentations" (arXiv 2103.02079). The numbers hold for images given labels: mixed
 labels are a function of the data and get no noise.
 
 They do not hold for Gaussian noise, which has no pure epsilon at all (write ``None``, stated as
-``none``); for noise that is clamped before it is added; for random mixing weights, whose largest
-may be near 1; or for anything else computed on the clean images, such as BatchNorm statistics.
-Clipping the noisy image is post-processing and harmless.
+``none``); for noise that is clamped before it is added; or for anything else computed on the clean
+images, such as BatchNorm statistics. Clipping the noisy image is post-processing and harmless.
+Random mixing weights earn the factor 1/c where none can exceed c, and none without such a cap.
 """
 
 import math
@@ -20,7 +20,15 @@ VACUOUS = 100.0
 _LARGE = 40.0
 
 
-def epsilon(*, n: int, k: int, sigma: float, diameter: float, records: int) -> float:
+def epsilon(
+    *,
+    n: int,
+    k: int,
+    sigma: float,
+    diameter: float,
+    records: int,
+    largest_weight: float | None = None,
+) -> float:
     """Epsilon of releasing mixtures of k distinct records drawn without replacement.
 
     A record moves a mean by at most D/k and takes part with probability k/n, so
@@ -33,10 +41,12 @@ def epsilon(*, n: int, k: int, sigma: float, diameter: float, records: int) -> f
 
     Args:
         n: Records of the client, at least k.
-        k: Records in a mixture, each with weight 1/k.
+        k: Records in a mixture.
         sigma: Scale of the Laplace noise on each coordinate, not its standard deviation.
         diameter: D, largest L1 distance of two records: the number of values of an image in [0, 1].
         records: T, how many mixtures were released.
+        largest_weight: No record has a larger one in any mixture; it stands for 1/k above. ``None``
+            if all are 1/k.
 
     Returns:
         Epsilon, infinite without noise.
@@ -50,12 +60,19 @@ def epsilon(*, n: int, k: int, sigma: float, diameter: float, records: int) -> f
         >>> round(epsilon(n=50_000, k=4, sigma=16 / 255, diameter=3072.0, records=1))
         12231
     """
-    _check(n=n, k=k, sigma=sigma, diameter=diameter, records=records)
-    return _times(records, _amplified(k / n, _per_record(k, sigma, diameter)))
+    _check(n=n, k=k, sigma=sigma, diameter=diameter, records=records, weight=largest_weight)
+    return _times(records, _amplified(k / n, _per_record(k, sigma, diameter, largest_weight)))
 
 
 def epsilon_own_plus_partners(
-    *, n: int, k: int, sigma: float, diameter: float, records: int, own_records: int
+    *,
+    n: int,
+    k: int,
+    sigma: float,
+    diameter: float,
+    records: int,
+    own_records: int,
+    largest_weight: float | None = None,
 ) -> float:
     """Epsilon of mixing each image with k - 1 partners drawn from the rest of the shard.
 
@@ -70,11 +87,12 @@ def epsilon_own_plus_partners(
 
     Args:
         n: Records of the client, at least k.
-        k: Records in a mixture, the image itself included, each with weight 1/k.
+        k: Records in a mixture, the image itself included.
         sigma: Scale of the Laplace noise on each coordinate.
         diameter: Largest L1 distance of two records.
         records: How many mixtures were released.
         own_records: How many of them were made from the example itself: one for each local epoch.
+        largest_weight: As for ``epsilon``.
 
     Returns:
         Epsilon, infinite without noise.
@@ -88,10 +106,10 @@ def epsilon_own_plus_partners(
         ... )
         2.0
     """
-    _check(n=n, k=k, sigma=sigma, diameter=diameter, records=records)
+    _check(n=n, k=k, sigma=sigma, diameter=diameter, records=records, weight=largest_weight)
     if not 0 <= own_records <= records:
         raise ValueError(f"own_records must be from 0 to {records} records, but is {own_records}")
-    certain = _per_record(k, sigma, diameter)
+    certain = _per_record(k, sigma, diameter, largest_weight)
     # With k = 1 there are no partners, also where n - 1 = 0.
     partner = _amplified((k - 1) / (n - 1), certain) if k > 1 else 0.0
     return _times(own_records, certain) + _times(records - own_records, partner)
@@ -115,7 +133,9 @@ def statement(epsilon: float | None) -> Literal["formal", "vacuous", "none"]:
     return "formal" if epsilon <= VACUOUS else "vacuous"
 
 
-def _check(*, n: int, k: int, sigma: float, diameter: float, records: int) -> None:
+def _check(
+    *, n: int, k: int, sigma: float, diameter: float, records: int, weight: float | None
+) -> None:
     if not 1 <= k <= n:
         raise ValueError(f"k must be from 1 to the {n} records of the client, but is {k}")
     if not (sigma >= 0 and diameter >= 0 and records >= 0):
@@ -123,12 +143,16 @@ def _check(*, n: int, k: int, sigma: float, diameter: float, records: int) -> No
             "sigma, diameter and records must not be negative, but are "
             f"{sigma}, {diameter} and {records}"
         )
+    if weight is not None and not (weight * k >= 1 and weight <= 1):
+        raise ValueError(f"the largest of {k} weights must be from 1/{k} to 1, but is {weight}")
 
 
-def _per_record(k: int, sigma: float, diameter: float) -> float:
+def _per_record(k: int, sigma: float, diameter: float, weight: float | None) -> float:
     if diameter == 0:
         return 0.0
-    return diameter / (k * sigma) if sigma else math.inf
+    if not sigma:
+        return math.inf
+    return diameter / (k * sigma) if weight is None else weight * diameter / sigma
 
 
 def _amplified(share: float, certain: float) -> float:

@@ -10,6 +10,9 @@ from fedlab.client.site import Site
 from fedlab.client.work import work
 from fedlab.defenses import DPSGD, DPInstaHide
 from fedlab.planning import plan_for
+from fedlab.privacy import instahide
+from fedlab.privacy.accounts import IMAGE
+from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import Spending, to_json
 from fedlab.seeds import generator
 from tests.federations import small
@@ -367,3 +370,36 @@ def test_a_defense_that_cannot_work_leaves_no_hooks_of_the_one_before():
     with pytest.raises(ValueError, match="mixes k = 99 images"):
         work(plan, site, state, ())
     assert not hooks(site)
+
+
+def test_a_frozen_set_of_mixtures_is_trained_on_in_every_round_and_costs_once():
+    """Also by a leaking client, whose single batch puts the whole set at stake."""
+    mixing = {"name": "dp-instahide", "k": 3, "frozen": 25, "scale": 50.0}
+    leak = LEAK | {"rounds": "2"}
+    scenario, site, state = prepared(defenses=[mixing], roles=[leak])
+    first = do(scenario, site, state, keep_trace=True)
+    second = do(scenario, site, state, round=2, history=first.history, keep_trace=True)
+    third = do(scenario, site, state, round=3, history=second.history, keep_trace=True)
+    sets = [
+        {int(m): x for b in done.trace for m, x in zip(b.members, b.pixels, strict=True)}
+        for done in (first, second, third)
+    ]
+    assert [len(each) for each in sets] == [25, 3, 25]
+    for later in sets[1:]:
+        assert all(torch.equal(sets[0][place], pixels) for place, pixels in later.items())
+    assert [done.sent.num_examples for done in (first, second, third)] == [25, 3, 25]
+    ledger = Ledger({0: third.history}, labels_public=True)
+    epsilon = instahide.epsilon(n=40, k=3, sigma=50.0, diameter=64.0, records=25)
+    assert ledger.protected(0, IMAGE) == ledger.total(0, IMAGE) == pytest.approx(epsilon)
+    assert [row.epsilon_round for row in ledger.rows()] == [pytest.approx(epsilon), 0.0, 0.0]
+    other = do(scenario, site, state, client=1)
+    assert other.history[0].release != first.history[0].release
+
+
+def test_a_client_that_is_poisoned_from_some_round_on_freezes_another_set():
+    """Under the same name its epsilon would be counted once, and the noise could be taken off."""
+    mixing = {"name": "dp-instahide", "k": 3, "frozen": 25}
+    flips = {"role": "poisoning", "clients": "0", "rounds": "2"}
+    scenario, site, state = prepared(defenses=[mixing], roles=[flips])
+    first, second = (do(scenario, site, state, round=number).history[0] for number in (1, 2))
+    assert first.release != second.release

@@ -1,4 +1,4 @@
-"""Mixing takes an image and k - 1 others, equally; noise has its stated law; the price is told."""
+"""Mixing takes an image and k - 1 others by their weights; the price of what runs is told."""
 
 import math
 from dataclasses import replace
@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from fedlab.defenses import DPInstaHide, defense
-from fedlab.defenses.dp_instahide import add_noise, mix
+from fedlab.defenses.dp_instahide import mix
+from fedlab.defenses.partners import distinct, skipping
 from fedlab.defenses.pipeline import (
-    Batch,
     Pipeline,
     PlainGradient,
     Shard,
     shuffled,
     single,
+    unchanged,
 )
 from fedlab.privacy import instahide
+from fedlab.privacy.accounts import IMAGE
 from tests.defenses.circumstances import circumstances, seeded
 
 
@@ -28,11 +30,12 @@ def shard(n=12, classes=4):
     return Shard(images, torch.randint(classes, (n,), generator=seeded(1)), classes)
 
 
-def batch_of(held, members):
+def equally(held, members, *, k, seed=0):
+    """Equal mixtures of images and partners."""
     members = torch.as_tensor(members)
-    return Batch(
-        members, members.unsqueeze(1), held.images[members].float() / 255, held.labels[members]
-    )
+    others = distinct(len(members), k - 1, out_of=len(held) - 1, generator=seeded(seed))
+    sources = torch.cat([members.unsqueeze(1), skipping(others, members)], dim=1)
+    return mix(sources, held, weights=None, before=unchanged)
 
 
 @settings(deadline=None, max_examples=60)
@@ -41,10 +44,9 @@ def test_a_mixture_is_the_equal_mean_of_itself_and_distinct_others(n, k, seed):
     k = min(k, n)
     held = shard(n)
     members = torch.randperm(n, generator=seeded(seed))[: max(1, n // 2)]
-    mixed = mix(batch_of(held, members), held, k=k, generator=seeded(seed))
+    mixed = equally(held, members, k=k, seed=seed)
     assert mixed.sources.shape == (len(members), k)
-    assert torch.equal(mixed.sources[:, 0], members)
-    assert all(len(row.unique()) == k for row in mixed.sources)  # distinct, and never itself
+    assert torch.equal(mixed.members, members)
     pixels = (held.images.float() / 255)[mixed.sources].mean(1)
     labels = functional.one_hot(held.labels, 4).float()[mixed.sources].mean(1)
     torch.testing.assert_close(mixed.pixels, pixels)
@@ -52,35 +54,17 @@ def test_a_mixture_is_the_equal_mean_of_itself_and_distinct_others(n, k, seed):
     torch.testing.assert_close(mixed.labels.sum(1), torch.ones(len(members)))
 
 
-def test_every_other_image_is_a_partner_equally_often():
-    held, k = shard(10), 4
-    members = torch.zeros(6000, dtype=torch.int64) + 3
-    partners = mix(batch_of(held, members), held, k=k, generator=seeded()).sources[:, 1:]
-    shares = partners.flatten().bincount(minlength=10) / 6000
-    assert shares[3] == 0
-    others = torch.cat([shares[:3], shares[4:]])
-    rate = (k - 1) / 9
-    assert float((others - rate).abs().max()) < 5 * math.sqrt(rate * (1 - rate) / 6000)
-
-
-@pytest.mark.parametrize(
-    ("kind", "deviation", "kurtosis"), [("laplace", math.sqrt(2), 6.0), ("gaussian", 1.0, 3.0)]
-)
-def test_the_noise_has_its_stated_law(kind, deviation, kurtosis):
-    scale = 0.02  # so small that the clipping to [0, 1] does not touch it
-    noise = add_noise(torch.full((400_000,), 0.5), kind, scale=scale, generator=seeded()) - 0.5
-    standard = noise / (scale * deviation)
-    assert float(standard.std()) == pytest.approx(1, abs=0.01)
-    assert abs(float(standard.mean())) < 0.01
-    assert float((standard**4).mean()) == pytest.approx(kurtosis, rel=0.05)
-
-
-def test_noisy_pixels_stay_in_their_range():
-    noisy = add_noise(
-        torch.rand(1000, generator=seeded()), "laplace", scale=1.0, generator=seeded()
-    )
-    assert float(noisy.min()) == 0
-    assert float(noisy.max()) == 1
+def test_given_weights_are_those_of_images_and_labels():
+    held, sources = shard(), torch.tensor([[3, 0, 7], [1, 2, 4]])
+    weights = torch.tensor([[0.5, 0.3, 0.2], [0.0, 0.9, 0.1]])
+    mixed = mix(sources, held, weights=weights, before=unchanged)
+    for row in range(2):
+        parts = [
+            (weight, held.images[place].float() / 255, functional.one_hot(held.labels[place], 4))
+            for weight, place in zip(weights[row], sources[row], strict=True)
+        ]
+        torch.testing.assert_close(mixed.pixels[row], sum(w * x for w, x, _ in parts))
+        torch.testing.assert_close(mixed.labels[row], sum(w * y for w, _, y in parts))
 
 
 def wrapped(held, chosen, *, epochs=2, plain=None):
@@ -89,7 +73,7 @@ def wrapped(held, chosen, *, epochs=2, plain=None):
     around = circumstances(model, held, epochs=epochs, poisson=False)
     plain = plain or Pipeline(
         sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
-        transform=lambda batch: batch,
+        transform=unchanged,
         gradient=PlainGradient(model),
         batch_size=5,
         batches=6,
@@ -115,9 +99,9 @@ def test_gaussian_noise_has_no_formal_epsilon():
 def test_it_mixes_anew_each_time_and_k_one_only_adds_noise():
     held = shard()
     pipeline = wrapped(held, DPInstaHide(k=3, scale=0.0))
-    one, other = (pipeline.transform(batch_of(held, [0, 1, 2])) for _ in range(2))
+    one, other = (pipeline.held(torch.as_tensor([0, 1, 2])) for _ in range(2))
     assert not torch.equal(one.sources, other.sources)
-    alone = wrapped(held, DPInstaHide(k=1, scale=0.0)).transform(batch_of(held, [4]))
+    alone = wrapped(held, DPInstaHide(k=1, scale=0.0)).held(torch.as_tensor([4]))
     torch.testing.assert_close(alone.pixels, held.images[[4]].float() / 255)
     assert alone.labels.tolist() == functional.one_hot(held.labels[[4]], 4).tolist()
 
@@ -129,7 +113,7 @@ def test_a_client_with_too_few_images():
 
 PLAIN = Pipeline(
     sampler=single(12, batch_size=5, generator=seeded()),
-    transform=lambda batch: batch,
+    transform=unchanged,
     gradient=PlainGradient(torch.nn.Linear(9, 4)),
     batch_size=5,
     batches=1,
@@ -137,45 +121,154 @@ PLAIN = Pipeline(
 )
 
 
-def test_the_noise_of_one_pixel_tells_nothing_of_another():
-    noise = add_noise(torch.full((2, 100_000), 0.5), "laplace", scale=0.02, generator=seeded())
-    assert abs(float(torch.corrcoef(noise)[0, 1])) < 5 / math.sqrt(100_000)
-
-
-@pytest.mark.parametrize("kind", ["laplace", "gaussian"])
-def test_same_generator_same_noise(kind):
-    pixels = torch.full((50,), 0.5)
-    one, same, other = (
-        add_noise(pixels, kind, scale=0.1, generator=seeded(seed)) for seed in (1, 1, 2)
-    )
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-
-
 @pytest.mark.parametrize(("kind", "deviation"), [("laplace", math.sqrt(2)), ("gaussian", 1.0)])
 def test_the_noise_of_the_settings_is_on_the_mixture(kind, deviation):
     held = Shard(torch.full((12, 1, 60, 60), 128, dtype=torch.uint8), torch.zeros(12).long(), 4)
     pipeline = wrapped(held, DPInstaHide(k=3, noise=kind, scale=0.03))
-    found = pipeline.transform(batch_of(held, list(range(12)))).pixels - 128 / 255
+    found = pipeline.held(torch.as_tensor(list(range(12)))).pixels - 128 / 255
     assert float(found.std()) == pytest.approx(0.03 * deviation, rel=0.03)
 
 
-def test_images_are_mixed_after_what_the_pipeline_did_before():
-    """An image that an earlier step changed enters its mixture as changed."""
+def test_all_images_of_a_mixture_are_mixed_as_an_earlier_defense_changed_them():
     held = shard()
-    plain = replace(PLAIN, transform=lambda batch: replace(batch, pixels=batch.pixels * 0))
+    plain = replace(PLAIN, transform=lambda batch: replace(batch, pixels=1 - batch.pixels))
     pipeline = wrapped(held, DPInstaHide(k=2, scale=0.0), plain=plain)
-    mixed = pipeline.transform(batch_of(held, [0, 5]))
-    partners = held.images[mixed.sources[:, 1]].float() / 255
-    torch.testing.assert_close(mixed.pixels, partners / 2)
+    mixed = pipeline.held(torch.as_tensor([0, 5]))
+    negatives = 1 - held.images[mixed.sources].float() / 255
+    torch.testing.assert_close(mixed.pixels, negatives.mean(1))
 
 
 def test_an_empty_batch_is_mixed_to_an_empty_one():
     held = shard()
     empty = torch.zeros(0, dtype=torch.int64)
-    mixed = mix(batch_of(held, empty), held, k=3, generator=seeded())
+    mixed = wrapped(held, DPInstaHide(k=3)).held(torch.as_tensor(empty))
     assert mixed.pixels.shape == (0, 1, 3, 3)
     assert mixed.labels.shape == (0, 4)
+
+
+@pytest.mark.parametrize(("cap", "factor"), [(0.65, 0.65), (None, 1.0)])
+def test_random_weights_earn_the_factor_of_their_cap_or_none(cap, factor):
+    """As with k = 1/cap equal weights, but for how often an image is a partner."""
+    held = shard()
+    chosen = DPInstaHide(k=3, weights="dirichlet", cap=cap, scale=0.5)
+    (spent,) = wrapped(held, chosen).planned
+    one = factor * 9.0 / 0.5
+    partner = math.log(1 + 2 / 11 * (math.exp(one) - 1))
+    assert spent.epsilon == pytest.approx(2 * one + 22 * partner)
+
+
+def test_random_weights_are_drawn_for_each_mixture_and_kept_under_the_cap():
+    """Read off the labels of a shard in which every image has a class of its own."""
+    held = Shard(shard().images, torch.arange(12), 12)
+    chosen = DPInstaHide(k=3, weights="dirichlet", alpha=0.5, cap=0.6, scale=0.0)
+    mixed = wrapped(held, chosen).held(torch.as_tensor(list(range(12))))
+    weights = mixed.labels.gather(1, mixed.sources)
+    torch.testing.assert_close(weights.sum(1), torch.ones(12))
+    assert float(weights.max()) <= 0.6 + 1e-6
+    assert len(weights.flatten().unique()) > 20
+    images = held.images.float() / 255
+    mixtures = torch.einsum("bk,bk...->b...", weights, images[mixed.sources])
+    torch.testing.assert_close(mixed.pixels, mixtures)
+
+
+FROZEN = DPInstaHide(k=3, frozen=7, scale=0.5)
+
+
+def inputs(pipeline):
+    """All batches of a round, as the network sees them."""
+    return [pipeline.transform(pipeline.held(places)) for places in pipeline.sampler()]
+
+
+def in_round(number, held, chosen=FROZEN, **given):
+    """Streams of a round of its own, beside those that last."""
+    around = circumstances(
+        torch.nn.Linear(9, 4),
+        held,
+        round=number,
+        participation=number - 1,
+        stream=lambda purpose: seeded(number),
+        lasting=lambda purpose: seeded(sum(map(ord, purpose))),
+        **given,
+    )
+    return defense(chosen).wrap(replace(PLAIN, records=12 * around.epochs), around)
+
+
+def test_frozen_mixtures_are_the_same_in_every_round_and_cost_once():
+    held = shard()
+    first, second = (in_round(number, held, epochs=2) for number in (1, 2))
+    seen = [
+        {int(m): x for batch in inputs(p) for m, x in zip(batch.members, batch.pixels, strict=True)}
+        for p in (first, second)
+    ]
+    assert set(seen[0]) == set(seen[1]) == set(range(7))
+    assert all(torch.equal(seen[0][place], seen[1][place]) for place in range(7))
+    order = [torch.cat(list(p.sampler())).tolist() for p in (first, second)]
+    assert order[0] != order[1]
+    assert all(sorted(each) == sorted([*range(7)] * 2) for each in order)
+    spent = [p.planned[0] for p in (first, second)]
+    assert spent[0].release == spent[1].release is not None
+    epsilon = instahide.epsilon(n=12, k=3, sigma=0.5, diameter=9.0, records=7)
+    assert [entry.epsilon for entry in spent] == [epsilon, epsilon]
+    assert spent[0].steps == 7
+    total = IMAGE.epsilon((*first.planned, *second.planned), accountant="rdp", delta=1e-5)
+    assert total == epsilon
+    assert (first.batches, first.records, first.batch_size) == (4, 14, 5)
+
+
+def test_a_frozen_mixture_is_the_noisy_mean_of_distinct_images():
+    held = shard()
+    (batch, *_) = inputs(in_round(1, held, FROZEN.model_copy(update={"scale": 0.0})))
+    assert all(len(row.unique()) == 3 for row in batch.sources)
+    torch.testing.assert_close(batch.pixels, (held.images.float() / 255)[batch.sources].mean(1))
+    noisy = in_round(1, held).held(torch.arange(7))
+    quiet = in_round(1, held, FROZEN.model_copy(update={"scale": 0.0})).held(torch.arange(7))
+    assert not torch.allclose(noisy.pixels, quiet.pixels)
+
+
+@pytest.mark.parametrize("what", ["settings", "images", "labels"])
+def test_another_frozen_set_is_another_release_with_noise_of_its_own(what):
+    """Or the difference of the two would be free of noise."""
+    held, changed, chosen = shard(), shard(), FROZEN
+    if what == "settings":
+        chosen = FROZEN.model_copy(update={"scale": 0.6})
+    elif what == "images":
+        changed.images[0, 0, 0, 0] ^= 1
+    else:
+        changed.labels[0] = (changed.labels[0] + 1) % 4
+    asked = []
+
+    def lasting(purpose):
+        asked.append(purpose)
+        return seeded(sum(map(ord, purpose)))
+
+    around = circumstances(torch.nn.Linear(9, 4), held, lasting=lasting)
+    other = replace(around, shard=changed)
+    one = defense(FROZEN).wrap(PLAIN, around).planned[0]
+    half = len(asked)
+    two = defense(chosen).wrap(PLAIN, other).planned[0]
+    assert one.release != two.release
+    assert not set(asked[:half]) & set(asked[half:])
+
+
+def test_a_leaking_client_sends_one_batch_of_its_frozen_set():
+    pipeline = in_round(1, shard(), leaking=True)
+    (places,) = pipeline.sampler()
+    assert len(places.unique()) == len(places) == 5
+    assert (pipeline.batches, pipeline.records) == (1, 5)
+    assert pipeline.planned[0].steps == 7  # but the whole set is at stake
+
+
+def test_a_round_that_is_run_again_has_noise_and_partners_of_its_own():
+    held, asked = shard(), []
+
+    def stream(purpose):
+        asked.append(purpose)
+        return seeded()
+
+    around = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
+    for again in (around, replace(around, participation=2)):
+        defense(DPInstaHide(k=3)).wrap(PLAIN, again)
+    assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
 
 
 def test_the_epsilon_of_a_single_batch_counts_its_records_alone():

@@ -88,6 +88,30 @@ def test_own_records_are_not_amplified() -> None:
     assert alone == pytest.approx(4.0)
 
 
+@given(k=st.integers(1, 16), sigma=st.floats(0.01, 100), records=st.integers(1, 1000))
+def test_equal_weights_are_a_largest_weight_of_1_over_k(k: int, sigma: float, records: int) -> None:
+    common = {"n": 50, "k": k, "sigma": sigma, "diameter": 64.0, "records": records}
+    assert epsilon(**common, largest_weight=1 / k) == pytest.approx(epsilon(**common))
+    plain = epsilon_own_plus_partners(**common, own_records=1)
+    weighted = epsilon_own_plus_partners(**common, own_records=1, largest_weight=1 / k)
+    assert weighted == pytest.approx(plain)
+
+
+def test_a_cap_c_earns_the_factor_1_over_c_and_no_cap_none() -> None:
+    common = {"n": 50, "k": 4, "sigma": 1.0, "diameter": 2.0, "records": 1}
+    for weight in (0.25, 0.65, 1.0):
+        own = epsilon_own_plus_partners(**common, own_records=1, largest_weight=weight)
+        assert own == pytest.approx(weight * 2.0)
+        drawn = epsilon(**common, largest_weight=weight)
+        assert drawn == pytest.approx(math.log(1 + 4 / 50 * (math.exp(weight * 2.0) - 1)))
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.1])
+def test_a_weight_that_no_mixture_can_have(weight: float) -> None:
+    with pytest.raises(ValueError, match="largest of 4 weights must be from 1/4 to 1"):
+        epsilon(n=10, k=4, sigma=1.0, diameter=1.0, records=1, largest_weight=weight)
+
+
 def test_no_noise_no_bound() -> None:
     assert epsilon(n=10, k=2, sigma=0.0, diameter=1.0, records=1) == math.inf
     both = epsilon_own_plus_partners(n=10, k=2, sigma=0.0, diameter=1.0, records=5, own_records=0)

@@ -19,14 +19,15 @@ class DPInstaHide(Settings):
     weights: Literal["equal", "dirichlet"] = "equal"
     """1/k each, the case that the analysis covers, or random ones, which earn no factor k."""
     alpha: float = Field(default=1.0, gt=0)
-    """Concentration of Dirichlet weights."""
+    """Concentration of Dirichlet weights, drawn for each mixture."""
     cap: float | None = Field(default=None, gt=0, le=1)
-    """Largest Dirichlet weight, at least 1/k; a capped weight earns the factor 1/cap."""
+    """Largest Dirichlet weight, at least 1/k; capped weights earn the factor 1/cap."""
     noise: Literal["laplace", "gaussian"] = "laplace"
     scale: float = Field(default=16 / 255, ge=0)
     """Laplace scale or Gaussian standard deviation, on pixels in [0, 1]."""
     frozen: int | None = Field(default=None, ge=1)
-    """Mix so many records once and train on them in every round, instead of mixing anew."""
+    """Mix so many records once and train on them in every round, instead of mixing anew; they cost
+    their epsilon once. Each is of k images drawn without replacement."""
 
     @model_validator(mode="after")
     def _a_cap_can_be_kept(self) -> Self:
@@ -38,7 +39,7 @@ class DPInstaHide(Settings):
 
 
 class FlipCrop(Settings):
-    """Ordinary augmentation: a random horizontal flip and a crop after padding."""
+    """Ordinary augmentation: a random horizontal flip, and a crop after padding with black."""
 
     name: Literal["flip-crop"] = "flip-crop"
     rounds: RoundsText = "all"
@@ -72,13 +73,13 @@ class CutMix(Settings):
 
 
 class Cutout(Settings):
-    """Greys out a square of every image, at a place of its own."""
+    """Masks a square of every image, at a place of its own (arXiv 1708.04552)."""
 
     name: Literal["cutout"] = "cutout"
     rounds: RoundsText = "all"
     clients: ClientsText = "all"
     side: float = Field(default=0.5, gt=0, le=1)
-    """Side of the square as a share of the image's, which clips it at its borders."""
+    """Side of the square as a share of the image's shorter one; borders clip the square."""
 
 
 class MaxUp(Settings):
@@ -101,7 +102,7 @@ class AdversarialPoisoning(Settings):
     epsilon: float = Field(default=16 / 255, gt=0, le=1)
     """Largest change of a pixel."""
     steps: int = Field(default=5, ge=1)
-    """Of signed Adam on the alignment of gradients, for every batch."""
+    """Of signed Adam on the alignment of gradients, for every batch; the paper takes 5."""
     lr: float = Field(default=0.1, gt=0)
     """Step size of the inner attack, in units of epsilon."""
     inner: Literal["alignment", "random"] = "alignment"

@@ -1,5 +1,7 @@
 """An attack is re-tuned for what distorted the payload, and the re-tuned one does better."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,8 +11,12 @@ from attacks.payload import Payload
 from attacks.reconstruction import PRESETS, Attack, invert
 from attacks.reconstruction.defended import adapted, noise_deviation
 from fedlab.data import load
+from fedlab.defenses import defense as make
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard
+from fedlab.defenses.settings import CutMix, Mixup
 from fedlab.evaluation.images import psnr
 from fedlab.models import build
+from tests.defenses.circumstances import circumstances
 
 PLAIN = Attack(iterations=200, schedule="cosine", lr=0.3)
 
@@ -114,12 +120,58 @@ def test_a_pruned_update_is_compared_where_it_was_left(victim):
     assert better > plain + 3
 
 
-def test_labels_of_mixing_clients_are_not_rounded(victim):
+@pytest.mark.parametrize("defense", ["dp-instahide", "mixup", "cutmix"])
+def test_labels_of_mixing_clients_are_taken_for_mixed(victim, defense):
     data, _, _, labels = victim
     payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
-    known = knowledge(data, labels, defenses=("dp-instahide",))
+    known = knowledge(data, labels, defenses=(defense,))
     assert adapted(PLAIN, payload, known).labels == "mixed"
     assert adapted(PRESETS["dlg"], payload, known).labels == "joint"
+
+
+def test_the_mean_label_comes_in_the_parts_that_mixing_leaves(victim):
+    data, _, _, labels = victim
+    equal = knowledge(data, labels, defenses=("dp-instahide",), mixture_size=4)
+    assert equal.label_parts == 4 * len(labels)
+    random = knowledge(data, labels, defenses=("dp-instahide",))
+    assert random.label_parts is None
+    within = knowledge(data, labels, defenses=("flip-crop", "cutmix"))
+    assert within.label_parts == len(labels)
+
+
+@pytest.mark.parametrize("defense", [Mixup(k=3, alpha=0.7), CutMix(probability=1.0)])
+def test_what_a_batch_mixed_with_itself_shows_of_its_labels(victim, defense):
+    """Whatever the weights, the sum of the labels is a whole number of images of each class."""
+    data, model, _, _ = victim
+    members = torch.arange(6)
+    pixels, labels = data.pixels(data.train_images[:6]), data.train_labels[:6]
+    batch = Batch(members, members.unsqueeze(1), pixels, labels)
+    shard = Shard(data.train_images[:6], labels, 10)
+    plain = Pipeline(
+        sampler=lambda: iter([members]),
+        transform=lambda batch: batch,
+        gradient=PlainGradient(model),
+        batch_size=6,
+        batches=1,
+        records=6,
+    )
+    mixed = make(defense).wrap(plain, circumstances(model, shard)).transform(batch)
+    assert bool((mixed.labels % 1 > 0.01).any())
+    sent = batch_gradient(
+        model, dict(model.named_parameters()), {}, data.normalise(mixed.pixels), mixed.labels
+    )
+    known = Knowledge(data.shape, 10, data.mean, data.std, 6, defenses=(defense.name,))
+    payload = Payload("gradient", sent, num_examples=6, steps=1)
+    attack = adapted(replace(PLAIN, iterations=1), payload, known)
+    found = invert(
+        model,
+        dict(model.named_parameters()),
+        payload,
+        known,
+        attack,
+        generator=torch.Generator().manual_seed(0),
+    )
+    torch.testing.assert_close(found.labels.sum(0), labels.bincount(minlength=10).float())
 
 
 def test_a_client_with_few_images_averages_its_noise_over_those(victim):

@@ -1,0 +1,119 @@
+"""Train against poisons that are made inside every batch.
+
+Geiping et al., "What Doesn't Kill You Makes You Robust(er)" (arXiv 2102.13624), the variant
+``adversarial-wb-recombine``: gradient alignment as in Witches' Brew, and all images trained on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from attacks.gradients import batch_gradient
+from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
+from fedlab.defenses.settings import AdversarialPoisoning
+
+
+class PoisonBatches:
+    """Adversarial poisoning as a defense of one round."""
+
+    def __init__(self, settings: AdversarialPoisoning) -> None:
+        self.settings = settings
+
+    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+        """Put the inner attack after whatever the pipeline does to a batch already."""
+        drawn = around.stream(self.settings.name)
+
+        def transform(batch: Batch) -> Batch:
+            return poisoned(pipeline.transform(batch), around, self.settings, generator=drawn)
+
+        return replace(pipeline, transform=transform)
+
+
+def poisoned(
+    batch: Batch,
+    around: Circumstances,
+    settings: AdversarialPoisoning,
+    *,
+    generator: torch.Generator,
+) -> Batch:
+    """A batch whose second half pulls the network towards a wrong label of its first half.
+
+    The first half are temporary targets under a fake label, the most frequent one of the second
+    half. The second half is changed, within epsilon, so that its gradient points where that of
+    the targets under the fake label does. All images are then trained on with their true labels.
+
+    Args:
+        batch: A single image has no target, and is left as it is.
+        around: The network, asked in evaluation mode, and how it takes pixels.
+        settings: Size, steps and kind of the inner attack.
+        generator: CPU generator of the start.
+
+    Returns:
+        The batch with other pixels in its second half.
+    """
+    targets = len(batch.members) // 2
+    if not targets:
+        return batch
+    clean, labels = batch.pixels[targets:], batch.labels[targets:]
+    start = torch.randn(clean.shape, generator=generator).to(clean.device)
+    change = _bounded(start * settings.epsilon, clean, settings.epsilon)
+    if settings.inner == "alignment":
+        fake = labels.mode().values.expand(targets)
+        mode = around.model.training
+        around.model.eval()
+        wanted = _gradient(around, batch.pixels[:targets], fake, create_graph=False)
+        change = _aligned(change, clean, labels, wanted, around, settings)
+        around.model.train(mode)
+    return replace(batch, pixels=torch.cat([batch.pixels[:targets], clean + change]))
+
+
+def misalignment(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
+    """1 less the cosine of two gradients, each taken as one vector; 1 if one of them is zero."""
+    dot, first, second = (
+        torch.stack([(a[name] * b[name]).sum() for name in one]).sum()
+        for a, b in ((one, other), (one, one), (other, other))
+    )
+    tiny = torch.finfo(dot.dtype).tiny
+    return 1 - dot * first.clamp(min=tiny).rsqrt() * second.clamp(min=tiny).rsqrt()
+
+
+def _aligned(
+    change: Tensor,
+    clean: Tensor,
+    labels: Tensor,
+    wanted: Mapping[str, Tensor],
+    around: Circumstances,
+    settings: AdversarialPoisoning,
+) -> Tensor:
+    """The change after so many steps of Adam on the sign of its gradient."""
+    change = change.clone().requires_grad_()
+    optimizer = torch.optim.Adam([change], lr=settings.lr * settings.epsilon)
+    for _ in range(settings.steps):
+        found = _gradient(around, clean + change, labels, create_graph=True)
+        (slope,) = torch.autograd.grad(misalignment(found, wanted), change)
+        change.grad = slope.sign()
+        optimizer.step()
+        with torch.no_grad():
+            change.copy_(_bounded(change, clean, settings.epsilon))
+    return change.detach()
+
+
+def _gradient(
+    around: Circumstances, pixels: Tensor, labels: Tensor, *, create_graph: bool
+) -> dict[str, Tensor]:
+    parameters = {name: p.detach() for name, p in around.model.named_parameters()}
+    return batch_gradient(
+        around.model,
+        parameters,
+        dict(around.model.named_buffers()),
+        around.network_input(pixels),
+        labels,
+        create_graph=create_graph,
+    )
+
+
+def _bounded(change: Tensor, clean: Tensor, epsilon: float) -> Tensor:
+    """The nearest change within epsilon that leaves pixels in [0, 1]."""
+    return (clean + change.clamp(-epsilon, epsilon)).clamp(0, 1) - clean

@@ -1,0 +1,131 @@
+"""The inner attack lowers its own cost, within its bounds, and leaves all else as it was."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attacks.gradients import batch_gradient
+from fedlab.defenses import defense
+from fedlab.defenses.adversarial import misalignment, poisoned
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.settings import AdversarialPoisoning
+from fedlab.models import build
+from tests.defenses.circumstances import circumstances, seeded
+
+EPSILON = 16 / 255
+
+
+def around(norm="none", count=12):
+    model = build("convnet", shape=(1, 8, 8), classes=4, width=8, norm=norm, seed=3)
+    images = torch.randint(0, 256, (count, 1, 8, 8), generator=seeded(), dtype=torch.uint8)
+    held = Shard(images, torch.randint(4, (count,), generator=seeded(2)), 4)
+    return circumstances(model, held, network_input=lambda pixels: pixels * 2 - 1)
+
+
+def batch_of(held):
+    members = torch.arange(len(held))
+    return Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
+
+
+def attacked(where, **given):
+    settings = AdversarialPoisoning(**given)
+    return poisoned(batch_of(where.shard), where, settings, generator=seeded())
+
+
+def cost(where, batch):
+    """By hand: the second half's gradient against that of the first under the fake label."""
+    half = len(batch.members) // 2
+    parameters = {name: p.detach() for name, p in where.model.named_parameters()}
+    buffers = dict(where.model.named_buffers())
+    values, times = where.shard.labels[half:].unique(return_counts=True)
+    fake = values[times.argmax()].repeat(half)
+    where.model.eval()
+    poison, target = (
+        batch_gradient(where.model, parameters, buffers, where.network_input(pixels), labels)
+        for pixels, labels in (
+            (batch.pixels[half:], batch.labels[half:]),
+            (batch.pixels[:half], fake),
+        )
+    )
+    one, other = (torch.cat([g.flatten() for g in each.values()]) for each in (poison, target))
+    cosine = torch.nn.functional.cosine_similarity(one, other, dim=0)
+    assert float(misalignment(poison, target)) == pytest.approx(1 - float(cosine), abs=1e-5)
+    return 1 - float(cosine)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_attack_aligns_better_than_the_random_control(norm):
+    where = around(norm)
+    random = cost(where, attacked(where, inner="random"))
+    assert cost(where, attacked(where, steps=5)) < random - 0.02
+    # Steps so small that they meet no kink of the network go down one by one.
+    small = [cost(where, attacked(where, steps=steps, lr=1e-4)) for steps in (1, 2, 3)]
+    assert random > small[0] > small[1] > small[2]
+
+
+@pytest.mark.parametrize("inner", ["alignment", "random"])
+@pytest.mark.parametrize("epsilon", [EPSILON, 0.5])
+def test_only_the_second_half_changes_and_by_no_more_than_epsilon(inner, epsilon):
+    where = around()
+    clean = batch_of(where.shard)
+    found = attacked(where, inner=inner, epsilon=epsilon, lr=1.0)
+    assert torch.equal(found.pixels[:6], clean.pixels[:6])
+    change = (found.pixels - clean.pixels)[6:].abs()
+    assert bool(change.flatten(1).any(1).all())
+    assert epsilon * 0.9 < float(change.max()) <= epsilon + 1e-6
+    assert 0 <= float(found.pixels.min()) <= float(found.pixels.max()) <= 1
+    assert torch.equal(found.labels, clean.labels)  # true ones, also of the targets
+    assert torch.equal(found.members, clean.members)
+
+
+def test_a_step_is_that_of_adam_on_signs():
+    """The first step of Adam on a sign is the learning rate itself, towards a smaller cost."""
+    where = around()
+    start, one = attacked(where, inner="random"), attacked(where, steps=1, lr=0.1)
+    moved = (one.pixels - start.pixels)[6:].abs()
+    inside = (start.pixels > 0.01) & (start.pixels < 0.99)
+    free = inside[6:] & ((start.pixels - batch_of(where.shard).pixels)[6:].abs() < 0.8 * EPSILON)
+    torch.testing.assert_close(
+        moved[free], torch.full_like(moved[free], 0.1 * EPSILON), rtol=1e-2, atol=1e-5
+    )
+
+
+def test_the_network_stays_as_it_was():
+    where = around("batch")
+    where.model.train()
+    before = copy.deepcopy(where.model.state_dict())
+    attacked(where)
+    assert all(module.training for module in where.model.modules())
+    after = where.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(p.grad is None for p in where.model.parameters())
+
+
+def test_a_single_image_has_no_target_and_stays():
+    where = around(count=1)
+    assert torch.equal(attacked(where).pixels, batch_of(where.shard).pixels)
+
+
+def test_as_a_defense_it_comes_after_what_was_done_before():
+    where = around()
+    plain = Pipeline(
+        sampler=single(12, batch_size=5, generator=seeded()),
+        transform=lambda batch: replace(batch, pixels=batch.pixels / 2),
+        gradient=PlainGradient(where.model),
+        batch_size=5,
+        batches=1,
+        records=5,
+    )
+    pipeline = defense(AdversarialPoisoning()).wrap(plain, where)
+    found = pipeline.transform(batch_of(where.shard))
+    halved = batch_of(where.shard).pixels / 2
+    assert float((found.pixels - halved).abs().max()) <= EPSILON + 1e-6
+    assert pipeline.planned == ()
+
+
+def test_gradients_of_nothing_are_at_right_angles():
+    zero, one = {"a": torch.zeros(3)}, {"a": torch.ones(3)}
+    assert float(misalignment(zero, one)) == 1
+    assert float(misalignment(one, one)) == pytest.approx(0, abs=1e-6)

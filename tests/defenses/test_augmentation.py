@@ -1,0 +1,129 @@
+"""Each image is changed by itself: shifted, mirrored or masked, and as often as it should be."""
+
+import pytest
+import torch
+
+from fedlab.defenses import defense
+from fedlab.defenses.augmentation import cutout, flip_crop
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.settings import Cutout, FlipCrop
+from tests.defenses.circumstances import circumstances, seeded
+
+
+def numbered(count=200, channels=1, height=6, width=5):
+    """Images in which every pixel of a channel has a value of its own, above 0."""
+    places = torch.arange(1, channels * height * width + 1).view(1, channels, height, width)
+    return places.float().repeat(count, 1, 1, 1)
+
+
+def shifts(original, padding, flip):
+    """All that a padded image can become, by hand."""
+    height, width = original.shape[1:]
+    padded = torch.zeros(len(original), height + 2 * padding, width + 2 * padding)
+    padded[:, padding : padding + height, padding : padding + width] = original
+    found = []
+    for top in range(2 * padding + 1):
+        for left in range(2 * padding + 1):
+            crop = padded[:, top : top + height, left : left + width]
+            found += [crop, crop.flip(2)] if flip else [crop]
+    return found
+
+
+@pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, True), (1, False), (2, False)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_shift_and_mirror_image_comes_out_equally_often(padding, flip, channels):
+    pixels = numbered(3000, channels)
+    changed = flip_crop(pixels, padding=padding, flip=flip, generator=seeded())
+    possible = shifts(pixels[0], padding, flip)
+    times = [int((changed == each).flatten(1).all(1).sum()) for each in possible]
+    assert sum(times) == 3000
+    expected = 3000 / len(possible)
+    assert max(abs(count - expected) for count in times) < 5 * expected**0.5
+
+
+def masks(count=4000, side=0.5, height=6, width=8, channels=1):
+    pixels = torch.ones(count, channels, height, width)
+    fill = torch.full((channels, 1, 1), -3.0)
+    return cutout(pixels, side=side, fill=fill, generator=seeded()) == -3.0
+
+
+@pytest.mark.parametrize(("side", "size"), [(0.5, 3), (1.0, 6), (0.01, 1), (1 / 3, 2)])
+def test_a_square_of_its_size_is_masked_wherever_it_is_whole(side, size):
+    masked = masks(side=side, channels=3)
+    assert torch.equal(masked[:, 0], masked[:, 1])
+    rows, columns = masked[:, 0].any(2), masked[:, 0].any(1)
+    assert torch.equal(masked[:, 0], rows.unsqueeze(2) & columns.unsqueeze(1))  # a rectangle
+    for spans, length in ((rows, 6), (columns, 8)):
+        sizes = spans.sum(1)
+        assert int(sizes.max()) == min(size, length)
+        edges = spans[:, 0] | spans[:, -1]
+        assert (sizes[~edges] == size).all()  # only a border makes it smaller
+
+
+def test_a_corner_keeps_a_part_of_the_square():
+    """Of side 3 the centre in a corner leaves 2 x 2."""
+    corner = torch.zeros(6, 8, dtype=torch.bool)
+    corner[:2, :2] = True
+    share = float((masks()[:, 0] == corner).flatten(1).all(1).double().mean())
+    assert share == pytest.approx(1 / 48, abs=0.01)
+
+
+def test_centres_are_everywhere_equally_often():
+    """A single masked pixel is the centre itself."""
+    times = masks(count=48_000, side=0.01)[:, 0].sum(0)
+    assert times.sum() == 48_000
+    assert float((times - 1000).abs().max()) < 5 * 1000**0.5
+
+
+def wrapped(settings, *, images=30, stream=None, **given):
+    held = Shard(
+        torch.randint(0, 256, (images, 3, 8, 8), generator=seeded(), dtype=torch.uint8),
+        torch.arange(images) % 4,
+        4,
+    )
+    model = torch.nn.Linear(9, 4)
+    plain = Pipeline(
+        sampler=single(images, batch_size=5, generator=seeded()),
+        transform=lambda batch: batch,
+        gradient=PlainGradient(model),
+        batch_size=5,
+        batches=1,
+        records=5,
+    )
+    around = circumstances(model, held, **given)
+    members = torch.arange(images)
+    batch = Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
+    return defense(settings).wrap(plain, around), batch
+
+
+@pytest.mark.parametrize("settings", [FlipCrop(padding=2), Cutout()])
+def test_labels_stay_and_nothing_is_spent_or_drawn_twice(settings):
+    pipeline, batch = wrapped(settings)
+    before = batch.pixels.clone()
+    one, other = pipeline.transform(batch), pipeline.transform(batch)
+    assert torch.equal(batch.pixels, before)
+    assert one.pixels.shape == batch.pixels.shape
+    assert not torch.equal(one.pixels, batch.pixels)
+    assert not torch.equal(one.pixels, other.pixels)
+    for same in ("members", "sources", "labels"):
+        assert torch.equal(getattr(one, same), getattr(batch, same))
+    assert pipeline.planned == ()
+    again, batch = wrapped(settings)
+    assert torch.equal(again.transform(batch).pixels, one.pixels)
+
+
+def test_a_masked_pixel_is_what_the_network_takes_as_zero():
+    mean, std = torch.tensor([0.3, 0.5, 0.7]).view(3, 1, 1), torch.tensor([[[0.2]]])
+    pipeline, batch = wrapped(Cutout(), network_input=lambda pixels: (pixels - mean) / std)
+    changed = pipeline.transform(batch).pixels
+    hidden = changed != batch.pixels
+    seen = (changed - mean) / std
+    assert float(hidden.double().mean()) > 0.1
+    torch.testing.assert_close(seen[hidden], torch.zeros(int(hidden.sum())), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [FlipCrop(), Cutout()])
+def test_an_empty_batch(settings):
+    pipeline, batch = wrapped(settings)
+    empty = Batch(batch.members[:0], batch.sources[:0], batch.pixels[:0], batch.labels[:0])
+    assert pipeline.transform(empty).pixels.shape == (0, 3, 8, 8)

@@ -1,0 +1,98 @@
+"""Under every batch-level defense the truth is what the network saw, beside the images before."""
+
+import pytest
+import torch
+
+from attacks.reconstruction import Attack, Reconstruction
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.evaluation.referee import Referee
+from fedlab.evaluation.rehearsal import rehearsed
+from fedlab.planning import plan_for
+from fedlab.server.announcing import announce
+from fedlab.server.captures import Capture
+from tests.federations import small
+
+CHANGING = {
+    "flip-crop": {"padding": 1},
+    "cutout": {},
+    "maxup": {},
+    "adversarial-poisoning": {"steps": 1},
+}
+MIXING = {
+    "mixup": {"k": 3},
+    "cutmix": {"probability": 1.0},
+    "dp-instahide": {"k": 3},
+    "dp-instahide frozen": {"k": 3, "frozen": 25},
+    "dp-instahide dirichlet": {"k": 3, "weights": "dirichlet", "cap": 0.65},
+}
+LEAK = [{"role": "leaking", "clients": "0", "batch_size": 4}]
+
+
+def observed(defense, *, leaking, epochs=1):
+    """The Capture of client 0 in round 2 under a defense, and its truth."""
+    settings = (CHANGING | MIXING).get(defense)
+    defenses = [] if settings is None else [{"name": defense.split()[0], **settings}]
+    scenario = small(
+        defenses=defenses,
+        roles=LEAK if leaking else [],
+        training={"batch_size": 16, "lr": 0.05, "epochs": epochs},
+    )
+    site = Site.of(scenario)
+    plan = plan_for(scenario, round=2, client=0)
+    state = {name: value.clone() for name, value in site.model.state_dict().items()}
+    payload = work(plan, site, state, ()).sent
+    capture = Capture(2, (0,), state, payload, announce(plan, scenario))
+    return site, capture, {0: plan}, rehearsed(site, capture, {0: plan}, {})
+
+
+@pytest.mark.parametrize("leaking", [False, True])
+@pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
+def test_what_the_client_did_is_rehearsed(defense, leaking):
+    site, capture, _, truth = observed(defense, leaking=leaking)
+    assert truth.payload_cosine > 0.999999
+    expected = 4 if leaking else 25 if "frozen" in defense else 40
+    assert len(truth.inputs) == capture.payload.num_examples == expected
+    assert truth.mixed == (defense in MIXING)
+    assert truth.changed == (defense in CHANGING)
+    images = site.data.pixels(truth.shard.images[truth.sources])
+    if defense in CHANGING:
+        assert torch.equal(truth.labels, truth.shard.labels[truth.sources[:, 0]])
+        assert not torch.equal(truth.inputs, images[:, 0])
+    if defense == "none":
+        assert torch.equal(truth.inputs, images[:, 0])
+
+
+@pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
+def test_inputs_that_change_with_every_epoch_have_no_order(defense):
+    *_, truth = observed(defense, leaking=False, epochs=2)
+    repeats = defense in ("none", "dp-instahide frozen")
+    assert (truth.order is not None) == repeats
+    *_, once = observed(defense, leaking=False)
+    assert once.order is not None
+
+
+@pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
+def test_a_perfect_reconstruction_is_perfect_against_what_the_network_saw(defense):
+    site, capture, plans, truth = observed(defense, leaking=True)
+    perfect = Reconstruction(
+        images=truth.inputs,
+        labels=truth.labels,
+        labels_known=True,
+        cost=0.0,
+        costs=torch.zeros(1),
+        restart=0,
+        seconds=0.0,
+        attack=Attack(),
+    )
+    score = Referee(site).score(capture, plans, truth, perfect, preset="perfect")
+    seen = (
+        {"none": "original"} | dict.fromkeys(CHANGING, "changed") | dict.fromkeys(MIXING, "mixed")
+    )
+    by_target = {row.target for row in score.rows}
+    assert by_target == {"original", seen[defense]}
+    assert all(row.psnr > 60 for row in score.rows if row.target == seen[defense])
+    original = [row.psnr for row in score.rows if row.target == "original"]
+    assert len(original) == 4
+    if defense != "none":
+        assert min(original) < 40
