@@ -45,19 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file, instead of benchmarks/results/")
     parser.add_argument("--data", type=Path, help=".npz file with CIFAR-10")
     parser.add_argument("--picture", type=Path, help="PNG to write")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     given = parser.parse_args(arguments)
     if given.name is None:
         for name, line in BENCHMARKS.items():
             console.print(f"{name:<16}{line}", highlight=False)
         return 0
     try:
-        options = Options(given.repeats, given.data, given.picture)
+        options = Options(given.repeats, given.data, given.picture, given.device)
         report = run(given.name, options)
     except (BadInput, RunFailed) as error:
         complaints.print(str(error), markup=False)
         return 2 if isinstance(error, BadInput) else 1
     console.print(report.table())
-    out: Path = given.out or RESULTS / f"{given.name}.json"
+    on_gpu = "" if options.device == "cpu" else "-gpu"
+    out: Path = given.out or RESULTS / f"{given.name}{on_gpu}.json"
     report.save(out, command=f"python -m benchmarks {given.name}{options}")
     console.print(f"figures: {out}", soft_wrap=True)
     return 0 if report.holds else 1
@@ -73,6 +75,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput(f'there is no benchmark "{name}"; known: {", ".join(BENCHMARKS)}')
     if options.data and name in ("federation", "scale"):
         raise BadInput(f"--data is not for the benchmark {name}, which makes its own images")
+    if options.device != "cpu" and name in ("federation", "scale"):
+        raise BadInput(f"--device is not for the benchmark {name}, whose rivals run on the CPU")
     if options.picture and name not in ("cifar", "defended"):
         raise BadInput("--picture is for the benchmarks cifar and defended")
     report: Report = import_module(f"benchmarks.{name}").run(options)

@@ -35,8 +35,8 @@ ARMS: dict[str, Arm] = {
     "secure aggregation": _defended({"name": "secure-aggregation"}),
     "central DP": {"server": {"central_dp": {"clipping_norm": 1.0, "noise_multiplier": 0.05}}},
 }
-"""By name. Noise of images is Laplace, in 1/255; central DP is Flower's, which hides nothing from this
-server."""
+"""By name. Noise of images is Laplace, in 1/255; central DP is Flower's, which hides nothing from
+this server."""
 
 FIVE = ("none", "mixup k=4", "DP-InstaHide k=4, 16", "CutMix", "DP-SGD z=1.0")
 """Those that the larger images are worth."""

@@ -26,7 +26,7 @@ HOW = (
 )
 
 
-def scenario(source: str, seed: int) -> Scenario:
+def scenario(source: str, seed: int, device: str = "cpu") -> Scenario:
     """One round in which all of eight clients leak one image each."""
     return Scenario(
         name="single CIFAR-10 images",
@@ -35,7 +35,7 @@ def scenario(source: str, seed: int) -> Scenario:
         model=Model(name="convnet", width=64),
         roles=(Leaking(batch_size=1),),
         reconstructions=(Reconstruct(labels="known", iterations=400, tv=1e-4),),
-        engine=Engine(device="cpu", threads=THREADS),
+        engine=Engine(device=device, threads=THREADS),
     )
 
 
@@ -48,7 +48,8 @@ def run(options: Options) -> Report:
     if options.data is None or not options.data.is_file():
         raise BadInput(HOW)
     seeds = range(options.repeats or 1)
-    federations = [Federation(scenario(f"npz:{options.data}", seed)) for seed in seeds]
+    source = f"npz:{options.data}"
+    federations = [Federation(scenario(source, seed, options.device)) for seed in seeds]
     leaks: list[LeakageRow] = []
     for federation in federations:
         leaks += federation.step().leakage

@@ -29,9 +29,9 @@ ARMS: dict[str, tuple[DefenseSettings, ...]] = {
 }
 
 
-def scenario(source: str, defenses: tuple[DefenseSettings, ...]) -> Scenario:
+def scenario(source: str, defenses: tuple[DefenseSettings, ...], device: str) -> Scenario:
     """One round in which all clients leak one image each, as in the benchmark ``cifar``."""
-    return leaking(source, 0).changed(
+    return leaking(source, 0, device).changed(
         name="the same images under each defense",
         data={"source": source, "clients": CLIENTS},
         defenses=[entry.model_dump() for entry in defenses],
@@ -47,7 +47,8 @@ def run(options: Options) -> Report:
     if options.data is None or not options.data.is_file():
         raise BadInput(HOW)
     federations = {
-        arm: Federation(scenario(f"npz:{options.data}", defenses)) for arm, defenses in ARMS.items()
+        arm: Federation(scenario(f"npz:{options.data}", defenses, options.device))
+        for arm, defenses in ARMS.items()
     }
     rows: dict[str, list[LeakageRow]] = {}
     for arm, federation in federations.items():

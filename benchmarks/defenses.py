@@ -15,7 +15,7 @@ from benchmarks.arms import ARMS, FIVE
 from benchmarks.cells import finished
 from benchmarks.defense_cost import cost
 from benchmarks.options import Options
-from benchmarks.report import Claim, Figure, Report
+from benchmarks.report import THREADS, Claim, Figure, Report
 from fedlab.errors import BadInput
 from fedlab.privacy.accounts import ACCOUNTS
 from fedlab.report.terminal import ledger_of
@@ -59,7 +59,9 @@ STUDIES = (
 )
 
 
-def scenario(study: Study, folder: Path, arm: str, *, obeys: bool, seed: int) -> Scenario:
+def scenario(
+    study: Study, folder: Path, arm: str, *, obeys: bool, seed: int, device: str
+) -> Scenario:
     """One run of the table.
 
     Args:
@@ -68,6 +70,7 @@ def scenario(study: Study, folder: Path, arm: str, *, obeys: bool, seed: int) ->
         arm: Of ``ARMS``.
         obeys: Whether the poisoning clients run the defense.
         seed: Of everything.
+        device: Where to compute.
     """
     open_run = Scenario(
         name=f"{arm}, poisoners {'obey' if obeys else 'do not obey'}",
@@ -101,7 +104,7 @@ def scenario(study: Study, folder: Path, arm: str, *, obeys: bool, seed: int) ->
                 "iterations": 300,
             }
         ],
-        engine={"device": "cpu", "threads": 1},
+        engine={"device": device, "threads": THREADS},
         **ARMS[arm],
     )
 
@@ -118,9 +121,10 @@ def run(options: Options) -> Report:
     if folder is None or not studies:
         raise BadInput(HOW)
     seeds = range(options.repeats or SEEDS)
-    figures, claims = cost(scenario(studies[0], folder, "none", obeys=True, seed=0))
+    device = options.device
+    figures, claims = cost(scenario(studies[0], folder, "none", obeys=True, seed=0, device=device))
     for study in studies:
-        more, held = _table(study, folder, seeds)
+        more, held = _table(study, folder, seeds, device)
         figures, claims = [*figures, *more], [*claims, *held]
     return Report(
         title="What does each defense cost, and what does it stop?",
@@ -138,13 +142,15 @@ def run(options: Options) -> Report:
     )
 
 
-def _table(study: Study, folder: Path, seeds: Sequence[int]) -> tuple[list[Figure], list[Claim]]:
+def _table(
+    study: Study, folder: Path, seeds: Sequence[int], device: str
+) -> tuple[list[Figure], list[Claim]]:
     keys = list(product(study.arms, (True, False), seeds))
     names = {key: _name(study, *key) for key in keys}
     runs = finished(
         {
-            names[arm, obeys, seed]: scenario(study, folder, arm, obeys=obeys, seed=seed)
-            for arm, obeys, seed in keys
+            names[key]: scenario(study, folder, key[0], obeys=key[1], seed=key[2], device=device)
+            for key in keys
         },
         KEPT,
     )

@@ -14,6 +14,7 @@ class Options:
         repeats: How often to measure, at least 1.
         data: An .npz file with images.
         picture: A PNG file to write.
+        device: Where to compute: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         BadInput: If there would be nothing to measure.
@@ -22,6 +23,7 @@ class Options:
     repeats: int | None = None
     data: Path | None = None
     picture: Path | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.repeats is not None and self.repeats < 1:
@@ -30,4 +32,5 @@ class Options:
     def __str__(self) -> str:
         """As on the command line, with the names of files only: folders are nobody's business."""
         repeats = f" --repeats {self.repeats}" if self.repeats else ""
-        return repeats + (f" --data {self.data.name}" if self.data else "")
+        data = f" --data {self.data.name}" if self.data else ""
+        return repeats + data + (f" --device {self.device}" if self.device != "cpu" else "")
