@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from attacks.knowledge import LocalSGD
@@ -160,6 +161,8 @@ def unroll(
         return (*after, *moved) if local.momentum else after
 
     blocks = local.blocks(len(images)) if blocks is None else blocks
+    # The state of random numbers cannot be read while a CUDA graph is recorded.
+    random = any(isinstance(layer, _DropoutNd) for layer in model.modules())
     remember = not create_graph or len(blocks) <= KEPT_STEPS
     state = tuple(parameters.values())
     for places in blocks:
@@ -168,7 +171,7 @@ def unroll(
         if remember:
             state = step(*batch, *state)
         else:
-            state = checkpoint(step, *batch, *state, use_reentrant=False)
+            state = checkpoint(step, *batch, *state, use_reentrant=False, preserve_rng_state=random)
     return dict(zip(names, state, strict=False))
 
 

@@ -1,9 +1,17 @@
 """The quickstart on a CUDA device: everything lives there, and results agree with the CPU's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from attacks.gradients import batch_gradient
+from attacks.knowledge import Knowledge
+from attacks.payload import Payload
+from attacks.reconstruction import PRESETS, invert
 from fedlab import Federation, Scenario
+from fedlab.data import load
+from fedlab.models import build
 
 pytestmark = [
     pytest.mark.gpu,
@@ -64,3 +72,63 @@ def test_the_same_device_gives_the_same_bits(both):
     again, _ = toggled_run("cuda")
     for name, value in again.state.items():
         assert torch.equal(value, both[0][0].state[name]), name
+
+
+@pytest.fixture(scope="module")
+def digit():
+    """A network on the device, its state, and the gradient of one digit."""
+    data = load("digits")
+    model = build("convnet", shape=data.shape, classes=10, width=8, norm="batch", seed=0)
+    model.eval().cuda()
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    images = data.normalise(data.pixels(data.train_images[:1])).cuda()
+    labels = data.train_labels[:1].cuda()
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    gradient = batch_gradient(model, parameters, buffers, images, labels)
+    payload = Payload("gradient", gradient, num_examples=1, steps=1)
+    known = Knowledge(data.shape, 10, data.mean, data.std, 1, labels, None, training_mode=False)
+    return model, state, payload, known
+
+
+def rebuilt(digit, attack, **options):
+    model, state, payload, known = digit
+    generator = torch.Generator().manual_seed(0)
+    return invert(model, state, payload, known, attack, generator=generator, **options)
+
+
+@pytest.mark.parametrize("preset", ["inverting-gradients", "spectrum", "see-through-gradients"])
+def test_a_recorded_attack_is_the_same_attack(digit, preset):
+    attack = replace(PRESETS[preset], iterations=40, langevin=0.0)
+    once, plain = rebuilt(digit, attack), rebuilt(digit, attack, recorded=False)
+    torch.testing.assert_close(once.costs, plain.costs, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(once.images, plain.images, rtol=0, atol=1e-2)
+
+
+def test_restarts_side_by_side_are_those_one_by_one(digit):
+    attack = replace(PRESETS["spectrum"], iterations=40, restarts=4)
+    beside, alone = rebuilt(digit, attack, workers=4), rebuilt(digit, attack)
+    assert beside.restart == alone.restart
+    torch.testing.assert_close(beside.images, alone.images, rtol=0, atol=1e-2)
+
+
+class Nosy(torch.nn.Module):
+    """Looks at its input, which nothing that is being recorded may."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        assert float(images.detach().sum()) < 1e9
+        return self.inner(images)
+
+
+def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(digit, caplog):
+    model, state, payload, known = digit
+    inner = [{f"inner.{n}": t for n, t in each.items()} for each in (state, payload.tensors)]
+    nosy = Nosy(model), inner[0], replace(payload, tensors=inner[1]), known
+    attack = replace(PRESETS["spectrum"], iterations=8)
+    with caplog.at_level("INFO"):
+        found = rebuilt(nosy, attack)
+    assert "without a CUDA graph" in caplog.text
+    torch.testing.assert_close(found.images, rebuilt(digit, attack).images, rtol=0, atol=1e-2)

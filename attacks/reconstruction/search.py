@@ -1,7 +1,7 @@
 """One restart of an attack that optimises images: from a start to the images that fit best."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from attacks.reconstruction.objectives import OBJECTIVES, Objective, masked
 from attacks.reconstruction.presets import Attack
 from attacks.reconstruction.priors import square_norm, total_variation
 from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.recorded import Recorded
 from attacks.reconstruction.steps import step_of
 from attacks.reconstruction.taps import (
     Taps,
@@ -73,6 +74,7 @@ class Search:
         joint: Whether the labels are logits to be optimised as well.
         generator: CPU generator of noise on the way.
         restart: Which one this is.
+        recorded: On a CUDA device: replay the step as a CUDA graph.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Search:
         joint: bool,
         generator: torch.Generator,
         restart: int,
+        recorded: bool = True,
     ) -> None:
         self._problem, self._attack, self._restart = problem, attack, restart
         self._low, self._high = box(problem)
@@ -95,12 +98,20 @@ class Search:
         self._objective = objective_of(attack, problem.target)
         self._priors = _priors(problem, attack, labels)
         self._leaves = [self._moved, self._labels] if joint else [self._moved]
-        self._step = step_of(self._leaves, attack, generator=generator)
+        self._rule = step_of(self._leaves, attack, generator=generator)
         self._hold = ExitStack()
         self._taps = self._hold.enter_context(tapped(problem.model)) if self._priors else Taps()
+        together = attack.group and attack.restarts > 1
+        self._centre = torch.zeros_like(start) if together else None
         self._best_total = torch.full((), torch.inf, device=start.device)
         self._best = [leaf.detach().clone() for leaf in self._leaves]
+        self._cost = torch.zeros((), device=start.device)
         self._costs: list[Tensor] = []
+        self._recorded = (
+            Recorded(self._step, start.device)
+            if recorded and self._rule.recordable and start.device.type == "cuda"
+            else None
+        )
 
     def __enter__(self) -> "Search":
         return self
@@ -111,6 +122,7 @@ class Search:
     @property
     def images(self) -> Tensor:
         """The present images, normalised."""
+        self._join()
         return self._basis.decode(self._moved.detach())
 
     def advance(self, iteration: float, centre: Tensor | None = None) -> None:
@@ -120,6 +132,18 @@ class Search:
             iteration: Counted from 0; fractional where a time budget sets the pace.
             centre: Mean of all restarts, for the group prior.
         """
+        with nullcontext() if self._recorded is None else self._recorded.lane():
+            if self._centre is not None and centre is not None:
+                self._centre.copy_(centre)
+            self._rule.prepare(iteration)
+            if self._recorded is None:
+                self._step()
+            else:
+                self._recorded()
+            self._costs.append(self._cost.clone())
+
+    def _step(self) -> None:
+        """One step, on tensors that stay where they are."""
         seen: list[tuple[Tensor, Tensor]] = []
 
         def closure() -> Tensor:
@@ -127,33 +151,40 @@ class Search:
                 leaf.grad = None
             images, matching, total = self._judged()
             seen.append((matching.detach(), total.detach()))
-            if centre is not None:
-                total = total + self._attack.group * (images - centre).square().mean()
+            if self._centre is not None:
+                total = total + self._attack.group * (images - self._centre).square().mean()
             # Only these need a gradient: the last pass then skips those of the weights.
             total.backward(inputs=self._leaves)  # type: ignore[no-untyped-call]
             return total.detach()
 
         before = [leaf.detach().clone() for leaf in self._leaves]
-        self._step(closure, iteration)
+        self._rule.move(closure)
         matching, total = seen[0]  # L-BFGS looks further ahead
-        self._costs.append(matching)
+        self._cost.copy_(matching)
         self._remember(before, total)
         if self._attack.boxed:
             with torch.no_grad():
                 inside = self._basis.decode(self._moved).clamp(self._low, self._high)
                 self._moved.copy_(self._basis.encode(inside))
 
+    def _join(self) -> None:
+        """Let whoever looks at the search wait for its steps."""
+        if self._recorded is not None:
+            self._recorded.join()
+
     def converged(self) -> bool:
         """Whether the cost has stopped to fall; asks the device only once in a while."""
         patience, done = self._attack.patience, len(self._costs)
         if not patience or done % patience or done < 2 * patience:
             return False
+        self._join()
         last = torch.stack(self._costs[-patience:]).min()
         before = torch.stack(self._costs[-2 * patience : -patience]).min()
         return bool(last > (1 - GAIN) * before)
 
     def progress(self) -> Progress:
         """Where the search stands."""
+        self._join()
         return Progress(
             restart=self._restart,
             iteration=len(self._costs),
@@ -166,6 +197,7 @@ class Search:
 
         Under ``keep = "last"`` as well a search that ended in no numbers falls back on its best.
         """
+        self._join()
         last = [leaf.detach() for leaf in self._leaves]
         if self._attack.keep == "last" and all(leaf.isfinite().all() for leaf in last):
             kept = last
@@ -183,11 +215,9 @@ class Search:
         """Keep the leaves if none before had a lower objective."""
         with torch.no_grad():
             better = total < self._best_total
-            self._best_total = torch.where(better, total, self._best_total)
-            self._best = [
-                torch.where(better, leaf, best)
-                for leaf, best in zip(leaves, self._best, strict=True)
-            ]
+            self._best_total.copy_(torch.where(better, total, self._best_total))
+            for leaf, best in zip(leaves, self._best, strict=True):
+                best.copy_(torch.where(better, leaf, best))
 
     def _judged(self) -> tuple[Tensor, Tensor, Tensor]:
         """The present images, their matching cost, and that with all priors but the group's."""

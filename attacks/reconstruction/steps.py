@@ -17,15 +17,23 @@ EVALUATIONS = 20
 
 
 class Step(Protocol):
-    """Moves tensors that require grad towards a lower objective."""
+    """Moves tensors that require grad towards a lower objective.
 
-    def __call__(self, closure: Closure, iteration: float) -> None:
-        """Take one step.
+    Attributes:
+        recordable: Whether ``move`` never looks at a value, so that a CUDA graph can hold it.
+    """
+
+    recordable: bool
+
+    def prepare(self, iteration: float) -> None:
+        """Set what depends on the time; called before each step.
 
         Args:
-            closure: The objective.
             iteration: Counted from 0; fractional where a time budget sets the pace.
         """
+
+    def move(self, closure: Closure) -> None:
+        """Take one step down the objective."""
 
 
 class AdamStep:
@@ -40,6 +48,8 @@ class AdamStep:
         generator: CPU generator of the Langevin noise.
     """
 
+    recordable = True
+
     def __init__(
         self, moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator
     ) -> None:
@@ -47,15 +57,32 @@ class AdamStep:
         self._attack = attack
         self._generator = generator
         self._schedule = SCHEDULES[attack.schedule]
-        self._adam = torch.optim.Adam(moved, lr=attack.lr, betas=attack.betas)
+        device = self._images.device
+        # On a GPU all that changes from step to step has its place there, so that a recorded step
+        # finds it.
+        on_gpu = device.type == "cuda"
+        size = torch.tensor(attack.lr, device=device) if on_gpu else attack.lr
+        self._adam = torch.optim.Adam(moved, lr=size, betas=attack.betas, capturable=on_gpu)
+        self._softness = torch.ones((), device=device)
+        self._noise = torch.zeros_like(self._images, requires_grad=False)
 
-    def __call__(self, closure: Closure, iteration: float) -> None:
+    def prepare(self, iteration: float) -> None:
+        """See ``Step``."""
+        size = self._size(iteration)
+        for group in self._adam.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(size)
+            else:
+                group["lr"] = size
+        self._softness.fill_(1 - iteration / self._attack.iterations)
+        if self._attack.langevin:
+            noise = torch.randn(self._noise.shape, generator=self._generator)
+            self._noise.copy_(self._attack.langevin * size * noise)
+
+    def move(self, closure: Closure) -> None:
         """See ``Step``."""
         closure()
-        size = self._size(iteration)
-        self._bend(iteration)
-        for group in self._adam.param_groups:
-            group["lr"] = size
+        self._bend()
         self._adam.step()
 
     def _size(self, iteration: float) -> float:
@@ -63,20 +90,17 @@ class AdamStep:
         warm = min(1.0, (iteration + 1) / attack.warmup) if attack.warmup else 1.0
         return attack.lr * warm * self._schedule(iteration, attack.iterations)
 
-    def _bend(self, iteration: float) -> None:
+    def _bend(self) -> None:
         """Turn the gradient of the images into what Adam is to see."""
         gradient = self._images.grad
         if gradient is None:
             return
         if self._attack.langevin:
-            noise = torch.randn(gradient.shape, generator=self._generator)
-            size = self._attack.langevin * self._size(iteration)
-            gradient.add_(noise.to(gradient.device), alpha=size)
+            gradient.add_(self._noise)
         if self._attack.sign == "hard":
             gradient.sign_()
         elif self._attack.sign == "soft":
-            softness = 1 - iteration / self._attack.iterations
-            gradient.mul_(softness).tanh_().div_(softness)
+            gradient.mul_(self._softness).tanh_().div_(self._softness)
 
 
 class LBFGSStep:
@@ -87,10 +111,15 @@ class LBFGSStep:
         attack: Its step size.
     """
 
+    recordable = False
+
     def __init__(self, moved: Sequence[Tensor], attack: Attack) -> None:
         self._lbfgs = torch.optim.LBFGS(moved, lr=attack.lr, max_iter=EVALUATIONS)
 
-    def __call__(self, closure: Closure, iteration: float) -> None:
+    def prepare(self, iteration: float) -> None:
+        """See ``Step``; its step size is the same throughout."""
+
+    def move(self, closure: Closure) -> None:
         """See ``Step``."""
         self._lbfgs.step(closure)  # type: ignore[no-untyped-call]
 

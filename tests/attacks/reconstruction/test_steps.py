@@ -29,7 +29,8 @@ def moved_by(gradients, *, steps=None, **options):
             image.grad = gradient.clone()
             return torch.zeros(())
 
-        rule(closure, iteration)
+        rule.prepare(iteration)
+        rule.move(closure)
         places.append(image.detach().clone())
     return places
 
@@ -63,7 +64,8 @@ class TestAdam:
                 image.grad = gradient.clone()
                 return torch.zeros(())
 
-            rule(closure, iteration)
+            rule.prepare(iteration)
+            rule.move(closure)
             seen.append(image.grad.clone())
         torch.testing.assert_close(seen[0], gradients[0].tanh())
         torch.testing.assert_close(seen[9], (0.1 * gradients[0]).tanh() / 0.1)
@@ -76,7 +78,8 @@ class TestAdam:
             image.grad = torch.zeros_like(image)
             return torch.zeros(())
 
-        rule(closure, 0)
+        rule.prepare(0)
+        rule.move(closure)
         assert float(image.grad.std()) == pytest.approx(0.1, rel=0.05)
         assert torch.equal(image.grad, 0.1 * torch.randn(image.shape, generator=seeded(1)))
 
@@ -103,7 +106,8 @@ def test_lbfgs_finds_the_minimum_of_a_bowl():
         cost.backward()
         return cost.detach()
 
-    rule(closure, 0)
+    rule.prepare(0)
+    rule.move(closure)
     torch.testing.assert_close(image.detach(), centre, atol=1e-4, rtol=0)
 
 
