@@ -28,7 +28,7 @@ class Recorded:
 
     def __init__(self, function: Callable[[], None], device: torch.device) -> None:
         self._function = function
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._left = WARM_UPS
 
