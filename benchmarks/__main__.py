@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file, instead of benchmarks/results/")
     parser.add_argument("--data", type=Path, help=".npz file with CIFAR-10")
     parser.add_argument("--picture", type=Path, help="PNG to write")
+    parser.add_argument("--photo", type=Path, help="picture to attack as well (reconstruction)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     given = parser.parse_args(arguments)
     if given.name is None:
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{name:<16}{line}", highlight=False)
         return 0
     try:
-        options = Options(given.repeats, given.data, given.picture, given.device)
+        options = Options(given.repeats, given.data, given.picture, given.photo, given.device)
         report = run(given.name, options)
     except (BadInput, RunFailed) as error:
         complaints.print(str(error), markup=False)
@@ -77,6 +78,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput(f"--data is not for the benchmark {name}, which makes its own images")
     if options.device != "cpu" and name in ("federation", "scale"):
         raise BadInput(f"--device is not for the benchmark {name}, whose rivals run on the CPU")
+    if options.photo and name != "reconstruction":
+        raise BadInput("--photo is for the benchmark reconstruction")
     if options.picture and name not in ("cifar", "defended"):
         raise BadInput("--picture is for the benchmarks cifar and defended")
     report: Report = import_module(f"benchmarks.{name}").run(options)

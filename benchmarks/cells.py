@@ -2,14 +2,13 @@
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks.report import THREADS, console
+from benchmarks.report import console
 from fedlab.environment import environment
 from fedlab.federation import Federation
 from fedlab.runs.checkpoint import Checkpoint
@@ -17,8 +16,10 @@ from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
 
 
-def finished(scenarios: Mapping[str, Scenario], folder: Path) -> dict[str, RunFolder]:
-    """Run what was not run yet, one process for each core.
+def finished(
+    scenarios: Mapping[str, Scenario], folder: Path, *, processes: int
+) -> dict[str, RunFolder]:
+    """Run what was not run yet, several at a time.
 
     A run is kept under a hash of its scenario and of the packages' versions, so another scenario or
     version is run anew, and one that was stopped goes on. Changes of the code itself it cannot see:
@@ -27,6 +28,7 @@ def finished(scenarios: Mapping[str, Scenario], folder: Path) -> dict[str, RunFo
     Args:
         scenarios: By names that are good for a folder.
         folder: Where the runs are kept.
+        processes: How many at a time.
 
     Raises:
         RunFailed: If one of them cannot go on.
@@ -34,9 +36,8 @@ def finished(scenarios: Mapping[str, Scenario], folder: Path) -> dict[str, RunFo
     places = {name: folder / f"{name}-{_key(each)}" for name, each in scenarios.items()}
     left = [name for name, place in places.items() if not _is_over(place, scenarios[name])]
     context = multiprocessing.get_context("spawn")
-    workers = max(1, (os.cpu_count() or 1) // THREADS)
     with (
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(processes, mp_context=context) as pool,
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("runs", total=len(places), completed=len(places) - len(left))

@@ -6,10 +6,9 @@ are drawn by seed and none is left out.
 
 from statistics import median
 
-from benchmarks.options import Options
+from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.client.roles import Leaking
-from fedlab.errors import BadInput
 from fedlab.federation import Federation
 from fedlab.report.figures import save
 from fedlab.runs.rows import LeakageRow
@@ -19,11 +18,6 @@ from fedlab.scenario_tables import Data, Engine, Model, Reconstruct
 IMAGES = 8
 LEAST = 35.0
 """Median PSNR in dB."""
-
-HOW = (
-    "no images: name an .npz of CIFAR-10 with --data, such as one made by "
-    "`python ../shared/data/make_npz.py cifar10 cifar10.npz --train 10000 --test 2000`"
-)
 
 
 def scenario(source: str, seed: int, device: str = "cpu") -> Scenario:
@@ -45,10 +39,8 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there are no images.
     """
-    if options.data is None or not options.data.is_file():
-        raise BadInput(HOW)
+    source = f"npz:{cifar(options)}"
     seeds = range(options.repeats or 1)
-    source = f"npz:{options.data}"
     federations = [Federation(scenario(source, seed, options.device)) for seed in seeds]
     leaks: list[LeakageRow] = []
     for federation in federations:

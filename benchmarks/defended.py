@@ -6,12 +6,10 @@ the defense; the attacker is re-tuned for each.
 
 from statistics import median
 
-from benchmarks.cifar import HOW
 from benchmarks.cifar import scenario as leaking
-from benchmarks.options import Options
+from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
-from fedlab.errors import BadInput
 from fedlab.federation import Federation
 from fedlab.leaks import picture_of
 from fedlab.report.figures import save
@@ -44,10 +42,9 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there are no images.
     """
-    if options.data is None or not options.data.is_file():
-        raise BadInput(HOW)
+    source = f"npz:{cifar(options)}"
     federations = {
-        arm: Federation(scenario(f"npz:{options.data}", defenses, options.device))
+        arm: Federation(scenario(source, defenses, options.device))
         for arm, defenses in ARMS.items()
     }
     rows: dict[str, list[LeakageRow]] = {}

@@ -121,10 +121,10 @@ def run(options: Options) -> Report:
     if folder is None or not studies:
         raise BadInput(HOW)
     seeds = range(options.repeats or SEEDS)
-    device = options.device
-    figures, claims = cost(scenario(studies[0], folder, "none", obeys=True, seed=0, device=device))
+    open_run = scenario(studies[0], folder, "none", obeys=True, seed=0, device=options.device)
+    figures, claims = cost(open_run)
     for study in studies:
-        more, held = _table(study, folder, seeds, device)
+        more, held = _table(study, folder, seeds, options)
         figures, claims = [*figures, *more], [*claims, *held]
     return Report(
         title="What does each defense cost, and what does it stop?",
@@ -143,16 +143,19 @@ def run(options: Options) -> Report:
 
 
 def _table(
-    study: Study, folder: Path, seeds: Sequence[int], device: str
+    study: Study, folder: Path, seeds: Sequence[int], options: Options
 ) -> tuple[list[Figure], list[Claim]]:
     keys = list(product(study.arms, (True, False), seeds))
     names = {key: _name(study, *key) for key in keys}
     runs = finished(
         {
-            names[key]: scenario(study, folder, key[0], obeys=key[1], seed=key[2], device=device)
-            for key in keys
+            names[arm, obeys, seed]: scenario(
+                study, folder, arm, obeys=obeys, seed=seed, device=options.device
+            )
+            for arm, obeys, seed in keys
         },
         KEPT,
+        processes=options.processes,
     )
     rows = {
         arm: _Row.of(

@@ -1,9 +1,16 @@
 """What a user may ask of a benchmark."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.report import THREADS
 from fedlab.errors import BadInput
+
+HOW = (
+    "no images: name an .npz of CIFAR-10 with --data, such as one made by "
+    "`python ../shared/data/make_npz.py cifar10 cifar10.npz --train 10000 --test 2000`"
+)
 
 
 @dataclass(frozen=True)
@@ -14,6 +21,7 @@ class Options:
         repeats: How often to measure, at least 1.
         data: An .npz file with images.
         picture: A PNG file to write.
+        photo: A picture of at least 256 pixels a side.
         device: Where to compute: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -23,6 +31,7 @@ class Options:
     repeats: int | None = None
     data: Path | None = None
     picture: Path | None = None
+    photo: Path | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -33,4 +42,21 @@ class Options:
         """As on the command line, with the names of files only: folders are nobody's business."""
         repeats = f" --repeats {self.repeats}" if self.repeats else ""
         data = f" --data {self.data.name}" if self.data else ""
-        return repeats + data + (f" --device {self.device}" if self.device != "cpu" else "")
+        photo = f" --photo {self.photo.name}" if self.photo else ""
+        return repeats + data + photo + (f" --device {self.device}" if self.device != "cpu" else "")
+
+    @property
+    def processes(self) -> int:
+        """How many run side by side where a benchmark has work for them."""
+        return max(1, (os.cpu_count() or 1) // THREADS)
+
+
+def cifar(options: Options) -> str:
+    """The file with CIFAR-10.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    if options.data is None or not options.data.is_file():
+        raise BadInput(HOW)
+    return str(options.data)

@@ -1,34 +1,45 @@
 """The attacker beside breaching's: same weights, images, labels and threads, in one run.
 
 Breaching runs twice: with its Inverting Gradients settings at total variation 1e-6, its schedule
-scaled to the budget, and as chosen in ``benchmarks.tuning``, which tries the same changes on ours,
-on other images. Ours runs at the same number of iterations and at shares of it. Nothing that
-chooses an iterate, a restart or the end of an attack sees the true images.
+scaled to the budget, and with the settings of ``benchmarks.families``, which were chosen for both
+attackers alike on other images. Ours runs at the same number of iterations and at shares of it.
+Nothing that chooses an iterate, a restart or the end of an attack sees the true images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from multiprocessing import get_context
+from operator import add
+from pathlib import Path
 from statistics import mean, median
 
 import torch
 from torch import Tensor
 
-from attacks.knowledge import LocalSGD
 from attacks.reconstruction import PRESETS, Attack
-from benchmarks.options import Options
+from benchmarks.families import (
+    BATCH,
+    NARROW,
+    PHOTO,
+    PUBLISHED,
+    RESIDUAL,
+    RESIDUAL_BATCH,
+    STEPS,
+    TRAINED,
+    WIDE,
+    Family,
+    Tuned,
+)
+from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from benchmarks.tuning import BREACHING, OURS, PUBLISHED, Family, Tuned, attacked, breached
-from benchmarks.victims import Victim, trained, untrained, victim
+from benchmarks.rivals import attacked, breached, scored
+from benchmarks.victims import Victim, photograph
 from fedlab.data.sources import load
 from fedlab.errors import BadInput
-from fedlab.evaluation.images import match, psnr
-from fedlab.evaluation.similarity import ssim
 
 SHARES = (16, 8, 4, 2, 1)
 """Our budgets as parts of breaching's iterations, from a sixteenth to all of them."""
-
-WIDTHS = {"convnet8": 32, "resnet18": 64}
 
 GOAL = 8
 """How many times sooner ours is to end at breaching's mean PSNR."""
@@ -50,9 +61,6 @@ TIMED = 12
 
 BLOCKS = 5
 
-LOCAL = LocalSGD(lr=1e-3, epochs=1, batch_size=1)
-"""Four images in four local steps: breaching's own FedAvg case."""
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -60,50 +68,88 @@ class Setting:
 
     Attributes:
         name: What is attacked.
-        network: ``convnet8``, ``resnet18`` or ``trained``.
-        batches: Places of the test images of each victim.
+        family: Network and settings.
+        places: Of the test images, in batches of the family's size.
         iterations: Of breaching.
-        local: Local steps instead of one gradient.
     """
 
     name: str
-    network: str
-    batches: tuple[tuple[int, ...], ...]
+    family: Family
+    places: tuple[int, ...]
     iterations: int
-    local: LocalSGD | None = None
 
+    def parts(self) -> Iterator[tuple[int, ...]]:
+        """Places of what one process attacks: one victim, but all that share a trained network."""
+        size = len(self.places) if self.family.network == "trained" else self.family.batch
+        for start in range(0, len(self.places), size):
+            yield self.places[start : start + size]
+
+
+TWO, FOUR, EIGHT = (tuple(range(count)) for count in (2, 4, 8))
 
 SETTINGS = (
-    Setting("convnet8 of width 32, 1 image", "convnet8", tuple((i,) for i in range(8)), 400),
-    Setting("convnet8 of width 32, 4 images", "convnet8", ((0, 1, 2, 3), (4, 5, 6, 7)), 240),
-    Setting("convnet8 of width 32, 8 images", "convnet8", (tuple(range(8)),), 160),
-    Setting("convnet8, 4 images in 4 local steps", "convnet8", ((0, 1, 2, 3),), 128, LOCAL),
-    Setting("trained convnet of width 32, 1 image", "trained", tuple((i,) for i in range(8)), 600),
-    Setting("resnet18, 1 image", "resnet18", ((0,), (1,)), 160),
-    Setting("resnet18, 4 images", "resnet18", ((0, 1, 2, 3),), 64),
+    Setting("convnet8 of width 32, 1 image", NARROW, EIGHT, 400),
+    Setting("convnet8 of width 32, 4 images", BATCH, EIGHT, 240),
+    Setting("convnet8 of width 32, 8 images", replace(BATCH, batch=8), EIGHT, 160),
+    Setting("convnet8, 4 images in 4 local steps", STEPS, FOUR, 128),
+    Setting("trained convnet of width 32, 1 image", TRAINED, EIGHT, 600),
+    Setting("resnet18, 1 image", RESIDUAL, TWO, 160),
+    Setting("resnet18, 4 images", RESIDUAL_BATCH, FOUR, 64),
 )
+"""Sizes for two cores and an hour."""
+
+ON_GPU = (
+    Setting("convnet8 of width 64, 1 image", WIDE, FOUR, 400),
+    Setting("convnet8 of width 64, 4 images", replace(BATCH, width=64), FOUR, 240),
+    Setting("convnet8 of width 64, 8 images", replace(BATCH, width=64, batch=8), EIGHT, 160),
+    Setting("convnet8, 4 images in 4 local steps", STEPS, FOUR, 128),
+    Setting("trained convnet of width 32, 1 image", TRAINED, FOUR, 400),
+    Setting("resnet18, 1 image", RESIDUAL, TWO, 400),
+    Setting("resnet18, 4 images", RESIDUAL_BATCH, FOUR, 200),
+    Setting("resnet18, 8 images", replace(RESIDUAL_BATCH, batch=8), EIGHT, 100),
+)
+"""Sizes for some minutes of a large GPU."""
+
+PHOTOGRAPH = Setting("a photograph of 256 pixels, torchvision's resnet18", PHOTO, (0,), 300)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attacker reached on all victims of a setting.
+    """What one attacker reached on the victims of a setting.
 
     Attributes:
         psnr: dB of each image.
         ssim: Of each image.
         seconds: Of all attacks together.
-        settled: Share of that after which the mean PSNR was within ``CLOSE`` of the final one.
+        way: dB of each image at each of ``PARTS`` marks on the way, where they were noted.
     """
 
-    psnr: tuple[float, ...]
-    ssim: tuple[float, ...]
-    seconds: float
-    settled: float = 1.0
+    psnr: tuple[float, ...] = ()
+    ssim: tuple[float, ...] = ()
+    seconds: float = 0.0
+    way: tuple[tuple[float, ...], ...] = ()
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        """Of the victims of both."""
+        ways = zip(self.way, other.way, strict=True) if self.way and other.way else ()
+        return Outcome(
+            self.psnr + other.psnr,
+            self.ssim + other.ssim,
+            self.seconds + other.seconds,
+            tuple(one + more for one, more in ways) or self.way or other.way,
+        )
+
+    @property
+    def settled(self) -> float:
+        """Share of the time after which the mean PSNR was within ``CLOSE`` of the final one."""
+        means = [mean(at) for at in self.way]
+        first = next((n for n, at in enumerate(means, 1) if at >= means[-1] - CLOSE), PARTS)
+        return first / PARTS
 
 
 @dataclass(frozen=True)
 class Line:
-    """One setting, measured.
+    """One setting, measured on some or all of its victims.
 
     Attributes:
         name: Of the setting.
@@ -123,6 +169,17 @@ class Line:
     ours: dict[int, Outcome]
     accuracy: float | None
 
+    def __add__(self, other: "Line") -> "Line":
+        """On the victims of both."""
+        return replace(
+            self,
+            ratios=self.ratios + other.ratios,
+            seconds=self.seconds + other.seconds,
+            published=self.published + other.published,
+            tuned=self.tuned + other.tuned,
+            ours={share: self.ours[share] + other.ours[share] for share in SHARES},
+        )
+
     def reached(self, rival: Outcome) -> float | None:
         """Seconds of our shortest attack that ends at a rival's mean PSNR, if one does."""
         for share in SHARES:
@@ -132,32 +189,45 @@ class Line:
 
 
 def run(options: Options) -> Report:
-    """Attack all victims with all attackers, two settings at a time.
+    """Attack all victims with all attackers: one on each core, or one after another on a GPU.
 
     Raises:
         BadInput: If there are no images.
     """
-    if options.data is None or not options.data.is_file():
-        raise BadInput("no images: name an .npz of CIFAR-10 with --data")
+    path = cifar(options)
     if options.repeats:
         raise BadInput("--repeats is not for the benchmark reconstruction, whose images are fixed")
-    tasks = [(setting, str(options.data)) for setting in SETTINGS]
-    with get_context("spawn").Pool(2) as pool:
-        lines = pool.starmap(measured, tasks, chunksize=1)
+    settings = list(SETTINGS if options.device == "cpu" else ON_GPU)
+    sources = [path] * len(settings)
+    if options.photo is not None:
+        settings, sources = [*settings, PHOTOGRAPH], [*sources, str(options.photo)]
+    tasks = [
+        (setting, source, places, options.device)
+        for setting, source in zip(settings, sources, strict=True)
+        for places in setting.parts()
+    ]
+    with get_context("spawn").Pool(options.processes if options.device == "cpu" else 1) as pool:
+        parts = pool.starmap(measured, tasks, chunksize=1)
+    lines = [
+        reduce(add, (part for part in parts if part.name == setting.name)) for setting in settings
+    ]
     figures = [figure for line in lines for figure in _figures(line)]
-    against, gain = restarted(str(options.data))
+    against, gain = restarted(path, options.device)
+    workers = "on two threads" if options.device == "cpu" else "on streams of their own"
     figures += [
-        Figure(f"{RESTARTS} restarts on two threads: breaching's time over ours", "", against),
-        Figure(f"{RESTARTS} restarts on two threads: one by one over side by side", "", gain),
+        Figure(f"{RESTARTS} restarts {workers}: breaching's time over ours", "", against),
+        Figure(f"{RESTARTS} restarts {workers}: one by one over side by side", "", gain),
     ]
     return Report(
         title="How fast and how well does the attacker rebuild images, beside breaching?",
         settings={
-            "images": "CIFAR-10 test images 0 to 7 in class order, none left out",
+            "images": "CIFAR-10 test images from 0 in class order, none left out",
             "breaching": "0.1.2, inverting gradients, total variation 1e-6, and tuned",
-            "ours": "preset spectrum",
+            "ours": "as tuned on other images, over the same settings as breaching",
             "labels": "known to both; networks in evaluation mode, untrained unless said",
-            "processes": "two settings at a time, one thread each",
+            "processes": f"{options.processes} victims at a time, one thread each"
+            if options.device == "cpu"
+            else "one",
         },
         figures=figures,
         claims=[
@@ -171,47 +241,43 @@ def run(options: Options) -> Report:
     )
 
 
-def restarted(path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """On two threads: breaching's time over ours, and ours one by one over side by side."""
+def restarted(path: str, device: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Breaching's time over ours side by side, and ours one by one over side by side."""
     data = load(f"npz:{path}")
-    one = victim(untrained("convnet8", data, width=32), data, [0])
+    (one,) = NARROW.victims(NARROW.model(data, torch.device(device))[0], data, (0,))
     attack = replace(PRESETS["inverting-gradients"], tv=PUBLISHED.tv, restarts=RESTARTS)
+    workers = 2 if device == "cpu" else RESTARTS
     against, gain = [], []
     for _ in range(BLOCKS):
         torch.set_num_threads(2)
         theirs = breached(one, PUBLISHED, TIMED, restarts=RESTARTS).seconds
-        serial, parallel = (_loop_seconds(one, attack, workers=workers) for workers in (1, 2))
+        serial, parallel = (_loop_seconds(one, attack, workers=w) for w in (1, workers))
         against.append(theirs / parallel)
         gain.append(serial / parallel)
     return tuple(against), tuple(gain)
 
 
-def measured(setting: Setting, path: str) -> Line:
-    """Both attackers on all victims of a setting; in a process of its own."""
+def measured(setting: Setting, source: str, places: tuple[int, ...], device: str) -> Line:
+    """Both attackers on some victims of a setting; in a process of its own."""
     torch.set_num_threads(THREADS)
-    data = load(f"npz:{path}")
-    accuracy: float | None = None
-    family: Family = "untrained"
-    if setting.network == "trained":
-        family = "trained"
-        model, accuracy = trained(data)
-    else:
-        model = untrained(setting.network, data, width=WIDTHS[setting.network])
-    victims = [victim(model, data, list(b), local=setting.local) for b in setting.batches]
-    ratios, seconds = _timed(victims[0])
+    data = photograph(Path(source)) if setting.family.network == "large" else load(f"npz:{source}")
+    family = setting.family
+    model, accuracy = family.model(data, torch.device(device))
+    victims = family.victims(model, data, places)
+    ratios, seconds = _timed(victims[0]) if places[0] == setting.places[0] else ((), ())
     line = Line(
         name=setting.name,
         ratios=ratios,
         seconds=seconds,
         published=_breaching(victims, PUBLISHED, setting.iterations),
-        tuned=_breaching(victims, BREACHING[family], setting.iterations),
+        tuned=_breaching(victims, family.breaching, setting.iterations),
         ours={
-            share: _ours(victims, replace(OURS[family], iterations=setting.iterations // share))
+            share: _ours(victims, replace(family.ours, iterations=setting.iterations // share))
             for share in SHARES
         },
         accuracy=accuracy,
     )
-    console.print(f"{setting.name}: done")
+    console.print(f"{setting.name}: {len(victims)} done")
     return line
 
 
@@ -228,29 +294,32 @@ def _timed(one: Victim) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _loop_seconds(one: Victim, attack: Attack, *, workers: int = 1) -> float:
     """The loop alone, as breaching's is counted: what more iterations take more."""
-    short = attacked(one, replace(attack, iterations=1), workers=workers).seconds
-    long = attacked(one, replace(attack, iterations=TIMED + 1), workers=workers).seconds
+    # Not from the first: on a GPU a recording comes before it can be replayed.
+    first = 1 if one.device.type == "cpu" else 8
+    short = attacked(one, replace(attack, iterations=first), workers=workers).seconds
+    long = attacked(one, replace(attack, iterations=TIMED + first), workers=workers).seconds
     return long - short
 
 
 def _breaching(victims: Sequence[Victim], settings: Tuned, iterations: int) -> Outcome:
     marks = [iterations * part // PARTS for part in range(1, PARTS + 1)]
-    found = [breached(one, settings, iterations, marks=marks) for one in victims]
-    outcome = _scored(victims, [each.images for each in found])
-    on_the_way = [
-        mean(_scored(victims, [_pixels(one, each.trace[part].images) for one, each in pairs]).psnr)
-        for part in range(PARTS)
-        for pairs in [list(zip(victims, found, strict=True))]
-    ]
-    settled = next(part for part, at in enumerate(on_the_way, 1) if at >= on_the_way[-1] - CLOSE)
-    seconds = sum(each.seconds for each in found)
-    return replace(outcome, seconds=seconds, settled=settled / PARTS)
+    return reduce(add, (_breached(one, settings, iterations, marks) for one in victims))
+
+
+def _breached(one: Victim, settings: Tuned, iterations: int, marks: Sequence[int]) -> Outcome:
+    found = breached(one, settings, iterations, marks=marks)
+    quality, likeness = scored(one, found.images)
+    way = [scored(one, _pixels(one, mark.images))[0] for mark in found.trace]
+    return Outcome(tuple(quality), tuple(likeness), found.seconds, tuple(map(tuple, way)))
 
 
 def _ours(victims: Sequence[Victim], attack: Attack) -> Outcome:
-    found = [attacked(one, attack) for one in victims]
-    outcome = _scored(victims, [each.images for each in found])
-    return replace(outcome, seconds=sum(each.seconds for each in found))
+    outcome = Outcome()
+    for one in victims:
+        found = attacked(one, attack)
+        quality, likeness = scored(one, found.images)
+        outcome += Outcome(tuple(quality), tuple(likeness), found.seconds)
+    return outcome
 
 
 def _pixels(one: Victim, images: Tensor) -> Tensor:
@@ -258,16 +327,6 @@ def _pixels(one: Victim, images: Tensor) -> Tensor:
         torch.tensor(values).view(1, -1, 1, 1) for values in (one.knowledge.mean, one.knowledge.std)
     )
     return (images * std + mean_).clamp(0, 1)
-
-
-def _scored(victims: Sequence[Victim], rebuilt: Sequence[Tensor]) -> Outcome:
-    quality, likeness = [], []
-    for one, images in zip(victims, rebuilt, strict=True):
-        places, chosen = match(one.pixels, images)
-        true, guess = one.pixels[places], images[chosen]
-        quality += psnr(true, guess).tolist()
-        likeness += ssim(true, guess).tolist()
-    return Outcome(tuple(quality), tuple(likeness), seconds=0.0)
 
 
 def _figures(line: Line) -> list[Figure]:

@@ -1,189 +1,145 @@
 """Which settings suit each attacker, on images that the comparison never shows.
 
-One setting at a time is changed from the best known ones, for ours and for breaching alike: the
-weight of total variation, whether it sees differences of colours, step size, sign and schedule.
-The choices below are what ``benchmarks.reconstruction`` uses. Those for the trained network
-change several settings together, found by hand on the same images: this grid starts from them.
+A walk for each family of victims and each attacker: one setting after another is tried at all its
+values, and what gives the highest mean PSNR is kept before the next. Both walk over the same
+values; ours has two settings more, the coordinates that it moves and Adam's memory, and begins
+from the better of its preset and of what breaching's walk ended with. What comes out is what
+``benchmarks.families`` holds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
-from benchmarks.breaching_peer import LocalSteps, PeerResult, invert_with_breaching
-from benchmarks.options import Options
+from attacks.reconstruction import Attack
+from benchmarks.families import FAMILIES, PUBLISHED, SPECTRUM, Family, Tuned
+from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Figure, Report, console
-from benchmarks.victims import Victim, trained, untrained, victim
+from benchmarks.rivals import attacked, breached, scored
 from fedlab.data.sources import load
-from fedlab.errors import BadInput
-from fedlab.evaluation.images import match, psnr
-
-PLACES = (100, 101, 102, 103)
-"""Test images that are tuned on."""
 
 ITERATIONS = 100
 
-Family = Literal["untrained", "trained"]
-Change = dict[str, Any]
+Settings = Tuned | Attack
+
+SHARED: Mapping[str, Sequence[Any]] = {
+    "schedule": ("step", "cosine", "linear"),
+    "sign": ("hard", "soft", "none"),
+    "lr": (0.1, 0.2, 0.3, 0.5, 1.0),
+    "tv": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1),
+    "tv_opponents": (False, True),
+}
+"""What both attackers try, in this order."""
+
+OWN: Mapping[str, Sequence[Any]] = {
+    "basis": ("pixels", "spectrum"),
+    "betas": ((0.8, 0.99), (0.9, 0.999)),
+}
+"""What only ours has."""
+
+Quality = Callable[[Settings], float]
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """Settings of breaching, under the names that ours have.
+class Walk:
+    """Where a walk went.
 
     Attributes:
-        tv: Weight of total variation.
-        lr: Step size.
-        sign: ``hard``, ``soft`` or ``none``.
-        schedule: ``step``, ``cosine`` or ``linear``.
-        tv_opponents: Whether differences of colours count.
+        tried: Each of its settings with its mean PSNR in dB, in order.
     """
 
-    tv: float
-    lr: float = 0.1
-    sign: str = "hard"
-    schedule: str = "step"
-    tv_opponents: bool = False
+    tried: tuple[tuple[Settings, float], ...]
 
-
-PUBLISHED = Tuned(tv=1e-6)
-"""Its Inverting Gradients settings, with the weight for untrained networks."""
-
-BREACHING: dict[Family, Tuned] = {
-    "untrained": Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True),
-    "trained": Tuned(tv=0.1, lr=0.3, sign="none", schedule="cosine", tv_opponents=True),
-}
-OURS: dict[Family, Attack] = {
-    "untrained": PRESETS["spectrum"],
-    "trained": replace(PRESETS["spectrum"], tv=0.2, lr=0.5, betas=(0.9, 0.999)),
-}
-
-CHANGES: tuple[Change, ...] = (
-    {},
-    {"tv": 1e-6},
-    {"tv": 1e-3},
-    {"tv": 1e-2},
-    {"tv": 0.3},
-    {"tv_opponents": True},
-    {"tv_opponents": False},
-    {"lr": 0.1},
-    {"lr": 0.2},
-    {"lr": 0.5},
-    {"lr": 1.0},
-    {"lr": 2.0},
-    {"sign": "soft"},
-    {"sign": "none"},
-    {"sign": "hard"},
-    {"schedule": "step"},
-    {"schedule": "linear"},
-)
-"""What is tried, each alone; those that change nothing are skipped."""
-
-NAMES = {"step": "step-lr", "cosine": "cosine-decay", "linear": "linear"}
-"""Schedules as breaching calls them."""
+    @property
+    def best(self) -> tuple[Settings, float]:
+        """The best of all."""
+        return max(self.tried, key=lambda pair: pair[1])
 
 
 def run(options: Options) -> Report:
-    """Try every change for both attackers on both networks.
+    """Walk for both attackers on every family, all walks at once as far as there are cores.
 
     Raises:
         BadInput: If there are no images.
     """
-    if options.data is None or not options.data.is_file():
-        raise BadInput("no images: name an .npz of CIFAR-10 with --data")
-    families: tuple[Family, ...] = ("untrained", "trained")
-    tasks = [(family, who, str(options.data)) for family in families for who in (True, False)]
-    with get_context("spawn").Pool(2) as pool:
-        found = pool.starmap(_tried, tasks, chunksize=1)
+    path = cifar(options)
+    with get_context("spawn").Pool(options.processes) as pool:
+        walks = pool.starmap(_both, [(f, path, options.device) for f in FAMILIES], chunksize=1)
     return Report(
         title="Which settings suit each attacker?",
         settings={
-            "images": f"CIFAR-10 test images {PLACES[0]} to {PLACES[-1]} in class order",
+            "images": "CIFAR-10 test images from 100 in class order, 8 or 4 of them",
             "iterations": ITERATIONS,
-            "networks": "convnet8 of width 32, untrained, and convnet of width 32, trained",
         },
-        figures=[figure for figures in found for figure in figures],
+        figures=[figure for figures in walks for figure in figures],
     )
 
 
-def attacked(one: Victim, attack: Attack, *, workers: int = 1) -> Reconstruction:
-    """Ours on one victim."""
-    return invert(
-        one.model,
-        one.state,
-        one.payload,
-        one.knowledge,
-        attack,
-        generator=torch.Generator().manual_seed(0),
-        workers=workers,
-    )
-
-
-def breached(
-    one: Victim,
-    settings: Tuned,
-    iterations: int,
-    *,
-    restarts: int = 1,
-    marks: Sequence[int] = (),
-) -> PeerResult:
-    """Breaching on one victim; ``marks`` are the iterations at which its answer is noted."""
-    known, local = one.knowledge, one.knowledge.local
-    overrides: dict[str, object] = {
-        "+regularization.total_variation.double_opponents": settings.tv_opponents
-    }
-    if restarts > 1:
-        overrides["restarts.num_trials"] = restarts
-    return invert_with_breaching(
-        one.model,
-        list(one.payload.tensors.values()),
-        labels=one.labels,
-        shape=known.image_shape,
-        mean=known.mean,
-        std=known.std,
-        iterations=iterations,
-        tv=settings.tv,
-        step_size=settings.lr,
-        sign=None if settings.sign == "none" else settings.sign,
-        schedule=NAMES[settings.schedule],
-        marks=marks,
-        local=None
-        if local is None
-        else LocalSteps(lr=local.lr, steps=one.payload.steps, images_per_step=local.batch_size),
-        overrides=overrides,
-    )
-
-
-def _tried(family: Family, ours: bool, path: str) -> list[Figure]:
+def _both(family: Family, path: str, device: str) -> list[Figure]:
     torch.set_num_threads(THREADS)
     data = load(f"npz:{path}")
-    model = trained(data)[0] if family == "trained" else untrained("convnet8", data, width=32)
-    victims = [victim(model, data, [place]) for place in PLACES]
-    name = "ours" if ours else "breaching"
-    figures = []
-    for change in _changes(OURS[family] if ours else BREACHING[family]):
-        if ours:
-            attack = replace(OURS[family], iterations=ITERATIONS, **change)
-            rebuilt = [attacked(one, attack).images for one in victims]
-        else:
-            settings = replace(BREACHING[family], **change)
-            rebuilt = [breached(one, settings, ITERATIONS).images for one in victims]
-        quality = []
-        for one, images in zip(victims, rebuilt, strict=True):
-            places, chosen = match(one.pixels, images)
-            quality += psnr(one.pixels[places], images[chosen]).tolist()
-        what = ", ".join(f"{key} {value}" for key, value in change.items()) or "as chosen"
-        figures.append(Figure(f"{family}, {name}: {what}, mean PSNR", "dB", [mean(quality)]))
-        console.print(f"{figures[-1].name}: {mean(quality):.2f} dB", soft_wrap=True)
-    return figures
+    model, _ = family.model(data, torch.device(device))
+    victims = family.victims(model, data, family.tuned_on)
+
+    def quality(settings: Settings) -> float:
+        images = [
+            breached(one, settings, ITERATIONS).images
+            if isinstance(settings, Tuned)
+            else attacked(one, replace(settings, iterations=ITERATIONS)).images
+            for one in victims
+        ]
+        pairs = zip(victims, images, strict=True)
+        return mean(value for one, each in pairs for value in scored(one, each)[0])
+
+    theirs = walked(f"{family.name}, breaching", [PUBLISHED, family.breaching], SHARED, quality)
+    found, _ = theirs.best
+    like_theirs = replace(
+        SPECTRUM,
+        basis="pixels",
+        betas=(0.9, 0.999),
+        **{name: getattr(found, name) for name in SHARED},
+    )
+    ours = walked(
+        f"{family.name}, ours", [SPECTRUM, family.ours, like_theirs], {**OWN, **SHARED}, quality
+    )
+    return [
+        Figure(f"{family.name}, {who}: {_told(settings)}, mean PSNR", "dB", [each])
+        for who, walk in (("breaching", theirs), ("ours", ours))
+        for settings, each in walk.tried
+    ]
 
 
-def _changes(chosen: Attack | Tuned) -> Iterator[Change]:
-    for change in CHANGES:
-        if not change or any(getattr(chosen, key) != value for key, value in change.items()):
-            yield change
+def walked(
+    walk: str, starts: Sequence[Settings], axes: Mapping[str, Sequence[Any]], quality: Quality
+) -> Walk:
+    """Go from the best of some settings along one axis after another, and say where it ended.
+
+    Args:
+        walk: Its name, for who watches.
+        starts: To choose the first from.
+        axes: Values of each setting, in the order of the walk.
+        quality: What is to be high.
+    """
+    tried: dict[Settings, float] = {}
+    for start in starts:
+        if start not in tried:
+            tried[start] = quality(start)
+    for name, values in axes.items():
+        here = max(tried, key=lambda settings: tried[settings])
+        for value in values:
+            step = replace(here, **{name: value})
+            if step not in tried:
+                tried[step] = quality(step)
+    found = Walk(tuple(tried.items()))
+    chosen, value = found.best
+    console.print(f"{walk}: {value:.2f} dB with {_told(chosen)}", soft_wrap=True)
+    return found
+
+
+def _told(settings: Settings) -> str:
+    names = SHARED if isinstance(settings, Tuned) else {**OWN, **SHARED}
+    return ", ".join(f"{name} {getattr(settings, name)}" for name in names)

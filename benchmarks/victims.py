@@ -1,18 +1,26 @@
 """What the reconstruction benchmarks attack: networks, real images, and the updates they cause."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.io import ImageReadMode, read_image
+from torchvision.transforms.functional import center_crop
 
 from attacks.gradients import batch_gradient, unroll
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from fedlab.data.images import ImageData
-from fedlab.models import build
+from fedlab.models import build, torchvision_models
+from fedlab.models.request import Request
 
 TRAINING_EPOCHS = 6
+PHOTOGRAPHED = 256
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of each channel, with which networks for ImageNet normalise."""
+
 CLASSES = 10
 
 
@@ -35,6 +43,11 @@ class Victim:
     knowledge: Knowledge
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters()).device
+
+    @property
     def state(self) -> dict[str, Tensor]:
         """The global parameters and buffers."""
         return {name: value.detach() for name, value in self.model.state_dict().items()}
@@ -52,20 +65,21 @@ def victim(
         local: Send weights after this training instead of the gradient of the batch.
     """
     pixels, labels = data.pixels(data.test_images[places]), data.test_labels[places]
-    inputs = data.normalise(pixels)
+    device = next(model.parameters()).device
+    inputs, targets = data.normalise(pixels).to(device), labels.to(device)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     buffers = dict(model.named_buffers())
     if local is None:
-        tensors = batch_gradient(model, parameters, buffers, inputs, labels)
+        tensors = batch_gradient(model, parameters, buffers, inputs, targets)
         payload = Payload("gradient", tensors, num_examples=len(places), steps=1)
     else:
-        after = unroll(model, parameters, buffers, inputs, labels, local=local)
+        after = unroll(model, parameters, buffers, inputs, targets, local=local)
         tensors = {name: tensor.detach() for name, tensor in after.items()}
         steps = len(local.blocks(len(places)))
         payload = Payload("weights", tensors, num_examples=len(places), steps=steps)
     knowledge = Knowledge(
         image_shape=data.shape,
-        num_classes=CLASSES,
+        num_classes=data.num_classes,
         mean=data.mean,
         std=data.std,
         num_images=len(places),
@@ -102,3 +116,27 @@ def trained(data: ImageData) -> tuple[nn.Module, float]:
     with torch.no_grad():
         output = model(data.normalise(data.pixels(data.test_images)))
     return model, float((output.argmax(1) == data.test_labels).float().mean())
+
+
+def large(data: ImageData) -> nn.Module:
+    """Torchvision's ResNet-18 for images of some hundred pixels, at its first weights."""
+    request = Request(data.shape, data.num_classes, None, None, None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision_models.build("resnet18", request).eval()
+
+
+def photograph(file: Path) -> ImageData:
+    """The middle 256 pixels of a picture, as the only image of a set; of class 0 out of 1,000."""
+    picture = read_image(str(file), ImageReadMode.RGB)
+    image = center_crop(picture, [PHOTOGRAPHED, PHOTOGRAPHED]).unsqueeze(0)
+    return ImageData(
+        name=file.name,
+        train_images=image,
+        train_labels=torch.zeros(1, dtype=torch.int64),
+        test_images=image,
+        test_labels=torch.zeros(1, dtype=torch.int64),
+        classes=tuple(map(str, range(1_000))),
+        mean=IMAGENET[0],
+        std=IMAGENET[1],
+    )

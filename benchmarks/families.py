@@ -1,0 +1,108 @@
+"""Kinds of victims that want settings of their own, and the settings that suit each attacker there.
+
+``python -m benchmarks tuning`` chose them on test images 100 to 107, for both attackers alike; the
+comparison reports on 0 to 7.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from attacks.knowledge import LocalSGD
+from attacks.reconstruction import PRESETS, Attack
+from benchmarks.victims import Victim, large, trained, untrained, victim
+from fedlab.data.images import ImageData
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Settings of breaching, under the names that ours have.
+
+    Attributes:
+        tv: Weight of total variation.
+        lr: Step size.
+        sign: ``hard``, ``soft`` or ``none``.
+        schedule: ``step``, ``cosine`` or ``linear``.
+        tv_opponents: Whether differences of colours count.
+    """
+
+    tv: float
+    lr: float = 0.1
+    sign: str = "hard"
+    schedule: str = "step"
+    tv_opponents: bool = False
+
+
+PUBLISHED = Tuned(tv=1e-6)
+"""Breaching's Inverting Gradients settings, with the weight for untrained networks."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of victims.
+
+    Attributes:
+        name: What is attacked.
+        network: ``convnet8``, ``resnet18``, ``trained``, or ``large`` for large images.
+        width: Of the network.
+        batch: Images of one victim.
+        tuned_on: Places of the test images that settings were chosen on.
+        breaching: Its settings.
+        ours: Ours.
+        local: Local steps instead of one gradient.
+    """
+
+    name: str
+    network: str
+    width: int
+    batch: int
+    tuned_on: tuple[int, ...]
+    breaching: Tuned
+    ours: Attack
+    local: LocalSGD | None = None
+
+    def model(self, data: ImageData, device: torch.device) -> tuple[nn.Module, float | None]:
+        """The network on a device, and its test accuracy where it was trained."""
+        if self.network == "trained":
+            network, accuracy = trained(data)
+            return network.to(device), accuracy
+        if self.network == "large":
+            return large(data).to(device), None
+        return untrained(self.network, data, width=self.width).to(device), None
+
+    def victims(self, model: nn.Module, data: ImageData, places: tuple[int, ...]) -> list[Victim]:
+        """One for each batch of the test images at these places."""
+        starts = range(0, len(places), self.batch)
+        batches = [list(places[start : start + self.batch]) for start in starts]
+        return [victim(model, data, batch, local=self.local) for batch in batches]
+
+
+SPECTRUM = PRESETS["spectrum"]
+
+LOCAL = LocalSGD(lr=1e-3, epochs=1, batch_size=1)
+"""Four images in four local steps: breaching's own FedAvg case."""
+
+_FOUR, _EIGHT = tuple(range(100, 104)), tuple(range(100, 108))
+_UNTRAINED = Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True)
+
+NARROW = Family("convnet8 of width 32", "convnet8", 32, 1, _FOUR, _UNTRAINED, SPECTRUM)
+WIDE = Family("convnet8 of width 64", "convnet8", 64, 1, _FOUR, _UNTRAINED, SPECTRUM)
+BATCH = Family("convnet8, batches", "convnet8", 32, 4, _EIGHT, _UNTRAINED, SPECTRUM)
+STEPS = Family("convnet8, local steps", "convnet8", 32, 4, _FOUR, _UNTRAINED, SPECTRUM, LOCAL)
+RESIDUAL = Family("resnet18", "resnet18", 64, 1, _FOUR, _UNTRAINED, SPECTRUM)
+RESIDUAL_BATCH = Family("resnet18, batches", "resnet18", 64, 4, _FOUR, _UNTRAINED, SPECTRUM)
+TRAINED = Family(
+    "trained convnet of width 32",
+    "trained",
+    32,
+    1,
+    _EIGHT,
+    Tuned(tv=0.1, lr=0.3, sign="none", schedule="cosine", tv_opponents=True),
+    replace(SPECTRUM, tv=0.2, lr=0.5, betas=(0.9, 0.999)),
+)
+
+PHOTO = replace(RESIDUAL, name="photograph", network="large")
+"""Not tuned on anything else."""
+
+FAMILIES = (NARROW, WIDE, BATCH, STEPS, RESIDUAL, RESIDUAL_BATCH, TRAINED)
