@@ -99,7 +99,7 @@ def scenario(
             {
                 "rounds": f"1,{study.rounds // 2},{study.rounds}",
                 "clients": "0",
-                "preset": "spectrum",
+                "preset": "fast",
                 "labels": "known",
                 "iterations": 300,
             }
@@ -134,7 +134,7 @@ def run(options: Options) -> Report:
             "network": "convnet of width 32",
             "training": "2 epochs a round, batch 32, learning rate 0.1",
             "rounds": ", ".join(str(each.rounds) for each in studies),
-            "attack": "spectrum, 300 iterations, labels known, re-tuned per defense",
+            "attack": "fast, 300 iterations, labels known, re-tuned per defense",
             "seeds": ", ".join(map(str, seeds)),
         },
         figures=figures,

@@ -78,28 +78,80 @@ class Family:
         return [victim(model, data, batch, local=self.local) for batch in batches]
 
 
-SPECTRUM = PRESETS["spectrum"]
+FAST = PRESETS["fast"]
+SIGNED = replace(FAST, tv=1e-3, sign="hard", lr=0.3, betas=(0.9, 0.999), schedule="linear")
+"""What deep residual networks want instead."""
 
 LOCAL = LocalSGD(lr=1e-3, epochs=1, batch_size=1)
 """Four images in four local steps: breaching's own FedAvg case."""
 
 _FOUR, _EIGHT = tuple(range(100, 104)), tuple(range(100, 108))
-_UNTRAINED = Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True)
+_LOUD = Tuned(tv=1e-4, lr=0.3, schedule="cosine", tv_opponents=True)
+"""Breaching's settings that the others below change."""
 
-NARROW = Family("convnet8 of width 32", "convnet8", 32, 1, _FOUR, _UNTRAINED, SPECTRUM)
-WIDE = Family("convnet8 of width 64", "convnet8", 64, 1, _FOUR, _UNTRAINED, SPECTRUM)
-BATCH = Family("convnet8, batches", "convnet8", 32, 4, _EIGHT, _UNTRAINED, SPECTRUM)
-STEPS = Family("convnet8, local steps", "convnet8", 32, 4, _FOUR, _UNTRAINED, SPECTRUM, LOCAL)
-RESIDUAL = Family("resnet18", "resnet18", 64, 1, _FOUR, _UNTRAINED, SPECTRUM)
-RESIDUAL_BATCH = Family("resnet18, batches", "resnet18", 64, 4, _FOUR, _UNTRAINED, SPECTRUM)
+NARROW = Family(
+    "convnet8 of width 32",
+    "convnet8",
+    32,
+    1,
+    _FOUR,
+    replace(_LOUD, lr=0.5, schedule="linear"),
+    FAST,
+)
+WIDE = Family(
+    "convnet8 of width 64",
+    "convnet8",
+    64,
+    1,
+    _FOUR,
+    replace(_LOUD, lr=1.0, sign="none", schedule="linear"),
+    replace(FAST, tv=1e-5, schedule="linear"),
+)
+BATCH = Family(
+    "convnet8, batches",
+    "convnet8",
+    32,
+    4,
+    _EIGHT,
+    replace(_LOUD, sign="none"),
+    replace(FAST, tv=2e-4, sign="soft", lr=0.5),
+)
+STEPS = Family(
+    "convnet8, local steps",
+    "convnet8",
+    32,
+    4,
+    _FOUR,
+    replace(_LOUD, schedule="linear"),
+    replace(FAST, tv=2e-4),
+    LOCAL,
+)
+RESIDUAL = Family(
+    "resnet18",
+    "resnet18",
+    64,
+    1,
+    _FOUR,
+    replace(_LOUD, tv=1e-3, lr=0.5, schedule="linear"),
+    SIGNED,
+)
+RESIDUAL_BATCH = Family(
+    "resnet18, batches",
+    "resnet18",
+    64,
+    4,
+    _FOUR,
+    replace(_LOUD, tv=1e-3),
+    replace(SIGNED, lr=0.5),
+)
 TRAINED = Family(
     "trained convnet of width 32",
     "trained",
     32,
     1,
     _EIGHT,
-    Tuned(tv=0.1, lr=0.3, sign="none", schedule="cosine", tv_opponents=True),
-    replace(SPECTRUM, tv=0.2, lr=0.5, betas=(0.9, 0.999)),
+    replace(_LOUD, tv=0.1, sign="soft", schedule="linear"),
+    replace(FAST, tv=0.1, lr=0.3, schedule="linear"),
 )
 
 PHOTO = replace(RESIDUAL, name="photograph", network="large")

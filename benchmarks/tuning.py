@@ -2,8 +2,8 @@
 
 A walk for each family of victims and each attacker: one setting after another is tried at all its
 values, and what gives the highest mean PSNR is kept before the next. Both walk over the same
-values; ours has two settings more, the coordinates that it moves and Adam's memory, and begins
-from the better of its preset and of what breaching's walk ended with. What comes out is what
+values; ours has one setting more, Adam's memory, and begins from the best of its preset, of what
+was chosen before and of what breaching's walk ended with. What comes out is what
 ``benchmarks.families`` holds.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from attacks.reconstruction import Attack
-from benchmarks.families import FAMILIES, PUBLISHED, SPECTRUM, Family, Tuned
+from benchmarks.families import FAMILIES, FAST, PUBLISHED, Family, Tuned
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Figure, Report, console
 from benchmarks.rivals import attacked, breached, scored
@@ -36,7 +36,6 @@ SHARED: Mapping[str, Sequence[Any]] = {
 """What both attackers try, in this order."""
 
 OWN: Mapping[str, Sequence[Any]] = {
-    "basis": ("pixels", "spectrum"),
     "betas": ((0.8, 0.99), (0.9, 0.999)),
 }
 """What only ours has."""
@@ -98,13 +97,12 @@ def _both(family: Family, path: str, device: str) -> list[Figure]:
     theirs = walked(f"{family.name}, breaching", [PUBLISHED, family.breaching], SHARED, quality)
     found, _ = theirs.best
     like_theirs = replace(
-        SPECTRUM,
-        basis="pixels",
+        FAST,
         betas=(0.9, 0.999),
         **{name: getattr(found, name) for name in SHARED},
     )
     ours = walked(
-        f"{family.name}, ours", [SPECTRUM, family.ours, like_theirs], {**OWN, **SHARED}, quality
+        f"{family.name}, ours", [FAST, family.ours, like_theirs], {**OWN, **SHARED}, quality
     )
     return [
         Figure(f"{family.name}, {who}: {_told(settings)}, mean PSNR", "dB", [each])

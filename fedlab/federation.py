@@ -287,7 +287,7 @@ class Federation:
             round: Counted from 1.
             client: Partition id.
             watch: Called now and then with the progress of the attack.
-            **settings: Those of a ``[[reconstructions]]`` entry, such as ``preset="spectrum"``,
+            **settings: Those of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
                 ``labels="inferred"``, ``iterations=300`` or ``seconds=20``.
 
         Raises:

@@ -96,7 +96,7 @@ def rebuilt(digit, attack, **options):
     return invert(model, state, payload, known, attack, generator=generator, **options)
 
 
-@pytest.mark.parametrize("preset", ["inverting-gradients", "spectrum", "see-through-gradients"])
+@pytest.mark.parametrize("preset", ["inverting-gradients", "fast", "see-through-gradients"])
 def test_a_recorded_attack_is_the_same_attack(digit, preset):
     attack = replace(PRESETS[preset], iterations=40, langevin=0.0)
     once, plain = rebuilt(digit, attack), rebuilt(digit, attack, recorded=False)
@@ -105,7 +105,7 @@ def test_a_recorded_attack_is_the_same_attack(digit, preset):
 
 
 def test_restarts_side_by_side_are_those_one_by_one(digit):
-    attack = replace(PRESETS["spectrum"], iterations=40, restarts=4)
+    attack = replace(PRESETS["fast"], iterations=40, restarts=4)
     beside, alone = rebuilt(digit, attack, workers=4), rebuilt(digit, attack)
     assert beside.restart == alone.restart
     torch.testing.assert_close(beside.images, alone.images, rtol=0, atol=1e-2)
@@ -127,7 +127,7 @@ def test_a_network_that_cannot_be_recorded_is_attacked_all_the_same(digit, caplo
     model, state, payload, known = digit
     inner = [{f"inner.{n}": t for n, t in each.items()} for each in (state, payload.tensors)]
     nosy = Nosy(model), inner[0], replace(payload, tensors=inner[1]), known
-    attack = replace(PRESETS["spectrum"], iterations=8)
+    attack = replace(PRESETS["fast"], iterations=8)
     with caplog.at_level("INFO"):
         found = rebuilt(nosy, attack)
     assert "without a CUDA graph" in caplog.text

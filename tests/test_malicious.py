@@ -14,7 +14,7 @@ from tests.federations import finished, small
 
 IMPRINT = {"malicious": {"attack": "imprint", "bins": 128}}
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 16}
-ATTACK = {"clients": "0", "preset": "spectrum", "iterations": 150}
+ATTACK = {"clients": "0", "preset": "fast", "iterations": 150}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +125,7 @@ def test_fishing_rebuilds_the_one_image_of_a_class_and_no_other(fished):
     assert row.label_correct
     assert not row.known_labels
     assert row.threat == "malicious"
-    assert row.preset == "spectrum"
+    assert row.preset == "fast"
     assert set(table[table["psnr"].isna()]["verdict"]) == {"not shown"}
 
 
@@ -175,7 +175,7 @@ def test_only_the_scheduled_clients_and_rounds_are_fished(batch):
 def test_a_fished_clients_arrays_have_a_file_of_their_own(fished):
     names = sorted(path.name for path in fished.folder.captures.glob("global-*"))
     assert names == ["global-0001-00000.safetensors", "global-0001.safetensors"]
-    again = fished.reconstruct(round=1, client=0, preset="spectrum", iterations=150)
+    again = fished.reconstruct(round=1, client=0, preset="fast", iterations=150)
     best = max(row.psnr for row in again.rows if row.psnr == row.psnr)
     assert best == pytest.approx(leakage(fished)["psnr"].max())
 

@@ -51,11 +51,11 @@ def few():
 def test_un_mixing_shows_what_no_single_mixture_does():
     run = federation()
     seen = []
-    found = run.unmix(client=0, preset="spectrum", iterations=150, watch=seen.append)
+    found = run.unmix(client=0, preset="fast", iterations=150, watch=seen.append)
     single = [
         row.psnr
         for round in (1, 5, 9, 13)
-        for row in run.reconstruct(round=round, client=0, preset="spectrum", iterations=150).rows
+        for row in run.reconstruct(round=round, client=0, preset="fast", iterations=150).rows
         if row.target == "original"
     ]
     assert (found.client, found.rounds, found.mixtures) == (0, tuple(range(1, 17)), 32)
@@ -154,7 +154,7 @@ class TestRefusals:
         self.refused(run, "with one k")
 
     def test_a_setting_that_is_none(self, few):
-        self.refused(few, "did you mean", preset="spectrums")
+        self.refused(few, "did you mean", preset="fasst")
 
     def test_rounds_that_were_toggled_off_do_not_count(self):
         run = Federation(Scenario.parse(MIXING, ["rounds=4"]))
@@ -166,7 +166,7 @@ class TestRefusals:
 
 def test_fewer_mixtures_than_images_leave_images_out(few):
     """Three rounds hold six mixtures of eight images: it is said, or they are not called found."""
-    found = few.unmix(client=0, preset="spectrum", iterations=20)
+    found = few.unmix(client=0, preset="fast", iterations=20)
     assert isinstance(found, UnmixedShard)
     assert found.mixtures == 6
     assert "leaks" not in found.verdicts
@@ -179,7 +179,7 @@ def command(fedlab, few):
 
 
 class TestByCommand:
-    OPTIONS = ("--preset", "spectrum", "--iterations", 5)
+    OPTIONS = ("--preset", "fast", "--iterations", 5)
 
     def test_a_run_is_un_mixed_and_drawn(self, command, tmp_path):
         target = tmp_path / "x.png"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attacks.reconstruction.bases import basis_of
 from attacks.reconstruction.objectives import OBJECTIVES, Objective, masked
 from attacks.reconstruction.presets import Attack
 from attacks.reconstruction.priors import square_norm, total_variation
@@ -91,8 +90,7 @@ class Search:
     ) -> None:
         self._problem, self._attack, self._restart = problem, attack, restart
         self._low, self._high = box(problem)
-        self._basis = basis_of(attack.basis, problem.knowledge.image_shape, start.device)
-        self._moved = self._basis.encode(start).clone().requires_grad_()
+        self._moved = start.clone().requires_grad_()
         self._labels = labels.clone().requires_grad_() if joint else labels
         self._joint = joint
         self._objective = objective_of(attack, problem.target)
@@ -123,7 +121,7 @@ class Search:
     def images(self) -> Tensor:
         """The present images, normalised."""
         self._join()
-        return self._basis.decode(self._moved.detach())
+        return self._moved.detach()
 
     def advance(self, iteration: float, centre: Tensor | None = None) -> None:
         """Take one step; nothing in it waits for the device.
@@ -164,8 +162,7 @@ class Search:
         self._remember(before, total)
         if self._attack.boxed:
             with torch.no_grad():
-                inside = self._basis.decode(self._moved).clamp(self._low, self._high)
-                self._moved.copy_(self._basis.encode(inside))
+                self._moved.clamp_(self._low, self._high)
 
     def _join(self) -> None:
         """Let whoever looks at the search wait for its steps."""
@@ -205,7 +202,7 @@ class Search:
             _, _, total = self._judged()
             self._remember(last, total.detach())  # where the last step led
             kept = self._best
-        images = self._basis.decode(kept[0])
+        images = kept[0]
         labels = kept[1].softmax(1) if self._joint else self._labels
         cost = self._objective(self._problem.simulate(images, labels, create_graph=False))
         costs = torch.stack(self._costs).cpu()
@@ -222,7 +219,7 @@ class Search:
     def _judged(self) -> tuple[Tensor, Tensor, Tensor]:
         """The present images, their matching cost, and that with all priors but the group's."""
         attack = self._attack
-        images = self._basis.decode(self._moved)
+        images = self._moved
         labels = self._labels.softmax(1) if self._joint else self._labels
         matching = self._objective(self._problem.simulate(images, labels))
         total = attack.match * matching

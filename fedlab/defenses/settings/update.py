@@ -54,7 +54,7 @@ class LeakageGate(Settings):
     clients: ClientsText = "all"
     threshold: float = Field(default=20.0)
     """PSNR in dB at and above which an image counts as leaked."""
-    preset: str = "spectrum"
+    preset: str = "fast"
     iterations: int = Field(default=100, ge=1)
 
 

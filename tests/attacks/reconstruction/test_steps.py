@@ -1,4 +1,4 @@
-"""Step rules, schedules, bases and starts, each against what it promises."""
+"""Step rules, schedules and starts, each against what it promises."""
 
 import math
 
@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.reconstruction.bases import Pixels, Spectrum, basis_of
 from attacks.reconstruction.presets import PRESETS, Attack
 from attacks.reconstruction.schedules import SCHEDULES, milestones
 from attacks.reconstruction.starts import STARTS
@@ -128,30 +127,6 @@ class TestSchedules:
         assert 0 <= schedule(later, iterations) <= schedule(place, iterations) + 1e-12
 
 
-class TestBases:
-    @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (3, 9, 14), (4, 5, 7)])
-    def test_the_spectrum_is_another_name_for_the_same_images(self, shape):
-        basis = Spectrum(shape, torch.device("cpu"))
-        images = torch.randn(2, *shape, generator=seeded())
-        torch.testing.assert_close(basis.decode(basis.encode(images)), images, atol=1e-4, rtol=1e-4)
-
-    def test_a_random_step_moves_the_pixels_by_about_its_own_size_and_coarsely(self):
-        basis = Spectrum((1, 32, 32), torch.device("cpu"))
-        moved = basis.decode(torch.randn(50, 1, 32, 32, generator=seeded()))
-        assert float(moved.square().mean().sqrt()) == pytest.approx(1, rel=0.2)
-        neighbours = (moved[..., 1:] - moved[..., :-1]).square().mean().sqrt()
-        assert float(neighbours) < 0.5 * 2**0.5  # independent pixels differ by 1.41
-
-    def test_a_flat_image_is_its_first_wave_alone(self):
-        coordinates = Spectrum((1, 8, 8), torch.device("cpu")).encode(torch.ones(1, 1, 8, 8))
-        coordinates[..., 0, 0] = 0
-        assert float(coordinates.abs().max()) < 1e-5
-
-    def test_by_name(self):
-        assert isinstance(basis_of("pixels", (1, 8, 8), torch.device("cpu")), Pixels)
-        assert isinstance(basis_of("spectrum", (1, 8, 8), torch.device("cpu")), Spectrum)
-
-
 class TestStarts:
     @pytest.mark.parametrize("name", STARTS)
     def test_shape_and_repeatability(self, name):
@@ -175,7 +150,7 @@ class TestPresets:
         attack = PRESETS["inverting-gradients"]
         assert (attack.objective, attack.sign, attack.boxed) == ("cosine", "hard", True)
         assert (attack.iterations, attack.lr, attack.tv) == (4_800, 0.1, 1e-4)
-        assert (attack.schedule, attack.start, attack.basis) == ("step", "normal", "pixels")
+        assert (attack.schedule, attack.start) == ("step", "normal")
         assert "2003.14053" in attack.source
 
     def test_every_preset_says_where_it_comes_from(self):
