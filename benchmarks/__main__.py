@@ -19,6 +19,7 @@ BENCHMARKS = {
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
+    "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
 """What each module of that name measures; it has a ``run`` from Options to a Report."""
@@ -80,8 +81,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput(f"--device is not for the benchmark {name}, whose rivals run on the CPU")
     if options.photo and name != "reconstruction":
         raise BadInput("--photo is for the benchmark reconstruction")
-    if options.picture and name not in ("cifar", "defended"):
-        raise BadInput("--picture is for the benchmarks cifar and defended")
+    if options.picture and name not in ("cifar", "defended", "long"):
+        raise BadInput("--picture is for the benchmarks cifar, defended and long")
     report: Report = import_module(f"benchmarks.{name}").run(options)
     return report
 

@@ -47,8 +47,8 @@ class Options:
 
     @property
     def processes(self) -> int:
-        """How many run side by side where a benchmark has work for them."""
-        return max(1, (os.cpu_count() or 1) // THREADS)
+        """How many run side by side where a benchmark has work for them: one on each free core."""
+        return max(1, len(os.sched_getaffinity(0)) // THREADS)
 
 
 def cifar(options: Options) -> str:

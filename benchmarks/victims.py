@@ -96,9 +96,15 @@ def untrained(name: str, data: ImageData, *, width: int | None = None) -> nn.Mod
     return model.eval()
 
 
-def trained(data: ImageData) -> tuple[nn.Module, float]:
-    """A ``convnet`` of width 32 after some epochs on the training images, and its test accuracy."""
-    model = build("convnet", shape=data.shape, classes=CLASSES, width=32, seed=0)
+def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module, float]:
+    """A network after some epochs on the training images, and its accuracy on the test images.
+
+    Args:
+        data: On the network's device.
+        model: At its first weights; a ``convnet`` of width 32 unless given.
+    """
+    if model is None:
+        model = build("convnet", shape=data.shape, classes=data.num_classes, width=32, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(0)
     batches = -(-len(data.train_labels) // 128)
@@ -106,7 +112,8 @@ def trained(data: ImageData) -> tuple[nn.Module, float]:
         optimizer, max_lr=0.05, total_steps=TRAINING_EPOCHS * batches
     )
     for _ in range(TRAINING_EPOCHS):
-        for batch in torch.split(torch.randperm(len(data.train_labels), generator=generator), 128):
+        order = torch.randperm(len(data.train_labels), generator=generator)
+        for batch in torch.split(order, 128):
             inputs = data.normalise(data.pixels(data.train_images[batch]))
             optimizer.zero_grad()
             functional.cross_entropy(model(inputs), data.train_labels[batch]).backward()  # type: ignore[no-untyped-call]
@@ -114,7 +121,9 @@ def trained(data: ImageData) -> tuple[nn.Module, float]:
             schedule.step()
     model.eval()
     with torch.no_grad():
-        output = model(data.normalise(data.pixels(data.test_images)))
+        output = torch.cat(
+            [model(data.normalise(data.pixels(some))) for some in data.test_images.split(500)]
+        )
     return model, float((output.argmax(1) == data.test_labels).float().mean())
 
 
