@@ -70,7 +70,7 @@ def test_what_was_projected_is_what_was_spent(more):
 TARGET = {"name": "dp-sgd", "target_epsilon": 3.0, "rounds": "1,3-4"}
 
 
-@pytest.mark.parametrize("accountant", ["rdp", "prv", "gdp"])
+@pytest.mark.parametrize("accountant", ["rdp", pytest.param("prv", marks=pytest.mark.slow), "gdp"])
 def test_a_target_is_met_by_every_client(accountant):
     """Shards differ in size, so the noise does, too."""
     scenario = small(*SKEWED, defenses=[TARGET], privacy={"accountant": accountant})

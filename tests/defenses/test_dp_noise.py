@@ -11,6 +11,7 @@ from fedlab.client.work import work
 from fedlab.defenses.private_gradient import system_entropy
 from fedlab.models import build
 from fedlab.planning import plan_for
+from tests.defenses.circumstances import seeded
 from tests.defenses.private import IDS, QUANTILE, WAYS, batch, flat, opened
 from tests.federations import small
 
@@ -63,6 +64,27 @@ def test_same_generator_same_noise():
             results.append(flat(model))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(("clipping", "mode"), WAYS, ids=IDS)
+def test_secure_noise_is_a_sum_of_four_after_one_that_is_thrown_away(clipping, mode):
+    """Of one Gaussian the digits can tell what was added to it (arXiv 2107.10138, section 5.1)."""
+    model, same = network(), seeded(5)
+    images, labels = (part[:0] for part in batch())
+    with opened(
+        model, noise=NOISE, expected=1, norm=1.0, seed=5, clipping=clipping, mode=mode, secure=True
+    ) as gradient:
+        gradient(images, labels)
+        found = flat(model)
+    deviation = NOISE
+    if clipping == QUANTILE:
+        deviation = (NOISE**-2 - (2 * QUANTILE.noise) ** -2) ** -0.5
+    wanted = []
+    for parameter in model.parameters():
+        torch.normal(0.0, deviation, (1, 1), generator=same)
+        four = [torch.normal(0.0, deviation, parameter.shape, generator=same) for _ in range(4)]
+        wanted.append(sum(four).flatten() / 2)
+    torch.testing.assert_close(found, torch.cat(wanted))
 
 
 def test_the_systems_entropy_is_never_the_same():
