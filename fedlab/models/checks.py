@@ -53,7 +53,9 @@ def private_training_problem(
     """
     if mode == "auto":
         problem = private_training_problem(model, shape, "hooks")
-        return problem and private_training_problem(model, shape, "ew") and problem
+        if problem is None or private_training_problem(model, shape, "ew") is None:
+            return None
+        return problem
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             return (
