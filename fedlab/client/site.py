@@ -79,6 +79,14 @@ class Site:
         """Where images and network live."""
         return self.data.train_images.device
 
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Images of every client, canaries included."""
+        own = {client: len(members) for client, members in enumerate(self.partitions)}
+        return own | {
+            client: own[client] + len(more.labels) for client, more in self.planted.items()
+        }
+
     @cached_property
     def _names(self) -> frozenset[str]:
         """Of all parameters and kept buffers, each tensor once."""

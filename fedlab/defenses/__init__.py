@@ -19,7 +19,9 @@ from fedlab.defenses.settings import (
     FlipCrop,
     MaxUp,
     Mixup,
+    Soteria,
 )
+from fedlab.defenses.soteria import PruneTellingFeatures
 
 __all__ = ["DPSGD", "DPInstaHide", "Defense", "DefenseSettings", "defense"]
 
@@ -41,4 +43,6 @@ def defense(settings: DefenseSettings) -> Defense:
             return WorstCopy(settings)
         case AdversarialPoisoning():
             return PoisonBatches(settings)
+        case Soteria():
+            return PruneTellingFeatures(settings)
     assert_never(settings)
