@@ -37,8 +37,9 @@ def quantised(tensor: Tensor, *, bits: int) -> Tensor:
         bits: At least 1.
 
     Example:
+        >>> import torch
         >>> quantised(torch.tensor([0.1, -1.0, 0.7, 0.0]), bits=2)
-        tensor([0., -1., 1., 0.])
+        tensor([ 0., -1.,  1.,  0.])
         >>> quantised(torch.tensor([0.5, -1.0, 1.5, 0.0]), bits=1)
         tensor([ 1., -1.,  1.,  0.])
     """
@@ -48,5 +49,5 @@ def quantised(tensor: Tensor, *, bits: int) -> Tensor:
         return tensor.clone()
     if bits == 1:
         return tensor.sign() * (magnitudes.sum() / magnitudes.count_nonzero())
-    step = largest / (2 ** (bits - 1) - 1)
-    return (tensor / step).round() * step
+    levels = 2 ** (bits - 1) - 1
+    return (tensor / largest * levels).round() / levels * largest

@@ -88,6 +88,8 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "training_mode",
                 "malicious",
                 "target",
+                "update_clipping_norm",
+                "update_noise",
             }
 
 
