@@ -55,7 +55,7 @@ class GateLeakage:
         sources = torch.cat([batch.sources.flatten() for batch in seen])
         if not len(sources):  # an empty Poisson batch
             return False
-        own = around.shard.images[sources.unique()].float().div(255)
+        own = around.shard.images[torch.unique(sources)].float().div(255)
         return any(
             bool((psnr(own, guess.expand_as(own)) >= self.settings.threshold).any())
             for guess in self._rebuilt(payload, seen, around)

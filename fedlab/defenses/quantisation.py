@@ -49,5 +49,5 @@ def quantised(tensor: Tensor, *, bits: int) -> Tensor:
         return tensor.clone()
     if bits == 1:
         return tensor.sign() * (magnitudes.sum() / magnitudes.count_nonzero())
-    levels = 2 ** (bits - 1) - 1
+    levels = (1 << (bits - 1)) - 1
     return (tensor / largest * levels).round() / levels * largest
