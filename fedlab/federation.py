@@ -18,7 +18,8 @@ from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.auditing import Auditor, Verdict
 from fedlab.client.site import Site
-from fedlab.defenses.settings import DPInstaHide
+from fedlab.defenses.settings import DPSGD, DPInstaHide, Soteria
+from fedlab.defenses.soteria import last_linear
 from fedlab.devices import prepare
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
@@ -30,6 +31,7 @@ from fedlab.membership import MembershipTest
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
+from fedlab.projection import Projection, calibrated, projections
 from fedlab.report.figures import save
 from fedlab.report.tables import rounds_table
 from fedlab.round_result import RoundResult
@@ -78,7 +80,9 @@ class Federation:
     ) -> None:
         self._prepare(scenario, grid, on_round)
         self.folder = (
-            RunFolder.temporary(scenario) if out is None else RunFolder.create(Path(out), scenario)
+            RunFolder.temporary(self.scenario)
+            if out is None
+            else RunFolder.create(Path(out), self.scenario)
         )
         self.folder.append_round(self._evaluated(0, 0.0))
 
@@ -86,8 +90,8 @@ class Federation:
         self, scenario: Scenario, grid: Grid | None, on_round: Callable[[RoundResult], None] | None
     ) -> None:
         prepare(scenario.engine.threads)
-        self.scenario = scenario
         self.site = Site.of(scenario)
+        self.scenario = scenario = calibrated(scenario, self.site.sizes)
         self._scoreboard = Scoreboard.of(scenario, self.site)
         self._refuse_what_cannot_work(scenario)
         grid = grid or in_process(self.site, scenario.data.clients)
@@ -103,6 +107,7 @@ class Federation:
         self._to_tell: dict[int, History] = {}
         self._rows_may_be_ahead = False
         self.round = 0
+        self._project(scenario)  # refuses what the accountant cannot count
 
     @classmethod
     def resume(
@@ -154,6 +159,11 @@ class Federation:
         return Ledger(
             dict(self._loop.histories), privacy.accountant, privacy.delta, privacy.labels_public
         )
+
+    @property
+    def projection(self) -> dict[int, Projection]:
+        """Where the schedule takes the epsilon of every client's DP-SGD rounds, by client."""
+        return self._project(self.scenario)
 
     def run(self) -> RunFolder:
         """Run all rounds that are left.
@@ -231,6 +241,9 @@ class Federation:
     ) -> Scenario:
         """Switch a defense on or off, from the next round on or in some of the rounds left.
 
+        Nothing runs yet: ``projection`` shows what the new schedule will cost, as the run folder's
+        ``toggles.jsonl`` does.
+
         Args:
             defense: Its name, such as ``dp-sgd``.
             on: On or off.
@@ -246,6 +259,11 @@ class Federation:
         Raises:
             BadInput: If the change cannot work; then nothing is changed.
         """
+        if settings.get("target_epsilon") is not None:
+            raise BadInput(
+                "target_epsilon is solved before the first round; give noise_multiplier, and see "
+                "in projection what it comes to"
+            )
         who = self._clients(clients)
         following = self.round + 1
         changed = toggled(
@@ -258,6 +276,9 @@ class Federation:
             settings=settings,
         )
         self._refuse_what_cannot_work(changed)
+        projection = self._project(changed)
+        for client in sorted(who & projection.keys()):
+            log.info("client %d: epsilon of dp-sgd is %s", client, projection[client])
         self.folder.save_toggle(
             changed,
             {
@@ -268,6 +289,10 @@ class Federation:
                 "clients": sorted(who),
                 # As the scenario took them: a number of NumPy's is a plain one by now.
                 "settings": {key: getattr(changed.defenses[-1], key) for key in settings},
+                "projected_epsilon": {
+                    client: each.projected if math.isfinite(each.projected) else "inf"
+                    for client, each in projection.items()
+                },
             },
         )
         self.scenario = changed
@@ -435,10 +460,18 @@ class Federation:
 
     def _refuse_what_cannot_work(self, scenario: Scenario) -> None:
         refuse_what_needs_single_replies(scenario)
-        if any(entry.name == "dp-sgd" for entry in scenario.defenses):
-            problem = private_training_problem(self.site.model, self.site.data.shape)
+        for mode in dict.fromkeys(e.per_example for e in scenario.defenses if isinstance(e, DPSGD)):
+            problem = private_training_problem(self.site.model, self.site.data.shape, mode)
             if problem:
                 raise BadInput(f"dp-sgd cannot train this network: {problem}")
+        if any(isinstance(entry, Soteria) for entry in scenario.defenses):
+            try:
+                last_linear(self.site.model)
+            except ValueError as error:
+                raise BadInput(str(error)) from error
+
+    def _project(self, scenario: Scenario) -> dict[int, Projection]:
+        return projections(scenario, self.site.sizes, self._loop.histories, after=self.round)
 
     def _attack(self, done: Round) -> list[Leak]:
         leaks = []

@@ -79,6 +79,15 @@ class Site:
         """Where images and network live."""
         return self.data.train_images.device
 
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Images of every client, canaries included."""
+        return {
+            client: len(members)
+            + (len(self.planted[client].labels) if client in self.planted else 0)
+            for client, members in enumerate(self.partitions)
+        }
+
     @cached_property
     def _names(self) -> frozenset[str]:
         """Of all parameters and kept buffers, each tensor once."""

@@ -17,6 +17,7 @@ from fedlab.client.plan import Plan
 from fedlab.client.poison import poison_shard, poison_update
 from fedlab.client.roles import Leaking, Poisoning
 from fedlab.client.site import Site
+from fedlab.client.workload import Workload, workload
 from fedlab.defenses import defense
 from fedlab.defenses.pipeline import (
     Batch,
@@ -99,6 +100,7 @@ def work(
         poisoned = generator(site.seed, "poison", plan.client)
         shard = poison_shard(shard, plan.role, generator=poisoned)
     participation = next_participation(history)
+    todo = workload(plan.role, plan.training, len(shard))
     around = Circumstances(
         model=site.model,
         shard=shard,
@@ -118,13 +120,13 @@ def work(
             kind="gradient" if isinstance(plan.role, Leaking) else "weights",
             num_images=len(shard),
         ),
-        epochs=1 if isinstance(plan.role, Leaking) else plan.training.epochs,
-        poisson=not isinstance(plan.role, Leaking) or plan.role.sampling == "poisson",
+        epochs=todo.epochs,
+        poisson=todo.poisson,
         leaking=isinstance(plan.role, Leaking),
         noiseless=noiseless,
         rehearsal=keep_trace or noiseless,
     )
-    pipeline = _open_pipeline(plan, around)
+    pipeline = _open_pipeline(around, todo)
     trace: list[Batch] = []
     if keep_trace:
         pipeline = replace(pipeline, observers=(trace.append,))
@@ -200,24 +202,20 @@ def _noise(plan: Plan, site: Site, participation: int) -> torch.Generator:
     )
 
 
-def _open_pipeline(plan: Plan, around: Circumstances) -> Pipeline:
+def _open_pipeline(around: Circumstances, todo: Workload) -> Pipeline:
     """What the client would do with no defense on."""
-    n, stream = len(around.shard), around.stream("batches")
-    if isinstance(plan.role, Leaking):
-        size = min(plan.role.batch_size, n)
+    n, size, stream = len(around.shard), todo.batch_size, around.stream("batches")
+    if around.leaking:
         sampler = single(n, batch_size=size, generator=stream)
-        steps, records = 1, size
     else:
-        size = min(plan.training.batch_size, n)
-        sampler = shuffled(n, batch_size=size, epochs=around.epochs, generator=stream)
-        steps, records = around.epochs * -(-n // size), around.epochs * n
+        sampler = shuffled(n, batch_size=size, epochs=todo.epochs, generator=stream)
     return Pipeline(
         sampler=sampler,
         transform=unchanged,
         gradient=PlainGradient(around.model),
         batch_size=size,
-        batches=steps,
-        records=records,
+        batches=todo.steps,
+        records=todo.records,
     )
 
 

@@ -29,7 +29,9 @@ from fedlab.defenses.settings import (
     Pruning,
     Quantisation,
     SecureAggregation,
+    Soteria,
 )
+from fedlab.defenses.soteria import PruneTellingFeatures
 
 __all__ = ["DPSGD", "DPInstaHide", "Defense", "DefenseSettings", "defense"]
 
@@ -61,4 +63,6 @@ def defense(settings: DefenseSettings) -> Defense:
             return GateLeakage(settings)
         case SecureAggregation():
             return SumWithOthers()
+        case Soteria():
+            return PruneTellingFeatures(settings)
     assert_never(settings)

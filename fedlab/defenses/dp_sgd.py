@@ -1,86 +1,53 @@
-"""DP-SGD at a client: Opacus clips each example's gradient and adds the noise.
+"""DP-SGD at a client, as a defense of one round.
 
 Abadi et al., "Deep Learning with Differential Privacy" (CCS 2016), algorithm 1.
 """
 
-import warnings
 from dataclasses import replace
 
-import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from torch import Tensor, nn
-from torch.nn import functional
-
+from fedlab.defenses.adaptive_clipping import Quantile, count_noise
+from fedlab.defenses.per_example import fastest, fitting
 from fedlab.defenses.pipeline import Circumstances, Pipeline, Sampler, poisson
+from fedlab.defenses.private_gradient import Clipping, PrivateGradient, system_entropy
 from fedlab.defenses.settings import DPSGD
-from fedlab.privacy.spending import Spending
+from fedlab.models.per_example import Mode
+from fedlab.privacy.spending import History, Spending
+
+__all__ = ["ClipAndNoise", "PrivateGradient", "spending"]
 
 
-class PrivateGradient:
-    """The noisy mean of per-example gradients, each clipped to a norm (Opacus).
+def spending(
+    settings: DPSGD,
+    *,
+    round: int,
+    participation: int,
+    images: int,
+    batch_size: int,
+    steps: int,
+    poisson: bool,
+    clipping_norm: float | None = None,
+) -> Spending:
+    """What a round of DP-SGD costs; all of it is known before, and public.
 
-    The sum of the clipped gradients is divided by the *expected* batch size, as the
-    analysis of Poisson sampling asks, so an empty batch is a release of pure noise.
+    Args:
+        settings: Of the defense.
+        round: Counted from 1.
+        participation: Of the client, counted from 0.
+        images: In its shard.
+        batch_size: Expected.
+        steps: Number of batches.
+        poisson: Whether batches are Poisson samples; otherwise the sample rate counts as 1.
+        clipping_norm: Where an adaptive bound stands; that of the settings unless given.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        clipping_norm: float,
-        noise_multiplier: float,
-        expected_batch_size: int,
-        generator: torch.Generator,
-    ) -> None:
-        # The loss below is a sum over examples, hence "sum" here; the optimizer's "mean"
-        # is the division by the expected batch size.
-        self._model = GradSampleModule(model, loss_reduction="sum")
-        self._optimizer = DPOptimizer(
-            torch.optim.SGD(model.parameters(), lr=0.0),  # never stepped: the client's own is
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=clipping_norm,
-            expected_batch_size=expected_batch_size,
-            loss_reduction="mean",
-            generator=generator,
-            secure_mode=False,
-        )
-        layers = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-        self._layouts = [layer.register_forward_pre_hook(_plain_layout) for layer in layers]
-
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Set ``.grad`` of every parameter to the private gradient of a batch."""
-        self._optimizer.zero_grad(set_to_none=True)
-        if len(images):
-            with warnings.catch_warnings():
-                # Images need no gradient, which full backward hooks warn about.
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                loss = functional.cross_entropy(self._model(images), labels, reduction="sum")
-                loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            for parameter in self._optimizer.params:
-                parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
-        self._optimizer.pre_step()
-
-    def close(self) -> None:
-        """Take Opacus' hooks and attributes off the network."""
-        self._optimizer.zero_grad(set_to_none=True)
-        self._model.to_standard_module()
-        for hook in self._layouts:
-            hook.remove()
-        for parameter in self._optimizer.params:
-            for name in ("grad_sample", "summed_grad"):
-                if hasattr(parameter, name):
-                    delattr(parameter, name)
-
-
-def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Opacus 1.6 reads a convolution's input as if it lay in NCHW order, whatever its strides.
-
-    Those in channels-last order, which PyTorch chooses by itself behind some grey images, would
-    give wrong per-example gradients, and clipping would then bound the wrong thing.
-    """
-    return tuple(each.clone(memory_format=torch.contiguous_format) for each in inputs)
+    return Spending(
+        round=round,
+        participation=participation,
+        mechanism="dp-sgd",
+        clipping_norm=clipping_norm or settings.clipping_norm,
+        noise_multiplier=settings.noise_multiplier,
+        sample_rate=batch_size / images if poisson else 1.0,
+        steps=steps,
+    )
 
 
 class ClipAndNoise:
@@ -91,35 +58,77 @@ class ClipAndNoise:
 
     def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
         """Replace the sampler by a Poisson one, and the gradient by a private one."""
-        n = len(around.shard)
+        settings, n = self.settings, len(around.shard)
         batch_size = min(pipeline.batch_size, n)
-        rate = batch_size / n if around.poisson else 1.0
+        adaptive = settings.clipping == "adaptive"
+        planned = spending(
+            settings,
+            round=around.round,
+            participation=around.participation,
+            images=n,
+            batch_size=batch_size,
+            steps=pipeline.batches,
+            poisson=around.poisson,
+            clipping_norm=last_bound(around.history) if adaptive else None,
+        )
+        clipping, mode = self._clipping(batch_size), self._mode(around, batch_size)
         gradient = PrivateGradient(
             around.model,
-            clipping_norm=self.settings.clipping_norm,
-            noise_multiplier=0.0 if around.noiseless else self.settings.noise_multiplier,
+            clipping_norm=planned.clipping_norm or settings.clipping_norm,
+            noise_multiplier=0.0 if around.noiseless else settings.noise_multiplier,
             expected_batch_size=batch_size,
-            generator=around.noise,
+            generator=(
+                system_entropy(around.noise.device) if settings.secure_noise else around.noise
+            ),
+            clipping=clipping,
+            mode=mode,
+            at_once=fitting(around.model, settings.memory) if settings.memory else None,
+            secure=settings.secure_noise,
         )
         sampler: Sampler = pipeline.sampler
         if around.poisson:
             sampler = poisson(
-                n, rate=rate, steps=pipeline.batches, generator=around.stream("batches")
+                n,
+                rate=batch_size / n,
+                steps=pipeline.batches,
+                generator=around.stream("batches"),
             )
+
+        def spent() -> Spending:
+            return replace(planned, next_clipping_norm=gradient.clipping_norm)
+
         return replace(
             pipeline,
             sampler=sampler,
             gradient=gradient,
             batch_size=batch_size,
             close=(*pipeline.close, gradient.close),
-        ).charged(
-            Spending(
-                round=around.round,
-                participation=around.participation,
-                mechanism="dp-sgd",
-                clipping_norm=self.settings.clipping_norm,
-                noise_multiplier=self.settings.noise_multiplier,
-                sample_rate=rate,
-                steps=pipeline.batches,
-            )
+        ).charged(planned, spent if adaptive else None)
+
+    def _clipping(self, batch_size: int) -> Clipping:
+        settings = self.settings
+        if settings.clipping != "adaptive":
+            return settings.clipping
+        noise = count_noise(
+            settings.quantile_noise,
+            noise_multiplier=settings.noise_multiplier,
+            batch_size=batch_size,
         )
+        return Quantile(settings.quantile, settings.quantile_lr, noise)
+
+    def _mode(self, around: Circumstances, batch_size: int) -> Mode:
+        if self.settings.per_example != "auto":
+            return self.settings.per_example
+        channels, height, width = around.shard.images.shape[1:]
+        return fastest(
+            around.model,
+            (channels, height, width),
+            batch_size=batch_size,
+            flat=self.settings.clipping == "flat",
+        )
+
+
+def last_bound(history: History) -> float | None:
+    """Where a client's adaptive clipping norm stood at the end of its last such round."""
+    bounds = (entry.next_clipping_norm for entry in reversed(history))
+    return next((bound for bound in bounds if bound is not None), None)

@@ -3,13 +3,14 @@
 import copy
 import textwrap
 import warnings
+from typing import Literal
 
 import torch
-from opacus import GradSampleModule
 from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedlab.models.per_example import Mode, with_per_example_gradients
 from fedlab.models.request import Shape
 
 
@@ -38,7 +39,9 @@ def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
     return None
 
 
-def private_training_problem(model: nn.Module, shape: Shape) -> str | None:
+def private_training_problem(
+    model: nn.Module, shape: Shape, mode: Mode | Literal["auto"] = "hooks"
+) -> str | None:
     """Why DP-SGD cannot train a network, with the fix, or ``None`` if it can.
 
     A copy is tried out: per-example gradients of two images have to come out for every parameter.
@@ -46,31 +49,35 @@ def private_training_problem(model: nn.Module, shape: Shape) -> str | None:
     Args:
         model: Any network that takes such images.
         shape: Channels, height, width of an image.
+        mode: Of Opacus; ``auto`` finds another one if the hooks fail.
     """
+    if mode == "auto":
+        problem = private_training_problem(model, shape, "hooks")
+        return problem and private_training_problem(model, shape, "ew") and problem
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             return (
                 f'its BatchNorm layer "{name}" mixes the images of a batch, so what one of them '
                 'does cannot be bounded: set model.norm = "group", or use GroupNorm in your own'
             )
-        if getattr(module, "inplace", False):
+        if mode != "ew" and getattr(module, "inplace", False):
             return (
                 f'its layer "{name}" works in place, where Opacus\' hooks fail: '
                 f"make it {type(module).__name__}(inplace=False)"
             )
     for error in ModuleValidator.validate(model, strict=False):
         return _first_line(error)
-    return _failure_of_a_trial(model, shape)
+    return _failure_of_a_trial(model, shape, mode)
 
 
-def _failure_of_a_trial(model: nn.Module, shape: Shape) -> str | None:
+def _failure_of_a_trial(model: nn.Module, shape: Shape, mode: Mode) -> str | None:
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, *shape, generator=generator).to(device)
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            trial = GradSampleModule(copy.deepcopy(model).train(), loss_reduction="sum")
+            trial = with_per_example_gradients(copy.deepcopy(model).train(), mode)
             trial(images).sum().backward()
     except RuntimeError as error:
         if "inplace" in str(error) or "in-place" in str(error) or "modified" in str(error):
@@ -78,13 +85,20 @@ def _failure_of_a_trial(model: nn.Module, shape: Shape) -> str | None:
                 "it changes a tensor in place, such as by `out += shortcut`, where Opacus' hooks "
                 "fail: write `out = out + shortcut`"
             )
-        return _first_line(error)
+        return _first_line(error) + _another(mode)
     except (ValueError, NotImplementedError) as error:
-        return _first_line(error)
+        return _first_line(error) + _another(mode)
+    kept = "_norm_sample" if mode == "ghost" else "grad_sample"
     for name, parameter in trial.named_parameters():
-        if parameter.requires_grad and getattr(parameter, "grad_sample", None) is None:
-            return f'its parameter "{name.removeprefix("_module.")}" gets no per-example gradient'
+        if parameter.requires_grad and getattr(parameter, kept, None) is None:
+            name = name.removeprefix("_module.")
+            return f'its parameter "{name}" gets no per-example gradient{_another(mode)}'
     return None
+
+
+def _another(mode: Mode) -> str:
+    """The fix where it is the mode that cannot take the network."""
+    return "" if mode == "hooks" else f': "{mode}" cannot take it, so set per_example = "auto"'
 
 
 def _first_line(error: Exception) -> str:

@@ -49,7 +49,7 @@ class Account:
             return None
         if self.mechanism == "dp-instahide":
             return _summed(own)
-        return epsilon(tuple(map(_step, own)), accountant=accountant, delta=delta)
+        return epsilon(tuple(map(as_step, own)), accountant=accountant, delta=delta)
 
     def total(self, history: History, *, accountant: AccountantName, delta: float) -> float:
         """Epsilon of everything in a history: infinite once a participation is not covered."""
@@ -77,7 +77,12 @@ ACCOUNTS: dict[Mechanism, Account] = {
 """Accounts by the mechanism that spends from them."""
 
 
-def _step(entry: Spending) -> Step:
+def as_step(entry: Spending) -> Step:
+    """A release of Gaussian noise as the accountants of one example, or one client, count it.
+
+    Raises:
+        ValueError: If it was another kind of release.
+    """
     if entry.noise_multiplier is None or entry.sample_rate is None or entry.steps is None:
         raise ValueError(f"the entry of round {entry.round} lacks noise, sample rate or steps")
     sensitivity = 2.0 if entry.mechanism == CLIENT.mechanism else 1.0

@@ -18,7 +18,8 @@ class DPSGD(Settings):
     """Standard deviation of the noise in units of the clipping norm; 0 clips only."""
     target_epsilon: float | None = Field(default=None, gt=0)
     """Solve the noise multiplier, before the run starts, so that each client's scheduled protected
-    rounds together cost so much at ``privacy.delta``."""
+    rounds together cost so much at ``privacy.delta``; the run's own scenario has what was found in
+    its place, in an entry for each group of clients."""
     budget: float | None = Field(default=None, gt=0)
     """Largest epsilon of a client's protected rounds: it declines a round that would pass it."""
     clipping_norm: float = Field(default=1.0, gt=0)
@@ -44,6 +45,14 @@ class DPSGD(Settings):
     def _fits_together(self) -> Self:
         if self.per_example == "ghost" and self.clipping != "flat":
             raise ValueError('per_example = "ghost" goes with clipping = "flat" only')
+        if self.clipping == "adaptive" and self.quantile_noise is not None:
+            least = self.noise_multiplier / 2
+            if self.quantile_noise <= least:
+                raise ValueError(
+                    f"quantile_noise is {self.quantile_noise:g}, but with noise_multiplier = "
+                    f"{self.noise_multiplier:g} it has to be above {least:g}: less on the count "
+                    "alone would cost more than both together may"
+                )
         return self
 
 

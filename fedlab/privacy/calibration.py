@@ -1,0 +1,63 @@
+"""The noise that makes planned steps cost a given epsilon."""
+
+import math
+
+from fedlab.privacy.accountant import AccountantName, Step, epsilon
+
+LEAST, MOST = 0.05, 1e4
+"""Noise multipliers that are looked at: below, epsilon is in the hundreds for a single step."""
+
+DIGITS = 4
+"""Significant digits of the result, so that clients with the same plan get the same noise."""
+
+
+def noise_multiplier_for(
+    target: float,
+    planned: tuple[tuple[float, int], ...],
+    *,
+    fixed: tuple[Step, ...] = (),
+    accountant: AccountantName,
+    delta: float,
+) -> float:
+    """The least noise multiplier with which steps cost no more than a target.
+
+    Args:
+        target: Epsilon of all steps together, above 0.
+        planned: Sample rate and number of the steps that get the noise.
+        fixed: Steps whose noise is settled.
+        accountant: By which epsilon is counted.
+        delta: At which.
+
+    Returns:
+        To ``DIGITS`` digits, rounded up.
+
+    Raises:
+        ValueError: If no noise is enough, or the accountant cannot count such steps.
+
+    Example:
+        >>> noise_multiplier_for(2.482, ((0.05, 20),), accountant="rdp", delta=1e-5)
+        1.0
+    """
+
+    def cost(noise: float) -> float:
+        steps = tuple((noise, rate, count) for rate, count in planned)
+        return epsilon((*fixed, *steps), accountant=accountant, delta=delta)
+
+    high = 1.0
+    while cost(high) > target:
+        high *= 2
+        if high > MOST:
+            raise ValueError(f"no noise brings epsilon down to {target:g}")
+    while high > LEAST and cost(high / 2) <= target:
+        high /= 2
+    low = high / 2
+    while high / low > 1 + 0.1**DIGITS:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if cost(middle) <= target else (middle, high)
+    return _rounded_up(high)
+
+
+def _rounded_up(value: float) -> float:
+    unit = 10.0 ** (math.floor(math.log10(value)) + 1 - DIGITS)
+    # A hair less, or what is a round number already would go up by rounding errors.
+    return round(math.ceil(value / unit - 1e-6) * unit, 12)
