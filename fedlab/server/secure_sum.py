@@ -1,8 +1,8 @@
 """Secure aggregation, simulated: of the clients in it the server learns their sum and no more.
 
 The arithmetic of the real protocols (Bonawitz et al. 2017, arXiv 1611.04482) is left out: replies
-are summed as soon as they are read. What is checked of a single one is what its client could not
-have masked either, shapes and finite numbers; nothing else looks at it.
+are summed as soon as they are read. Of a single one is checked whether it can be part of a sum at
+all (its shapes, and that its numbers are finite); nothing else looks at it.
 """
 
 from collections.abc import Iterable, Mapping

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from attacks.payload import Payload
 from fedlab import BadInput, Federation
-from fedlab.server.captures import Announced, Capture, digest
+from fedlab.announced import Announced
+from fedlab.server.captures import Capture, digest
 from tests.federations import finished, small
 
 LEAK = {"role": "leaking", "clients": "0"}
