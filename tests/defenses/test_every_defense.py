@@ -65,6 +65,7 @@ def test_what_is_listed_first_is_done_first(order, zeros):
         roles=[{"role": "leaking", "clients": "0"}],
         captures={"keep": "all"},
     )
-    capture = Capture.load(finished(run).folder.captures, round=1, client=0)
+    federation = finished(run)
+    capture = Capture.load(federation.folder.captures, round=1, client=0)
     largest = max(capture.payload.tensors.values(), key=lambda tensor: tensor.numel())
     assert float((largest == 0).float().mean()) == pytest.approx(zeros, abs=0.01)

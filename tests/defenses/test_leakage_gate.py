@@ -114,6 +114,16 @@ def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role
     assert not any(module._forward_hooks for module in site.model.modules())
 
 
+def test_the_referee_decides_nothing_anew():
+    scenario = small(roles=[LEAK], defenses=[GATE | {"threshold": -100.0, "iterations": 1}])
+    site = Site.of(scenario)
+    state = {name: value.clone() for name, value in site.model.state_dict().items()}
+    plan = plan_for(scenario, round=1, client=0)
+    assert work(plan, site, state, ()).payload is None
+    assert work(plan, site, state, (), keep_trace=True).payload is not None
+    assert work(plan, site, state, (), noiseless=True).payload is not None
+
+
 def test_a_preset_that_is_not_there():
     with pytest.raises(ValidationError, match='did you mean "spectrum"'):
         LeakageGate(preset="spectrun")

@@ -92,6 +92,7 @@ def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
     labels = [text.get_text() for text in example.get_legend().get_texts()]
     assert labels[0].startswith("clients 0-1: ε ")
     assert any("∞ in all" in label for label in labels)
+    assert "client 3: no protected round, ∞ in all" in labels
     shared = next(each for each in example.lines if each.get_label() == labels[0])
     assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
 
