@@ -82,10 +82,9 @@ class Site:
     @property
     def sizes(self) -> dict[int, int]:
         """Images of every client, canaries included."""
-        return {
-            client: len(members)
-            + (len(self.planted[client].labels) if client in self.planted else 0)
-            for client, members in enumerate(self.partitions)
+        own = {client: len(members) for client, members in enumerate(self.partitions)}
+        return own | {
+            client: own[client] + len(more.labels) for client, more in self.planted.items()
         }
 
     @cached_property

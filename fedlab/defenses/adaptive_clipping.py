@@ -51,7 +51,7 @@ class QuantileOptimizer(AdaClipDPOptimizer):  # type: ignore[misc]  # untyped
     Theorem 1 is about the sum of ``b_i - 1/2``, where ``b_i`` says whether gradient i stays
     unclipped: one example more or less changes it by 1/2. Opacus 1.6 releases the sum of ``b_i``
     over the *actual* batch size instead, which changes it by 1 and gives a secret away; it also
-    fails on an empty batch, and forgets the count between the parts of a batch.
+    fails on an empty batch, and forgets the count between the parts of one.
 
     With noise z on gradients and count together, the gradients get ``(z^-2 - (2 s)^-2)^(-1/2)``
     where the count gets s, so both releases are covered by z.
@@ -95,11 +95,13 @@ class QuantileOptimizer(AdaClipDPOptimizer):  # type: ignore[misc]  # untyped
 
     def clip_and_accumulate(self) -> None:
         """Clip and sum up the gradients of a part, and count those that needed no clipping."""
-        if len(self.grad_samples[0]):
-            super().clip_and_accumulate()
+        if not len(self.grad_samples[0]):
+            DPOptimizer.clip_and_accumulate(self)
+            self.unclipped_num = torch.zeros((), device=self.params[0].device)
             return
-        DPOptimizer.clip_and_accumulate(self)
-        self.unclipped_num = torch.zeros((), device=self.params[0].device)
+        for parameter in self.params:  # those of expanded weights have strides of their own
+            parameter.grad_sample = parameter.grad_sample.contiguous()
+        super().clip_and_accumulate()
 
     def update_max_grad_norm(self) -> None:
         """Move the bound by what the noisy count says."""

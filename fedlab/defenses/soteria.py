@@ -89,7 +89,7 @@ def scores(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
         torch.autograd.grad(total, inputs, some, retain_graph=True, is_grads_batched=True)[0]
         .flatten(2)
         .norm(dim=2)
-        for some in torch.eye(len(total), device=images.device).split(AT_ONCE)
+        for some in torch.split(torch.eye(len(total), device=images.device), AT_ONCE)
     ]
     return (torch.cat(norms).T / (features.detach() + OFFSET)).sum(0).abs()
 

@@ -1,0 +1,107 @@
+"""The noise of DP-SGD: as large as stated, normal, and never the same twice."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.defenses.private_gradient import system_entropy
+from fedlab.models import build
+from fedlab.planning import plan_for
+from tests.defenses.private import IDS, QUANTILE, WAYS, batch, flat, opened
+from tests.federations import small
+
+NORM, NOISE, EXPECTED = 0.7, 1.3, 6
+
+
+def network():
+    return build("convnet", shape=(1, 8, 8), classes=10, width=8)
+
+
+def draws(count, images, **settings):
+    """The noise of so many gradients of the same batch, ``[count, parameters]``."""
+    x, y = (part[:images] for part in batch())
+    quiet, noisy = (network() for _ in range(2))
+    with opened(quiet, norm=NORM, expected=EXPECTED, **settings) as gradient:
+        gradient(x, y)
+        signal = flat(quiet)
+    drawn = []
+    with opened(noisy, norm=NORM, noise=NOISE, expected=EXPECTED, **settings) as gradient:
+        for _ in range(count):
+            gradient._optimizer.max_grad_norm = NORM  # where it adapts
+            gradient(x, y)
+            drawn.append(flat(noisy) - signal)
+    return torch.stack(drawn).double()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["usual", "secure"])
+@pytest.mark.parametrize("images", [0, 6], ids=["empty batch", "full batch"])
+@pytest.mark.parametrize(("clipping", "mode"), WAYS, ids=IDS)
+def test_the_noise_has_the_stated_deviation(clipping, mode, images, secure):
+    drawn = draws(20, images, clipping=clipping, mode=mode, secure=secure)
+    deviation = NOISE * NORM / EXPECTED
+    if clipping == QUANTILE:  # the count takes its share, which the gradients make up for
+        deviation = (NOISE**-2 - (2 * QUANTILE.noise) ** -2) ** -0.5 * NORM / EXPECTED
+    scaled = drawn.flatten().numpy() / deviation
+    # Five sigma of the chi-square law, whose variance is twice its degrees of freedom.
+    assert (scaled**2).sum() == pytest.approx(len(scaled), abs=5 * math.sqrt(2 * len(scaled)))
+    assert stats.kstest(scaled, "norm").pvalue > 1e-4
+    # Independent from one draw to the next and from one parameter to the next.
+    correlation = torch.corrcoef(drawn[:2])[0, 1]
+    assert abs(float(correlation)) < 5 / math.sqrt(drawn.shape[1])
+
+
+def test_same_generator_same_noise():
+    results = []
+    for seed in (1, 1, 2):
+        model = network()
+        with opened(model, noise=1.0, seed=seed) as gradient:
+            gradient(*batch())
+            results.append(flat(model))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_the_systems_entropy_is_never_the_same():
+    one, other = (torch.randn(8, generator=system_entropy(torch.device("cpu"))) for _ in range(2))
+    assert not torch.equal(one, other)
+
+
+def noise_of(scenario, *, round=1, client=0, history=()):
+    """The noise in what a client sends: with it, less without."""
+    site = Site.of(scenario)
+    plan = plan_for(scenario, round=round, client=client)
+    loud, quiet = (
+        work(plan, site, site.state, history, noiseless=noiseless) for noiseless in (False, True)
+    )
+    difference = torch.cat(
+        [
+            (loud.sent.tensors[name] - quiet.sent.tensors[name]).flatten()
+            for name in loud.sent.tensors
+        ]
+    )
+    return difference, loud.history
+
+
+LOUD = {"name": "dp-sgd", "noise_multiplier": 50.0, "clipping_norm": 0.01}
+ONE_STEP = [{"role": "leaking", "batch_size": 4}]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"clipping": "adaptive"}, {"secure_noise": True}, {"memory": 0.1}]
+)
+def test_clients_rounds_and_rounds_run_again_never_share_noise(more):
+    """A round is run again with the history of the first time, which was sent after all."""
+    scenario = small(defenses=[LOUD | more], roles=ONE_STEP)
+    first, history = noise_of(scenario)
+    again, longer = noise_of(scenario, history=history)
+    other, _ = noise_of(scenario, client=1)
+    later, _ = noise_of(scenario, round=2, history=longer)
+    found = torch.stack([first, again, other, later])
+    correlations = torch.corrcoef(found) - torch.eye(4)
+    assert float(correlations.abs().max()) < 5 / math.sqrt(found.shape[1])
+    same, _ = noise_of(scenario)
+    assert torch.equal(first, same) is ("secure_noise" not in more)

@@ -1,0 +1,96 @@
+"""Which mode `auto` takes: the rule as measured, and another where a network does not let it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedlab.defenses.per_example import fastest, fitting
+from fedlab.errors import BadInput
+from fedlab.federation import Federation
+from fedlab.models import build
+from fedlab.models.checks import private_training_problem
+from tests.federations import small
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "size", "flat", "mode"),
+    [
+        ("mlp", None, 16, True, "ghost"),
+        ("mlp", None, 16, False, "ew"),
+        ("lenet", None, 16, True, "ew"),
+        ("convnet", None, 16, True, "hooks"),
+        ("convnet", None, 64, True, "ew"),
+        ("convnet", 8, 16, True, "ew"),
+        ("resnet8", None, 64, True, "hooks"),
+    ],
+)
+def test_the_rule(name, width, size, flat, mode):
+    model = build(name, shape=SHAPE, classes=10, width=width)
+    assert fastest(model, SHAPE, batch_size=size, flat=flat) == mode
+
+
+class Scaled(nn.Module):
+    """A convolution and a linear layer, with something around them that a mode stumbles over."""
+
+    def __init__(self, trouble):
+        super().__init__()
+        self.conv, self.linear, self.trouble = nn.Conv2d(1, 4, 3), nn.Linear(144, 10), trouble
+
+    def forward(self, images):
+        found = self.conv(images)
+        if self.trouble == "in place":
+            found += 1
+        if self.trouble == "weight elsewhere":
+            found = found * torch.sigmoid(self.conv.bias).view(1, -1, 1, 1)
+        return self.linear(functional.relu(found).flatten(1))
+
+
+def test_expanded_weights_are_left_where_they_fail():
+    assert fastest(Scaled("none"), SHAPE, batch_size=64, flat=True) == "ew"
+    assert fastest(Scaled("weight elsewhere"), SHAPE, batch_size=64, flat=True) == "hooks"
+
+
+def test_hooks_are_left_where_they_fail():
+    model = Scaled("in place")
+    model.conv = nn.Conv2d(1, 64, 3)
+    model.linear = nn.Linear(64 * 36, 10)
+    assert "out = out + shortcut" in private_training_problem(model, SHAPE, "hooks")
+    assert fastest(model, SHAPE, batch_size=4, flat=True) == "ew"
+    assert private_training_problem(model, SHAPE, "auto") is None
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ew", "functorch", "ghost", "auto"])
+def test_batch_norm_has_no_mode(mode):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+    assert "GroupNorm" in private_training_problem(model, SHAPE, mode)
+
+
+SCALED = """
+from tests.defenses.test_per_example import Scaled
+
+def make(shape, classes):
+    return Scaled("weight elsewhere")
+"""
+
+
+def test_a_mode_that_cannot_is_refused_before_the_run(tmp_path, monkeypatch):
+    (tmp_path / "scaled.py").write_text(SCALED)
+    monkeypatch.chdir(tmp_path)
+    network = ["model.name='factory'", "model.factory='scaled:make'", "rounds=1"]
+    private = {"name": "dp-sgd", "clients": "1"}
+    with pytest.raises(BadInput, match='set per_example = "auto"'):
+        Federation(small(*network, defenses=[private | {"per_example": "ew"}]))
+    federation = Federation(small(*network, defenses=[private]))
+    with pytest.raises(BadInput, match='"ew" cannot take it'):
+        federation.toggle("dp-sgd", on=True, clients=[0], per_example="ew")
+    assert federation.step()
+
+
+def test_what_fits_in_memory():
+    model = nn.Linear(256, 256, bias=False)  # a quarter of a mebibyte in float32
+    assert fitting(model, 1.0) == 4
+    assert fitting(model, 1.2) == 4
+    assert fitting(model, 0.01) == 1

@@ -1,0 +1,127 @@
+"""Soteria against its definition, feature by feature."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedlab.defenses import defense
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.settings import Soteria
+from fedlab.defenses.soteria import PrunedGradient, last_linear, scores
+from fedlab.errors import BadInput
+from fedlab.federation import Federation
+from fedlab.models import build
+from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.private import batch
+from tests.federations import finished, small
+
+
+def features_of(model, images):
+    """What the last layer of a network takes that is a plain sequence."""
+    return model[:-1](images)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_scores_are_those_of_the_definition(norm):
+    model = build("convnet", shape=(1, 8, 8), classes=10, width=4, norm=norm)
+    images, _ = batch(3)
+    found = scores(model, last_linear(model), images)
+    model.eval()
+    wanted = torch.zeros(16)
+    for image in images:
+        for j in range(16):
+            x = image.unsqueeze(0).clone().requires_grad_()
+            r = features_of(model, x)[0, j]
+            (slope,) = torch.autograd.grad(r, x)
+            wanted[j] += slope.norm() / (r.detach() + 0.1)
+    torch.testing.assert_close(found, wanted.abs(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "convnet", "resnet8"])
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_the_lowest_share_of_one_layer_is_zero_and_the_rest_as_it_was(name, share):
+    model = build(name, shape=(1, 8, 8), classes=10, width=8)
+    images, labels = batch()
+    PlainGradient(model)(images, labels)
+    plain = {key: p.grad.clone() for key, p in model.named_parameters()}
+    layer = last_linear(model)
+    PrunedGradient(model, layer, PlainGradient(model), share)(images, labels)
+    order = scores(model, layer, images).argsort(stable=True)
+    pruned = order[: round(share * layer.in_features)]
+    kept = order[round(share * layer.in_features) :]
+    for key, parameter in model.named_parameters():
+        if parameter is layer.weight:
+            assert not parameter.grad[:, pruned].any()
+            assert torch.equal(parameter.grad[:, kept], plain[key][:, kept])
+        else:
+            assert torch.equal(parameter.grad, plain[key])
+
+
+def test_asking_changes_nothing_of_the_network():
+    model = build("resnet8", shape=(1, 8, 8), classes=10, width=4, norm="batch")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores(model, last_linear(model), batch()[0])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(layer.training for layer in model.modules())
+    assert not any(layer._forward_pre_hooks for layer in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_it_wraps_whatever_gradient_there_is():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    shard = Shard(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4).long(), 10)
+
+    class Ones:
+        def __call__(self, images, labels):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+
+    plain = Pipeline(
+        sampler=single(4, batch_size=2, generator=seeded()),
+        transform=lambda batch: batch,
+        gradient=Ones(),
+        batch_size=2,
+        batches=1,
+        records=2,
+    )
+    pipeline = defense(Soteria(share=0.5)).wrap(plain, circumstances(model, shard))
+    pipeline.gradient(*batch())
+    assert model[1].weight.grad.sum() == 32 * 10
+    pipeline.gradient(*(part[:0] for part in batch()))
+    assert model[1].weight.grad.sum() == 64 * 10  # nothing to look at
+    assert pipeline.planned == ()
+
+
+def test_a_federation_runs_it_as_an_open_defense():
+    federation = finished(small(rounds=1, defenses=[{"name": "soteria", "clients": "0"}]))
+    assert [entry.mechanism for entry in federation.ledger.histories[0]] == ["none"]
+    assert federation.folder.table("clients")["defenses"].tolist()[0] == "soteria"
+
+
+ALL_CONVOLUTIONS = """
+from torch import nn
+
+def make(shape, classes):
+    return nn.Sequential(nn.Conv2d(shape[0], classes, shape[1]), nn.Flatten())
+"""
+
+
+def test_a_network_without_a_linear_layer_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "convolutions.py").write_text(ALL_CONVOLUTIONS)
+    monkeypatch.chdir(tmp_path)
+    scenario = small(
+        "model.name='factory'", "model.factory='convolutions:make'", "model.width=1"
+    ).changed(defenses=[{"name": "soteria"}])
+    with pytest.raises(BadInput, match="the network has none"):
+        Federation(scenario)
+
+
+def test_the_gradient_of_the_other_layers_is_that_of_the_whole_loss():
+    """Pruning comes after the backward pass, not inside it."""
+    model = build("lenet", shape=(1, 8, 8), classes=10)
+    images, labels = batch()
+    PrunedGradient(model, last_linear(model), PlainGradient(model), 0.9)(images, labels)
+    first = next(model.parameters())
+    own = torch.autograd.grad(functional.cross_entropy(model(images), labels), first)[0]
+    torch.testing.assert_close(first.grad, own)
