@@ -107,7 +107,8 @@ class Federation:
         self._to_tell: dict[int, History] = {}
         self._rows_may_be_ahead = False
         self.round = 0
-        self._project(scenario)  # refuses what the accountant cannot count
+        if scenario.privacy.accountant == "gdp":
+            self._project(scenario)  # refuses what it cannot count, before it has to
 
     @classmethod
     def resume(
@@ -276,9 +277,9 @@ class Federation:
             settings=settings,
         )
         self._refuse_what_cannot_work(changed)
-        projection = self._project(changed)
-        for client in sorted(who & projection.keys()):
-            log.info("client %d: epsilon of dp-sgd is %s", client, projection[client])
+        projection = self._project(changed, who)
+        for client, each in projection.items():
+            log.info("client %d: epsilon of dp-sgd is %s", client, each)
         self.folder.save_toggle(
             changed,
             {
@@ -470,8 +471,12 @@ class Federation:
             except ValueError as error:
                 raise BadInput(str(error)) from error
 
-    def _project(self, scenario: Scenario) -> dict[int, Projection]:
-        return projections(scenario, self.site.sizes, self._loop.histories, after=self.round)
+    def _project(
+        self, scenario: Scenario, clients: Iterable[int] | None = None
+    ) -> dict[int, Projection]:
+        sizes = self.site.sizes
+        asked = sizes if clients is None else {client: sizes[client] for client in sorted(clients)}
+        return projections(scenario, asked, self._loop.histories, after=self.round)
 
     def _attack(self, done: Round) -> list[Leak]:
         leaks = []

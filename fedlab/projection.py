@@ -43,13 +43,13 @@ def projections(
     *,
     after: int = 0,
 ) -> dict[int, Projection]:
-    """The DP-SGD accounts of all clients that have one or are scheduled for one.
+    """The DP-SGD accounts of clients, of those that have one or are scheduled for one.
 
     A budget may stop a client before it gets to the epsilon that is projected.
 
     Args:
         scenario: The experiment, with all noise multipliers given.
-        sizes: Images of every client.
+        sizes: Images of the clients that are asked about.
         histories: What was spent.
         after: Number of rounds that are over.
 
@@ -120,7 +120,7 @@ def _scheduled(
     """Every client's DP-SGD rounds that are still to come, with their cost."""
     planned: dict[int, list[tuple[DPSGD, Spending]]] = {client: [] for client in sizes}
     for round in range(after + 1, scenario.rounds + 1):
-        for client in sample_cohort(scenario, round):
+        for client in planned.keys() & sample_cohort(scenario, round):
             for entry in scenario.defenses_on(round=round, client=client):
                 if isinstance(entry, DPSGD):
                     planned[client].append((entry, _cost(entry, scenario, round, client, sizes)))

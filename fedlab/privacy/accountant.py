@@ -10,7 +10,7 @@ import warnings
 from functools import lru_cache
 from typing import Literal
 
-from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants import IAccountant, PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import gdp
 
 AccountantName = Literal["rdp", "prv", "gdp"]
@@ -28,7 +28,8 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
     It holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
     every release on the same images is among the steps.
 
-    ``rdp`` and ``prv`` are upper bounds. ``gdp`` is no bound: it is what the central limit theorem
+    ``rdp`` and ``prv`` are upper bounds; where ``prv`` fails, at epsilons in the hundreds, the one
+    of ``rdp`` stands in. ``gdp`` is no bound: it is what the central limit theorem
     gives for many steps of Poisson sampling at a low rate, and may be too small.
 
     Args:
@@ -67,16 +68,24 @@ def _merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) -> float:
     if accountant == "gdp":
         return _gaussian(steps, delta)
-    counter = RDPAccountant() if accountant == "rdp" else PRVAccountant()
+    if accountant == "rdp":
+        return _counted(RDPAccountant(), steps, delta)
+    try:
+        value = _counted(PRVAccountant(), steps, delta)
+    except RuntimeError:  # its grid is too coarse for so little noise
+        value = math.inf
+    return value if math.isfinite(value) else _counted(RDPAccountant(), steps, delta)
+
+
+def _counted(counter: IAccountant, steps: tuple[Step, ...], delta: float) -> float:
     counter.history = list(steps)
     with warnings.catch_warnings():
         # An order at the end of the list is still a valid, if looser, bound.
         warnings.filterwarnings("ignore", message="Optimal order is the")
         # At rate 1 PRV takes log(1 - q) = -inf, which its comparisons are right about; with hardly
-        # any noise its numbers overflow, and what is lost then is no bound.
+        # any noise its numbers overflow, and it gives no finite one.
         warnings.filterwarnings("ignore", message=".* encountered in", category=RuntimeWarning)
-        value = float(counter.get_epsilon(delta=delta))
-    return math.inf if math.isnan(value) else value
+        return float(counter.get_epsilon(delta=delta))
 
 
 def _gaussian(steps: tuple[Step, ...], delta: float) -> float:

@@ -2,9 +2,11 @@
 
 import math
 
+from scipy import optimize
+
 from fedlab.privacy.accountant import AccountantName, Step, epsilon
 
-LEAST, MOST = 0.05, 1e4
+LEAST, MOST = 1 / 16, 2.0**14
 """Noise multipliers that are looked at: below, epsilon is in the hundreds for a single step."""
 
 DIGITS = 4
@@ -35,8 +37,8 @@ def noise_multiplier_for(
         ValueError: If no noise is enough, or the accountant cannot count such steps.
 
     Example:
-        >>> noise_multiplier_for(2.482, ((0.05, 20),), accountant="rdp", delta=1e-5)
-        1.0
+        >>> noise_multiplier_for(2.0, ((0.05, 20),), accountant="rdp", delta=1e-5)
+        1.1
     """
 
     def cost(noise: float) -> float:
@@ -50,11 +52,11 @@ def noise_multiplier_for(
             raise ValueError(f"no noise brings epsilon down to {target:g}")
     while high > LEAST and cost(high / 2) <= target:
         high /= 2
-    low = high / 2
-    while high / low > 1 + 0.1**DIGITS:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if cost(middle) <= target else (middle, high)
-    return _rounded_up(high)
+    if high > LEAST:
+        # Epsilon may be infinite at the lower end, which no root finder takes.
+        high = optimize.brentq(lambda z: min(cost(z), 1e9) - target, high / 2, high, rtol=1e-6)
+    found = _rounded_up(high)
+    return found if cost(found) <= target else _rounded_up(found * (1 + 0.1**DIGITS))
 
 
 def _rounded_up(value: float) -> float:
