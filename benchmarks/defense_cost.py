@@ -117,6 +117,8 @@ def _by_hand(site: Site, scenario: Scenario, mode: str) -> Callable[[], None]:
         for _ in range(steps):
             batch = (torch.rand(n, generator=generator) < training.batch_size / n).nonzero()
             images = site.network_input(shard.images[batch.squeeze(1)])
+            # Expanded weights fail on grey images in channels-last order, and hooks are wrong.
+            images = images.clone(memory_format=torch.contiguous_format)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
                 output = model(images)

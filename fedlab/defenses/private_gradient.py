@@ -3,6 +3,8 @@
 import math
 import secrets
 import warnings
+from itertools import accumulate
+from operator import mul
 from typing import Literal
 
 import torch
@@ -182,4 +184,15 @@ def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
     Those in channels-last order, which PyTorch chooses by itself behind some grey images, would
     give wrong per-example gradients, and clipping would then bound the wrong thing.
     """
-    return tuple(each.clone(memory_format=torch.contiguous_format) for each in inputs)
+    return tuple(
+        each
+        if each.stride() == _nchw(each.shape)
+        else each.clone(memory_format=torch.contiguous_format)
+        for each in inputs
+    )
+
+
+def _nchw(shape: torch.Size) -> tuple[int, ...]:
+    """Strides of a tensor in NCHW order; ``is_contiguous`` says yes to others with one channel."""
+    below = accumulate(reversed(shape[1:]), mul, initial=1)
+    return tuple(reversed(list(below)))
