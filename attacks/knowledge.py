@@ -15,6 +15,10 @@ MIXING = WITHIN_BATCH | {"dp-instahide"}
 """Defenses that mix labels."""
 
 
+MOST_IMAGES = 64
+"""Updates of more images are not attacked: what comes out would only be noise."""
+
+
 @dataclass(frozen=True)
 class LocalSGD:
     """How a client trains between two messages, as the server announced it.
@@ -78,6 +82,8 @@ class Knowledge:
         clipping_norm: Of DP-SGD: the simulated gradient is then clipped per example as well.
         noise_multiplier: Of DP-SGD: standard deviation of its noise over the clipping norm.
         mixture_size: Of DP-InstaHide: images in each mixture; labels are multiples of its inverse.
+        update_clipping_norm: Of clip-noise: largest L2 norm of the payload's change before noise.
+        update_noise: Of clip-noise: standard deviation of the noise on each entry of that change.
 
     Raises:
         ValueError: If there is nothing to rebuild, or normalisation, labels or order do not fit.
@@ -99,6 +105,8 @@ class Knowledge:
     clipping_norm: float | None = None
     noise_multiplier: float | None = None
     mixture_size: int | None = None
+    update_clipping_norm: float | None = None
+    update_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_images < 1:

@@ -89,6 +89,12 @@ class ClassFishing(Settings):
 Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
 
 
+NO_PROTECTION = (
+    "central DP gives no protection from this server, which sees every reply before it is clipped"
+)
+"""What has to stand beside every result of a run with ``server.central_dp``."""
+
+
 class CentralDP(Settings):
     """Flower's server-side differential privacy: clip each reply, add noise to their mean.
 

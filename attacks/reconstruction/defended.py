@@ -4,6 +4,7 @@ An attack tuned on open updates flatters every defense: it matches noise as if i
 is changed here follows from how each defense distorts the payload, not from the truth.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -36,38 +37,54 @@ def adapted(
       on statistics and features lose their meaning where each example is clipped by itself.
     * DP-InstaHide, mixup and CutMix: labels are mixed, so their mean is estimated, and rounded
       only to what such a mean can be.
-    * Pruning, seen in the payload itself: only what was left is compared.
+    * Clip-noise: the update is known to have been shortened to the norm C and to hold noise of the
+      size s. Of a simulated one of that same norm, ||C g/||g|| - g*||^2 is 2 C ||g*|| (1 - cosine)
+      and a constant, so the cosine is the right match here, weighed like that against the prior.
+    * Pruning, announced or seen in the payload itself: only what was left is compared.
+    * Quantisation keeps directions and changes scales, so the attack stays as it is.
 
     Args:
         attack: As tuned for open updates.
         payload: As captured.
         knowledge: Which defenses are on, and the noise that the server asked for.
-        sent: The global state, by name; needed to see what was pruned of weights.
+        sent: The global state, by name; needed to see the change that weights stand for.
 
     Returns:
         The same attack if none of this applies.
     """
+    changes = _changes(payload, sent)
     noise = noise_deviation(payload, knowledge)
     if noise:
         channels, height, width = knowledge.image_shape
-        # Both terms times 2 s^2, so that the match keeps the weight 1.
+        # Both terms times 2 s^2, so that the squared error has the weight 1.
         smoothness = 2 * noise**2 * ROUGHNESS * channels * height * width * knowledge.num_images
-        attack = replace(attack, objective="l2", match=1.0, tv=smoothness, norm=0.0)
+        attack = replace(attack, objective="l2", match=1.0, tv=smoothness, norm=0.0, features=0.0)
+    if knowledge.update_clipping_norm is not None:
+        attack = replace(attack, objective="cosine")
+        length = _length(changes)
+        if noise and length:
+            attack = replace(attack, match=2 * knowledge.update_clipping_norm * length)
     if knowledge.clipping_norm is not None:
         attack = replace(attack, features=0.0, statistics=0.0)
     if not MIXING.isdisjoint(knowledge.defenses) and attack.labels == "auto":
         attack = replace(attack, labels="mixed")
-    if attack.mask is None and _zeros(payload, sent) > PRUNED:
+    pruned = "pruning" in knowledge.defenses or _zeros(changes) > PRUNED
+    if attack.mask is None and pruned:
         attack = replace(attack, mask="nonzero")
     return attack
 
 
 def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
-    """Standard deviation of DP-SGD's noise on each entry of the descent, 0 without any.
+    """Standard deviation of all noise on each entry of the descent, 0 without any.
 
-    Of weights the noises of all steps add up, each scaled by the learning rate; momentum and the
-    network's own change between the steps are left out.
+    That of clip-noise is added to the update itself. Of weights the noises of DP-SGD's steps add
+    up, each scaled by the learning rate; momentum, the network's own change between the steps, and
+    that clip-noise may shorten them are left out.
     """
+    return math.hypot(knowledge.update_noise, _noise_of_steps(payload, knowledge))
+
+
+def _noise_of_steps(payload: Payload, knowledge: Knowledge) -> float:
     if not knowledge.noise_multiplier or knowledge.clipping_norm is None:
         return 0.0
     size = payload.num_examples
@@ -79,12 +96,21 @@ def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
     return float(step * knowledge.local.lr * payload.steps**0.5)
 
 
-def _zeros(payload: Payload, sent: Mapping[str, Tensor] | None) -> float:
+def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    """What images did to each tensor; nothing of weights whose start is not known."""
+    if payload.kind == "gradient":
+        return payload.tensors
+    if sent is None:
+        return {}
+    return {name: tensor - sent[name] for name, tensor in payload.tensors.items()}
+
+
+def _zeros(changes: Mapping[str, Tensor]) -> float:
     """Share of the entries that are exactly what they would be without any image."""
-    changes = payload.tensors
-    if payload.kind == "weights":
-        if sent is None:
-            return 0.0
-        changes = {name: tensor - sent[name] for name, tensor in changes.items()}
     zeros = sum(int((tensor == 0).sum()) for tensor in changes.values())
-    return zeros / sum(tensor.numel() for tensor in changes.values())
+    return zeros / max(1, sum(tensor.numel() for tensor in changes.values()))
+
+
+def _length(changes: Mapping[str, Tensor]) -> float:
+    """L2 norm of all changes taken as one vector."""
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in changes.values()))

@@ -4,13 +4,14 @@ The Flower app calls it, and so does the Referee, who rehearses what the client 
 done; nothing here knows about messages.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from attacks.payload import Payload
+from fedlab.announced import announced
 from fedlab.client.declined import Declined, over_budget
 from fedlab.client.plan import Plan
 from fedlab.client.poison import poison_shard, poison_update
@@ -21,6 +22,7 @@ from fedlab.defenses import defense
 from fedlab.defenses.pipeline import (
     Batch,
     Circumstances,
+    Inspection,
     Pipeline,
     PlainGradient,
     Shard,
@@ -110,6 +112,14 @@ def work(
         stream=site.stream(plan.round, plan.client),
         lasting=site.stream(plan.client),
         noise=_noise(plan, site, participation),
+        known=announced(plan, plan.defenses).knowledge(
+            shape=site.data.shape,
+            num_classes=site.data.num_classes,
+            mean=site.data.mean,
+            std=site.data.std,
+            kind="gradient" if isinstance(plan.role, Leaking) else "weights",
+            num_images=len(shard),
+        ),
         epochs=todo.epochs,
         poisson=todo.poisson,
         leaking=isinstance(plan.role, Leaking),
@@ -118,23 +128,26 @@ def work(
     )
     pipeline = _open_pipeline(around, todo)
     trace: list[Batch] = []
+    if keep_trace:
+        pipeline = replace(pipeline, observers=(trace.append,))
     payload, declined = None, None
     try:
         for settings in plan.defenses:
             pipeline = defense(settings).wrap(pipeline, around)
         declined = over_budget(plan, history, pipeline.planned)
         if declined is None:
-            batches = _batches(pipeline, shard, site, trace if keep_trace else None)
+            batches = _batches(pipeline, shard, site)
             if isinstance(plan.role, Leaking):
                 payload = _raw_gradient(batches, pipeline, site)
             else:
                 payload = _local_training(batches, pipeline, site, plan, global_state)
             payload = released(payload, pipeline.releases, global_state)
-    except Withheld as reason:
-        payload, declined = None, Declined("withheld", str(reason))
     finally:
         for close in pipeline.close:
             close()
+    if payload is not None:
+        declined = _withheld(payload, pipeline.inspections)
+        payload = None if declined else payload
     if payload is not None and isinstance(plan.role, Poisoning):
         payload = poison_update(payload, plan.role, global_state)
     buffers = _buffers(site, plan) if payload is not None else {}
@@ -146,6 +159,16 @@ def work(
         shard=shard,
         trace=tuple(trace),
     )
+
+
+def _withheld(payload: Payload, inspections: Sequence[Inspection]) -> Declined | None:
+    """Why the client keeps its update to itself, if it does."""
+    try:
+        for inspect in inspections:
+            inspect(payload)
+    except Withheld as reason:
+        return Declined("withheld", str(reason))
+    return None
 
 
 def _spent(
@@ -196,9 +219,7 @@ def _open_pipeline(around: Circumstances, todo: Workload) -> Pipeline:
     )
 
 
-def _batches(
-    pipeline: Pipeline, shard: Shard, site: Site, trace: list[Batch] | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(pipeline: Pipeline, shard: Shard, site: Site) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised images and labels of every local step."""
     for members in pipeline.sampler():
         members = members.to(site.device)
@@ -206,8 +227,8 @@ def _batches(
             _as_they_are(members, shard, site) if pipeline.held is None else pipeline.held(members)
         )
         batch = pipeline.transform(raw)
-        if trace is not None:
-            trace.append(batch)
+        for observe in pipeline.observers:
+            observe(batch)
         yield site.data.normalise(batch.pixels), batch.labels
 
 

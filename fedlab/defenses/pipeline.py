@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attacks.knowledge import Knowledge
+from attacks.payload import Payload
 from fedlab.privacy.spending import History, Spending
 
 
@@ -72,7 +74,10 @@ Update = Mapping[str, Tensor]
 """What the client is about to send, by parameter name: a gradient, or new less global weights."""
 
 Release = Callable[[Update], Update]
-"""Changes an update before it is sent; raises ``Withheld`` if it must not be."""
+"""Changes an update before it is sent."""
+
+Inspection = Callable[[Payload], None]
+"""Looks at what is about to be sent, and raises ``Withheld`` if it must not be."""
 
 Charge = Callable[[], Spending]
 """What a defense costs, asked once the client's work is over."""
@@ -92,7 +97,9 @@ class Pipeline:
         batches: Number of local steps.
         records: Images in all batches together.
         held: Gives the records that the sampler's indices name; the shard's images unless given.
+        observers: Are shown every batch as the network is given it.
         releases: Change the update, in this order.
+        inspections: Judge what came of that, once the network is as it was found.
         planned: What this round's defenses will cost, one entry for each, as is known before.
         charges: What they did cost, in the same order.
         close: Called at the end, to leave the network as it was found.
@@ -105,7 +112,9 @@ class Pipeline:
     batches: int
     records: int
     held: Callable[[Tensor], Batch] | None = None
+    observers: tuple[Callable[[Batch], None], ...] = ()
     releases: tuple[Release, ...] = ()
+    inspections: tuple[Inspection, ...] = ()
     planned: tuple[Spending, ...] = ()
     charges: tuple[Charge, ...] = ()
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
@@ -127,6 +136,19 @@ class Pipeline:
         """The same pipeline with one more change of the update, after those that it has."""
         return replace(self, releases=(*self.releases, release))
 
+    def inspected(self, inspection: Inspection, *, observer: Callable[[Batch], None]) -> "Pipeline":
+        """The same pipeline with one more look at what is about to be sent.
+
+        Args:
+            inspection: Sees the payload after all releases.
+            observer: Is shown the batches behind it.
+        """
+        return replace(
+            self,
+            observers=(*self.observers, observer),
+            inspections=(*self.inspections, inspection),
+        )
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -143,6 +165,7 @@ class Circumstances:
         stream: Gives the generator of a named purpose, for this round and client.
         lasting: The same for this client in all rounds alike.
         noise: Generator of the DP noise, on the network's device.
+        known: What anyone who sees the update knows beside it; labels are not in it.
         epochs: Passes over the shard, 1 for a single batch.
         leaking: Whether there is a single batch, sent as a raw gradient.
         poisson: Whether DP-SGD draws Poisson batches; otherwise it accounts at q = 1.
@@ -161,6 +184,7 @@ class Circumstances:
     stream: Streams
     lasting: Streams
     noise: torch.Generator
+    known: Knowledge
     epochs: int
     poisson: bool
     leaking: bool = False

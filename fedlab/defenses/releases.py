@@ -18,9 +18,6 @@ def released(
         payload: As computed.
         releases: In order; of weights they see the change from the global ones.
         global_state: The global parameters by name.
-
-    Raises:
-        Withheld: If one of them keeps it back.
     """
     if not releases:  # weights less and plus the global ones would be rounded
         return payload

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -22,12 +23,13 @@ class LedgerRow:
 
     Attributes:
         participation: Of the client, counted from 0; a round that was run again has another.
-        unit: What is hidden, of the account that the mechanism spends from.
+        unit: What is hidden, of the account that the mechanism spends from or, of an open round,
+            that the row shows.
         adjacency: How neighbouring data sets of that account differ.
         epsilon_round: Of this round alone.
         epsilon_protected: Of all rounds so far under the account's mechanism together; ``None``
-            before the first. Open rounds, and DP-InstaHide's unless labels are public, show the
-            account of DP-SGD.
+            before the first. Open rounds show the account that the client used before, that of
+            DP-SGD first; DP-InstaHide's show that of DP-SGD unless labels are public.
         epsilon_total: Of everything so far, in the account of the mechanism: infinite once any
             participation was not protected in its sense.
         statement: ``formal``, ``approximate`` (no bound, but close to one), ``vacuous`` (a bound
@@ -96,12 +98,7 @@ class Ledger:
     @property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts that have a total and were spent from; that of DP-SGD if there is none."""
-        used = {entry.mechanism for history in self.histories.values() for entry in history}
-        return tuple(
-            account
-            for account in (EXAMPLE, CLIENT, IMAGE)
-            if account.mechanism in used and self._has_total(account)
-        ) or (EXAMPLE,)
+        return self._used(tuple(chain.from_iterable(self.histories.values())))
 
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""
@@ -121,14 +118,17 @@ class Ledger:
 
     def _row(self, client: int, history: History, entry: Spending) -> LedgerRow:
         own = ACCOUNTS.get(entry.mechanism)
-        account = own if own is not None and self._has_total(own) else EXAMPLE
+        if own is None:
+            account = self._used(history)[0]
+        else:
+            account = own if self._has_total(own) else EXAMPLE
         accounted = own is not None and own is not IMAGE
         return LedgerRow(
             round=entry.round,
             client=client,
             participation=entry.participation,
             mechanism=entry.mechanism,
-            unit=own.unit if own else EXAMPLE.unit,
+            unit=own.unit if own else account.unit,
             adjacency=own.adjacency if own else "",
             accountant=self.accountant if accounted else "",
             clipping_norm=entry.clipping_norm,
@@ -141,6 +141,14 @@ class Ledger:
             epsilon_total=self._total(account, _whole(self.histories[client], history)),
             statement=self._statement(entry),
         )
+
+    def _used(self, entries: History) -> tuple[Account, ...]:
+        mechanisms = {entry.mechanism for entry in entries}
+        return tuple(
+            account
+            for account in (EXAMPLE, CLIENT, IMAGE)
+            if account.mechanism in mechanisms and self._has_total(account)
+        ) or (EXAMPLE,)
 
     def _has_total(self, account: Account) -> bool:
         return account is not IMAGE or self.labels_public

@@ -6,6 +6,7 @@ from itertools import groupby
 from rich.table import Table
 
 from fedlab.scenario import Scenario
+from fedlab.scenario_tables import NO_PROTECTION
 from fedlab.schedule import spell
 
 ROLES = {"honest": "·", "leaking": "leak", "poisoning": "poison"}
@@ -29,7 +30,8 @@ def schedule_grid(scenario: Scenario) -> Table:
     table = Table(
         title=f"{scenario.name}: {scenario.rounds} rounds, {scenario.data.clients} clients",
         caption="· honest   * attacked by the server"
-        + ("   ! malicious server" if scenario.server.malicious else ""),
+        + ("   ! malicious server" if scenario.server.malicious else "")
+        + (f"\n{NO_PROTECTION}" if scenario.server.central_dp else ""),
         show_lines=True,
     )
     table.add_column("client \\ round", justify="right")

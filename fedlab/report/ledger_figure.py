@@ -80,6 +80,7 @@ def _draw(
     for place, (course, clients) in enumerate(courses.items()):
         who = f"client{'s' if len(clients) > 1 else ''} {spell(clients)}"
         end = course.epsilons[-1] if course.epsilons else 0.0
+        own = f"ε {number(end)} in protected rounds" if end else "no protected round"
         total = "∞" if course.broken else number(end)
         finite = [value if math.isfinite(value) else math.nan for value in course.epsilons]
         axes.step(
@@ -88,7 +89,7 @@ def _draw(
             where="post",
             color=colour,
             linestyle=_DASHES[place % len(_DASHES)],
-            label=f"{who}: ε {number(end)} in protected rounds, {total} in all",
+            label=f"{who}: {own}, {total} in all",
         )
         axes.plot(course.rounds, finite, linestyle="", marker=".", color=colour)
         if course.broken:

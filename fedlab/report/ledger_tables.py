@@ -11,6 +11,7 @@ from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.report.numbers import number
 from fedlab.scenario import Scenario
+from fedlab.scenario_tables import NO_PROTECTION
 from fedlab.schedule import spell
 
 
@@ -54,7 +55,10 @@ def ledger_table(ledger: Ledger) -> Table:
 
 def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
     """Client by client: its roles, and what all of its rounds cost in each account in use."""
-    table = Table(title="Privacy, client by client", caption=_caption(ledger), box=box.SIMPLE_HEAD)
+    caption = _caption(ledger)
+    if scenario.server.central_dp:
+        caption += f"\n{NO_PROTECTION}"
+    table = Table(title="Privacy, client by client", caption=caption, box=box.SIMPLE_HEAD)
     table.add_column("client", justify="right")
     table.add_column("role")
     table.add_column("defenses, by round")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import Knowledge
+from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.malicious.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -25,9 +25,6 @@ from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
 from fedlab.scenario_tables import Reconstruct
 from fedlab.server.captures import Capture
-
-MOST_IMAGES = 64
-"""Updates of more images are not attacked: what comes out would only be noise."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +132,22 @@ class Attacker:
         order: tuple[Tensor, ...] | None = None,
     ) -> Knowledge:
         """What the attacker is assumed to know beside the Capture."""
-        told = capture.announced
         granted = None if labels is None else labels.to(self.device)
-        announced = told.training_mode
-        assumed = "sequential" if settings.order == "known" else settings.order
-        return Knowledge(
-            image_shape=self.shape,
+        known = capture.announced.knowledge(
+            shape=self.shape,
             num_classes=self.num_classes,
             mean=self.mean,
             std=self.std,
+            kind=capture.payload.kind,
             num_images=capture.payload.num_examples if granted is None else len(granted),
+        )
+        assumed = "sequential" if settings.order == "known" else settings.order
+        training = known.training_mode if settings.mode == "announced" else settings.mode == "train"
+        return replace(
+            known,
             labels=granted,
-            local=told.local_sgd if capture.payload.kind == "weights" else None,
             order=assumed if order is None else order,
-            training_mode=announced if settings.mode == "announced" else settings.mode == "train",
-            defenses=told.defenses,
-            clipping_norm=told.clipping_norm,
-            noise_multiplier=told.noise_multiplier,
-            mixture_size=told.mixture_size,
+            training_mode=training,
         )
 
 

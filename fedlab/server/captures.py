@@ -11,69 +11,14 @@ from typing import Any, Literal, cast
 from safetensors.torch import save
 from torch import Tensor
 
-from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
+from fedlab.announced import Announced
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.tensor_files import read_tensors
 
 FISHED = "class-fishing"
 """The one malice under which clients of a round get different global arrays."""
-
-
-@dataclass(frozen=True)
-class Announced:
-    """What the server told the client to do, which it therefore knows.
-
-    Attributes:
-        lr: Learning rate of the round.
-        momentum: Of local SGD.
-        weight_decay: Of local SGD.
-        epochs: Passes over the client's images.
-        batch_size: Images in a local batch.
-        defenses: Names of the scheduled defenses.
-        clipping_norm: Of DP-SGD where that is scheduled.
-        noise_multiplier: Likewise.
-        mixture_size: Images in each mixture where DP-InstaHide is scheduled.
-        poisson: Whether the single batch of a leaking client is a Poisson one.
-        proximal_mu: Of FedProx.
-        training_mode: Whether the network was to be in training mode.
-        malicious: How the server tampered with what it sent, ``imprint`` or ``class-fishing``;
-            ``None`` if it is honest but curious.
-        target: The class that it fished for.
-    """
-
-    lr: float
-    momentum: float
-    weight_decay: float
-    epochs: int
-    batch_size: int
-    defenses: tuple[str, ...] = ()
-    clipping_norm: float | None = None
-    noise_multiplier: float | None = None
-    mixture_size: int | None = None
-    poisson: bool = False
-    proximal_mu: float = 0.0
-    training_mode: bool = True
-    malicious: str | None = None
-    target: int | None = None
-
-    @property
-    def local_sgd(self) -> LocalSGD:
-        """The local training that it asked for, as attacks take it."""
-        return LocalSGD(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            proximal_mu=self.proximal_mu,
-        )
-
-    @property
-    def threat(self) -> Literal["honest-but-curious", "malicious"]:
-        """The threat model; results of the two are never compared."""
-        return "honest-but-curious" if self.malicious is None else "malicious"
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,12 @@ class RoundLoop:
         known = self.histories
         on_spent({each: h[len(known.get(each, ())) :] for each, h in histories.items()})
         self.histories = known | histories
+        together = members(scenario, round=round, clients=replies)
+        if len(together) < LEAST:
+            self._leave_out(together, replies, refused, round)
+            together = ()
         self._refuse_to_go_on_without(replies, declined, refused, scenario, round)
-        seen = self._seen(replies, plans, sent, averaged, scenario, refused)
+        seen = self._seen(replies, plans, sent, averaged, scenario, together)
         votes = [
             Vote(messages[each.capture.clients[0]], each.part.payload.num_examples, each.part.model)
             for each in seen
@@ -203,7 +207,7 @@ class RoundLoop:
         sent: Mapping[int, State],
         averaged: Iterable[str],
         scenario: Scenario,
-        refused: dict[int, str],
+        together: Sequence[int],
     ) -> list["_Seen"]:
         """What the server looks at: single replies, or the sum of those in secure aggregation."""
         parts = {
@@ -211,23 +215,33 @@ class RoundLoop:
             for client, reply in replies.items()
         }
         round = next(iter(plans.values())).round
-        together = members(scenario, round=round, clients=parts)
         seen = []
-        if 0 < len(together) < LEAST:
-            refused[together[0]] = "nobody else is left in secure aggregation to hide its reply"
-            log.warning(
-                "round %d: client %d is skipped: %s", round, together[0], refused[together[0]]
-            )
-        elif together:
+        if together:
             told = announce_sum([plans[client] for client in together], scenario)
             whole = summed([parts[client] for client in together], averaged)
-            capture = Capture(round, together, self.state, whole.payload, told)
+            capture = Capture(round, tuple(together), self.state, whole.payload, told)
             seen.append(_Seen(capture, whole))
         for client in sorted(set(parts) - set(together)):
             told = announce(plans[client], scenario)
             capture = Capture(round, (client,), sent[client], parts[client].payload, told)
             seen.append(_Seen(capture, parts[client]))
         return sorted(seen, key=lambda each: each.capture.clients)
+
+    def _leave_out(
+        self,
+        alone: Sequence[int],
+        replies: dict[int, Reply],
+        refused: dict[int, str],
+        round: int,
+    ) -> None:
+        """Look at no reply that should have been hidden in a sum, but is the only one left of it.
+
+        It counts as a failure, and what its client spent stays spent.
+        """
+        for client in alone:
+            del replies[client]
+            refused[client] = "nobody else is left in secure aggregation to hide its reply"
+            log.warning("round %d: client %d is skipped: %s", round, client, refused[client])
 
     def _introductions(self, clients: int) -> dict[int, int]:
         """Node of every partition; asked once, since node ids are random."""

@@ -1,7 +1,8 @@
 """Secure aggregation, simulated: of the clients in it the server learns their sum and no more.
 
 The arithmetic of the real protocols (Bonawitz et al. 2017, arXiv 1611.04482) is left out: replies
-are summed as soon as they are read, and nothing looks at one of them.
+are summed as soon as they are read. Of a single one is checked whether it can be part of a sum at
+all (its shapes, and that its numbers are finite); nothing else looks at it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,8 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
     """Refuse a server that could not work with sums where the scenario schedules them.
 
     Raises:
-        BadInput: If the strategy, central clipping or class fishing looks at single replies.
+        BadInput: If the strategy, central clipping, a bound on the claimed number of examples or
+            class fishing looks at single replies.
     """
     if not any(entry.name == NAME for entry in scenario.defenses):
         return
@@ -55,6 +57,11 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
         raise BadInput(
             "server.central_dp clips single replies, which secure aggregation hides: use the "
             "defense clip-noise, which clips at the client"
+        )
+    if server.max_examples is not None:
+        raise BadInput(
+            "server.max_examples looks at what single replies claim, which secure aggregation "
+            "hides: leave it out"
         )
     if isinstance(server.malicious, ClassFishing):
         raise BadInput(

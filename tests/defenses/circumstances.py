@@ -2,6 +2,7 @@
 
 import torch
 
+from attacks.knowledge import Knowledge
 from fedlab.defenses.pipeline import Circumstances
 
 
@@ -22,6 +23,7 @@ def circumstances(model, shard, **given):
         "stream": lambda purpose: seeded(len(purpose)),
         "lasting": lambda purpose: seeded(len(purpose)),
         "noise": seeded(),
+        "known": Knowledge((1, 8, 8), 10, (0.0,), (1.0,), num_images=1),
         "epochs": 1,
         "poisson": True,
     }

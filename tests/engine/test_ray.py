@@ -45,6 +45,15 @@ def scenario(**tables):
         name = "dp-instahide"
         rounds = "2"
         clients = "0,2"
+        [[defenses]]
+        name = "clip-noise"
+        rounds = "3"
+        clients = "2"
+        [[defenses]]
+        name = "leakage-gate"
+        clients = "0"
+        rounds = "3"
+        iterations = 5
         """
     ).changed(**tables)
 

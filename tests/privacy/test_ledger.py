@@ -86,3 +86,15 @@ def test_the_longer_history_wins_and_a_conflict_is_refused() -> None:
     assert longer(two, one) == two
     with pytest.raises(ValueError, match="disagree"):
         longer(two, (private(1, noise=0.5),))
+
+
+def test_an_open_round_shows_the_account_that_the_client_used() -> None:
+    noisy = Spending(
+        1, 0, "clip-noise", clipping_norm=0.5, noise_multiplier=8.0, sample_rate=1.0, steps=1
+    )
+    rows = Ledger({0: (noisy, Spending(2, 1, "none")), 1: (Spending(1, 0, "none"),)}).rows()
+    protected, never, opened = rows
+    assert (opened.unit, opened.epsilon_protected) == ("client", protected.epsilon_protected)
+    assert (opened.adjacency, opened.statement) == ("", "open")
+    assert math.isinf(opened.epsilon_total)
+    assert (never.unit, never.epsilon_protected) == ("example", None)

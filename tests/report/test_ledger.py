@@ -9,6 +9,7 @@ from rich.console import Console
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import Spending
+from fedlab.report.grid import schedule_grid
 from fedlab.report.ledger_tables import clients_table, ledger_table
 from fedlab.report.numbers import number
 from fedlab.scenario import Scenario
@@ -91,6 +92,7 @@ def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
     labels = [text.get_text() for text in example.get_legend().get_texts()]
     assert labels[0].startswith("clients 0-1: ε ")
     assert any("∞ in all" in label for label in labels)
+    assert "client 3: no protected round, ∞ in all" in labels
     shared = next(each for each in example.lines if each.get_label() == labels[0])
     assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
 
@@ -98,3 +100,12 @@ def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
 def test_nothing_is_drawn_of_nobody():
     with pytest.raises(ValueError, match="taken part"):
         Ledger({}).plot()
+
+
+def test_central_privacy_is_never_shown_without_what_it_does_not_do():
+    central = SCENARIO.changed(server={"central_dp": {}})
+    for table in (clients_table(central, LEDGER), schedule_grid(central)):
+        assert "no protection from this server" in " ".join(text(table).split())
+    for table in (clients_table(SCENARIO, LEDGER), schedule_grid(SCENARIO)):
+        assert "protection from" not in text(table)
+    assert Ledger({0: (entry(1, "none"),)}).rows()[0].statement == "open"

@@ -7,9 +7,14 @@ import torch
 
 from attacks.payload import Payload
 from attacks.reconstruction.presets import PRESETS
+from fedlab.announced import Announced, announced
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.planning import plan_for
 from fedlab.scenario_tables import Reconstruct
+from fedlab.server.announcing import announce
 from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import Announced, Capture
+from fedlab.server.captures import Capture
 from tests.federations import finished, small
 
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 2}
@@ -80,6 +85,38 @@ def test_announced_defenses_are_known(captures):
     told = replace(captures[0].announced, defenses=("dp-sgd",), clipping_norm=0.7)
     knowledge = attacker().knowledge(replace(captures[0], announced=told), QUICK)
     assert (knowledge.defenses, knowledge.clipping_norm) == (("dp-sgd",), 0.7)
+
+
+@pytest.mark.parametrize("client", [0, 1])
+def test_a_client_that_attacks_itself_takes_it_for_as_wise_as_it_is(client):
+    """Whatever the server knows of a defense, the leakage gate knows, and the other way round."""
+    stack = [
+        {"name": "dp-sgd", "noise_multiplier": 0.5, "rounds": "1"},
+        {"name": "dp-instahide", "k": 3, "rounds": "2"},
+        {"name": "clip-noise", "clipping_norm": 0.5, "noise_multiplier": 3.0},
+    ]
+    training = {"momentum": 0.5, "epochs": 2, "mode": "eval", "batch_size": 16, "lr": 0.05}
+    scenario = small(rounds=2, roles=[LEAK], defenses=stack, training=training)
+    site = Site.of(scenario)
+    server = Attacker(
+        site.model, site.data.shape, 10, site.data.mean, site.data.std, torch.device("cpu")
+    )
+    for round in (1, 2):
+        plan = plan_for(scenario, round=round, client=client)
+        state = {name: value.clone() for name, value in site.model.state_dict().items()}
+        payload = work(plan, site, state, ()).sent
+        capture = Capture(round, (client,), state, payload, announce(plan, scenario))
+        own = announced(plan, plan.defenses).knowledge(
+            shape=site.data.shape,
+            num_classes=10,
+            mean=site.data.mean,
+            std=site.data.std,
+            kind=payload.kind,
+            num_images=payload.num_examples,
+        )
+        assert own == server.knowledge(capture, Reconstruct())
+        assert (own.update_clipping_norm, own.update_noise) == (0.5, 1.5)
+        assert (own.local is None) == (client == 0)
 
 
 def test_the_mode_is_as_announced_unless_the_attacker_assumes_another(captures):

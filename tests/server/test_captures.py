@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from attacks.payload import Payload
 from fedlab import BadInput, Federation
-from fedlab.server.captures import Announced, Capture, digest
+from fedlab.announced import Announced
+from fedlab.server.captures import Capture, digest
 from tests.federations import finished, small
 
 LEAK = {"role": "leaking", "clients": "0"}
@@ -88,6 +89,8 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "training_mode",
                 "malicious",
                 "target",
+                "update_clipping_norm",
+                "update_noise",
             }
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from flwr.app import Error
 
-from fedlab import BadInput, Federation
+from fedlab import BadInput, Federation, RunFailed
 from fedlab.server.captures import Capture
-from tests.federations import finished, small
+from tests.federations import Tampered, finished, small
 
 SECURE = {"name": "secure-aggregation"}
 LEAK = {"role": "leaking", "clients": "all", "batch_size": 2}
@@ -60,6 +61,41 @@ def test_who_is_left_alone_is_not_looked_at():
     assert "nobody else" in table["reason"].tolist()[2]
 
 
+def failing(*clients):
+    """A change of replies after which these clients failed."""
+
+    def tamper(client, reply):
+        return Error(code=2, reason="RuntimeError: no disk") if client in clients else reply
+
+    return tamper
+
+
+def test_who_is_left_alone_by_failures_counts_as_one_of_them(tmp_path):
+    scenario = small(rounds=1, defenses=[SECURE], captures={"keep": "all"})
+    grid = Tampered(scenario, failing(0, 1, 2))
+    federation = Federation(scenario, out=tmp_path / "run", grid=grid)
+    before = federation.state
+    with pytest.raises(RunFailed, match="round 1: all clients failed"):
+        federation.step()
+    assert all(torch.equal(before[name], value) for name, value in federation.state.items())
+    assert not list((tmp_path / "run" / "captures").iterdir())
+    # It was sent all the same, and counts.
+    assert len(Federation.resume(tmp_path / "run").ledger.histories[3]) == 1
+
+
+def test_a_cohort_of_one_is_no_sum():
+    with pytest.raises(RunFailed, match="nobody else is left"):
+        finished(small(rounds=1, server={"cohort": 1}, defenses=[SECURE]))
+
+
+def test_failures_may_leave_a_smaller_sum():
+    scenario = small(rounds=1, defenses=[SECURE], captures={"keep": "all"})
+    federation = finished(scenario, grid=Tampered(scenario, failing(0, 2)))
+    assert Capture.load(federation.folder.captures, round=1, client=1).clients == (1, 3)
+    statuses = federation.folder.table("clients")["status"].tolist()
+    assert statuses == ["refused", "ok", "refused", "ok"]
+
+
 def test_a_poisoner_cannot_step_out_of_the_sum():
     scenario = small(rounds=1, roles=[POISON], defenses=[SECURE], captures={"keep": "all"})
     assert captures(finished(scenario))[3].clients == (0, 1, 2, 3)
@@ -71,6 +107,7 @@ def test_a_poisoner_cannot_step_out_of_the_sum():
         ({"strategy": "FedMedian"}, "FedMedian compares single replies"),
         ({"central_dp": {}}, "central_dp clips single replies"),
         ({"malicious": {"attack": "class-fishing", "target": 1}}, "class fishing"),
+        ({"max_examples": 100}, "max_examples looks at what single replies claim"),
     ],
 )
 def test_a_server_that_needs_single_replies_is_refused(server, words):
@@ -110,3 +147,25 @@ def test_the_noise_of_a_sum_is_that_of_all_together():
     assert told.noise_multiplier == pytest.approx(3.0)
     assert told.batch_size == 8
     assert set(told.defenses) == {"dp-sgd", "secure-aggregation"}
+
+
+def test_the_noise_of_clipped_updates_averages_out():
+    noisy = {"name": "clip-noise", "clipping_norm": 0.5, "noise_multiplier": 2.0}
+    scenario = small(rounds=1, roles=[LEAK], defenses=[noisy, SECURE], captures={"keep": "all"})
+    quiet = scenario.changed(defenses=[noisy | {"noise_multiplier": 0.0}, SECURE])
+    federation, without = finished(scenario), finished(quiet)
+    seen, signal = captures(federation)[0], captures(without)[0]
+    told = seen.announced
+    assert (told.update_clipping_norm, told.update_noise) == pytest.approx((0.5, 0.5))
+    noise = torch.cat(
+        [(seen.payload.tensors[n] - t).flatten() for n, t in signal.payload.tensors.items()]
+    )
+    assert float(noise.std()) == pytest.approx(told.update_noise, rel=0.1)
+    leak = federation.reconstruct(round=1, client=0, iterations=2)
+    assert leak.rows[0].signal_cosine > 0.9999
+
+
+def test_one_that_does_not_clip_leaves_the_mean_without_a_bound():
+    some = {"name": "clip-noise", "clients": "0-1"}
+    scenario = small(rounds=1, roles=[LEAK], defenses=[some, SECURE], captures={"keep": "all"})
+    assert captures(finished(scenario))[0].announced.update_clipping_norm is None

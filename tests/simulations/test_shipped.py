@@ -6,6 +6,7 @@ import time
 import pytest
 
 from fedlab import Federation, Scenario
+from fedlab.privacy.accounts import CLIENT
 from fedlab.report.grid import schedule_grid
 from fedlab.scenario import PACKAGED, packaged
 from tests import real_images
@@ -22,6 +23,7 @@ def test_each_says_what_it_shows_and_how_long_it_takes():
     assert packaged() == [
         "chest_xray",
         "cifar10",
+        "defenses",
         "fashion_mnist",
         "malicious_server",
         "quickstart",
@@ -109,6 +111,21 @@ def test_its_comment_fishes_a_class_out_of_the_same_batch(tmp_path):
     assert len(rebuilt) >= 1
     assert set(rebuilt["verdict"]) == {"leaks"}
     assert rebuilt["label_correct"].all()
+
+
+@pytest.mark.slow
+def test_of_the_updates_defenses_noise_and_the_gate_hide_most(tmp_path):
+    federation, leakage = run("defenses", tmp_path)
+    first = leakage[leakage["round"] == 1].set_index("client")
+    assert sorted(first.index) == [0, 1, 2, 3, 4, 6, 7]
+    for client in (0, 2, 4, 6, 7):
+        assert first.psnr[client] >= 30, first.defenses[client]
+    assert first.psnr[3] < first.psnr[0] - 20
+    assert first.psnr[1] < first.chance_psnr[1]
+    clients = federation.folder.table("clients")
+    assert set(clients[clients["client"] == 5]["status"]) == {"withheld"}
+    totals = [federation.ledger.total(client, CLIENT) for client in range(10)]
+    assert [client for client, total in enumerate(totals) if total < float("inf")] == [1]
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from attacks.gradients import batch_gradient, clipped_gradient
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from attacks.reconstruction import PRESETS, Attack, invert
-from attacks.reconstruction.defended import adapted, noise_deviation
+from attacks.reconstruction.defended import ROUGHNESS, adapted, noise_deviation
+from attacks.reconstruction.objectives import OBJECTIVES
 from fedlab.data import load
 from fedlab.defenses import defense as make
+from fedlab.defenses.clip_noise import clipped, noised
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard
 from fedlab.defenses.settings import CutMix, Mixup
 from fedlab.evaluation.images import psnr
@@ -205,3 +207,88 @@ def test_priors_of_one_pass_are_dropped_where_examples_are_clipped(victim):
     tuned = adapted(PRESETS["modern"], payload, known)
     assert (tuned.features, tuned.statistics) == (0, 0)
     assert tuned.objective == "cosine"
+
+
+def clip_and_noise(victim, *, norm, deviation, seed=0):
+    """An update under clip-noise, and what is known of it."""
+    data, model, pixels, labels = victim
+    whole = batch_gradient(
+        model, dict(model.named_parameters()), {}, data.normalise(pixels), labels
+    )
+    noise = torch.Generator().manual_seed(seed)
+    sent = noised(clipped(whole, norm), deviation=deviation, generator=noise)
+    known = knowledge(
+        data,
+        labels,
+        defenses=("clip-noise",),
+        update_clipping_norm=norm,
+        update_noise=deviation,
+    )
+    return sent, known
+
+
+def test_the_match_under_clip_noise_is_the_squared_error_of_a_clipped_update(victim):
+    """The two rank images alike, priors included, once what is simulated is clipped as well."""
+    data, model, _, labels = victim
+    sent, known = clip_and_noise(victim, norm=0.5, deviation=0.01)
+    tuned = adapted(PLAIN, Payload("gradient", sent, num_examples=1, steps=1), known)
+    candidates = [
+        batch_gradient(
+            model,
+            dict(model.named_parameters()),
+            {},
+            data.normalise(data.pixels(data.train_images[place : place + 1])),
+            labels,
+        )
+        for place in range(4)
+    ]
+    matches = [tuned.match * OBJECTIVES[tuned.objective](sent)(each) for each in candidates]
+    errors = [
+        sum(((t - sent[name]) ** 2).sum() for name, t in clipped(each, 0.5).items())
+        for each in candidates
+    ]
+    for match, error in zip(matches[1:], errors[1:], strict=True):
+        torch.testing.assert_close(match - matches[0], error - errors[0], rtol=1e-3, atol=1e-5)
+    assert tuned.tv == pytest.approx(2 * 0.01**2 * ROUGHNESS * 64)
+
+
+@pytest.mark.slow
+def test_under_clip_noise_the_tuned_attack_does_better(victim):
+    data, model, _, _ = victim
+    gains = []
+    for place in range(3):
+        pixels = data.pixels(data.train_images[place : place + 1])
+        one = (data, model, pixels, data.train_labels[place : place + 1])
+        sent, known = clip_and_noise(one, norm=1.0, deviation=0.1, seed=place)
+        plain, payload = rebuilt(one, sent, known, PLAIN)
+        tuned, _ = rebuilt(one, sent, known, adapted(PLAIN, payload, known))
+        gains.append(tuned - plain)
+    assert sum(gains) / len(gains) > 0.5, gains
+
+
+def test_clipping_alone_leaves_the_direction_to_compare(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    known = knowledge(data, labels, defenses=("clip-noise",), update_clipping_norm=1.0)
+    assert adapted(PLAIN, payload, known) == PLAIN
+    assert adapted(PRESETS["dlg"], payload, known).objective == "cosine"
+
+
+def test_the_noises_of_steps_and_update_add_up(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    both = knowledge(data, labels, clipping_norm=1.0, noise_multiplier=0.3, update_noise=0.4)
+    assert noise_deviation(payload, both) == pytest.approx(0.5)
+
+
+def test_a_pruning_that_is_announced_need_not_show(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    assert adapted(PLAIN, payload, knowledge(data, labels, defenses=("pruning",))).mask == "nonzero"
+
+
+def test_quantisation_changes_nothing(victim):
+    data, _, _, labels = victim
+    payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
+    known = knowledge(data, labels, defenses=("quantisation",))
+    assert adapted(PLAIN, payload, known) == PLAIN

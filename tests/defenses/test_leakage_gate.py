@@ -1,0 +1,129 @@
+"""The leakage gate: what it keeps back, what it lets through, and what that tells."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.defenses.settings import LeakageGate
+from fedlab.planning import plan_for
+from fedlab.privacy.accounts import CLIENT
+from fedlab.server.captures import Capture
+from tests.federations import finished, small
+
+LEAK = {"role": "leaking", "clients": "0"}
+GATE = {"name": "leakage-gate", "clients": "0", "iterations": 60}
+WIDE = ("model.width=16",)
+
+
+def statuses(federation, client=0):
+    table = federation.folder.table("clients")
+    return table[table["client"] == client]["status"].tolist()
+
+
+def test_an_update_that_shows_its_image_is_kept_back():
+    federation = finished(small(*WIDE, rounds=2, roles=[LEAK], defenses=[GATE], captures=KEEP))
+    assert statuses(federation) == ["withheld"] * 2
+    assert not Capture.kept(federation.folder.captures, 1, 0)
+    reason = federation.folder.table("clients")["reason"].tolist()[0]
+    # The threshold is public; how near the attack came is not told.
+    assert reason == "its own attack on its update rebuilt an image at 20 dB or above"
+    assert statuses(federation, client=1) == ["ok"] * 2
+
+
+KEEP = {"keep": "all"}
+
+
+def test_the_server_would_have_seen_that_image():
+    open_run = small(*WIDE, rounds=1, roles=[LEAK], captures=KEEP)
+    leak = finished(open_run).reconstruct(round=1, client=0, preset="fast", iterations=60)
+    assert leak.rows[0].psnr > 20
+
+
+def test_noise_that_hides_the_image_opens_the_gate():
+    noise = {"name": "clip-noise", "clients": "0", "noise_multiplier": 1.0}
+    federation = finished(small(*WIDE, rounds=1, roles=[LEAK], defenses=[noise, GATE]))
+    assert statuses(federation) == ["ok"]
+
+
+@pytest.mark.parametrize(("threshold", "status"), [(-100.0, "withheld"), (101.0, "ok")])
+def test_it_judges_by_its_threshold(threshold, status):
+    gate = GATE | {"threshold": threshold, "iterations": 1}
+    federation = finished(small(rounds=1, roles=[LEAK], defenses=[gate]))
+    assert statuses(federation) == [status]
+
+
+def test_the_decision_leaks_and_no_epsilon_covers_it():
+    noise = {"name": "clip-noise", "clients": "0-1", "noise_multiplier": 4.0}
+    gate = GATE | {"threshold": 101.0, "iterations": 1}
+    federation = finished(small(rounds=2, defenses=[noise, gate], data=FEW))
+    mechanisms = [entry.mechanism for entry in federation.ledger.histories[0]]
+    assert mechanisms == ["clip-noise", "leakage-gate"] * 2
+    assert math.isinf(federation.ledger.total(0, CLIENT))
+    assert math.isfinite(federation.ledger.protected(0, CLIENT))
+    assert math.isfinite(federation.ledger.total(1, CLIENT))
+    rows = federation.ledger.rows(1)
+    assert [row.statement for row in rows if row.client == 0] == ["formal", "open"]
+
+
+FEW = {"train": 40, "test": 40, "clients": 4}
+
+
+def test_it_looks_in_every_so_manieth_participation():
+    gate = GATE | {"every": 2, "threshold": -100.0, "iterations": 1}
+    federation = finished(small(rounds=4, roles=[LEAK], defenses=[gate]))
+    assert statuses(federation) == ["withheld", "ok", "withheld", "ok"]
+    mechanisms = [entry.mechanism for entry in federation.ledger.histories[0]]
+    assert mechanisms == ["leakage-gate", "none", "leakage-gate", "none"]
+
+
+def test_updates_of_more_images_than_anyone_attacks_pass():
+    gate = GATE | {"threshold": -100.0, "iterations": 1}
+    data = {"train": 320, "test": 40, "clients": 4}
+    federation = finished(small(rounds=1, data=data, defenses=[gate]))
+    assert statuses(federation) == ["ok"]
+    assert [entry.mechanism for entry in federation.ledger.histories[0]] == ["none"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"name": "dp-sgd"}],
+        [{"name": "dp-instahide", "k": 3}, {"name": "flip-crop", "padding": 1}],
+        [{"name": "flip-crop", "padding": 1}, {"name": "pruning"}],
+    ],
+    ids=["dp-sgd", "mixtures", "augmentation"],
+)
+@pytest.mark.parametrize("role", [[LEAK | {"batch_size": 3}], []], ids=["gradient", "weights"])
+def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role):
+    training = {"batch_size": 4, "lr": 0.05, "epochs": 2}
+    without = small(data=FEW, roles=role, defenses=others, training=training)
+    gate = GATE | {"threshold": 101.0, "iterations": 2}
+    scenario = without.changed(defenses=[*others, gate])
+    site = Site.of(scenario)
+    state = {name: value.clone() for name, value in site.model.state_dict().items()}
+    plan = plan_for(scenario, round=1, client=0)
+    passed = work(plan, site, state, ())
+    # The same settings key the noise; the Referee looks at what was sent and not at itself.
+    rehearsed = work(plan, site, state, (), keep_trace=True)
+    assert passed.declined is None
+    assert all((passed.sent.tensors[n] == t).all() for n, t in rehearsed.sent.tensors.items())
+    assert "leakage-gate" in {entry.mechanism for entry in passed.history}
+    assert not any(module._forward_hooks for module in site.model.modules())
+
+
+def test_the_referee_decides_nothing_anew():
+    scenario = small(roles=[LEAK], defenses=[GATE | {"threshold": -100.0, "iterations": 1}])
+    site = Site.of(scenario)
+    state = {name: value.clone() for name, value in site.model.state_dict().items()}
+    plan = plan_for(scenario, round=1, client=0)
+    assert work(plan, site, state, ()).payload is None
+    assert work(plan, site, state, (), keep_trace=True).payload is not None
+    assert work(plan, site, state, (), noiseless=True).payload is not None
+
+
+def test_a_preset_that_is_not_there():
+    with pytest.raises(ValidationError, match='did you mean "fast"'):
+        LeakageGate(preset="fastt")

@@ -1,0 +1,75 @@
+"""Quantisation: how many levels there are, how far entries move, and what stays as it was."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedlab.defenses.quantisation import quantised
+from fedlab.defenses.settings import Pruning, Quantisation
+from tests.defenses.updates import released, tensors, update
+from tests.federations import finished, small
+
+
+@settings(deadline=None)
+@given(tensor=tensors, bits=st.integers(1, 16))
+def test_levels_signs_and_zeros(tensor, bits):
+    found = quantised(tensor, bits=bits)
+    assert len(found.unique()) <= max(3, 2**bits - 1)
+    assert (found * tensor >= 0).all()
+    assert not found[tensor == 0].any()
+
+
+@settings(deadline=None)
+@given(tensor=tensors, bits=st.integers(2, 16))
+def test_an_entry_moves_by_half_a_step_at_most(tensor, bits):
+    largest = float(tensor.abs().max())
+    step = 2 * largest / (2**bits - 2)
+    error = float((quantised(tensor, bits=bits) - tensor).abs().max())
+    assert error <= step / 2 + 1e-5 * largest
+
+
+def test_one_bit_keeps_the_sign_and_the_sum_of_magnitudes():
+    tensor = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    found = quantised(tensor, bits=1)
+    assert torch.equal(found.sign(), tensor.sign())
+    assert len(found.abs().unique()) == 1
+    assert float(found.abs().sum()) == pytest.approx(float(tensor.abs().sum()), rel=1e-5)
+
+
+def test_every_tensor_has_levels_of_its_own():
+    sent = update()
+    sent["bias"] *= 1e-3
+    found = released(Quantisation(bits=4), sent)
+    assert all(len(tensor.unique()) <= 15 for tensor in found.values())
+    assert len(found["bias"].unique()) > 5
+    assert float((found["bias"] - sent["bias"]).abs().max()) <= float(sent["bias"].abs().max()) / 14
+
+
+def test_nothing_comes_back_that_was_pruned():
+    sparse = released(Pruning(share=0.9), update())
+    found = released(Quantisation(bits=1), sparse)
+    assert all(torch.equal(found[name] != 0, sparse[name] != 0) for name in sparse)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_failed_training_stays_one(wrong):
+    """So that the server refuses it."""
+    assert not quantised(torch.tensor([1.0, wrong]), bits=4).isfinite().all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_a_federation_learns_from_rounded_updates_that_the_referee_can_rehearse(bits):
+    scenario = small(
+        rounds=2,
+        roles=[{"role": "leaking", "clients": "0"}],
+        defenses=[{"name": "quantisation", "bits": bits}],
+        reconstructions=[{"clients": "0", "iterations": 2}],
+    )
+    federation = finished(scenario)
+    first, *_, last = federation.folder.rounds()
+    assert last.loss < first.loss
+    table = federation.folder.table("leakage")
+    assert (table["payload_cosine"] > 0.99999).all()
+    assert set(table["objective"]) == {"cosine"}
+    assert (federation.folder.table("clients")["defenses"] == "quantisation").all()

@@ -1,0 +1,49 @@
+"""What the tests of update-level defenses do to an update."""
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from fedlab.defenses import defense
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
+from tests.defenses.circumstances import circumstances, seeded
+
+N = 6
+
+
+def update(*, seed=0, size=1.0):
+    """A random update of three tensors, one of them a single number."""
+    shapes = {"weight": (40, 30), "bias": (30,), "scale": ()}
+    generator = seeded(seed)
+    return {n: size * torch.randn(shape, generator=generator) for n, shape in shapes.items()}
+
+
+def flat(tensors):
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+def wrapped(settings, **given):
+    """The pipeline of a client with a small network under one defense."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    shard = Shard(torch.zeros(N, 1, 8, 8, dtype=torch.uint8), torch.zeros(N).long(), 10)
+    plain = Pipeline(
+        sampler=single(N, batch_size=N, generator=seeded()),
+        transform=lambda batch: batch,
+        gradient=PlainGradient(model),
+        batch_size=N,
+        batches=1,
+        records=N,
+    )
+    return defense(settings).wrap(plain, circumstances(model, shard, **given))
+
+
+def released(settings, tensors, **given):
+    """An update as a client sends it under one defense."""
+    (release,) = wrapped(settings, **given).releases
+    return release(tensors)
+
+
+tensors = st.lists(
+    st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, 1.0, -1.0]), min_size=1, max_size=40
+).map(torch.tensor)
+"""Tensors of up to forty numbers, many of them equal."""
