@@ -21,6 +21,13 @@ photographs' 4 the prior wins over what the gradient still tells."""
 PRUNED = 0.5
 """Share of exact zeros in a payload above which it is taken for a pruned one."""
 
+SCARCE = 4
+"""Entries of a payload for each unknown pixel below which the prior has to fill in what is missing.
+With 4,900 entries for 3,100 or 12,300 pixels a stronger one gained 9 to 11 dB."""
+
+FILLING = 0.02
+"""Weight of the total variation that does so."""
+
 
 def adapted(
     attack: Attack,
@@ -40,7 +47,8 @@ def adapted(
     * Clip-noise: the update is known to have been shortened to the norm C and to hold noise of the
       size s. Of a simulated one of that same norm, ||C g/||g|| - g*||^2 is 2 C ||g*|| (1 - cosine)
       and a constant, so the cosine is the right match here, weighed like that against the prior.
-    * Pruning, announced or seen in the payload itself: only what was left is compared.
+    * Pruning, announced or seen in the payload itself: only what was left is compared, and where
+      that is little, smoothness fills in the rest.
     * Quantisation keeps directions and changes scales, so the attack stays as it is.
 
     Args:
@@ -71,6 +79,8 @@ def adapted(
     pruned = "pruning" in knowledge.defenses or _zeros(changes) > PRUNED
     if attack.mask is None and pruned:
         attack = replace(attack, mask="nonzero")
+        if _left(changes) < SCARCE * knowledge.num_images * math.prod(knowledge.image_shape):
+            attack = replace(attack, tv=max(attack.tv, FILLING))
     return attack
 
 
@@ -107,8 +117,13 @@ def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str
 
 def _zeros(changes: Mapping[str, Tensor]) -> float:
     """Share of the entries that are exactly what they would be without any image."""
-    zeros = sum(int((tensor == 0).sum()) for tensor in changes.values())
-    return zeros / max(1, sum(tensor.numel() for tensor in changes.values()))
+    total = sum(tensor.numel() for tensor in changes.values())
+    return (total - _left(changes)) / max(1, total)
+
+
+def _left(changes: Mapping[str, Tensor]) -> int:
+    """Number of the other entries."""
+    return sum(int((tensor != 0).sum()) for tensor in changes.values())
 
 
 def _length(changes: Mapping[str, Tensor]) -> float:
