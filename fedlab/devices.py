@@ -42,3 +42,6 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # PyTorch's default, TF32, rounds what a convolution multiplies to 10 bits. On an H200 that made
+    # an attack on a ResNet-18 1.5 times as fast, and one of three ended 14 dB lower.
+    torch.backends.cudnn.allow_tf32 = False
