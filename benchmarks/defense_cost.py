@@ -23,7 +23,7 @@ from fedlab.devices import prepare
 from fedlab.planning import plan_for
 from fedlab.scenario import Scenario
 
-TURNS = 9
+TURNS = 7
 CLIENT = 1
 MOST_OF_OPEN = 1.15
 """Time of DP-InstaHide over that of open training."""

@@ -57,7 +57,7 @@ class Study:
 
 STUDIES = (
     Study("fashion_mnist.npz", 4_000, 15, tuple(ARMS)),
-    Study("cifar10.npz", 8_000, 20, FIVE),
+    Study("cifar10.npz", 6_000, 12, FIVE),
 )
 
 
