@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import long, reconstruction, tuning, victims
+from benchmarks.breaching_peer import Mark, PeerResult
 from benchmarks.families import FAMILIES, LOCAL, NARROW, PUBLISHED, STEPS, TRAINED, Tuned
 from benchmarks.options import Options
 from benchmarks.reconstruction import ON_GPU, PARTS, SETTINGS, SHARES, Line, Outcome, Setting
@@ -107,6 +108,19 @@ class TestOutcome:
         assert Outcome(way=tuple(way)).settled == 1
         way[PARTS // 2 :] = [(20.0, 10.0 + PARTS)] * (PARTS // 2)
         assert Outcome(way=tuple(way)).settled == pytest.approx(0.5 + 1 / PARTS)
+
+
+def test_where_breaching_ended_early_its_answer_stays(monkeypatch):
+    data = load("digits")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    (one,) = replace(NARROW, batch=2).victims(network, data, (0, 1))
+    first = Mark(1, 0.1, torch.zeros_like(one.pixels))
+    ended = PeerResult(one.pixels, cost=0.0, seconds=0.2, iterations=1, trace=(first,))
+    monkeypatch.setattr(reconstruction, "breached", lambda *_, **__: ended)
+    found = reconstruction._breaching([one, one], PUBLISHED, PARTS)
+    assert len(found.way) == PARTS
+    assert found.way[0] != found.psnr
+    assert set(found.way[1:]) == {found.psnr}
 
 
 def line(ours, published=(20.0, 22.0), tuned=(24.0, 26.0)):
