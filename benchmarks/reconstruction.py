@@ -308,6 +308,7 @@ def _breached(one: Victim, settings: Tuned, iterations: int, marks: Sequence[int
     found = breached(one, settings, iterations, marks=marks)
     quality, likeness = scored(one, found.images)
     way = [scored(one, _pixels(one, mark.images))[0] for mark in found.trace]
+    way += [quality] * (len(marks) - len(way))  # where its objective was no longer finite
     return Outcome(tuple(quality), tuple(likeness), found.seconds, tuple(map(tuple, way)))
 
 

@@ -30,7 +30,7 @@ SHARED: Mapping[str, Sequence[Any]] = {
     "schedule": ("step", "cosine", "linear"),
     "sign": ("hard", "soft", "none"),
     "lr": (0.1, 0.2, 0.3, 0.5, 1.0),
-    "tv": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1),
+    "tv": (1e-6, 1e-5, 1e-4, 2e-4, 1e-3, 1e-2, 0.1),
     "tv_opponents": (False, True),
 }
 """What both attackers try, in this order."""

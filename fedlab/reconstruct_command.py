@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import click
 import typer
+from click.core import ParameterSource
 from rich.table import Table
 
 from fedlab.consoles import console
@@ -113,6 +115,7 @@ def reconstruct(
         "workers": workers,
     }
     if folder is not None and before is None and reply is None:
+        _refuse(FILES, "of a run its scenario says that")
         if client is None or (round is None and unmix is None):
             raise BadInput("say what to attack in the run: --round and --client")
         labels = labels or "known"
@@ -132,6 +135,7 @@ def reconstruct(
         raise BadInput(
             "name the folder of a run with --round and --client, or --global, --reply and --model"
         )
+    _refuse(RUN, "files belong to none")
     if labels == "known":
         raise BadInput("nobody knows the labels of files: give the classes, or infer them")
     from attacks.knowledge import LocalSGD
@@ -165,6 +169,15 @@ def reconstruct(
         std=_numbers(std, "std"),
     )
     _attack_files(update, settings, device, preview=preview, out=out or Path("rebuilt.png"))
+
+
+def _refuse(panel: str, why: str) -> None:
+    """Options of the other use, which would be ignored without a word."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and getattr(option, "rich_help_panel", None) == panel:
+            raise BadInput(f"{option.opts[0]} is for {panel[0].lower()}{panel[1:]}: {why}")
 
 
 def _attack_run(

@@ -236,6 +236,18 @@ class TestByCommand:
         assert "iteration 3," in titles[-2][1]
         assert (tmp_path / "now.png").read_bytes().startswith(b"\x89PNG")
 
+    @pytest.mark.parametrize("option", [("--round", 1), ("--order", "average"), ("--no-adapt",)])
+    def test_options_of_a_run_are_not_ignored(self, fedlab, files, option):
+        code, _, err = fedlab("reconstruct", *options(files), *option)
+        assert code == 2
+        assert "is for a run" in err
+
+    @pytest.mark.parametrize("option", [("--device", "cuda"), ("--num-images", 1)])
+    def test_options_of_files_are_not_ignored_with_a_run(self, fedlab, option):
+        code, _, err = fedlab("reconstruct", "run", "--round", 1, "--client", 0, *option)
+        assert code == 2
+        assert f"{option[0]} is for files from anywhere" in err
+
     def test_a_time_budget(self, fedlab, files):
         code, out, err = fedlab("reconstruct", *options(files, seconds=0.5, iterations=1_000_000))
         assert (code, err) == (0, "")

@@ -1,7 +1,7 @@
 """The bare loop that a Federation is timed against does the same work, and the command works."""
 
 import json
-from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ import torch
 from benchmarks import bare
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.fresh import fresh, peak_memory
+from benchmarks.options import Options
 from benchmarks.report import Claim, Figure, Report
 from fedlab import Federation
-from tests import real_images
 from tests.federations import small
 
 
@@ -49,6 +49,11 @@ def test_without_a_name_all_are_listed(capsys):
         (["scale", "--repeats", "0"], "must be at least 1"),
         (["scale", "--data", "x.npz"], "which makes its own images"),
         (["cifar"], "make_npz.py"),
+        (["reconstruction"], "make_npz.py"),
+        (["tuning", "--data", "nowhere.npz"], "make_npz.py"),
+        (["tuning", "--photo", "x.png"], "for the benchmark reconstruction"),
+        (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
+        (["scale", "--device", "cuda"], "whose rivals run on the CPU"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(arguments, said, capsys):
@@ -56,6 +61,14 @@ def test_bad_input_is_told_in_one_sentence(arguments, said, capsys):
     told = capsys.readouterr().err
     assert said in told
     assert len(told.splitlines()) == 1
+
+
+def test_options_name_files_without_their_folders():
+    given = Options(
+        3, Path("/home/me/cifar10.npz"), Path("a.png"), Path("/home/me/cat.jpg"), "cuda"
+    )
+    assert str(given) == " --repeats 3 --data cifar10.npz --photo cat.jpg --device cuda"
+    assert str(Options()) == ""
 
 
 def test_a_report_keeps_the_spread_and_no_paths(tmp_path):
@@ -80,28 +93,3 @@ def test_a_fresh_process_starts_from_its_own_memory():
     held = torch.ones(2**27, dtype=torch.uint8)  # 128 MiB in this process
     assert fresh(abs, -3).result == 3
     assert fresh(abs, -3).peak < peak_memory() - held.nbytes / 2**20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["convnet8", "trained"])
-def test_a_line_of_the_comparison_with_breaching(tmp_path, monkeypatch, network):
-    if find_spec("breaching") is None:
-        pytest.skip("breaching is not installed: pip install fedlab-privacy[bench]")
-    source = real_images.npz("cifar10", tmp_path, "--train", "256", "--test", "4")
-    from benchmarks import reconstruction, victims
-
-    monkeypatch.setattr(reconstruction, "BLOCKS", 1)
-    monkeypatch.setattr(reconstruction, "TIMED", 2)
-    monkeypatch.setitem(reconstruction.WIDTHS, "convnet8", 8)
-    monkeypatch.setattr(victims, "TRAINING_EPOCHS", 1)
-    setting = reconstruction.Setting("small", network, ((0,), (1, 2)), 16)
-    line = reconstruction.measured(setting, str(source))
-    assert len(line.published.psnr) == len(line.tuned.psnr) == 3
-    assert set(line.ours) == set(reconstruction.SHARES)
-    assert all(len(outcome.psnr) == 3 for outcome in line.ours.values())
-    assert 0 < line.published.settled <= 1
-    assert line.published.seconds > 0
-    assert line.ours[1].seconds > line.ours[16].seconds > 0
-    assert (line.accuracy is None) == (network == "convnet8")
-    report = Report("x", {}, reconstruction._figures(line), reconstruction._claims(line))
-    assert len(report.claims) == 4

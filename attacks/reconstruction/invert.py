@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
+from attacks.reconstruction.consensus import consensus
 from attacks.reconstruction.labels import infer_labels, joint_start, snap_mixture
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.objectives import OBJECTIVES
@@ -245,7 +246,7 @@ def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Wa
         iteration = pace(done)
         if done and iteration >= attack.iterations:
             break
-        centre = torch.stack([one.images for one in searches]).mean(0) if grouped else None
+        centre = consensus(torch.stack([one.images for one in searches])) if grouped else None
         for search in searches:
             search.advance(min(iteration, attack.iterations - 1), centre)
         if watch is not None and time.perf_counter() - looked > LOOKS:

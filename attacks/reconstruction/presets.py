@@ -25,7 +25,7 @@ class Attack:
         norm: Weight of the mean square of the pixels.
         statistics: Weight of the distance to the network's BatchNorm statistics.
         features: Weight of the distance to the features recovered from the last layer.
-        group: Weight of the distance of each restart from the mean of all.
+        group: Weight of the distance of each restart from the registered mean of all.
         labels: How unknown labels are found: a key of ``LABEL_RULES``, or ``joint`` to optimise
             soft labels together with the images.
         optimiser: ``adam`` or ``l-bfgs``; the settings down to ``langevin`` are Adam's.
@@ -151,7 +151,7 @@ PRESETS: dict[str, Attack] = {
         iterations=20_000,
         restarts=4,
         source="Yin et al. 2021 (arXiv 2104.07586), weights as in breaching's configuration, whose "
-        "squares carry a half; the group of four is averaged without registration",
+        "squares carry a half; the group of four is registered by shifts of whole pixels",
     ),
     "modern": Attack(
         tv=0.1,

@@ -4,6 +4,7 @@ PyTorch's notes on CUDA semantics, section "CUDA graphs", say what may be record
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,10 @@ import torch
 
 WARM_UPS = 3
 """Calls before the recording, in which kernels are chosen and optimisers get their state."""
+
+AHEAD = 16
+"""Most calls that wait on the device: enough for it never to be idle, few enough for a clock on
+the host to say how far it is. CUDA itself would take about a thousand."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,7 @@ class Recorded:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._left = WARM_UPS
+        self._pending: deque[torch.cuda.Event] = deque()
 
     @contextmanager
     def lane(self) -> Iterator[None]:
@@ -44,7 +50,7 @@ class Recorded:
         torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
 
     def __call__(self) -> None:
-        """Call or replay the function; in the block of ``lane``."""
+        """Call or replay the function, in the block of ``lane``, once few calls are waiting."""
         if self._left == 0:
             self._record()
         if self._graph is None:
@@ -52,6 +58,9 @@ class Recorded:
         else:
             self._graph.replay()
         self._left -= 1
+        self._pending.append(self._stream.record_event())
+        if len(self._pending) > AHEAD:
+            self._pending.popleft().synchronize()
 
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()

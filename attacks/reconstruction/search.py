@@ -128,7 +128,7 @@ class Search:
 
         Args:
             iteration: Counted from 0; fractional where a time budget sets the pace.
-            centre: Mean of all restarts, for the group prior.
+            centre: What all restarts agree on, for the group prior.
         """
         with nullcontext() if self._recorded is None else self._recorded.lane():
             if self._centre is not None and centre is not None:

@@ -179,6 +179,7 @@ class _Judge:
                 payload_cosine=self.truth.payload_cosine,
                 signal_cosine=self.truth.signal_cosine,
                 threat=self.capture.announced.threat,
+                reasons=", ".join(circumstances.reasons),
             )
             for index, owner in enumerate(owners)
         ]

@@ -23,7 +23,8 @@ def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 
     """
     across = min(columns, len(images))
     down = math.ceil(len(images) / across)
-    figure = Picture(figsize=(max(4.6, across * CELL), 0.6 + down * (CELL + 0.25)))
+    size = max(4.6, across * CELL), 0.6 + down * (CELL + 0.25)
+    figure = Picture(figsize=size, layout="constrained")  # or names lie on the title
     figure.suptitle(title, fontsize=10, fontweight="bold")
     axes = figure.subplots(down, across, squeeze=False).flatten()
     for frame in axes:

@@ -35,7 +35,9 @@ def ledger_of(run: RunFolder) -> Ledger:
 def leak_table(leak: Leak) -> Table:
     """Scores of one reconstruction, a line for each image and target."""
     columns = ("image", "target", "psnr", "ssim", "chance_psnr", "label_correct", "setting")
-    table = Table(*columns, "verdict", title="What the server rebuilt")
+    reasons = leak.rows[0].reasons
+    why = f"easier than a real attack by: {reasons}" if reasons else None
+    table = Table(*columns, "verdict", title="What the server rebuilt", caption=why)
     for row in leak.rows:
         table.add_row(
             str(row.image),

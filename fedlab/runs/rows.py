@@ -71,7 +71,7 @@ class LeakageRow:
         label_correct: Whether the label was recovered.
         label_accuracy: Share of the batch's labels that was, in whatever order.
         known_labels: Whether the attacker was given the labels.
-        setting: ``diagnostic`` or ``realistic``.
+        setting: ``diagnostic`` or ``realistic``; ``reasons`` say why.
         verdict: ``leaks`` or ``not shown``.
         objective: What the attack compared payloads by, as tuned.
         tv: Its weight of total variation, as tuned.
@@ -80,6 +80,8 @@ class LeakageRow:
         signal_cosine: The same with DP noise taken off both sides.
         threat: ``honest-but-curious``, or ``malicious`` where the server tampered with the network
             or the weights that it sent.
+        reasons: What made the attack easier than a real one, such as ``labels known, untrained
+            network``; empty for ``realistic``.
     """
 
     round: int
@@ -113,3 +115,4 @@ class LeakageRow:
     payload_cosine: float
     signal_cosine: float
     threat: str = "honest-but-curious"
+    reasons: str = ""

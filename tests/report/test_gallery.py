@@ -68,6 +68,17 @@ def test_small_images_keep_their_pixels(side, how):
     assert frame.images[0].get_interpolation() == how
 
 
+@pytest.mark.parametrize("count", [1, 8, 20])
+def test_no_name_lies_on_the_title_or_on_an_image(count):
+    figure = gallery(images(count), ["label 3"] * count, title="What does this update give away?")
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    names = [frame.title.get_window_extent() for frame in frames(figure)]
+    assert not any(title.overlaps(name) for name in names)
+    pictures = [frame.images[0].get_window_extent() for frame in frames(figure)]
+    assert not any(name.overlaps(picture) for name in names for picture in pictures)
+
+
 def test_it_can_be_written(tmp_path):
     save(gallery(images(3), ["a", "b", "c"], title="Which?"), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

@@ -37,6 +37,8 @@ def test_the_first_open_round_leaks_with_labels_known_and_inferred(leakage):
         half = first[first["known_labels"] == known]
         assert half["psnr"].median() >= 35
         assert half["label_correct"].all()
+        reasons = ["labels known"] * known + ["single gradient step", "untrained network"]
+        assert set(half["reasons"]) == {", ".join(reasons)}
 
 
 def test_dp_sgd_keeps_every_image_below_chance_and_two_decibels(leakage):
