@@ -91,7 +91,9 @@ class ClipAndNoise:
                 n,
                 rate=batch_size / n,
                 steps=pipeline.batches,
-                generator=around.stream("batches"),
+                # A round that is run again must not draw the same batches: noise that is added
+                # to the same images twice protects them less than two draws are accounted for.
+                generator=around.stream(f"batches {around.participation}"),
             )
 
         def spent() -> Spending:
