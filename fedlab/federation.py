@@ -289,9 +289,7 @@ class Federation:
                 "defense": defense,
                 "on": on,
                 "clients": sorted(who),
-                "settings": _as_taken(
-                    settings, changed, defense, round=min(when), client=min(who)
-                ),
+                "settings": _as_taken(settings, changed, defense, round=min(when), client=min(who)),
                 "projected_epsilon": {
                     client: each.projected if math.isfinite(each.projected) else "inf"
                     for client, each in projection.items()
