@@ -7,7 +7,9 @@ from typing import Literal
 from attacks.knowledge import Knowledge, LocalSGD
 from fedlab.client.plan import Plan
 from fedlab.client.roles import Leaking
+from fedlab.defenses.dp_sgd import starting_bound
 from fedlab.defenses.settings import DPSGD, ClipNoise, DefenseSettings, DPInstaHide
+from fedlab.privacy.spending import History
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Announced:
         epochs: Passes over the client's images.
         batch_size: Images in a local batch.
         defenses: Names of the scheduled defenses.
-        clipping_norm: Of DP-SGD where that is scheduled.
+        clipping_norm: Of DP-SGD where that is scheduled; of adaptive clipping the bound that the
+            round started with. The attacker takes per-layer clipping for a flat one of this norm.
         noise_multiplier: Likewise.
         mixture_size: Images in each mixture where DP-InstaHide is scheduled.
         poisson: Whether the single batch of a leaking client is a Poisson one.
@@ -108,12 +111,13 @@ class Announced:
         )
 
 
-def announced(plan: Plan, defenses: Sequence[DefenseSettings]) -> Announced:
+def announced(plan: Plan, defenses: Sequence[DefenseSettings], history: History = ()) -> Announced:
     """What a client was told by an honest server.
 
     Args:
         plan: Its orders.
         defenses: That are scheduled for it, whether or not it obeys.
+        history: Of the client before the round, which it had declared.
     """
     leaking = plan.role if isinstance(plan.role, Leaking) else None
     private = next((entry for entry in defenses if isinstance(entry, DPSGD)), None)
@@ -126,7 +130,7 @@ def announced(plan: Plan, defenses: Sequence[DefenseSettings]) -> Announced:
         epochs=plan.training.epochs,
         batch_size=leaking.batch_size if leaking else plan.training.batch_size,
         defenses=tuple(entry.name for entry in defenses),
-        clipping_norm=private.clipping_norm if private else None,
+        clipping_norm=starting_bound(private, history) if private else None,
         noise_multiplier=private.noise_multiplier if private else None,
         mixture_size=mixing.k if mixing and mixing.weights == "equal" else None,
         poisson=leaking is not None and leaking.sampling == "poisson",

@@ -277,6 +277,7 @@ class Federation:
             settings=settings,
         )
         self._refuse_what_cannot_work(changed)
+        when = rounds_left(changed, rounds, from_round=following)
         projection = self._project(changed, who)
         for client, each in projection.items():
             log.info("client %d: epsilon of dp-sgd is %s", client, each)
@@ -284,12 +285,11 @@ class Federation:
             changed,
             {
                 "from_round": following,
-                "rounds": spell(rounds_left(changed, rounds, from_round=following)),
+                "rounds": spell(when),
                 "defense": defense,
                 "on": on,
                 "clients": sorted(who),
-                # As the scenario took them: a number of NumPy's is a plain one by now.
-                "settings": {key: getattr(changed.defenses[-1], key) for key in settings},
+                "settings": _as_taken(settings, changed, defense, round=min(when), client=min(who)),
                 "projected_epsilon": {
                     client: each.projected if math.isfinite(each.projected) else "inf"
                     for client, each in projection.items()
@@ -555,3 +555,13 @@ class Federation:
             f"{self.scenario.data.clients} clients, {self.site.data.name}, "
             f"folder={str(self.folder.path)!r})"
         )
+
+
+def _as_taken(
+    settings: Iterable[str], scenario: Scenario, defense: str, *, round: int, client: int
+) -> dict[str, Any]:
+    """Settings of a defense as a scenario took them: a number of NumPy's is a plain one by now."""
+    entries = scenario.scheduled_defenses(round=round, client=client)
+    return {
+        key: getattr(entry, key) for entry in entries if entry.name == defense for key in settings
+    }

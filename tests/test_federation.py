@@ -347,6 +347,15 @@ class TestToggle:
         assert event["settings"] == {"noise_multiplier": 0.5}
         assert federation.folder.scenario == federation.scenario
 
+    def test_the_settings_noted_are_those_of_the_defense_that_was_switched(self):
+        """It is not the last of the entries: what has to come later stays behind it."""
+        hidden = {"name": "secure-aggregation"}
+        federation = Federation(small(defenses=[hidden, {"name": "dp-sgd", "rounds": "1"}]))
+        federation.step()
+        federation.toggle("clip-noise", on=True, clients=[2], clipping_norm=0.25)
+        event = json.loads((federation.folder.path / "toggles.jsonl").read_text())
+        assert event["settings"] == {"clipping_norm": 0.25}
+
     def test_a_toggle_may_have_an_end(self):
         federation = Federation(small(defenses=[MIX | {"clients": "3", "rounds": "4"}]))
         federation.step()

@@ -112,7 +112,7 @@ def work(
         stream=site.stream(plan.round, plan.client),
         lasting=site.stream(plan.client),
         noise=_noise(plan, site, participation),
-        known=announced(plan, plan.defenses).knowledge(
+        known=announced(plan, plan.defenses, history).knowledge(
             shape=site.data.shape,
             num_classes=site.data.num_classes,
             mean=site.data.mean,

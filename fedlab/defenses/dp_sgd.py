@@ -13,7 +13,7 @@ from fedlab.defenses.settings import DPSGD
 from fedlab.models.per_example import Mode
 from fedlab.privacy.spending import History, Spending
 
-__all__ = ["ClipAndNoise", "PrivateGradient", "spending"]
+__all__ = ["ClipAndNoise", "PrivateGradient", "spending", "starting_bound"]
 
 
 def spending(
@@ -25,7 +25,7 @@ def spending(
     batch_size: int,
     steps: int,
     poisson: bool,
-    clipping_norm: float | None = None,
+    history: History = (),
 ) -> Spending:
     """What a round of DP-SGD costs; all of it is known before, and public.
 
@@ -37,13 +37,13 @@ def spending(
         batch_size: Expected.
         steps: Number of batches.
         poisson: Whether batches are Poisson samples; otherwise the sample rate counts as 1.
-        clipping_norm: Where an adaptive bound stands; that of the settings unless given.
+        history: Of the client so far, which an adaptive bound goes on from.
     """
     return Spending(
         round=round,
         participation=participation,
         mechanism="dp-sgd",
-        clipping_norm=clipping_norm or settings.clipping_norm,
+        clipping_norm=starting_bound(settings, history),
         noise_multiplier=settings.noise_multiplier,
         sample_rate=batch_size / images if poisson else 1.0,
         steps=steps,
@@ -69,12 +69,12 @@ class ClipAndNoise:
             batch_size=batch_size,
             steps=pipeline.batches,
             poisson=around.poisson,
-            clipping_norm=last_bound(around.history) if adaptive else None,
+            history=around.history,
         )
         clipping, mode = self._clipping(batch_size), self._mode(around, batch_size)
         gradient = PrivateGradient(
             around.model,
-            clipping_norm=planned.clipping_norm or settings.clipping_norm,
+            clipping_norm=starting_bound(settings, around.history),
             noise_multiplier=0.0 if around.noiseless else settings.noise_multiplier,
             expected_batch_size=batch_size,
             generator=(
@@ -91,7 +91,9 @@ class ClipAndNoise:
                 n,
                 rate=batch_size / n,
                 steps=pipeline.batches,
-                generator=around.stream("batches"),
+                # A round that is run again must not draw the same batches: noise that is added
+                # to the same images twice protects them less than two draws are accounted for.
+                generator=around.stream(f"batches {around.participation}"),
             )
 
         def spent() -> Spending:
@@ -128,7 +130,15 @@ class ClipAndNoise:
         )
 
 
-def last_bound(history: History) -> float | None:
-    """Where a client's adaptive clipping norm stood at the end of its last such round."""
+def starting_bound(settings: DPSGD, history: History) -> float:
+    """The clipping norm that a round starts with; public, as histories are.
+
+    Args:
+        settings: Of the defense.
+        history: Of the client before the round: an adaptive bound goes on from where the last such
+            round left it.
+    """
+    if settings.clipping != "adaptive":
+        return settings.clipping_norm
     bounds = (entry.next_clipping_norm for entry in reversed(history))
-    return next((bound for bound in bounds if bound is not None), None)
+    return next((bound for bound in bounds if bound is not None), settings.clipping_norm)

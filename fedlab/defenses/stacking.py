@@ -96,6 +96,12 @@ def _together(one: DefenseSettings, other: DefenseSettings) -> str | None:
                 f"{names}: what is pruned is chosen by looking at the images, which no noise "
                 f"covers, so the epsilon would be wrong; use pruning instead, or {ELSEWHERE}"
             )
+        case DPSGD(clipping="adaptive"), ClipNoise():
+            return (
+                f"{names} with adaptive clipping: the bound that is declared after each round is "
+                "learnt from all images of the client, which no noise on its update covers, so "
+                f'the epsilon of the client would be wrong; set clipping = "flat", or {ELSEWHERE}'
+            )
         case AdversarialPoisoning(), DPInstaHide() | Mixup() | CutMix():
             return (
                 f"{names}: the inner attack needs one label for each image, and an image that it "

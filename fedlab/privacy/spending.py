@@ -84,6 +84,11 @@ def participations(history: History) -> list[History]:
     return [tuple(group) for _, group in groupby(history, lambda entry: entry.participation)]
 
 
+def before_last(history: History) -> History:
+    """A history without the entries of its last participation."""
+    return tuple(e for e in history if e.participation != history[-1].participation)
+
+
 def next_participation(history: History) -> int:
     """The number of the participation that comes after a history."""
     return history[-1].participation + 1 if history else 0

@@ -21,7 +21,7 @@ from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
 from fedlab.errors import BadInput, RunFailed
 from fedlab.planning import plan_for
-from fedlab.privacy.spending import History
+from fedlab.privacy.spending import History, before_last
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive
@@ -214,15 +214,16 @@ class RoundLoop:
             client: Part(reply.payload, self._model(reply, plans[client].lr, averaged))
             for client, reply in replies.items()
         }
+        before = {client: before_last(reply.history) for client, reply in replies.items()}
         round = next(iter(plans.values())).round
         seen = []
         if together:
-            told = announce_sum([plans[client] for client in together], scenario)
+            told = announce_sum([plans[client] for client in together], scenario, before)
             whole = summed([parts[client] for client in together], averaged)
             capture = Capture(round, tuple(together), self.state, whole.payload, told)
             seen.append(_Seen(capture, whole))
         for client in sorted(set(parts) - set(together)):
-            told = announce(plans[client], scenario)
+            told = announce(plans[client], scenario, before[client])
             capture = Capture(round, (client,), sent[client], parts[client].payload, told)
             seen.append(_Seen(capture, parts[client]))
         return sorted(seen, key=lambda each: each.capture.clients)

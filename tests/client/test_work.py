@@ -251,7 +251,7 @@ def test_private_training_is_a_loop_of_clipped_micro_batches():
     model, shard = site.model, site.shard(1)
     model.load_state_dict(state)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
-    stream = generator(scenario.seed, "batches", 2, 1)
+    stream = generator(scenario.seed, "batches 0", 2, 1)
     sizes = []
     for _ in range(2 * 4):
         members = (torch.rand(40, generator=stream) < 0.25).nonzero().squeeze(1)
@@ -276,6 +276,23 @@ def test_private_training_is_a_loop_of_clipped_micro_batches():
     (spent,) = done.history
     assert (spent.sample_rate, spent.steps, spent.clipping_norm) == (0.25, 8, 0.3)
     assert spent.noise_multiplier == 1.0  # what the client spent, not what the rehearsal left out
+
+
+@pytest.mark.parametrize("roles", [[], [LEAK | {"batch_size": 20, "sampling": "poisson"}]])
+def test_a_round_that_is_run_again_draws_other_batches(roles):
+    """Two draws are accounted for; noise on the same batches twice would cost more than they do."""
+    scenario, site, state = prepared(roles=roles, defenses=[{"name": "dp-sgd"}])
+
+    def members(history):
+        done = do(scenario, site, state, history=history, keep_trace=True)
+        return done, [batch.members.tolist() for batch in done.trace]
+
+    first, drawn = members(())
+    again, others = members(first.history)
+    assert all(one != other for one, other in zip(drawn, others, strict=True))
+    assert drawn == members(())[1]  # as the Referee finds them
+    assert others == members(first.history)[1]
+    assert len(again.history) == 2
 
 
 def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():

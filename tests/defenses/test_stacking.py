@@ -34,6 +34,7 @@ REFUSED = [
     *[((DPSGD(), mixing), ["both dp-sgd and", "per-example clipping", APART]) for mixing in MIXING],
     ((DPSGD(), AdversarialPoisoning()), ["gradients of others", APART]),
     ((DPSGD(), Soteria()), ["looking at the images", "use pruning instead"]),
+    ((DPSGD(clipping="adaptive"), ClipNoise()), ["declared", 'set clipping = "flat"', APART]),
     ((Mixup(), CutMix()), ["mixed twice", "keep one"]),
     ((Mixup(), DPInstaHide()), ["mixed twice", "keep one"]),
     ((CutMix(), FROZEN), ["mixed twice", "keep one"]),
@@ -69,6 +70,7 @@ FINE = [
     (MaxUp(), DPSGD()),  # the worst copy of an image depends on this image alone
     (FlipCrop(), Cutout(), DPSGD(), Pruning(), Quantisation()),
     (DPSGD(), ClipNoise()),
+    (DPSGD(clipping="per-layer"), ClipNoise()),
     (Pruning(), ClipNoise(), Quantisation()),
     (Soteria(), ClipNoise()),
     (DPInstaHide(), Soteria(), ClipNoise(), LeakageGate(), SecureAggregation()),

@@ -193,6 +193,16 @@ def test_more_examples_than_are_believed_do_not_count():
     assert all("more than" in reason for reason in done.refused.values())
 
 
+def test_the_server_knows_the_bound_that_adaptive_clipping_was_at():
+    adaptive = {"name": "dp-sgd", "clipping": "adaptive", "clipping_norm": 0.3}
+    scenario = small(rounds=2, defenses=[adaptive | {"clients": "1"}])
+    rounds = loop(scenario)
+    first, second = (rounds.step(scenario, number).captures[1] for number in (1, 2))
+    before, now = rounds.histories[1]
+    assert first.announced.clipping_norm == 0.3
+    assert second.announced.clipping_norm == now.clipping_norm == before.next_clipping_norm != 0.3
+
+
 def test_the_proximal_weight_of_fedprox_reaches_its_clients():
     prox = small("training.epochs=2", server={"strategy": "FedProx", "options": {"proximal_mu": 1}})
     plain = small("training.epochs=2")

@@ -149,6 +149,17 @@ def test_the_noise_of_a_sum_is_that_of_all_together():
     assert set(told.defenses) == {"dp-sgd", "secure-aggregation"}
 
 
+def test_the_noise_of_a_sum_is_told_in_units_of_the_largest_bound():
+    private = [
+        {"name": "dp-sgd", "clients": "1", "clipping_norm": 0.5, "noise_multiplier": 8.0},
+        {"name": "dp-sgd", "clients": "2", "clipping_norm": 2.0, "noise_multiplier": 1.5},
+    ]
+    scenario = small(rounds=1, defenses=[*private, SECURE], captures={"keep": "all"})
+    told = captures(finished(scenario))[0].announced
+    assert told.clipping_norm == 2.0
+    assert told.noise_multiplier * told.clipping_norm == pytest.approx(5.0)  # of 4 and 3
+
+
 def test_the_noise_of_clipped_updates_averages_out():
     noisy = {"name": "clip-noise", "clipping_norm": 0.5, "noise_multiplier": 2.0}
     scenario = small(rounds=1, roles=[LEAK], defenses=[noisy, SECURE], captures={"keep": "all"})
