@@ -1,6 +1,7 @@
 """The running experiment: same bits, toggles that replay, runs that survive a kill."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -516,6 +517,8 @@ class TestFailures:
             spent.append(federation.ledger.protected(2) or 0.0)
         assert spent[0] > 0
         assert spent == sorted(spent)
+        assert federation.ledger.total(2) == math.inf  # what else it sent cost it did not say
+        assert federation.ledger.total(1) < math.inf
 
     def test_after_a_failed_round_the_same_federation_can_try_again(self):
         scenario, broken = small(rounds=2), [True]

@@ -149,6 +149,11 @@ def history_of(message: Message) -> History:
         raise Refused(f"its declaration cannot be read: {error}") from error
 
 
+def sent_something(message: Message) -> bool:
+    """Whether a reply holds anything, be it unreadable, that images may have gone into."""
+    return not message.has_error() and not set(message.content) <= {DECLARED}
+
+
 def _refuse_errors(message: Message) -> None:
     if message.has_error():
         raise Refused(f"the client failed: {' '.join(str(message.error.reason).split())}")

@@ -21,7 +21,7 @@ from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
 from fedlab.errors import BadInput, RunFailed
 from fedlab.planning import plan_for
-from fedlab.privacy.spending import History, before_last
+from fedlab.privacy.spending import History, Spending, before_last, next_participation
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive
@@ -36,6 +36,7 @@ from fedlab.server.checks import (
     decline_of,
     history_of,
     read_reply,
+    sent_something,
 )
 from fedlab.server.secure_sum import LEAST, Part, members, summed
 
@@ -62,7 +63,8 @@ class Round:
         declined: Clients that declined to send anything, and why.
         refused: Why the others' replies were not used.
         histories: Accountant histories of the clients that replied; those that were refused
-            too, since the server saw what they sent.
+            too, since the server saw what they sent. Where a history cannot be believed, what was
+            sent counts as open.
         state: The new global parameters and buffers.
     """
 
@@ -359,6 +361,9 @@ class RoundLoop:
             except Refused as reason:
                 refused[client] = str(reason)
                 log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
+                seen = client in messages and sent_something(messages[client])
+                if seen and client not in histories:
+                    histories[client] = self._uncounted(client, plan.round)
         return replies, declined, refused, histories
 
     def _continued(self, client: int, history: History, *, spent: bool) -> History:
@@ -367,6 +372,11 @@ class RoundLoop:
         if history[: len(known)] != known or (len(history) > len(known)) is not spent:
             raise Refused("its accountant history does not go on from the one that it sent before")
         return history
+
+    def _uncounted(self, client: int, round: int) -> History:
+        """The history of a client that sent something, and did not say what that cost."""
+        known = self.histories.get(client, ())
+        return (*known, Spending(round, next_participation(known), "none"))
 
     def _refuse_to_go_on_without(
         self,

@@ -152,6 +152,26 @@ def test_a_failing_node_is_named_by_its_partition():
     assert list(rounds.step(scenario, 1).refused) == [3]
 
 
+@pytest.mark.parametrize("declared", ["{", None])
+def test_what_was_sent_without_a_history_that_can_be_read_counts_as_open(declared):
+    scenario = small(defenses=[{"name": "dp-sgd"}])
+
+    def unreadable(client, reply):
+        if client == 1:
+            reply.content["declared"]["history"] = declared or "[]"
+        if client == 2:
+            return Error(code=2, reason="RuntimeError: no")
+        return reply
+
+    noted = []
+    rounds = loop(scenario, Tampered(scenario, unreadable))
+    done = rounds.step(scenario, 1, on_spent=noted.append)
+    assert sorted(done.refused) == [1, 2]
+    spent = {client: [each.mechanism for each in h] for client, h in done.histories.items()}
+    assert spent == {0: ["dp-sgd"], 1: ["none"], 3: ["dp-sgd"]}  # 2 sent nothing
+    assert noted[0][1] == rounds.histories[1]
+
+
 def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
     scenario = small(*SKEWED)
     site = Site.of(scenario)
