@@ -4,7 +4,7 @@ Only public facts go in: the schedule, who is sampled, the sizes of the shards.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedlab.client.workload import workload
 from fedlab.defenses.dp_sgd import spending
@@ -154,9 +154,12 @@ def _noise(client: int, planned: list[tuple[DPSGD, Spending]], scenario: Scenari
             "protected rounds count together: give them the same"
         )
     (target,) = targets
-    steps = [(entry, as_step(cost)) for entry, cost in planned]
-    open_steps = tuple((rate, count) for entry, (_, rate, count) in steps if _has_target(entry))
-    fixed = tuple(step for entry, step in steps if not _has_target(entry))
+    open_steps = tuple(
+        as_step(replace(cost, noise_multiplier=1.0))
+        for entry, cost in planned
+        if _has_target(entry)
+    )
+    fixed = tuple(as_step(cost) for entry, cost in planned if not _has_target(entry))
     try:
         return noise_multiplier_for(
             target or 0.0,

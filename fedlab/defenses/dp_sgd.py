@@ -36,7 +36,8 @@ def spending(
         images: In its shard.
         batch_size: Expected.
         steps: Number of batches.
-        poisson: Whether batches are Poisson samples; otherwise the sample rate counts as 1.
+        poisson: Whether batches are Poisson samples; otherwise they are of a fixed size, and the
+            sample rate counts as 1.
         history: Of the client so far, which an adaptive bound goes on from.
     """
     return Spending(
@@ -46,6 +47,7 @@ def spending(
         clipping_norm=starting_bound(settings, history),
         noise_multiplier=settings.noise_multiplier,
         sample_rate=batch_size / images if poisson else 1.0,
+        fixed_batch=None if poisson else True,
         steps=steps,
     )
 

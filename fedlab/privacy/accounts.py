@@ -80,12 +80,15 @@ ACCOUNTS: dict[Mechanism, Account] = {
 def as_step(entry: Spending) -> Step:
     """A release of Gaussian noise as the accountants of one example, or one client, count it.
 
+    An example that joins a batch of fixed size drives another out, so that the sum of clipped
+    gradients moves by up to twice the clipping norm: the noise counts half, at rate 1.
+
     Raises:
         ValueError: If it was another kind of release.
     """
     if entry.noise_multiplier is None or entry.sample_rate is None or entry.steps is None:
         raise ValueError(f"the entry of round {entry.round} lacks noise, sample rate or steps")
-    sensitivity = 2.0 if entry.mechanism == CLIENT.mechanism else 1.0
+    sensitivity = 2.0 if entry.mechanism == CLIENT.mechanism or entry.fixed_batch else 1.0
     return entry.noise_multiplier / sensitivity, entry.sample_rate, entry.steps
 
 

@@ -15,7 +15,7 @@ DIGITS = 4
 
 def noise_multiplier_for(
     target: float,
-    planned: tuple[tuple[float, int], ...],
+    planned: tuple[Step, ...],
     *,
     fixed: tuple[Step, ...] = (),
     accountant: AccountantName,
@@ -25,7 +25,7 @@ def noise_multiplier_for(
 
     Args:
         target: Epsilon of all steps together, above 0.
-        planned: Sample rate and number of the steps that get the noise.
+        planned: Steps that get the noise, as they would count at a noise multiplier of 1.
         fixed: Steps whose noise is settled.
         accountant: By which epsilon is counted.
         delta: At which.
@@ -37,12 +37,12 @@ def noise_multiplier_for(
         ValueError: If no noise is enough, or the accountant cannot count such steps.
 
     Example:
-        >>> noise_multiplier_for(2.0, ((0.05, 20),), accountant="rdp", delta=1e-5)
+        >>> noise_multiplier_for(2.0, ((1.0, 0.05, 20),), accountant="rdp", delta=1e-5)
         1.1
     """
 
     def cost(noise: float) -> float:
-        steps = tuple((noise, rate, count) for rate, count in planned)
+        steps = tuple((noise * unit, rate, count) for unit, rate, count in planned)
         return epsilon((*fixed, *steps), accountant=accountant, delta=delta)
 
     high = 1.0

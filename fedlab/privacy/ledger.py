@@ -26,6 +26,8 @@ class LedgerRow:
         unit: What is hidden, of the account that the mechanism spends from or, of an open round,
             that the row shows.
         adjacency: How neighbouring data sets of that account differ.
+        sampling: Of DP-SGD's batches: ``poisson``, or ``fixed`` in size, where the noise counts
+            half.
         epsilon_round: Of this round alone.
         epsilon_protected: Of all rounds so far under the account's mechanism together; ``None``
             before the first. Open rounds show the account that the client used before, that of
@@ -46,6 +48,7 @@ class LedgerRow:
     clipping_norm: float | None
     noise_multiplier: float | None
     sample_rate: float | None
+    sampling: str
     steps: int | None
     delta: float | None
     epsilon_round: float | None
@@ -134,6 +137,7 @@ class Ledger:
             clipping_norm=entry.clipping_norm,
             noise_multiplier=entry.noise_multiplier,
             sample_rate=entry.sample_rate,
+            sampling=_sampling(entry),
             steps=entry.steps,
             delta=self.delta if accounted else None,
             epsilon_round=self._round(history, entry),
@@ -175,6 +179,12 @@ class Ledger:
         if not entry.noise_multiplier:
             return "none"
         return "approximate" if self.accountant == "gdp" else "formal"
+
+
+def _sampling(entry: Spending) -> str:
+    if entry.mechanism != EXAMPLE.mechanism:
+        return ""
+    return "fixed" if entry.fixed_batch else "poisson"
 
 
 def _whole(history: History, part: History) -> History:

@@ -91,9 +91,8 @@ def _parameters(row: LedgerRow) -> str:
         ("q", row.sample_rate, "{:.3g}"),
         ("records" if row.mechanism == "dp-instahide" else "steps", row.steps, "{:d}"),
     )
-    return ", ".join(
-        f"{name} {form.format(value)}" for name, value, form in named if value is not None
-    )
+    told = [f"{name} {form.format(value)}" for name, value, form in named if value is not None]
+    return ", ".join(told + ["batch of fixed size"] * (row.sampling == "fixed"))
 
 
 def _client_line(
