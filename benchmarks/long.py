@@ -104,7 +104,7 @@ def run(options: Options) -> Report:
         _Arm.of(f"{name}, published", victims, replace(PUBLISHED, iterations=ITERATIONS)),
         _Arm.of(f"{name}, ours", victims, replace(WIDE.ours, iterations=OURS)),
     ]
-    best = max(median(arm.psnr) for arm in arms)
+    reached = median(arms[1].psnr)
     speed = _images_per_minute(victims[0])
     model, accuracy = trained(data.to(device), _resnet(data, device))
     victims = TRAINED.victims(model, data, ON_TRAINED)
@@ -131,8 +131,8 @@ def run(options: Options) -> Report:
         figures=[*(figure for arm in arms for figure in arm.figures), *speed],
         claims=[
             Claim(
-                f"the median PSNR on the untrained network is {best:.1f} dB, at least {GOAL:.0f}",
-                best >= GOAL,
+                f"our median PSNR on the untrained network is {reached:.1f} dB, at least {GOAL:.0f}",
+                reached >= GOAL,
             ),
             Claim("every label of a single image is right", all(all(a.right) for a in arms)),
         ],
