@@ -131,7 +131,8 @@ def run(options: Options) -> Report:
         figures=[*(figure for arm in arms for figure in arm.figures), *speed],
         claims=[
             Claim(
-                f"our median PSNR on the untrained network is {reached:.1f} dB, at least {GOAL:.0f}",
+                f"our median PSNR on the untrained network is {reached:.1f} dB, "
+                f"at least {GOAL:.0f}",
                 reached >= GOAL,
             ),
             Claim("every label of a single image is right", all(all(a.right) for a in arms)),
