@@ -88,15 +88,15 @@ class Setting:
 TWO, FOUR, EIGHT = (tuple(range(count)) for count in (2, 4, 8))
 
 SETTINGS = (
-    Setting("convnet8 of width 32, 1 image", NARROW, EIGHT, 240),
-    Setting("convnet8 of width 32, 4 images", BATCH, EIGHT, 144),
-    Setting("convnet8 of width 32, 8 images", replace(BATCH, batch=8), EIGHT, 96),
-    Setting("convnet8, 4 images in 4 local steps", STEPS, FOUR, 96),
-    Setting("trained convnet of width 32, 1 image", TRAINED, EIGHT, 320),
-    Setting("resnet18, 1 image", RESIDUAL, TWO, 128),
-    Setting("resnet18, 4 images", RESIDUAL_BATCH, FOUR, 64),
+    Setting("convnet8 of width 32, 1 image", NARROW, EIGHT, 128),
+    Setting("convnet8 of width 32, 4 images", BATCH, EIGHT, 80),
+    Setting("convnet8 of width 32, 8 images", replace(BATCH, batch=8), EIGHT, 64),
+    Setting("convnet8, 4 images in 4 local steps", STEPS, FOUR, 64),
+    Setting("trained convnet of width 32, 1 image", TRAINED, EIGHT, 240),
+    Setting("resnet18, 1 image", RESIDUAL, TWO, 96),
+    Setting("resnet18, 4 images", RESIDUAL_BATCH, FOUR, 48),
 )
-"""Sizes for two cores and half an hour."""
+"""Sizes for two cores and a quarter of an hour."""
 
 ON_GPU = (
     Setting("convnet8 of width 64, 1 image", WIDE, FOUR, 300),
