@@ -30,6 +30,7 @@ SPENDING = {
     "clipping_norm",
     "noise_multiplier",
     "sample_rate",
+    "fixed_batch",
     "steps",
     "epsilon",
 }
