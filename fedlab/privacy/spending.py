@@ -28,11 +28,11 @@ class Spending:
         next_clipping_norm: DP-SGD with adaptive clipping: the bound that the round ended with.
         noise_multiplier: Noise standard deviation over the clipping norm.
         sample_rate: DP-SGD: probability that an example joins a batch. 1 for clip-noise.
-        fixed_batch: DP-SGD: whether batches have a fixed size instead, so that one example more or
-            less may replace another.
         steps: Number of noisy gradients or updates released. DP-InstaHide: mixed records released.
         epsilon: DP-InstaHide: formal epsilon of the round; ``None`` where there is no bound.
         release: DP-InstaHide: which frozen set of records it was; the same set costs once.
+        fixed_batch: DP-SGD: whether batches have a fixed size, so that one example more or less may
+            replace another.
     """
 
     round: Annotated[int, Field(ge=1)]
@@ -42,10 +42,10 @@ class Spending:
     next_clipping_norm: float | None = Field(default=None, gt=0)
     noise_multiplier: float | None = Field(default=None, ge=0)
     sample_rate: float | None = Field(default=None, gt=0, le=1)
-    fixed_batch: bool | None = None
     steps: int | None = Field(default=None, ge=0)
     epsilon: float | None = Field(default=None, ge=0)
     release: str | None = None
+    fixed_batch: bool | None = None
 
 
 History = tuple[Spending, ...]
