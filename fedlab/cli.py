@@ -1,4 +1,4 @@
-"""The command line: run, resume, reconstruct, show, list, data, ledger, audit."""
+"""The command line."""
 
 import logging
 import sys
@@ -91,6 +91,42 @@ def show(scenario: ScenarioName, overrides: Overrides = None) -> None:
     console.print(schedule_grid(Scenario.load(scenario, overrides or [])))
 
 
+@app.command()
+def poison(
+    scenario: Annotated[
+        str, typer.Argument(help="A name from `fedlab list`, a TOML file, or the folder of a run.")
+    ],
+    overrides: Overrides = None,
+    client: Annotated[
+        int | None, typer.Option(help="Which; the first that poisons images.")
+    ] = None,
+    round: Annotated[int | None, typer.Option(help="Which; the first in which it does.")] = None,
+    images: Annotated[int, typer.Option(min=1, max=16, help="Most images to show.")] = 8,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("poison.png"),
+) -> None:
+    """Show what a poisoning client would do to its images: clean, poisoned, difference.
+
+    Poisons that are brewed against global weights take those of the run, if a run is named, and
+    the untrained ones otherwise.
+    """
+    from fedlab.poison_preview import preview
+    from fedlab.report.figures import save
+    from fedlab.runs.checkpoint import Checkpoint
+    from fedlab.runs.folder import RunFolder
+    from fedlab.scenario import Scenario
+
+    state = None
+    if Path(scenario).is_dir():
+        run_folder = RunFolder.open(Path(scenario))
+        state = Checkpoint.load(run_folder.checkpoint).state
+        scenario = str(run_folder.path / "scenario.toml")
+    chosen = Scenario.load(scenario, overrides or [])
+    found = preview(chosen, client=client, round=round, state=state)
+    console.print(str(found), soft_wrap=True)
+    save(found.plot(images), out)
+    console.print(f"picture: {out}", soft_wrap=True)
+
+
 @app.command("list")
 def list_scenarios() -> None:
     """Name the scenarios that ship with the package."""
@@ -132,6 +168,21 @@ def ledger(
     if picture is not None:
         save(accounts.plot(), picture)
         console.print(f"picture: {picture}", soft_wrap=True)
+
+
+@app.command()
+def robustness(
+    folder: RunPath,
+    epsilon: Annotated[float, typer.Option(help="Largest change of a pixel, of 255.")] = 8.0,
+    iterations: Annotated[int, typer.Option(help="Of PGD and of WITCHcraft.")] = 20,
+    images: Annotated[int, typer.Option(help="Test images, at most.")] = 500,
+) -> None:
+    """Attack the final model's test images: its accuracy under noise, PGD and WITCHcraft."""
+    from fedlab.federation import Federation
+
+    federation = Federation.resume(folder)
+    found = federation.robustness(epsilon=epsilon / 255, iterations=iterations, images=images)
+    console.print(str(found), soft_wrap=True)
 
 
 @app.command()

@@ -5,7 +5,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fedlab.devices import prepare
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
 from fedlab.errors import BadInput, RunFailed
+from fedlab.evaluation.robustness import Robustness, robustness
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, picture_of, save_leaks
@@ -84,6 +85,7 @@ class Federation:
             if out is None
             else RunFolder.create(Path(out), self.scenario)
         )
+        self.site.shelf.folder = self.folder.poisons
         self.folder.append_round(self._evaluated(0, 0.0))
 
     def _prepare(
@@ -130,6 +132,7 @@ class Federation:
         federation = cls.__new__(cls)
         federation._prepare(run.scenario, grid, on_round)
         federation.folder = run
+        federation.site.shelf.folder = run.poisons
         federation._rows_may_be_ahead = True
         # What was spent in a round that never ended was sent all the same.
         federation._loop.histories = run.spending()
@@ -387,6 +390,35 @@ class Federation:
         except ValueError as error:
             raise BadInput(str(error)) from error
 
+    def robustness(
+        self, *, epsilon: float = 8 / 255, iterations: int = 20, images: int = 500
+    ) -> Robustness:
+        """How much accuracy the global model keeps when test images are attacked.
+
+        Args:
+            epsilon: Largest change of a pixel, on pixels in [0, 1].
+            iterations: Of PGD and of WITCHcraft.
+            images: Test images, at most, the first by place.
+
+        Raises:
+            BadInput: If a number is out of range.
+        """
+        if not 0 < epsilon <= 1 or iterations < 1 or images < 1:
+            raise BadInput(
+                f"epsilon is in (0, 1] and there is at least one iteration and image, not {epsilon}"
+                f", {iterations} and {images}"
+            )
+        self.site.load(self._loop.state)
+        return robustness(
+            self.site.model,
+            self.site.data.test_images[:images],
+            self.site.data.test_labels[:images],
+            self.site.data.normalise,
+            epsilon=epsilon,
+            iterations=iterations,
+            generator=generator(self.scenario.seed, "evasion", self.round),
+        )
+
     def unmix(
         self, *, client: int, rounds: str = "all", watch: Watch | None = None, **settings: Any
     ) -> UnmixedShard:
@@ -465,6 +497,15 @@ class Federation:
             problem = private_training_problem(self.site.model, self.site.data.shape, mode)
             if problem:
                 raise BadInput(f"dp-sgd cannot train this network: {problem}")
+        largest = max((e.k for e in scenario.defenses if isinstance(e, DPInstaHide)), default=0)
+        small = {client: size for client, size in self.site.sizes.items() if size < largest}
+        for number, client in product(range(1, scenario.rounds + 1), small):
+            for entry in scenario.defenses_on(round=number, client=client):
+                if isinstance(entry, DPInstaHide) and entry.k > small[client]:
+                    raise BadInput(
+                        f"dp-instahide mixes {entry.k} images, but client {client}, scheduled for "
+                        f"it in round {number}, holds {small[client]}"
+                    )
         if any(isinstance(entry, Soteria) for entry in scenario.defenses):
             try:
                 last_linear(self.site.model)

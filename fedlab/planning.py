@@ -1,8 +1,13 @@
 """From a scenario to the orders of one client in one round."""
 
-from fedlab.client.plan import Plan
+import random
+
+from fedlab.client.plan import Collusion, Plan
+from fedlab.client.roles import Poisoning
+from fedlab.poisons.settings import Colluding
 from fedlab.privacy.spending import History, to_json
 from fedlab.scenario import Scenario
+from fedlab.seeds import derive
 
 
 def plan_for(
@@ -32,4 +37,28 @@ def plan_for(
         proximal_mu=proximal_mu,
         history=None if history is None else to_json(history),
         privacy=scenario.privacy,
+        collusion=_collusion(scenario, round, client),
+    )
+
+
+def sample_cohort(scenario: Scenario, round: int) -> list[int]:
+    """The clients of a round, by partition id and seed alone, in order."""
+    everyone = range(scenario.data.clients)
+    size = scenario.server.cohort or len(everyone)
+    return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))
+
+
+def _collusion(scenario: Scenario, round: int, client: int) -> Collusion | None:
+    """Whose honest updates a client knows that makes its own from them."""
+    role = scenario.role(round=round, client=client)
+    if not isinstance(role, Poisoning) or not isinstance(role.update, Colluding):
+        return None
+    roles = {c: scenario.role(round=round, client=c) for c in sample_cohort(scenario, round)}
+    together = tuple(
+        c for c, r in roles.items() if isinstance(r, Poisoning) and r.update == role.update
+    )
+    honest = tuple(c for c, r in roles.items() if not isinstance(r, Poisoning))
+    everyone = role.update.knows == "everyone" and honest
+    return Collusion(
+        known=honest if everyone else together, clients=len(roles), malicious=len(together)
     )

@@ -10,12 +10,12 @@ from fedlab.client.workload import workload
 from fedlab.defenses.dp_sgd import spending
 from fedlab.defenses.settings import DPSGD
 from fedlab.errors import BadInput
+from fedlab.planning import sample_cohort
 from fedlab.privacy.accounts import EXAMPLE, as_step
 from fedlab.privacy.calibration import noise_multiplier_for
 from fedlab.privacy.spending import History, Spending
 from fedlab.scenario import Scenario
 from fedlab.schedule import resolve_clients, spell
-from fedlab.server.rounds import sample_cohort
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from attacks.reconstruction.presets import PRESETS
-from fedlab.client.roles import Honest, LabelFlip, Leaking, Poisoning, Role
+from fedlab.client.roles import Honest, Leaking, Poisoning, Role
 from fedlab.defenses.settings import DefenseSettings
 from fedlab.defenses.stacking import check
 from fedlab.errors import BadInput, nearest
@@ -220,10 +220,6 @@ class Scenario(Settings):
                     f'reconstructions.{index}.preset "{attack.preset}" is unknown; '
                     + nearest(attack.preset, PRESETS)
                 )
-        for index, role in enumerate(self.roles):
-            flip = role.data if isinstance(role, Poisoning) else None
-            if isinstance(flip, LabelFlip) and (flip.source is None) != (flip.target is None):
-                raise ValueError(f"roles.{index}.data: give both source and target, or neither")
         if (self.data.source == "factory") != (self.data.factory is not None):
             raise ValueError('data.factory goes with data.source = "factory"')
         if (self.model.name == "factory") != (self.model.factory is not None):
@@ -314,7 +310,9 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in where)
     if not place:
         return message
-    return f"{place}: {message} (it is {first['input']!r})"
+    # A whole table is not worth repeating.
+    told = isinstance(first["input"], Mapping | list | tuple)
+    return f"{place}: {message}" if told else f"{place}: {message} (it is {first['input']!r})"
 
 
 def _fields_at(annotation: Any, where: tuple[int | str, ...]) -> Mapping[str, Any]:

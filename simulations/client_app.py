@@ -1,6 +1,7 @@
 """The ClientApp of `flwr run .`: every process loads the scenario's images once."""
 
 from functools import lru_cache
+from pathlib import Path
 
 from flwr.app import Context
 
@@ -8,18 +9,22 @@ import fedlab  # noqa: F401  (sets what Flower and Ray read when they are import
 from fedlab.client.app import client_app
 from fedlab.client.site import Site
 from fedlab.devices import prepare
+from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
 
 
 @lru_cache(maxsize=1)
-def _site(name: str) -> Site:
+def _site(name: str, out: str) -> Site:
     scenario = Scenario.load(name)
     prepare(scenario.engine.threads)
-    return Site.of(scenario)
+    site = Site.of(scenario)
+    if out:  # otherwise only the server knows the folder, and each process makes its own poisons
+        site.shelf.folder = RunFolder(Path(out)).poisons
+    return site
 
 
 def _site_of(context: Context) -> Site:
-    return _site(str(context.run_config["scenario"]))
+    return _site(str(context.run_config["scenario"]), str(context.run_config["out"]))
 
 
 app = client_app(_site_of)

@@ -280,14 +280,40 @@ def test_a_whole_run_then_attack_resume_and_ledger(fedlab, scenario, tmp_path):
 
 
 def test_a_run_that_cannot_go_on_is_exit_code_one(fedlab, scenario, tmp_path):
-    mixing = '[[defenses]]\nname = "dp-instahide"\nk = 50\n'
-    scenario.write_text(scenario.read_text() + mixing)
-    code, _, err = fedlab("run", scenario, "--out", "run")
+    code, _, err = fedlab("run", scenario, "--out", "run", "--set", "server.max_examples=1")
     assert code == 1
     assert "all clients failed" in err
     assert "client 0" in err
     with pytest.raises(Exception, match="no round of it ended"):
         Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
+
+
+def test_mixtures_of_more_images_than_a_client_holds_are_refused_before_the_run(fedlab, scenario):
+    scenario.write_text(scenario.read_text() + '[[defenses]]\nname = "dp-instahide"\nk = 50\n')
+    code, _, err = fedlab("run", scenario, "--out", "run")
+    assert code == 2
+    assert "mixes 50 images, but client 0, scheduled for it in round 1, holds 40" in err
+
+
+def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
+    scenario.write_text(
+        scenario.read_text() + '[[roles]]\nrole = "poisoning"\nclients = "3"\n'
+        'data = { attack = "gradient-matching", steps = 2, restarts = 1, target = 3 }\n'
+    )
+    code, out, _ = fedlab("poison", scenario, "--out", "before.png", "--images", 2)
+    assert code == 0
+    assert "client 3 in round 1, gradient-matching: 2 of 40 images changed" in out
+    assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
+    assert fedlab("poison", "run", "--out", "after.png", "--images", 2)[0] == 0
+    before, after = ((tmp_path / name).read_bytes() for name in ("before.png", "after.png"))
+    assert before.startswith(b"\x89PNG")
+    assert before != after
+    code, out, _ = fedlab("robustness", "run", "--iterations", 2, "--images", 20)
+    assert code == 0
+    assert "accuracy on 20 test images: clean" in out
+    code, _, err = fedlab("robustness", "run", "--epsilon", 0)
+    assert code == 2
+    assert "epsilon is in (0, 1]" in err
 
 
 def test_lists(fedlab, scenario):

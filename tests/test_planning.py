@@ -5,10 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab.planning import plan_for
+from fedlab.planning import plan_for, sample_cohort
 from fedlab.privacy.spending import Spending, from_json
 from fedlab.server.announcing import announce
-from fedlab.server.rounds import sample_cohort
 from tests.federations import small
 
 DP = {"name": "dp-sgd", "clipping_norm": 0.7, "rounds": "2-"}

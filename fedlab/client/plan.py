@@ -6,6 +6,20 @@ from fedlab.scenario_tables import Privacy, Training
 from fedlab.settings import Settings
 
 
+class Collusion(Settings):
+    """What a poisoning client knows of others in a round, by its threat model.
+
+    Attributes:
+        known: Clients whose honest updates it knows, its own included.
+        clients: In the cohort.
+        malicious: Those among them that poison in the same way.
+    """
+
+    known: tuple[int, ...]
+    clients: int
+    malicious: int
+
+
 class Plan(Settings):
     """One client's orders for one round.
 
@@ -20,6 +34,7 @@ class Plan(Settings):
         proximal_mu: Weight of FedProx' proximal term, 0 for other strategies.
         history: The client's accountant history as the server knows it, after a resume.
         privacy: How the client counts what it spends, for its budget.
+        collusion: For a poisoning client that makes its update from honest ones.
     """
 
     round: int
@@ -31,6 +46,7 @@ class Plan(Settings):
     proximal_mu: float = 0.0
     history: str | None = None
     privacy: Privacy = Privacy()
+    collusion: Collusion | None = None
 
     @property
     def defense_names(self) -> str:

@@ -1,9 +1,10 @@
 """What a client can be in a round: honest, leaking or poisoning, and the settings of each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedlab.poisons.settings import Colluding, DataSettings, LabelFlip, UpdateSettings
 from fedlab.schedule import ClientsText, RoundsText
 from fedlab.settings import Settings
 
@@ -28,48 +29,16 @@ class Leaking(Settings):
     """Under DP-SGD: a batch of exactly this size, accounted at q = 1, or a Poisson batch."""
 
 
-class LabelFlip(Settings):
-    """Trains some images under a wrong label: ``C - 1 - y``, or one class taken for another."""
-
-    attack: Literal["label-flip"] = "label-flip"
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the images concerned that get the wrong label."""
-    source: int | None = Field(default=None, ge=0)
-    """With ``target``: only images of this class are relabelled."""
-    target: int | None = Field(default=None, ge=0)
-
-
-class BadNets(Settings):
-    """Stamps a bright square into a corner of some images and labels them as the target."""
-
-    attack: Literal["badnets"] = "badnets"
-    share: float = Field(default=0.5, gt=0, le=1)
-    """Share of the client's images that carry the trigger."""
-    target: int = Field(default=0, ge=0)
-    size: int = Field(default=3, ge=1)
-    """Side of the square trigger in pixels."""
-    corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
-
-
-class Scaling(Settings):
-    """Multiplies the update before it is sent (model replacement)."""
-
-    attack: Literal["scaling"] = "scaling"
-    factor: float = Field(default=10.0)
-
-
-DataPoison = Annotated[LabelFlip | BadNets, Field(discriminator="attack")]
-UpdatePoison = Scaling
-
-
 class Poisoning(Settings):
-    """Tampers with its data, its update, or both; with neither given, it flips labels."""
+    """Tampers with its data, its update, its weight, or several; else it flips labels."""
 
     role: Literal["poisoning"] = "poisoning"
     rounds: RoundsText = "all"
     clients: ClientsText = "all"
-    data: DataPoison | None = None
-    update: UpdatePoison | None = None
+    data: DataSettings | None = None
+    update: UpdateSettings | None = None
+    claims: int | None = Field(default=None, ge=1)
+    """Examples that it claims to have trained on, which is its weight in an average."""
     obeys_defenses: bool | None = None
     """Whether it runs the scheduled defenses. Unless given: yes with honest code on tampered
     data, no once it tampers with its update."""
@@ -77,13 +46,23 @@ class Poisoning(Settings):
     @model_validator(mode="before")
     @classmethod
     def _flips_unless_told_otherwise(cls, given: dict[str, object]) -> dict[str, object]:
-        neither = given.get("data") is None and given.get("update") is None
-        return {**given, "data": LabelFlip()} if neither else given
+        nothing = all(given.get(key) is None for key in ("data", "update", "claims"))
+        return {**given, "data": LabelFlip()} if nothing else given
+
+    @model_validator(mode="after")
+    def _an_update_of_its_own(self) -> Self:
+        if isinstance(self.update, Colluding) and self.data is not None:
+            raise ValueError(
+                f"{self.update.attack} sends an update made from those of others, so poisoned "
+                "data would change nothing: give one of data and update"
+            )
+        return self
 
     @property
     def runs_defenses(self) -> bool:
         """Whether scheduled defenses apply to it."""
-        return self.update is None if self.obeys_defenses is None else self.obeys_defenses
+        honest_code = self.update is None and self.claims is None
+        return honest_code if self.obeys_defenses is None else self.obeys_defenses
 
 
 Role = Annotated[Honest | Leaking | Poisoning, Field(discriminator="role")]

@@ -17,12 +17,17 @@ from fedlab.defenses.pipeline import Shard
 from fedlab.devices import device_of
 from fedlab.errors import BadInput
 from fedlab.models import build
+from fedlab.poisons.shelf import Shelf
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
 from fedlab.seeds import derive, generator
 
 REFERENCES = 2_000
 """Public images, at most, from which a malicious server takes the bins of its imprint block."""
+
+
+def _no_other(seed: int) -> nn.Module:
+    raise ValueError("this site was made with one network only")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Site:
         partitions: Image indices of each client.
         model: Reused by every client; each loads the global weights first.
         planted: Canaries that clients hold beside their own images, by partition id.
+        fresh: Makes the same network at initial weights of another seed, on the device.
+        shelf: Where poisoning clients keep what they made.
     """
 
     seed: int
@@ -42,6 +49,8 @@ class Site:
     partitions: tuple[Tensor, ...]
     model: nn.Module
     planted: Mapping[int, Canaries] = field(default_factory=dict)
+    fresh: Callable[[int], nn.Module] = field(default=_no_other)
+    shelf: Shelf = field(default_factory=Shelf)
 
     @classmethod
     def of(cls, scenario: Scenario) -> "Site":
@@ -72,6 +81,7 @@ class Site:
             partitions,
             network_of(scenario, data).to(device),
             planted(scenario, data),
+            lambda seed: network_of(scenario, data, seed=seed).to(device),
         )
 
     @property
@@ -127,6 +137,11 @@ class Site:
             labels = torch.cat([labels, own.labels.to(self.device)])
         return Shard(images, labels, self.data.num_classes)
 
+    @property
+    def test(self) -> Shard:
+        """The test images, which everyone may look at."""
+        return Shard(self.data.test_images, self.data.test_labels, self.data.num_classes)
+
     def network_input(self, images: Tensor) -> Tensor:
         """uint8 images as the network takes them."""
         return self.data.normalise(self.data.pixels(images))
@@ -149,10 +164,15 @@ def images_of(scenario: Scenario) -> ImageData:
     return data.limited(settings.train, settings.test, scenario.seed)
 
 
-def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
+def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) -> nn.Module:
     """The network that a scenario names, at its initial weights, on the CPU.
 
     A malicious server may have put an imprint block in front of it, which all clients then get.
+
+    Args:
+        scenario: Names it, and the seed of its weights.
+        data: Says what its inputs and outputs are.
+        seed: Draws other initial weights.
 
     Raises:
         BadInput: If it cannot be built, or takes no such block.
@@ -163,7 +183,7 @@ def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
         classes=data.num_classes,
         width=scenario.model.width,
         norm=scenario.model.norm,
-        seed=derive(scenario.seed, "model"),
+        seed=derive(scenario.seed, "model") if seed is None else seed,
         factory=scenario.model.factory,
     )
     trap = scenario.server.malicious

@@ -14,8 +14,8 @@ from attacks.payload import Payload
 from fedlab.announced import announced
 from fedlab.client.declined import Declined, over_budget
 from fedlab.client.plan import Plan
-from fedlab.client.poison import poison_shard, poison_update
-from fedlab.client.roles import Leaking, Poisoning
+from fedlab.client.poison import as_carried_out, poison_shard, poison_update
+from fedlab.client.roles import Honest, Leaking
 from fedlab.client.site import Site
 from fedlab.client.workload import Workload, workload
 from fedlab.defenses import defense
@@ -32,6 +32,7 @@ from fedlab.defenses.pipeline import (
     unchanged,
 )
 from fedlab.defenses.releases import released
+from fedlab.digest import digest
 from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
 from fedlab.seeds import derive, generator
 
@@ -93,12 +94,10 @@ def work(
     """
     if plan.history is not None:
         history = longer(history, from_json(plan.history))
+    plan = as_carried_out(plan)
     site.load(global_state)
+    shard = poison_shard(site.shard(plan.client), plan, site, global_state)
     site.model.train(plan.training.mode == "train")
-    shard = site.shard(plan.client)
-    if isinstance(plan.role, Poisoning):
-        poisoned = generator(site.seed, "poison", plan.client)
-        shard = poison_shard(shard, plan.role, generator=poisoned)
     participation = next_participation(history)
     todo = workload(plan.role, plan.training, len(shard))
     around = Circumstances(
@@ -148,9 +147,15 @@ def work(
     if payload is not None:
         declined = _withheld(payload, pipeline.inspections)
         payload = None if declined else payload
-    if payload is not None and isinstance(plan.role, Poisoning):
-        payload = poison_update(payload, plan.role, global_state)
     buffers = _buffers(site, plan) if payload is not None else {}
+    if payload is not None:
+        payload = poison_update(
+            payload,
+            plan,
+            global_state,
+            honest=lambda client: _honest(client, plan, site, global_state),
+            generator=generator(site.seed, "poisoned update", plan.round, plan.client),
+        )
     return Work(
         payload=payload,
         declined=declined,
@@ -159,6 +164,29 @@ def work(
         shard=shard,
         trace=tuple(trace),
     )
+
+
+def _honest(client: int, plan: Plan, site: Site, global_state: Mapping[str, Tensor]) -> Payload:
+    """What a client sends in this round if it is honest and runs no defense.
+
+    Colluders ask for the same ones each, so the last of every client is remembered.
+    """
+    orders = plan.model_copy(
+        update={
+            "client": client,
+            "role": Honest(),
+            "defenses": (),
+            "history": None,
+            "collusion": None,
+        }
+    )
+
+    def make() -> dict[str, Tensor]:
+        return dict(work(orders, site, global_state, ()).sent.tensors)
+
+    key = f"{digest(global_state)} {orders.model_dump_json()}"
+    tensors = site.shelf.take(f"honest {client}", key, make, lasting=False)
+    return Payload("weights", tensors, num_examples=len(site.shard(client)), steps=1)
 
 
 def _withheld(payload: Payload, inspections: Sequence[Inspection]) -> Declined | None:

@@ -1,8 +1,4 @@
-"""How good a model is on test images, and how far a poisoning of it got.
-
-Attack success as in Gu et al., "BadNets" (arXiv 1708.06733), with images of the target class left
-out: counted in, a clean model of ten classes would already show 10 %.
-"""
+"""How good a model is on test images, and how far a poisoning of it got."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,10 +19,13 @@ class ModelScore:
     Attributes:
         accuracy: Share of right predictions, in [0, 1].
         loss: Mean cross-entropy in nats.
+        worst_recall: Share of right predictions among the images of the class where it is lowest;
+            classes without an image do not count.
     """
 
     accuracy: float
     loss: float
+    worst_recall: float
 
 
 def evaluate(
@@ -45,90 +44,43 @@ def evaluate(
         The scores; NaN if there is no image.
     """
     if not len(images):
-        return ModelScore(math.nan, math.nan)
-    right = torch.zeros((), dtype=torch.int64, device=images.device)
+        return ModelScore(math.nan, math.nan, math.nan)
+    right = torch.empty(len(images), dtype=torch.bool, device=images.device)
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
-    with _evaluation(model):
+    with evaluation(model):
         for start in range(0, len(images), batch):
             logits = model(normalise(images[start : start + batch]))
             true = labels[start : start + batch]
-            right += (logits.argmax(1) == true).sum()
+            right[start : start + batch] = logits.argmax(1) == true
             loss += functional.cross_entropy(logits, true, reduction="sum")
-    return ModelScore(right.item() / len(images), loss.item() / len(images))
-
-
-def attack_success_rate(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    normalise: Images,
-    *,
-    trigger: Images,
-    target: int,
-    batch: int = 1024,
-) -> float:
-    """Share of triggered images of other classes that the model takes for the target.
-
-    Args:
-        model: Maps normalised images to logits.
-        images: uint8 ``[n, channels, height, width]``, untouched test images.
-        labels: int64 ``[n]``.
-        normalise: Makes uint8 images the model's input.
-        trigger: Puts the backdoor's trigger on uint8 images; must not write into its input.
-        target: The class that the backdoor leads to.
-        batch: Images at a time.
-
-    Returns:
-        Share in [0, 1]; NaN if no image is of another class.
-    """
-    places = (labels != target).nonzero().squeeze(1)
-    wanted = torch.full_like(labels, target)
-    return _share_predicted(
-        model, images, wanted, places, lambda raw: normalise(trigger(raw)), batch=batch
+    of_class = torch.bincount(labels)
+    recall = torch.bincount(labels, weights=right.double())[of_class > 0] / of_class[of_class > 0]
+    return ModelScore(
+        int(right.sum()) / len(images), loss.item() / len(images), float(recall.min())
     )
 
 
-def flip_success_rate(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    normalise: Images,
-    *,
-    wrong: Tensor,
-    batch: int = 1024,
+def success_rate(
+    model: nn.Module, images: Tensor, wanted: Tensor, normalise: Images, *, batch: int = 1024
 ) -> float:
-    """Share of test images predicted as the label that a label flip would give them.
+    """Share of images that the model takes for what an attacker wants.
 
     Args:
         model: Maps normalised images to logits.
-        images: uint8 ``[n, channels, height, width]``, untouched test images.
-        labels: int64 ``[n]``.
+        images: uint8 ``[n, channels, height, width]``, as the attacker shows them.
+        wanted: int64 ``[n]``.
         normalise: Makes uint8 images the model's input.
-        wrong: int64 ``[n]``, the flipped labels; images whose label stays do not count.
         batch: Images at a time.
 
     Returns:
-        Share in [0, 1]; NaN if no label changes.
+        Share in [0, 1]; NaN if there is no image.
     """
-    places = (labels != wrong).nonzero().squeeze(1)
-    return _share_predicted(model, images, wrong, places, normalise, batch=batch)
-
-
-def _share_predicted(
-    model: nn.Module, images: Tensor, wanted: Tensor, places: Tensor, inputs: Images, *, batch: int
-) -> float:
-    if not len(places):
-        return math.nan
-    hits = torch.zeros((), dtype=torch.int64, device=images.device)
-    with _evaluation(model):
-        for start in range(0, len(places), batch):
-            chosen = places[start : start + batch]
-            hits += (model(inputs(images[chosen])).argmax(1) == wanted[chosen]).sum()
-    return hits.item() / len(places)
+    return evaluate(model, images, wanted, normalise, batch=batch).accuracy
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's mode is put back afterwards."""
     # Module by module: a plain train() would also wake layers that were frozen on purpose.
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,19 +1,19 @@
 """How good the global model is, and how far the scenario's poisonings got, on the test images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
-from attacks.poisoning.badnets import stamp
-from attacks.poisoning.label_flip import flip
-from fedlab.client.roles import BadNets, LabelFlip
 from fedlab.client.site import Site
 from fedlab.errors import BadInput
-from fedlab.evaluation.model import attack_success_rate, evaluate, flip_success_rate
+from fedlab.evaluation.model import evaluate, success_rate
+from fedlab.poisons import data_poison
+from fedlab.poisons.workshop import Goal
 from fedlab.runs.rows import RoundRow
 from fedlab.scenario import Scenario
+from fedlab.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Scoreboard:
 
     Attributes:
         site: The test images, and a network to load the weights into.
-        successes: One attack success rate for each kind of poisoned data.
+        goals: What each kind of poisoned data wants.
     """
 
     site: Site
-    successes: tuple[Callable[[], float], ...]
+    goals: tuple[Goal, ...]
 
     @classmethod
     def of(cls, scenario: Scenario, site: Site) -> "Scoreboard":
@@ -37,7 +37,15 @@ class Scoreboard:
                 or a class that they do not have.
         """
         kinds = dict.fromkeys(role.data for role in scenario.poisons if role.data is not None)
-        return cls(site, tuple(_success(kind, site) for kind in kinds))
+        found = []
+        for kind in kinds:
+            try:
+                goal = data_poison(kind).goal(site.test, partial(generator, site.seed))
+            except ValueError as error:
+                raise BadInput(f"{kind.attack}: {error}") from error
+            if goal is not None:
+                found.append(goal)
+        return cls(site, tuple(found))
 
     def score(self, state: Mapping[str, Tensor], *, round: int, seconds: float) -> RoundRow:
         """Evaluate global weights.
@@ -48,50 +56,14 @@ class Scoreboard:
             seconds: Wall time of that round.
         """
         self.site.load(state)
-        data = self.site.data
-        scores = evaluate(
-            self.site.model, data.test_images, data.test_labels, self.site.network_input
-        )
+        data, model, normalise = self.site.data, self.site.model, self.site.network_input
+        scores = evaluate(model, data.test_images, data.test_labels, normalise)
+        reached = (success_rate(model, each.images, each.wanted, normalise) for each in self.goals)
         return RoundRow(
             round=round,
             accuracy=scores.accuracy,
             loss=scores.loss,
-            attack_success_rate=max((rate() for rate in self.successes), default=None),
+            worst_recall=scores.worst_recall,
+            attack_success_rate=max(reached, default=None),
             seconds=seconds,
         )
-
-
-def _success(kind: LabelFlip | BadNets, site: Site) -> Callable[[], float]:
-    data = site.data
-    classes = [c for c in (kind.target, getattr(kind, "source", None)) if c is not None]
-    if any(c >= data.num_classes for c in classes):
-        raise BadInput(
-            f"{kind.attack} names class {max(classes)}, but {data.name} has classes 0 to "
-            f"{data.num_classes - 1}"
-        )
-    if isinstance(kind, BadNets):
-        if kind.size > min(data.shape[1:]):
-            raise BadInput(
-                f"a trigger of {kind.size} pixels does not fit into images of "
-                f"{data.shape[1]} x {data.shape[2]}"
-            )
-        return partial(
-            attack_success_rate,
-            site.model,
-            data.test_images,
-            data.test_labels,
-            site.network_input,
-            trigger=partial(stamp, size=kind.size, corner=kind.corner),
-            target=kind.target,
-        )
-    wrong = flip(
-        data.test_labels, num_classes=data.num_classes, source=kind.source, target=kind.target
-    )
-    return partial(
-        flip_success_rate,
-        site.model,
-        data.test_images,
-        data.test_labels,
-        site.network_input,
-        wrong=wrong,
-    )

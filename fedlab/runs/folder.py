@@ -103,6 +103,11 @@ class RunFolder:
         return self.path / "captures"
 
     @property
+    def poisons(self) -> Path:
+        """Where poisoning clients keep what they made once."""
+        return self.path / "poisons"
+
+    @property
     def checkpoint(self) -> Path:
         """Everything needed to go on after the last finished round."""
         return self.path / "checkpoints" / "last.safetensors"

@@ -1,5 +1,6 @@
 """The rows of a run's tables; their fields are the columns that people may rely on."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -14,6 +15,7 @@ class RoundRow:
         attack_success_rate: The highest over the scenario's poisonings, in [0, 1]; ``None``
             without any.
         seconds: Wall time of the round, reconstructions included.
+        worst_recall: Accuracy on the class that it knows worst, in [0, 1].
     """
 
     round: int
@@ -21,6 +23,7 @@ class RoundRow:
     loss: float
     attack_success_rate: float | None
     seconds: float
+    worst_recall: float = math.nan
 
 
 @dataclass(frozen=True)

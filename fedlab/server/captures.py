@@ -1,6 +1,5 @@
 """A Capture is what the server saw of one client in one round, and can be kept on disk."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.announced import Announced
+from fedlab.digest import digest
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.tensor_files import read_tensors
@@ -158,15 +158,6 @@ def _kept(folder: Path, round: int, client: int) -> Path | None:
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{whole.name} is no Capture of fedlab ({error})") from error
     return None
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of tensors, in order of their names."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from fedlab.client.plan import Plan
 from fedlab.client.reply import FACTS
 from fedlab.client.roles import Leaking
 from fedlab.errors import BadInput, RunFailed
-from fedlab.planning import plan_for
+from fedlab.planning import plan_for, sample_cohort
 from fedlab.privacy.spending import History, Spending, before_last, next_participation
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
-from fedlab.seeds import derive
 from fedlab.server.aggregation import Aggregation, Vote
 from fedlab.server.announcing import announce, announce_sum
 from fedlab.server.captures import Capture
@@ -397,10 +395,3 @@ class RoundLoop:
             f"round {round}: {many} clients failed or were refused, client {client} because "
             f"{reason}"
         )
-
-
-def sample_cohort(scenario: Scenario, round: int) -> list[int]:
-    """The clients of a round, by partition id and seed alone, in order."""
-    everyone = range(scenario.data.clients)
-    size = scenario.server.cohort or len(everyone)
-    return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))

@@ -1,57 +1,141 @@
-"""Every setting of a poisoning role reaches the attack that it names."""
+"""A poisoning client from its orders to what it sends."""
 
 import pytest
 import torch
+from attacks.updates.little_is_enough import little_is_enough
 
 from attacks.payload import Payload
-from attacks.poisoning.badnets import badnets
-from attacks.poisoning.label_flip import label_flip
-from fedlab.client.poison import poison_shard, poison_update
-from fedlab.client.roles import BadNets, LabelFlip, Poisoning, Scaling
-from fedlab.defenses.pipeline import Shard
+from fedlab import BadInput
+from fedlab.client.poison import as_carried_out
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.planning import plan_for
+from tests.federations import finished, small
+
+POISON = {"role": "poisoning", "clients": "0"}
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+def prepared(role, **tables):
+    scenario = small(roles=[role], **tables)
+    site = Site.of(scenario)
+    return scenario, site, site.state
 
 
-def clean(n=30):
-    images = torch.randint(0, 200, (n, 1, 6, 6), generator=seeded(), dtype=torch.uint8)
-    return Shard(images, torch.randint(5, (n,), generator=seeded(1)), 5)
+def sent(scenario, site, state, client=0, round=1) -> Payload:
+    return work(plan_for(scenario, round=round, client=client), site, state, ()).sent
 
 
-def test_no_data_attack_is_the_clean_shard():
-    shard = clean()
-    role = Poisoning(update=Scaling(factor=2.0))
-    assert poison_shard(shard, role, generator=seeded()) is shard
+def change(payload, state):
+    return torch.cat([(payload.tensors[n] - state[n]).flatten() for n in sorted(payload.tensors)])
 
 
-@pytest.mark.parametrize("classes", [{}, {"source": 1, "target": 3}])
-@pytest.mark.parametrize("share", [0.4, 1.0])
-def test_label_flip(classes, share):
-    shard = clean()
-    role = Poisoning(data=LabelFlip(share=share, **classes))
-    found = poison_shard(shard, role, generator=seeded(4))
-    expected = label_flip(shard.labels, num_classes=5, share=share, generator=seeded(4), **classes)
-    assert torch.equal(found.labels, expected)
-    assert not torch.equal(found.labels, shard.labels)
-    assert torch.equal(found.images, shard.images)
-    assert found.num_classes == 5
+def honest(client, site, state, round=1):
+    return change(sent(small(), site, state, client, round), state)
 
 
-def test_badnets():
-    shard = clean()
-    settings = {"target": 2, "share": 0.3, "size": 2, "corner": "top-right"}
-    found = poison_shard(shard, Poisoning(data=BadNets(**settings)), generator=seeded(4))
-    images, labels = badnets(shard.images, shard.labels, generator=seeded(4), **settings)
-    assert torch.equal(found.images, images)
-    assert torch.equal(found.labels, labels)
-    assert found.num_classes == 5
+def test_scaling_and_sign_flip():
+    for update, factor in (
+        ({"attack": "scaling", "factor": 3.0}, 3.0),
+        ({"attack": "sign-flip", "factor": 2.0}, -2.0),
+    ):
+        scenario, site, state = prepared(POISON | {"update": update})
+        found = change(sent(scenario, site, state), state)
+        torch.testing.assert_close(found, factor * honest(0, site, state), atol=1e-5, rtol=1e-4)
 
 
-def test_the_update_is_scaled_only_if_it_is_asked_for():
-    start = {"w": torch.tensor([1.0, 2.0])}
-    payload = Payload("weights", {"w": torch.tensor([2.0, 0.0])}, num_examples=1, steps=1)
-    assert poison_update(payload, Poisoning(), start) is payload
-    scaled = poison_update(payload, Poisoning(update=Scaling(factor=3.0)), start)
-    assert scaled.tensors["w"].tolist() == [4.0, -4.0]
+def test_a_random_update_has_the_honest_norm_and_is_new_in_every_round():
+    scenario, site, state = prepared(POISON | {"update": {"attack": "gaussian", "factor": 2.0}})
+    one, other = (change(sent(scenario, site, state, round=r), state) for r in (1, 2))
+    truth = honest(0, site, state)
+    assert float(one.norm() / truth.norm()) == pytest.approx(2, rel=1e-3)
+    assert abs(float(torch.cosine_similarity(one, truth, 0))) < 0.2
+    assert abs(float(torch.cosine_similarity(one, other, 0))) < 0.2
+    again = change(sent(scenario, site, state), state)
+    assert torch.equal(one, again)
+
+
+@pytest.mark.parametrize(("knows", "known"), [("colluders", (0, 1)), ("everyone", (2, 3))])
+def test_colluders_share_what_their_threat_model_grants(knows, known):
+    update = {"attack": "little-is-enough", "z": 1.5, "knows": knows}
+    scenario, site, state = prepared(POISON | {"clients": "0-1", "update": update})
+    plan = plan_for(scenario, round=1, client=0)
+    assert plan.collusion.known == known
+    assert (plan.collusion.clients, plan.collusion.malicious) == (4, 2)
+    each = [change(sent(scenario, site, state, client), state) for client in (0, 1)]
+    assert torch.equal(*each)
+    known_changes = torch.stack([honest(client, site, state) for client in known])
+    expected = little_is_enough(known_changes, z=1.5)
+    torch.testing.assert_close(each[0], expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attack", ["inner-product", "min-max", "min-sum"])
+def test_other_colluding_updates_reach_the_federation(attack):
+    federation = finished(
+        small(
+            "rounds=1",
+            roles=[POISON | {"clients": "0-1", "update": {"attack": attack}}],
+            captures={"keep": "all"},
+        )
+    )
+    plain = finished(small("rounds=1"))
+    assert any(not torch.equal(plain.state[n], t) for n, t in federation.state.items())
+    rows = federation.folder.table("clients")
+    poisoned, others = rows[rows["client"] < 2], rows[rows["client"] >= 2]
+    assert poisoned["update_norm"].nunique() == 1
+    assert others["update_norm"].nunique() == 2
+
+
+def test_constrain_and_scale_is_sgd_on_its_loss():
+    """Its two terms by hand, with autograd, from the same batches."""
+    alpha, factor = 0.6, 4.0
+    update = {"attack": "constrain-and-scale", "alpha": alpha, "factor": factor, "lr": 0.02}
+    scenario, site, state = prepared(POISON | {"data": None, "update": update})
+    found = change(sent(scenario, site, state), state)
+    site.load(state)
+    site.model.train()
+    shard, drawn = site.shard(0), site.stream(1, 0)("batches")
+    before = {n: p.detach().clone() for n, p in site.model.named_parameters()}
+    optimizer = torch.optim.SGD(site.model.parameters(), lr=0.02)
+    for places in torch.randperm(len(shard), generator=drawn).split(16):
+        logits = site.model(site.network_input(shard.images[places]))
+        loss = alpha * torch.nn.functional.cross_entropy(logits, shard.labels[places])
+        for name, parameter in site.model.named_parameters():
+            loss = loss + (1 - alpha) * (parameter - before[name]).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    named = dict(site.model.named_parameters())
+    expected = torch.cat([(named[n] - before[n]).flatten() for n in sorted(named)]).detach()
+    torch.testing.assert_close(found, factor * expected, atol=1e-5, rtol=1e-3)
+
+
+def test_only_constrain_and_scale_changes_the_orders():
+    for update in (None, {"attack": "scaling"}):
+        plan = plan_for(small(roles=[POISON | {"update": update}]), round=1, client=0)
+        assert as_carried_out(plan) is plan
+
+
+def test_a_claim_is_its_weight_and_the_servers_limit_the_answer():
+    lying = [POISON | {"claims": 10_000}]
+    scenario, site, state = prepared(lying[0])
+    assert sent(scenario, site, state).num_examples == 10_000
+    weighed = finished(small("rounds=1", roles=lying))
+    assert int(weighed.folder.table("clients")["examples"].max()) == 10_000
+    alone = honest(0, site, state)
+    moved = torch.cat([(weighed.state[n] - state[n]).flatten() for n in sorted(state)])
+    assert float(torch.cosine_similarity(alone, moved, 0)) > 0.999
+    checked = finished(small("rounds=1", roles=lying, server={"max_examples": 100}))
+    rows = checked.folder.table("clients")
+    assert rows.set_index("client")["status"][0] == "refused"
+
+
+def test_a_colluders_own_data_would_change_nothing():
+    role = POISON | {"data": {"attack": "label-flip"}, "update": {"attack": "min-max"}}
+    with pytest.raises(BadInput, match="give one of data and update"):
+        small(roles=[role])
+
+
+def test_neither_data_nor_update_nor_claim_is_a_label_flip():
+    assert small(roles=[POISON]).role(round=1, client=0).data.attack == "label-flip"
+    for told in ({"claims": 5}, {"update": {"attack": "sign-flip"}}):
+        assert small(roles=[POISON | told]).role(round=1, client=0).data is None

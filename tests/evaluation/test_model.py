@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlab.evaluation.model import attack_success_rate, evaluate, flip_success_rate
+from fedlab.evaluation.model import evaluate, success_rate
 
 
 class ByBrightness(nn.Module):
@@ -58,28 +58,15 @@ def test_modes_of_all_modules_come_back_even_after_an_error() -> None:
         assert torch.equal(value, before[name])
 
 
-def test_attack_success_leaves_the_target_class_out() -> None:
-    images, labels = coded([7, 7, 1, 2]), torch.tensor([7, 7, 1, 2])
-
-    def trigger(raw: Tensor) -> Tensor:
-        assert raw.dtype == torch.uint8
-        stamped = raw.clone()
-        stamped[raw[:, 0, 0, 0] == 1] = 7
-        return stamped
-
-    rate = attack_success_rate(
-        ByBrightness(), images, labels, as_float, trigger=trigger, target=7, batch=1
-    )
-    assert rate == 0.5
-    assert images[2, 0, 0, 0] == 1
-    nothing = attack_success_rate(
-        ByBrightness(), images[:2], labels[:2], as_float, trigger=trigger, target=7
-    )
-    assert math.isnan(nothing)
+def test_success_is_what_an_attacker_wants_and_not_what_is_right() -> None:
+    images, wanted = coded([7, 7, 1, 2]), torch.tensor([7, 1, 1, 2])
+    for batch in (1, 1024):
+        assert success_rate(ByBrightness(), images, wanted, as_float, batch=batch) == 0.75
+    assert math.isnan(success_rate(ByBrightness(), images[:0], wanted[:0], as_float))
 
 
-def test_flip_success_counts_changed_labels_only() -> None:
-    images, labels = coded([1, 9, 9, 3]), torch.tensor([1, 2, 2, 3])
-    wrong = torch.tensor([1, 9, 8, 3])
-    assert flip_success_rate(ByBrightness(), images, labels, as_float, wrong=wrong) == 0.5
-    assert math.isnan(flip_success_rate(ByBrightness(), images, labels, as_float, wrong=labels))
+def test_the_worst_class_counts_its_own_images_only() -> None:
+    images, labels = coded([0, 0, 1, 2, 2, 5]), torch.tensor([0, 0, 1, 2, 5, 5])
+    # Class 2 is right once of once, class 5 once of twice; 3 and 4 have no image.
+    assert evaluate(ByBrightness(), images, labels, as_float).worst_recall == 0.5
+    assert math.isnan(evaluate(ByBrightness(), images[:0], labels[:0], as_float).worst_recall)

@@ -1,0 +1,139 @@
+"""Time of one brewing step of gradient matching, beside the Adversarial Robustness Toolbox (ART).
+
+Both brew the same poisons against the same network on the same threads; the time of a step is the
+difference of a long and a short search, so what comes before and after them is left out.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.gradient_matching import match_gradients
+from attacks.poisoning.surrogate import Surrogate
+from torch import Tensor, nn
+
+from benchmarks.report import THREADS, Claim, Figure
+from fedlab.data.images import ImageData
+from fedlab.devices import prepare
+from fedlab.errors import BadInput
+from fedlab.models import build
+
+POISONS = 50
+SHORT, LONG = 1, 6
+"""Steps of the two searches."""
+TURNS = 5
+GOAL = 4.0
+"""ART's time over ours, at least."""
+EPSILON = 16 / 255
+
+
+def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
+    """Seconds of a step of both, and their ratio, in turns.
+
+    Args:
+        data: Its first training images of class 0 become poisons.
+
+    Raises:
+        BadInput: If ART is not installed.
+    """
+    try:
+        from art.attacks.poisoning import GradientMatchingAttack
+        from art.estimators.classification import PyTorchClassifier
+    except ImportError as error:
+        raise BadInput(
+            'ART is not installed; it comes with: pip install "fedlab-privacy[bench]"'
+        ) from error
+    prepare(THREADS)
+    network = build("convnet", shape=data.shape, classes=data.num_classes, width=32).eval()
+    places = (data.train_labels == 0).nonzero().squeeze(1)[:POISONS]
+    images, labels = data.train_images[places], data.train_labels[places]
+    target = data.test_images[:1]
+    normalised = _Normalised(network, data)
+    classifier = PyTorchClassifier(
+        normalised.eval(),
+        loss=nn.CrossEntropyLoss(),
+        input_shape=data.shape,
+        nb_classes=data.num_classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+
+    def arts(steps: int) -> None:
+        GradientMatchingAttack(
+            classifier,
+            percent_poison=1.0,
+            epsilon=EPSILON,
+            max_trials=1,
+            max_epochs=steps,
+            batch_size=POISONS,
+            verbose=0,
+        ).poison(
+            data.pixels(target).numpy(),
+            np.array([0]),
+            data.pixels(images).numpy(),
+            labels.numpy(),
+        )
+
+    surrogate = Surrogate(
+        network,
+        {name: p.detach() for name, p in network.named_parameters()},
+        dict(network.named_buffers()),
+        data.normalise,
+    )
+
+    def ours(steps: int) -> None:
+        match_gradients(
+            [surrogate],
+            images,
+            labels,
+            targets=target,
+            intended=torch.zeros(1, dtype=torch.int64),
+            settings=Brewing(epsilon=EPSILON, steps=steps, restarts=1),
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    seconds: dict[str, list[float]] = {"ART": [], "ours": []}
+    for turn in range(TURNS + 1):
+        for name, search in (("ART", arts), ("ours", ours)):
+            found = _step(search)
+            if turn:  # the first one warms up
+                seconds[name].append(found)
+    ratio = [a / b for a, b in zip(seconds["ART"], seconds["ours"], strict=True)]
+    what = f"a brewing step of {POISONS} poisons"
+    return [
+        Figure(f"{what}, ART", "s", seconds["ART"]),
+        Figure(f"{what}, ours", "s", seconds["ours"]),
+        Figure(f"{what}: ART's time over ours", "", ratio),
+    ], [
+        Claim(
+            f"a brewing step takes 1/{median(ratio):.1f} of ART's time, at most 1/{GOAL:.0f}",
+            median(ratio) >= GOAL,
+        )
+    ]
+
+
+class _Normalised(nn.Module):
+    """The network as ART takes it, with pixels as its input."""
+
+    def __init__(self, network: nn.Module, data: ImageData) -> None:
+        super().__init__()
+        self.network = network
+        self._data = data
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of pixels in [0, 1]."""
+        logits: Tensor = self.network(self._data.normalise(pixels))
+        return logits
+
+
+def _step(search: Callable[[int], None]) -> float:
+    """Seconds that each further step of a search takes."""
+    taken = {}
+    for steps in (SHORT, LONG):
+        started = time.perf_counter()
+        search(steps)
+        taken[steps] = time.perf_counter() - started
+    return (taken[LONG] - taken[SHORT]) / (LONG - SHORT)

@@ -1,0 +1,100 @@
+"""How much accuracy a model keeps when its test images are attacked: evasion, not poisoning."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from attacks.evasion.pgd import pgd
+from attacks.evasion.witchcraft import witchcraft
+from torch import Tensor, nn
+
+from fedlab.evaluation.model import evaluation
+
+STEP = 2.5
+"""Step size of PGD over epsilon and iterations (Madry et al., arXiv 1706.06083): enough to cross
+the ball."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Accuracy on test images, in [0, 1], untouched and changed by at most epsilon.
+
+    Attributes:
+        epsilon: Largest change of a pixel, on pixels in [0, 1].
+        iterations: Of both attacks, from one random start.
+        images: How many were attacked.
+        clean: Accuracy on them untouched.
+        noise: With every pixel changed by epsilon at random, which an attack has to beat.
+        pgd: Under projected gradient descent with a fixed step.
+        witchcraft: Under the same with a random step of the same mean.
+    """
+
+    epsilon: float
+    iterations: int
+    images: int
+    clean: float
+    noise: float
+    pgd: float
+    witchcraft: float
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"accuracy on {self.images} test images: clean {self.clean:.3f}; within "
+            f"{self.epsilon * 255:.1f}/255 under random noise {self.noise:.3f}, PGD {self.pgd:.3f}, "
+            f"WITCHcraft {self.witchcraft:.3f} ({self.iterations} iterations)"
+        )
+
+
+def robustness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    network_input: Callable[[Tensor], Tensor],
+    *,
+    epsilon: float,
+    iterations: int,
+    generator: torch.Generator,
+    step: float | None = None,
+    batch: int = 256,
+) -> Robustness:
+    """Attack a model's test images.
+
+    Args:
+        model: Maps what ``network_input`` gives to logits; its modes are put back.
+        images: uint8 ``[n, channels, height, width]``, at least one.
+        labels: int64 ``[n]``.
+        network_input: Normalises pixels in [0, 1].
+        epsilon: Largest change of a pixel, in (0, 1].
+        iterations: Of each attack.
+        generator: CPU generator of starts and steps.
+        step: Mean step size; ``STEP`` epsilon over the iterations unless given.
+        batch: Images at a time.
+    """
+    size = STEP * epsilon / iterations if step is None else step
+    how = {"epsilon": epsilon, "step": size, "iterations": iterations, "generator": generator}
+
+    def logits(pixels: Tensor) -> Tensor:
+        found: Tensor = model(network_input(pixels))
+        return found
+
+    def noise(pixels: Tensor, _: Tensor) -> Tensor:
+        signs = torch.randint(2, pixels.shape, generator=generator).to(pixels.device) * 2 - 1
+        return (pixels + epsilon * signs).clamp(0, 1)
+
+    attacks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "clean": lambda pixels, _: pixels,
+        "noise": noise,
+        "pgd": partial(pgd, logits, **how),
+        "witchcraft": partial(witchcraft, logits, **how),
+    }
+    right = dict.fromkeys(attacks, 0)
+    with evaluation(model):
+        for start in range(0, len(images), batch):
+            pixels = images[start : start + batch].float().div(255)
+            true = labels[start : start + batch]
+            for name, attack in attacks.items():
+                right[name] += int((logits(attack(pixels, true)).argmax(1) == true).sum())
+    share = {name: count / len(images) for name, count in right.items()}
+    return Robustness(epsilon, iterations, len(images), **share)

@@ -1,0 +1,76 @@
+"""A backdoor whose trigger no training image shows."""
+
+from functools import partial
+
+import torch
+from attacks.poisoning.augment import CropAndFlip
+from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.selection import choose
+from attacks.poisoning.sleeper_agent import sleeper_agent
+from attacks.poisoning.surrogate import Surrogate
+from attacks.poisoning.triggers import stamp
+from torch import Tensor
+
+from fedlab.defenses.pipeline import Shard
+from fedlab.poisons.brewery import Poisons, brewed, count
+from fedlab.poisons.settings import HiddenTrigger
+from fedlab.poisons.surrogates import surrogate, surrogates, train
+from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes
+
+
+class PlantHiddenTrigger:
+    """Sleeper Agent: success is a stamped test image of the source class taken for the target."""
+
+    def __init__(self, settings: HiddenTrigger) -> None:
+        self.settings = settings
+
+    def poison(self, shard: Shard, workshop: Workshop) -> Shard:
+        """The shard with poisons of the target class in it."""
+        return brewed(shard, workshop, self.settings, lambda: self._made(shard, workshop))
+
+    def goal(self, test: Shard, common: Stream) -> Goal:
+        """The test images of the source class with the patch."""
+        check_classes(test, self.settings.source, self.settings.target)
+        images = self._patch(test.images[test.labels == self.settings.source])
+        wanted = torch.full((len(images),), self.settings.target, device=test.labels.device)
+        return Goal(images, wanted)
+
+    def _patch(self, images: Tensor) -> Tensor:
+        return stamp(images, size=self.settings.size, corner=self.settings.corner)
+
+    def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
+        settings = self.settings
+        poisons = count(shard, settings.share, settings.target)
+        if settings.control:
+            places = choose(
+                shard.labels,
+                target_class=settings.target,
+                count=poisons,
+                generator=workshop.own("poison"),
+            )
+            return places, shard.images[places]
+        sources = shard.images[shard.labels == settings.source]
+        if not len(sources):
+            raise ValueError(f"the client has no image of the source class {settings.source}")
+        made = sleeper_agent(
+            surrogates(workshop, shard, settings),
+            shard.images,
+            shard.labels,
+            sources=sources,
+            target_class=settings.target,
+            trigger=self._patch,
+            count=poisons,
+            settings=Brewing(
+                epsilon=settings.epsilon, steps=settings.steps, restarts=settings.restarts
+            ),
+            augment=CropAndFlip() if settings.augment else None,
+            retrain=partial(self._retrained, shard, workshop) if settings.retrains else None,
+            retrains=settings.retrains,
+            generator=workshop.own("brewing"),
+        )
+        return made.chosen, made.brewed.images
+
+    def _retrained(self, shard: Shard, workshop: Workshop, images: Tensor) -> Surrogate:
+        network = workshop.fresh(1)
+        train(network, images, shard.labels, workshop, epochs=self.settings.epochs, number=1)
+        return surrogate(network, workshop)

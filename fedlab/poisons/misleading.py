@@ -1,0 +1,58 @@
+"""Images from which little can be learned that holds for others."""
+
+import torch
+from attacks.poisoning.availability import adversarial_poisons, misalign_training
+from attacks.poisoning.brewing import Brewing
+
+from fedlab.defenses.pipeline import Shard
+from fedlab.poisons.brewery import Poisons, brewed
+from fedlab.poisons.settings import Availability
+from fedlab.poisons.surrogates import surrogates
+from fedlab.poisons.workshop import Goal, Stream, Workshop
+
+STEP = 0.05
+"""Of PGD, over epsilon (arXiv 2106.10807, its public code)."""
+
+
+class MisleadTraining:
+    """Availability poisons: success is lost accuracy, so no label in particular is wanted."""
+
+    def __init__(self, settings: Availability) -> None:
+        self.settings = settings
+
+    def poison(self, shard: Shard, workshop: Workshop) -> Shard:
+        """The shard with changed images, all of them unless told otherwise."""
+        return brewed(shard, workshop, self.settings, lambda: self._made(shard, workshop))
+
+    def goal(self, test: Shard, common: Stream) -> Goal | None:
+        """None: it is measured by accuracy."""
+        return None
+
+    def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
+        settings = self.settings
+        order = torch.randperm(len(shard), generator=workshop.own("poison"))
+        places = order[: round(settings.share * len(shard))].to(shard.labels.device)
+        images, labels = shard.images[places], shard.labels[places]
+        if settings.control:
+            return places, images
+        networks, drawn = surrogates(workshop, shard, settings), workshop.own("brewing")
+        if settings.method == "alignment":
+            how = Brewing(epsilon=settings.epsilon, steps=settings.steps, restarts=1)
+            made = misalign_training(networks, images, labels, settings=how, generator=drawn)
+        else:
+            how = Brewing(
+                epsilon=settings.epsilon,
+                steps=settings.steps,
+                restarts=1,
+                lr=STEP * settings.epsilon,
+                rule="pgd",
+            )
+            made = adversarial_poisons(
+                networks,
+                images,
+                labels,
+                num_classes=shard.num_classes,
+                settings=how,
+                generator=drawn,
+            )
+        return places, made.images

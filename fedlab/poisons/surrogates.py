@@ -1,0 +1,96 @@
+"""The networks that a poisoning client brews against: the global one, or its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from attacks.poisoning.surrogate import Surrogate
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedlab.defenses.pipeline import Shard
+from fedlab.poisons.settings import Brewed
+from fedlab.poisons.workshop import Workshop
+
+DROPS = (3 / 8, 5 / 8, 7 / 8)
+"""Parts of the training after which the learning rate falls to a tenth (arXiv 2009.02276)."""
+
+
+def surrogates(
+    workshop: Workshop, shard: Shard, settings: Brewed, *, count: int = 1
+) -> list[Surrogate]:
+    """The networks to brew against, in evaluation mode.
+
+    Args:
+        workshop: The client's.
+        shard: Its clean images, which its own networks are trained on.
+        settings: Whether these are its own, and for how many epochs.
+        count: Of its own networks; of global ones there is one.
+    """
+    if settings.against == "global":
+        return [surrogate(workshop.model, workshop)]
+    made = []
+    for number in range(count):
+        network = workshop.fresh(number)
+        train(network, shard.images, shard.labels, workshop, epochs=settings.epochs, number=number)
+        made.append(surrogate(network, workshop))
+    return made
+
+
+def surrogate(network: nn.Module, workshop: Workshop) -> Surrogate:
+    """A network as it is now, which training it on does not change."""
+    network.eval()
+    return Surrogate(
+        model=network,
+        parameters={name: p.detach().clone() for name, p in network.named_parameters()},
+        buffers={name: b.detach().clone() for name, b in network.named_buffers()},
+        network_input=workshop.network_input,
+    )
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    workshop: Workshop,
+    *,
+    epochs: int,
+    number: int,
+) -> None:
+    """Train a network as the clients of the federation do, from where it is.
+
+    Args:
+        network: Changed in place.
+        images: uint8 ``[n, channels, height, width]``.
+        labels: int64 ``[n]``.
+        workshop: Names learning rate, momentum, weight decay and batch size.
+        epochs: Passes over the images.
+        number: Tells the order of images of several networks apart.
+    """
+    how = workshop.training
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay
+    )
+    drops = sorted({round(part * epochs) for part in DROPS} - {0})
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    drawn = workshop.own(f"surrogate {number}")
+    network.train()
+    for _ in range(epochs):
+        for places in torch.randperm(len(labels), generator=drawn).split(how.batch_size):
+            places = places.to(labels.device)
+            batch = workshop.network_input(images[places].float().div(255))
+            optimizer.zero_grad()
+            functional.cross_entropy(network(batch), labels[places]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        schedule.step()
+
+
+@contextmanager
+def as_it_was(network: nn.Module) -> Iterator[None]:
+    """Put the mode of every module back, whatever was done to it."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

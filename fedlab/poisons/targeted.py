@@ -1,0 +1,119 @@
+"""Poisons after which one test image is taken for another class."""
+
+from typing import assert_never
+
+import torch
+from attacks.poisoning.augment import CropAndFlip
+from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.colour import Colour
+from attacks.poisoning.gradient_matching import match_gradients
+from attacks.poisoning.meta_settings import MetaPoisoning
+from attacks.poisoning.metapoison import meta_poison
+from attacks.poisoning.selection import choose
+from attacks.poisoning.surrogate import Surrogate
+from torch import Tensor
+
+from fedlab.defenses.pipeline import Shard
+from fedlab.poisons.brewery import Poisons, brewed, count
+from fedlab.poisons.settings import GradientMatching, MetaPoison
+from fedlab.poisons.surrogates import surrogate, surrogates
+from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes
+
+
+class MoveOneImage:
+    """Witches' Brew and MetaPoison: success is the target image predicted as intended."""
+
+    def __init__(self, settings: GradientMatching | MetaPoison) -> None:
+        self.settings = settings
+
+    def poison(self, shard: Shard, workshop: Workshop) -> Shard:
+        """The shard with poisons of the intended class in it."""
+        return brewed(shard, workshop, self.settings, lambda: self._made(shard, workshop))
+
+    def goal(self, test: Shard, common: Stream) -> Goal:
+        """The target image."""
+        check_classes(test, self.settings.target)
+        place = self._aim(test, common)
+        wanted = torch.full_like(test.labels[:1], self.settings.target)
+        return Goal(test.images[place : place + 1], wanted)
+
+    def _aim(self, test: Shard, common: Stream) -> int:
+        """Place of the target image among the test images."""
+        if self.settings.image is None:
+            others = (test.labels != self.settings.target).nonzero().squeeze(1)
+            drawn = torch.randint(len(others), (1,), generator=common("aim"))
+            return int(others[drawn.to(others.device)])
+        if self.settings.image >= len(test):
+            raise ValueError(f"names test image {self.settings.image} of {len(test)}")
+        if int(test.labels[self.settings.image]) == self.settings.target:
+            raise ValueError(
+                f"test image {self.settings.image} is of class {self.settings.target} already"
+            )
+        return self.settings.image
+
+    def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
+        settings = self.settings
+        places = choose(
+            shard.labels,
+            target_class=settings.target,
+            count=count(shard, settings.share, settings.target),
+            generator=workshop.own("poison"),
+        )
+        if settings.control:
+            return places, shard.images[places]
+        goal = self.goal(workshop.test, workshop.common)
+        match settings:
+            case GradientMatching():
+                return places, _matched(settings, shard, places, goal, workshop)
+            case MetaPoison():
+                return places, _looked_ahead(settings, shard, places, goal, workshop)
+            case _:
+                assert_never(settings)
+
+
+def _matched(
+    settings: GradientMatching, shard: Shard, places: Tensor, goal: Goal, workshop: Workshop
+) -> Tensor:
+    return match_gradients(
+        surrogates(workshop, shard, settings, count=settings.ensemble),
+        shard.images[places],
+        shard.labels[places],
+        targets=goal.images,
+        intended=goal.wanted,
+        settings=Brewing(
+            epsilon=settings.epsilon, steps=settings.steps, restarts=settings.restarts
+        ),
+        augment=CropAndFlip() if settings.augment else None,
+        generator=workshop.own("brewing"),
+    ).images
+
+
+def _looked_ahead(
+    settings: MetaPoison, shard: Shard, places: Tensor, goal: Goal, workshop: Workshop
+) -> Tensor:
+    def start(number: int) -> Surrogate:
+        own = settings.against == "own"
+        return surrogate(workshop.fresh(number) if own else workshop.model, workshop)
+
+    how = workshop.training
+    return meta_poison(
+        start,
+        shard.images,
+        shard.labels,
+        places=places,
+        targets=goal.images,
+        intended=goal.wanted,
+        settings=MetaPoisoning(
+            epsilon=settings.epsilon,
+            colour=Colour(bound=settings.colour) if settings.colour else None,
+            crafts=settings.steps,
+            unrolled=settings.unroll,
+            models=settings.ensemble,
+            epochs=settings.epochs,
+            lr=how.lr,
+            weight_decay=how.weight_decay,
+            batch_size=min(how.batch_size, len(shard)),
+            poisons_per_batch=min(max(1, how.batch_size // 5), len(places)),
+        ),
+        generator=workshop.own("brewing"),
+    ).images

@@ -1,0 +1,190 @@
+"""Every poison of data in a small federation: what it changes, and what it wants."""
+
+import pytest
+import torch
+
+from fedlab import BadInput, Federation
+from fedlab.client.poison import poison_shard
+from fedlab.client.site import Site
+from fedlab.planning import plan_for
+from fedlab.poisons import data_poison
+from fedlab.runs.folder import RunFolder
+from fedlab.seeds import generator
+from tests.federations import finished, small
+
+QUICK = {"steps": 3, "epochs": 1, "share": 0.1}
+RELABELLING = [
+    {"attack": "badnets", "size": 2},
+    {"attack": "blended"},
+    {"attack": "sinusoidal", "relabel": True, "frequency": 2},
+]
+BREWED = [
+    {"attack": "gradient-matching", "restarts": 1, **QUICK},
+    {"attack": "metapoison", "ensemble": 2, **QUICK},
+    {"attack": "availability", **QUICK},
+    {"attack": "availability", "method": "adversarial", **QUICK},
+    {"attack": "hidden-trigger", "size": 2, "retrains": 1, **QUICK},
+]
+
+
+def names(settings):
+    return " ".join(str(settings[key]) for key in ("attack", "method") if key in settings)
+
+
+def scenario(data, **tables):
+    return small(roles=[{"role": "poisoning", "clients": "0", "data": data}], **tables)
+
+
+def poisoned(data, *, round=1, client=0, site=None):
+    chosen = scenario(data)
+    site = site or Site.of(chosen)
+    plan = plan_for(chosen, round=round, client=client)
+    clean, state = site.shard(client), site.state
+    return clean, poison_shard(clean, plan, site, state)
+
+
+def goal(data):
+    chosen = scenario(data)
+    site = Site.of(chosen)
+    settings = chosen.role(round=1, client=0).data
+    found = data_poison(settings).goal(site.test, lambda what: generator(site.seed, what))
+    return site.test, found
+
+
+@pytest.mark.parametrize("data", RELABELLING, ids=names)
+def test_triggers_are_stamped_on_a_share_and_tested_on_every_other_class(data):
+    clean, dirty = poisoned(data | {"share": 0.5, "target": 3})
+    touched = (clean.images != dirty.images).flatten(1).any(1)
+    assert int(touched.sum()) == 20
+    assert (dirty.labels[touched] == 3).all()
+    assert torch.equal(dirty.labels[~touched], clean.labels[~touched])
+    test, wants = goal(data | {"target": 3})
+    others = test.images[test.labels != 3]
+    assert (wants.wanted == 3).all()
+    assert wants.images.shape == others.shape
+    assert (wants.images != others).flatten(1).any(1).all()
+
+
+def test_a_sinusoid_leaves_every_label():
+    clean, dirty = poisoned({"attack": "sinusoidal", "share": 1.0, "target": 3, "frequency": 2})
+    touched = (clean.images != dirty.images).flatten(1).any(1)
+    assert touched.any()
+    assert torch.equal(touched, clean.labels == 3)
+    assert torch.equal(clean.labels, dirty.labels)
+
+
+def test_the_blended_pattern_is_the_same_for_clients_and_test():
+    data = {"attack": "blended", "alpha": 1.0, "share": 1.0}
+    _, dirty = poisoned(data)
+    _, wants = goal(data)
+    assert torch.equal(dirty.images[0], wants.images[0])
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {"source": 3, "target": 5}, {"pairs": [[1, 7], [7, 1]]}, {"random": True}]
+)
+def test_wrong_labels(labels):
+    clean, dirty = poisoned({"attack": "label-flip", **labels})
+    assert torch.equal(clean.images, dirty.images)
+    changed = clean.labels != dirty.labels
+    assert changed.any()
+    test, wants = goal({"attack": "label-flip", **labels})
+    if "random" in labels:
+        assert changed.all()
+        assert wants is None
+    elif "source" in labels:
+        assert set(clean.labels[changed].tolist()) == {3}
+        assert torch.equal(wants.images, test.images[test.labels == 3])
+        assert (wants.wanted == 5).all()
+    elif "pairs" in labels:
+        assert (dirty.labels[clean.labels == 1] == 7).all()
+        assert (dirty.labels[clean.labels == 7] == 1).all()
+    else:
+        assert torch.equal(dirty.labels, 9 - clean.labels)
+
+
+@pytest.mark.parametrize("data", BREWED, ids=names)
+@pytest.mark.parametrize("against", ["global", "own"])
+def test_brewed_poisons_stay_within_epsilon_keep_labels_and_never_change(data, against):
+    data = data | {"epsilon": 8 / 255, "against": against, "target": 3}
+    data = {key: value for key, value in data.items() if allowed(data, key)}
+    clean, dirty = poisoned(data)
+    away = (clean.images.int() - dirty.images.int()).abs()
+    assert 0 < int(away.max()) <= 8
+    assert int(away.flatten(1).any(1).sum()) <= 4
+    assert torch.equal(clean.labels, dirty.labels)
+    _, again = poisoned(data)
+    assert torch.equal(again.images, dirty.images)
+    _, random = poisoned(data | {"control": True})
+    moved = (clean.images.int() - random.images.int()).abs()
+    assert 0 < int(moved.max()) <= 8
+    assert not torch.equal(random.images, dirty.images)
+
+
+def allowed(data, key):
+    return key != "target" or data["attack"] != "availability"
+
+
+def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
+    data = {"attack": "gradient-matching", "restarts": 1, "target": 3, **QUICK}
+    clean, dirty = poisoned(data)
+    touched = (clean.images != dirty.images).flatten(1).any(1)
+    assert set(clean.labels[touched].tolist()) == {3}
+    test, wants = goal(data)
+    place = int((test.images == wants.images).flatten(1).all(1).nonzero()[0])
+    assert test.labels[place] != 3
+    assert wants.wanted.tolist() == [3]
+    _, other = goal(data | {"image": place + 1 if test.labels[place + 1] != 3 else place + 2})
+    assert not torch.equal(other.images, wants.images)
+
+
+def test_anew_in_every_round_or_once():
+    role = {"attack": "gradient-matching", "restarts": 1, **QUICK}
+    anew, once = scenario(role), scenario(role | {"when": "once"})
+    for chosen, kept in ((anew, False), (once, True)):
+        site, shards = Site.of(chosen), []
+        for round in (1, 2):
+            state = {n: t + round * 0.01 for n, t in site.state.items()}
+            site.load(state)
+            plan = plan_for(chosen, round=round, client=0)
+            shards.append(poison_shard(site.shard(0), plan, site, state).images)
+        assert torch.equal(*shards) is kept
+
+
+def test_a_poison_made_once_survives_a_resume(tmp_path):
+    data = {"attack": "gradient-matching", "restarts": 1, "when": "once", **QUICK}
+    whole = finished(scenario(data), out=tmp_path / "whole")
+    half = Federation(scenario(data), out=tmp_path / "half")
+    half.step()
+    half.step()
+    assert len(list(RunFolder(tmp_path / "half").poisons.iterdir())) == 1
+    resumed = Federation.resume(tmp_path / "half")
+    resumed.run()
+    for name, value in whole.state.items():
+        assert torch.equal(value, resumed.state[name]), name
+
+
+def test_the_network_is_as_it_was_found():
+    chosen = scenario({"attack": "metapoison", "ensemble": 1, "against": "global", **QUICK})
+    site = Site.of(chosen)
+    before, modes = site.state, [module.training for module in site.model.modules()]
+    poison_shard(site.shard(0), plan_for(chosen, round=1, client=0), site, site.state)
+    assert [module.training for module in site.model.modules()] == modes
+    for name, value in site.state.items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"attack": "badnets", "size": 9}, "badnets: .*does not fit"),
+        ({"attack": "badnets", "target": 10}, "names class 10"),
+        ({"attack": "distributed"}, "distributed: .*pixels"),
+        ({"attack": "label-flip", "pairs": [[1, 12]]}, "names class 12"),
+        ({"attack": "gradient-matching", "image": 80}, "test image 80 of 80"),
+        ({"attack": "hidden-trigger", "source": 11}, "names class 11"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
+    with pytest.raises(BadInput, match=words):
+        Federation(scenario(data))
