@@ -99,10 +99,9 @@ def poison_update(
         return payload
     if role.update is not None:
         together = plan.collusion
-        ring = together and Ring(
-            together.clients,
-            together.malicious,
-            lambda: [honest(client) for client in together.known],
-        )
+        ring = None
+        if together is not None:
+            known = together.known
+            ring = Ring(together.clients, together.malicious, lambda: [honest(c) for c in known])
         payload = tampered(payload, role.update, global_state, ring=ring, generator=generator)
     return payload if role.claims is None else replace(payload, num_examples=role.claims)

@@ -42,8 +42,8 @@ class Robustness:
         """One line."""
         return (
             f"accuracy on {self.images} test images: clean {self.clean:.3f}; within "
-            f"{self.epsilon * 255:.1f}/255 under random noise {self.noise:.3f}, PGD {self.pgd:.3f}, "
-            f"WITCHcraft {self.witchcraft:.3f} ({self.iterations} iterations)"
+            f"{self.epsilon * 255:.1f}/255 under random noise {self.noise:.3f}, PGD "
+            f"{self.pgd:.3f}, WITCHcraft {self.witchcraft:.3f} ({self.iterations} iterations)"
         )
 
 

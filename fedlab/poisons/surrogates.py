@@ -76,7 +76,7 @@ def train(
     drawn = workshop.own(f"surrogate {number}")
     network.train()
     for _ in range(epochs):
-        for places in torch.randperm(len(labels), generator=drawn).split(how.batch_size):
+        for places in torch.split(torch.randperm(len(labels), generator=drawn), how.batch_size):
             places = places.to(labels.device)
             batch = workshop.network_input(images[places].float().div(255))
             optimizer.zero_grad()

@@ -86,10 +86,9 @@ def _made_from(
     known: Tensor, settings: LittleIsEnough | InnerProduct | MinMax | MinSum, ring: Ring
 ) -> Tensor:
     match settings:
-        case LittleIsEnough(z=None):
-            return little_is_enough(known, z=largest_z(ring.clients, ring.malicious))
-        case LittleIsEnough(z=z):
-            return little_is_enough(known, z=z)
+        case LittleIsEnough():
+            hidden = largest_z(ring.clients, ring.malicious) if settings.z is None else settings.z
+            return little_is_enough(known, z=hidden)
         case InnerProduct():
             return inner_product(known, epsilon=settings.epsilon)
         case MinMax():
