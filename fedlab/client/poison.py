@@ -1,13 +1,15 @@
 """How a poisoning client tampers with its images before training, and its update after."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from attacks.payload import Payload
-from attacks.poisoning.badnets import badnets
+from attacks.poisoning.backdoor import backdoor
 from attacks.poisoning.label_flip import label_flip
+from attacks.poisoning.triggers import stamp
 from attacks.updates.scaling import scale
 from fedlab.client.roles import BadNets, LabelFlip, Poisoning
 from fedlab.defenses.pipeline import Shard
@@ -35,13 +37,12 @@ def poison_shard(shard: Shard, role: Poisoning, *, generator: torch.Generator) -
             )
             return Shard(shard.images, labels, shard.num_classes)
         case BadNets() as patch:
-            images, labels = badnets(
+            images, labels = backdoor(
                 shard.images,
                 shard.labels,
                 target=patch.target,
                 share=patch.share,
-                size=patch.size,
-                corner=patch.corner,
+                trigger=partial(stamp, size=patch.size, corner=patch.corner),
                 generator=generator,
             )
             return Shard(images, labels, shard.num_classes)

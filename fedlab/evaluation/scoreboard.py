@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor
 
-from attacks.poisoning.badnets import stamp
 from attacks.poisoning.label_flip import flip
+from attacks.poisoning.triggers import stamp
 from fedlab.client.roles import BadNets, LabelFlip
 from fedlab.client.site import Site
 from fedlab.errors import BadInput

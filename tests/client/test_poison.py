@@ -1,11 +1,14 @@
 """Every setting of a poisoning role reaches the attack that it names."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from attacks.payload import Payload
-from attacks.poisoning.badnets import badnets
+from attacks.poisoning.backdoor import backdoor
 from attacks.poisoning.label_flip import label_flip
+from attacks.poisoning.triggers import stamp
 from fedlab.client.poison import poison_shard, poison_update
 from fedlab.client.roles import BadNets, LabelFlip, Poisoning, Scaling
 from fedlab.defenses.pipeline import Shard
@@ -43,7 +46,14 @@ def test_badnets():
     shard = clean()
     settings = {"target": 2, "share": 0.3, "size": 2, "corner": "top-right"}
     found = poison_shard(shard, Poisoning(data=BadNets(**settings)), generator=seeded(4))
-    images, labels = badnets(shard.images, shard.labels, generator=seeded(4), **settings)
+    images, labels = backdoor(
+        shard.images,
+        shard.labels,
+        target=2,
+        share=0.3,
+        trigger=partial(stamp, size=2, corner="top-right"),
+        generator=seeded(4),
+    )
     assert torch.equal(found.images, images)
     assert torch.equal(found.labels, labels)
     assert found.num_classes == 5
