@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attacks.poisoning.badnets import stamp
 from attacks.poisoning.label_flip import flip
+from attacks.poisoning.triggers import stamp
 from fedlab.client.site import Site
 from fedlab.client.work import work
 from fedlab.defenses import DPSGD, DPInstaHide
