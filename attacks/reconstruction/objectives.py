@@ -36,7 +36,21 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
         ValueError: If the captured payload is zero or not finite.
     """
     norm = _norm(target)
-    direction = {name: tensor / norm for name, tensor in target.items()}
+    return _distance({name: tensor / norm for name, tensor in target.items()})
+
+
+def misalignment(target: Mapping[str, Tensor]) -> Objective:
+    """The same for a gradient to aim at, which may be zero: to that, all is at right angles.
+
+    Args:
+        target: By parameter name.
+    """
+    norm = torch.sqrt(sum_of_squares(target).clamp(min=LEAST))
+    return _distance({name: tensor / norm for name, tensor in target.items()})
+
+
+def _distance(direction: Mapping[str, Tensor]) -> Objective:
+    """One minus the cosine to a direction of norm 1."""
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = _Cosine.apply(*direction.values(), *(simulated[name] for name in direction))

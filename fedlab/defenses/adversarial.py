@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from attacks.gradients import batch_gradient
+from attacks.poisoning.brewing import bounded, start
+from attacks.reconstruction.objectives import misalignment
 from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
 from fedlab.defenses.settings import AdversarialPoisoning
 
@@ -57,8 +59,7 @@ def poisoned(
     if not targets:
         return batch
     clean, labels = batch.pixels[targets:], batch.labels[targets:]
-    start = torch.randn(clean.shape, generator=generator).to(clean.device)
-    change = _bounded(start * settings.epsilon, clean, settings.epsilon)
+    change = start(clean, epsilon=settings.epsilon, generator=generator)
     if settings.inner == "alignment":
         fake = labels.mode().values.expand(targets)
         mode = around.model.training
@@ -67,16 +68,6 @@ def poisoned(
         change = _aligned(change, clean, labels, wanted, around, settings)
         around.model.train(mode)
     return replace(batch, pixels=torch.cat([batch.pixels[:targets], clean + change]))
-
-
-def misalignment(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
-    """1 less the cosine of two gradients, each taken as one vector; 1 if one of them is zero."""
-    dot, first, second = (
-        torch.stack([(a[name] * b[name]).sum() for name in one]).sum()
-        for a, b in ((one, other), (one, one), (other, other))
-    )
-    tiny = torch.finfo(dot.dtype).tiny
-    return 1 - dot * first.clamp(min=tiny).rsqrt() * second.clamp(min=tiny).rsqrt()
 
 
 def _aligned(
@@ -90,13 +81,14 @@ def _aligned(
     """The change after so many steps of Adam on the sign of its gradient."""
     change = change.clone().requires_grad_()
     optimizer = torch.optim.Adam([change], lr=settings.lr * settings.epsilon)
+    distance = misalignment(wanted)
     for _ in range(settings.steps):
         found = _gradient(around, clean + change, labels, create_graph=True)
-        (slope,) = torch.autograd.grad(misalignment(found, wanted), change)
+        (slope,) = torch.autograd.grad(distance(found), change)
         change.grad = slope.sign()
         optimizer.step()
         with torch.no_grad():
-            change.copy_(_bounded(change, clean, settings.epsilon))
+            change.copy_(bounded(change, clean, settings.epsilon))
     return change.detach()
 
 
@@ -112,8 +104,3 @@ def _gradient(
         labels,
         create_graph=create_graph,
     )
-
-
-def _bounded(change: Tensor, clean: Tensor, epsilon: float) -> Tensor:
-    """The nearest change within epsilon that leaves pixels in [0, 1]."""
-    return (clean + change.clamp(-epsilon, epsilon)).clamp(0, 1) - clean

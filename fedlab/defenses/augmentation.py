@@ -10,8 +10,8 @@ from typing import assert_never
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from attacks.poisoning.augment import crop_and_flip
 from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
 from fedlab.defenses.settings import Cutout, FlipCrop
 
@@ -48,37 +48,13 @@ def pixel_change(
     """
     match settings:
         case FlipCrop(padding=padding, flip=flip):
-            return lambda pixels: flip_crop(pixels, padding=padding, flip=flip, generator=generator)
+            return lambda pixels: crop_and_flip(
+                pixels, generator=generator, padding=padding, flip=flip
+            )
         case Cutout(side=side):
             fill = _taken_as_zero(around)
             return lambda pixels: cutout(pixels, side=side, fill=fill, generator=generator)
     assert_never(settings)
-
-
-def flip_crop(pixels: Tensor, *, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Each image shifted by up to the padding in both directions, and flipped or not.
-
-    Args:
-        pixels: float32 ``[b, channels, height, width]``.
-        padding: Black pixels added on each side before the crop.
-        flip: Whether half of the images are mirrored left to right.
-        generator: CPU generator.
-
-    Returns:
-        New pixels of the same shape.
-    """
-    count, channels, height, width = pixels.shape
-    corner = torch.randint(2 * padding + 1, (count, 2), generator=generator)
-    rows = corner[:, :1] + torch.arange(height)
-    columns = corner[:, 1:] + torch.arange(width)
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    # One index into flat images: separate ones for rows and columns take five times as long.
-    places = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)
-    places = places.to(pixels.device).view(count, 1, height * width).expand(-1, channels, -1)
-    padded = functional.pad(pixels, (padding,) * 4).flatten(2)
-    return padded.gather(2, places).view(pixels.shape)
 
 
 def cutout(pixels: Tensor, *, side: float, fill: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attacks.reconstruction.objectives import MASKS, OBJECTIVES, cosine, layer_cosine, masked
+from attacks.reconstruction.objectives import (
+    MASKS,
+    OBJECTIVES,
+    cosine,
+    layer_cosine,
+    masked,
+    misalignment,
+)
 
 
 def tensors(seed, scale=1.0, dtype=torch.float32):
@@ -88,3 +95,13 @@ def test_entries_at_the_bound_of_a_value_clipping_are_left_out():
     kept = MASKS["unsaturated"](clipped)
     np.testing.assert_array_equal(kept["a"], [0, 0, 1])
     np.testing.assert_array_equal(kept["b"], [1])
+
+
+def test_to_no_gradient_everything_is_at_right_angles():
+    zero, one = {"a": torch.zeros(3)}, {"a": torch.ones(3)}
+    assert float(misalignment(zero)(one)) == 1
+    assert float(misalignment(one)(zero)) == 1
+    assert float(misalignment(one)(one)) == pytest.approx(0, abs=1e-6)
+    assert float(misalignment(tensors(0))(tensors(1))) == pytest.approx(
+        float(cosine(tensors(0))(tensors(1))), abs=1e-6
+    )
