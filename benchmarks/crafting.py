@@ -10,11 +10,11 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from attacks.poisoning.brewing import Brewing
 from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.surrogate import Surrogate
-from torch import Tensor, nn
-
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.data.images import ImageData
 from fedlab.devices import prepare

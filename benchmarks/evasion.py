@@ -10,11 +10,11 @@ from functools import partial
 from statistics import fmean
 
 import torch
-from attacks.evasion.pgd import pgd
-from attacks.evasion.witchcraft import witchcraft
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attacks.evasion.pgd import pgd
+from attacks.evasion.witchcraft import witchcraft
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.data.images import ImageData
 from fedlab.devices import prepare

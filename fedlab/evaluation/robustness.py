@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from attacks.evasion.pgd import pgd
-from attacks.evasion.witchcraft import witchcraft
 from torch import Tensor, nn
 
+from attacks.evasion.pgd import pgd
+from attacks.evasion.witchcraft import witchcraft
 from fedlab.evaluation.model import evaluation
 
 STEP = 2.5
 """Step size of PGD over epsilon and iterations (Madry et al., arXiv 1706.06083): enough to cross
 the ball."""
+
+
+Evasion = Callable[..., Tensor]
+"""``pgd`` or another with its arguments."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,17 @@ def robustness(
         batch: Images at a time.
     """
     size = STEP * epsilon / iterations if step is None else step
-    how = {"epsilon": epsilon, "step": size, "iterations": iterations, "generator": generator}
+
+    def attacked(attack: Evasion, pixels: Tensor, true: Tensor) -> Tensor:
+        return attack(
+            logits,
+            pixels,
+            true,
+            epsilon=epsilon,
+            step=size,
+            iterations=iterations,
+            generator=generator,
+        )
 
     def logits(pixels: Tensor) -> Tensor:
         found: Tensor = model(network_input(pixels))
@@ -86,8 +100,8 @@ def robustness(
     attacks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "clean": lambda pixels, _: pixels,
         "noise": noise,
-        "pgd": partial(pgd, logits, **how),
-        "witchcraft": partial(witchcraft, logits, **how),
+        "pgd": partial(attacked, pgd),
+        "witchcraft": partial(attacked, witchcraft),
     }
     right = dict.fromkeys(attacks, 0)
     with evaluation(model):

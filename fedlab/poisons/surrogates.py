@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from attacks.poisoning.surrogate import Surrogate
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attacks.poisoning.surrogate import Surrogate
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.settings import Brewed
 from fedlab.poisons.workshop import Workshop

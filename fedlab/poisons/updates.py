@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
-from attacks.updates.gaussian import gaussian
-from attacks.updates.inner_product import inner_product
-from attacks.updates.little_is_enough import largest_z, little_is_enough
-from attacks.updates.sign_flip import sign_flip
-from attacks.updates.vectors import flatten, unflatten
-from attacks.updates.within_spread import min_max, min_sum
 from torch import Tensor
 
 from attacks.payload import Payload
+from attacks.updates.gaussian import gaussian
+from attacks.updates.inner_product import inner_product
+from attacks.updates.little_is_enough import largest_z, little_is_enough
 from attacks.updates.scaling import scale
+from attacks.updates.sign_flip import sign_flip
+from attacks.updates.vectors import flatten, unflatten
+from attacks.updates.within_spread import min_max, min_sum
 from fedlab.poisons.settings import (
     ConstrainAndScale,
     Gaussian,

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from attacks.updates.little_is_enough import little_is_enough
 
 from attacks.payload import Payload
+from attacks.updates.little_is_enough import little_is_enough
 from fedlab import BadInput
 from fedlab.client.poison import as_carried_out
 from fedlab.client.site import Site

@@ -11,8 +11,8 @@ from attacks.poisoning.availability import (
     reverse_cross_entropy,
 )
 from attacks.poisoning.brewing import Brewing
-from tests.attacks.poisoning.networks import logits as logits_of
 from tests.attacks.poisoning.networks import clever, digits, seeded, surrogate
+from tests.attacks.poisoning.networks import logits as logits_of
 
 
 def shard():
