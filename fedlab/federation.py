@@ -34,6 +34,7 @@ from fedlab.privacy.spending import History
 from fedlab.projection import Projection, calibrated, projections
 from fedlab.report.figures import save
 from fedlab.report.tables import rounds_table
+from fedlab.root_training import root_training
 from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
@@ -100,6 +101,7 @@ class Federation:
             self.site.state,
             [name for name, _ in self.site.model.named_parameters()],
             scenario,
+            root_update=root_training(self.site, scenario) if scenario.server.needs_root else None,
         )
         self._examiner = Examiner(scenario, self.site)
         self._auditor = Auditor(scenario, self.site) if scenario.audit else None
@@ -529,6 +531,7 @@ class Federation:
             update_norm=norm,
             status=status,
             reason=declined.reason if declined else done.refused.get(client, ""),
+            selected={True: "yes", False: "no", None: ""}[done.selected.get(client)],
         )
 
     def _write(self, result: RoundResult, leaks: list[Leak]) -> None:

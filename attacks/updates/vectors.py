@@ -43,5 +43,5 @@ def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     sizes = [like[name].numel() for name in sorted(like)]
     if vector.dim() != 1 or len(vector) != sum(sizes):
         raise ValueError(f"a vector of shape {tuple(vector.shape)} does not hold {sum(sizes)}")
-    parts = dict(zip(sorted(like), vector.split(sizes), strict=True))
+    parts = dict(zip(sorted(like), torch.split(vector, sizes), strict=True))
     return {name: parts[name].reshape(each.shape).to(each.dtype) for name, each in like.items()}

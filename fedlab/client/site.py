@@ -35,6 +35,7 @@ class Site:
         partitions: Image indices of each client.
         model: Reused by every client; each loads the global weights first.
         planted: Canaries that clients hold beside their own images, by partition id.
+        root: Image indices that the server keeps for itself and no client holds.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Site:
     partitions: tuple[Tensor, ...]
     model: nn.Module
     planted: Mapping[int, Canaries] = field(default_factory=dict)
+    root: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @classmethod
     def of(cls, scenario: Scenario) -> "Site":
@@ -58,8 +60,9 @@ class Site:
                 f"server.malicious.target is {fishing.target}, but the classes of {data.name} go "
                 f"from 0 to {data.num_classes - 1}"
             )
+        root, spread = kept_back(scenario, len(data.train_labels))
         partitions = partition(
-            data.train_labels,
+            data.train_labels[spread],
             clients=scenario.data.clients,
             scheme=scenario.data.partition,
             alpha=scenario.data.alpha,
@@ -69,9 +72,10 @@ class Site:
         return cls(
             scenario.seed,
             data.to(device),
-            partitions,
+            tuple(spread[members] for members in partitions),
             network_of(scenario, data).to(device),
             planted(scenario, data),
+            root,
         )
 
     @property
@@ -147,6 +151,22 @@ def images_of(scenario: Scenario) -> ImageData:
         image_size=settings.image_size,
     )
     return data.limited(settings.train, settings.test, scenario.seed)
+
+
+def kept_back(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training images that the server keeps, and of those for the clients.
+
+    Raises:
+        BadInput: If none would be left for the clients.
+    """
+    count = scenario.server.root_images if scenario.server.needs_root else 0
+    if count >= images:
+        raise BadInput(
+            f"server.root_images is {count}, which leaves none of {images} training images for the "
+            "clients"
+        )
+    order = torch.randperm(images, generator=generator(scenario.seed, "root images"))
+    return order[:count].sort().values, order[count:].sort().values
 
 
 def network_of(scenario: Scenario, data: ImageData) -> nn.Module:
