@@ -5,7 +5,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from fedlab.privacy.spending import History
 from fedlab.projection import Projection, calibrated, projections
 from fedlab.report.figures import save
 from fedlab.report.tables import rounds_table
+from fedlab.root_training import root_training
 from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
@@ -102,6 +103,7 @@ class Federation:
             self.site.state,
             [name for name, _ in self.site.model.named_parameters()],
             scenario,
+            root_update=root_training(self.site, scenario) if scenario.server.needs_root else None,
         )
         self._examiner = Examiner(scenario, self.site)
         self._auditor = Auditor(scenario, self.site) if scenario.audit else None
@@ -497,15 +499,6 @@ class Federation:
             problem = private_training_problem(self.site.model, self.site.data.shape, mode)
             if problem:
                 raise BadInput(f"dp-sgd cannot train this network: {problem}")
-        largest = max((e.k for e in scenario.defenses if isinstance(e, DPInstaHide)), default=0)
-        small = {client: size for client, size in self.site.sizes.items() if size < largest}
-        for number, client in product(range(1, scenario.rounds + 1), small):
-            for entry in scenario.defenses_on(round=number, client=client):
-                if isinstance(entry, DPInstaHide) and entry.k > small[client]:
-                    raise BadInput(
-                        f"dp-instahide mixes {entry.k} images, but client {client}, scheduled for "
-                        f"it in round {number}, holds {small[client]}"
-                    )
         if any(isinstance(entry, Soteria) for entry in scenario.defenses):
             try:
                 last_linear(self.site.model)
@@ -570,6 +563,7 @@ class Federation:
             update_norm=norm,
             status=status,
             reason=declined.reason if declined else done.refused.get(client, ""),
+            selected={True: "yes", False: "no", None: ""}[done.selected.get(client)],
         )
 
     def _write(self, result: RoundResult, leaks: list[Leak]) -> None:

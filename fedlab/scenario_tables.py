@@ -112,7 +112,8 @@ class Server(Settings):
     """How replies become the next global model."""
 
     strategy: str = "FedAvg"
-    """A FedAvg-derived strategy of Flower by its class name."""
+    """A FedAvg-derived strategy of Flower by its class name, or one of ours beside them:
+    ``NormClipping``, ``GeometricMedian`` and ``FLTrust``."""
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
     """Keyword arguments of that strategy."""
     cohort: int | None = Field(default=None, ge=1)
@@ -121,10 +122,20 @@ class Server(Settings):
     """Share of the cohort that may fail before the run stops; it always stops if all fail."""
     max_examples: int | None = Field(default=None, ge=1)
     """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+    cap_examples: int | None = Field(default=None, ge=1)
+    """Weigh a reply by so many examples at most, whatever it claims."""
+    root_images: int = Field(default=100, ge=1)
+    """For ``FLTrust``: training images that the server keeps for itself, drawn by seed before the
+    others are spread over the clients."""
     central_dp: CentralDP | None = None
     """Differential privacy by the server, for comparison; off unless given."""
     malicious: Malicious | None = None
     """What it tampers with to see more; a server that is honest but curious unless given."""
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the strategy needs an update of the server's own, on root images."""
+        return self.strategy == "FLTrust"
 
 
 class Engine(Settings):

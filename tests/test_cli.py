@@ -288,13 +288,6 @@ def test_a_run_that_cannot_go_on_is_exit_code_one(fedlab, scenario, tmp_path):
         Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
 
 
-def test_mixtures_of_more_images_than_a_client_holds_are_refused_before_the_run(fedlab, scenario):
-    scenario.write_text(scenario.read_text() + '[[defenses]]\nname = "dp-instahide"\nk = 50\n')
-    code, _, err = fedlab("run", scenario, "--out", "run")
-    assert code == 2
-    assert "mixes 50 images, but client 0, scheduled for it in round 1, holds 40" in err
-
-
 def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
     scenario.write_text(
         scenario.read_text() + '[[roles]]\nrole = "poisoning"\nclients = "3"\n'

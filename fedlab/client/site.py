@@ -41,6 +41,7 @@ class Site:
         model: Reused by every client; each loads the global weights first.
         planted: Canaries that clients hold beside their own images, by partition id.
         fresh: Makes the same network at initial weights of another seed, on the device.
+        root: Image indices that the server keeps for itself and no client holds.
         shelf: Where poisoning clients keep what they made.
     """
 
@@ -50,6 +51,7 @@ class Site:
     model: nn.Module
     planted: Mapping[int, Canaries] = field(default_factory=dict)
     fresh: Callable[[int], nn.Module] = field(default=_no_other)
+    root: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     shelf: Shelf = field(default_factory=Shelf)
 
     @classmethod
@@ -67,8 +69,9 @@ class Site:
                 f"server.malicious.target is {fishing.target}, but the classes of {data.name} go "
                 f"from 0 to {data.num_classes - 1}"
             )
+        root, spread = kept_back(scenario, len(data.train_labels))
         partitions = partition(
-            data.train_labels,
+            data.train_labels[spread],
             clients=scenario.data.clients,
             scheme=scenario.data.partition,
             alpha=scenario.data.alpha,
@@ -78,10 +81,11 @@ class Site:
         return cls(
             scenario.seed,
             data.to(device),
-            partitions,
+            tuple(spread[members] for members in partitions),
             network_of(scenario, data).to(device),
             planted(scenario, data),
             lambda seed: network_of(scenario, data, seed=seed).to(device),
+            root,
         )
 
     @property
@@ -162,6 +166,22 @@ def images_of(scenario: Scenario) -> ImageData:
         image_size=settings.image_size,
     )
     return data.limited(settings.train, settings.test, scenario.seed)
+
+
+def kept_back(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training images that the server keeps, and of those for the clients.
+
+    Raises:
+        BadInput: If none would be left for the clients.
+    """
+    count = scenario.server.root_images if scenario.server.needs_root else 0
+    if count >= images:
+        raise BadInput(
+            f"server.root_images is {count}, which leaves none of {images} training images for the "
+            "clients"
+        )
+    order = torch.randperm(images, generator=generator(scenario.seed, "root images"))
+    return order[:count].sort().values, order[count:].sort().values
 
 
 def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) -> nn.Module:

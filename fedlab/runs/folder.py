@@ -251,9 +251,12 @@ def next_free(folder: Path, name: str) -> Path:
 def _rows_until(file: Path, columns: list[str], after: int) -> Iterable[list[str]]:
     with file.open(newline="", encoding="utf-8") as opened:
         reader = csv.reader(opened)
-        next(reader, None)
+        # A run of an earlier version may lack the last columns.
+        before = next(reader, columns)
+        later = [""] * (len(columns) - len(before))
         place = columns.index("round")
-        return [row for row in reader if len(row) == len(columns) and int(row[place]) <= after]
+        rows = (row for row in reader if len(row) == len(before))
+        return [[*row, *later] for row in rows if int(row[place]) <= after]
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class ClientRow:
         status: ``ok``; ``refused`` by the server; or what it declined for: ``budget``, or
             ``withheld`` after it had looked at its update.
         reason: Why.
+        selected: ``yes`` or ``no`` where the server's strategy chooses among the replies that it
+            got (Krum, MultiKrum, Bulyan, FLTrust), else empty.
     """
 
     round: int
@@ -48,6 +50,7 @@ class ClientRow:
     update_norm: float | None
     status: str
     reason: str
+    selected: str = ""
 
 
 @dataclass(frozen=True)

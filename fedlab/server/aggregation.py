@@ -1,6 +1,7 @@
-"""Any FedAvg-derived strategy of Flower, made by name, fed checked replies, and resumable."""
+"""Any FedAvg-derived strategy, made by name, fed checked replies, and resumable."""
 
-import inspect
+import gc
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid, strategy
+from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError
 from flwr.serverapp.strategy import (
+    Bulyan,
     DifferentialPrivacyServerSideFixedClipping,
-    FedAvg,
+    MultiKrum,
     Strategy,
 )
 from torch import Tensor
@@ -21,21 +23,13 @@ from torch import Tensor
 from fedlab.errors import BadInput, RunFailed
 from fedlab.scenario_tables import CentralDP
 from fedlab.seeds import derive
+from fedlab.server.changes import ChangeRule
+from fedlab.server.fltrust import FLTrust
+from fedlab.server.memory import Memory, memory_of, recall
+from fedlab.server.strategies import LINEAR, make_strategy
+from fedlab.server.tolerance import fitted, refuse_small_cohort, too_few
 
-STRATEGIES: dict[str, type[FedAvg]] = {
-    name: found
-    for name, found in vars(strategy).items()
-    if inspect.isclass(found) and issubclass(found, FedAvg) and "Xgb" not in name
-}
-"""Flower's aggregation rules for weights, by class name."""
-
-OURS: dict[str, Any] = {
-    "fraction_train": 1.0,  # the cohort is sampled by partition id before Flower sees it
-    "fraction_evaluate": 1.0,  # never used: the server evaluates the global model itself
-    "min_train_nodes": 1,
-    "min_evaluate_nodes": 0,
-    "min_available_nodes": 1,
-}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +47,21 @@ class Vote:
     arrays: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the votes of a round.
+
+    Attributes:
+        arrays: The new ones by name; none where the model stays as it is.
+        used: Places of the votes that the strategy let in; ``None`` where it does not choose.
+    """
+
+    arrays: Mapping[str, Tensor]
+    used: frozenset[int] | None
+
+
 class Aggregation:
-    """One Flower strategy and its memory, such as momentum.
+    """One strategy and its memory, such as momentum.
 
     Args:
         name: A key of ``STRATEGIES``.
@@ -62,9 +69,11 @@ class Aggregation:
         central: Central differential privacy around it, by Flower's wrapper with server-side
             clipping. It says nothing about this server, which sees every reply before.
         seed: Root seed of the scenario, for that noise.
+        cohort: Clients in a round, where that is known.
 
     Raises:
-        BadInput: If there is no such strategy, or it does not take these options.
+        BadInput: If there is no such strategy, it does not take these options, it needs a larger
+            cohort, or central noise is not made for it.
     """
 
     def __init__(
@@ -74,29 +83,38 @@ class Aggregation:
         *,
         central: CentralDP | None = None,
         seed: int = 0,
+        cohort: int | None = None,
     ) -> None:
-        if name not in STRATEGIES:
+        self._inner = make_strategy(name, options)
+        if central and name not in LINEAR:
             raise BadInput(
-                f'server.strategy "{name}" is unknown; known: {", ".join(sorted(STRATEGIES))}'
+                f"server.central_dp scales its noise for a mean, and {name} is none: use one of "
+                f"{', '.join(LINEAR)}"
             )
-        known = set(inspect.signature(STRATEGIES[name]).parameters) - set(OURS)
-        if unknown := sorted(set(options) - known):
-            offered = sorted(key for key in known if not key.endswith(("_key", "_fn")))
-            raise BadInput(
-                f"{name} has no option {unknown[0]}; it has {', '.join(offered) or 'none'}"
-            )
-        try:
-            self._inner = STRATEGIES[name](**OURS, **options)
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{name} cannot be made with these options: {error}") from error
+        if cohort is not None:
+            refuse_small_cohort(self._inner, cohort)
+        self._cohort = cohort
         self._seed = seed
         self._central = central and DifferentialPrivacyServerSideFixedClipping(
             self._inner, central.noise_multiplier, central.clipping_norm, num_sampled_clients=1
         )
+        # Flower's rules pass on to this exactly those contents that they let in.
+        self._inner.train_metrics_aggr_fn = self._note
+        self._let_in: list[RecordDict] = []
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the strategy compares replies with an update of the server's own."""
+        return isinstance(self._inner, FLTrust)
 
     @property
     def _outer(self) -> Strategy:
         return self._central or self._inner
+
+    @property
+    def compares_changes(self) -> bool:
+        """Whether the strategy goes by the length and direction of whole changes."""
+        return isinstance(self._inner, ChangeRule)
 
     def configure(
         self, round: int, state: Mapping[str, Tensor], grid: Grid, nodes: Sequence[int]
@@ -113,32 +131,53 @@ class Aggregation:
         )
         return messages[0].content.config_records[self._inner.configrecord_key]
 
-    def aggregate(self, round: int, votes: Sequence[Vote]) -> dict[str, Tensor]:
+    def aggregate(
+        self, round: int, votes: Sequence[Vote], *, root: Mapping[str, Tensor] | None = None
+    ) -> Outcome:
         """Combine the clients' models.
 
         Args:
             round: Counted from 1.
             votes: In order of the clients.
-
-        Returns:
-            The new arrays by name.
+            root: The server's own model of this round by name, if ``needs_root``.
 
         Raises:
-            RunFailed: If the strategy refuses, as Bulyan does with too few clients.
+            RunFailed: If the strategy refuses.
         """
+        inner = self._inner
+        selects = isinstance(inner, Bulyan | MultiKrum | FLTrust)
+        if too_few(inner, len(votes)):
+            log.warning(
+                "round %d: %s has only %d replies and the model stays as it is",
+                round,
+                type(inner).__name__,
+                len(votes),
+            )
+            return Outcome({}, frozenset())
+        # Flower gets distances from squared norms, which in float32 says little of near models.
+        exact = isinstance(inner, Bulyan | MultiKrum)
         for vote in votes:
+            arrays = {n: each.double() for n, each in vote.arrays.items()} if exact else vote.arrays
             # Central noise is scaled for a plain mean: no client may weigh more than another.
             weight = 1 if self._central else vote.num_examples
             vote.message.content = RecordDict(
                 {
-                    self._inner.arrayrecord_key: _record(vote.arrays),
-                    "metrics": MetricRecord({self._inner.weighted_by_key: weight}),
+                    inner.arrayrecord_key: _record(arrays),
+                    "metrics": MetricRecord({inner.weighted_by_key: weight}),
                 }
             )
+        contents = [vote.message.content for vote in votes]
         if self._central:
             self._central.num_sampled_clients = len(votes)
+        if isinstance(inner, FLTrust) and root is not None:
+            inner.trained(_record({name: root[name] for name in votes[0].arrays}))
+        cohort = len(votes) if self._cohort is None else self._cohort
         try:
-            with _numpy_seeded(derive(self._seed, "central noise", round)):
+            with (
+                _quick_collections(),
+                _numpy_seeded(derive(self._seed, "central noise", round)),
+                fitted(inner, round=round, replies=len(votes), cohort=cohort),
+            ):
                 merged, _ = self._outer.aggregate_train(round, [vote.message for vote in votes])
         except ZeroDivisionError as error:
             raise RunFailed(
@@ -146,33 +185,29 @@ class Aggregation:
                 "its norm"
             ) from error
         except (AggregationError, ValueError) as error:
-            raise RunFailed(f"round {round}: {type(self._inner).__name__}: {error}") from error
+            raise RunFailed(f"round {round}: {type(inner).__name__}: {error}") from error
         if merged is None:
-            raise RunFailed(f"round {round}: {type(self._inner).__name__} gave no model")
+            raise RunFailed(f"round {round}: {type(inner).__name__} gave no model")
+        let_in, self._let_in = {id(content) for content in self._let_in}, []
+        used = frozenset(place for place, each in enumerate(contents) if id(each) in let_in)
         # Some rules compute in float64; the model goes on in the precision that it has.
-        return {
+        arrays = {
             name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
             for name, array in merged.items()
         }
+        return Outcome(arrays, used if selects else None)
+
+    def _note(self, contents: list[RecordDict], _: str) -> MetricRecord:
+        self._let_in = contents
+        return MetricRecord()
 
     def memory(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that the strategy remembers between rounds, by a path of names."""
-        return {
-            f"{attribute}/{part}/{place:06d}/{name}": array
-            for attribute, value in sorted(vars(self._inner).items())
-            for part, arrays in [_arrays(value)]
-            for place, (name, array) in enumerate(arrays.items())
-        }
+        return memory_of(self._inner)
 
-    def recall(self, memory: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def recall(self, memory: Memory) -> None:
         """Give back what ``memory`` returned, to a strategy made with the same options."""
-        kept: dict[tuple[str, str], dict[str, np.ndarray[Any, Any]]] = {}
-        # In order of their places: Flower's rules go through their arrays by position.
-        for path, array in sorted(memory.items()):
-            attribute, part, _, name = path.split("/", 3)
-            kept.setdefault((attribute, part), {})[name] = array
-        for (attribute, part), arrays in kept.items():
-            setattr(self._inner, attribute, _value(part, arrays))
+        recall(self._inner, memory)
 
 
 @contextmanager
@@ -184,6 +219,19 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)
+
+
+@contextmanager
+def _quick_collections() -> Iterator[None]:
+    """Flower's Bulyan collects garbage after every reply: 0.15 s and more beside PyTorch.
+
+    What was there before is not looked through each time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class _Cohort:
@@ -202,27 +250,3 @@ class _Cohort:
 
 def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     return ArrayRecord({name: Array(tensor.cpu().numpy()) for name, tensor in tensors.items()})
-
-
-def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
-    """The arrays in an attribute of a strategy, and in what kind of container they are."""
-    if isinstance(value, ArrayRecord):
-        return "record", {name: array.numpy() for name, array in value.items()}
-    if isinstance(value, dict) and all(map(_numeric, value.values())):
-        return "dict", {name: np.asarray(array) for name, array in value.items()}
-    if isinstance(value, list) and all(map(_numeric, value)):
-        return "list", {str(index): np.asarray(array) for index, array in enumerate(value)}
-    return "none", {}
-
-
-def _numeric(value: object) -> bool:
-    """Whether a value is an array; arithmetic makes plain numbers of those without dimensions."""
-    return isinstance(value, np.ndarray | np.generic)
-
-
-def _value(part: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> object:
-    if part == "record":
-        return ArrayRecord({name: Array(array) for name, array in arrays.items()})
-    if part == "list":
-        return list(arrays.values())
-    return dict(arrays)

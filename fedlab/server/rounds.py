@@ -3,7 +3,6 @@
 Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle or resume.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,34 +16,26 @@ from attacks.malicious.fishing import fish_class, last_layer
 from attacks.malicious.imprint import BLOCK
 from fedlab.client.plan import Plan
 from fedlab.client.reply import FACTS
-from fedlab.client.roles import Leaking
 from fedlab.errors import BadInput, RunFailed
 from fedlab.planning import plan_for, sample_cohort
-from fedlab.privacy.spending import History, Spending, before_last, next_participation
+from fedlab.privacy.spending import History, before_last
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing, Imprint
-from fedlab.server.aggregation import Aggregation, Vote
+from fedlab.server.aggregation import Aggregation, Outcome, Vote
 from fedlab.server.announcing import announce, announce_sum
 from fedlab.server.captures import Capture
-from fedlab.server.checks import (
-    Expected,
-    Refused,
-    Reply,
-    Unsent,
-    decline_of,
-    history_of,
-    read_reply,
-    sent_something,
-)
+from fedlab.server.checks import Expected, Reply, Unsent
+from fedlab.server.intake import take_in
 from fedlab.server.secure_sum import LEAST, Part, members, summed
-
-log = logging.getLogger(__name__)
 
 PATIENCE = 600.0
 """Seconds to wait for nodes to appear, and for their introductions."""
 
 State = Mapping[str, Tensor]
 """Parameters and buffers by name."""
+
+RootUpdate = Callable[[int, State], State]
+"""What the server trains itself: from a round and the global state to a new one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +55,8 @@ class Round:
             too, since the server saw what they sent. Where a history cannot be believed, what was
             sent counts as open.
         state: The new global parameters and buffers.
+        selected: Whether the strategy let in what an accepted client sent; empty where it does not
+            choose among replies.
     """
 
     number: int
@@ -74,6 +67,7 @@ class Round:
     refused: Mapping[int, str]
     histories: Mapping[int, History]
     state: Mapping[str, Tensor]
+    selected: Mapping[int, bool]
 
 
 @dataclass(frozen=True)
@@ -97,9 +91,12 @@ class RoundLoop:
         state: The initial global parameters and buffers, on the CPU.
         parameters: Names in ``state`` that are parameters; the others are buffers.
         scenario: For the strategy and the number of clients.
+        root_update: From the number of a round and the global state to that state after training
+            on images of the server's own, for a strategy that compares replies with it.
 
     Raises:
-        BadInput: If the strategy cannot be made, or the network has no last layer to fish with.
+        BadInput: If the strategy cannot be made or lacks what it needs, or the network has no last
+            layer to fish with.
     """
 
     def __init__(
@@ -108,6 +105,8 @@ class RoundLoop:
         state: Mapping[str, Tensor],
         parameters: Sequence[str],
         scenario: Scenario,
+        *,
+        root_update: RootUpdate | None = None,
     ) -> None:
         self._grid = grid
         self._parameters = tuple(parameters)
@@ -119,7 +118,16 @@ class RoundLoop:
             scenario.server.options,
             central=scenario.server.central_dp,
             seed=scenario.seed,
+            cohort=scenario.server.cohort or scenario.data.clients,
         )
+        self._root_update = root_update
+        if self.aggregation.needs_root and root_update is None:
+            raise BadInput(f"{scenario.server.strategy} needs root images of the server's own")
+        if self.aggregation.compares_changes and len(self._averaged(scenario)) > len(parameters):
+            raise BadInput(
+                f"{scenario.server.strategy} compares changes of the model, which BatchNorm's "
+                'statistics outweigh: set training.share_buffers = false or model.norm = "group"'
+            )
         malicious = scenario.server.malicious
         self._trap = {
             name: value
@@ -172,33 +180,61 @@ class RoundLoop:
         }
         sent = self._sent(plans, scenario)
         messages = self._exchange(plans, nodes, sent)
-        replies, declined, refused, histories = self._read(messages, plans, scenario)
         known = self.histories
-        on_spent({each: h[len(known.get(each, ())) :] for each, h in histories.items()})
-        self.histories = known | histories
-        together = members(scenario, round=round, clients=replies)
+        intake = take_in(messages, plans, expected=self._expected(scenario), known=known)
+        on_spent({each: h[len(known.get(each, ())) :] for each, h in intake.histories.items()})
+        self.histories = known | intake.histories
+        together = members(scenario, round=round, clients=intake.replies)
         if len(together) < LEAST:
-            self._leave_out(together, replies, refused, round)
+            intake.leave_out(together)
             together = ()
-        self._refuse_to_go_on_without(replies, declined, refused, scenario, round)
-        seen = self._seen(replies, plans, sent, averaged, scenario, together)
-        votes = [
-            Vote(messages[each.capture.clients[0]], each.part.payload.num_examples, each.part.model)
-            for each in seen
-            if each.capture.global_state is self.state
-        ]
-        merged = self.aggregation.aggregate(round, votes) if votes else {}
-        self.state = {**self.state, **merged, **self._trap}
+        intake.refuse_to_go_on(scenario.server.max_failures)
+        seen = self._seen(intake.replies, plans, sent, averaged, scenario, together)
+        # Replies to weights that were fished are steps from no model that training gives.
+        counted = [each for each in seen if each.capture.global_state is self.state]
+        outcome = self._aggregated(counted, messages, scenario, round)
+        self.state = {**self.state, **outcome.arrays, **self._trap}
         return Round(
             number=round,
             plans=plans,
             captures=tuple(each.capture for each in seen),
             accepted=frozenset(client for each in seen for client in each.capture.clients),
-            declined=declined,
-            refused=refused,
-            histories=histories,
+            declined=intake.declined,
+            refused=intake.refused,
+            histories=intake.histories,
             state=self.state,
+            selected={
+                client: place in outcome.used
+                for place, each in enumerate(counted)
+                for client in each.capture.clients
+            }
+            if outcome.used is not None
+            else {},
         )
+
+    def _aggregated(
+        self,
+        counted: Sequence["_Seen"],
+        messages: Mapping[int, Message],
+        scenario: Scenario,
+        round: int,
+    ) -> Outcome:
+        """What the strategy makes of the replies that count, if there are any."""
+        if not counted:
+            return Outcome({}, None)
+        most = scenario.server.cap_examples
+        votes = [
+            Vote(
+                messages[each.capture.clients[0]],
+                min(each.part.payload.num_examples, most or each.part.payload.num_examples),
+                each.part.model,
+            )
+            for each in counted
+        ]
+        root = None
+        if self._root_update and self.aggregation.needs_root:
+            root = self._root_update(round, self.state)
+        return self.aggregation.aggregate(round, votes, root=root)
 
     def _seen(
         self,
@@ -227,22 +263,6 @@ class RoundLoop:
             capture = Capture(round, (client,), sent[client], parts[client].payload, told)
             seen.append(_Seen(capture, parts[client]))
         return sorted(seen, key=lambda each: each.capture.clients)
-
-    def _leave_out(
-        self,
-        alone: Sequence[int],
-        replies: dict[int, Reply],
-        refused: dict[int, str],
-        round: int,
-    ) -> None:
-        """Look at no reply that should have been hidden in a sum, but is the only one left of it.
-
-        It counts as a failure, and what its client spent stays spent.
-        """
-        for client in alone:
-            del replies[client]
-            refused[client] = "nobody else is left in secure aggregation to hide its reply"
-            log.warning("round %d: client %d is skipped: %s", round, client, refused[client])
 
     def _introductions(self, clients: int) -> dict[int, int]:
         """Node of every partition; asked once, since node ids are random."""
@@ -326,72 +346,11 @@ class RoundLoop:
         # Replies arrive in any order, and sums of floats depend on it.
         return dict(sorted(replies.items()))
 
-    def _read(
-        self, messages: Mapping[int, Message], plans: Mapping[int, Plan], scenario: Scenario
-    ) -> tuple[dict[int, Reply], dict[int, Unsent], dict[int, str], dict[int, History]]:
+    def _expected(self, scenario: Scenario) -> Expected:
         averaged = self._averaged(scenario)
         shared = {n: v for n, v in self.state.items() if n not in self._parameters}
-        expected = Expected(
+        return Expected(
             parameters={name: averaged[name] for name in self._parameters},
             buffers=shared if scenario.training.share_buffers else {},
             max_examples=scenario.server.max_examples,
-        )
-        replies: dict[int, Reply] = {}
-        declined: dict[int, Unsent] = {}
-        refused: dict[int, str] = {}
-        histories: dict[int, History] = {}
-        for client, plan in plans.items():
-            kind = "gradient" if isinstance(plan.role, Leaking) else "weights"
-            try:
-                if client not in messages:
-                    raise Refused("it did not reply")
-                unsent = decline_of(messages[client])
-                histories[client] = self._continued(
-                    client, history_of(messages[client]), spent=not (unsent and unsent.free)
-                )
-                if unsent:
-                    declined[client] = unsent
-                    log.info("round %d: client %d declined: %s", plan.round, client, unsent.reason)
-                    continue
-                replies[client] = read_reply(
-                    messages[client], client=client, kind=kind, expected=expected
-                )
-            except Refused as reason:
-                refused[client] = str(reason)
-                log.warning("round %d: client %d is skipped: %s", plan.round, client, reason)
-                seen = client in messages and sent_something(messages[client])
-                if seen and client not in histories:
-                    histories[client] = self._uncounted(client, plan.round)
-        return replies, declined, refused, histories
-
-    def _continued(self, client: int, history: History, *, spent: bool) -> History:
-        """A declared history, if it goes on from what the client declared before."""
-        known = self.histories.get(client, ())
-        if history[: len(known)] != known or (len(history) > len(known)) is not spent:
-            raise Refused("its accountant history does not go on from the one that it sent before")
-        return history
-
-    def _uncounted(self, client: int, round: int) -> History:
-        """The history of a client that sent something, and did not say what that cost."""
-        known = self.histories.get(client, ())
-        return (*known, Spending(round, next_participation(known), "none"))
-
-    def _refuse_to_go_on_without(
-        self,
-        replies: Mapping[int, Reply],
-        declined: Mapping[int, Unsent],
-        refused: Mapping[int, str],
-        scenario: Scenario,
-        round: int,
-    ) -> None:
-        sound = len(replies) + len(declined)
-        if not refused or (
-            sound and len(refused) <= scenario.server.max_failures * (sound + len(refused))
-        ):
-            return
-        client, reason = next(iter(refused.items()))
-        many = "all" if not sound else f"{len(refused)} of {len(refused) + sound}"
-        raise RunFailed(
-            f"round {round}: {many} clients failed or were refused, client {client} because "
-            f"{reason}"
         )

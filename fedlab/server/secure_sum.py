@@ -15,14 +15,12 @@ from attacks.payload import Payload
 from fedlab.errors import BadInput
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import ClassFishing
+from fedlab.server.strategies import LINEAR
 
 NAME = "secure-aggregation"
 
 LEAST = 2
 """Clients in a sum; of fewer the sum would be the reply itself."""
-
-LINEAR = ("FedAvg", "FedAvgM", "FedAdam", "FedAdagrad", "FedYogi", "FedProx")
-"""Flower's strategies that need no more than the weighted mean of the replies."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,12 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
             "server.central_dp clips single replies, which secure aggregation hides: use the "
             "defense clip-noise, which clips at the client"
         )
-    if server.max_examples is not None:
-        raise BadInput(
-            "server.max_examples looks at what single replies claim, which secure aggregation "
-            "hides: leave it out"
-        )
+    for bound in ("max_examples", "cap_examples"):
+        if getattr(server, bound) is not None:
+            raise BadInput(
+                f"server.{bound} looks at what single replies claim, which secure aggregation "
+                "hides: leave it out"
+            )
     if isinstance(server.malicious, ClassFishing):
         raise BadInput(
             "class fishing sends some clients weights of their own and reads their replies one by "

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedlab.client.plan import Plan
-from fedlab.client.roles import BadNets, Honest, LabelFlip, Leaking, Poisoning, Scaling
+from fedlab.client.roles import Honest, Leaking, Poisoning
 from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.poisons.settings import BadNets, LabelFlip, Scaling
 from fedlab.scenario_tables import Training
 
 ROLES = st.one_of(

@@ -41,7 +41,7 @@ def test_rows_of_later_rounds_and_half_lines_are_forgotten(tmp_path):
     table = tmp_path / "run" / "clients.csv"
     table.write_text(
         table.read_text()
-        + "1,0,honest,none,40,3,0.5,ok,\n2,0,honest,none,40,3,0.5,ok,\n2,1,honest,no"
+        + "1,0,honest,none,40,3,0.5,ok,,\n2,0,honest,none,40,3,0.5,ok,,\n2,1,honest,no"
     )
     run.truncate(after=1)
     assert [row.round for row in run.rounds()] == [0, 1]
@@ -59,6 +59,19 @@ def test_a_half_written_round_is_forgotten(tmp_path, torn):
     assert [row.round for row in run.rounds()] == [0, 1]
     run.append_round(RoundRow(2, 0.1, 1.0, None, 0.0))
     assert [row.round for row in run.rounds()] == [0, 1, 2]
+
+
+def test_a_table_of_before_a_column_was_added_is_kept(tmp_path):
+    run = RunFolder.create(tmp_path / "run", small())
+    table = tmp_path / "run" / "clients.csv"
+    header = table.read_text().splitlines()[0]
+    assert header.endswith(",reason,selected")
+    before = header.removesuffix(",selected")
+    table.write_text(f"{before}\n1,0,honest,none,40,3,0.5,ok,\n2,0,honest,none,40,3,0.5,ok,\n")
+    run.truncate(after=1)
+    run.append("clients", [ClientRow(2, 0, "honest", "none", 40, 3, 0.5, "ok", "", "yes")])
+    assert run.table("clients")["round"].tolist() == [1, 2]
+    assert run.table("clients")["selected"].isna().tolist() == [True, False]
 
 
 def test_a_half_written_reason_is_forgotten(tmp_path):

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.exception import AggregationError
 
 from attacks.payload import Payload
 from fedlab import BadInput, RunFailed
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.scenario_tables import CentralDP
-from fedlab.server.aggregation import STRATEGIES, Aggregation, Vote
+from fedlab.server.aggregation import Aggregation, Vote
+from fedlab.server.strategies import STRATEGIES
 
 STATE = {
     "weight": torch.tensor([[1.0, -2.0], [0.5, 3.0]]),
@@ -45,7 +47,7 @@ def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
         Vote(message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr))
         for node, payload in enumerate(payloads)
     ]
-    return aggregation.aggregate(1, replies)
+    return aggregation.aggregate(1, replies).arrays
 
 
 @pytest.mark.parametrize("kinds", [("weights",) * 3, ("gradient",) * 3, ("gradient", "weights")])
@@ -83,7 +85,7 @@ def test_momentum_of_the_server_is_remembered_and_recalled():
             aggregation.configure(number, state, InProcessGrid(None, 1), [1])
             state = aggregation.aggregate(
                 number, [Vote(message(1), payload.num_examples, payload.tensors)]
-            )
+            ).arrays
         return state
 
     for name, options in (
@@ -122,10 +124,21 @@ def test_what_cannot_be_made_is_one_sentence(name, options, sentence):
         Aggregation(name, options)
 
 
-def test_a_rule_that_refuses_stops_the_run():
+def test_too_few_replies_for_a_rule_leave_the_model_and_do_not_stop_the_run():
     payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(2)]
-    with pytest.raises(RunFailed, match="round 1: Bulyan"):
-        aggregate(payloads, "Bulyan", {"num_malicious_nodes": 1})
+    assert aggregate(payloads, "Bulyan", {"num_malicious_nodes": 1}) == {}
+
+
+def test_what_a_rule_cannot_compute_stops_the_run(monkeypatch):
+    aggregation = Aggregation("FedMedian", {})
+    aggregation.configure(1, STATE, InProcessGrid(None, 1), [1])
+
+    def refuse(*_):
+        raise AggregationError("no median today")
+
+    monkeypatch.setattr(aggregation._inner, "aggregate_train", refuse)
+    with pytest.raises(RunFailed, match=r"round 1: FedMedian: .*no median today"):
+        aggregation.aggregate(1, [Vote(message(1), 1, STATE)])
 
 
 @pytest.mark.parametrize(
@@ -136,9 +149,8 @@ def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
     aggregation = Aggregation(name, options)
     for number in (1, 2):
         sent = {key: value + number for key, value in state.items()}
-        payload = Payload("weights", sent, num_examples=3, steps=1)
         aggregation.configure(number, state, InProcessGrid(None, 1), [1])
-        state = aggregation.aggregate(number, [Vote(message(1), payload.num_examples, sent)])
+        state = aggregation.aggregate(number, [Vote(message(1), 3, sent)]).arrays
     remembered = {path.split("/")[0] for path in aggregation.memory()}
     assert remembered > {"current_arrays"}
 
@@ -154,7 +166,7 @@ def central(payloads, settings=CENTRAL, seed=0, round=1):
         Vote(message(node), payload.num_examples, payload.tensors)
         for node, payload in zip(nodes, payloads, strict=True)
     ]
-    return aggregation.aggregate(round, votes)
+    return aggregation.aggregate(round, votes).arrays
 
 
 def test_central_privacy_clips_every_reply_and_weighs_them_alike():
@@ -194,7 +206,7 @@ def test_central_noise_has_the_stated_deviation():
     )
     aggregation.configure(1, state, InProcessGrid(None, 4), range(1, 5))
     votes = [Vote(message(node), 1, payload.tensors) for node, payload in enumerate(payloads, 1)]
-    drawn = aggregation.aggregate(1, votes)["weight"]
+    drawn = aggregation.aggregate(1, votes).arrays["weight"]
     # Noise of 3 x 0.5 on the sum of four; six standard errors of 40,000 draws.
     assert float(drawn.std()) == pytest.approx(3.0 * 0.5 / 4, rel=6 / (2 * 40_000) ** 0.5)
 

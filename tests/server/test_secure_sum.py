@@ -108,6 +108,7 @@ def test_a_poisoner_cannot_step_out_of_the_sum():
         ({"central_dp": {}}, "central_dp clips single replies"),
         ({"malicious": {"attack": "class-fishing", "target": 1}}, "class fishing"),
         ({"max_examples": 100}, "max_examples looks at what single replies claim"),
+        ({"cap_examples": 100}, "cap_examples looks at what single replies claim"),
     ],
 )
 def test_a_server_that_needs_single_replies_is_refused(server, words):

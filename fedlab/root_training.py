@@ -1,0 +1,46 @@
+"""The server's own update, from clean images that no client holds: what FLTrust measures by."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedlab.client.site import Site
+from fedlab.client.work import work
+from fedlab.planning import plan_for
+from fedlab.scenario import Scenario
+from fedlab.seeds import derive
+
+State = Mapping[str, Tensor]
+
+
+def root_training(site: Site, scenario: Scenario) -> Callable[[int, State], State]:
+    """Local training on the root images, as an honest client without a defense would do it.
+
+    Args:
+        site: Whose ``root`` images they are, and whose network is borrowed.
+        scenario: For the local training.
+
+    Returns:
+        From the number of a round and the global state to that state after training, on the CPU;
+        the same bits each time.
+    """
+    place = len(site.partitions)  # one more client, whom no schedule names
+    own = replace(site, partitions=(*site.partitions, site.root))
+    alone = scenario.changed(roles=[], defenses=[])
+
+    def trained(round: int, state: State) -> State:
+        plan = plan_for(alone, round=round, client=place)
+        sent = {name: value.to(site.device) for name, value in state.items()}
+        cuda = range(torch.cuda.device_count()) if site.device.type == "cuda" else ()
+        with torch.random.fork_rng(devices=cuda):
+            # Dropout draws from the global generator.
+            torch.manual_seed(derive(scenario.seed, "root training", round))
+            done = work(plan, own, sent, ())
+        return {
+            name: value.cpu()
+            for name, value in {**state, **done.sent.tensors, **done.buffers}.items()
+        }
+
+    return trained

@@ -1,0 +1,59 @@
+"""What a Flower strategy remembers between rounds, such as momentum, as arrays by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp.strategy import Strategy
+
+Memory = Mapping[str, np.ndarray[Any, Any]]
+
+
+def memory_of(strategy: Strategy) -> dict[str, np.ndarray[Any, Any]]:
+    """Every collection of arrays among its attributes, by a path of names.
+
+    An attribute that is one bare array is left out: our own rules keep in such what they set anew
+    in every round.
+    """
+    return {
+        f"{attribute}/{part}/{place:06d}/{name}": array
+        for attribute, value in sorted(vars(strategy).items())
+        for part, arrays in [_arrays(value)]
+        for place, (name, array) in enumerate(arrays.items())
+    }
+
+
+def recall(strategy: Strategy, memory: Memory) -> None:
+    """Give back what ``memory_of`` returned, to a strategy made with the same options."""
+    kept: dict[tuple[str, str], dict[str, np.ndarray[Any, Any]]] = {}
+    # In order of their places: Flower's rules go through their arrays by position.
+    for path, array in sorted(memory.items()):
+        attribute, part, _, name = path.split("/", 3)
+        kept.setdefault((attribute, part), {})[name] = array
+    for (attribute, part), arrays in kept.items():
+        setattr(strategy, attribute, _value(part, arrays))
+
+
+def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
+    """The arrays in an attribute of a strategy, and in what kind of container they are."""
+    if isinstance(value, ArrayRecord):
+        return "record", {name: array.numpy() for name, array in value.items()}
+    if isinstance(value, dict) and all(map(_numeric, value.values())):
+        return "dict", {name: np.asarray(array) for name, array in value.items()}
+    if isinstance(value, list) and all(map(_numeric, value)):
+        return "list", {str(index): np.asarray(array) for index, array in enumerate(value)}
+    return "none", {}
+
+
+def _numeric(value: object) -> bool:
+    """Whether a value is an array; arithmetic makes plain numbers of those without dimensions."""
+    return isinstance(value, np.ndarray | np.generic)
+
+
+def _value(part: str, arrays: Memory) -> object:
+    if part == "record":
+        return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    if part == "list":
+        return list(arrays.values())
+    return dict(arrays)
