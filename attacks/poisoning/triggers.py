@@ -101,8 +101,7 @@ def sinusoid(images: Tensor, *, amplitude: float, frequency: float) -> Tensor:
         raise ValueError(f"the amplitude of a sinusoid is in (0, 1], not {amplitude}")
     width = images.shape[-1]
     phase = 2 * math.pi * frequency / width * torch.arange(width, dtype=torch.float64)
-    # 20/255 * 255 may come out just below 20, and must not lose a step by that.
-    most = math.floor(255 * amplitude + 1e-6)
+    most = math.floor(255 * amplitude)  # rounding must not lead beyond the amplitude
     wave = (255 * amplitude * phase.sin()).round().clamp(-most, most).to(torch.int16)
     if not wave.any():
         raise ValueError(
