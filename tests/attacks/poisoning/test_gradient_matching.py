@@ -17,7 +17,8 @@ from tests.attacks.poisoning.networks import (
     surrogate,
 )
 
-FEW = Brewing(steps=25, restarts=2)
+FEW = Brewing(epsilon=48 / 255, steps=25, restarts=2, lr=0.05)
+"""Digits need more than photographs: a stroke is black on white."""
 
 
 def flat(model, images, labels):
@@ -88,7 +89,7 @@ def test_b_falls_within_epsilon(augment):
     before, after = found.costs[:, 0], found.costs[:, -3:].mean(1)
     assert (after < before - 0.1).all()
     change = found.images.int() - case()["images"].int()
-    assert 14 <= int(change.abs().max()) <= 16
+    assert int(change.abs().max()) == 48
     assert change.flatten(1).any(1).all()
 
 

@@ -11,13 +11,13 @@ from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.selection import choose
 from tests.attacks.poisoning.networks import accuracy, digits, logits, seeded, surrogate, trained
 
-TRAIN = 600
+TRAIN = 500
 
 
 @cache
 def split():
     images, labels = digits()
-    return images[:TRAIN], labels[:TRAIN], images[TRAIN:1200], labels[TRAIN:1200]
+    return images[:TRAIN], labels[:TRAIN], images[TRAIN:1000], labels[TRAIN:1000]
 
 
 @cache
@@ -34,12 +34,12 @@ def margin(model, target, intended):
     return own - float(found.max())
 
 
-@pytest.mark.timeout(60)
 def test_matched_gradients_draw_a_target_into_another_class():
+    """The control moves pixels just as far, and both leave the accuracy as it is."""
     images, labels, unseen, truth = split()
     right = (logits(clean(), unseen).argmax(1) == truth).nonzero().flatten()
-    settings = Brewing(epsilon=32 / 255, steps=40, restarts=1, lr=0.03)
-    gained, success = [], 0
+    settings = Brewing(epsilon=48 / 255, steps=40, restarts=1, lr=0.05)
+    gained = []
     for trial, place in enumerate(right[:3].tolist()):
         target, intended = unseen[place : place + 1], (int(truth[place]) + 1 + trial) % 10
         chosen = choose(labels, target_class=intended, count=30, generator=seeded(trial))
@@ -52,7 +52,9 @@ def test_matched_gradients_draw_a_target_into_another_class():
             settings=settings,
             generator=seeded(trial),
         )
-        control = random_perturbation(images[chosen], epsilon=32 / 255, generator=seeded(trial))
+        control = random_perturbation(
+            images[chosen], epsilon=settings.epsilon, generator=seeded(trial)
+        )
         margins = []
         for poisons in (brewed.images, control):
             planted = images.clone()
@@ -61,30 +63,25 @@ def test_matched_gradients_draw_a_target_into_another_class():
             assert accuracy(victim, unseen, truth) > 0.9
             margins.append(margin(victim, target, intended))
         gained.append(margins[0] - margins[1])
-        success += margins[0] > 0
-    print(gained, success)
-    assert min(gained) > 0
-    assert sum(gained) / 3 > 2
+    assert min(gained) > 1
+    assert sum(gained) / 3 > 3
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("attack", ["alignment", "adversarial"])
 def test_a_network_learns_little_from_images_turned_against_it(attack):
     images, labels, unseen, truth = split()
-    epsilon, given = 64 / 255, {"generator": seeded()}
-    where = [surrogate(clean())]
+    epsilon, where = 96 / 255, [surrogate(clean())]
     if attack == "alignment":
-        settings = Brewing(epsilon=epsilon, steps=30, restarts=1, lr=epsilon / 3)
-        poisons = misalign_training(where, images, labels, settings=settings, **given).images
+        settings = Brewing(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 3)
+        brewed = misalign_training(where, images, labels, settings=settings, generator=seeded())
     else:
-        settings = Brewing(epsilon=epsilon, steps=30, restarts=1, lr=epsilon / 10, rule="pgd")
-        poisons = adversarial_poisons(
-            where, images, labels, num_classes=10, settings=settings, **given
-        ).images
+        settings = Brewing(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 8, rule="pgd")
+        brewed = adversarial_poisons(
+            where, images, labels, num_classes=10, settings=settings, generator=seeded()
+        )
     control = random_perturbation(images, epsilon=epsilon, generator=seeded())
-    reached = [
+    poisoned, plain = (
         accuracy(trained(training, labels, seed=1), unseen, truth)
-        for training in (poisons, control)
-    ]
-    print(reached)
-    assert reached[0] < reached[1] - 0.15
+        for training in (brewed.images, control)
+    )
+    assert poisoned < plain - 0.15
