@@ -106,7 +106,7 @@ class Staggered:
         for _ in range(steps):
             if not member.ahead:
                 order = torch.randperm(len(self._labels), generator=self._generator)
-                member.ahead = list(order.to(pixels.device).split(self._local.batch_size))
+                member.ahead = list(torch.split(order.to(pixels.device), self._local.batch_size))
             places = member.ahead.pop(0)
             after = unroll(
                 now.model,

@@ -169,7 +169,7 @@ class _Aim:
                 said = surrogate.logits(self.targets)
                 before.append(LOSSES[self.settings.loss](said, self.intended))
             order = torch.randperm(len(poisons), generator=self.generator).to(poisons.device)
-            groups = order.split(self.settings.poisons_per_batch)[: self.settings.looks]
+            groups = torch.split(order, self.settings.poisons_per_batch)[: self.settings.looks]
             for group in groups:
                 leaf = poisons[group].requires_grad_()
                 clean = self._clean(self.settings.batch_size - len(group))
