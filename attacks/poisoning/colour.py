@@ -33,8 +33,9 @@ class Colour:
 
     Attributes:
         resolution: Points of the grid along each channel.
-        bound: Largest displacement of a colour in each channel, in pixels of [0, 1]; not part of
-            the additive epsilon but on top of it.
+        bound: Largest displacement in each channel of the space, in pixels of [0, 1]; not part of
+            the additive epsilon but on top of it. Moving Y, U and V by it at once moves blue by
+            three times as much.
         smoothness: Weight of ``roughness`` in the attacker's loss.
         space: In which colours move, for three channels: ``yuv``, as the public code has it
             (where it is called LUV), or ``rgb``.

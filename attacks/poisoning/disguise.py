@@ -65,9 +65,9 @@ class Disguise:
             rate: Size of the step in units of the bounds.
         """
         self._adam.zero_grad()
-        pixels.backward(gradient)  # type: ignore[no-untyped-call]
+        torch.autograd.backward(pixels, gradient)
         if self._colour is not None and self._grid is not None and self._colour.smoothness:
-            (self._colour.smoothness * roughness(self._grid)).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(self._colour.smoothness * roughness(self._grid))
         for tensor, limit, group in zip(
             self._moved, self._limits, self._adam.param_groups, strict=True
         ):

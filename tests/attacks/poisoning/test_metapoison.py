@@ -26,7 +26,7 @@ SETTINGS = MetaPoisoning(
     epochs=9,
     lr=0.5,
     batch_size=100,
-    poisons_per_batch=20,
+    poisons_per_batch=40,
 )
 TARGET, INTENDED = 4, 9
 
@@ -101,7 +101,7 @@ def control(made):
 def test_victims_that_start_anew_come_closer_to_what_is_intended_than_by_random_noise():
     made = poisoned()
     attacked, noisy = victims(made.into(digits()[0])), victims(control(made))
-    assert attacked < noisy - 0.5
+    assert attacked < noisy - 1
 
 
 def test_the_loss_ahead_of_surrogates_that_stand_still_falls():
@@ -129,7 +129,7 @@ def test_the_loss_ahead_of_surrogates_that_stand_still_falls():
     assert torch.equal(made.before, made.before[:1].expand(SETTINGS.crafts))
 
 
-SMALL = replace(SETTINGS, crafts=2, models=2, epochs=2)
+SMALL = replace(SETTINGS, crafts=2, models=2, epochs=2, poisons_per_batch=20)
 
 
 @pytest.mark.parametrize("epsilon", [1 / 255, 8 / 255, 0.05])
@@ -224,7 +224,8 @@ def test_a_disguise_moves_down_the_gradient(colour):
         assert (moved == -8).all()
     else:
         assert (moved < -8).any()
-        assert int(moved.abs().max()) <= 8 + 255 * 0.04 * (1 + 1.14 + 0.4) + 1
+        # Blue is Y + 2.03 U.
+        assert int(moved.abs().max()) <= 8 + 255 * 0.04 * (1 + 2.04) + 1
 
 
 def test_at_the_border_a_value_can_come_back():
