@@ -121,7 +121,7 @@ class TestResume:
         federation.step()
         sent = []
 
-        def killed(self, round, votes):
+        def killed(self, round, votes, **_):
             sent.append(votes[1].arrays)  # the replies are here, and nothing is written down
             raise KeyboardInterrupt
 

@@ -26,25 +26,25 @@ from safetensors.torch import save_file
 
 from fedlab import Federation
 from fedlab.runs.folder import RunFolder
+from fedlab.server import rounds
 from fedlab.server.aggregation import Aggregation
-from fedlab.server.rounds import RoundLoop
 
 run, kept, place = sys.argv[1:]
-read = RoundLoop._read
+read = rounds.take_in
 
 
-def keep(loop, *rest):
-    replies, *others = read(loop, *rest)
-    sent = ((client, replies[client].payload.tensors.items()) for client in (1, 2))
+def keep(*asked, **rest):
+    intake = read(*asked, **rest)
+    sent = ((client, intake.replies[client].payload.tensors.items()) for client in (1, 2))
     save_file({f"{client} {name}": t for client, tensors in sent for name, t in tensors}, kept)
-    return replies, *others
+    return intake
 
 
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-RoundLoop._read = keep
+rounds.take_in = keep
 if place == "journal":
     RunFolder.note_spending = die
 else:

@@ -154,6 +154,22 @@ class Aggregation:
                 len(votes),
             )
             return Outcome({}, frozenset())
+        contents = self._filled(votes)
+        if isinstance(inner, FLTrust) and root is not None:
+            inner.trained(_record({name: root[name] for name in votes[0].arrays}))
+        merged = self._merged(round, [vote.message for vote in votes])
+        let_in, self._let_in = {id(content) for content in self._let_in}, []
+        used = frozenset(place for place, each in enumerate(contents) if id(each) in let_in)
+        # Some rules compute in float64; the model goes on in the precision that it has.
+        arrays = {
+            name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
+            for name, array in merged.items()
+        }
+        return Outcome(arrays, used if selects else None)
+
+    def _filled(self, votes: Sequence[Vote]) -> list[RecordDict]:
+        """What the strategy gets to see of each vote, which is now in its message."""
+        inner = self._inner
         # Flower gets distances from squared norms, which in float32 says little of near models.
         exact = isinstance(inner, Bulyan | MultiKrum)
         for vote in votes:
@@ -166,19 +182,20 @@ class Aggregation:
                     "metrics": MetricRecord({inner.weighted_by_key: weight}),
                 }
             )
-        contents = [vote.message.content for vote in votes]
+        return [vote.message.content for vote in votes]
+
+    def _merged(self, round: int, messages: list[Message]) -> ArrayRecord:
+        """What the strategy makes of filled messages."""
+        inner, count = self._inner, len(messages)
         if self._central:
-            self._central.num_sampled_clients = len(votes)
-        if isinstance(inner, FLTrust) and root is not None:
-            inner.trained(_record({name: root[name] for name in votes[0].arrays}))
-        cohort = len(votes) if self._cohort is None else self._cohort
+            self._central.num_sampled_clients = count
         try:
             with (
                 _quick_collections(),
                 _numpy_seeded(derive(self._seed, "central noise", round)),
-                fitted(inner, round=round, replies=len(votes), cohort=cohort),
+                fitted(inner, round=round, replies=count, cohort=self._cohort or count),
             ):
-                merged, _ = self._outer.aggregate_train(round, [vote.message for vote in votes])
+                merged, _ = self._outer.aggregate_train(round, messages)
         except ZeroDivisionError as error:
             raise RunFailed(
                 f"round {round}: a reply changes nothing, and Flower's central clipping divides by "
@@ -188,14 +205,7 @@ class Aggregation:
             raise RunFailed(f"round {round}: {type(inner).__name__}: {error}") from error
         if merged is None:
             raise RunFailed(f"round {round}: {type(inner).__name__} gave no model")
-        let_in, self._let_in = {id(content) for content in self._let_in}, []
-        used = frozenset(place for place, each in enumerate(contents) if id(each) in let_in)
-        # Some rules compute in float64; the model goes on in the precision that it has.
-        arrays = {
-            name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
-            for name, array in merged.items()
-        }
-        return Outcome(arrays, used if selects else None)
+        return merged
 
     def _note(self, contents: list[RecordDict], _: str) -> MetricRecord:
         self._let_in = contents
