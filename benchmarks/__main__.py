@@ -18,6 +18,7 @@ BENCHMARKS = {
     "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
+    "poisoning": "which poisons work, what stops them, and the time of a brewing step beside ART's",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",

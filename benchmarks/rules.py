@@ -44,7 +44,7 @@ FLOWER = {"num_malicious_nodes": MALICIOUS}
 RULES: dict[str, Mapping[str, Any]] = {
     "FedAvg": {},
     "FedMedian": {},
-    "FedTrimmedAvg": {"proportiontocut": MALICIOUS / CLIENTS},
+    "FedTrimmedAvg": {"beta": MALICIOUS / CLIENTS},
     "Krum": FLOWER,
     "MultiKrum": FLOWER | {"num_nodes_to_select": CLIENTS - MALICIOUS},
     "Bulyan": FLOWER,

@@ -1,0 +1,67 @@
+"""Which poisons work, on whom, at what cost, and what stops them.
+
+Brewed poisons on CIFAR-10, attacks on a federation against its aggregation rules and evasion on
+Fashion-MNIST, and the time of a brewing step beside the Adversarial Robustness Toolbox. What was
+finished is kept, so it can be stopped and gone on with.
+"""
+
+from pathlib import Path
+
+from benchmarks.brews import STUDIES, brews
+from benchmarks.crafting import crafting
+from benchmarks.evasion import evasion
+from benchmarks.options import Options
+from benchmarks.report import Report
+from benchmarks.rules import CLIENTS, IMAGES, MALICIOUS, ROUNDS, rules
+from fedlab.data.sources import load
+from fedlab.errors import BadInput
+
+FILES = ("cifar10.npz", "fashion_mnist.npz")
+
+KEPT = Path("runs") / "benchmarks" / "poisoning"
+"""Finished runs; empty it to measure anew."""
+
+SEEDS = 2
+"""Of the rules' table."""
+VICTIMS = 3
+"""Seeds of evasion."""
+
+HOW = (
+    "name a folder with cifar10.npz and fashion_mnist.npz with --data, made by `python "
+    "../shared/data/make_npz.py cifar10 FOLDER/cifar10.npz --train 10000 --test 2000` and "
+    "`... fashion_mnist FOLDER/fashion_mnist.npz --train 4000 --test 2000`"
+)
+
+
+def run(options: Options) -> Report:
+    """Measure everything.
+
+    Raises:
+        BadInput: If there are no images.
+        RunFailed: If a run cannot go on.
+    """
+    folder = options.data
+    if folder is None or not all((folder / name).is_file() for name in FILES):
+        raise BadInput(HOW)
+    coloured, grey = (folder / name for name in FILES)
+    how = {"device": options.device, "processes": options.processes}
+    parts = [
+        crafting(load(f"npz:{coloured}")),
+        brews(coloured, KEPT, trials=options.repeats, **how),
+        rules(grey, KEPT, range(options.repeats or SEEDS), **how),
+        evasion(load(f"npz:{grey}"), range(options.repeats or VICTIMS)),
+    ]
+    return Report(
+        title="Which poisons work, and what stops them?",
+        settings={
+            "brewed": "; ".join(
+                f"{each.name}: {each.trials} seeds, {each.images:,} images of CIFAR-10, convnet of "
+                f"width {each.width}, {each.rounds} rounds"
+                for each in STUDIES
+            ),
+            "rules": f"{IMAGES:,} images of Fashion-MNIST, {CLIENTS} clients, {MALICIOUS} of them "
+            f"malicious, convnet of width 16, {ROUNDS} rounds, {SEEDS} seeds",
+        },
+        figures=[figure for figures, _ in parts for figure in figures],
+        claims=[claim for _, claims in parts for claim in claims],
+    )
