@@ -69,6 +69,10 @@ def test_matched_gradients_draw_a_target_into_another_class():
 
 @pytest.mark.parametrize("attack", ["alignment", "adversarial"])
 def test_a_network_learns_little_from_images_turned_against_it(attack):
+    """Of any change that is learned more easily than the images this is true.
+
+    So a cost of the wrong sign passes here; ``test_availability`` looks at the direction.
+    """
     images, labels, unseen, truth = split()
     epsilon = 96 / 255
     # A network that has just begun has gradients of what is learned first.
