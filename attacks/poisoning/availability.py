@@ -63,7 +63,8 @@ def misalign_training(
     is made by itself, also as the images come in.
 
     Args:
-        surrogates: Networks trained on the clean images.
+        surrogates: Networks trained on the clean images. The paper takes trained ones; small ones
+            that were trained only in part did more here, as their gradients are not yet small.
         images: uint8 ``[n, channels, height, width]``, all of the training set.
         labels: int64 ``[n]``; they stay.
         settings: Size, steps and restarts; the paper's are not known here.
