@@ -47,6 +47,7 @@ class Study:
         poison: Settings of the data poison, less its target.
         trials: Seeds.
         targeted: Whether one image is aimed at.
+        file: With the images.
         images: Of the training set.
         width: Of the network.
         clients: The last one poisons.
@@ -60,6 +61,7 @@ class Study:
     poison: Mapping[str, Any]
     trials: int
     targeted: bool = True
+    file: str = "cifar10.npz"
     images: int = 4_000
     width: int = 16
     clients: int = 1
@@ -68,13 +70,13 @@ class Study:
     more: Mapping[str, Any] | None = None
     arms: Sequence[str] = tuple(ARMS)
 
-    def scenario(self, arm: str, seed: int, images: Path, device: str) -> Scenario:
+    def scenario(self, arm: str, seed: int, folder: Path, device: str) -> Scenario:
         """One run.
 
         Args:
             arm: Of ``arms``.
             seed: Draws image, class and weights.
-            images: The .npz file with CIFAR-10.
+            folder: Where the images are.
             device: Where to compute.
         """
         aim = {"target": seed % CLASSES} if self.targeted else {}
@@ -84,7 +86,7 @@ class Study:
             rounds=self.rounds,
             seed=seed,
             data={
-                "source": f"npz:{images}",
+                "source": f"npz:{folder / self.file}",
                 "train": self.images,
                 "test": 2_000,
                 "clients": self.clients,
@@ -116,13 +118,18 @@ META = {
 }
 PLAIN = {"batch_size": 125, "lr": 0.1, "lr_decay": 1.0, "momentum": 0.0, "weight_decay": 0.0}
 """MetaPoison's own training."""
-OWNER = {"attack": "availability", "steps": 30, "epochs": 10}
+OWNER = {"attack": "availability", "steps": 20}
+YOUNG = {"alignment": 5, "adversarial": 10}
+"""Epochs of the network that availability poisons are made against: alignment wants one that has
+still to learn."""
 
 STUDIES = (
     Study(
         "Witches' Brew, one owner",
-        {**BREW, "against": "own", "when": "once", "steps": 60, "epochs": 10},
+        {**BREW, "against": "own", "when": "once", "steps": 80, "epochs": 14},
         trials=20,
+        rounds=14,
+        training={"lr_decay": 0.85},
     ),
     Study(
         "Witches' Brew, 1 of 10 clients",
@@ -137,6 +144,7 @@ STUDIES = (
             f"MetaPoison, K={unroll}",
             {**META, "unroll": unroll},
             trials=10,
+            file="fashion_mnist.npz",
             images=2_000,
             width=8,
             rounds=8,
@@ -148,7 +156,7 @@ STUDIES = (
     *(
         Study(
             f"availability by {method}",
-            {**OWNER, "method": method},
+            {**OWNER, "method": method, "epochs": YOUNG[method]},
             trials=3,
             targeted=False,
             images=2_000,
@@ -195,13 +203,13 @@ class Trials:
 
 
 def brews(
-    images: Path, folder: Path, *, device: str, processes: int, trials: int | None = None
+    images: Path, kept: Path, *, device: str, processes: int, trials: int | None = None
 ) -> tuple[list[Figure], list[Claim]]:
     """All studies.
 
     Args:
-        images: The .npz file with CIFAR-10.
-        folder: Where finished runs are kept.
+        images: The folder with the .npz files.
+        kept: Where finished runs are.
         device: Where to compute.
         processes: Runs at a time.
         trials: Of each study, instead of its own number.
@@ -211,7 +219,7 @@ def brews(
         for study in STUDIES
         for arm, seed in product(study.arms, range(trials or study.trials))
     }
-    runs = finished(cells, folder, processes=processes)
+    runs = finished(cells, kept, processes=processes)
     found = {
         (study.name, arm): _trials(
             study, [runs[_name(study, arm, s)] for s in range(trials or study.trials)]

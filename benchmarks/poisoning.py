@@ -1,7 +1,7 @@
 """Which poisons work, on whom, at what cost, and what stops them.
 
-Brewed poisons on CIFAR-10, attacks on a federation against its aggregation rules and evasion on
-Fashion-MNIST, and the time of a brewing step beside the Adversarial Robustness Toolbox. What was
+Brewed poisons on CIFAR-10 (MetaPoison on Fashion-MNIST), attacks on a federation against its
+aggregation rules and evasion on Fashion-MNIST, and the time of a brewing step beside the Adversarial Robustness Toolbox. What was
 finished is kept, so it can be stopped and gone on with.
 """
 
@@ -47,7 +47,7 @@ def run(options: Options) -> Report:
     how = {"device": options.device, "processes": options.processes}
     parts = [
         crafting(load(f"npz:{coloured}")),
-        brews(coloured, KEPT, trials=options.repeats, **how),
+        brews(folder, KEPT, trials=options.repeats, **how),
         rules(grey, KEPT, range(options.repeats or SEEDS), **how),
         evasion(load(f"npz:{grey}"), range(options.repeats or VICTIMS)),
     ]
@@ -55,8 +55,8 @@ def run(options: Options) -> Report:
         title="Which poisons work, and what stops them?",
         settings={
             "brewed": "; ".join(
-                f"{each.name}: {each.trials} seeds, {each.images:,} images of CIFAR-10, convnet of "
-                f"width {each.width}, {each.rounds} rounds"
+                f"{each.name}: {each.trials} seeds, {each.images:,} images of {each.file}, convnet "
+                f"of width {each.width}, {each.rounds} rounds"
                 for each in STUDIES
             ),
             "rules": f"{IMAGES:,} images of Fashion-MNIST, {CLIENTS} clients, {MALICIOUS} of them "

@@ -1,9 +1,9 @@
 """Images from which little can be learned that holds for others."""
 
 import torch
+
 from attacks.poisoning.availability import adversarial_poisons, misalign_training
 from attacks.poisoning.brewing import Brewing
-
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.brewery import Poisons, brewed
 from fedlab.poisons.settings import Availability
@@ -12,6 +12,10 @@ from fedlab.poisons.workshop import Goal, Stream, Workshop
 
 STEP = 0.05
 """Of PGD, over epsilon (arXiv 2106.10807, its public code)."""
+
+
+TOGETHER = 100
+"""Images whose gradient is aligned together: fewer are aligned better, and take more time."""
 
 
 class MisleadTraining:
@@ -38,7 +42,9 @@ class MisleadTraining:
         networks, drawn = surrogates(workshop, shard, settings), workshop.own("brewing")
         if settings.method == "alignment":
             how = Brewing(epsilon=settings.epsilon, steps=settings.steps, restarts=1)
-            made = misalign_training(networks, images, labels, settings=how, generator=drawn)
+            made = misalign_training(
+                networks, images, labels, settings=how, partition=TOGETHER, generator=drawn
+            )
         else:
             how = Brewing(
                 epsilon=settings.epsilon,

@@ -12,9 +12,6 @@ from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.settings import Brewed
 from fedlab.poisons.workshop import Workshop
 
-DROPS = (3 / 8, 5 / 8, 7 / 8)
-"""Parts of the training after which the learning rate falls to a tenth (arXiv 2009.02276)."""
-
 
 def surrogates(
     workshop: Workshop, shard: Shard, settings: Brewed, *, count: int = 1
@@ -57,7 +54,7 @@ def train(
     epochs: int,
     number: int,
 ) -> None:
-    """Train a network as the clients of the federation do, from where it is.
+    """Train a network as the clients of the federation do, but for a learning rate that falls to 0.
 
     Args:
         network: Changed in place.
@@ -71,8 +68,8 @@ def train(
     optimizer = torch.optim.SGD(
         network.parameters(), lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay
     )
-    drops = sorted({round(part * epochs) for part in DROPS} - {0})
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    # Small networks that train for a few epochs have no use for the papers' early drops.
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
     drawn = workshop.own(f"surrogate {number}")
     network.train()
     for _ in range(epochs):

@@ -3,6 +3,8 @@
 from typing import assert_never
 
 import torch
+from torch import Tensor
+
 from attacks.poisoning.augment import CropAndFlip
 from attacks.poisoning.brewing import Brewing
 from attacks.poisoning.colour import Colour
@@ -11,8 +13,6 @@ from attacks.poisoning.meta_settings import MetaPoisoning
 from attacks.poisoning.metapoison import meta_poison
 from attacks.poisoning.selection import choose
 from attacks.poisoning.surrogate import Surrogate
-from torch import Tensor
-
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.brewery import Poisons, brewed, count
 from fedlab.poisons.settings import GradientMatching, MetaPoison
@@ -107,6 +107,8 @@ def _looked_ahead(
             epsilon=settings.epsilon,
             colour=Colour(bound=settings.colour) if settings.colour else None,
             crafts=settings.steps,
+            rate=settings.rate,
+            warmup=0,
             unrolled=settings.unroll,
             models=settings.ensemble,
             epochs=settings.epochs,

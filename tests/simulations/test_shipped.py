@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from fedlab import Federation, Scenario
-from fedlab.privacy.accounts import CLIENT
 from fedlab.poisons.settings import DataSettings, Gaussian, UpdateSettings
+from fedlab.privacy.accounts import CLIENT
 from fedlab.report.grid import schedule_grid
 from fedlab.scenario import PACKAGED, packaged
 from tests import real_images

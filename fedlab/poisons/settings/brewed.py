@@ -61,6 +61,8 @@ class MetaPoison(Targeted):
     """Steps of SGD that the poisons' effect is followed through."""
     ensemble: int = Field(default=8, ge=1)
     """Networks at as many stages of a training run of ``epochs``; they train on while brewing."""
+    rate: float = Field(default=1.0, gt=0)
+    """First step of Adam, in units of epsilon; the authors' code has 25."""
     colour: float = Field(default=0.0, ge=0, le=0.2)
     """Largest shift of a colour by a smooth remapping, beside epsilon; the paper's is 0.04."""
 
