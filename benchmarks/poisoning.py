@@ -1,8 +1,8 @@
 """Which poisons work, on whom, at what cost, and what stops them.
 
 Brewed poisons on CIFAR-10 (MetaPoison on Fashion-MNIST), attacks on a federation against its
-aggregation rules and evasion on Fashion-MNIST, and the time of a brewing step beside the Adversarial Robustness Toolbox. What was
-finished is kept, so it can be stopped and gone on with.
+aggregation rules and evasion on Fashion-MNIST, and the time of a brewing step beside the
+Adversarial Robustness Toolbox. What was finished is kept, so it can be stopped and gone on with.
 """
 
 from pathlib import Path
