@@ -87,6 +87,23 @@ def test_a_cap_answers_a_lie_about_examples(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "least"), [("witches_brew", 1.0), ("sleeper_agent", 0.45)])
+def test_brewed_poisons_reach_what_random_changes_do_not(tmp_path, name, least):
+    source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
+    success, accuracy = [], []
+    for control in ("false", "true"):
+        chosen = [f"data.source=npz:{source}", f"roles.poisoning.data.control={control}"]
+        federation = Federation(Scenario.load(name, chosen))
+        federation.run()
+        success.append(federation.folder.rounds()[-1].attack_success_rate)
+        accuracy.append(federation.folder.rounds()[-1].accuracy)
+    assert success[0] >= least
+    assert success[1] <= least / 2
+    assert abs(accuracy[0] - accuracy[1]) < 0.04
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_cifar10_clipping_hides_nothing_and_noise_and_mixing_do(tmp_path):
     source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
     federation, leakage = run("cifar10", tmp_path, [f"data.source=npz:{source}"])
