@@ -118,7 +118,7 @@ META = {
 }
 PLAIN = {"batch_size": 125, "lr": 0.1, "lr_decay": 1.0, "momentum": 0.0, "weight_decay": 0.0}
 """MetaPoison's own training."""
-OWNER = {"attack": "availability", "steps": 20}
+OWNER = {"attack": "availability", "steps": 40}
 YOUNG = {"alignment": 5, "adversarial": 10}
 """Epochs of the network that availability poisons are made against: alignment wants one that has
 still to learn."""
@@ -160,7 +160,8 @@ STUDIES = (
             trials=3,
             targeted=False,
             images=2_000,
-            training={"batch_size": 32},
+            rounds=14,
+            training={"batch_size": 32, "lr_decay": 0.85},
             arms=("poison",) if method == "adversarial" else tuple(ARMS),
         )
         for method in ("alignment", "adversarial")

@@ -11,7 +11,10 @@ from fedlab.poisons.surrogates import surrogates
 from fedlab.poisons.workshop import Goal, Stream, Workshop
 
 STEP = 0.05
-"""Of PGD, over epsilon (arXiv 2106.10807, its public code)."""
+"""Of PGD in its 250 steps, over epsilon (arXiv 2106.10807, its public code)."""
+
+ACROSS = 2.5
+"""Steps together, over epsilon, where there are fewer: from one side of the ball to the other."""
 
 
 TOGETHER = 100
@@ -50,7 +53,7 @@ class MisleadTraining:
                 epsilon=settings.epsilon,
                 steps=settings.steps,
                 restarts=1,
-                lr=STEP * settings.epsilon,
+                lr=max(STEP, ACROSS / settings.steps) * settings.epsilon,
                 rule="pgd",
             )
             made = adversarial_poisons(
