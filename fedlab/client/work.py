@@ -34,7 +34,7 @@ from fedlab.defenses.pipeline import (
 from fedlab.defenses.releases import released
 from fedlab.digest import digest
 from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
-from fedlab.seeds import derive, generator
+from fedlab.seeds import derive, generator, seeded
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,11 @@ def work(
         declined = over_budget(plan, history, pipeline.planned)
         if declined is None:
             batches = _batches(pipeline, shard, site)
-            if isinstance(plan.role, Leaking):
-                payload = _raw_gradient(batches, pipeline, site)
-            else:
-                payload = _local_training(batches, pipeline, site, plan, global_state)
+            with seeded(derive(site.seed, "layers", plan.round, plan.client), site.device):
+                if isinstance(plan.role, Leaking):
+                    payload = _raw_gradient(batches, pipeline, site)
+                else:
+                    payload = _local_training(batches, pipeline, site, plan, global_state)
             payload = released(payload, pipeline.releases, global_state)
     finally:
         for close in pipeline.close:

@@ -10,7 +10,7 @@ from fedlab.planning import plan_for
 from fedlab.poisons import data_poison
 from fedlab.runs.folder import RunFolder
 from fedlab.seeds import generator
-from tests.federations import finished, small
+from tests.federations import FORGETFUL, finished, small
 
 QUICK = {"steps": 3, "epochs": 1, "share": 0.1}
 RELABELLING = [
@@ -188,3 +188,20 @@ def test_the_network_is_as_it_was_found():
 def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
     with pytest.raises(BadInput, match=words):
         Federation(scenario(data))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [{"training": {"batch_size": 16, "lr": 0.1, "lr_decay": 0.3}}, {"model": FORGETFUL}],
+    ids=["falling rate", "dropout"],
+)
+def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
+    data = {"attack": "gradient-matching", "restarts": 1, "against": "own", **QUICK}
+    chosen = scenario(data, **tables).changed(rounds=2)
+    whole = finished(chosen)
+    broken = Federation(chosen, out=tmp_path / "broken")
+    broken.step()
+    torch.rand(7)  # whatever another process draws
+    resumed = Federation.resume(tmp_path / "broken")
+    resumed.run()
+    assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
