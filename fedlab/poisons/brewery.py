@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from attacks.poisoning.brewing import random_perturbation
 from torch import Tensor
 
+from attacks.poisoning.brewing import random_perturbation
 from fedlab.defenses.pipeline import Shard
 from fedlab.digest import digest
 from fedlab.poisons.settings import Brewed

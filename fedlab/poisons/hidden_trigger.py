@@ -3,14 +3,14 @@
 from functools import partial
 
 import torch
+from torch import Tensor
+
 from attacks.poisoning.augment import CropAndFlip
 from attacks.poisoning.brewing import Brewing
 from attacks.poisoning.selection import choose
 from attacks.poisoning.sleeper_agent import sleeper_agent
 from attacks.poisoning.surrogate import Surrogate
 from attacks.poisoning.triggers import stamp
-from torch import Tensor
-
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.brewery import Poisons, brewed, count
 from fedlab.poisons.settings import HiddenTrigger

@@ -13,7 +13,6 @@ from fedlab.poisons.workshop import Goal, Stream, Workshop
 STEP = 0.05
 """Of PGD, over epsilon (arXiv 2106.10807, its public code)."""
 
-
 TOGETHER = 100
 """Images whose gradient is aligned together: fewer are aligned better, and take more time."""
 
@@ -35,7 +34,7 @@ class MisleadTraining:
     def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
         settings = self.settings
         order = torch.randperm(len(shard), generator=workshop.own("poison"))
-        places = order[: round(settings.share * len(shard))].to(shard.labels.device)
+        places = order[: max(1, round(settings.share * len(shard)))].to(shard.labels.device)
         images, labels = shard.images[places], shard.labels[places]
         if settings.control:
             return places, images

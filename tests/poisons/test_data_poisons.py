@@ -205,3 +205,22 @@ def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
     resumed = Federation.resume(tmp_path / "broken")
     resumed.run()
     assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"attack": "gradient-matching", "epsilon": 0.0039}, "less than one level of a pixel"),
+        ({"attack": "hidden-trigger", "source": 3, "target": 3}, "source and target are both 3"),
+        ({"attack": "label-flip", "pairs": [[1, 2], [4, 4]]}, "pairs takes 4 for itself"),
+    ],
+)
+def test_poisons_that_would_change_nothing_are_refused(data, problem):
+    with pytest.raises(BadInput, match=problem):
+        scenario(data)
+    scenario({"attack": "gradient-matching", "epsilon": 1 / 255})
+
+
+def test_the_smallest_share_of_an_availability_poison_is_one_image():
+    clean, dirty = poisoned(BREWED[2] | {"share": 0.001})
+    assert int((clean.images != dirty.images).flatten(1).any(1).sum()) == 1
