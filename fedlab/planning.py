@@ -76,9 +76,14 @@ def refuse_what_colluders_lack(scenario: Scenario) -> None:
 def _lack(update: object, told: Collusion) -> str | None:
     """What a colluder would have to know besides, with the fix."""
     if isinstance(update, MinMax | MinSum) and len(told.known) < 2:
+        fix = (
+            "leave more clients honest"
+            if update.knows == "everyone"
+            else 'let more clients collude, or set knows = "everyone"'
+        )
         return (
             f"{update.attack} goes by how far honest updates are from each other and knows of one "
-            'only: let more clients collude, or set knows = "everyone"'
+            f"only: {fix}"
         )
     if isinstance(update, LittleIsEnough) and update.z is None:
         try:
