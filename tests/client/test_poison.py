@@ -158,6 +158,20 @@ def test_colluders_that_know_too_little_are_refused_before_the_run(clients, upda
     Federation(small(roles=[role], server={"cohort": 3}))
 
 
+def test_honest_updates_are_remembered_for_one_round_only():
+    update = {"attack": "inner-product", "knows": "everyone"}
+    scenario, site, state = prepared(POISON | {"update": update})
+    made = []
+    for _ in range(3):
+        sent(scenario, site, state)
+        made.append(dict(site.shelf._recent))
+        state = {name: value + 0.01 for name, value in state.items()}
+    assert all(sorted(each) == ["honest 1", "honest 2", "honest 3"] for each in made)
+    lone = prepared(POISON | {"clients": "1-3", "update": update})[0]
+    sent(lone, site, state, client=1)
+    assert list(site.shelf._recent) == ["honest 0"]
+
+
 def test_what_a_refused_colluder_is_advised_to_do_works():
     for clients, update in (
         ("0", {"attack": "min-max", "knows": "everyone"}),
