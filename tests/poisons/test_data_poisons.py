@@ -125,6 +125,17 @@ def allowed(data, key):
     return key != "target" or data["attack"] != "availability"
 
 
+@pytest.mark.parametrize("data", BREWED, ids=names)
+@pytest.mark.parametrize("against", ["global", "own"])
+def test_the_control_changes_the_same_images(data, against):
+    data = data | {"against": against, "share": 0.03}
+    clean, dirty = poisoned(data)
+    _, random = poisoned(data | {"control": True})
+    changed, moved = ((clean.images != s.images).flatten(1).any(1) for s in (dirty, random))
+    assert changed.sum() == 1
+    assert torch.equal(changed, moved)
+
+
 def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
     data = {"attack": "gradient-matching", "restarts": 1, "target": 3, **QUICK}
     clean, dirty = poisoned(data)
