@@ -232,6 +232,21 @@ def test_poisons_that_would_change_nothing_are_refused(data, problem):
     scenario({"attack": "gradient-matching", "epsilon": 1 / 255})
 
 
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"attack": "badnets", "size": 2}, "no test image is of a class that would show"),
+        ({"attack": "gradient-matching"}, "all test images are of class"),
+    ],
+)
+def test_a_goal_that_no_test_image_can_show_is_refused(data, problem):
+    one = {"train": 160, "test": 1, "clients": 4}
+    label = int(Site.of(small(data=one)).data.test_labels[0])
+    with pytest.raises(BadInput, match=problem):
+        Federation(scenario(data | {"target": label}).changed(data=one))
+    Federation(scenario(data | {"target": (label + 1) % 10}).changed(data=one))
+
+
 def test_the_smallest_share_of_an_availability_poison_is_one_image():
     clean, dirty = poisoned(BREWED[2] | {"share": 0.001})
     assert int((clean.images != dirty.images).flatten(1).any(1).sum()) == 1
