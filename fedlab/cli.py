@@ -102,19 +102,25 @@ def poison(
     ] = None,
     round: Annotated[int | None, typer.Option(help="Which; the first in which it does.")] = None,
     images: Annotated[int, typer.Option(min=1, max=16, help="Most images to show.")] = 8,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("poison.png"),
+    out: Annotated[Path, typer.Option(help="PNG file to write; its folder is made.")] = Path(
+        "poison.png"
+    ),
 ) -> None:
     """Show what a poisoning client would do to its images: clean, poisoned, difference.
 
     Poisons that are brewed against global weights take those of the run, if a run is named, and
     the untrained ones otherwise.
     """
+    from fedlab.files import check_folder
     from fedlab.poison_preview import preview
     from fedlab.report.figures import save
     from fedlab.runs.checkpoint import Checkpoint
     from fedlab.runs.folder import RunFolder
     from fedlab.scenario import Scenario
 
+    check_folder(out.parent)
+    if out.is_dir():
+        raise BadInput(f"{out} is a folder: name a PNG file")
     state = None
     if Path(scenario).is_dir():
         run_folder = RunFolder.open(Path(scenario))
@@ -123,7 +129,9 @@ def poison(
     chosen = Scenario.load(scenario, overrides or [])
     found = preview(chosen, client=client, round=round, state=state)
     console.print(str(found), soft_wrap=True)
-    save(found.plot(images), out)
+    figure = found.plot(images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(figure, out)
     console.print(f"picture: {out}", soft_wrap=True)
 
 
@@ -180,6 +188,8 @@ def robustness(
     """Attack the final model's test images: its accuracy under noise, PGD and WITCHcraft."""
     from fedlab.federation import Federation
 
+    if not 0 < epsilon <= 255:
+        raise BadInput(f"--epsilon is in (0, 255], not {epsilon:g}")
     federation = Federation.resume(folder)
     found = federation.robustness(epsilon=epsilon / 255, iterations=iterations, images=images)
     console.print(str(found), soft_wrap=True)

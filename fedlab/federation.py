@@ -30,6 +30,7 @@ from fedlab.examiner import Examiner
 from fedlab.leaks import Leak, picture, picture_of, save_leaks
 from fedlab.membership import MembershipTest
 from fedlab.models.checks import private_training_problem
+from fedlab.planning import refuse_what_colluders_lack
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
 from fedlab.projection import Projection, calibrated, projections
@@ -495,6 +496,7 @@ class Federation:
 
     def _refuse_what_cannot_work(self, scenario: Scenario) -> None:
         refuse_what_needs_single_replies(scenario)
+        refuse_what_colluders_lack(scenario)
         for mode in dict.fromkeys(e.per_example for e in scenario.defenses if isinstance(e, DPSGD)):
             problem = private_training_problem(self.site.model, self.site.data.shape, mode)
             if problem:

@@ -2,9 +2,11 @@
 
 import random
 
+from attacks.updates.little_is_enough import largest_z
 from fedlab.client.plan import Collusion, Plan
 from fedlab.client.roles import Poisoning
-from fedlab.poisons.settings import Colluding
+from fedlab.errors import BadInput
+from fedlab.poisons.settings import Colluding, LittleIsEnough, MinMax, MinSum
 from fedlab.privacy.spending import History, to_json
 from fedlab.scenario import Scenario
 from fedlab.seeds import derive
@@ -46,6 +48,52 @@ def sample_cohort(scenario: Scenario, round: int) -> list[int]:
     everyone = range(scenario.data.clients)
     size = scenario.server.cohort or len(everyone)
     return sorted(random.Random(derive(scenario.seed, "cohort", round)).sample(everyone, size))
+
+
+def refuse_what_colluders_lack(scenario: Scenario) -> None:
+    """Refuse updates that their senders know too little to make.
+
+    Where cohorts are drawn, nothing is refused: which colluders meet differs from round to round.
+
+    Raises:
+        BadInput: If min-max or min-sum knows of one update only, or there is no z for a majority.
+    """
+    if scenario.server.cohort is not None:
+        return
+    looked_at = set()
+    for round in range(1, scenario.rounds + 1):
+        for client in range(scenario.data.clients):
+            role = scenario.role(round=round, client=client)
+            update = role.update if isinstance(role, Poisoning) else None
+            if (round, update) in looked_at:
+                continue
+            looked_at.add((round, update))
+            told = _collusion(scenario, round, client)
+            if told is not None and (lack := _lack(update, told)):
+                raise BadInput(f"client {client} in round {round}: {lack}")
+
+
+def _lack(update: object, told: Collusion) -> str | None:
+    """What a colluder would have to know besides, with the fix."""
+    if isinstance(update, MinMax | MinSum) and len(told.known) < 2:
+        fix = (
+            "leave more clients honest"
+            if update.knows == "everyone"
+            else 'let more clients collude, or set knows = "everyone"'
+        )
+        return (
+            f"{update.attack} goes by how far honest updates are from each other and knows of one "
+            f"only: {fix}"
+        )
+    if isinstance(update, LittleIsEnough) and update.z is None:
+        try:
+            largest_z(told.clients, told.malicious)
+        except ValueError:
+            return (
+                f"{update.attack} hides among a majority of others, and {told.malicious} of "
+                f"{told.clients} clients are none to hide from: give z"
+            )
+    return None
 
 
 def _collusion(scenario: Scenario, round: int, client: int) -> Collusion | None:

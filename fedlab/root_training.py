@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from fedlab.client.site import Site
 from fedlab.client.work import work
 from fedlab.planning import plan_for
 from fedlab.scenario import Scenario
-from fedlab.seeds import derive
 
 State = Mapping[str, Tensor]
 
@@ -33,11 +31,7 @@ def root_training(site: Site, scenario: Scenario) -> Callable[[int, State], Stat
     def trained(round: int, state: State) -> State:
         plan = plan_for(alone, round=round, client=place)
         sent = {name: value.to(site.device) for name, value in state.items()}
-        cuda = range(torch.cuda.device_count()) if site.device.type == "cuda" else ()
-        with torch.random.fork_rng(devices=cuda):
-            # Dropout draws from the global generator.
-            torch.manual_seed(derive(scenario.seed, "root training", round))
-            done = work(plan, own, sent, ())
+        done = work(plan, own, sent, ())
         return {
             name: value.cpu()
             for name, value in {**state, **done.sent.tensors, **done.buffers}.items()

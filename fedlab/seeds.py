@@ -5,6 +5,8 @@ never changes the draws elsewhere, and every engine gets the same bits.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -45,3 +47,19 @@ def generator(
         A generator that starts at the same state each time it is asked for.
     """
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, *key))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators at a seed, and as they were afterwards.
+
+    For layers such as Dropout, which draw from them and take no generator.
+
+    Args:
+        seed: As ``derive`` gives it.
+        device: Where the layers are.
+    """
+    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield

@@ -3,6 +3,7 @@
 import copy
 
 from flwr.app import Error, Message
+from torch import nn
 
 from fedlab import Federation, Scenario
 from fedlab.client.app import client_app
@@ -23,6 +24,16 @@ def small(*overrides, **tables) -> Scenario:
     """Four clients of forty digits, four rounds, all of them honest unless changed."""
     scenario = Scenario.parse(SMALL, overrides)
     return scenario.changed(**tables) if tables else scenario
+
+
+def forgetful(shape, classes) -> nn.Module:
+    """A network with Dropout, which draws from the global generator."""
+    channels, height, width = shape
+    pixels = channels * height * width
+    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(pixels, classes))
+
+
+FORGETFUL = {"name": "factory", "factory": "tests.federations:forgetful"}
 
 
 def finished(scenario, **options) -> Federation:

@@ -306,7 +306,12 @@ def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
     assert "accuracy on 20 test images: clean" in out
     code, _, err = fedlab("robustness", "run", "--epsilon", 0)
     assert code == 2
-    assert "epsilon is in (0, 1]" in err
+    assert "epsilon is in (0, 255], not 0" in err
+    assert fedlab("poison", scenario, "--out", "new/picture.png", "--images", 1)[0] == 0
+    assert (tmp_path / "new" / "picture.png").is_file()
+    code, _, err = fedlab("poison", scenario, "--out", "new")
+    assert code == 2
+    assert "new is a folder" in err
 
 
 def test_lists(fedlab, scenario):

@@ -10,7 +10,8 @@ class Collusion(Settings):
     """What a poisoning client knows of others in a round, by its threat model.
 
     Attributes:
-        known: Clients whose honest updates it knows, its own included.
+        known: Clients whose honest updates it knows: the colluding ones, its own included, or all
+            those that do not poison.
         clients: In the cohort.
         malicious: Those among them that poison in the same way.
     """

@@ -17,7 +17,7 @@ from fedlab.poisons.updates import Ring, tampered
 from fedlab.poisons.workshop import Workshop
 from fedlab.seeds import derive, generator
 
-Honest = Callable[[int], Payload]
+AsHonest = Callable[[int], Payload]
 """What a client would have sent as an honest one, by partition id."""
 
 
@@ -79,7 +79,7 @@ def poison_update(
     plan: Plan,
     global_state: Mapping[str, Tensor],
     *,
-    honest: Honest,
+    honest: AsHonest,
     generator: torch.Generator,
 ) -> Payload:
     """The payload as the client sends it, poisoned if that is its role.

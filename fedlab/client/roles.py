@@ -56,6 +56,11 @@ class Poisoning(Settings):
                 f"{self.update.attack} sends an update made from those of others, so poisoned "
                 "data would change nothing: give one of data and update"
             )
+        if isinstance(self.update, Colluding) and self.obeys_defenses:
+            raise ValueError(
+                f"{self.update.attack} sends an update made from undefended ones, so no defense "
+                "that it ran would protect anything: leave obeys_defenses out"
+            )
         return self
 
     @property

@@ -6,6 +6,7 @@ done; nothing here knows about messages.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from attacks.payload import Payload
 from fedlab.announced import announced
 from fedlab.client.declined import Declined, over_budget
 from fedlab.client.plan import Plan
-from fedlab.client.poison import as_carried_out, poison_shard, poison_update
+from fedlab.client.poison import AsHonest, as_carried_out, poison_shard, poison_update
 from fedlab.client.roles import Honest, Leaking
 from fedlab.client.site import Site
 from fedlab.client.workload import Workload, workload
@@ -34,7 +35,7 @@ from fedlab.defenses.pipeline import (
 from fedlab.defenses.releases import released
 from fedlab.digest import digest
 from fedlab.privacy.spending import History, Spending, from_json, longer, next_participation
-from fedlab.seeds import derive, generator
+from fedlab.seeds import derive, generator, seeded
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,11 @@ def work(
         declined = over_budget(plan, history, pipeline.planned)
         if declined is None:
             batches = _batches(pipeline, shard, site)
-            if isinstance(plan.role, Leaking):
-                payload = _raw_gradient(batches, pipeline, site)
-            else:
-                payload = _local_training(batches, pipeline, site, plan, global_state)
+            with seeded(derive(site.seed, "layers", plan.round, plan.client), site.device):
+                if isinstance(plan.role, Leaking):
+                    payload = _raw_gradient(batches, pipeline, site)
+                else:
+                    payload = _local_training(batches, pipeline, site, plan, global_state)
             payload = released(payload, pipeline.releases, global_state)
     finally:
         for close in pipeline.close:
@@ -153,7 +155,7 @@ def work(
             payload,
             plan,
             global_state,
-            honest=lambda client: _honest(client, plan, site, global_state),
+            honest=_honest(plan, site, global_state),
             generator=generator(site.seed, "poisoned update", plan.round, plan.client),
         )
     return Work(
@@ -166,27 +168,36 @@ def work(
     )
 
 
-def _honest(client: int, plan: Plan, site: Site, global_state: Mapping[str, Tensor]) -> Payload:
-    """What a client sends in this round if it is honest and runs no defense.
+def _honest(plan: Plan, site: Site, global_state: Mapping[str, Tensor]) -> AsHonest:
+    """What clients send in this round if they are honest and run no defense.
 
-    Colluders ask for the same ones each, so the last of every client is remembered.
+    Colluders ask for the same ones each, so those of a round are remembered.
     """
-    orders = plan.model_copy(
-        update={
-            "client": client,
-            "role": Honest(),
-            "defenses": (),
-            "history": None,
-            "collusion": None,
-        }
-    )
 
-    def make() -> dict[str, Tensor]:
-        return dict(work(orders, site, global_state, ()).sent.tensors)
+    @cache
+    def now() -> str:
+        site.shelf.forget("honest ", but=(found := digest(global_state)))
+        return found
 
-    key = f"{digest(global_state)} {orders.model_dump_json()}"
-    tensors = site.shelf.take(f"honest {client}", key, make, lasting=False)
-    return Payload("weights", tensors, num_examples=len(site.shard(client)), steps=1)
+    def honest(client: int) -> Payload:
+        orders = plan.model_copy(
+            update={
+                "client": client,
+                "role": Honest(),
+                "defenses": (),
+                "history": None,
+                "collusion": None,
+            }
+        )
+
+        def make() -> dict[str, Tensor]:
+            return dict(work(orders, site, global_state, ()).sent.tensors)
+
+        key = f"{now()} {orders.model_dump_json()}"
+        tensors = site.shelf.take(f"honest {client}", key, make, lasting=False)
+        return Payload("weights", tensors, num_examples=len(site.shard(client)), steps=1)
+
+    return honest
 
 
 def _withheld(payload: Payload, inspections: Sequence[Inspection]) -> Declined | None:

@@ -34,7 +34,7 @@ class Scoreboard:
 
         Raises:
             BadInput: If a poisoning does not fit the images: a trigger larger than they are,
-                or a class that they do not have.
+                a class that they do not have, or one of which there is no test image.
         """
         kinds = dict.fromkeys(role.data for role in scenario.poisons if role.data is not None)
         found = []
@@ -44,6 +44,11 @@ class Scoreboard:
             except ValueError as error:
                 raise BadInput(f"{kind.attack}: {error}") from error
             if goal is not None:
+                if not len(goal.images):
+                    raise BadInput(
+                        f"{kind.attack}: no test image is of a class that would show whether it "
+                        "succeeds: raise data.test"
+                    )
                 found.append(goal)
         return cls(site, tuple(found))
 

@@ -5,10 +5,10 @@ from functools import partial
 from typing import assert_never
 
 import torch
-from attacks.poisoning.backdoor import backdoor
-from attacks.poisoning.triggers import bars, blend, noise_pattern, sinusoid, stamp
 from torch import Tensor
 
+from attacks.poisoning.backdoor import backdoor
+from attacks.poisoning.triggers import bars, blend, noise_pattern, sinusoid, stamp
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.settings import BadNets, Blended, Distributed, Sinusoidal
 from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes

@@ -4,14 +4,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from attacks.poisoning.brewing import random_perturbation
 from torch import Tensor
 
+from attacks.poisoning.brewing import random_perturbation
 from fedlab.defenses.pipeline import Shard
 from fedlab.digest import digest
 from fedlab.poisons.settings import Brewed
 from fedlab.poisons.surrogates import as_it_was
 from fedlab.poisons.workshop import Workshop
+from fedlab.seeds import seeded
 
 Poisons = tuple[Tensor, Tensor]
 """Places in the shard, int64 ``[p]``, and the images to put there, uint8."""
@@ -30,7 +31,8 @@ def brewed(
     """
 
     def fresh() -> dict[str, Tensor]:
-        with as_it_was(workshop.model):
+        seed, device = workshop.own("layers").initial_seed(), shard.images.device
+        with as_it_was(workshop.model), seeded(seed, device):
             places, images = make()
         if settings.control:
             images = random_perturbation(
@@ -66,6 +68,8 @@ def count(shard: Shard, share: float, target: int) -> int:
 def _key(workshop: Workshop, settings: Brewed) -> str:
     """What a poison depends on; one that is made once, not on the round."""
     what = settings.model_dump_json()
-    if settings.when == "each-round" and settings.against == "global":
-        what += digest(workshop.sent)
+    if settings.when == "each-round":
+        what += workshop.training.model_dump_json()  # whose learning rate may fall
+        if settings.against == "global":
+            what += digest(workshop.sent)
     return f"client-{workshop.client}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"

@@ -3,14 +3,14 @@
 from functools import partial
 
 import torch
+from torch import Tensor
+
 from attacks.poisoning.augment import CropAndFlip
 from attacks.poisoning.brewing import Brewing
-from attacks.poisoning.selection import choose
+from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.sleeper_agent import sleeper_agent
 from attacks.poisoning.surrogate import Surrogate
 from attacks.poisoning.triggers import stamp
-from torch import Tensor
-
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.brewery import Poisons, brewed, count
 from fedlab.poisons.settings import HiddenTrigger
@@ -41,19 +41,21 @@ class PlantHiddenTrigger:
     def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
         settings = self.settings
         poisons = count(shard, settings.share, settings.target)
-        if settings.control:
-            places = choose(
+        networks = surrogates(workshop, shard, settings)
+        if settings.control:  # of the same images, which are those that these networks choose
+            places = choose_steepest(
+                networks[0],
+                shard.images,
                 shard.labels,
                 target_class=settings.target,
                 count=poisons,
-                generator=workshop.own("poison"),
             )
             return places, shard.images[places]
         sources = shard.images[shard.labels == settings.source]
         if not len(sources):
             raise ValueError(f"the client has no image of the source class {settings.source}")
         made = sleeper_agent(
-            surrogates(workshop, shard, settings),
+            networks,
             shard.images,
             shard.labels,
             sources=sources,

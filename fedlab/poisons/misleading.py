@@ -16,7 +16,6 @@ STEP = 0.05
 ACROSS = 2.5
 """Steps together, over epsilon, where there are fewer: from one side of the ball to the other."""
 
-
 TOGETHER = 100
 """Images whose gradient is aligned together: fewer are aligned better, and take more time."""
 
@@ -38,7 +37,7 @@ class MisleadTraining:
     def _made(self, shard: Shard, workshop: Workshop) -> Poisons:
         settings = self.settings
         order = torch.randperm(len(shard), generator=workshop.own("poison"))
-        places = order[: round(settings.share * len(shard))].to(shard.labels.device)
+        places = order[: max(1, round(settings.share * len(shard)))].to(shard.labels.device)
         images, labels = shard.images[places], shard.labels[places]
         if settings.control:
             return places, images

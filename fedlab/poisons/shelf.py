@@ -49,3 +49,16 @@ class Shelf:
                 write_atomically(file, save(kept))
         self._recent[owner] = (key, found)
         return found
+
+    def forget(self, owners: str, *, but: str) -> None:
+        """Remove from memory what is of no more use.
+
+        Args:
+            owners: How their names begin.
+            but: How the keys of what stays begin.
+        """
+        self._recent = {
+            owner: (key, found)
+            for owner, (key, found) in self._recent.items()
+            if key.startswith(but) or not owner.startswith(owners)
+        }

@@ -41,6 +41,8 @@ class MoveOneImage:
         """Place of the target image among the test images."""
         if self.settings.image is None:
             others = (test.labels != self.settings.target).nonzero().squeeze(1)
+            if not len(others):
+                raise ValueError(f"all test images are of class {self.settings.target} already")
             drawn = torch.randint(len(others), (1,), generator=common("aim"))
             return int(others[drawn.to(others.device)])
         if self.settings.image >= len(test):

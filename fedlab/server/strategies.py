@@ -49,12 +49,28 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> FedAvg:
         )
     if name == "QFedAvg":
         raise BadInput("QFedAvg weighs clients by their training losses, which do not travel here")
-    taken = inspect.signature(STRATEGIES[name]).parameters.values()
+    signature = inspect.signature(STRATEGIES[name])
+    taken = signature.parameters.values()
     known = {each.name for each in taken if each.kind is not each.VAR_KEYWORD} - set(OURS)
     if unknown := sorted(set(options) - known):
         offered = sorted(key for key in known if not key.endswith(("_key", "_fn", "_rule")))
         raise BadInput(f"{name} has no option {unknown[0]}; it has {', '.join(offered) or 'none'}")
+    for key, value in options.items():
+        if problem := _misfit(value, signature.parameters[key].annotation):
+            raise BadInput(f"{name}: {key} is {problem}, not {value!r}")
     try:
         return STRATEGIES[name](**OURS, **options)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{name} cannot be made with these options: {error}") from error
+
+
+def _misfit(value: object, annotation: object) -> str | None:
+    """What an option should be, if it is something else; the rules themselves do not ask."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is bool and not isinstance(value, bool):
+        return "true or false"
+    if annotation is int and not (number and isinstance(value, int)):
+        return "a whole number"
+    if annotation in (float, float | None) and not number:
+        return "a number"
+    return None

@@ -30,7 +30,7 @@ def refuse_small_cohort(rule: FedAvg, cohort: int) -> None:
     name = type(rule).__name__
     if isinstance(rule, Bulyan | MultiKrum):
         malicious = rule.num_malicious_nodes
-        if not _whole(malicious) or malicious < 0:
+        if malicious < 0:
             raise BadInput(f"{name}: num_malicious_nodes is a whole number of at least 0")
         if cohort < (needed := _needed(rule, malicious)):
             lower = (
@@ -45,7 +45,7 @@ def refuse_small_cohort(rule: FedAvg, cohort: int) -> None:
             )
     if isinstance(rule, MultiKrum):
         chosen, most = rule.num_nodes_to_select, cohort - rule.num_malicious_nodes
-        if not _whole(chosen) or not 1 <= chosen <= most:
+        if not 1 <= chosen <= most:
             raise BadInput(
                 f"{name}: num_nodes_to_select is {chosen}, but of {cohort} clients only 1 "
                 f"to {most} can be selected without a malicious one"
@@ -125,7 +125,3 @@ def _needed(rule: Bulyan | MultiKrum, malicious: int) -> int:
 def _bearable(rule: Bulyan | MultiKrum, replies: int) -> int:
     """The most attackers that so many replies allow."""
     return (replies - FEWEST) // (4 if isinstance(rule, Bulyan) else 2)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -5,7 +5,7 @@ import torch
 
 from attacks.payload import Payload
 from attacks.updates.little_is_enough import little_is_enough
-from fedlab import BadInput
+from fedlab import BadInput, Federation
 from fedlab.client.poison import as_carried_out
 from fedlab.client.site import Site
 from fedlab.client.work import work
@@ -133,6 +133,51 @@ def test_a_colluders_own_data_would_change_nothing():
     role = POISON | {"data": {"attack": "label-flip"}, "update": {"attack": "min-max"}}
     with pytest.raises(BadInput, match="give one of data and update"):
         small(roles=[role])
+
+
+def test_a_colluders_defense_would_protect_nothing():
+    role = POISON | {"update": {"attack": "inner-product"}}
+    with pytest.raises(BadInput, match="no defense that it ran would protect anything"):
+        small(roles=[role | {"obeys_defenses": True}])
+    assert not small(roles=[role]).role(round=1, client=0).runs_defenses
+
+
+@pytest.mark.parametrize(
+    ("clients", "update", "problem"),
+    [
+        ("0", {"attack": "min-max"}, "client 0 in round 1: min-max .* knows of one only"),
+        ("3", {"attack": "min-sum"}, "client 3 in round 1: min-sum .* knows of one only"),
+        ("1-3", {"attack": "min-max", "knows": "everyone"}, "only: leave more clients honest"),
+        ("1-3", {"attack": "little-is-enough"}, "3 of 4 clients are none to hide from: give z"),
+    ],
+)
+def test_colluders_that_know_too_little_are_refused_before_the_run(clients, update, problem):
+    role = POISON | {"clients": clients, "update": update}
+    with pytest.raises(BadInput, match=problem):
+        Federation(small(roles=[role]))
+    Federation(small(roles=[role], server={"cohort": 3}))
+
+
+def test_honest_updates_are_remembered_for_one_round_only():
+    update = {"attack": "inner-product", "knows": "everyone"}
+    scenario, site, state = prepared(POISON | {"update": update})
+    made = []
+    for _ in range(3):
+        sent(scenario, site, state)
+        made.append(dict(site.shelf._recent))
+        state = {name: value + 0.01 for name, value in state.items()}
+    assert all(sorted(each) == ["honest 1", "honest 2", "honest 3"] for each in made)
+    lone = prepared(POISON | {"clients": "1-3", "update": update})[0]
+    sent(lone, site, state, client=1)
+    assert list(site.shelf._recent) == ["honest 0"]
+
+
+def test_what_a_refused_colluder_is_advised_to_do_works():
+    for clients, update in (
+        ("0", {"attack": "min-max", "knows": "everyone"}),
+        ("1-3", {"attack": "little-is-enough", "z": 1.0}),
+    ):
+        Federation(small(roles=[POISON | {"clients": clients, "update": update}]))
 
 
 def test_neither_data_nor_update_nor_claim_is_a_label_flip():

@@ -15,7 +15,7 @@ from fedlab.privacy.accounts import IMAGE
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import Spending, to_json
 from fedlab.seeds import generator
-from tests.federations import small
+from tests.federations import FORGETFUL, small
 
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 3}
 
@@ -420,3 +420,18 @@ def test_a_client_that_is_poisoned_from_some_round_on_freezes_another_set():
     scenario, site, state = prepared(defenses=[mixing], roles=[flips])
     first, second = (do(scenario, site, state, round=number).history[0] for number in (1, 2))
     assert first.release != second.release
+
+
+@pytest.mark.parametrize("role", ["honest", "leaking"])
+def test_dropout_draws_the_same_in_every_process(role):
+    scenario = small(model=FORGETFUL, roles=[{"role": role, "clients": "0"}])
+    site = Site.of(scenario)
+    state, plan = site.state, plan_for(scenario, round=1, client=0)
+    payloads = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        payloads.append(work(plan, site, state, ()).sent.tensors)
+        assert torch.equal(torch.random.get_rng_state(), before)
+    one, other = payloads
+    assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -10,7 +10,7 @@ from fedlab.planning import plan_for
 from fedlab.poisons import data_poison
 from fedlab.runs.folder import RunFolder
 from fedlab.seeds import generator
-from tests.federations import finished, small
+from tests.federations import FORGETFUL, finished, small
 
 QUICK = {"steps": 3, "epochs": 1, "share": 0.1}
 RELABELLING = [
@@ -125,6 +125,17 @@ def allowed(data, key):
     return key != "target" or data["attack"] != "availability"
 
 
+@pytest.mark.parametrize("data", BREWED, ids=names)
+@pytest.mark.parametrize("against", ["global", "own"])
+def test_the_control_changes_the_same_images(data, against):
+    data = data | {"against": against, "share": 0.03}
+    clean, dirty = poisoned(data)
+    _, random = poisoned(data | {"control": True})
+    changed, moved = ((clean.images != s.images).flatten(1).any(1) for s in (dirty, random))
+    assert changed.sum() == 1
+    assert torch.equal(changed, moved)
+
+
 def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
     data = {"attack": "gradient-matching", "restarts": 1, "target": 3, **QUICK}
     clean, dirty = poisoned(data)
@@ -188,3 +199,54 @@ def test_the_network_is_as_it_was_found():
 def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
     with pytest.raises(BadInput, match=words):
         Federation(scenario(data))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [{"training": {"batch_size": 16, "lr": 0.1, "lr_decay": 0.3}}, {"model": FORGETFUL}],
+    ids=["falling rate", "dropout"],
+)
+def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
+    data = {"attack": "gradient-matching", "restarts": 1, "against": "own", **QUICK}
+    chosen = scenario(data, **tables).changed(rounds=2)
+    whole = finished(chosen)
+    broken = Federation(chosen, out=tmp_path / "broken")
+    broken.step()
+    torch.rand(7)  # whatever another process draws
+    resumed = Federation.resume(tmp_path / "broken")
+    resumed.run()
+    assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"attack": "gradient-matching", "epsilon": 0.0039}, "less than one level of a pixel"),
+        ({"attack": "hidden-trigger", "source": 3, "target": 3}, "source and target are both 3"),
+        ({"attack": "label-flip", "pairs": [[1, 2], [4, 4]]}, "pairs takes 4 for itself"),
+    ],
+)
+def test_poisons_that_would_change_nothing_are_refused(data, problem):
+    with pytest.raises(BadInput, match=problem):
+        scenario(data)
+    scenario({"attack": "gradient-matching", "epsilon": 1 / 255})
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"attack": "badnets", "size": 2}, "no test image is of a class that would show"),
+        ({"attack": "gradient-matching"}, "all test images are of class"),
+    ],
+)
+def test_a_goal_that_no_test_image_can_show_is_refused(data, problem):
+    one = {"train": 160, "test": 1, "clients": 4}
+    label = int(Site.of(small(data=one)).data.test_labels[0])
+    with pytest.raises(BadInput, match=problem):
+        Federation(scenario(data | {"target": label}).changed(data=one))
+    Federation(scenario(data | {"target": (label + 1) % 10}).changed(data=one))
+
+
+def test_the_smallest_share_of_an_availability_poison_is_one_image():
+    clean, dirty = poisoned(BREWED[2] | {"share": 0.001})
+    assert int((clean.images != dirty.images).flatten(1).any(1).sum()) == 1

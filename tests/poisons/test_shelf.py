@@ -34,3 +34,11 @@ def test_what_lasts_is_in_the_folder_and_the_rest_is_not(tmp_path):
     one.take("a", "gone", make, lasting=False)
     assert [file.name for file in folder.iterdir()] == ["kept.safetensors"]
     assert make.made == 2
+
+
+def test_what_is_of_no_more_use_is_forgotten():
+    shelf, make = Shelf(), Maker()
+    for owner, key in (("a 1", "new 1"), ("a 2", "old 2"), ("b", "old")):
+        shelf.take(owner, key, make, lasting=False)
+    shelf.forget("a ", but="new")
+    assert list(shelf._recent) == ["a 1", "b"]

@@ -1,9 +1,10 @@
 """Poisons that are brewed: small changes of images whose labels stay right."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from attacks.poisoning.disguise import whole_steps
 from fedlab.settings import Settings
 
 
@@ -26,6 +27,15 @@ class Brewed(Settings):
     """Of its own networks."""
     steps: int = Field(default=250, ge=1)
     """Of brewing."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not whole_steps(self.epsilon):
+            raise ValueError(
+                f"epsilon {self.epsilon:g} is less than one level of a pixel, 1/255, and would "
+                "change nothing"
+            )
+        return self
 
 
 class Targeted(Brewed):
@@ -97,3 +107,9 @@ class HiddenTrigger(Brewed):
     augment: bool = True
     retrains: int = Field(default=0, ge=0)
     """How often an own network is trained anew on the poisons so far, while brewing."""
+
+    @model_validator(mode="after")
+    def _from_one_class_to_another(self) -> Self:
+        if self.source == self.target:
+            raise ValueError(f"source and target are both {self.source}")
+        return self

@@ -29,6 +29,8 @@ class LabelFlip(Settings):
             raise ValueError("source and target, pairs, and random exclude each other")
         if self.source is not None and self.source == self.target:
             raise ValueError(f"source and target are both {self.source}")
+        if same := [source for source, target in self.pairs if source == target]:
+            raise ValueError(f"pairs takes {same[0]} for itself")
         return self
 
 

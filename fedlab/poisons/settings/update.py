@@ -50,8 +50,9 @@ class Colluding(Settings):
     """Made from honest updates that the attacker knows; its own training is not sent at all."""
 
     knows: Literal["colluders", "everyone"] = "colluders"
-    """Whose honest updates of the round: those of the clients that poison in the same way, or of
-    the whole cohort, an upper bound that no client could reach. Defenses are left out of them."""
+    """Whose honest updates of the round: those that the clients that poison in the same way would
+    have sent, or those of all clients that do not poison, an upper bound that no client could
+    reach. Defenses are left out of them."""
 
 
 class LittleIsEnough(Colluding):
