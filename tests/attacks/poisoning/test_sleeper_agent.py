@@ -1,11 +1,11 @@
 """The trigger steers the poisons and is in none of them; the network is trained again."""
 
 import torch
-from attacks.poisoning.badnets import stamp
 
 from attacks.poisoning.brewing import Brewing
 from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.sleeper_agent import sleeper_agent
+from attacks.poisoning.triggers import stamp
 from tests.attacks.poisoning.networks import clever, digits, seeded, surrogate
 
 
