@@ -30,7 +30,8 @@ class Brewed(Settings):
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if not whole_steps(self.epsilon):
+        # A control that changes nothing is the same run without a poison.
+        if not self.control and not whole_steps(self.epsilon):
             raise ValueError(
                 f"epsilon {self.epsilon:g} is less than one level of a pixel, 1/255, and would "
                 "change nothing"
