@@ -93,10 +93,11 @@ def test_a_step_is_timed_beside_arts(images, monkeypatch):
     data = ImageData(
         "noise", shown, labels, shown, labels, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3
     )
-    figures, (claim,) = crafting(data)
-    assert [figure.unit for figure in figures] == ["s", "s", ""]
+    figures, claims = crafting(data)
+    assert [figure.unit for figure in figures] == ["s", "s", ""] * 2
     assert all(len(figure.values) == 1 for figure in figures)
-    assert claim.holds is (figures[2].values[0] >= GOAL)
+    for ratio, claim in zip(figures[2::3], claims, strict=True):
+        assert claim.holds is (ratio.values[0] >= GOAL)
 
 
 def test_images_are_asked_for(tmp_path):
