@@ -53,7 +53,7 @@ def test_there_is_one_for_every_poison():
 @pytest.mark.parametrize(
     ("name", "number", "least"),
     [
-        ("label_flip", 8, 0.25),
+        ("label_flip", 7, 0.25),
         ("badnets", 5, 0.8),
         ("blended", 8, 0.6),
         ("sinusoidal", 8, 0.3),
