@@ -18,8 +18,8 @@ from attacks.poisoning.meta_loss import margin
 from benchmarks.cells import finished
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.client.site import Site
-from fedlab.evaluation.model import evaluation
 from fedlab.evaluation.scoreboard import Scoreboard
+from fedlab.modes import evaluation
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario

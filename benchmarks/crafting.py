@@ -41,44 +41,12 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
     Raises:
         BadInput: If ART is not installed.
     """
-    try:
-        from art.attacks.poisoning import GradientMatchingAttack
-        from art.estimators.classification import PyTorchClassifier
-    except ImportError as error:
-        raise BadInput(
-            'ART is not installed; it comes with: pip install "fedlab-privacy[bench]"'
-        ) from error
     prepare(1)
     network = build("convnet", shape=data.shape, classes=data.num_classes, width=32).eval()
     places = (data.train_labels == 0).nonzero().squeeze(1)[:POISONS]
     images, labels = data.train_images[places], data.train_labels[places]
     target = data.test_images[:1]
-    normalised = _Normalised(network, data)
-    classifier = PyTorchClassifier(
-        normalised.eval(),
-        loss=nn.CrossEntropyLoss(),
-        input_shape=data.shape,
-        nb_classes=data.num_classes,
-        clip_values=(0.0, 1.0),
-        device_type="cpu",
-    )
-
-    def arts(steps: int) -> None:
-        GradientMatchingAttack(
-            classifier,
-            percent_poison=1.0,
-            epsilon=EPSILON,
-            max_trials=1,
-            max_epochs=steps,
-            batch_size=POISONS,
-            verbose=0,
-        ).poison(
-            data.pixels(target).numpy(),
-            np.array([0]),
-            data.pixels(images).numpy(),
-            labels.numpy(),
-        )
-
+    arts = _arts(network, data, images, labels, target)
     surrogate = Surrogate(
         network,
         {name: p.detach() for name, p in network.named_parameters()},
@@ -117,6 +85,46 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
         )
     prepare(1)
     return figures, claims
+
+
+def _arts(
+    network: nn.Module, data: ImageData, images: Tensor, labels: Tensor, target: Tensor
+) -> Callable[[int], None]:
+    """ART's search of so many steps for the same poisons."""
+    try:
+        from art.attacks.poisoning import GradientMatchingAttack
+        from art.estimators.classification import PyTorchClassifier
+    except ImportError as error:
+        raise BadInput(
+            'ART is not installed; it comes with: pip install "fedlab-privacy[bench]"'
+        ) from error
+    normalised = _Normalised(network, data)
+    classifier = PyTorchClassifier(
+        normalised.eval(),
+        loss=nn.CrossEntropyLoss(),
+        input_shape=data.shape,
+        nb_classes=data.num_classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+
+    def search(steps: int) -> None:
+        GradientMatchingAttack(
+            classifier,
+            percent_poison=1.0,
+            epsilon=EPSILON,
+            max_trials=1,
+            max_epochs=steps,
+            batch_size=POISONS,
+            verbose=0,
+        ).poison(
+            data.pixels(target).numpy(),
+            np.array([0]),
+            data.pixels(images).numpy(),
+            labels.numpy(),
+        )
+
+    return search
 
 
 class _Normalised(nn.Module):

@@ -18,8 +18,8 @@ from attacks.evasion.witchcraft import witchcraft
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.data.images import ImageData
 from fedlab.devices import prepare
-from fedlab.evaluation.model import evaluation
 from fedlab.models import build
+from fedlab.modes import evaluation
 from fedlab.seeds import derive, generator
 
 EPSILON, STEP = 0.1, 0.02

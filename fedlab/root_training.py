@@ -32,9 +32,6 @@ def root_training(site: Site, scenario: Scenario) -> Callable[[int, State], Stat
         plan = plan_for(alone, round=round, client=place)
         sent = {name: value.to(site.device) for name, value in state.items()}
         done = work(plan, own, sent, ())
-        return {
-            name: value.cpu()
-            for name, value in {**state, **done.sent.tensors, **done.buffers}.items()
-        }
+        return {name: value.cpu() for name, value in {**state, **done.sent.tensors}.items()}
 
     return trained

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from attacks.poisoning.disguise import whole_steps
 from attacks.reconstruction import schedules
 
 Cost = Callable[[Tensor, torch.Generator], Tensor]
@@ -181,7 +182,7 @@ def rounded(images: Tensor, change: Tensor, *, epsilon: float) -> Tensor:
         change: float of the same shape, in pixel units.
         epsilon: Largest change; of 255 levels it allows those that fit into it whole.
     """
-    levels = math.floor(epsilon * 255 + 1e-6)  # 16 / 255 * 255 may be a hair below 16
+    levels = whole_steps(epsilon)
     moved = images + (change * 255).round().clamp(-levels, levels)
     return moved.clamp(0, 255).to(torch.uint8)
 

@@ -4,13 +4,13 @@ A small distance with a low PSNR tells of an image of the right kind that is not
 Nothing here brings weights along or fetches any: a distance is only as good as the network given.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fedlab.evaluation.images import comparable
+from fedlab.modes import evaluation
 
 # Against a division by zero where no channel responds, as in the authors' LPIPS code.
 _EPSILON = 1e-10
@@ -124,7 +124,7 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    with _evaluating(network):
+    with evaluation(network):
         logits: Tensor = network(_as_parameters(network, images))
     return logits.double()
 
@@ -164,7 +164,7 @@ def _outputs(backbone: nn.Module, images: Tensor, layers: Sequence[str]) -> list
 
     hooks = [modules[name].register_forward_hook(keep(name)) for name in layers]
     try:
-        with _evaluating(backbone):
+        with evaluation(backbone):
             backbone(_as_parameters(backbone, images))
     finally:
         for handle in hooks:
@@ -178,16 +178,3 @@ def _as_parameters(network: nn.Module, images: Tensor) -> Tensor:
     """Images in the number type of the network; float32 for one without parameters."""
     parameter = next(network.parameters(), None)
     return images.float() if parameter is None else images.to(parameter.dtype)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode is restored."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -1,13 +1,14 @@
 """How good a model is on test images, and how far a poisoning of it got."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fedlab.modes import evaluation
 
 Images = Callable[[Tensor], Tensor]
 
@@ -76,17 +77,3 @@ def success_rate(
         Share in [0, 1]; NaN if there is no image.
     """
     return evaluate(model, images, wanted, normalise, batch=batch).accuracy
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's mode is put back afterwards."""
-    # Module by module: a plain train() would also wake layers that were frozen on purpose.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -9,8 +9,8 @@ from torch import Tensor
 from attacks.poisoning.brewing import random_perturbation
 from fedlab.defenses.pipeline import Shard
 from fedlab.digest import digest
+from fedlab.modes import kept_modes
 from fedlab.poisons.settings import Brewed
-from fedlab.poisons.surrogates import as_it_was
 from fedlab.poisons.workshop import Workshop
 from fedlab.seeds import seeded
 
@@ -32,7 +32,7 @@ def brewed(
 
     def fresh() -> dict[str, Tensor]:
         seed, device = workshop.own("layers").initial_seed(), shard.images.device
-        with as_it_was(workshop.model), seeded(seed, device):
+        with kept_modes(workshop.model), seeded(seed, device):
             places, images = make()
         if settings.control:
             images = random_perturbation(

@@ -1,8 +1,5 @@
 """The networks that a poisoning client brews against: the global one, or its own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,14 +77,3 @@ def train(
             functional.cross_entropy(network(batch), labels[places]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-
-
-@contextmanager
-def as_it_was(network: nn.Module) -> Iterator[None]:
-    """Put the mode of every module back, whatever was done to it."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -177,7 +177,10 @@ def test_what_a_refused_colluder_is_advised_to_do_works():
         ("0", {"attack": "min-max", "knows": "everyone"}),
         ("1-3", {"attack": "little-is-enough", "z": 1.0}),
     ):
-        Federation(small(roles=[POISON | {"clients": clients, "update": update}]))
+        federation = finished(
+            small("rounds=1", roles=[POISON | {"clients": clients, "update": update}])
+        )
+        assert set(federation.folder.table("clients")["status"]) == {"ok"}
 
 
 def test_neither_data_nor_update_nor_claim_is_a_label_flip():
