@@ -18,6 +18,7 @@ for _name, _value in {
 logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
+    from fedlab.comparison import Comparison, compare
     from fedlab.errors import BadInput, RunFailed
     from fedlab.federation import Federation
     from fedlab.round_result import RoundResult
@@ -25,13 +26,23 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BadInput": "fedlab.errors",
+    "Comparison": "fedlab.comparison",
     "Federation": "fedlab.federation",
     "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
+    "compare": "fedlab.comparison",
 }
 
-__all__ = ["BadInput", "Federation", "RoundResult", "RunFailed", "Scenario"]
+__all__ = [
+    "BadInput",
+    "Comparison",
+    "Federation",
+    "RoundResult",
+    "RunFailed",
+    "Scenario",
+    "compare",
+]
 
 
 def __getattr__(name: str) -> Any:
