@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests side by side; those that start Ray share a process, as they look for what others left.
-BESIDE := -n auto --maxprocesses 4 --dist loadgroup
+BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
 .PHONY: demo test fast check clean

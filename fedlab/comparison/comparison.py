@@ -148,7 +148,9 @@ class Comparison:
 
     def table(self) -> Table:
         """The summary, for a terminal or a notebook."""
-        return summary_table(self.summary, title=f"{self.name}: what does each defense buy?")
+        rules_only = len(self.defenses) == 1 and len(self.rules) > 1
+        asked = "what does each rule stop?" if rules_only else "what does each defense buy?"
+        return summary_table(self.summary, title=f"{self.name}: {asked}")
 
     def plot(self) -> Figure:
         """The frontier of accuracy against leakage."""

@@ -1,7 +1,7 @@
 """What each defense buys and costs: the tidy table of a comparison in a line for each arm."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -94,47 +94,50 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_table(summary: pd.DataFrame, *, title: str) -> Table:
-    """The summary as text.
+    """The summary as text; columns in which nothing was measured are left out.
 
     Args:
         summary: See ``summary_of``.
         title: The question that it answers.
     """
-    several = summary["rule"].nunique() > 1
+    attacked = bool(summary["images"].any())
+    poisoned = bool(summary["attack_success_rate"].notna().any())
+    captions = ["Medians over seeds (lowest to highest); accuracy after the last round"]
+    captions += ["PSNR of the attack that rebuilds most"] if attacked else []
+    captions += [
+        "ε: largest over honest clients, with ° of protected rounds only, the total being infinite",
+        "time of a round, attacks included, beside the first line's",
+    ]
     table = Table(
         title=title,
-        caption=(
-            "Medians over seeds (lowest to highest); accuracy and attack success after the last "
-            "round; PSNR of the attack that rebuilds most; ε: largest over honest clients, with ° "
-            "of protected rounds only, the total being infinite; time of a round, attacks "
-            "included, beside the first line's."
-        ),
+        caption="; ".join(captions) + ".",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("defense")
-    if several:
-        table.add_column("rule")
-    for header in ("seeds", "accuracy", "attack\nsuccess", "PSNR dB\nabove chance", "leak"):
-        table.add_column(header, justify="right")
-    table.add_column("attack")
-    for header in ("ε", "time"):
-        table.add_column(header, justify="right")
+    columns: list[tuple[str, Callable[[Mapping[Hashable, Any]], str], bool]] = [
+        ("defense", lambda row: row["defense"], True),
+        ("rule", lambda row: row["rule"], summary["rule"].nunique() > 1),
+        ("seeds", lambda row: str(row["seeds"]), True),
+        ("accuracy", lambda row: spread(row, "accuracy", ".3f"), True),
+        ("attack\nsuccess", lambda row: spread(row, "attack_success_rate", ".2f"), poisoned),
+        ("PSNR dB\nabove chance", lambda row: spread(row, "above_chance", "+.1f"), attacked),
+        ("leak", _leaking, attacked),
+        ("attack", lambda row: row["attack"] if row["images"] else "nobody attacked", attacked),
+        ("ε", lambda row: epsilon_text(row["epsilon"], total=row["epsilon_total"]), True),
+        ("time", lambda row: f"{row['time']:.2f}", True),
+    ]
+    shown = [(header, cell) for header, cell, wanted in columns if wanted]
+    for header, _ in shown:
+        words = header in ("defense", "rule", "attack")
+        table.add_column(header, justify="left" if words else "right")
     for row in summary.to_dict("records"):
-        table.add_row(
-            row["defense"],
-            *([row["rule"]] if several else []),
-            str(row["seeds"]),
-            spread(row, "accuracy", ".3f"),
-            spread(row, "attack_success_rate", ".2f"),
-            spread(row, "above_chance", "+.1f"),
-            f"{row['leaking']}/{row['images']}" if row["images"] else "-",
-            row["attack"] if row["images"] else "nobody attacked",
-            epsilon_text(row["epsilon"], total=row["epsilon_total"]),
-            f"{row['time']:.2f}",
-        )
+        table.add_row(*(cell(row) for _, cell in shown))
     return table
+
+
+def _leaking(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['leaking']}/{row['images']}" if row["images"] else "-"
 
 
 def spread(row: Mapping[Hashable, Any], measure: str, form: str) -> str:
