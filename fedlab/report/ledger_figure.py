@@ -22,7 +22,7 @@ _WIDTH = 7.2
 _MARGIN = 0.25
 _LEFT = 0.8
 _PLOT = 2.4
-_BELOW = 0.75  # round numbers, their name, and air
+_BELOW = 0.6  # round numbers, their name, and air
 
 _DASHES = ("-", "--", "-.", ":")
 """Groups of clients in the colour of one defense."""
@@ -58,13 +58,11 @@ def ledger_figure(ledger: Ledger) -> Picture:
     accounts = ledger.accounts
     courses = [_courses(ledger, account) for account in accounts]
     # Legends lie below their plots, where no line can run through them.
-    rooms = [_PLOT + _BELOW + len(each) * 1.25 * line_height(SMALL) for each in courses]
+    rooms = [_PLOT + _BELOW + len(each) * 1.15 * line_height(SMALL) for each in courses]
     top = _MARGIN + line_height(TITLE) + 0.15
     sheet = Sheet(_WIDTH, top + sum(rooms) + _MARGIN)
     sheet.text(_MARGIN, _MARGIN, title, size=TITLE, bold=True)
     for account, each, room in zip(accounts, courses, rooms, strict=True):
-        hides = f"{account.mechanism}: hides one {account.unit} ({account.adjacency})"
-        sheet.text(_LEFT, top, hides, size=TEXT, colour=FAINT)
         axes = sheet.axes(_LEFT, top + 0.22, _WIDTH - _LEFT - _MARGIN, _PLOT - 0.22)
         _draw(axes, account, each, delta=ledger.delta)
         top += room
@@ -122,12 +120,25 @@ def _draw(
         axes.plot(course.rounds, finite, linestyle="", marker=".", color=colour)
         if course.broken:
             value = finite[course.rounds.index(course.broken)]
-            axes.plot(course.broken, value, marker="x", color=defense_colour("none"), zorder=3)
+            axes.plot(
+                course.broken,
+                value,
+                marker="x",
+                color=defense_colour("none"),
+                zorder=3,
+                clip_on=False,
+            )
     last = max((round for course in courses for round in course.rounds), default=1)
     axes.set_xlim(0, last + 0.25)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round", color=FAINT, fontsize=TEXT)
     axes.set_ylabel(f"ε at δ = {delta:g}", color=FAINT, fontsize=TEXT)
+    axes.set_title(
+        f"{account.mechanism}: hides one {account.unit} ({account.adjacency})",
+        loc="left",
+        fontsize=TEXT,
+        color=FAINT,
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(
         prop=font(SMALL),
