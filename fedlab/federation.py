@@ -32,6 +32,7 @@ from fedlab.models.checks import private_training_problem
 from fedlab.planning import refuse_what_colluders_lack
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
+from fedlab.progress import progress
 from fedlab.projection import Projection, calibrated, projections
 from fedlab.report.figures import Picture, save
 from fedlab.report.tables import rounds_table
@@ -173,13 +174,16 @@ class Federation:
         return self._project(self.scenario)
 
     def run(self) -> RunFolder:
-        """Run all rounds that are left.
+        """Run all rounds that are left, with a line about how far it is where somebody looks on.
 
         Raises:
             RunFailed: If a round cannot go on, or the audit contradicts the ledger.
         """
-        while self.round < self.scenario.rounds:
-            self.step()
+        with progress(
+            self.scenario.name, self.scenario.rounds, unit="rounds", done=self.round
+        ) as tell:
+            while self.round < self.scenario.rounds:
+                tell(self.step().model.round)
         if self._auditor and not (verdict := self._auditor.verdict(self.ledger)).holds:
             raise RunFailed(f"the audit contradicts the ledger: {verdict}")
         return self.folder

@@ -15,6 +15,10 @@ from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
 from fedlab.comparison.summary import summary_of, summary_table
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
+from fedlab.report.chance import chance_figure
+from fedlab.report.frontier import frontier_figure
+from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.wall import wall_figure
 from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
 
@@ -153,10 +157,45 @@ class Comparison:
         return summary_table(self.summary, title=f"{self.name}: {asked}")
 
     def plot(self) -> Figure:
-        """The frontier of accuracy against leakage."""
-        from fedlab.report.frontier import frontier_figure
+        """The frontier of accuracy against leakage.
 
+        Raises:
+            ValueError: If nothing was rebuilt in any run.
+        """
         return frontier_figure(self.frame)
+
+    def chance(self) -> Figure:
+        """What was rebuilt beside what guessing reaches, by defense.
+
+        Raises:
+            ValueError: If nobody was attacked.
+        """
+        return chance_figure(self.leakage)
+
+    def wall(
+        self, *, client: int | None = None, image: int = 0, rounds: Sequence[int] | None = None
+    ) -> Figure:
+        """True and rebuilt images, rounds down and defenses across, of the first seed and rule.
+
+        Args:
+            client: Partition id; the first that was attacked unless given.
+            image: Place in its batch.
+            rounds: Which; six at most, evenly spread, unless given.
+
+        Raises:
+            ValueError: If nobody was attacked.
+        """
+        first = [run for run in self.runs if (run.rule, run.seed) == (self.rules[0], self.seeds[0])]
+        runs = {run.defense: run.folder for run in first}
+        return wall_figure(runs, client=client, image=image, rounds=rounds)
+
+    def poisoning(self) -> Figure:
+        """Attack success under each defense and aggregation rule.
+
+        Raises:
+            ValueError: If nobody poisons.
+        """
+        return poisoning_matrix_figure(self.frame)
 
     def __repr__(self) -> str:
         return (
