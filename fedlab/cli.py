@@ -12,6 +12,7 @@ from rich.table import Table
 from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
 from fedlab.reconstruct_command import reconstruct
+from fedlab.report_command import write_report
 
 app = typer.Typer(
     help="A privacy testbed for federated learning on images.",
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(reconstruct)
+app.command("report")(write_report)
 
 Overrides = Annotated[
     list[str] | None,
