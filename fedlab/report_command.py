@@ -14,7 +14,7 @@ def write_report(
         Path | None, typer.Option(help="HTML file to write; report.html in that folder.")
     ] = None,
 ) -> None:
-    """Write one HTML page with verdicts, figures, tables and how to repeat it; it needs no network."""
+    """Write one HTML page with verdicts, figures and tables, which needs no network to be read."""
     from fedlab.report.page import PAGE, open_subject, write_page
 
     written = write_page(open_subject(folder), out or folder / PAGE)

@@ -40,8 +40,7 @@ def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
     counts = {
-        str(defense): leaking_images(each)
-        for defense, each in rows.groupby("defense", sort=False)
+        str(defense): leaking_images(each) for defense, each in rows.groupby("defense", sort=False)
     }
     shown = [f"{_called(d)} ({_strength(rows, d)})" for d, (leak, _) in counts.items() if leak]
     hidden = [d for d, (leak, _) in counts.items() if not leak]

@@ -15,7 +15,8 @@ def schedule_grid(scenario: Scenario) -> Table:
     schedule = schedule_cells(scenario)
     table = Table(
         title=f"{scenario.name}: {scenario.rounds} rounds, {scenario.data.clients} clients",
-        caption=schedule.key,
+        caption="   ".join(["· honest", *schedule.marks])
+        + (f"\n{schedule.remark}" if schedule.remark else ""),
         show_lines=True,
     )
     table.add_column("client \\ round", justify="right")

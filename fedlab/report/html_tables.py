@@ -12,7 +12,8 @@ from rich.table import Table
 from fedlab.report.numbers import plain
 
 _LINE = "border-bottom:1px solid rgba(128,128,128,.35)"
-_CELL = "padding:.3em .7em;vertical-align:top;"
+_CELL = "padding:.3em .7em;vertical-align:top;max-width:22em;"
+_TABLE = "border-collapse:collapse;color:inherit"
 
 
 def html_table(
@@ -36,7 +37,7 @@ def html_table(
     """
     lines = [list(row) for row in rows]
     parts = [
-        Markup("<caption>{}</caption>").format(caption) if caption else Markup(),
+        _caption(caption),
         Markup("<thead><tr>{}</tr></thead>").format(
             _joined(_cell(name, place in right, "col") for place, name in enumerate(header))
         ),
@@ -54,9 +55,10 @@ def html_table(
     ]
     return Markup(
         '<div class="scroll" role="region" tabindex="0" aria-label="{}" style="overflow-x:auto">'
-        '<table style="border-collapse:collapse">{}</table></div>{}'
+        '<table style="{};width:max-content">{}</table></div>{}'
     ).format(
         caption or "table",
+        _TABLE,
         _joined(parts),
         Markup('<p class="note"><small>{}</small></p>').format(_broken(note)) if note else "",
     )
@@ -125,9 +127,14 @@ def facts_table(facts: Iterable[tuple[str, object]], *, caption: str = "") -> Ma
         Markup("<tr>{}{}</tr>").format(_cell(name, False, "row"), _cell(value, False, ""))
         for name, value in facts
     ]
-    return Markup('<table style="border-collapse:collapse">{}<tbody>{}</tbody></table>').format(
-        Markup("<caption>{}</caption>").format(caption) if caption else "", _joined(lines)
+    return Markup('<table style="{}">{}<tbody>{}</tbody></table>').format(
+        _TABLE, _caption(caption), _joined(lines)
     )
+
+
+def _caption(text: str) -> Markup:
+    style = "text-align:left;padding:.3em .7em"
+    return Markup('<caption style="{}">{}</caption>').format(style, text) if text else Markup()
 
 
 def _cell(value: object, right: bool, scope: str) -> Markup:

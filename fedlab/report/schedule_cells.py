@@ -28,9 +28,14 @@ class Cell:
     defenses: tuple[str, ...]
 
     @property
+    def signs(self) -> str:
+        """What the server does to it."""
+        return "*" * self.attacked + "!" * self.tampered
+
+    @property
     def part(self) -> str:
-        """Its role with the marks of the key."""
-        return ROLES[self.role] + "*" * self.attacked + "!" * self.tampered
+        """Its role with its marks."""
+        return ROLES[self.role] + self.signs
 
     def __str__(self) -> str:
         return " ".join([self.part, *self.defenses])
@@ -44,13 +49,15 @@ class ScheduleCells:
         rounds: Of each column, as the schedule's language spells them.
         clients: Of each row, likewise.
         cells: A row for each group of clients, a column for each group of rounds.
-        key: What the marks mean.
+        marks: What the signs in the cells mean.
+        remark: What has to stand beside it; empty where nothing has.
     """
 
     rounds: tuple[str, ...]
     clients: tuple[str, ...]
     cells: tuple[tuple[Cell, ...], ...]
-    key: str
+    marks: tuple[str, ...]
+    remark: str
 
 
 def schedule_cells(scenario: Scenario) -> ScheduleCells:
@@ -69,9 +76,11 @@ def schedule_cells(scenario: Scenario) -> ScheduleCells:
         rounds=tuple(map(spell, columns)),
         clients=tuple(map(spell, lines)),
         cells=tuple(tuple(at(round, line[0]) for round in first_rounds) for line in lines),
-        key="· honest   * attacked by the server"
-        + ("   ! malicious server" if scenario.server.malicious else "")
-        + (f"\n{NO_PROTECTION}" if scenario.server.central_dp else ""),
+        marks=(
+            "* attacked by the server",
+            *(["! malicious server"] if scenario.server.malicious else []),
+        ),
+        remark=NO_PROTECTION if scenario.server.central_dp else "",
     )
 
 

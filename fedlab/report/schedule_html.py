@@ -18,7 +18,7 @@ def schedule_table(scenario: Scenario) -> Markup:
             for clients, cells in zip(schedule.clients, schedule.cells, strict=True)
         ],
         caption=f"Who does what: {scenario.rounds} rounds, {scenario.data.clients} clients",
-        note=schedule.key,
+        note="\n".join([*schedule.marks, schedule.remark]),
     )
 
 
@@ -47,10 +47,14 @@ def scenario_html(scenario: Scenario) -> str:
 
 
 def _drawn(cell: Cell) -> Markup:
+    if cell.role == "honest":
+        part = Markup('<span style="opacity:.75">honest{}</span>').format(cell.signs)
+    else:
+        part = Markup("<strong>{}</strong>").format(cell.part)
     names = [
         Markup('<span style="white-space:nowrap"><span style="color:{}">■</span> {}</span>').format(
             defense_colour(name), name
         )
         for name in cell.defenses
     ]
-    return Markup("<br>").join([cell.part, *names])
+    return Markup("<br>").join([part, *names])

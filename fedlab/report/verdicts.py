@@ -86,7 +86,9 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
     for name, otherwise in (("threat", "honest-but-curious"), ("reasons", "")):
         rows[name] = rows[name].fillna(otherwise) if name in rows else otherwise
     known = rows["known_labels"].astype(str) == "True"
-    rows["attack"] = rows["preset"] + known.map({True: ", labels known", False: ", labels inferred"})
+    rows["attack"] = rows["preset"] + known.map(
+        {True: ", labels known", False: ", labels inferred"}
+    )
     for name in ("psnr", "chance_psnr"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce")
     return rows
@@ -143,7 +145,9 @@ def poison_verdict(scenario: Scenario, rounds: Sequence[RoundRow]) -> Verdict:
     first, last = rounds[0], rounds[-1]
     who = "; ".join(_poisoners(scenario, entry) for entry in scenario.poisons)
     model = f"accuracy is {last.accuracy:.3f}" + (
-        "" if _missing(last.worst_recall) else f", recall of the worst class {last.worst_recall:.2f}"
+        ""
+        if _missing(last.worst_recall)
+        else f", recall of the worst class {last.worst_recall:.2f}"
     )
     rates = {r.round: r.attack_success_rate for r in rounds if not _missing(r.attack_success_rate)}
     if last.round not in rates:

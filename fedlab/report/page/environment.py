@@ -38,4 +38,7 @@ def _flat(facts: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         elif value is None:
             yield _NAMES.get(name, name), "none"
         else:
-            yield _NAMES.get(name, name), value if isinstance(value, str) else plain(value)
+            yield (
+                _NAMES.get(name, name),
+                value if isinstance(value, str) else plain(value, digits=1),
+            )

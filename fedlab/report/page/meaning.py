@@ -5,8 +5,8 @@ from fedlab.report.verdicts import SUCCEEDS
 from fedlab.scenario import Scenario
 
 SEEDED = (
-    "Noise of defenses is seeded, so that a run can be repeated bit for bit: right for a simulation, "
-    "and wrong for a deployment."
+    "Noise of defenses is seeded, so that a run can be repeated bit for bit: right for a "
+    "simulation, and wrong for a deployment."
 )
 
 
@@ -28,9 +28,9 @@ def meaning(scenario: Scenario, *, seeds: int = 1) -> list[str]:
         "it shows what an update holds. “Realistic” marks one that was not.",
         f"A poisoning “succeeds” if its attack success rate after the last round is at least "
         f"{SUCCEEDS:g}. Some poisonings aim at no class and show in the accuracy alone.",
-        "An ε holds for one unit, one notion of neighbours and one δ, named beside it, and is never "
-        "added to another. The total is infinite once a client took part without the mechanism; "
-        "the ε of its protected rounds stands beside it. “Vacuous” is a bound that says nothing.",
+        "An ε holds for one unit, one notion of neighbours and one δ, named beside it, and is "
+        "never added to another. The total is infinite once a client took part without the "
+        "mechanism; the ε of its protected rounds stands beside it. “Vacuous” is a bound that says nothing.",
         "Accuracy and attack success are measured on test images that no client holds.",
         runs,
         f"It is about these images ({scenario.data.source}), this network ({scenario.model.name}) "

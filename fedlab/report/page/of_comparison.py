@@ -154,5 +154,7 @@ def _commands(comparison: Compared, rules: list[str]) -> list[Command]:
                 ]
             ),
         ),
-        Command("Write this page.", f"fedlab report {shlex.quote(comparison.folder.resolve().name)}"),
+        Command(
+            "Write this page.", f"fedlab report {shlex.quote(comparison.folder.resolve().name)}"
+        ),
     ]

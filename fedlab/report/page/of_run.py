@@ -29,6 +29,9 @@ MOST_ROWS = 500
 LONG = 12
 """Rows from which on a table is folded."""
 
+CLIENTS = {"defenses": "defense", "update_norm": "update norm"}
+"""What the page calls columns of the clients' table; the others keep their names."""
+
 LEAKAGE = {
     "round": "round",
     "client": "client",
@@ -122,9 +125,9 @@ def _tables(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Folde
         Folded(
             f"What each client did ({len(clients)} rows)",
             frame_table(
-                clients.fillna({"reason": "", "selected": ""}),
+                clients.dropna(axis="columns", how="all").rename(columns=CLIENTS),
                 caption="What each client did",
-                note="From clients.csv; update_norm is the L2 norm of the change that it asks for.",
+                note="From clients.csv. Update norm: L2 norm of the change that it asks for.",
                 most=MOST_ROWS,
                 names=2,
             ),

@@ -1,12 +1,14 @@
 """Who is assumed to do and to know what, read off a scenario."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
 from fedlab.client.roles import Leaking, Poisoning
 from fedlab.report.verdicts import attack_names
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import NO_PROTECTION, Imprint, Reconstruct
+from fedlab.settings import Settings
 
 _ORDERS = {
     "known": "the images of every local step are granted",
@@ -18,6 +20,10 @@ _MODES = {
     "train": "training mode",
     "eval": "evaluation mode",
 }
+_STRENGTHS = frozenset(
+    {"noise_multiplier", "clipping_norm", "k", "noise", "scale", "share", "bits", "size", "target"}
+)
+"""Settings of a defense that are told even where they are its own defaults."""
 
 
 def threat_model(scenario: Scenario) -> list[tuple[str, str]]:
@@ -59,7 +65,7 @@ def _leaking(scenario: Scenario) -> Iterator[str]:
         if isinstance(entry, Leaking):
             drawn = " (expected, drawn by Poisson)" if entry.sampling == "poisson" else ""
             yield (
-                f"Clients {entry.clients} in rounds {entry.rounds} send the raw gradient of one "
+                f"{_where(entry).capitalize()}: the raw gradient of one "
                 f"batch of {entry.batch_size}{drawn}, the payload that shows most."
             )
 
@@ -72,7 +78,7 @@ def _others(scenario: Scenario) -> str:
         else "BatchNorm statistics stay with the clients"
     )
     return (
-        f"Send weights after {training.epochs} local epoch{'s' * (training.epochs > 1)} of SGD in "
+        f"Weights after {training.epochs} local epoch{'s' * (training.epochs > 1)} of SGD in "
         f"batches of {training.batch_size}. {buffers}. Losses and accuracies on private images do "
         f"not travel. Updates of more than {MOST_IMAGES} images are not attacked."
     )
@@ -89,8 +95,8 @@ def _attack(entry: Reconstruct) -> str:
     if entry.seconds:
         budget = f"; {entry.seconds:g} s at most, so that results depend on the machine"
     return (
-        f"{entry.preset} against clients {entry.clients} in rounds {entry.rounds}: labels are "
-        f"{labels}; {_ORDERS[entry.order]}; the network is simulated in {_MODES[entry.mode]}; "
+        f"{entry.preset} against {_where(entry)}: labels are {labels}; "
+        f"{_ORDERS[entry.order]}; the network is simulated in {_MODES[entry.mode]}; "
         f"{adapted}{budget}."
     )
 
@@ -123,22 +129,45 @@ def _poisoning(scenario: Scenario) -> Iterator[str]:
                 "colluders": " They know the honest updates of those they collude with.",
                 "everyone": " They know all honest updates, an upper bound.",
             }[knows]
-            yield (
-                f"Clients {entry.clients} in rounds {entry.rounds}: {attack_names(entry)}. They "
-                f"{obeys}.{seen}"
-            )
+            yield (f"{_where(entry).capitalize()}: {attack_names(entry)}. They {obeys}.{seen}")
 
 
 def _defenses(scenario: Scenario) -> Iterator[str]:
     for entry in scenario.defenses:
-        settings = entry.model_dump(exclude_unset=True, exclude={"name", "rounds", "clients"})
-        told = ", ".join(f"{key} {_text(value)}" for key, value in settings.items())
-        yield (
-            f"{entry.name} in rounds {entry.rounds} at clients {entry.clients}"
-            + (f": {told}" * bool(told))
-            + "."
-        )
+        given = entry.model_dump(exclude_none=True, exclude={"name", "rounds", "clients"})
+        usual = type(entry)().model_dump() if _has_defaults(type(entry)) else {}
+        told = [
+            f"{key} {_text(value)}"
+            for key, value in given.items()
+            if key in _STRENGTHS or value != usual.get(key)
+        ]
+        yield f"{entry.name}, {_where(entry)}" + (f": {', '.join(told)}" if told else "") + "."
+
+
+def _has_defaults(kind: type[Settings]) -> bool:
+    return not any(field.is_required() for field in kind.model_fields.values())
+
+
+class _Scheduled(Protocol):
+    @property
+    def rounds(self) -> str: ...
+
+    @property
+    def clients(self) -> str: ...
+
+
+def _where(entry: _Scheduled) -> str:
+    """Its clients and rounds as words."""
+    clients, rounds = entry.clients, entry.rounds
+    who = (
+        "all clients" if clients == "all" else f"client{'s' * (not clients.isdecimal())} {clients}"
+    )
+    if rounds == "all":
+        return f"{who} in all rounds"
+    return f"{who} in round{'s' * (not rounds.isdecimal())} {rounds}"
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -38,7 +38,9 @@ def write_page(subject: RunFolder | Compared, path: Path) -> Path:
     check_folder(path.parent)
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name an HTML file")
-    content = page_of_run(subject) if isinstance(subject, RunFolder) else page_of_comparison(subject)
+    content = (
+        page_of_run(subject) if isinstance(subject, RunFolder) else page_of_comparison(subject)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, html_of(content).encode())
     return path

@@ -1,0 +1,34 @@
+"""Runs that the tests of the page look at; each is made once."""
+
+import pytest
+
+from tests.federations import finished, small
+
+ATTACKED = {
+    "model": {"name": "mlp"},
+    "roles": [
+        {"role": "leaking", "clients": "0"},
+        {"role": "poisoning", "clients": "3", "data": {"attack": "badnets"}},
+    ],
+    "reconstructions": [
+        {"clients": "0", "preset": "analytic", "labels": labels} for labels in ("known", "inferred")
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory):
+    """Two rounds, the second under DP-SGD; one client leaks, one poisons."""
+    scenario = small(
+        name="at once <script>alert('hello')</script> & a very long name of an experiment",
+        rounds=2,
+        defenses=[{"name": "dp-sgd", "rounds": "2"}],
+        **ATTACKED,
+    )
+    return finished(scenario, out=tmp_path_factory.mktemp("runs") / "a run").folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """One round in which nobody leaks, poisons, attacks or defends."""
+    return finished(small(rounds=1), out=tmp_path_factory.mktemp("runs") / "plain").folder
