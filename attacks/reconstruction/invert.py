@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,20 @@ MOST_TOLERANCE = 2e-5
 """Of rows in analytic inversion; with more, rows of different images were taken for one."""
 
 Watch = Callable[[Progress], None]
+"""Called by the clock, every ``LOOKS`` seconds, unless it is a ``ChoosyWatch``."""
+
+
+@runtime_checkable
+class ChoosyWatch(Protocol):
+    """A watch that is called after iterations of its own choice instead, and at the end."""
+
+    def wants(self, iteration: int) -> bool:
+        """Whether to look after so many steps of a restart, counted from 1."""
+        ...
+
+    def __call__(self, progress: Progress) -> None:
+        """Look at a restart."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,8 @@ def invert(
             CUDA stream of its own.
         recorded: On a GPU: record a step once and replay it as a CUDA graph, which gives the same
             images sooner. A network that cannot be recorded is attacked without.
-        watch: Called now and then with the progress of a restart.
+        watch: Called with the progress of a restart: now and then, or after iterations of its
+            choice (``ChoosyWatch``), and at its end.
 
     Raises:
         ValueError: If the payload cannot be attacked: zero or not finite, weights without
@@ -114,13 +130,13 @@ def invert(
             found = _read_off(problem, attack, generator)
         else:
             pace = _Pace(attack.iterations, seconds, started)
-            watch = None if watch is None else _one_at_a_time(watch)
+            looks = None if watch is None else _Looks(watch, threading.Lock())
             with ExitStack() as hold:
                 searches = [
                     hold.enter_context(search)
                     for search in _searches(problem, attack, generator, start, workers, recorded)
                 ]
-                found = _best(searches, attack, pace, workers, watch)
+                found = _best(searches, attack, pace, workers, looks)
     return Reconstruction(
         images=pixels(problem, found.images),
         labels=found.labels,
@@ -133,15 +149,35 @@ def invert(
     )
 
 
-def _one_at_a_time(watch: Watch) -> Watch:
-    """The same for restarts that run side by side, whose looks would meet in one file."""
-    lock = threading.Lock()
+class _Looks:
+    """Looks of a watch at some searches, at its iterations or by the clock."""
 
-    def look(progress: Progress) -> None:
-        with lock:
-            watch(progress)
+    def __init__(self, watch: Watch, lock: threading.Lock) -> None:
+        self._watch = watch
+        self._wants = watch.wants if isinstance(watch, ChoosyWatch) else None
+        # Looks at restarts that run side by side would meet in one file.
+        self._lock = lock
+        self._looked = time.perf_counter()
 
-    return look
+    def begin(self) -> "_Looks":
+        """The same watch at other searches, with a clock that starts now."""
+        return _Looks(self._watch, self._lock)
+
+    def after(self, done: int, *searches: Search) -> None:
+        """Look if it is time to, after so many steps of each search."""
+        due = (
+            time.perf_counter() - self._looked > LOOKS if self._wants is None else self._wants(done)
+        )
+        if due:
+            self.at(*searches)
+            self._looked = time.perf_counter()
+
+    def at(self, *searches: Search) -> None:
+        """Look in any case."""
+        for search in searches:
+            progress = search.progress()
+            with self._lock:
+                self._watch(progress)
 
 
 def _searches(
@@ -185,49 +221,48 @@ def _searches(
 
 
 def _best(
-    searches: list[Search], attack: Attack, pace: _Pace, workers: int, watch: Watch | None
+    searches: list[Search], attack: Attack, pace: _Pace, workers: int, looks: _Looks | None
 ) -> Found:
     """The restart whose images match best, priors aside."""
     on_gpu = searches[0].images.device.type == "cuda"
     if attack.group and len(searches) > 1:
-        _run_together(searches, attack, pace, watch)
+        _run_together(searches, attack, pace, looks)
     elif workers > 1 and on_gpu:
         groups = [searches[first : first + workers] for first in range(0, len(searches), workers)]
         for place, group in enumerate(groups):
-            _run_together(group, attack, pace.share(len(groups) - place), watch)
+            _run_together(group, attack, pace.share(len(groups) - place), looks)
     elif workers > 1 and len(searches) > 1:
-        _run_side_by_side(searches, attack, pace, workers, watch)
+        _run_side_by_side(searches, attack, pace, workers, looks)
     else:
         for place, search in enumerate(searches):
-            _run(search, attack, pace.share(len(searches) - place), watch)
+            _run(search, attack, pace.share(len(searches) - place), looks)
     found = [search.result() for search in searches]
     return min(found, key=lambda one: math.inf if math.isnan(one.cost) else one.cost)
 
 
-def _run(search: Search, attack: Attack, pace: _Pace, watch: Watch | None) -> None:
-    looked = time.perf_counter()
+def _run(search: Search, attack: Attack, pace: _Pace, looks: _Looks | None) -> None:
+    looks = looks and looks.begin()
     for done in range(attack.iterations):
         iteration = pace(done)
         if done and iteration >= attack.iterations:
             break
         search.advance(min(iteration, attack.iterations - 1))
-        if watch is not None and time.perf_counter() - looked > LOOKS:
-            watch(search.progress())
-            looked = time.perf_counter()
+        if looks is not None:
+            looks.after(done + 1, search)
         if search.converged():
             break
-    if watch is not None:
-        watch(search.progress())
+    if looks is not None:
+        looks.at(search)
 
 
 def _run_side_by_side(
-    searches: list[Search], attack: Attack, pace: _Pace, workers: int, watch: Watch | None
+    searches: list[Search], attack: Attack, pace: _Pace, workers: int, looks: _Looks | None
 ) -> None:
     """Each in a thread of its own, so many at the same time, and one thread of PyTorch for each."""
     seconds = pace.share(-(-len(searches) // workers)).seconds
 
     def run(search: Search) -> None:
-        _run(search, attack, replace(pace, seconds=seconds, started=time.perf_counter()), watch)
+        _run(search, attack, replace(pace, seconds=seconds, started=time.perf_counter()), looks)
 
     threads = torch.get_num_threads()
     try:
@@ -238,10 +273,12 @@ def _run_side_by_side(
         torch.set_num_threads(threads)
 
 
-def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Watch | None) -> None:
+def _run_together(
+    searches: list[Search], attack: Attack, pace: _Pace, looks: _Looks | None
+) -> None:
     """Step by step in turns: for the prior on the group, or for a GPU, which does not wait."""
     grouped = attack.group and len(searches) > 1
-    looked = time.perf_counter()
+    looks = looks and looks.begin()
     for done in range(attack.iterations):
         iteration = pace(done)
         if done and iteration >= attack.iterations:
@@ -249,15 +286,12 @@ def _run_together(searches: list[Search], attack: Attack, pace: _Pace, watch: Wa
         centre = consensus(torch.stack([one.images for one in searches])) if grouped else None
         for search in searches:
             search.advance(min(iteration, attack.iterations - 1), centre)
-        if watch is not None and time.perf_counter() - looked > LOOKS:
-            for search in searches:
-                watch(search.progress())
-            looked = time.perf_counter()
+        if looks is not None:
+            looks.after(done + 1, *searches)
         if all(search.converged() for search in searches):
             break
-    if watch is not None:
-        for search in searches:
-            watch(search.progress())
+    if looks is not None:
+        looks.at(*searches)
 
 
 def _inferred(problem: Problem, rule: str, generator: torch.Generator) -> Tensor:

@@ -33,7 +33,7 @@ class Progress:
     Attributes:
         restart: Which one.
         iteration: Steps done.
-        cost: Matching cost of the images.
+        cost: Matching cost at the last step, which is that of the images just before it.
         images: float ``[n, channels, height, width]``, pixels in [0, 1].
     """
 

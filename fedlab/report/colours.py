@@ -5,6 +5,10 @@ colour-blind readers. Nobody tells more than eight in one figure apart, so figur
 draw as well.
 """
 
+import re
+
+from matplotlib.colors import to_rgb
+
 DEFENSE_COLOURS = {
     "none": "#D55E00",
     "dp-sgd": "#0072B2",
@@ -30,6 +34,29 @@ INK, FAINT, LINE = "#222222", "#767676", "#C8C8C8"
 FONT = "DejaVu Sans"  # comes with matplotlib, so text has the same width on every machine
 
 
+_JOINT = re.compile(r"\+(?=[a-z])")
+"""Between two defenses of a label, and not in ``1e+2``."""
+
+
 def defense_colour(defense: str) -> str:
-    """The colour of a defense in every figure."""
-    return DEFENSE_COLOURS.get(defense, OTHER_COLOUR)
+    """The colour of a defense in every figure, whatever its settings.
+
+    Args:
+        defense: Its name, or a label with settings such as ``dp-sgd:noise_multiplier=2``.
+
+    Example:
+        >>> defense_colour("dp-sgd:noise_multiplier=2") == defense_colour("dp-sgd")
+        True
+        >>> defense_colour("dp-sgd+pruning") == OTHER_COLOUR
+        True
+    """
+    first, *others = _JOINT.split(defense)
+    return OTHER_COLOUR if others else DEFENSE_COLOURS.get(first.partition(":")[0], OTHER_COLOUR)
+
+
+def ink_on(colour: str | tuple[float, ...]) -> str:
+    """The colour of text that is read on a ground of some colour: dark, or white."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+    # Of equal contrast with both, by the ratio of WCAG 2, at sqrt(1.05 * 0.066) - 0.05.
+    return INK if luminance > 0.213 else "#FFFFFF"

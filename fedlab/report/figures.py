@@ -1,23 +1,17 @@
-"""Pictures of reconstructions: true images above what was rebuilt of them, with the scores below.
+"""Pictures of reconstructions: true images above rebuilt ones, with the scores below."""
 
-Everything is placed in inches, so one image or sixty-four come out at the same size, and figures
-are made without pyplot, so no global state is touched.
-"""
-
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from fedlab.evaluation.images import PSNR_CAP
-from fedlab.files import write_atomically
-from fedlab.report.colours import FAINT, FONT, INK, LINE, defense_colour
+from fedlab.report.colours import FAINT, INK, LINE, defense_colour
+from fedlab.report.lettering import TITLE, width, wrapped
+from fedlab.report.sheet import Picture, Sheet, save
+
+__all__ = ["Picture", "ReconstructionRow", "decibels", "reconstruction_figure", "save"]
 
 # All in inches.
 _MARGIN = 0.25
@@ -72,16 +66,9 @@ class ReconstructionRow:
         return [(self.truth_name, self.truth), *middle, ("rebuilt", self.guess)]
 
 
-class Picture(Figure):
-    """A figure that a notebook shows by itself, whether or not pyplot was imported."""
-
-    def _repr_png_(self) -> bytes:
-        return _png(self, dpi=110)
-
-
 def reconstruction_figure(
     rows: Sequence[ReconstructionRow], *, title: str, columns: int = 8
-) -> Figure:
+) -> Picture:
     """True images above rebuilt ones, a row for each attacked client and round.
 
     Pixels are drawn unsmoothed. Of a larger batch the first ``columns`` images are shown, chosen by
@@ -113,18 +100,20 @@ def reconstruction_figure(
         _check(row)
     shown = max(min(columns, len(row.truth)) for row in rows)
     images = _GUTTER + shown * (_CELL + _GAP) - _GAP
-    labels = max(_width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
+    labels = max(width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
     block = max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
     # A long run would be a very tall picture, so its rounds go in pairs.
     across = 2 if len(rows) > 3 and shown <= columns // 2 else 1
     lines_of_rows = [rows[start : start + across] for start in range(0, len(rows), across)]
-    width = 2 * _MARGIN + across * (block + _BLOCK_GAP) - _BLOCK_GAP
-    titles = _wrapped(title, 14, width - 2 * _MARGIN)
+    page_width = 2 * _MARGIN + across * (block + _BLOCK_GAP) - _BLOCK_GAP
+    titles = wrapped(title, TITLE, page_width - 2 * _MARGIN, bold=True)
     top = _MARGIN + len(titles) * _TITLE_LINE + _KEY
     heights = [max(_height(row) for row in line) for line in lines_of_rows]
-    page = _Page(width, top + sum(height + _ROW_GAP for height in heights) - _ROW_GAP + _MARGIN)
+    page = Sheet(
+        page_width, top + sum(height + _ROW_GAP for height in heights) - _ROW_GAP + _MARGIN
+    )
     for index, text in enumerate(titles):
-        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, text, size=14, bold=True)
+        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, text, size=TITLE, bold=True)
     page.text(
         _MARGIN,
         _MARGIN + len(titles) * _TITLE_LINE,
@@ -137,66 +126,23 @@ def reconstruction_figure(
         for place, row in enumerate(line):
             _draw(page, row, _MARGIN + place * (block + _BLOCK_GAP), top, columns)
         top += height + _ROW_GAP
+    page.figure.alt = _in_words(rows, title)
     return page.figure
 
 
-def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
-    """Write a figure as a PNG, whole or not at all."""
-    write_atomically(path, _png(figure, dpi=dpi))
+def _in_words(rows: Sequence[ReconstructionRow], title: str) -> str:
+    verdicts = [verdict for row in rows for verdict in row.verdict]
+    scores = sorted(psnr for row in rows for psnr in row.psnr if not math.isnan(psnr))
+    reached = (
+        f"PSNR goes from {decibels(scores[0])} to {decibels(scores[-1])}"
+        if scores
+        else "nothing was rebuilt"
+    )
+    leaking = f"{verdicts.count('leaks')} of {len(verdicts)} images leak"
+    return f"{title} True images above rebuilt ones in {len(rows)} rows: {leaking}, {reached}."
 
 
-class _Page:
-    """A figure on which things are placed in inches from the upper left corner."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.figure = Picture(figsize=(width, height), facecolor="white")
-        self._width, self._height = width, height
-
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: float,
-        colour: str = INK,
-        bold: bool = False,
-        align: tuple[str, str] = ("left", "top"),
-    ) -> None:
-        self.figure.text(
-            x / self._width,
-            1 - y / self._height,
-            text,
-            ha=align[0],
-            va=align[1],
-            color=colour,
-            parse_math=False,
-            fontproperties=_font(size, bold=bold),
-        )
-
-    def image(self, x: float, y: float, height: float, image: Tensor, *, edge: str) -> None:
-        axes = self.figure.add_axes(
-            (
-                x / self._width,
-                1 - (y + height) / self._height,
-                _CELL / self._width,
-                height / self._height,
-            )
-        )
-        pixels = image.detach().cpu().float().clamp(0, 1).nan_to_num(nan=0.5)
-        shown = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
-        # Small images keep their pixels; large ones would alias if they were not smoothed.
-        smoothing = "nearest" if max(image.shape[1:]) <= 64 else "antialiased"
-        axes.imshow(
-            shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing, aspect="auto"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color=edge, linewidth=1.2 if edge != LINE else 0.6)
-
-
-def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns: int) -> None:
+def _draw(page: Sheet, row: ReconstructionRow, left: float, top: float, columns: int) -> None:
     colour = defense_colour(row.defense)
     page.text(left, top, "■", size=9, colour=colour)
     page.text(left + 0.15, top, _heading(row, columns), size=9, bold=True)
@@ -217,7 +163,7 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
         edge = colour if images is row.guess else LINE
         page.text(left - 0.1, y + side / 2, name, size=8, colour=FAINT, align=("right", "center"))
         for index in shown:
-            page.image(left + index * (_CELL + _GAP), y, side, images[index], edge=edge)
+            page.image(left + index * (_CELL + _GAP), y, _CELL, side, images[index], edge=edge)
         y += side + _STRIP_GAP
     for index in shown:
         centre = left + index * (_CELL + _GAP) + _CELL / 2
@@ -225,7 +171,7 @@ def _draw(page: _Page, row: ReconstructionRow, left: float, top: float, columns:
         page.text(
             centre,
             y,
-            f"{_decibels(row.psnr[index])} · {row.verdict[index]}" if rebuilt else "no image",
+            f"{decibels(row.psnr[index])} · {row.verdict[index]}" if rebuilt else "no image",
             size=8,
             bold=leaks,
             colour=INK if leaks else FAINT,
@@ -273,34 +219,6 @@ def _height(row: ReconstructionRow) -> float:
     return _header(row) + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
 
 
-def _decibels(psnr: float) -> str:
+def decibels(psnr: float) -> str:
+    """A PSNR as people read it."""
     return f"≥ {PSNR_CAP:.0f} dB" if psnr >= PSNR_CAP else f"{psnr:.1f} dB"
-
-
-def _font(size: float, *, bold: bool) -> FontProperties:
-    return FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
-
-
-def _wrapped(text: str, size: float, width: float) -> list[str]:
-    """Bold text broken between words into lines of at most so many inches."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and _width(longer, size, bold=True) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def _width(text: str, size: float, *, bold: bool) -> float:
-    """Width of a line in inches."""
-    font = _font(size, bold=bold)
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    return float(width) / 72
-
-
-def _png(figure: Figure, *, dpi: int) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
-    return content.getvalue()

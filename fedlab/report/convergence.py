@@ -1,0 +1,179 @@
+"""How an attack got to its images: cost and PSNR over the iterations, and images on the way."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+from torch import Tensor
+
+from attacks.reconstruction.search import Progress
+from fedlab.evaluation.images import match
+from fedlab.report.colours import FAINT, INK, LINE
+from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, wrapped
+from fedlab.report.sheet import Picture, Sheet
+
+if TYPE_CHECKING:
+    from fedlab.trace import Trace
+
+_TITLE = "How does the attack get there?"
+
+# All in inches.
+_WIDTH = 7.6
+_MARGIN = 0.25
+_LEFT = 0.95
+_PANEL = 1.5
+_BETWEEN = 0.2
+_GAP = 0.08
+
+IMAGES, ROWS = 6, 4
+"""Looks whose images are shown, and images of a batch."""
+
+
+def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Picture:
+    """Matching cost, PSNR if truth is given, and below them images of the best restart.
+
+    The restart that ends with the lowest cost is drawn dark, others grey. Both axes of the cost are
+    logarithmic; of a batch the first four images are shown.
+
+    Args:
+        trace: What was seen of an attack.
+        truth: ``[n, channels, height, width]``, the true images, pixels in [0, 1].
+
+    Raises:
+        ValueError: If nothing was seen, or the true images are not of the rebuilt ones' shape.
+    """
+    restarts: dict[int, list[int]] = defaultdict(list)
+    for place, look in enumerate(trace.looks):
+        restarts[look.restart].append(place)
+    if not restarts:
+        raise ValueError("the trace saw no attack: hand it over as watch=trace")
+    best = min(restarts, key=lambda restart: _final(trace.looks, restarts[restart]))
+    quality = None if truth is None else trace.quality(truth)
+    mid = None if quality is None else [float(torch.quantile(each, 0.5)) for each in quality]
+    shown = _chosen(restarts[best])
+    looks = [trace.looks[place] for place in shown]
+    images = [look.images for look in looks]
+    if truth is not None:
+        truth = truth.detach().cpu()
+        _, order = match(truth, trace.looks[restarts[best][-1]].images)
+        images = [each[order] for each in images]
+    rows = min(len(images[0]), ROWS)
+    side = min((_WIDTH - _LEFT - _MARGIN + _GAP) / (IMAGES + 1) - _GAP, 0.95)
+    tall = side * images[0].shape[2] / images[0].shape[3]
+    panels = 1 + (mid is not None)
+    titles = wrapped(_TITLE, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
+    notes = wrapped(_note(len(restarts), len(images[0])), SMALL, _WIDTH - 2 * _MARGIN)
+    top = _MARGIN + len(titles) * line_height(TITLE) + 0.12
+    strip = top + panels * (_PANEL + _BETWEEN) - _BETWEEN + 0.75
+    scores = line_height(SMALL) + 0.03 if quality is not None else 0.0
+    height = (
+        strip + rows * (tall + scores + _GAP) + 0.05 + len(notes) * line_height(SMALL) + _MARGIN
+    )
+    sheet = Sheet(_WIDTH, height)
+    sheet.lines(_MARGIN, _MARGIN, titles, size=TITLE, bold=True)
+    for panel in range(panels):
+        y = top + panel * (_PANEL + _BETWEEN)
+        axes = sheet.axes(_LEFT, y, _WIDTH - _LEFT - _MARGIN, _PANEL)
+        values = [look.cost for look in trace.looks] if panel == 0 or mid is None else mid
+        _curves(axes, trace.looks, values, restarts, best, shown)
+        axes.set_ylabel("PSNR (dB)" if panel else "matching cost", color=FAINT, fontsize=TEXT)
+        axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _MARGIN), 0.5)
+        if panel == 0 and any(value > 0 for value in values):
+            axes.set_yscale("log")
+        axes.tick_params(labelbottom=panel == panels - 1)
+    axes.set_xlabel("iteration", color=FAINT, fontsize=TEXT)
+    named = [*([("true", truth)] if truth is not None else [])]
+    named += [(f"{look.iteration:,}", each) for look, each in zip(looks, images, strict=True)]
+    for column, (name, batch) in enumerate(named):
+        x = _LEFT + column * (side + _GAP)
+        sheet.text(x + side / 2, strip - 0.04, name, size=SMALL, align=("center", "bottom"))
+        for row in range(rows):
+            y = strip + row * (tall + scores + _GAP)
+            sheet.image(x, y, side, tall, batch[row])
+            if quality is not None and (truth is None or column):
+                value = float(quality[shown[column - 1]][row])
+                sheet.text(
+                    x + side / 2,
+                    y + tall + 0.03,
+                    "no image" if math.isnan(value) else f"{value:.1f} dB",
+                    size=SMALL,
+                    colour=FAINT,
+                    align=("center", "top"),
+                )
+    sheet.text(
+        _MARGIN, strip + tall / 2, "images", size=TEXT, colour=FAINT, align=("left", "center")
+    )
+    sheet.lines(
+        _MARGIN, height - _MARGIN - len(notes) * line_height(SMALL), notes, size=SMALL, colour=FAINT
+    )
+    sheet.figure.alt = _in_words(trace.looks, restarts, best, mid)
+    return sheet.figure
+
+
+def _final(looks: Sequence[Progress], places: Sequence[int]) -> float:
+    cost = looks[places[-1]].cost
+    return math.inf if math.isnan(cost) else cost
+
+
+def _chosen(places: Sequence[int]) -> list[int]:
+    """So many looks, evenly by their order, from the first to the last."""
+    if len(places) <= IMAGES:
+        return list(places)
+    step = (len(places) - 1) / (IMAGES - 1)
+    return [places[round(each * step)] for each in range(IMAGES)]
+
+
+def _curves(
+    axes: Axes,
+    looks: Sequence[Progress],
+    values: Sequence[float],
+    restarts: dict[int, list[int]],
+    best: int,
+    shown: Sequence[int],
+) -> None:
+    for restart, places in sorted(restarts.items(), key=lambda each: each[0] == best):
+        axes.plot(
+            [looks[place].iteration for place in places],
+            [values[place] for place in places],
+            color=INK if restart == best else LINE,
+            linewidth=1.5 if restart == best else 1,
+            marker="o",
+            markersize=3,
+            label=f"restart {restart}",
+        )
+    axes.set_xscale("log")
+    ticks = [looks[place].iteration for place in shown]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _note(restarts: int, images: int) -> str:
+    parts = []
+    if restarts > 1:
+        parts.append(f"Dark: the restart with the lowest cost, of {restarts}; grey: the others.")
+    if images > ROWS:
+        parts.append(f"Images: the first {ROWS} of {images}.")
+    if images > 1:
+        parts.append("PSNR: median over images.")
+    return " ".join(parts)
+
+
+def _in_words(
+    looks: Sequence[Progress],
+    restarts: dict[int, list[int]],
+    best: int,
+    quality: Sequence[float] | None,
+) -> str:
+    first, last = restarts[best][0], restarts[best][-1]
+    text = (
+        f"{_TITLE} From iteration {looks[first].iteration} to {looks[last].iteration} the matching "
+        f"cost goes from {looks[first].cost:.2g} to {looks[last].cost:.2g}"
+    )
+    if quality is not None:
+        text += f", PSNR from {quality[first]:.1f} to {quality[last]:.1f} dB"
+    return f"{text}; best of {len(restarts)} restarts."
