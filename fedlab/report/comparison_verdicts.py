@@ -39,31 +39,30 @@ def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]
 
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
-    counts = {
-        str(defense): leaking_images(each) for defense, each in rows.groupby("defense", sort=False)
-    }
-    shown = [f"{_called(d)} ({_strength(rows, d)})" for d, (leak, _) in counts.items() if leak]
-    hidden = [d for d, (leak, _) in counts.items() if not leak]
-    clauses = []
-    if shown:
-        clauses.append(f"Images leak {listed(shown)}")
+    shown, hidden, attacks = [], [], []
+    for label, each in rows.groupby("defense", sort=False):
+        defense, (leaking, images) = str(label), leaking_images(each)
+        strongest = strongest_attack(each)
+        attacks.append(strongest.name)
+        told = (
+            f"{leaking} of {images} images; {decibels(strongest.psnr)}, chance "
+            f"{decibels(strongest.chance)}"
+        )
+        if leaking:
+            shown.append(f"{_called(defense)} ({told})")
+        else:
+            hidden.append(f"{_called(defense)} ({told}{_cost(lines, defense)})")
+    clauses = [f"Images leak {listed(shown)}"] if shown else []
     if hidden:
-        told = [f"{_called(d)} ({_strength(rows, d)}{_cost(lines, d)})" for d in hidden]
-        clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(told)}")
+        clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
+    clauses.append(
+        f"PSNR is the median of the strongest attack on each ("
+        f"{listed(list(dict.fromkeys(attacks)), 'or')}), the setting {circumstances(rows)}"
+    )
     return Verdict(
         "Leak, malicious server" if threat == "malicious" else "Leak",
         "leaks" if shown else NOT_SHOWN,
-        f"{'; '.join(clauses)}; settings were {circumstances(rows)}; {_seeds(lines)}.",
-    )
-
-
-def _strength(rows: pd.DataFrame, defense: str) -> str:
-    each = rows[rows["defense"] == defense]
-    leaking, images = leaking_images(each)
-    strongest = strongest_attack(each)
-    return (
-        f"{leaking} of {images} images, strongest {strongest.name}: {decibels(strongest.psnr)} "
-        f"beside {decibels(strongest.chance)} of chance"
+        f"{'; '.join(clauses)}; {_seeds(lines)}.",
     )
 
 
@@ -77,10 +76,12 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
             "and shows in the accuracy alone.",
         )
 
-    def rate(line: DefenseLine) -> str:
-        return f"{_arm(line, lines)} ({line.attack_success.median:.2f})"
-
-    works = [rate(line) for line in measured if line.attack_success.median >= SUCCEEDS]
+    works = [
+        f"{_arm(line, lines)} ({line.attack_success.median:.2f}, at an accuracy of "
+        f"{line.accuracy.median:.3f})"
+        for line in measured
+        if line.attack_success.median >= SUCCEEDS
+    ]
     stopped = [
         f"{_arm(line, lines)} ({line.attack_success.median:.2f}{_cost(lines, line.defense)})"
         for line in measured
@@ -115,7 +116,7 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
     rest = f"; {listed(list(dict.fromkeys(without)))} bound nothing" if without else ""
     return Verdict(
         "Privacy spent",
-        _range([line.total for line in spent.values()]),
+        _range([line.total for line in lines if not math.isnan(line.total)]),
         f"At most, over clients and seeds: {'; '.join(told)}{rest}.",
     )
 
@@ -145,13 +146,13 @@ def _cost(lines: Sequence[DefenseLine], defense: str) -> str:
 
 def _accuracy_cost(line: DefenseLine, base: DefenseLine) -> str:
     change = line.accuracy.median - base.accuracy.median
-    return "" if math.isnan(change) else f", accuracy {line.accuracy.median:.3f}, {change:+.3f}"
+    return "" if math.isnan(change) else f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
 
 
 def _time_cost(line: DefenseLine, base: DefenseLine) -> str:
     if not base.seconds.median > 0 or math.isnan(line.seconds.median):
         return ""
-    return f", {line.seconds.median / base.seconds.median:.1f} times the time"
+    return f"; {line.seconds.median / base.seconds.median:.1f} times the time"
 
 
 _COSTS: tuple[Callable[[DefenseLine, DefenseLine], str], ...] = (_accuracy_cost, _time_cost)

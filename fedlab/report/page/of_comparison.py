@@ -3,8 +3,10 @@
 import shlex
 
 from fedlab.errors import BadInput
+from fedlab.report.chance import chance_figure
 from fedlab.report.comparison_verdicts import comparison_verdicts
 from fedlab.report.defenses_table import HEADER, NOTE, defense_cells, defense_lines
+from fedlab.report.frontier import frontier_figure
 from fedlab.report.html_tables import html_table, rich_table
 from fedlab.report.ledger_tables import clients_table
 from fedlab.report.numbers import listed
@@ -16,8 +18,10 @@ from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.question import question
 from fedlab.report.page.subject import Compared, ComparedRun
 from fedlab.report.page.threat_model import threat_model
+from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.schedule_html import schedule_table
 from fedlab.report.terminal import ledger_of
+from fedlab.report.wall import wall_figure
 
 
 def page_of_comparison(comparison: Compared) -> Content:
@@ -87,7 +91,30 @@ def _one_for_each_defense(comparison: Compared) -> list[ComparedRun]:
 
 
 def _figures(comparison: Compared) -> list[Planned]:
-    return []
+    return [
+        Planned(
+            "figure-frontier",
+            "Accuracy against leakage, a mark for each defense, with its spread over the seeds.",
+            lambda: frontier_figure(comparison.frame),
+        ),
+        Planned(
+            "figure-wall",
+            "The same images as the server rebuilt them under each defense, from the first seed.",
+            lambda: wall_figure(
+                {run.defense: run.folder for run in _one_for_each_defense(comparison)}
+            ),
+        ),
+        Planned(
+            "figure-chance",
+            "PSNR of every rebuilt image against the best guess that sees no update, by defense.",
+            lambda: chance_figure(comparison.leakage),
+        ),
+        Planned(
+            "figure-poisoning",
+            "Attack success and accuracy after the last round, by defense and aggregation rule.",
+            lambda: poisoning_matrix_figure(comparison.frame),
+        ),
+    ]
 
 
 def _tables(comparison: Compared) -> list[Folded]:
@@ -117,6 +144,18 @@ def _tables(comparison: Compared) -> list[Folded]:
     if not comparison.leakage.empty:
         several = ("rule",) if len(_rules(comparison)) > 1 else ()
         found.append(leakage_table(comparison.leakage, first=("defense", *several, "seed")))
+    found.append(
+        Folded(
+            f"Runs ({len(comparison.runs)})",
+            html_table(
+                ["defense", "rule", "seed", "folder"],
+                [[r.defense, r.rule, r.seed, r.folder.path.name] for r in comparison.runs],
+                caption="Runs, each in a folder of its own",
+                right=(2,),
+                names=2,
+            ),
+        )
+    )
     if comparison.failures:
         found.append(
             Folded(

@@ -9,6 +9,7 @@ import pandas as pd
 from fedlab.errors import BadInput
 from fedlab.leaks import picture_of
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.chance import chance_figure
 from fedlab.report.html_tables import frame_table, rich_table
 from fedlab.report.ledger_tables import clients_table, ledger_table
 from fedlab.report.page.content import Command, Content, Folded
@@ -20,6 +21,7 @@ from fedlab.report.page.threat_model import threat_model
 from fedlab.report.schedule_html import schedule_table
 from fedlab.report.tables import rounds_table
 from fedlab.report.terminal import ledger_of
+from fedlab.report.timeline import timeline_figure
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict, scored_images
 from fedlab.runs.folder import RunFolder
 
@@ -97,10 +99,20 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
     name = run.scenario.name
     return [
         Planned(
+            "figure-timeline",
+            "Round by round: what was on, how well the model did, what it cost and what was seen.",
+            lambda: timeline_figure(run),
+        ),
+        Planned(
             "figure-images",
             "True images above what the server rebuilt of them, for each attacked round. Below "
             "each: PSNR and verdict, then SSIM and the PSNR of chance.",
             lambda: picture_of(_some(run.leak_files), name=name),
+        ),
+        Planned(
+            "figure-chance",
+            "PSNR of every rebuilt image against the best guess that sees no update, by defense.",
+            lambda: chance_figure(leakage, by="defenses"),
         ),
         Planned(
             "figure-ledger",

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.federations import finished, small
+from tests.report.page.pages import compared
 
 ATTACKED = {
     "model": {"name": "mlp"},
@@ -32,3 +33,18 @@ def attacked(tmp_path_factory):
 def plain(tmp_path_factory):
     """One round in which nobody leaks, poisons, attacks or defends."""
     return finished(small(rounds=1), out=tmp_path_factory.mktemp("runs") / "plain").folder
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory):
+    """Two defenses with two seeds each, one of them with a long name."""
+    folder = tmp_path_factory.mktemp("comparison")
+    base = small(rounds=2, **ATTACKED)
+    runs = {}
+    strong = [{"name": "dp-sgd", "noise_multiplier": 1.25}, {"name": "pruning"}]
+    arms = {"none": [], "dp-sgd:noise_multiplier=1.25+pruning": strong}
+    for defense, entries in arms.items():
+        for seed in (0, 1):
+            scenario = base.changed(seed=seed, defenses=entries)
+            runs[defense, seed] = finished(scenario, out=folder / f"{len(runs)}").folder
+    return compared(folder, base, runs)
