@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from attacks.audit.membership import MembershipResult
@@ -34,9 +33,10 @@ from fedlab.planning import refuse_what_colluders_lack
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import History
 from fedlab.projection import Projection, calibrated, projections
-from fedlab.report.figures import save
+from fedlab.report.figures import Picture, save
 from fedlab.report.run_html import federation_html
 from fedlab.report.tables import rounds_table
+from fedlab.report.timeline import timeline_figure
 from fedlab.root_training import root_training
 from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
@@ -476,7 +476,7 @@ class Federation:
     def _repr_html_(self) -> str:
         return federation_html(self.folder, self.ledger, rounds=self.scenario.rounds)
 
-    def picture(self) -> Figure:
+    def picture(self) -> Picture:
         """True and rebuilt images of every attacked round.
 
         Raises:
@@ -486,6 +486,16 @@ class Federation:
         if not files:
             raise BadInput("the server has attacked nobody yet, so there is nothing to show")
         return picture_of(files, name=self.scenario.name)
+
+    def timeline(self) -> Picture:
+        """Defenses, accuracy, what the server saw, and epsilon over the rounds so far.
+
+        Raises:
+            BadInput: If no round has ended yet.
+        """
+        if not self.round:
+            raise BadInput("no round has ended yet, so there is no timeline: call step() first")
+        return timeline_figure(self.folder)
 
     def _clients(self, chosen: Iterable[int] | str) -> frozenset[int]:
         """The partition ids that a caller names; whole numbers of NumPy's become plain ones."""

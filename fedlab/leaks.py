@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from attacks.reconstruction import Reconstruction
 from fedlab.files import write_atomically
-from fedlab.report.figures import ReconstructionRow, reconstruction_figure
+from fedlab.report.figures import Picture, ReconstructionRow, reconstruction_figure
 from fedlab.runs.rows import LeakageRow
 
 
@@ -43,7 +42,7 @@ class Leak:
         """The scores as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows])
 
-    def show(self) -> Figure:
+    def show(self) -> Picture:
         """True images above rebuilt ones."""
         return picture([self], title=f"What did the server see of client {self.rows[0].client}?")
 
@@ -54,7 +53,7 @@ class Leak:
         return leak_html(self)
 
 
-def picture(leaks: Sequence[Leak], *, title: str) -> Figure:
+def picture(leaks: Sequence[Leak], *, title: str) -> Picture:
     """Leaks side by side, a row for each round and defense; scores are against the originals.
 
     What a malicious server saw has rows of its own.
@@ -93,7 +92,7 @@ def _picture_row(leaks: Sequence[Leak]) -> ReconstructionRow:
     )
 
 
-def picture_of(files: Sequence[Path], *, name: str) -> Figure:
+def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     """All leaks in the files of a run in one picture.
 
     Args:

@@ -14,7 +14,7 @@ from fedlab.privacy.instahide import statement
 from fedlab.privacy.spending import History, Spending
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from fedlab.report.sheet import Picture
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Ledger:
         """The rows as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
 
-    def plot(self) -> "Figure":
+    def plot(self) -> "Picture":
         """The accounts in use over the rounds; see ``fedlab.report.ledger_figure``.
 
         Raises:

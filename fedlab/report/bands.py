@@ -91,7 +91,6 @@ def draw_bands(axes: Axes, bands: list[Band], room: tuple[float, float]) -> list
         spots = _spots(band, needed, 1.15 * line_height(SMALL) / room[1], 0, len(band.share))
         if not spots:
             unnamed.append(band)
-        ground = {"facecolor": band.colour, "edgecolor": "none", "pad": 1} if band.hatch else None
         for x, y in spots:
             axes.text(
                 x,
@@ -102,7 +101,9 @@ def draw_bands(axes: Axes, bands: list[Band], room: tuple[float, float]) -> list
                 color=ink_on(band.colour),
                 fontproperties=font(SMALL),
                 parse_math=False,
-                bbox=ground,
+                # Neither hatches nor the marks of toggles run through a name.
+                bbox={"facecolor": band.colour, "edgecolor": "none", "pad": 1},
+                zorder=4,
             )
     return unnamed
 

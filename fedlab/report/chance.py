@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import Picture, Sheet, listed
 
 _TITLE = "Is what was rebuilt better than guessing?"
 
@@ -150,7 +150,7 @@ def _in_words(rows: list[_Row]) -> str:
         f"{_median(row.chance)}, {row.leaking} of {len(row.chance)} leak"
         for row in rows
     ]
-    return f"{_TITLE} PSNR in dB: {'; '.join(parts)}."
+    return f"{_TITLE} PSNR in dB: {listed(parts)}."
 
 
 def _median(values: NDArray[np.float64]) -> str:

@@ -55,8 +55,11 @@ def defense_colour(defense: str) -> str:
 
 
 def ink_on(colour: str | tuple[float, ...]) -> str:
-    """The colour of text that is read on a ground of some colour: dark, or white."""
+    """The colour of text that is read on a ground of some colour: black or white.
+
+    The better of the two has a contrast of at least 4.5 to any ground, as WCAG 2 asks for.
+    """
     channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
-    # Of equal contrast with both, by the ratio of WCAG 2, at sqrt(1.05 * 0.066) - 0.05.
-    return INK if luminance > 0.213 else "#FFFFFF"
+    # Of equal contrast with both at sqrt(1.05 * 0.05) - 0.05.
+    return "#000000" if luminance > 0.179 else "#FFFFFF"

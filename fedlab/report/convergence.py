@@ -5,15 +5,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
 from attacks.reconstruction.search import Progress
 from fedlab.evaluation.images import match
 from fedlab.report.colours import FAINT, INK, LINE
-from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, wrapped
+from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.sheet import Picture, Sheet
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
     tall = side * images[0].shape[2] / images[0].shape[3]
     panels = 1 + (mid is not None)
     titles = wrapped(_TITLE, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
-    notes = wrapped(_note(len(restarts), len(images[0])), SMALL, _WIDTH - 2 * _MARGIN)
+    notes = wrapped(_note(trace.looks, len(restarts)), SMALL, _WIDTH - 2 * _MARGIN)
     top = _MARGIN + len(titles) * line_height(TITLE) + 0.12
     strip = top + panels * (_PANEL + _BETWEEN) - _BETWEEN + 0.75
     scores = line_height(SMALL) + 0.03 if quality is not None else 0.0
@@ -78,12 +79,18 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
     for panel in range(panels):
         y = top + panel * (_PANEL + _BETWEEN)
         axes = sheet.axes(_LEFT, y, _WIDTH - _LEFT - _MARGIN, _PANEL)
-        values = [look.cost for look in trace.looks] if panel == 0 or mid is None else mid
+        # What is 0 in float32 has no place on a logarithmic axis.
+        costs = [look.cost if look.cost > 0 else math.nan for look in trace.looks]
+        values = mid if panel and mid is not None else costs
         _curves(axes, trace.looks, values, restarts, best, shown)
         axes.set_ylabel("PSNR (dB)" if panel else "matching cost", color=FAINT, fontsize=TEXT)
         axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _MARGIN), 0.5)
-        if panel == 0 and any(value > 0 for value in values):
+        if not panel and not all(map(math.isnan, costs)):
             axes.set_yscale("log")
+            decades = math.log10(np.nanmax(costs) / np.nanmin(costs))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.tick_params(labelbottom=panel == panels - 1)
     axes.set_xlabel("iteration", color=FAINT, fontsize=TEXT)
     named = [*([("true", truth)] if truth is not None else [])]
@@ -146,20 +153,30 @@ def _curves(
             label=f"restart {restart}",
         )
     axes.set_xscale("log")
-    ticks = [looks[place].iteration for place in shown]
+    low, high = map(math.log, axes.get_xlim())
+    inches = axes.get_position().width * _WIDTH / (high - low)
+    ticks: list[int] = []
+    for iteration in sorted((looks[place].iteration for place in shown), reverse=True):
+        # The last is always named, and those before it where their names fit.
+        room = width(f" {iteration:,} ", SMALL)
+        if not ticks or (math.log(ticks[-1]) - math.log(iteration)) * inches > room:
+            ticks.append(iteration)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _note(restarts: int, images: int) -> str:
+def _note(looks: Sequence[Progress], restarts: int) -> str:
     parts = []
+    images = len(looks[0].images)
     if restarts > 1:
         parts.append(f"Dark: the restart with the lowest cost, of {restarts}; grey: the others.")
     if images > ROWS:
         parts.append(f"Images: the first {ROWS} of {images}.")
     if images > 1:
         parts.append("PSNR: median over images.")
+    if any(look.cost <= 0 for look in looks):
+        parts.append("Costs that are 0 in single precision are not drawn.")
     return " ".join(parts)
 
 
@@ -174,6 +191,6 @@ def _in_words(
         f"{_TITLE} From iteration {looks[first].iteration} to {looks[last].iteration} the matching "
         f"cost goes from {looks[first].cost:.2g} to {looks[last].cost:.2g}"
     )
-    if quality is not None:
+    if quality is not None:  # of the same restart
         text += f", PSNR from {quality[first]:.1f} to {quality[last]:.1f} dB"
-    return f"{text}; best of {len(restarts)} restarts."
+    return text + (f"; best of {len(restarts)} restarts." if len(restarts) > 1 else ".")

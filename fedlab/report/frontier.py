@@ -14,7 +14,7 @@ from fedlab.report.colours import FAINT, INK, LINE
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.numbers import number
 from fedlab.report.placing import Placed, place_labels
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import Picture, Sheet, listed
 
 _TITLE = "How much accuracy does each defense cost, and how much does it hide?"
 
@@ -291,7 +291,7 @@ def _note(marks: Sequence[_Mark]) -> str:
 
 
 def _in_words(marks: Sequence[_Mark], absent: Sequence[str]) -> str:
-    arms = "; ".join(
+    arms = listed(
         f"{mark.arm.name} {mark.x:+.1f} dB above chance at accuracy {mark.y:.2f}"
         + (f" ({mark.epsilon})" if mark.epsilon else "")
         for mark in sorted(marks, key=lambda mark: mark.x)

@@ -3,16 +3,15 @@
 import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from fedlab.report.figures import Picture
+from fedlab.report.sheet import Picture, listed
 
 CELL = 1.4
 """Side of an image in inches."""
 
 
-def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 8) -> Figure:
+def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 8) -> Picture:
     """All images in a grid, each under its name.
 
     Args:
@@ -35,4 +34,5 @@ def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 
         smoothing = "nearest" if max(image.shape[1:]) <= 64 else "antialiased"
         frame.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing)
         frame.set_title(name, fontsize=7)
+    figure.alt = f"{title} {len(images)} rebuilt images: {listed(names)}."
     return figure

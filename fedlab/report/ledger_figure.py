@@ -6,16 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import participations
-from fedlab.report.colours import FAINT, INK, LINE, defense_colour
-from fedlab.report.figures import Picture
+from fedlab.report.colours import FAINT, INK, defense_colour
+from fedlab.report.lettering import SMALL, TEXT, TITLE, font, line_height
 from fedlab.report.numbers import number
+from fedlab.report.sheet import Picture, Sheet, listed
 from fedlab.schedule import spell
+
+# All in inches.
+_WIDTH = 7.2
+_MARGIN = 0.25
+_LEFT = 0.8
+_PLOT = 2.4
+_BELOW = 0.6  # round numbers, their name, and air
 
 _DASHES = ("-", "--", "-.", ":")
 """Groups of clients in the colour of one defense."""
@@ -36,7 +43,7 @@ class _Course:
     broken: int | None
 
 
-def ledger_figure(ledger: Ledger) -> Figure:
+def ledger_figure(ledger: Ledger) -> Picture:
     """Epsilon of the protected rounds over the rounds, one plot for each account in use.
 
     A cross marks the round from which on a client's total is infinite, since it took part without
@@ -47,15 +54,38 @@ def ledger_figure(ledger: Ledger) -> Figure:
     """
     if not any(ledger.histories.values()):
         raise ValueError("no client has taken part in any round yet")
+    title = "What has each client's privacy cost so far?"
     accounts = ledger.accounts
-    figure = Picture(figsize=(7.2, 0.6 + 3.0 * len(accounts)), layout="constrained")
-    figure.suptitle(
-        "What has each client's privacy cost so far?", x=0.02, ha="left", color=INK, weight="bold"
-    )
-    for place, account in enumerate(accounts):
-        axes = figure.add_subplot(len(accounts), 1, place + 1)
-        _draw(axes, account, _courses(ledger, account), delta=ledger.delta)
-    return figure
+    courses = [_courses(ledger, account) for account in accounts]
+    # Legends lie below their plots, where no line can run through them.
+    rooms = [_PLOT + _BELOW + len(each) * 1.15 * line_height(SMALL) for each in courses]
+    top = _MARGIN + line_height(TITLE) + 0.15
+    sheet = Sheet(_WIDTH, top + sum(rooms) + _MARGIN)
+    sheet.text(_MARGIN, _MARGIN, title, size=TITLE, bold=True)
+    for account, each, room in zip(accounts, courses, rooms, strict=True):
+        axes = sheet.axes(_LEFT, top + 0.22, _WIDTH - _LEFT - _MARGIN, _PLOT - 0.22)
+        _draw(axes, account, each, delta=ledger.delta)
+        top += room
+    sheet.figure.alt = _in_words(title, accounts, courses)
+    return sheet.figure
+
+
+def _in_words(
+    title: str, accounts: Sequence[Account], courses: Sequence[Mapping[_Course, Sequence[int]]]
+) -> str:
+    parts = [
+        f"{account.mechanism}, {_name(course, clients)}"
+        for account, each in zip(accounts, courses, strict=True)
+        for course, clients in each.items()
+    ]
+    return f"{title} {listed(parts)}."
+
+
+def _name(course: _Course, clients: Sequence[int]) -> str:
+    who = f"client{'s' if len(clients) > 1 else ''} {spell(clients)}"
+    end = course.epsilons[-1] if course.epsilons else 0.0
+    own = f"ε {number(end)} in protected rounds" if end else "no protected round"
+    return f"{who}: {own}, {'∞' if course.broken else number(end)} in all"
 
 
 def _courses(ledger: Ledger, account: Account) -> Mapping[_Course, Sequence[int]]:
@@ -78,10 +108,6 @@ def _draw(
 ) -> None:
     colour = defense_colour(account.mechanism)
     for place, (course, clients) in enumerate(courses.items()):
-        who = f"client{'s' if len(clients) > 1 else ''} {spell(clients)}"
-        end = course.epsilons[-1] if course.epsilons else 0.0
-        own = f"ε {number(end)} in protected rounds" if end else "no protected round"
-        total = "∞" if course.broken else number(end)
         finite = [value if math.isfinite(value) else math.nan for value in course.epsilons]
         axes.step(
             (0, *course.rounds),
@@ -89,26 +115,38 @@ def _draw(
             where="post",
             color=colour,
             linestyle=_DASHES[place % len(_DASHES)],
-            label=f"{who}: {own}, {total} in all",
+            label=_name(course, clients),
         )
         axes.plot(course.rounds, finite, linestyle="", marker=".", color=colour)
         if course.broken:
             value = finite[course.rounds.index(course.broken)]
-            axes.plot(course.broken, value, marker="x", color=defense_colour("none"), zorder=3)
+            axes.plot(
+                course.broken,
+                value,
+                marker="x",
+                color=defense_colour("none"),
+                zorder=3,
+                clip_on=False,
+            )
     last = max((round for course in courses for round in course.rounds), default=1)
     axes.set_xlim(0, last + 0.25)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("round", color=FAINT)
-    axes.set_ylabel(f"ε at δ = {delta:g}", color=FAINT)
+    axes.set_xlabel("round", color=FAINT, fontsize=TEXT)
+    axes.set_ylabel(f"ε at δ = {delta:g}", color=FAINT, fontsize=TEXT)
     axes.set_title(
         f"{account.mechanism}: hides one {account.unit} ({account.adjacency})",
         loc="left",
-        fontsize=9,
+        fontsize=TEXT,
         color=FAINT,
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(colors=FAINT)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
+    axes.legend(
+        prop=font(SMALL),
+        frameon=False,
+        labelcolor=INK,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.42 / (_PLOT - 0.22)),
+        borderaxespad=0,
+        borderpad=0,
+        labelspacing=0.3,
+    )

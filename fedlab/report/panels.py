@@ -170,7 +170,7 @@ def draw_epsilon(axes: Axes, spent: Sequence[Spent]) -> list[Name]:
         if each.broken:
             count = sum(map(len, each.broken.values()))
             text += f"\n∞ in all: {count} of {each.clients}"
-        names.append((end if math.isfinite(end) else max(known, default=0.0), text, colour))
+        names.append((end if math.isfinite(end) else max(known, default=0.0), text, INK))
     if axes.get_yscale() == "linear":
         axes.set_ylim(0, 1.1 * max(known, default=1.0))
     return names

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from fedlab.report.colours import FAINT, INK
-from fedlab.report.figures import Picture
+from fedlab.report.sheet import Picture, listed
 
 TIMES = 10
 """How much larger differences are drawn than they are; grey is none."""
@@ -35,7 +34,7 @@ class PoisonColumn:
     told: str
 
 
-def poison_figure(columns: Sequence[PoisonColumn], *, title: str) -> Figure:
+def poison_figure(columns: Sequence[PoisonColumn], *, title: str) -> Picture:
     """Three rows of images: clean, poisoned, and ten times their difference around grey.
 
     Args:
@@ -64,7 +63,20 @@ def poison_figure(columns: Sequence[PoisonColumn], *, title: str) -> Figure:
         )
     for row, name in zip(axes, ("clean", "poisoned", f"difference\n×{TIMES}"), strict=True):
         row[0].set_ylabel(name, fontsize=9, color=INK)
+    changes = [
+        f"{column.label} changed by up to {_largest(column):.3f}"
+        + (f" and trained as {column.told}" if column.told != column.label else ", label kept")
+        for column in columns
+    ]
+    figure.alt = (
+        f"{title} Clean images above poisoned ones and their difference: {listed(changes)}."
+    )
     return figure
+
+
+def _largest(column: PoisonColumn) -> float:
+    """Of the changes of single pixels, which lie in [0, 1]."""
+    return float((column.poisoned - column.clean).abs().max())
 
 
 def _draw(frame: Axes, image: Tensor) -> None:

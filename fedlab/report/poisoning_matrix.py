@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from fedlab.report.arms import counted
 from fedlab.report.colours import FAINT, LINE, ink_on
 from fedlab.report.lettering import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import Picture, Sheet, listed
 
 _COLUMNS = ("scenario", "defense", "rule")
 
@@ -153,4 +153,4 @@ def _in_words(title: str, cells: dict[tuple[str, str], _Cell]) -> str:
         + f" at accuracy {cell.accuracy:.2f}"
         for (down, across), cell in cells.items()
     ]
-    return f"{title} Attack success after the last round: {'; '.join(parts)}."
+    return f"{title} Attack success after the last round: {listed(parts)}."

@@ -5,7 +5,7 @@ are made without pyplot, so no global state is touched.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,18 @@ class Sheet:
     def _place(self, x: float, y: float, width: float, height: float) -> Axes:
         left, bottom = x / self._width, 1 - (y + height) / self._height
         return self.figure.add_axes((left, bottom, width / self._width, height / self._height))
+
+
+def listed(parts: Iterable[str], *, most: int = 8) -> str:
+    """Parts of a picture's ``alt`` in a row; of many the first, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b"]), listed("abcd", most=2)
+        ('a; b', 'a; b; and 2 more')
+    """
+    parts = list(parts)
+    more = [f"and {len(parts) - most} more"] if len(parts) > most else []
+    return "; ".join([*parts[:most], *more])
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:

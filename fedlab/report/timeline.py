@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -25,6 +26,8 @@ _LEFT = 0.95
 _RIGHT = 1.55  # room for what lines are called
 _PANEL = 1.45
 _BETWEEN = 0.2
+_DOTTED: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": (0, (1, 1))}
+
 _MOST_TOGGLES = 10
 """Written above the bands; of more only the marks are drawn."""
 
@@ -87,11 +90,13 @@ def timeline_figure(run: RunFolder) -> Picture:
     axes = panel("share of\nclients")
     axes.set_ylim(0, 1)
     _key(sheet, draw_bands(axes, bands, (across, _PANEL)), top)
-    for row, (round, text) in enumerate(written):
-        start = _LEFT + (round - 0.5 + 0.3) / (last + 0.8) * across
-        _toggle(sheet, start, text, top - 0.06 - row * line_height(SMALL))
-    for round, _ in toggles:
-        axes.axvline(round - 0.5, color=INK, linewidth=1, linestyle=(0, (1, 1)))
+    for row, (round, text) in enumerate(reversed(written)):
+        # The latest lies lowest, so that no line down to the bands runs through a text.
+        above = 0.06 + row * line_height(SMALL)
+        _toggle(sheet, _LEFT + (round - 0.5 + 0.3) / (last + 0.8) * across, text, top - above)
+        axes.axvline(round - 0.5, ymax=1 + (above + 0.02) / _PANEL, clip_on=False, **_DOTTED)
+    for round, _ in toggles[len(written) :]:
+        axes.axvline(round - 0.5, **_DOTTED)
     axes = panel("share of\ntest images")
     beside(axes, draw_model(axes, rows))
     if len(seen):
@@ -149,12 +154,11 @@ def _toggles(run: RunFolder, last: int) -> list[tuple[int, str]]:
 
 def _toggle(sheet: Sheet, x: float, text: str, y: float) -> None:
     """Write a toggle above the round from which on it counts, or ending there if it is late."""
-    text = f"▾ {text}"
     room = _WIDTH - _MARGIN
-    if x + width(text, SMALL) <= room:
-        sheet.text(x - 0.045, y, text, size=SMALL, align=("left", "bottom"))
-    else:
-        sheet.text(room, y, text, size=SMALL, align=("right", "bottom"))
+    fits = x + 0.05 + width(text, SMALL) <= room
+    place = (x + 0.05, "left") if fits else (room, "right")
+    sheet.text(place[0], y, text, size=SMALL, align=(place[1], "bottom"))
+    sheet.figure.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
 
 
 def _notes(spent: Sequence[Spent], seen: pd.DataFrame, toggles: int) -> list[str]:
@@ -188,7 +192,9 @@ def _in_words(
     spent: Sequence[Spent],
 ) -> str:
     end = rows[-1]
-    ran = ", ".join(f"{band.name} in {int((band.share > 0).sum())} rounds" for band in bands)
+    ran = ", ".join(
+        f"{band.name} in {(band.share > 0).sum()} of {end.round} rounds" for band in bands
+    )
     facts = [f"accuracy {end.accuracy:.2f} after round {end.round}"]
     if end.attack_success_rate is not None:
         facts.append(f"attack success {end.attack_success_rate:.2f}")
@@ -197,6 +203,6 @@ def _in_words(
         facts.append(f"{leaking} of {len(seen)} attacked images leak")
     for each in spent:
         facts.append(
-            f"epsilon of rounds under {each.mechanism} {number(max(each.epsilons.values()))}"
+            f"epsilon of rounds under {each.mechanism} {number(max(each.epsilons.items())[1])}"
         )
     return f"{title} Clients ran {ran}; {', '.join(facts)}."

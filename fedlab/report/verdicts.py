@@ -249,7 +249,7 @@ def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
 
 def attack_names(entry: Poisoning) -> str:
     """What a poisoning client does, in the scenario's own names."""
-    names = [each.attack for each in (entry.data, entry.update) if each is not None]
+    names: list[str] = [e.attack for e in (entry.data, entry.update) if e is not None]
     if entry.claims is not None:
         names.append(f"a claim of {entry.claims:,} examples")
     return " with ".join(names)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from fedlab.leaks import load_leaks
 from fedlab.report.colours import FAINT, INK, defense_colour
 from fedlab.report.figures import decibels
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import Picture, Sheet, listed
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import LeakageRow
 
@@ -37,6 +37,7 @@ class _Cell:
     row: LeakageRow
     truth: Tensor
     rebuilt: Tensor
+    attacks: int = 1
 
 
 _Cells = dict[tuple[int, int, int], _Cell]
@@ -78,7 +79,7 @@ def wall_figure(
     title = f"What did the server see of client {client}, image {image}?"
     titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
     key = "Left: true; right: rebuilt, with PSNR and verdict."
-    if any(each.row.verdict for cells_of in cells.values() for each in cells_of.values()):
+    if any(cell.attacks > 1 for each in cells.values() for cell in each.values()):
         key += " Of several attacks the one with the highest PSNR."
     keys = wrapped(key, SMALL, page - 2 * _MARGIN)
     single = len(names) == 1
@@ -128,9 +129,10 @@ def _cells(files: Sequence[Path]) -> _Cells:
     found: _Cells = {}
     for cell in _all_cells(files):
         key = (cell.row.round, cell.row.client, cell.row.image)
-        before = found.get(key)
-        if before is None or (not cell.row.psnr <= before.row.psnr and not _lost(cell)):
-            found[key] = cell
+        if (before := found.get(key)) is not None:
+            better = _lost(before) or cell.row.psnr > before.row.psnr
+            cell = replace(cell if better else before, attacks=before.attacks + 1)
+        found[key] = cell
     return found
 
 
@@ -226,4 +228,4 @@ def _in_words(
             f"{name}: {decibels(scores[0])} to {decibels(scores[-1])}, "
             f"leaks in {leaking} of {len(shown)} rounds"
         )
-    return f"{title} True beside rebuilt images. {'; '.join(parts)}."
+    return f"{title} True beside rebuilt images. {listed(parts)}."

@@ -27,9 +27,9 @@ def meaning(scenario: Scenario, *, seeds: int = 1) -> list[str]:
         "“Diagnostic” marks an attack that was made easier than a real one, for the reasons given: "
         "it shows what an update holds. “Realistic” marks one that was not.",
         f"A poisoning “succeeds” if its attack success rate after the last round is at least "
-        f"{SUCCEEDS:g}. Read it beside the accuracy: a network that has learned nothing and answers "
-        "the attacker's class to every image has a rate of 1. Some poisonings aim at no class and "
-        "show in the accuracy alone.",
+        f"{SUCCEEDS:g}. Read it beside the accuracy: a network that has learned nothing and "
+        "answers the attacker's class to every image has a rate of 1. Some poisonings aim at no "
+        "class and show in the accuracy alone.",
         "An ε holds for one unit, one notion of neighbours and one δ, named beside it, and is "
         "never added to another. The total is infinite once a client took part without the "
         "mechanism; the ε of its protected rounds stands beside it. “Vacuous” is a "

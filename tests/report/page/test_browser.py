@@ -18,7 +18,7 @@ const frame = document.getElementById("page");
 frame.onload = () => {{
   const page = frame.contentDocument;
   const wide = [...page.querySelectorAll("main *")].filter(
-    each => !each.closest(".scroll, pre, caption") && each.getBoundingClientRect().right > {width} + 1
+    each => !each.closest(".scroll, pre") && each.getBoundingClientRect().right > {width} + 1
   );
   const images = [...page.images].filter(each => each.complete && each.naturalWidth > 0);
   document.getElementById("found").textContent = JSON.stringify([
