@@ -3,6 +3,9 @@
 import math
 from numbers import Integral, Real
 
+MOST_DECIBELS = 100.0
+"""``fedlab.evaluation.images.PSNR_CAP``, told anew since scenarios may not reach evaluation."""
+
 
 def number(value: float | None) -> str:
     """An epsilon with two decimals; whole once it has four digits, and never rounded to 0."""
@@ -42,9 +45,11 @@ def decibels(value: float) -> str:
     """A PSNR with one decimal, ``-`` where there is none.
 
     Example:
-        >>> decibels(14.26), decibels(float("nan"))
-        ('14.3 dB', '-')
+        >>> decibels(14.26), decibels(100.0), decibels(float("nan"))
+        ('14.3 dB', '≥ 100 dB', '-')
     """
+    if value >= MOST_DECIBELS:
+        return f"≥ {MOST_DECIBELS:.0f} dB"
     return "-" if math.isnan(value) else f"{value:.1f} dB"
 
 

@@ -216,7 +216,7 @@ def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
     ]
     hidden = [f"{_open(name)} ({_of(*count)})" for name, count in groups if not count[0]]
     shown = [f"{_open(name)} ({_of(*count)})" for name, count in groups if count[0]]
-    where = f" {listed(shown)}" if len(groups) > 1 else ""
+    where = f": {listed(shown)}" if len(groups) > 1 else ""
     rest = f"; not shown {listed(hidden)}" if hidden else ""
     return Verdict(
         name,
@@ -242,8 +242,8 @@ def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
     clients = resolve_clients(entry.clients, scenario.data.clients)
     rounds = resolve_rounds(entry.rounds, scenario.rounds)
     return (
-        f"{attack_names(entry)} by {len(clients)} of {scenario.data.clients} clients in rounds "
-        f"{spell(rounds)}"
+        f"{attack_names(entry)} by {len(clients)} of {_clients(scenario.data.clients)} in "
+        f"round{'s' * (len(rounds) > 1)} {spell(rounds)}"
     )
 
 
@@ -263,7 +263,7 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
     hides = f"one {account.unit} by {account.mechanism} at δ = {ledger.delta:g}"
     if not protected:
         return (
-            f"No reply of {len(clients)} clients was under a mechanism with an ε of its own, so "
+            f"No reply of {_clients(len(clients))} was under a mechanism with an ε of its own, so "
             "every total is infinite"
         )
     if not finite:
@@ -273,7 +273,7 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
         )
     most = number(max(totals[client] for client in finite))
     if len(finite) == len(clients):
-        return f"Hiding {hides}, all {len(clients)} clients stay within ε {most} in all"
+        return f"Hiding {hides}, all of {_clients(len(clients))} stay within ε {most} in all"
     others = [client for client in clients if client not in finite]
     theirs = [epsilon for client in others if (epsilon := epsilons[client]) is not None]
     cost = f", and their rounds with it cost ε {number(max(theirs))} at most" if theirs else ""
@@ -286,6 +286,10 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
 
 def _open(name: str) -> str:
     return "without a defense" if name == "none" else f"under {name}"
+
+
+def _clients(count: int) -> str:
+    return f"{count} client{'s' * (count > 1)}"
 
 
 def _of(some: int, all: int) -> str:

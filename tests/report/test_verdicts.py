@@ -6,7 +6,9 @@ import math
 import pandas as pd
 import pytest
 
+from fedlab.evaluation.images import PSNR_CAP
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.numbers import MOST_DECIBELS
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.runs.rows import LeakageRow, RoundRow
 from fedlab.scenario import Scenario
@@ -134,7 +136,7 @@ def test_privacy_in_each_account():
 
 def test_privacy_of_all_alike():
     found = privacy_verdict(Ledger({0: (private(1),), 1: (private(1),)}))
-    assert "all 2 clients stay within ε 2.48 in all" in found.sentence
+    assert "all of 2 clients stay within ε 2.48 in all" in found.sentence
     assert found.word == "ε 2.48"
 
 
@@ -142,6 +144,12 @@ def test_privacy_of_those_who_were_all_open_once():
     found = privacy_verdict(Ledger({0: (private(1), entry(2, "none"))}))
     assert "every total is infinite" in found.sentence
     assert "ε 2.48 at most" in found.sentence
+
+
+def test_a_psnr_is_capped_where_the_evaluation_caps_it():
+    assert MOST_DECIBELS == PSNR_CAP
+    (found,) = leak_verdicts(table({"psnr": 100.0}))
+    assert "median PSNR of ≥ 100 dB" in found.sentence
 
 
 def test_privacy_of_nothing():
