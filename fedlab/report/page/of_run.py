@@ -118,7 +118,7 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
             "figure-ledger",
             "ε of the rounds under a mechanism, by client. A cross marks the round from which on "
             "a client's total is infinite.",
-            ledger.plot,
+            lambda: _with_protection(ledger).plot(),
         ),
     ]
 
@@ -129,11 +129,22 @@ def _some(files: list[Path]) -> list[Path]:
     return files
 
 
+def _with_protection(ledger: Ledger) -> Ledger:
+    spent = (ledger.protected(c, a) for c in ledger.histories for a in ledger.accounts)
+    if all(epsilon is None for epsilon in spent):
+        raise ValueError("no round was under a mechanism that has an epsilon")
+    return ledger
+
+
 def _tables(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Folded]:
     rounds = rounds_table(run, ledger)
     clients = run.table("clients")
     found = [
-        Folded("Round by round", rich_table(rounds, caption="Round by round"), open=True),
+        Folded(
+            f"Round by round ({rounds.row_count} rows)",
+            rich_table(rounds, caption="Round by round"),
+            open=rounds.row_count <= LONG,
+        ),
         Folded(
             f"What each client did ({len(clients)} rows)",
             frame_table(
