@@ -13,6 +13,7 @@ from fedlab.compare_command import compare
 from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
 from fedlab.reconstruct_command import reconstruct
+from fedlab.report_command import write_report
 
 app = typer.Typer(
     help="A privacy testbed for federated learning on images.",
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(reconstruct)
+app.command("report")(write_report)
 
 Overrides = Annotated[
     list[str] | None,

@@ -35,6 +35,7 @@ from fedlab.privacy.spending import History
 from fedlab.progress import progress
 from fedlab.projection import Projection, calibrated, projections
 from fedlab.report.figures import Picture, save
+from fedlab.report.run_html import federation_html
 from fedlab.report.tables import rounds_table
 from fedlab.report.timeline import timeline_figure
 from fedlab.root_training import root_training
@@ -475,6 +476,9 @@ class Federation:
     def table(self) -> Table:
         """Round by round: accuracy, attack success, epsilon, and what the server saw."""
         return rounds_table(self.folder, self.ledger)
+
+    def _repr_html_(self) -> str:
+        return federation_html(self.folder, self.ledger, rounds=self.scenario.rounds)
 
     def picture(self) -> Picture:
         """True and rebuilt images of every attacked round.

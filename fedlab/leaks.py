@@ -47,8 +47,10 @@ class Leak:
         return picture([self], title=f"What did the server see of client {self.rows[0].client}?")
 
     def _repr_html_(self) -> str:
-        columns = ["image", "target", "psnr", "ssim", "chance_psnr", "setting", "verdict"]
-        return str(self.table()[columns].round(2).to_html(index=False))
+        # Only here: what is drawn need not be loaded to attack.
+        from fedlab.report.leak_html import leak_html
+
+        return leak_html(self)
 
 
 def picture(leaks: Sequence[Leak], *, title: str) -> Picture:

@@ -122,6 +122,12 @@ class Scenario(Settings):
         """The scenario as TOML text from which ``parse`` makes an equal one."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
+    def _repr_html_(self) -> str:
+        # Only here: the tables of a report know scenarios.
+        from fedlab.report.schedule_html import scenario_html
+
+        return scenario_html(self)
+
     def role(self, *, round: int, client: int) -> Honest | Leaking | Poisoning:
         """What a client is in a round."""
         for entry, rounds, clients in self._roles:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from attacks.reconstruction.html import reconstruction_html
 from attacks.reconstruction.presets import Attack
 
 
@@ -30,3 +31,6 @@ class Reconstruction:
     restart: int
     seconds: float
     attack: Attack
+
+    def _repr_html_(self) -> str:
+        return reconstruction_html(self)

@@ -98,6 +98,11 @@ class Ledger:
 
         return ledger_figure(self)
 
+    def _repr_html_(self) -> str:
+        from fedlab.report.ledger_html import ledger_html
+
+        return ledger_html(self)
+
     @property
     def accounts(self) -> tuple[Account, ...]:
         """The accounts that have a total and were spent from; that of DP-SGD if there is none."""

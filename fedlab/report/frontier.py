@@ -60,12 +60,10 @@ class _Mark:
 
     @property
     def bars(self) -> _Array:
-        """``[n, 2]``, points on the bars."""
-        steps = np.linspace(0, 1, 30)
-        x = np.nanmin(self.leakage) + steps * np.ptp(self.leakage[np.isfinite(self.leakage)])
-        y = np.nanmin(self.accuracy) + steps * np.ptp(self.accuracy)
-        across = np.stack([x, np.full_like(x, self.y)], axis=1)
-        return np.concatenate([across, np.stack([np.full_like(y, self.x), y], axis=1)])
+        """``[2, 2, 2]``: across and up, both ends, x and y."""
+        left, right = np.nanmin(self.leakage), np.nanmax(self.leakage)
+        low, high = np.nanmin(self.accuracy), np.nanmax(self.accuracy)
+        return np.array([[[left, self.y], [right, self.y]], [[self.x, low], [self.x, high]]])
 
     @property
     def label(self) -> list[str]:
@@ -224,11 +222,10 @@ def _placed(
             for mark in marks
         ]
     )
-    bars = _inches(np.concatenate([mark.bars for mark in marks]), low, scale)
+    bars = _inches(np.concatenate([mark.bars for mark in marks]), low, scale).reshape(-1, 4)
     # Vertical lines are crossed by fewer labels if these take them for bars as well.
-    upwards = np.linspace(0, room[1], 100)
-    rules = [np.full_like(upwards, (value - low[0]) * scale[0]) for value in (0.0, MARGIN)]
-    bars = np.concatenate([bars, *(np.stack([x, upwards], axis=1) for x in rules)])
+    thresholds = [(value - low[0]) * scale[0] for value in (0.0, MARGIN)]
+    bars = np.concatenate([bars, [[x, 0, x, room[1]] for x in thresholds]])
     return place_labels(points, sizes, others=seeds, bars=bars, room=room)
 
 

@@ -19,7 +19,7 @@ def ledger_table(ledger: Ledger) -> Table:
     """Round by round what each client ran, and what it cost; like clients share a line."""
     table = Table(
         title="Privacy, round by round",
-        caption=_caption(ledger),
+        caption=neighbours(ledger),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -55,7 +55,7 @@ def ledger_table(ledger: Ledger) -> Table:
 
 def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
     """Client by client: its roles, and what all of its rounds cost in each account in use."""
-    caption = _caption(ledger)
+    caption = neighbours(ledger)
     if scenario.server.central_dp:
         caption += f"\n{NO_PROTECTION}"
     table = Table(title="Privacy, client by client", caption=caption, box=box.SIMPLE_HEAD)
@@ -72,12 +72,13 @@ def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
     return table
 
 
-def _caption(ledger: Ledger) -> str:
-    neighbours = "; ".join(
+def neighbours(ledger: Ledger) -> str:
+    """What its epsilons are about."""
+    hidden = "; ".join(
         f"one {account.unit} ({account.adjacency}) by {account.mechanism}"
         for account in ledger.accounts
     )
-    return f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant; hidden: {neighbours}"
+    return f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant; hidden: {hidden}"
 
 
 def _hides(row: LedgerRow) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -20,6 +21,7 @@ def font(size: float, *, bold: bool = False) -> FontProperties:
     return FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
 
 
+@lru_cache(maxsize=4096)  # the same labels are measured again wherever they might go
 def width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in inches of the widest line of a text in a size in points."""
     lines = text.split("\n")

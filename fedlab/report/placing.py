@@ -1,6 +1,5 @@
 """Where labels of points go, so that no label lies on another, on a point, or beside the plot."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,9 @@ Points = NDArray[np.float64]
 
 Boxes = NDArray[np.float64]
 """``[n, 4]``, in inches: left, bottom, right, top."""
+
+Lines = NDArray[np.float64]
+"""``[n, 4]``, in inches: x and y of one end, then of the other."""
 
 _MARK = 0.09
 """Half the side of a point that has a label."""
@@ -39,7 +41,7 @@ class Placed:
     ends: Points
     clear: bool
 
-    def far(self, place: int, point: Sequence[float]) -> bool:
+    def far(self, place: int, point: Points) -> bool:
         """Whether a label is so far from its point that it takes a line to connect them."""
         return float(np.hypot(*(self.ends[place] - np.asarray(point)))) > 2 * _MARK
 
@@ -49,7 +51,7 @@ def place_labels(
     sizes: Points,
     *,
     others: Points,
-    bars: Points,
+    bars: Lines,
     room: tuple[float, float],
 ) -> Placed:
     """Place a label near each point.
@@ -61,13 +63,14 @@ def place_labels(
         points: Those with a label.
         sizes: Width and height of the labels.
         others: Points without one.
-        bars: Points on thin lines, which labels keep off where they can.
+        bars: Thin lines, which labels keep off where they can.
         room: Width and height of the plot, whose lower left corner is (0, 0).
 
     Example:
         >>> here = np.array([[1.0, 1.0], [1.1, 1.0]])
-        >>> none, sizes = np.empty((0, 2)), np.array([[0.9, 0.15], [0.9, 0.15]])
-        >>> place_labels(here, sizes, others=none, bars=none, room=(4, 2)).clear
+        >>> none, bars = np.empty((0, 2)), np.empty((0, 4))
+        >>> sizes = np.array([[0.9, 0.15], [0.9, 0.15]])
+        >>> place_labels(here, sizes, others=none, bars=bars, room=(4, 2)).clear
         True
     """
     distances = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
@@ -90,24 +93,23 @@ def _greedy(
     points: Points,
     sizes: Points,
     marks: Boxes,
-    bars: Points,
+    bars: Lines,
     room: tuple[float, float],
 ) -> tuple[float, Placed]:
     boxes, ends = np.zeros((len(points), 4)), np.zeros((len(points), 2))
     done = np.empty((0, 4))
-    lines = np.empty((0, 2))
+    lines = np.empty((0, 4))
     total, clear = 0.0, True
     for place in order:
-        tried = [
-            (_cost(box, end, points[place], marks, done, lines, bars), cost, box, end)
-            for box, end, cost in _candidates(points[place], sizes[place], room)
-        ]
-        overlap, cost, box, end = min(tried, key=lambda each: each[0] + each[1])
-        clear &= overlap < _FORBIDDEN
-        total += overlap + cost
+        tried, reached, far = _candidates(points[place], sizes[place], room)
+        costs = _costs(tried, reached, points[place], marks, done, lines, bars)
+        best = int(np.argmin(costs + far))
+        box, end = tried[best], reached[best]
+        clear &= bool(costs[best] < _FORBIDDEN)
+        total += float(costs[best] + far[best])
         boxes[place], ends[place] = box, end
         done = np.concatenate([done, box[None] + [-_AIR, -_AIR, _AIR, _AIR]])
-        lines = np.concatenate([lines, _along(points[place], end)])
+        lines = np.concatenate([lines, [[*points[place], *end]]])
     return total, Placed(boxes, ends, clear)
 
 
@@ -116,58 +118,60 @@ _FORBIDDEN = 100.0
 
 def _candidates(
     point: Points, size: Points, room: tuple[float, float]
-) -> Iterator[tuple[Boxes, Points, float]]:
+) -> tuple[Boxes, Points, NDArray[np.float64]]:
     """Boxes around a point inside the plot, where their lines end, and how far they are."""
     half = size / 2
-    for step in _STEPS:
-        for preference, angle in enumerate(_ANGLES):
-            towards = np.array([np.cos(angle), np.sin(angle)])
-            # Right beside a point the label's edge is straight across or above it.
-            edge = np.where(np.abs(towards) > 0.4, np.sign(towards), 0)
-            centre = point + towards * (step + _MARK + 0.05) + edge * half
-            low = half + _AIR
-            centre = np.clip(centre, low, np.maximum(room - low, low))
-            box = np.concatenate([centre - half, centre + half])
-            end = np.clip(point, box[:2], box[2:])
-            yield box, end, float(np.hypot(*(end - point))) + 0.002 * preference
+    towards = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+    # Right beside a point the label's edge is straight across or above it.
+    edges = np.where(np.abs(towards) > 0.4, np.sign(towards), 0) * half
+    steps = (np.array(_STEPS) + _MARK + 0.05)[:, None, None]
+    centres = (point + towards * steps + edges).reshape(-1, 2)
+    low = half + _AIR
+    centres = np.clip(centres, low, np.maximum(room - low, low))
+    boxes = np.concatenate([centres - half, centres + half], axis=1)
+    ends = np.clip(point, boxes[:, :2], boxes[:, 2:])
+    preferences = np.tile(np.arange(len(_ANGLES)), len(_STEPS))
+    return boxes, ends, np.hypot(*(ends - point).T) + 0.002 * preferences
 
 
-def _cost(
-    box: Boxes, end: Points, point: Points, marks: Boxes, done: Boxes, lines: Points, bars: Points
-) -> float:
-    """100 for everything that a label must not do, 1 for what it had better not."""
-    way = _along(point, end)
-    overlaps = _overlap(box, marks) + _overlap(box, done)
-    crossed = int(_inside(way, done).any(0).sum()) + int(_inside(lines, box[None]).any())
-    beyond = way[np.hypot(*(way - point).T) > 1.5 * _MARK]  # the point's own mark is no obstacle
-    passed = int(_inside(beyond, marks).any(0).sum())
-    covered = int(_inside(bars, box[None]).any())
-    return _FORBIDDEN * (overlaps + crossed) + 0.3 * (passed + covered)
-
-
-def _along(point: Points, end: Points) -> Points:
-    """Points on the line from a point to its label."""
-    return point + np.linspace(0, 1, 24)[:, None] * (end - point)
+def _costs(
+    boxes: Boxes,
+    ends: Points,
+    point: Points,
+    marks: Boxes,
+    done: Boxes,
+    lines: Lines,
+    bars: Lines,
+) -> NDArray[np.float64]:
+    """Of each candidate: 100 for all that a label must not do, 0.3 for what it had better not."""
+    ways = np.concatenate([np.broadcast_to(point, ends.shape), ends], axis=1)
+    foreign = marks[~((marks[:, :2] < point) & (point < marks[:, 2:])).all(1)]
+    overlaps = _overlap(boxes, marks).sum(1) + _overlap(boxes, done).sum(1)
+    crossed = _crossed(ways, done).sum(1) + _crossed(lines, boxes).any(0)
+    passed = _crossed(ways, foreign).sum(1)
+    covered = _crossed(bars, boxes).any(0)
+    costs: NDArray[np.float64] = _FORBIDDEN * (overlaps + crossed) + 0.3 * (passed + covered)
+    return costs
 
 
 def _around(points: Points, half: float) -> Boxes:
     return np.concatenate([points - half, points + half], axis=1)
 
 
-def _overlap(box: Boxes, others: Boxes) -> int:
-    apart = (
-        (box[2] <= others[:, 0])
-        | (others[:, 2] <= box[0])
-        | (box[3] <= others[:, 1])
-        | (others[:, 3] <= box[1])
-    )
-    return int((~apart).sum())
+def _overlap(boxes: Boxes, others: Boxes) -> NDArray[np.bool_]:
+    """``[boxes, others]``."""
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    overlap: NDArray[np.bool_] = (low < high).all(2)
+    return overlap
 
 
-def _inside(points: Points, boxes: Boxes) -> NDArray[np.bool_]:
-    """``[points, boxes]``."""
-    x, y = points[:, :1], points[:, 1:]
-    inside: NDArray[np.bool_] = (
-        (boxes[:, 0] < x) & (x < boxes[:, 2]) & (boxes[:, 1] < y) & (y < boxes[:, 3])
-    )
-    return inside
+def _crossed(lines: Lines, boxes: Boxes) -> NDArray[np.bool_]:
+    """Whether a line runs through a box, ``[lines, boxes]``: it is in both slabs at once."""
+    start, way = lines[:, None, :2], (lines[:, 2:] - lines[:, :2])[:, None]
+    way = np.where(np.abs(way) < 1e-9, 1e-9, way)
+    enter, leave = (boxes[:, :2] - start) / way, (boxes[:, 2:] - start) / way
+    first = np.minimum(enter, leave).max(2)
+    last = np.maximum(enter, leave).min(2)
+    crossed: NDArray[np.bool_] = (first < last) & (first < 1) & (last > 0)
+    return crossed

@@ -62,11 +62,11 @@ def poisoning_matrix_figure(
             "one of them"
         )
     cells = _cells(frame, rows, columns)
-    down, across = list(dict.fromkeys(frame[rows])), list(dict.fromkeys(frame[columns]))
-    names = [wrapped(str(name), SMALL, _NAMES) for name in down]
+    down, across = list(map(str, frame[rows].unique())), list(map(str, frame[columns].unique()))
+    names = [wrapped(name, SMALL, _NAMES) for name in down]
     left = _MARGIN + max(width(line, SMALL) for lines in names for line in lines) + 0.15
     wide, high = _CELL
-    heads = [wrapped(str(name), SMALL, wide - 0.1) for name in across]
+    heads = [wrapped(name, SMALL, wide - 0.1) for name in across]
     page = max(left + len(across) * wide + _MARGIN, _LEAST_WIDTH)
     title = f"How often does poisoning succeed, by {rows} and {columns}?"
     titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
@@ -122,9 +122,9 @@ def _cells(frame: pd.DataFrame, rows: str, columns: str) -> dict[tuple[str, str]
         ["attack_success_rate", "accuracy"]
     ].first()
     cells = {}
-    for key, seeds in ends.groupby(level=[0, 1], sort=False):
+    for (down, across), seeds in ends.groupby(level=[0, 1], sort=False):
         rate = seeds["attack_success_rate"]
-        cells[key] = _Cell(
+        cells[str(down), str(across)] = _Cell(
             rate.median(), rate.min(), rate.max(), seeds["accuracy"].median(), len(seeds)
         )
     return cells

@@ -245,6 +245,12 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        # Only here: what is drawn of a run need not be loaded to write it.
+        from fedlab.report.run_html import run_html
+
+        return run_html(self)
+
 
 def next_free(folder: Path, name: str) -> Path:
     """``folder/name``, or the first of ``folder/name-2``, ``-3``, ... that is free."""

@@ -1,0 +1,5 @@
+"""One offline HTML page about a run or a comparison, which asks nothing of any network."""
+
+from fedlab.report.page.write import PAGE, open_subject, write_page
+
+__all__ = ["PAGE", "open_subject", "write_page"]

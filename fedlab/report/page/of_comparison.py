@@ -1,0 +1,199 @@
+"""The page of a comparison."""
+
+import shlex
+
+from fedlab.errors import BadInput
+from fedlab.report.chance import chance_figure
+from fedlab.report.comparison_verdicts import comparison_verdicts
+from fedlab.report.defenses_table import HEADER, NOTE, defense_cells, defense_lines
+from fedlab.report.frontier import frontier_figure
+from fedlab.report.html_tables import html_table, rich_table
+from fedlab.report.ledger_tables import clients_table
+from fedlab.report.numbers import listed
+from fedlab.report.page.content import Command, Content, Folded
+from fedlab.report.page.environment import environment_table
+from fedlab.report.page.meaning import meaning
+from fedlab.report.page.of_run import leakage_table
+from fedlab.report.page.pictures import Planned, shown
+from fedlab.report.page.question import question
+from fedlab.report.page.subject import Compared, ComparedRun
+from fedlab.report.page.threat_model import threat_model
+from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.schedule_html import schedule_table
+from fedlab.report.terminal import ledger_of
+from fedlab.report.wall import wall_figure
+
+
+def page_of_comparison(comparison: Compared) -> Content:
+    """Everything that a comparison's page says.
+
+    Raises:
+        BadInput: If none of its runs has a result.
+    """
+    if not comparison.runs or comparison.frame.empty:
+        raise BadInput(
+            f"{comparison.folder} holds no finished run, so there is nothing to report"
+            + "".join(f"; {name}: {why}" for name, why in list(comparison.failures.items())[:1])
+        )
+    first = comparison.runs[0]
+    # The attacks of a comparison may be others than those of its base; the defenses come by arm.
+    scenario = first.folder.scenario.changed(defenses=())
+    seeds, rules = len(comparison.seeds), _rules(comparison)
+    return Content(
+        kind="Comparison",
+        name=comparison.scenario.name,
+        facts=[
+            f"{len(comparison.defenses)} defenses",
+            f"{seeds} seed{'s' * (seeds > 1)}",
+            *([f"{len(rules)} rules"] if len(rules) > 1 else rules),
+            f"{scenario.rounds} rounds",
+            f"{scenario.data.clients} clients",
+            scenario.data.source,
+            scenario.model.name,
+        ],
+        question=question(scenario, defenses=[d for d in comparison.defenses if d != "none"]),
+        verdicts=comparison_verdicts(comparison.frame, comparison.leakage),
+        threat_model=[
+            *threat_model(scenario),
+            ("Defenses", f"{listed(list(comparison.defenses))}: each on all rounds and clients."),
+            *([("Rules", f"The server aggregates by {listed(rules, 'or')}.")] * (len(rules) > 1)),
+        ],
+        schedule=schedule_table(scenario),
+        figures=shown(_figures(comparison)),
+        tables=_tables(comparison),
+        ledger=[
+            Folded(
+                f"{run.defense}: client by client (seed {run.seed})",
+                rich_table(
+                    clients_table(run.folder.scenario, ledger_of(run.folder)),
+                    caption=f"{run.defense}: privacy, client by client",
+                ),
+            )
+            for run in _one_for_each_defense(comparison)
+        ],
+        environment=environment_table(first.folder.path),
+        scenario=comparison.scenario.to_toml(),
+        commands=_commands(comparison, rules),
+        meaning=meaning(scenario, seeds=seeds),
+    )
+
+
+def _rules(comparison: Compared) -> list[str]:
+    return list(dict.fromkeys(run.rule for run in comparison.runs))
+
+
+def _one_for_each_defense(comparison: Compared) -> list[ComparedRun]:
+    """The first run of every defense that has one, in the order asked."""
+    found: dict[str, ComparedRun] = {}
+    for run in comparison.runs:
+        found.setdefault(run.defense, run)
+    return [found[defense] for defense in comparison.defenses if defense in found]
+
+
+def _figures(comparison: Compared) -> list[Planned]:
+    return [
+        Planned(
+            "figure-frontier",
+            "Accuracy against leakage, a mark for each defense, with its spread over the seeds.",
+            lambda: frontier_figure(comparison.frame),
+        ),
+        Planned(
+            "figure-wall",
+            "The same images as the server rebuilt them under each defense, from the first seed.",
+            lambda: wall_figure(
+                {run.defense: run.folder for run in _one_for_each_defense(comparison)}
+            ),
+        ),
+        Planned(
+            "figure-chance",
+            "PSNR of every rebuilt image against the best guess that sees no update, by defense.",
+            lambda: chance_figure(comparison.leakage),
+        ),
+        Planned(
+            "figure-poisoning",
+            "Attack success and accuracy after the last round, by defense and aggregation rule.",
+            lambda: poisoning_matrix_figure(comparison.frame),
+        ),
+    ]
+
+
+def _tables(comparison: Compared) -> list[Folded]:
+    lines = defense_lines(comparison.frame)
+    cells = [defense_cells(line) for line in lines]
+    kept = [
+        place
+        for place, name in enumerate(HEADER)
+        if (name != "rule" or len(_rules(comparison)) > 1)
+        and (name != "attack\nsuccess" or any(line[place] != "-" for line in cells))
+    ]
+    numbers = [place for place, each in enumerate(kept) if HEADER[each] not in ("defense", "rule")]
+    found = [
+        Folded(
+            "Defenses side by side",
+            html_table(
+                [HEADER[place] for place in kept],
+                [[line[place] for place in kept] for line in cells],
+                caption="Defenses side by side",
+                note=NOTE,
+                right=numbers,
+                names=1 + ("rule" in [HEADER[place] for place in kept]),
+            ),
+            open=True,
+        )
+    ]
+    if not comparison.leakage.empty:
+        several = ("rule",) if len(_rules(comparison)) > 1 else ()
+        found.append(leakage_table(comparison.leakage, first=("defense", *several, "seed")))
+    found.append(
+        Folded(
+            f"Runs ({len(comparison.runs)})",
+            html_table(
+                ["defense", "rule", "seed", "folder"],
+                [[r.defense, r.rule, r.seed, r.folder.path.name] for r in comparison.runs],
+                caption="Runs, each in a folder of its own",
+                right=(2,),
+                names=2,
+            ),
+        )
+    )
+    if comparison.failures:
+        found.append(
+            Folded(
+                f"Runs without a result ({len(comparison.failures)})",
+                html_table(
+                    ["run", "why"], list(comparison.failures.items()), caption="Without a result"
+                ),
+                open=True,
+            )
+        )
+    return found
+
+
+def _commands(comparison: Compared, rules: list[str]) -> list[Command]:
+    attacks = getattr(comparison, "attacks", None)
+    settings = [
+        f"    defenses={list(comparison.defenses)!r},",
+        *([f"    attacks={list(attacks)!r},"] if attacks else []),
+        f"    seeds={list(comparison.seeds)!r},",
+        f"    rules={rules!r},",
+        '    out="again",',
+    ]
+    return [
+        Command(
+            "Run it again, from the scenario above, saved as scenario.toml; on the same kind of "
+            "device the result is the same, bit for bit.",
+            "\n".join(
+                [
+                    "from fedlab import Scenario",
+                    "from fedlab.comparison import compare",
+                    "",
+                    'compare(\n    Scenario.load("scenario.toml"),',
+                    *settings,
+                    ")",
+                ]
+            ),
+        ),
+        Command(
+            "Write this page.", f"fedlab report {shlex.quote(comparison.folder.resolve().name)}"
+        ),
+    ]

@@ -1,0 +1,55 @@
+"""Figures as data of the page itself."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from fedlab.report.page.content import Shown
+
+DPI = 130
+"""Sharp on a page of 900 pixels, also where a screen has two for each of them."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A figure that may have nothing to draw.
+
+    Attributes:
+        anchor: Its id.
+        caption: What it shows, and how to read it.
+        draw: Makes it; raises ValueError if there is nothing to draw.
+    """
+
+    anchor: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+def shown(plans: Iterable[Planned]) -> list[Shown]:
+    """The figures that have something to draw."""
+    found = []
+    for plan in plans:
+        try:
+            figure = plan.draw()
+        except ValueError:
+            continue
+        found.append(_shown(plan, figure))
+    return found
+
+
+def _shown(plan: Planned, figure: Figure) -> Shown:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    data = content.getvalue()
+    return Shown(
+        anchor=plan.anchor,
+        caption=plan.caption,
+        alt=getattr(figure, "alt", "") or plan.caption,
+        uri="data:image/png;base64," + base64.b64encode(data).decode(),
+        # A PNG holds its size at a fixed place, in its first chunk.
+        width=int.from_bytes(data[16:20], "big"),
+        height=int.from_bytes(data[20:24], "big"),
+    )

@@ -1,0 +1,78 @@
+"""Frames of comparisons, made up."""
+
+import math
+
+import pandas as pd
+
+COLUMNS = [
+    "scenario",
+    "defense",
+    "rule",
+    "seed",
+    "attack",
+    "round",
+    "client",
+    "role",
+    "defenses",
+    "status",
+    "selected",
+    "update_norm",
+    "accuracy",
+    "worst_recall",
+    "attack_success_rate",
+    "images",
+    "leaking",
+    "psnr",
+    "ssim",
+    "chance_psnr",
+    "above_chance",
+    "identification",
+    "setting",
+    "threat",
+    "epsilon_round",
+    "epsilon_protected",
+    "epsilon_total",
+    "seconds",
+]
+
+
+def row(**facts):
+    """A row of which nothing is known but what is given."""
+    usual = {
+        "scenario": "quickstart",
+        "defense": "none",
+        "rule": "FedAvg",
+        "seed": 0,
+        "attack": "fast, labels known",
+        "round": 1,
+        "client": 0,
+        "role": "honest",
+        "images": 0,
+        "status": "ok",
+        "accuracy": 0.5,
+    }
+    assert set(facts) <= set(COLUMNS)
+    return dict.fromkeys(COLUMNS, math.nan) | usual | facts
+
+
+def frame(*rows):
+    return pd.DataFrame(list(rows), columns=COLUMNS)
+
+
+def arm(defense, above, accuracy, *, rule="FedAvg", seeds=(0, 1, 2), attack="fast", **facts):
+    """Two rounds of an attacked and an honest client for each seed; the first round is worse."""
+    for place, seed in enumerate(seeds):
+        for round in (1, 2):
+            common = {
+                "defense": defense,
+                "rule": rule,
+                "seed": seed,
+                "attack": attack,
+                "round": round,
+                "accuracy": accuracy + 0.01 * (place - 1) - (0.3 if round == 1 else 0),
+            } | facts
+            leaking = {"client": 0, "role": "leaking"}
+            if math.isfinite(above):
+                leaking |= {"images": 2, "above_chance": above + 0.5 * (place - 1)}
+            yield row(**common | leaking)
+            yield row(**common | {"client": 1})

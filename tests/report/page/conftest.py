@@ -1,0 +1,50 @@
+"""Runs that the tests of the page look at; each is made once."""
+
+import pytest
+
+from tests.federations import finished, small
+from tests.report.page.pages import compared
+
+ATTACKED = {
+    "model": {"name": "mlp"},
+    "roles": [
+        {"role": "leaking", "clients": "0"},
+        {"role": "poisoning", "clients": "3", "data": {"attack": "badnets"}},
+    ],
+    "reconstructions": [
+        {"clients": "0", "preset": "analytic", "labels": labels} for labels in ("known", "inferred")
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory):
+    """Two rounds, the second under DP-SGD; one client leaks, one poisons."""
+    scenario = small(
+        name="at once <script>alert('hello')</script> & a very long name of an experiment",
+        rounds=2,
+        defenses=[{"name": "dp-sgd", "rounds": "2"}],
+        **ATTACKED,
+    )
+    return finished(scenario, out=tmp_path_factory.mktemp("runs") / "a run").folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """One round in which nobody leaks, poisons, attacks or defends."""
+    return finished(small(rounds=1), out=tmp_path_factory.mktemp("runs") / "plain").folder
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory):
+    """Two defenses with two seeds each, one of them with a long name."""
+    folder = tmp_path_factory.mktemp("comparison")
+    base = small(rounds=2, **ATTACKED)
+    runs = {}
+    strong = [{"name": "dp-sgd", "noise_multiplier": 1.25}, {"name": "pruning"}]
+    arms = {"none": [], "dp-sgd:noise_multiplier=1.25+pruning": strong}
+    for defense, entries in arms.items():
+        for seed in (0, 1):
+            scenario = base.changed(seed=seed, defenses=entries)
+            runs[defense, seed] = finished(scenario, out=folder / f"{len(runs)}").folder
+    return compared(folder, base, runs)

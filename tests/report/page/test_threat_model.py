@@ -1,0 +1,77 @@
+"""The threat model names every assumption of a scenario, and the question its parts."""
+
+from fedlab.report.page.question import question
+from fedlab.report.page.threat_model import threat_model
+from fedlab.scenario import Scenario, packaged
+from tests.federations import small
+
+
+def told(scenario, term):
+    return " ".join(text for name, text in threat_model(scenario) if name == term)
+
+
+def test_every_scenario_that_ships_has_a_question_and_a_threat_model():
+    for name in packaged():
+        scenario = Scenario.load(name)
+        assert question(scenario).endswith("?")
+        assert all(text.endswith(".") for _, text in threat_model(scenario)), name
+
+
+def test_the_server():
+    assert told(small(), "Server").startswith("Honest but curious")
+    imprint = small(server={"malicious": {"attack": "imprint", "bins": 64}})
+    assert told(imprint, "Server").startswith("Malicious: it puts a block of 64 bins")
+    fishing = small(server={"malicious": {"attack": "class-fishing", "target": 3, "rounds": "2"}})
+    assert "class 3 alone" in told(fishing, "Server")
+    assert "no protection from this server" in told(small(server={"central_dp": {}}), "Server")
+
+
+def test_the_attackers_knowledge():
+    entry = {"clients": "1", "rounds": "1-2", "order": "average", "mode": "eval", "adapt": False}
+    text = told(
+        small(reconstructions=[entry | {"labels": "inferred", "seconds": 2}]), "Attack on updates"
+    )
+    for words in (
+        "client 1 in rounds 1-2",
+        "inferred from the update",
+        "averaged over",
+        "in evaluation mode",
+        "tuned for open updates",
+        "2 s at most",
+    ):
+        assert words in text
+    assert "labels are granted" in told(small(reconstructions=[{}]), "Attack on updates")
+
+
+def test_who_poisons_and_whether_they_obey():
+    data, update = (
+        {"role": "poisoning", "clients": "0", "data": {"attack": "label-flip"}},
+        {"role": "poisoning", "clients": "1", "update": {"attack": "min-max", "knows": "everyone"}},
+    )
+    text = told(small(roles=[data, update]), "Poisoning")
+    assert "label-flip. They run the scheduled defenses." in text
+    assert "min-max. They run no defense. They know all honest updates, an upper bound." in text
+
+
+def test_what_is_public_and_what_hidden():
+    assert "BatchNorm statistics travel too" in told(
+        small(training={"share_buffers": True}), "Other clients"
+    )
+    assert "declaration, labels" in told(small(privacy={"labels_public": True}), "Public")
+    masked = small(defenses=[{"name": "secure-aggregation"}])
+    assert "it sees their sum" in told(masked, "Hidden from the attacker")
+
+
+def test_strength_of_defenses():
+    text = told(small(defenses=[{"name": "dp-sgd", "rounds": "2", "clients": "0-1"}]), "Defense")
+    assert text == "dp-sgd, clients 0-1 in round 2: noise_multiplier 1, clipping_norm 1."
+
+
+def test_questions():
+    assert question(small()) == "How well does a federation of 4 clients learn in 4 rounds?"
+    defended = small(reconstructions=[{"clients": "1"}], defenses=[{"name": "pruning"}])
+    assert question(defended) == (
+        "Can the server rebuild the images of client 1 from what they send, and what does pruning "
+        "do about it?"
+    )
+    assert question(defended, defenses=["a", "b"]).endswith("and what do a and b do about it?")

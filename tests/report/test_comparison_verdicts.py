@@ -1,0 +1,100 @@
+"""Of each defense a comparison says whether it stops a threat, and what that costs."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from fedlab.report.comparison_verdicts import comparison_verdicts
+from fedlab.report.defenses_table import HEADER, Spread, defense_cells, defense_lines
+from tests.report.test_verdicts import NOT, table
+
+ARMS = {
+    "none": {"accuracy": 0.8, "attack_success_rate": 0.9, "epsilon_protected": math.nan,
+             "epsilon_total": math.inf, "seconds": 2.0, "leaking": 1},
+    "dp-sgd": {"accuracy": 0.7, "attack_success_rate": 0.2, "epsilon_protected": 3.0,
+               "epsilon_total": 3.0, "seconds": 5.0, "leaking": 0},
+}  # fmt: skip
+
+
+def frame(rules=("FedAvg",), **changes):
+    rows = []
+    for rule in rules:
+        for defense, facts in ARMS.items():
+            for seed in (0, 1, 2):
+                for attack in ("fast, labels known", "fast, labels inferred"):
+                    for round in (1, 2):
+                        early = {"accuracy": 0.1} if round == 1 else {}
+                        own = {"images": 1, "psnr": 40.0, "chance_psnr": 15.0, "above_chance": 25.0}
+                        where = {"defense": defense, "rule": rule, "seed": seed, "attack": attack}
+                        when = {"round": round, "client": 0, "scenario": "s", "role": "leaking"}
+                        rows.append(where | when | own | facts | early | changes)
+    return pd.DataFrame(rows)
+
+
+def leakage():
+    return pd.concat(
+        [
+            table({"round": r}).assign(defense="none", rule="FedAvg", seed=s)
+            for r in (1, 2)
+            for s in (0, 1, 2)
+        ]
+        + [table(NOT).assign(defense="dp-sgd", rule="FedAvg", seed=s) for s in (0, 1, 2)]
+    )
+
+
+def test_what_stops_what_at_which_cost():
+    leak, poison, privacy = comparison_verdicts(frame(), leakage())
+    assert leak.word == "leaks"
+    assert "leak without a defense (6 of 6 images; 40.0 dB, chance 15.0 dB)" in leak.sentence
+    assert (
+        "no leak is shown under dp-sgd (0 of 3 images; 12.0 dB, chance 15.0 dB; " in leak.sentence
+    )
+    assert "accuracy 0.700, -0.100; 2.5 times the time)" in leak.sentence
+    assert "diagnostic: labels known" in leak.sentence
+    assert "3 seeds" in leak.sentence
+    assert poison.word == "succeeds"
+    assert "succeeds without a defense (0.90, at an accuracy of 0.800)" in poison.sentence
+    assert "no success is shown under dp-sgd (0.20; accuracy 0.700" in poison.sentence
+    assert privacy.word == "ε 3.00 to ∞"
+    assert "none bound nothing" in privacy.sentence
+
+
+def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
+    quiet = frame(
+        images=0, leaking=0, attack_success_rate=math.nan, epsilon_protected=math.nan,
+        epsilon_total=math.inf,
+    )  # fmt: skip
+    found = comparison_verdicts(quiet, leakage().iloc[:0])
+    assert [each.word for each in found] == ["not shown", "not shown", "ε ∞"]
+
+
+def test_a_malicious_server_stands_apart():
+    both = pd.concat([leakage(), leakage().assign(threat="malicious")])
+    threats = [each.threat for each in comparison_verdicts(frame(), both)]
+    assert threats[:2] == ["Leak", "Leak, malicious server"]
+
+
+def test_several_rules_are_named():
+    _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
+    assert "without a defense by Krum" in poison.sentence
+
+
+def test_a_line_for_each_defense():
+    lines = defense_lines(frame())
+    assert [line.defense for line in lines] == ["none", "dp-sgd"]
+    cells = dict(zip(HEADER, defense_cells(lines[0]), strict=True))
+    assert cells["accuracy"] == "0.800"  # of the last round
+    assert cells["seeds"] == "3"
+    assert cells["leaking\nimages"] == "6 of 6"  # under two attacks each
+    assert cells["ε prot.\nrounds"] == "-"
+    assert cells["ε\ntotal"] == "∞"
+    assert cells["time\ns"] == "4.0"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([1.0], "1.0"), ([1.0, 2.0, 4.0], "2.0\n(1.0 to 4.0)"), ([math.nan], "-"), ([], "-")],
+)
+def test_a_spread(values, text):
+    assert Spread.of(pd.Series(values, dtype=float)).text(1) == text
