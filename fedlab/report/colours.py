@@ -54,7 +54,7 @@ def defense_colour(defense: str) -> str:
     return OTHER_COLOUR if others else DEFENSE_COLOURS.get(first.partition(":")[0], OTHER_COLOUR)
 
 
-def ink_on(colour: str | tuple[float, float, float, float]) -> str:
+def ink_on(colour: str | tuple[float, float, float] | tuple[float, float, float, float]) -> str:
     """The colour of text that is read on a ground of some colour: black or white.
 
     The better of the two has a contrast of at least 4.5 to any ground, as WCAG 2 asks for.

@@ -131,7 +131,9 @@ def _candidates(
     boxes = np.concatenate([centres - half, centres + half], axis=1)
     ends = np.clip(point, boxes[:, :2], boxes[:, 2:])
     preferences = np.tile(np.arange(len(_ANGLES)), len(_STEPS))
-    return boxes, ends, np.hypot(*(ends - point).T) + 0.002 * preferences
+    # No place is nearer than beside the point; one that the plot's edge pushed nearer is no better.
+    far = np.maximum(np.hypot(*(ends - point).T), _MARK + 0.05)
+    return boxes, ends, far + 0.002 * preferences
 
 
 def _costs(
@@ -173,5 +175,4 @@ def _crossed(lines: Lines, boxes: Boxes) -> NDArray[np.bool_]:
     enter, leave = (boxes[:, :2] - start) / way, (boxes[:, 2:] - start) / way
     first = np.minimum(enter, leave).max(2)
     last = np.maximum(enter, leave).min(2)
-    crossed: NDArray[np.bool_] = (first < last) & (first < 1) & (last > 0)
-    return crossed
+    return np.asarray((first < last) & (first < 1) & (last > 0))

@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -104,6 +106,17 @@ def test_it_shows_itself_and_leaves_pyplot_alone(digits: Tensor) -> None:
     figure = reconstruction_figure([row(digits[:1])], title=TITLE)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert not plt.get_fignums()
+
+
+def test_it_says_in_words_what_it_shows(digits: Tensor) -> None:
+    parts = [row(digits[:2]), row(digits[:3])]
+    assert reconstruction_figure(parts, title=TITLE).alt == (
+        f"{TITLE} True images above rebuilt ones in 2 rows: 2 of 5 images leak, PSNR goes from "
+        "12.3 dB to ≥ 100 dB."
+    )
+    lost = replace(row(digits[:1]), psnr=[math.nan], verdict=["not shown"])
+    alt = reconstruction_figure([lost], title=TITLE).alt
+    assert "0 of 1 images leak, nothing was rebuilt" in alt
 
 
 def test_parts_that_do_not_fit(digits: Tensor) -> None:

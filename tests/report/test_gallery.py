@@ -79,6 +79,11 @@ def test_no_name_lies_on_the_title_or_on_an_image(count):
     assert not any(name.overlaps(picture) for name in names for picture in pictures)
 
 
+def test_it_says_in_words_what_it_shows():
+    figure = gallery(images(2), ["label 3", "label 4"], title="What is this?")
+    assert figure.alt == "What is this? 2 rebuilt images: label 3; label 4."
+
+
 def test_it_can_be_written(tmp_path):
     save(gallery(images(3), ["a", "b", "c"], title="Which?"), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

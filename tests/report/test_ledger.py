@@ -13,6 +13,7 @@ from fedlab.report.grid import schedule_grid
 from fedlab.report.ledger_tables import clients_table, ledger_table
 from fedlab.report.numbers import number
 from fedlab.scenario import Scenario
+from tests.report.legible import assert_legible
 
 
 def entry(round, mechanism, **facts):
@@ -95,6 +96,15 @@ def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
     assert "client 3: no protected round, ∞ in all" in labels
     shared = next(each for each in example.lines if each.get_label() == labels[0])
     assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
+
+
+def test_the_figure_can_be_read_and_says_every_account_in_words():
+    figure = LEDGER.plot()
+    assert_legible(figure)
+    assert f"clients 0-1: ε {number(LEDGER.protected(0))} in protected rounds" in figure.alt
+    assert "client 3: no protected round, ∞ in all" in figure.alt
+    many = {c: (private(1), *(private(r) for r in range(2, 2 + c))) for c in range(9)}
+    assert_legible(Ledger(many).plot())
 
 
 def test_nothing_is_drawn_of_nobody():

@@ -213,6 +213,37 @@ def test_whoever_watches_sees_images(data, single, group, monkeypatch):
         assert progress.cost > 0
 
 
+class Choosy:
+    """A watch that wants every fifth iteration."""
+
+    def __init__(self):
+        self.seen = []
+
+    def wants(self, iteration):
+        return iteration % 5 == 0
+
+    def __call__(self, progress):
+        self.seen.append((progress.restart, progress.iteration))
+
+
+@pytest.mark.parametrize(("group", "workers"), [(0.0, 1), (0.0, 2), (0.01, 1)])
+def test_a_watch_may_choose_its_iterations_and_changes_no_bit(data, single, group, workers):
+    attack = Attack(iterations=12, restarts=2, group=group, langevin=0.1)
+    watch = Choosy()
+    watched = attacked(data, single, attack, workers=workers, watch=watch)
+    assert sorted(watch.seen) == [(restart, done) for restart in (0, 1) for done in (5, 10, 12)]
+    unwatched = attacked(data, single, attack, workers=workers)
+    assert torch.equal(watched.images, unwatched.images)
+    assert torch.equal(watched.costs, unwatched.costs)
+
+
+def test_the_clock_does_not_call_a_watch_that_chooses(data, single, monkeypatch):
+    monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
+    watch = Choosy()
+    attacked(data, single, QUICK, watch=watch)
+    assert [done for _, done in watch.seen] == [5, 10, 12]
+
+
 class TestWorkers:
     def test_restarts_in_threads_give_the_same_bits(self, data, single):
         attack = Attack(iterations=15, restarts=4, langevin=0.1)
