@@ -18,20 +18,35 @@ for _name, _value in {
 logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
+    from attacks.knowledge import LocalSGD
     from fedlab.errors import BadInput, RunFailed
+    from fedlab.evaluation.scores import score_images
     from fedlab.federation import Federation
     from fedlab.round_result import RoundResult
     from fedlab.scenario import Scenario
+    from fedlab.server.observing import observe
 
 _HOMES = {
     "BadInput": "fedlab.errors",
     "Federation": "fedlab.federation",
+    "LocalSGD": "attacks.knowledge",
     "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
+    "observe": "fedlab.server.observing",
+    "score_images": "fedlab.evaluation.scores",
 }
 
-__all__ = ["BadInput", "Federation", "RoundResult", "RunFailed", "Scenario"]
+__all__ = [
+    "BadInput",
+    "Federation",
+    "LocalSGD",
+    "RoundResult",
+    "RunFailed",
+    "Scenario",
+    "observe",
+    "score_images",
+]
 
 
 def __getattr__(name: str) -> Any:
