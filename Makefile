@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up everything they need in .venv on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests side by side; those that start Ray share a process, as they look for what others left.
+BESIDE := -n auto --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
 .PHONY: demo test fast check clean
@@ -15,10 +17,10 @@ demo: .venv/ready  ## run the quickstart and say where to look
 	$(BIN)/fedlab run quickstart
 
 test: .venv/ready  ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(BESIDE)
 
 fast: .venv/ready  ## the tests of daily work
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(BESIDE) -m "not slow"
 
 check: .venv/ready  ## lint, format, types
 	$(BIN)/ruff check $(SOURCES)

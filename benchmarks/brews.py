@@ -15,9 +15,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from attacks.poisoning.meta_loss import margin
-from benchmarks.cells import finished
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.client.site import Site
+from fedlab.comparison.runner import finished
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.modes import evaluation
 from fedlab.runs.checkpoint import Checkpoint

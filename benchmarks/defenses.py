@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.arms import ARMS, FIVE
-from benchmarks.cells import finished
 from benchmarks.defense_cost import cost
 from benchmarks.options import Options
 from benchmarks.report import THREADS, Claim, Figure, Report
+from fedlab.comparison.runner import finished
 from fedlab.errors import BadInput
 from fedlab.privacy.accounts import ACCOUNTS
 from fedlab.report.terminal import ledger_of

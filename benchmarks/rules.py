@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import finished
 from benchmarks.report import THREADS, Claim, Figure
+from fedlab.comparison.runner import finished
 from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
 

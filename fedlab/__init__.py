@@ -18,7 +18,11 @@ for _name, _value in {
 logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from attacks.knowledge import LocalSGD
+=======
+    from fedlab.comparison import Comparison, compare
+>>>>>>> main
     from fedlab.errors import BadInput, RunFailed
     from fedlab.evaluation.scores import score_images
     from fedlab.federation import Federation
@@ -28,22 +32,26 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BadInput": "fedlab.errors",
+    "Comparison": "fedlab.comparison",
     "Federation": "fedlab.federation",
     "LocalSGD": "attacks.knowledge",
     "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
+    "compare": "fedlab.comparison",
     "observe": "fedlab.server.observing",
     "score_images": "fedlab.evaluation.scores",
 }
 
 __all__ = [
     "BadInput",
+    "Comparison",
     "Federation",
     "LocalSGD",
     "RoundResult",
     "RunFailed",
     "Scenario",
+    "compare",
     "observe",
     "score_images",
 ]

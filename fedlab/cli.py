@@ -9,6 +9,7 @@ import click
 import typer
 from rich.table import Table
 
+from fedlab.compare_command import compare
 from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
 from fedlab.reconstruct_command import reconstruct
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(compare)
 app.command()(reconstruct)
 
 Overrides = Annotated[

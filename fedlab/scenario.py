@@ -29,7 +29,7 @@ from fedlab.scenario_tables import (
     Training,
 )
 from fedlab.schedule import combined, resolve_clients, resolve_rounds
-from fedlab.settings import Settings
+from fedlab.settings import Settings, value_of
 
 PACKAGED = Path(__file__).resolve().parent.parent / "simulations"
 """Where the scenarios live that ship with the package."""
@@ -263,10 +263,7 @@ def _override(table: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise BadInput(f'"{override}" is no setting: write it as --set training.lr=0.05')
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+    value = value_of(text)
     *parents, last = path.strip().split(".")
     places: list[Any] = [table]
     for key in parents:

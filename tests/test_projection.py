@@ -233,6 +233,7 @@ def test_epsilon_and_an_adaptive_bound_survive_toggles_and_a_resume(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.xdist_group("ray")
 def test_both_engines_keep_the_same_account(tmp_path):
     from fedlab.engine.ray import run_on_ray
 

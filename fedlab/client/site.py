@@ -19,7 +19,7 @@ from fedlab.errors import BadInput
 from fedlab.models import build
 from fedlab.poisons.shelf import Shelf
 from fedlab.scenario import Scenario
-from fedlab.scenario_tables import ClassFishing, Imprint
+from fedlab.scenario_tables import ClassFishing, Data, Imprint
 from fedlab.seeds import derive, generator
 
 REFERENCES = 2_000
@@ -158,14 +158,18 @@ class Site:
 def images_of(scenario: Scenario) -> ImageData:
     """The images that a scenario names, on the CPU."""
     settings = scenario.data
-    data = load(
+    return whole_images(settings).limited(settings.train, settings.test, scenario.seed)
+
+
+def whole_images(settings: Data) -> ImageData:
+    """All images of the source that a scenario names, on the CPU."""
+    return load(
         settings.source,
         root=settings.root,
         download=settings.download,
         factory=settings.factory,
         image_size=settings.image_size,
     )
-    return data.limited(settings.train, settings.test, scenario.seed)
 
 
 def kept_back(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:

@@ -88,9 +88,15 @@ class RunFolder:
         Raises:
             BadInput: If there is none.
         """
-        if not (path / "scenario.toml").is_file():
+        run = cls(path)
+        if not run.holds_a_run:
             raise BadInput(f"{path} holds no run: there is no scenario.toml in it")
-        return cls(path)
+        return run
+
+    @property
+    def holds_a_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "scenario.toml").is_file()
 
     @property
     def scenario(self) -> Scenario:

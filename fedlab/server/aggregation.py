@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import (
 from torch import Tensor
 
 from fedlab.errors import BadInput, RunFailed
+from fedlab.scenario import Scenario
 from fedlab.scenario_tables import CentralDP
 from fedlab.seeds import derive
 from fedlab.server.changes import ChangeRule
@@ -101,6 +102,21 @@ class Aggregation:
         # Flower's rules pass on to this exactly those contents that they let in.
         self._inner.train_metrics_aggr_fn = self._note
         self._let_in: list[RecordDict] = []
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> "Aggregation":
+        """The strategy that a scenario names, as it is before the first round.
+
+        Raises:
+            BadInput: If it cannot be made.
+        """
+        return cls(
+            scenario.server.strategy,
+            scenario.server.options,
+            central=scenario.server.central_dp,
+            seed=scenario.seed,
+            cohort=scenario.server.cohort or scenario.data.clients,
+        )
 
     @property
     def needs_root(self) -> bool:

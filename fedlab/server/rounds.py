@@ -113,13 +113,7 @@ class RoundLoop:
         self._nodes: dict[int, int] = {}
         self.histories: dict[int, History] = {}
         self.state = dict(state)
-        self.aggregation = Aggregation(
-            scenario.server.strategy,
-            scenario.server.options,
-            central=scenario.server.central_dp,
-            seed=scenario.seed,
-            cohort=scenario.server.cohort or scenario.data.clients,
-        )
+        self.aggregation = Aggregation.of(scenario)
         self._root_update = root_update
         if self.aggregation.needs_root and root_update is None:
             raise BadInput(f"{scenario.server.strategy} needs root images of the server's own")

@@ -18,7 +18,7 @@ from fedlab.engine import ray
 from fedlab.engine.ray import run_on_ray
 from fedlab.runs.checkpoint import Checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
 
 
 def scenario(**tables):

@@ -1,0 +1,145 @@
+"""compare: what it refuses, what it keeps, and what it does again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from fedlab import BadInput, Comparison, RunFailed, compare
+from fedlab.comparison import is_comparison
+from fedlab.runs.folder import RunFolder
+from tests.federations import small
+
+SHORT = small("rounds=1")
+
+
+def test_a_comparison_can_be_opened_again(tmp_path):
+    made = compare(SHORT, ["none", "mixup"], seeds=2, out=tmp_path / "c", processes=1)
+    opened = Comparison.open(tmp_path / "c")
+    assert is_comparison(tmp_path / "c")
+    assert opened.frame.equals(made.frame)
+    assert opened.scenario == SHORT
+    assert (opened.defenses, opened.rules, opened.seeds) == (("none", "mixup"), ("FedAvg",), (0, 1))
+    assert "none, mixup" in repr(opened)
+
+
+def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):
+    compare(SHORT, ["none"], seeds=1, out=tmp_path, processes=1)
+    (first,) = (tmp_path / "runs").iterdir()
+    before = (first / "rounds.jsonl").read_bytes()
+    more = compare(SHORT, ["none", "mixup"], seeds=2, out=tmp_path, processes=1)
+    assert len(more.runs) == 4
+    assert (first / "rounds.jsonl").read_bytes() == before
+    fewer = compare(SHORT, ["mixup"], seeds=1, out=tmp_path, processes=1)
+    assert fewer.defenses == Comparison.open(tmp_path).defenses == ("mixup",)
+
+
+def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
+    found = compare(SHORT, ["none", "dp-instahide:k=50"], seeds=1, out=tmp_path, processes=1)
+    assert found.defenses == ("none",)
+    assert list(found.failures) == ["dp-instahide-k=50-FedAvg-seed-0"]
+    assert Comparison.open(tmp_path).failures == found.failures
+    with pytest.raises(RunFailed, match="no run has a result"):
+        compare(SHORT, ["dp-instahide:k=50"], seeds=1, out=tmp_path / "other", processes=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"defenses": []}, "at least one of its defenses"),
+        ({"defenses": ["none", "none"]}, "twice among the defenses"),
+        ({"defenses": ["nothing"]}, "there is no defense"),
+        ({"seeds": 0}, "at least one seed"),
+        ({"seeds": [1, 1]}, "twice among the seeds"),
+        ({"seeds": [-1]}, "seed"),
+        ({"rules": ["FedAwg"]}, "FedAwg"),
+        ({"rules": []}, "at least one of its rules"),
+        ({"attacks": []}, "at least one of its attacks"),
+        ({"processes": 0}, "at least one run"),
+    ],
+)
+def test_bad_input_costs_a_sentence_and_no_folder(tmp_path, arguments, sentence):
+    given = {"defenses": ["none"], "seeds": 1, "processes": 1} | arguments
+    with pytest.raises(BadInput, match=sentence):
+        compare(SHORT, given.pop("defenses"), out=tmp_path / "c", **given)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    RunFolder.create(tmp_path / "run", SHORT)
+    with pytest.raises(BadInput, match="holds a run"):
+        compare(SHORT, ["none"], seeds=1, out=tmp_path / "run", processes=1)
+
+
+def test_two_at_once_do_not_write_into_one_folder(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(BadInput, match="another comparison"):
+        compare(SHORT, ["none"], seeds=1, out=tmp_path, processes=1)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"runs": []}', '{"runs": 3, "scenario": ""}'])
+def test_a_damaged_one_is_refused(tmp_path, text):
+    (tmp_path / "comparison.json").write_text(text)
+    with pytest.raises(BadInput, match="cannot be read"):
+        Comparison.open(tmp_path)
+
+
+def test_no_comparison_is_said_to_be_none(tmp_path):
+    with pytest.raises(BadInput, match="holds no comparison"):
+        Comparison.open(tmp_path)
+
+
+def test_it_can_be_moved(tmp_path):
+    made = compare(SHORT, ["none"], seeds=1, out=tmp_path / "here", processes=1)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert Comparison.open(tmp_path / "there").frame.equals(made.frame)
+    assert str(tmp_path) not in json.dumps((tmp_path / "there" / "comparison.json").read_text())
+
+
+SCRIPT = """
+import sys
+from fedlab import compare
+from tests.federations import small
+
+compare(small("rounds=8"), ["none", "mixup"], seeds=2, out=sys.argv[1], processes=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_killed_in_the_middle_it_redoes_only_what_is_unfinished(tmp_path):
+    """A script without a guard, as users write them; its workers end with it."""
+    folder = tmp_path / "c"
+    script = tmp_path / "compares.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path])}
+    first = subprocess.Popen([sys.executable, script, folder], env=environment)
+    checkpoints = "runs/*/checkpoints/last.safetensors"
+    try:
+        while len(list(folder.glob(checkpoints))) < 2:
+            assert first.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+    time.sleep(3)  # a worker sees within a moment that it is alone
+    half = {path: path.read_bytes() for path in folder.glob("runs/*/rounds.jsonl")}
+    time.sleep(1)
+    assert {path: path.read_bytes() for path in half} == half  # nobody writes any more
+    assert not (folder / "comparison.json").exists()
+    subprocess.run([sys.executable, script, folder], env=environment, check=True)
+    found = Comparison.open(folder)
+    assert len(found.runs) == 4
+    for path, before in half.items():
+        rows = before[: before.rindex(b"\n") + 1].splitlines()
+        # Seconds are among a row's values, so a round that was run again would differ.
+        assert path.read_bytes().splitlines()[: len(rows) - 1] == rows[:-1]
+    undisturbed = compare(
+        small("rounds=8"), ["none", "mixup"], seeds=2, out=tmp_path / "u", processes=1
+    )
+    columns = ["defense", "seed", "round", "client", "accuracy"]
+    assert found.frame[columns].equals(undisturbed.frame[columns])

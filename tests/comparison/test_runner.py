@@ -1,0 +1,84 @@
+"""Only what is unfinished is run, here or beside, and a run that cannot go on stops nobody else."""
+
+import pytest
+
+from fedlab import BadInput, Federation, RunFailed
+from fedlab.comparison.runner import finish, finished, is_over, places_of, processes_for
+from fedlab.runs.folder import RunFolder
+from tests.federations import small
+
+
+def short(seed=0, **tables):
+    return small("rounds=2").changed(seed=seed, **tables)
+
+
+def bytes_of(place):
+    return {path: path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
+
+
+# Forty images a client, of which DP-InstaHide cannot mix fifty.
+IMPOSSIBLE = {"defenses": [{"name": "dp-instahide", "k": 50}]}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_all_end_alike_wherever_they_are_run_and_one_that_cannot_stops_nobody(tmp_path, processes):
+    scenarios = {"bad": short(**IMPOSSIBLE), "one": short(0), "other": short(1)}
+    places = places_of(scenarios, tmp_path)
+    failures = finish(places, processes=processes)
+    assert list(failures) == ["bad"]
+    assert "50" in failures["bad"]
+    for name in ("one", "other"):
+        place, scenario = places[name]
+        assert is_over(place, scenario)
+        alone = Federation(scenario)
+        alone.run()
+        accuracies = [row.accuracy for row in RunFolder(place).rounds()]
+        assert accuracies == [row.accuracy for row in alone.folder.rounds()]
+
+
+def test_who_needs_all_of_them_is_told_which_failed(tmp_path):
+    with pytest.raises(RunFailed, match="bad: "):
+        finished({"bad": short(**IMPOSSIBLE)}, tmp_path, processes=1)
+
+
+def test_a_repetition_touches_nothing(tmp_path):
+    scenarios = {"one": short(), "other": short(1)}
+    finished(scenarios, tmp_path, processes=1)
+    before = bytes_of(tmp_path)
+    finished(scenarios, tmp_path, processes=1)
+    assert bytes_of(tmp_path) == before
+
+
+def test_what_was_interrupted_goes_on_and_the_rest_is_left_alone(tmp_path):
+    places = places_of({"done": short(), "half": short(1)}, tmp_path)
+    assert finish({"done": places["done"]}, processes=1) == {}
+    done = bytes_of(places["done"][0])
+    place, scenario = places["half"]
+    half = Federation(scenario, out=place)
+    half.step()
+    del half
+    first = RunFolder(place).rounds()
+    assert not is_over(*places["half"])
+    assert finish(places, processes=1) == {}
+    assert is_over(*places["half"])
+    assert RunFolder(place).rounds()[:2] == first  # times included, so it was not run again
+    assert bytes_of(places["done"][0]) == done
+
+
+def test_what_runs_log_is_written_beside_them(tmp_path, caplog):
+    failing = short(training={"lr": 1e30, "batch_size": 16})
+    places = places_of({"diverges": failing}, tmp_path)
+    finish(places, processes=1)
+    (file,) = tmp_path.glob("*.log")
+    assert file.name == f"{places['diverges'][0].name}.log"
+    assert file.read_text()
+    assert not caplog.records
+
+
+def test_as_many_at_a_time_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr("loky.cpu_count", lambda: 8)
+    assert processes_for(small()) == 8
+    assert processes_for(small("engine.threads=3")) == 2
+    assert processes_for(small("engine.threads=16")) == 1
+    with pytest.raises(BadInput, match="CUDA"):
+        processes_for(small("engine.device=cuda:99"))

@@ -1,0 +1,122 @@
+"""A line of the summary says what the rows under it say."""
+
+import math
+
+import pytest
+from rich.console import Console
+
+from fedlab.comparison.summary import epsilon_text, per_seed, summary_of, summary_table
+from tests.comparison.frames import frame
+
+SAFE = {"epsilon_round": 1.0, "epsilon_protected": 2.0, "epsilon_total": 2.0}
+
+
+def attacked(above, **values):
+    given = {"images": 2, "leaking": int(above > 3) * 2, "psnr": 15 + above, "chance_psnr": 15.0}
+    return {"client": 1, "role": "leaking", "above_chance": above} | given | values
+
+
+def test_accuracy_and_success_are_of_the_last_round():
+    table = per_seed(
+        frame(
+            {"round": 1, "accuracy": 0.9, "attack_success_rate": 0.8},
+            {"round": 2, "accuracy": 0.6, "attack_success_rate": 0.1},
+        )
+    )
+    assert table[["accuracy", "attack_success_rate"]].values.tolist() == [[0.6, 0.1]]
+
+
+def test_the_strongest_attack_is_told():
+    table = per_seed(
+        frame(
+            attacked(2.0, attack="weak"),
+            attacked(9.0, attack="weak", round=2),
+            attacked(5.0, attack="strong"),
+            attacked(8.0, attack="strong", round=2),
+        )
+    )
+    assert table["attack"].tolist() == ["strong"]
+    assert table["above_chance"].tolist() == [6.5]
+    assert table[["leaking", "images"]].values.tolist() == [[4, 4]]
+
+
+def test_each_arm_has_its_own_strongest_attack():
+    rows = [
+        attacked(above, defense=defense, attack=attack)
+        for defense, attack, above in [
+            ("none", "a", 9.0), ("none", "b", 1.0), ("dp-sgd", "a", -8.0), ("dp-sgd", "b", -2.0),
+        ]
+    ]  # fmt: skip
+    table = per_seed(frame(*rows)).set_index("defense")
+    assert table["attack"].to_dict() == {"none": "a", "dp-sgd": "b"}
+
+
+def test_seeds_are_joined_by_median_with_their_range():
+    table = summary_of(
+        frame(
+            *(
+                attacked(above, seed=seed, accuracy=above / 10)
+                for seed, above in enumerate((1.0, 5.0, 2.0))
+            )
+        )
+    )
+    line = table.iloc[0]
+    assert line["seeds"] == 3
+    assert line[["accuracy", "accuracy_min", "accuracy_max"]].tolist() == [0.2, 0.1, 0.5]
+    assert line[["above_chance", "above_chance_min", "above_chance_max"]].tolist() == [2, 1, 5]
+    assert (line["leaking"], line["images"]) == (2, 6)
+
+
+class TestEpsilon:
+    def told(self, *rows):
+        line = per_seed(frame(*rows)).iloc[0]
+        return line["epsilon"], bool(line["epsilon_total"])
+
+    def test_it_is_the_largest_over_honest_clients(self):
+        low = {"client": 0, **SAFE}
+        high = {"client": 1, **SAFE, "epsilon_total": 3.0, "epsilon_protected": 3.0}
+        leaking = {"client": 2, "role": "leaking", **SAFE, "epsilon_total": 99.0}
+        assert self.told(low, high, leaking) == (3.0, True)
+
+    def test_a_client_that_once_was_something_else_is_none(self):
+        once = {"client": 1, **SAFE, "epsilon_total": 99.0}
+        assert self.told({**SAFE}, once, once | {"round": 2, "role": "poisoning"}) == (2.0, True)
+
+    def test_open_rounds_leave_that_of_protected_ones(self):
+        assert self.told({**SAFE}, {**SAFE, "round": 2, "epsilon_total": math.inf}) == (2.0, False)
+
+    def test_nobody_was_protected(self):
+        assert self.told({}) == (math.inf, True)
+
+    @pytest.mark.parametrize(
+        ("value", "total", "text"),
+        [(2.0, True, "2.00"), (2.0, False, "2.00°"), (math.inf, True, "∞"), (math.nan, False, "-")],
+    )
+    def test_in_words(self, value, total, text):
+        assert epsilon_text(value, total=total) == text
+
+
+def test_time_is_beside_the_first_arm():
+    rows = [{"defense": "none", "seconds": 2.0}, {"defense": "mixup", "seconds": 3.0}]
+    assert summary_of(frame(*rows))["time"].tolist() == [1.0, 1.5]
+
+
+def test_arms_stay_in_the_order_asked_for():
+    rows = [{"defense": defense} for defense in ("pruning", "none", "mixup")]
+    assert summary_of(frame(*rows))["defense"].tolist() == ["pruning", "none", "mixup"]
+
+
+def test_the_table_has_a_line_for_each_arm():
+    rows = [
+        attacked(9.0, seed=0, accuracy=0.8),
+        attacked(5.0, seed=1, accuracy=0.7),
+        {"defense": "secure-aggregation", "attack": "fast", "accuracy": 0.81},
+    ]
+    console = Console(width=160, record=True, file=None)
+    with console.capture() as captured:
+        console.print(summary_table(summary_of(frame(*rows)), title="What does it buy?"))
+    text = captured.get()
+    assert "(0.700 to 0.800)" in text
+    assert "+7.0" in text
+    assert "nobody attacked" in text
+    assert "rule" not in text.splitlines()[3]
