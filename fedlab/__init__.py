@@ -18,11 +18,8 @@ for _name, _value in {
 logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from attacks.knowledge import LocalSGD
-=======
     from fedlab.comparison import Comparison, compare
->>>>>>> main
     from fedlab.errors import BadInput, RunFailed
     from fedlab.evaluation.scores import score_images
     from fedlab.federation import Federation

@@ -12,6 +12,7 @@ from rich.table import Table
 from fedlab.compare_command import compare
 from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
+from fedlab.export_command import export
 from fedlab.reconstruct_command import reconstruct
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(reconstruct)
+app.command()(export)
 
 Overrides = Annotated[
     list[str] | None,

@@ -142,5 +142,9 @@ def _knowledge(
     training = known.training_mode if entry.mode == "announced" else entry.mode == "train"
     # Nobody knows the order in which somebody else's app took the images of given labels but the
     # one who gives them, in the order of the batches.
-    order = "average" if entry.order == "average" else "sequential"
-    return replace(known, labels=granted, training_mode=training, order=order)
+    return replace(
+        known,
+        labels=granted,
+        training_mode=training,
+        order="average" if entry.order == "average" else "sequential",
+    )

@@ -83,9 +83,9 @@ def rebuild(
             "since what comes out would only be noise"
         )
     model = model.to(device)
-    sent = _named(model, exchange.sent)
-    _parameters(model, sent, exchange.source)
-    reply = _parameters(model, _named(model, exchange.received), exchange.reply)
+    sent = named(model, exchange.sent)
+    parameters_of(model, sent, exchange.source)
+    reply = parameters_of(model, named(model, exchange.received), exchange.reply)
     sent = {name: tensor.to(device) for name, tensor in sent.items()}
     payload = Payload(
         exchange.kind,
@@ -143,7 +143,7 @@ def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else values
 
 
-def _named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Tensors that came as a numbered list, as Flower keeps NumPy arrays, by the names they lack.
 
     A list as long as the ``state_dict`` is one of it, and a shorter one of the parameters.
@@ -156,11 +156,21 @@ def _named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tens
     return {name: tensors[place] for name, place in zip(names, places, strict=True)}
 
 
-def _parameters(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def parameters_of(
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
     """The parameters alone, in the order of the layers.
 
     A file has its names sorted, and a ``state_dict`` has buffers beside them, such as the counters
     and running statistics of BatchNorm; only here, where the network is known, are they told apart.
+
+    Args:
+        model: Says which they are.
+        tensors: By name.
+        source: What to call the tensors where one is missing.
+
+    Raises:
+        BadInput: If one is missing.
     """
     names = [name for name, _ in model.named_parameters()]
     if missing := [name for name in names if name not in tensors]:

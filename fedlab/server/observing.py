@@ -84,7 +84,12 @@ class Observed(Strategy):
     what is set, is passed on to it.
     """
 
+    _strategy: Strategy
+    _recorder: Recorder
+    _hooks: dict[str, Any]
+
     def __init__(self, strategy: Strategy, recorder: Recorder) -> None:
+        # Not by assignment, which goes to the strategy.
         vars(self).update(_strategy=strategy, _recorder=recorder, _hooks={})
 
     @property
