@@ -112,6 +112,7 @@ RULES = {
     "FedProx": lambda: FedProx(proximal_mu=0.1),
     "FedMedian": FedMedian,
     "Krum": lambda: Krum(num_malicious_nodes=1),
+    # Which empties the records of the replies.
     "Bulyan": lambda: Bulyan(num_malicious_nodes=0),
     "a DP wrapper": private,
     "a strategy of one's own": OwnStart,
