@@ -32,6 +32,8 @@ def observe(
     """Put a strategy of a ServerApp under observation, which keeps Captures of its training rounds.
 
     The run stays as it is, bit for bit: the same messages, replies, aggregation and random draws.
+    A Capture holds all arrays of a reply by their names, buffers beside the parameters; an attack,
+    which knows the network, tells them apart.
     What cannot be kept (an error, a reply without arrays, a full disk) is said in the log. Observe
     the outermost strategy: what is inside of one of Flower's wrappers for differential privacy
     gets to see clipped updates only.
@@ -160,7 +162,7 @@ class Observed(Strategy):
                 round=1, client=0, model=Net(), shape=(1, 28, 28), classes=10, preset="fast"
             )
         """
-        # Only here: a server that merely keeps Captures needs no attacks.
+        # Only here: keeping Captures takes none of the networks that can be named.
         from fedlab.observed import reconstruct_capture
 
         return reconstruct_capture(self.folder, round=round, client=client, **facts)

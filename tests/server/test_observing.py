@@ -251,12 +251,8 @@ class TestWhatIsKept:
     def test_a_record_that_is_emptied_after_it_was_sent(self, tmp_path):
         class Emptying(FedAvg):
             def configure_train(self, server_round, arrays, config, grid):
-                self.sent = arrays
-                return super().configure_train(server_round, arrays, config, grid)
-
-            def aggregate_train(self, server_round, replies):
-                self.sent.clear()
-                return super().aggregate_train(server_round, iter(replies))
+                yield from super().configure_train(server_round, arrays, config, grid)
+                arrays.clear()
 
         run(observe(Emptying(), tmp_path), rounds=1, named=True)
         assert (
