@@ -52,6 +52,10 @@ class LocalSGD:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("local SGD needs at least one epoch and a batch size of at least 1")
 
+    def steps(self, num_images: int) -> int:
+        """How many steps so many images make."""
+        return self.epochs * math.ceil(num_images / self.batch_size)
+
     def blocks(self, num_images: int) -> tuple[Tensor, ...]:
         """Places of the images of each step, taken in the same order in every epoch."""
         return torch.split(torch.arange(num_images), self.batch_size) * self.epochs

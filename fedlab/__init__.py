@@ -18,30 +18,39 @@ for _name, _value in {
 logging.getLogger("flwr").propagate = False
 
 if TYPE_CHECKING:
+    from attacks.knowledge import LocalSGD
     from fedlab.comparison import Comparison, compare
     from fedlab.errors import BadInput, RunFailed
+    from fedlab.evaluation.scores import score_images
     from fedlab.federation import Federation
     from fedlab.round_result import RoundResult
     from fedlab.scenario import Scenario
+    from fedlab.server.observing import observe
 
 _HOMES = {
     "BadInput": "fedlab.errors",
     "Comparison": "fedlab.comparison",
     "Federation": "fedlab.federation",
+    "LocalSGD": "attacks.knowledge",
     "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
     "compare": "fedlab.comparison",
+    "observe": "fedlab.server.observing",
+    "score_images": "fedlab.evaluation.scores",
 }
 
 __all__ = [
     "BadInput",
     "Comparison",
     "Federation",
+    "LocalSGD",
     "RoundResult",
     "RunFailed",
     "Scenario",
     "compare",
+    "observe",
+    "score_images",
 ]
 
 

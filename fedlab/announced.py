@@ -17,7 +17,7 @@ class Announced:
     """What the server told the client to do, and how it tampered, which it alone knows.
 
     Attributes:
-        lr: Learning rate of the round.
+        lr: Learning rate of the round; 0 in somebody else's app, of which the server was not told.
         momentum: Of local SGD.
         weight_decay: Of local SGD.
         epochs: Passes over the client's images.

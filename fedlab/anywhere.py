@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, LocalSGD
-from attacks.payload import Payload
-from attacks.reconstruction import Attack, Reconstruction, invert
-from attacks.reconstruction.defended import adapted
+from attacks.reconstruction import Attack, Reconstruction
 from attacks.reconstruction.invert import Watch
 from fedlab.errors import BadInput
-from fedlab.models import build
+from fedlab.rebuilding import Exchange, network_of, per_channel, rebuild
 from fedlab.tensor_files import read_tensors
 
 
@@ -78,61 +75,31 @@ def reconstruct_update(
     Raises:
         BadInput: If a file cannot be read, or files, network and facts do not fit each other.
     """
-    factory = update.model if ":" in update.model else None
-    name = "factory" if factory else update.model
-    model = build(name, shape=update.shape, classes=update.classes, factory=factory).to(device)
+    model = network_of(update.model, update.shape, update.classes)
     sent, _ = read_tensors(update.before)
     received, _ = read_tensors(update.reply)
-    before = {n: t.to(device) for n, t in sent.items()}
-    _in_order(model, sent, update.before)
-    reply = _in_order(model, received, update.reply)
-    steps = 1
-    if update.kind == "weights":
-        if update.local is None:
-            raise BadInput("weights can only be attacked if the client's learning rate is known")
-        steps = len(update.local.blocks(update.num_images))
-    labels = None if update.labels is None else torch.tensor(update.labels, device=device)
     try:
-        payload = Payload(
-            update.kind,
-            {n: t.to(device) for n, t in reply.items()},
-            num_examples=update.num_images,
-            steps=steps,
-        )
         knowledge = Knowledge(
             image_shape=update.shape,
             num_classes=update.classes,
-            mean=_channels(update.mean, update.shape[0]),
-            std=_channels(update.std, update.shape[0]),
+            mean=per_channel(update.mean, update.shape[0]),
+            std=per_channel(update.std, update.shape[0]),
             num_images=update.num_images,
-            labels=labels,
+            labels=None if update.labels is None else torch.tensor(update.labels),
             local=update.local if update.kind == "weights" else None,
             training_mode=update.training_mode,
         )
-        return invert(
+        return rebuild(
             model,
-            before,
-            payload,
+            Exchange(update.kind, sent, received, str(update.before), str(update.reply)),
             knowledge,
-            adapted(attack, payload, knowledge, sent=before),
-            generator=torch.Generator().manual_seed(seed),
+            attack,
+            adapt=True,
+            seed=seed,
+            device=torch.device(device),
             seconds=seconds,
             workers=workers,
             watch=watch,
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
-
-
-def _in_order(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The parameters in the order of the layers, since a file has its names sorted."""
-    names = [name for name, _ in model.named_parameters()]
-    if missing := [name for name in names if name not in tensors]:
-        raise BadInput(f"{path} lacks {missing[0]}, which the network has")
-    return {name: tensors[name] for name in names}
-
-
-def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    if len(values) not in (1, channels):
-        raise BadInput(f"mean and std need 1 or {channels} values, not {len(values)}")
-    return values * channels if len(values) == 1 else values

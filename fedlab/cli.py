@@ -12,6 +12,7 @@ from rich.table import Table
 from fedlab.compare_command import compare
 from fedlab.consoles import complaints, console
 from fedlab.errors import BadInput, RunFailed
+from fedlab.export_command import export
 from fedlab.reconstruct_command import reconstruct
 from fedlab.report_command import write_report
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(reconstruct)
 app.command("report")(write_report)
+app.command()(export)
 
 Overrides = Annotated[
     list[str] | None,

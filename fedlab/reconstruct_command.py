@@ -220,14 +220,13 @@ def _attack_files(
 ) -> None:
     from fedlab.anywhere import reconstruct_update
     from fedlab.devices import device_of
+    from fedlab.rebuilding import reconstruction_entry
     from fedlab.report.figures import save
     from fedlab.report.gallery import gallery
-    from fedlab.scenario import Scenario
     from fedlab.server.attacker import attack_of
 
     target = _target(out)
-    given = {key: value for key, value in settings.items() if value is not None}
-    (entry,) = Scenario().changed(reconstructions=[given]).reconstructions
+    entry = reconstruction_entry(settings)
     found = reconstruct_update(
         update,
         attack_of(entry),

@@ -85,6 +85,42 @@ def resolve_clients(text: str, total: int) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def names_round(text: str, round: int) -> bool:
+    """Whether a text names a round, of a run whose length is not known.
+
+    Args:
+        text: Comma-separated parts; see the module's docstring.
+        round: Counted from 1.
+
+    Raises:
+        ValueError: If a part cannot be read.
+
+    Example:
+        >>> [names_round("2,5-", round) for round in (1, 2, 400)]
+        [False, True, True]
+    """
+    return round in resolve_rounds(text, max(round, _largest(text)))
+
+
+def names_client(text: str, client: int) -> bool:
+    """Whether a text names a client, of nobody knows how many.
+
+    Args:
+        text: Comma-separated parts without shares; see the module's docstring.
+        client: Partition id, counted from 0.
+
+    Raises:
+        ValueError: If a part cannot be read, or is a share.
+
+    Example:
+        >>> [names_client("0,3-", client) for client in (0, 1, 400)]
+        [True, False, True]
+    """
+    if "%" in text:
+        raise ValueError(f'"{text}" is a share of all clients, whose number is not known here')
+    return client in resolve_clients(text, 1 + max(client, _largest(text)))
+
+
 def spell(numbers: Iterable[int]) -> str:
     """The shortest text that names exactly these rounds or clients.
 
@@ -132,6 +168,11 @@ def _kinds(members: Sequence[Set[int]]) -> dict[frozenset[int], int]:
     for number in sorted(frozenset[int]().union(*members)):
         kinds.setdefault(frozenset(i for i, each in enumerate(members) if number in each), number)
     return kinds
+
+
+def _largest(text: str) -> int:
+    """The largest number in a text, at least 1."""
+    return max([1, *map(int, re.findall(r"\d+", text))])
 
 
 def _parts(text: str, help_text: str) -> list[str]:

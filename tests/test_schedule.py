@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab.schedule import combined, resolve_clients, resolve_rounds, spell
+from fedlab.schedule import (
+    combined,
+    names_client,
+    names_round,
+    resolve_clients,
+    resolve_rounds,
+    spell,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +102,22 @@ def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(
     found = list(combined(cells))
     assert sorted(places for *_, places in found) == sorted(by_hand.keys() - {()})
     assert all((round, client) in by_hand[places] for round, client, places in found)
+
+
+@pytest.mark.parametrize(
+    "text", ["all", "3", "3-6", "1,4,7-", "every 2", "from 3 every 2", "40", "1-40"]
+)
+def test_a_run_of_unknown_length_has_the_rounds_of_a_long_one(text: str) -> None:
+    named = {round for round in range(1, 61) if names_round(text, round)}
+    assert named == resolve_rounds(text, 60)
+
+
+@pytest.mark.parametrize("text", ["all", "0", "0-3", "0,5,8-", "59"])
+def test_nobody_knows_how_many_clients(text: str) -> None:
+    named = {client for client in range(60) if names_client(text, client)}
+    assert named == resolve_clients(text, 60)
+
+
+def test_a_share_of_nobody_knows_how_many_is_refused() -> None:
+    with pytest.raises(ValueError, match="whose number is not known"):
+        names_client("last 20%", 3)

@@ -18,7 +18,7 @@ from fedlab.files import write_atomically
 from fedlab.tensor_files import read_tensors
 
 FISHED = "class-fishing"
-"""The one malice under which clients of a round get different global arrays."""
+"""The one malice under which each client of a round gets global arrays of its own."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,22 @@ class Capture:
         return f"client {who}" if len(self.clients) == 1 else f"the sum of clients {who}"
 
     @property
-    def _global_name(self) -> str:
-        own = self.clients[0] if self.announced.malicious == FISHED else None
-        return _global_name(self.round, own)
-
-    @property
     def _reply_name(self) -> str:
         if len(self.clients) > 1:
             return _sum_name(self.round)
         return _reply_name(self.round, self.clients[0])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, apart: bool = False) -> None:
         """Write the reply, and the global arrays unless this round's are there already.
 
-        A client that was fished got arrays of its own, which have a file of their own.
+        Args:
+            folder: Made if it is not there.
+            apart: Whether the client got arrays of its own, which then have a file of their own;
+                so does a client that was fished.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        before = folder / self._global_name
+        own = apart or self.announced.malicious == FISHED
+        before = folder / _global_name(self.round, self.clients[0] if own else None)
         if not before.is_file():
             write_atomically(before, save(_plain(self.global_state)))
         facts = {
@@ -119,9 +118,8 @@ class Capture:
         tensors, metadata = read_tensors(reply)
         try:
             facts: dict[str, Any] = json.loads(metadata["capture"])
-            fished = facts["announced"].get("malicious") == FISHED
-            own = _global_name(round, client if fished else None)
-            global_state, _ = read_tensors(folder / own)
+            own, shared = (folder / _global_name(round, who) for who in (client, None))
+            global_state, _ = read_tensors(own if own.is_file() else shared)
             capture = cls(
                 round=facts["round"],
                 clients=tuple(facts["clients"]),

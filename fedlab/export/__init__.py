@@ -1,0 +1,1 @@
+"""Results in the forms of other tools: tables, TensorBoard, the structures of breaching."""
