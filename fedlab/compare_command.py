@@ -45,6 +45,7 @@ def compare(
     Each defense stands on all rounds and clients. Started again it does only what is not finished.
     """
     from fedlab.comparison import compare as compared
+    from fedlab.comparison.comparison import TABLE
     from fedlab.report.figures import save
     from fedlab.scenario import Scenario
 
@@ -61,9 +62,11 @@ def compare(
     )
     console.print(comparison.table())
     picture = comparison.folder / "frontier.png"
-    save(comparison.plot(), picture)
-    console.print(f"picture: {picture}", soft_wrap=True)
-    console.print(f"one row per client and round: {comparison.folder / 'comparison.csv'}")
+    if comparison.leakage["psnr"].notna().any():
+        save(comparison.plot(), picture)
+        console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"one tidy table: {comparison.folder / TABLE}", soft_wrap=True)
+    console.print(f"page: {comparison.report()}", soft_wrap=True)
     if comparison.failures:
         reasons = "; ".join(f"{name}: {why}" for name, why in comparison.failures.items())
         raise RunFailed(f"these runs have no result: {reasons}")

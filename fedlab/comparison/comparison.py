@@ -12,18 +12,22 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
-from fedlab.comparison.summary import summary_of, summary_table
 from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.report.chance import chance_figure
+from fedlab.report.defenses_table import defenses_table
 from fedlab.report.frontier import frontier_figure
+from fedlab.report.html_tables import rich_table
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.summary import summary_of
 from fedlab.report.wall import wall_figure
 from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
 
 FACTS = "comparison.json"
 """The file that makes a folder that of a comparison."""
+TABLE = "comparison.csv"
+"""The file with ``Comparison.frame``."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Comparison:
             "failures": dict(self.failures),
         }
         write_atomically(self.folder / FACTS, json.dumps(facts, indent=1).encode())
-        write_atomically(self.folder / "comparison.csv", self.frame.to_csv(index=False).encode())
+        write_atomically(self.folder / TABLE, self.frame.to_csv(index=False).encode())
 
     @property
     def name(self) -> str:
@@ -147,14 +151,14 @@ class Comparison:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row for each defense and rule; see ``fedlab.comparison.summary``."""
+        """One row for each defense and rule; see ``fedlab.report.summary``."""
         return summary_of(self.frame)
 
     def table(self) -> Table:
         """The summary, for a terminal or a notebook."""
         rules_only = len(self.defenses) == 1 and len(self.rules) > 1
         asked = "what does each rule stop?" if rules_only else "what does each defense buy?"
-        return summary_table(self.summary, title=f"{self.name}: {asked}")
+        return defenses_table(self.frame, title=f"{self.name}: {asked}")
 
     def plot(self) -> Figure:
         """The frontier of accuracy against leakage.
@@ -196,6 +200,23 @@ class Comparison:
             ValueError: If nobody poisons.
         """
         return poisoning_matrix_figure(self.frame)
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write one offline HTML page about all of it.
+
+        Args:
+            path: The file; ``report.html`` in the comparison's folder unless given.
+
+        Raises:
+            BadInput: If it cannot be written.
+        """
+        # It needs this class, and templates that who only compares need not load.
+        from fedlab.report.page import PAGE, write_page
+
+        return write_page(self, self.folder / PAGE if path is None else Path(path))
+
+    def _repr_html_(self) -> str:
+        return str(rich_table(self.table()))
 
     def __repr__(self) -> str:
         return (

@@ -101,7 +101,7 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
 
 
 def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
-    spent = {line.defense: line for line in lines if not math.isnan(line.epsilon)}
+    spent = {line.defense: line for line in lines if line.epsilon is not None}
     if not spent:
         return Verdict(
             "Privacy spent",
@@ -116,8 +116,8 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
     rest = f"; {listed(list(dict.fromkeys(without)))} bound nothing" if without else ""
     return Verdict(
         "Privacy spent",
-        _range([line.total for line in lines if not math.isnan(line.total)]),
-        f"At most, over clients and seeds: {'; '.join(told)}{rest}.",
+        _range([line.total for line in lines if line.total is not None]),
+        f"At most, over honest clients and seeds: {'; '.join(told)}{rest}.",
     )
 
 

@@ -1,11 +1,15 @@
 """A comparison with a line for each defense: what it hides and stops, and what it costs."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from rich import box
+from rich.table import Table
 
 from fedlab.report.numbers import number
+from fedlab.report.summary import summary_of
 
 
 @dataclass(frozen=True)
@@ -22,20 +26,11 @@ class Spread:
     low: float
     high: float
 
-    @classmethod
-    def of(cls, values: "pd.Series[float]") -> "Spread":
-        """Of the values that are numbers."""
-        there = pd.to_numeric(values, errors="coerce").dropna()
-        if there.empty:
-            return cls(math.nan, math.nan, math.nan)
-        return cls(float(there.median()), float(there.min()), float(there.max()))
-
-    def text(self, digits: int) -> str:
-        """The median, and the range where it is one."""
+    def text(self, form: str) -> str:
+        """The median, and the range where it is one, in a format such as ``.3f``."""
         if math.isnan(self.median):
             return "-"
-        told = f"{self.median:.{digits}f}"
-        low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
+        told, low, high = (format(each, form) for each in (self.median, self.low, self.high))
         return told if low == high else f"{told}\n({low} to {high})"
 
 
@@ -47,14 +42,15 @@ class DefenseLine:
         defense: Its label.
         rule: Of the server.
         seeds: Runs that finished.
+        attack: That rebuilds most; all about images is of this one.
         accuracy: After the last round.
         attack_success: After the last round; NaN where nobody poisons.
-        leaking: Images that leak under any attack.
+        leaking: Images that leak.
         images: That were attacked.
-        above_chance: PSNR above chance in dB, of the attacked clients of each round.
-        psnr: Of the same, in dB.
+        psnr: Of the attacked clients of each round, in dB.
         chance: Of the same, in dB.
-        epsilon: Of protected rounds, the largest of the clients; NaN where there is none.
+        above_chance: Of the same, in dB.
+        epsilon: Of protected rounds, the largest of honest clients; ``None`` where there is none.
         total: Of all rounds, likewise.
         seconds: Of all rounds, attacks included.
     """
@@ -62,99 +58,129 @@ class DefenseLine:
     defense: str
     rule: str
     seeds: int
+    attack: str
     accuracy: Spread
     attack_success: Spread
     leaking: int
     images: int
-    above_chance: Spread
     psnr: Spread
     chance: Spread
-    epsilon: float
-    total: float
+    above_chance: Spread
+    epsilon: float | None
+    total: float | None
     seconds: Spread
 
 
+NOTE = (
+    "Medians and, in brackets, the smallest and largest over the seeds; accuracy and attack "
+    "success after the last round; PSNR beside chance over all attacked rounds, of the attack that "
+    "rebuilds most; an image leaks if it is at least 3 dB above chance and identified; the largest "
+    "ε of an honest client; time of all rounds, attacks included."
+)
+
+
 def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
-    """A line for each rule and defense, in the order of the frame.
+    """A line for each defense and rule, in the order of the frame.
 
     Args:
         frame: ``Comparison.frame``.
     """
+    rows = summary_of(frame)
+    spreads = {
+        name: [
+            Spread(*values)
+            for values in rows[[measure, f"{measure}_min", f"{measure}_max"]].itertuples(
+                index=False
+            )
+        ]
+        for name, measure in (
+            ("accuracy", "accuracy"),
+            ("attack_success", "attack_success_rate"),
+            ("psnr", "psnr"),
+            ("chance", "chance_psnr"),
+            ("above_chance", "above_chance"),
+            ("seconds", "seconds"),
+        )
+    }
     return [
-        _line(str(rule), str(defense), rows)
-        for (rule, defense), rows in frame.groupby(["rule", "defense"], sort=False)
+        DefenseLine(
+            defense=row["defense"],
+            rule=row["rule"],
+            seeds=row["seeds"],
+            attack=row["attack"],
+            leaking=row["leaking"],
+            images=row["images"],
+            epsilon=_known(row["epsilon_protected"]),
+            total=_known(row["epsilon_total"]),
+            **{name: values[place] for name, values in spreads.items()},
+        )
+        for place, row in enumerate(rows.to_dict("records"))
     ]
 
 
-HEADER = (
-    "defense",
-    "rule",
-    "seeds",
-    "accuracy",
-    "attack\nsuccess",
-    "leaking\nimages",
-    "PSNR\ndB",
-    "chance\ndB",
-    "above\nchance",
-    "ε prot.\nrounds",
-    "ε\ntotal",
-    "time\ns",
-)
+@dataclass(frozen=True)
+class Columns:
+    """The lines as texts.
 
-NOTE = (
-    "Medians and, in brackets, the smallest and largest over the seeds; accuracy and attack "
-    "success after the last round; PSNR beside chance over all attacked rounds; the largest ε of "
-    "any client; time of all rounds, attacks included. An image leaks if it is at least 3 dB above "
-    "chance and identified."
-)
+    Attributes:
+        header: Names of the columns.
+        rows: A text for each column.
+        names: How many columns in front hold names and not numbers.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    names: int
 
 
-def defense_cells(line: DefenseLine) -> tuple[str, ...]:
-    """A line as texts, in the order of ``HEADER``."""
-    return (
-        line.defense,
-        line.rule,
-        str(line.seeds),
-        line.accuracy.text(3),
-        line.attack_success.text(2),
-        f"{line.leaking} of {line.images}" if line.images else "-",
-        line.psnr.text(1),
-        line.chance.text(1),
-        line.above_chance.text(1),
-        number(None if math.isnan(line.epsilon) else line.epsilon),
-        number(None if math.isnan(line.total) else line.total),
-        line.seconds.text(0 if line.seconds.median >= 10 else 1),
+def columns_of(lines: Sequence[DefenseLine]) -> Columns:
+    """The lines as texts, without the columns in which nobody measured anything."""
+    several = len({line.rule for line in lines}) > 1
+    attacked = any(line.images for line in lines)
+    poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
+    columns: list[tuple[str, Callable[[DefenseLine], str], bool]] = [
+        ("defense", lambda line: line.defense, True),
+        ("rule", lambda line: line.rule, several),
+        ("seeds", lambda line: str(line.seeds), True),
+        ("accuracy", lambda line: line.accuracy.text(".3f"), True),
+        ("attack\nsuccess", lambda line: line.attack_success.text(".2f"), poisoned),
+        ("images\nleaking", _leaking, attacked),
+        ("PSNR\ndB", lambda line: line.psnr.text(".1f"), attacked),
+        ("chance\ndB", lambda line: line.chance.text(".1f"), attacked),
+        ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
+        ("ε prot.\nrounds", lambda line: number(line.epsilon), True),
+        ("ε\ntotal", lambda line: number(line.total), True),
+        ("time\ns", lambda line: line.seconds.text(".0f"), True),
+    ]
+    shown = [(name, cell) for name, cell, wanted in columns if wanted]
+    return Columns(
+        [name for name, _ in shown],
+        [[cell(line) for _, cell in shown] for line in lines],
+        names=1 + several,
     )
 
 
-def _line(rule: str, defense: str, rows: pd.DataFrame) -> DefenseLine:
-    # Numbers of a round stand at each of its clients and attacks.
-    rounds = rows.drop_duplicates(["seed", "round"])
-    ends = rounds.sort_values("round").groupby("seed").tail(1)
-    attacked = rows[rows["images"] > 0]
-    # Of several attacks on the same images, the one that leaks most of them.
-    each = attacked.groupby(["seed", "round", "client"])[["images", "leaking"]].max()
-    return DefenseLine(
-        defense=defense,
-        rule=rule,
-        seeds=int(rows["seed"].nunique()),
-        accuracy=Spread.of(ends["accuracy"]),
-        attack_success=Spread.of(ends["attack_success_rate"]),
-        leaking=int(each["leaking"].sum()),
-        images=int(each["images"].sum()),
-        above_chance=_over_seeds(attacked, "above_chance"),
-        psnr=_over_seeds(attacked, "psnr"),
-        chance=_over_seeds(attacked, "chance_psnr"),
-        epsilon=_largest(rows["epsilon_protected"]),
-        total=_largest(rows["epsilon_total"]),
-        seconds=Spread.of(rounds.groupby("seed")["seconds"].sum()),
+def defenses_table(frame: pd.DataFrame, *, title: str) -> Table:
+    """The lines as a table of a terminal.
+
+    Args:
+        frame: ``Comparison.frame``.
+        title: The question that it answers.
+    """
+    columns = columns_of(defense_lines(frame))
+    table = Table(
+        title=title, caption=NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
+    for place, name in enumerate(columns.header):
+        table.add_column(name, justify="left" if place < columns.names else "right")
+    for row in columns.rows:
+        table.add_row(*row)
+    return table
 
 
-def _over_seeds(rows: pd.DataFrame, column: str) -> Spread:
-    return Spread.of(rows.groupby("seed")[column].median())
+def _leaking(line: DefenseLine) -> str:
+    return f"{line.leaking} of {line.images}" if line.images else "-"
 
 
-def _largest(values: "pd.Series[float]") -> float:
-    there = pd.to_numeric(values, errors="coerce").dropna()
-    return math.nan if there.empty else float(there.max())
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -3,10 +3,8 @@
 import math
 
 import pandas as pd
-import pytest
 
 from fedlab.report.comparison_verdicts import comparison_verdicts
-from fedlab.report.defenses_table import HEADER, Spread, defense_cells, defense_lines
 from tests.report.test_verdicts import NOT, table
 
 ARMS = {
@@ -78,23 +76,3 @@ def test_a_malicious_server_stands_apart():
 def test_several_rules_are_named():
     _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
     assert "without a defense by Krum" in poison.sentence
-
-
-def test_a_line_for_each_defense():
-    lines = defense_lines(frame())
-    assert [line.defense for line in lines] == ["none", "dp-sgd"]
-    cells = dict(zip(HEADER, defense_cells(lines[0]), strict=True))
-    assert cells["accuracy"] == "0.800"  # of the last round
-    assert cells["seeds"] == "3"
-    assert cells["leaking\nimages"] == "6 of 6"  # under two attacks each
-    assert cells["ε prot.\nrounds"] == "-"
-    assert cells["ε\ntotal"] == "∞"
-    assert cells["time\ns"] == "4.0"
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [([1.0], "1.0"), ([1.0, 2.0, 4.0], "2.0\n(1.0 to 4.0)"), ([math.nan], "-"), ([], "-")],
-)
-def test_a_spread(values, text):
-    assert Spread.of(pd.Series(values, dtype=float)).text(1) == text

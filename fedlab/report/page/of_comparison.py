@@ -1,11 +1,13 @@
 """The page of a comparison."""
 
 import shlex
+from collections.abc import Sequence
 
+from fedlab.comparison import ComparedRun, Comparison
 from fedlab.errors import BadInput
 from fedlab.report.chance import chance_figure
 from fedlab.report.comparison_verdicts import comparison_verdicts
-from fedlab.report.defenses_table import HEADER, NOTE, defense_cells, defense_lines
+from fedlab.report.defenses_table import NOTE, columns_of, defense_lines
 from fedlab.report.frontier import frontier_figure
 from fedlab.report.html_tables import html_table, rich_table
 from fedlab.report.ledger_tables import clients_table
@@ -16,7 +18,6 @@ from fedlab.report.page.meaning import meaning
 from fedlab.report.page.of_run import leakage_table
 from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.question import question
-from fedlab.report.page.subject import Compared, ComparedRun
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.schedule_html import schedule_table
@@ -24,7 +25,7 @@ from fedlab.report.terminal import ledger_of
 from fedlab.report.wall import wall_figure
 
 
-def page_of_comparison(comparison: Compared) -> Content:
+def page_of_comparison(comparison: Comparison) -> Content:
     """Everything that a comparison's page says.
 
     Raises:
@@ -38,7 +39,7 @@ def page_of_comparison(comparison: Compared) -> Content:
     first = comparison.runs[0]
     # The attacks of a comparison may be others than those of its base; the defenses come by arm.
     scenario = first.folder.scenario.changed(defenses=())
-    seeds, rules = len(comparison.seeds), _rules(comparison)
+    seeds, rules = len(comparison.seeds), comparison.rules
     return Content(
         kind="Comparison",
         name=comparison.scenario.name,
@@ -78,11 +79,7 @@ def page_of_comparison(comparison: Compared) -> Content:
     )
 
 
-def _rules(comparison: Compared) -> list[str]:
-    return list(dict.fromkeys(run.rule for run in comparison.runs))
-
-
-def _one_for_each_defense(comparison: Compared) -> list[ComparedRun]:
+def _one_for_each_defense(comparison: Comparison) -> list[ComparedRun]:
     """The first run of every defense that has one, in the order asked."""
     found: dict[str, ComparedRun] = {}
     for run in comparison.runs:
@@ -90,7 +87,7 @@ def _one_for_each_defense(comparison: Compared) -> list[ComparedRun]:
     return [found[defense] for defense in comparison.defenses if defense in found]
 
 
-def _figures(comparison: Compared) -> list[Planned]:
+def _figures(comparison: Comparison) -> list[Planned]:
     return [
         Planned(
             "figure-frontier",
@@ -117,32 +114,24 @@ def _figures(comparison: Compared) -> list[Planned]:
     ]
 
 
-def _tables(comparison: Compared) -> list[Folded]:
-    lines = defense_lines(comparison.frame)
-    cells = [defense_cells(line) for line in lines]
-    kept = [
-        place
-        for place, name in enumerate(HEADER)
-        if (name != "rule" or len(_rules(comparison)) > 1)
-        and (name != "attack\nsuccess" or any(line[place] != "-" for line in cells))
-    ]
-    numbers = [place for place, each in enumerate(kept) if HEADER[each] not in ("defense", "rule")]
+def _tables(comparison: Comparison) -> list[Folded]:
+    columns = columns_of(defense_lines(comparison.frame))
     found = [
         Folded(
             "Defenses side by side",
             html_table(
-                [HEADER[place] for place in kept],
-                [[line[place] for place in kept] for line in cells],
+                columns.header,
+                columns.rows,
                 caption="Defenses side by side",
                 note=NOTE,
-                right=numbers,
-                names=1 + ("rule" in [HEADER[place] for place in kept]),
+                right=range(columns.names, len(columns.header)),
+                names=columns.names,
             ),
             open=True,
         )
     ]
     if not comparison.leakage.empty:
-        several = ("rule",) if len(_rules(comparison)) > 1 else ()
+        several = ("rule",) if len(comparison.rules) > 1 else ()
         found.append(leakage_table(comparison.leakage, first=("defense", *several, "seed")))
     found.append(
         Folded(
@@ -169,7 +158,7 @@ def _tables(comparison: Compared) -> list[Folded]:
     return found
 
 
-def _commands(comparison: Compared, rules: list[str]) -> list[Command]:
+def _commands(comparison: Comparison, rules: Sequence[str]) -> list[Command]:
     attacks = getattr(comparison, "attacks", None)
     settings = [
         f"    defenses={list(comparison.defenses)!r},",

@@ -1,25 +1,23 @@
 """Writing the page: one file, with its style and its pictures in it."""
 
-from importlib import import_module
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedlab.comparison import Comparison, is_comparison
+from fedlab.comparison.comparison import FACTS
 from fedlab.errors import BadInput
 from fedlab.files import check_folder, write_atomically
 from fedlab.report.page.content import Content
 from fedlab.report.page.of_comparison import page_of_comparison
 from fedlab.report.page.of_run import page_of_run
-from fedlab.report.page.subject import Compared
 from fedlab.runs.folder import RunFolder
 
 PAGE = "report.html"
 """What the page is called in the folder that it is about, unless told otherwise."""
 
-_COMPARISON = "comparison.json"
 
-
-def write_page(subject: RunFolder | Compared, path: Path) -> Path:
+def write_page(subject: RunFolder | Comparison, path: Path) -> Path:
     """Write one HTML page about a run or a comparison.
 
     It asks nothing of any network: pictures and style are in it, and its own policy forbids the
@@ -58,18 +56,17 @@ def html_of(content: Content) -> str:
     return templates.get_template("page.html").render(page=content)
 
 
-def open_subject(folder: Path) -> RunFolder | Compared:
+def open_subject(folder: Path) -> RunFolder | Comparison:
     """The run or the comparison that a folder holds.
 
     Raises:
         BadInput: If it holds neither.
     """
-    if (folder / _COMPARISON).is_file():
-        comparison: Compared = import_module("fedlab.comparison").Comparison.open(folder)
-        return comparison
-    if not (folder / "scenario.toml").is_file():
+    if is_comparison(folder):
+        return Comparison.open(folder)
+    if not RunFolder(folder).holds_a_run:
         raise BadInput(
             f"{folder} holds neither a run nor a comparison: there is no scenario.toml and no "
-            f"{_COMPARISON} in it"
+            f"{FACTS} in it"
         )
     return RunFolder.open(folder)

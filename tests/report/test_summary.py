@@ -2,11 +2,8 @@
 
 import math
 
-import pytest
-from rich.console import Console
-
-from fedlab.comparison.summary import epsilon_text, per_seed, summary_of, summary_table
-from tests.comparison.frames import frame
+from fedlab.report.summary import per_seed, summary_of
+from tests.frames import frame
 
 SAFE = {"epsilon_round": 1.0, "epsilon_protected": 2.0, "epsilon_total": 2.0}
 
@@ -70,53 +67,32 @@ def test_seeds_are_joined_by_median_with_their_range():
 class TestEpsilon:
     def told(self, *rows):
         line = per_seed(frame(*rows)).iloc[0]
-        return line["epsilon"], bool(line["epsilon_total"])
+        return line["epsilon_protected"], line["epsilon_total"]
 
     def test_it_is_the_largest_over_honest_clients(self):
         low = {"client": 0, **SAFE}
         high = {"client": 1, **SAFE, "epsilon_total": 3.0, "epsilon_protected": 3.0}
         leaking = {"client": 2, "role": "leaking", **SAFE, "epsilon_total": 99.0}
-        assert self.told(low, high, leaking) == (3.0, True)
+        assert self.told(low, high, leaking) == (3.0, 3.0)
 
     def test_a_client_that_once_was_something_else_is_none(self):
         once = {"client": 1, **SAFE, "epsilon_total": 99.0}
-        assert self.told({**SAFE}, once, once | {"round": 2, "role": "poisoning"}) == (2.0, True)
+        assert self.told({**SAFE}, once, once | {"round": 2, "role": "poisoning"}) == (2.0, 2.0)
 
     def test_open_rounds_leave_that_of_protected_ones(self):
-        assert self.told({**SAFE}, {**SAFE, "round": 2, "epsilon_total": math.inf}) == (2.0, False)
+        assert self.told(SAFE, {**SAFE, "round": 2, "epsilon_total": math.inf}) == (2.0, math.inf)
 
     def test_nobody_was_protected(self):
-        assert self.told({}) == (math.inf, True)
-
-    @pytest.mark.parametrize(
-        ("value", "total", "text"),
-        [(2.0, True, "2.00"), (2.0, False, "2.00°"), (math.inf, True, "∞"), (math.nan, False, "-")],
-    )
-    def test_in_words(self, value, total, text):
-        assert epsilon_text(value, total=total) == text
+        protected, total = self.told({})
+        assert math.isnan(protected)
+        assert total == math.inf
 
 
-def test_time_is_beside_the_first_arm():
-    rows = [{"defense": "none", "seconds": 2.0}, {"defense": "mixup", "seconds": 3.0}]
-    assert summary_of(frame(*rows))["time"].tolist() == [1.0, 1.5]
+def test_time_is_of_all_rounds():
+    rows = [{"round": 1, "seconds": 2.0}, {"round": 1, "client": 1, "seconds": 2.0}]
+    assert per_seed(frame(*rows, {"round": 2, "seconds": 3.0}))["seconds"].tolist() == [5.0]
 
 
 def test_arms_stay_in_the_order_asked_for():
     rows = [{"defense": defense} for defense in ("pruning", "none", "mixup")]
     assert summary_of(frame(*rows))["defense"].tolist() == ["pruning", "none", "mixup"]
-
-
-def test_the_table_has_a_line_for_each_arm():
-    rows = [
-        attacked(9.0, seed=0, accuracy=0.8),
-        attacked(5.0, seed=1, accuracy=0.7),
-        {"defense": "secure-aggregation", "attack": "fast", "accuracy": 0.81},
-    ]
-    console = Console(width=160, record=True, file=None)
-    with console.capture() as captured:
-        console.print(summary_table(summary_of(frame(*rows)), title="What does it buy?"))
-    text = captured.get()
-    assert "(0.700 to 0.800)" in text
-    assert "+7.0" in text
-    assert "nobody attacked" in text
-    assert "rule" not in text.splitlines()[3]
