@@ -14,7 +14,7 @@ from fedlab.report.lettering import SMALL, font, line_height, width
 OPEN, NOTHING = "open", "sent nothing"
 """What clients without a defense, and those that declined, are called."""
 
-_HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 """Combinations of defenses, which share a colour."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from fedlab.evaluation.verdict import MARGIN
@@ -146,6 +147,8 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
             axes.plot([start[0], end[0]], [start[1], end[1]], color=FAINT, linewidth=0.6, zorder=2)
         lines = mark.label
         sheet.lines(_LEFT + box[0], top + height - box[3] + 0.01, lines, size=SMALL)
+        for text in sheet.figure.texts[-len(lines) :]:  # where bars cannot be avoided
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])
     sheet.text(
         _LEFT + across / 2,
         top + height + 0.28,

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,13 @@ from matplotlib.axes import Axes
 
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import participations
-from fedlab.report.colours import FAINT, INK, LINE, defense_colour
+from fedlab.report.colours import FAINT, INK, LINE, OTHER_COLOUR, defense_colour
+from fedlab.report.lettering import SMALL, wrapped
 from fedlab.report.numbers import number
 from fedlab.runs.rows import RoundRow
+
+_SHAPES = {"o": "○", "s": "□", "D": "◇", "^": "△", "v": "▽"}
+"""Markers of combinations of defenses, which share a colour, and how they are written."""
 
 Name = tuple[float, str, str]
 """A height on the y axis, what is called so there, and the colour of its name."""
@@ -96,6 +101,8 @@ def draw_seen(axes: Axes, seen: pd.DataFrame) -> list[Name]:
         chance["high"], edges, baseline=chance["low"], fill=True, color=LINE, alpha=0.6, linewidth=0
     )
     axes.stairs(chance["mid"], edges, baseline=None, color=FAINT, linewidth=1.5, label="chance")
+    joint = [name for name in seen["defenses"].unique() if defense_colour(name) == OTHER_COLOUR]
+    shapes = dict(zip(joint, cycle(_SHAPES), strict=False))
     for _, images in seen.groupby("round"):
         places = images["round"] + np.linspace(-0.3, 0.3, len(images) + 2)[1:-1]
         for place, psnr, defenses, verdict in zip(
@@ -115,7 +122,7 @@ def draw_seen(axes: Axes, seen: pd.DataFrame) -> list[Name]:
             axes.plot(
                 place,
                 psnr,
-                marker="o",
+                marker=shapes.get(defenses, "o"),
                 markersize=5 if len(images) < 12 else 3.5,
                 color=colour,
                 markerfacecolor=colour if verdict == "leaks" else "white",
@@ -124,8 +131,10 @@ def draw_seen(axes: Axes, seen: pd.DataFrame) -> list[Name]:
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.08 * (high - low), high)
     last = chance["mid"].dropna()
+    named = joint if len(joint) > 1 else []
     return [
         (high, "●  leaks\n○  not shown", INK),
+        *((low, "\n".join(wrapped(f"{_SHAPES[shapes[n]]} {n}", SMALL, 1.2)), INK) for n in named),
         (float(last.iloc[-1]), "chance: median,\nlowest to highest", FAINT),
     ]
 

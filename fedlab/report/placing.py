@@ -164,8 +164,7 @@ def _overlap(boxes: Boxes, others: Boxes) -> NDArray[np.bool_]:
     """``[boxes, others]``."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap: NDArray[np.bool_] = (low < high).all(2)
-    return overlap
+    return np.asarray((low < high).all(2))
 
 
 def _crossed(lines: Lines, boxes: Boxes) -> NDArray[np.bool_]:

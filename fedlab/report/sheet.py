@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fedlab.files import write_atomically
@@ -80,6 +81,15 @@ class Sheet:
             self.text(x, y, line, size=size, **how)
             y += line_height(size)
         return y
+
+    def swatch(self, x: float, y: float, *, size: float, colour: str, hatch: str = "") -> None:
+        """Draw what stands for an area before its name, as high as text of a size in points."""
+        high = size / 72
+        corner = x / self._width, 1 - (y + 1.1 * high) / self._height
+        sides = 1.6 * high / self._width, high / self._height
+        self.figure.add_artist(
+            Rectangle(corner, *sides, facecolor=colour, edgecolor="white", linewidth=0, hatch=hatch)
+        )
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes without a frame but at the left and below, whose numbers stand back."""

@@ -20,10 +20,10 @@ from fedlab.runs.rows import RoundRow
 from fedlab.schedule import resolve_rounds, spell
 
 # All in inches.
-_WIDTH = 8.6
+_WIDTH = 8.8
 _MARGIN = 0.25
 _LEFT = 0.95
-_RIGHT = 1.55  # room for what lines are called
+_RIGHT = 1.75  # room for what lines are called
 _PANEL = 1.45
 _BETWEEN = 0.2
 _DOTTED: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": (0, (1, 1))}
@@ -115,10 +115,10 @@ def timeline_figure(run: RunFolder) -> Picture:
 
 def _key(sheet: Sheet, bands: Sequence[Band], top: float) -> None:
     """Name bands that are too thin for it, the highest first as they are stacked."""
-    x, room = _WIDTH - _RIGHT + 0.1, _RIGHT - 0.35
+    x, room = _WIDTH - _RIGHT + 0.1, _RIGHT - 0.4
     for band in reversed(bands):
-        sheet.text(x, top, "■", size=SMALL, colour=band.colour)
-        top = sheet.lines(x + 0.15, top, wrapped(band.name, SMALL, room), size=SMALL)
+        sheet.swatch(x, top, size=SMALL, colour=band.colour, hatch=band.hatch)
+        top = sheet.lines(x + 0.22, top, wrapped(band.name, SMALL, room), size=SMALL)
 
 
 def _spread(wanted: Sequence[tuple[float, str]], bottom: float) -> list[float]:

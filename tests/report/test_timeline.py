@@ -177,6 +177,9 @@ def test_forty_rounds_of_many_defenses_can_be_read(federation, tmp_path):
     figure = timeline_figure(copied(federation, tmp_path, 40))
     assert_legible(figure)
     assert "x: no image came out" in said(figure)
+    assert "○ mixup+pruning" in said(figure)
+    assert "□ cutmix+\nquantisation" in said(figure)
+    assert "adversarial-poisoning" in said(figure).splitlines()  # in one piece
     axes = panel(figure, "PSNR")
     assert sum(line.get_marker() == "x" for line in axes.lines) == 8 * 2
 
