@@ -16,6 +16,7 @@ from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrap
 from fedlab.report.numbers import number
 from fedlab.report.placing import Placed, place_labels
 from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.summary import per_seed
 
 _TITLE = "How much accuracy does each defense cost, and how much does it hide?"
 
@@ -90,7 +91,8 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     """
     if frame.empty:
         raise ValueError("the comparison has no rows, so there is no frontier")
-    marks = [_mark(arm, rows) for arm, rows in arms_of(frame)]
+    attacks = frame.loc[frame["images"] > 0, "attack"].nunique()
+    marks = [_mark(arm, runs, attacks) for arm, runs in arms_of(per_seed(frame))]
     shown = [mark for mark in marks if math.isfinite(mark.x)]
     if not shown:
         raise ValueError("nothing was rebuilt in any arm, so nothing can be said about leakage")
@@ -168,28 +170,19 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     return sheet.figure
 
 
-def _mark(arm: Arm, rows: pd.DataFrame) -> _Mark:
-    attacked = rows[rows["images"] > 0]
-    strengths = attacked.groupby("attack")["above_chance"].median().dropna()
-    strongest = attacked[attacked["attack"] == strengths.idxmax()] if len(strengths) else attacked
-    last = rows[rows["round"] == rows.groupby("seed")["round"].transform("max")]
-    accuracy = last.groupby("seed")["accuracy"].first()
-    leakage = strongest.groupby("seed")["above_chance"].median().reindex(accuracy.index)
+def _mark(arm: Arm, runs: pd.DataFrame, attacks: int) -> _Mark:
     return _Mark(
         arm,
-        leakage.to_numpy(dtype=np.float64),
-        accuracy.to_numpy(dtype=np.float64),
-        attacked=len(attacked) > 0,
-        attacks=attacked["attack"].nunique(),
-        epsilon=_epsilon(rows),
+        runs["above_chance"].to_numpy(dtype=np.float64),
+        runs["accuracy"].to_numpy(dtype=np.float64),
+        attacked=bool(runs["images"].any()),
+        attacks=attacks,
+        epsilon=_epsilon(runs["epsilon_protected"].max(), runs["epsilon_total"].max()),
     )
 
 
-def _epsilon(rows: pd.DataFrame) -> str:
-    """The largest of an honest client in all, or of its protected rounds if that is infinite."""
-    ends = rows.sort_values("round", kind="stable").groupby(["seed", "client"]).tail(1)
-    honest = ends[ends["role"] == "honest"]
-    total, protected = honest["epsilon_total"].max(), honest["epsilon_protected"].max()
+def _epsilon(protected: float, total: float) -> str:
+    """That of all rounds, or of protected ones if that is infinite."""
     if math.isnan(protected):
         return ""
     if math.isfinite(total):

@@ -25,7 +25,7 @@ def frame(rules=("FedAvg",), **changes):
                         early = {"accuracy": 0.1} if round == 1 else {}
                         own = {"images": 1, "psnr": 40.0, "chance_psnr": 15.0, "above_chance": 25.0}
                         where = {"defense": defense, "rule": rule, "seed": seed, "attack": attack}
-                        when = {"round": round, "client": 0, "scenario": "s", "role": "leaking"}
+                        when = {"round": round, "client": 0, "scenario": "s", "role": "honest"}
                         rows.append(where | when | own | facts | early | changes)
     return pd.DataFrame(rows)
 

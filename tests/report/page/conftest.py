@@ -2,8 +2,8 @@
 
 import pytest
 
+from fedlab import compare
 from tests.federations import finished, small
-from tests.report.page.pages import compared
 
 ATTACKED = {
     "model": {"name": "mlp"},
@@ -38,13 +38,10 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory):
     """Two defenses with two seeds each, one of them with a long name."""
-    folder = tmp_path_factory.mktemp("comparison")
-    base = small(rounds=2, **ATTACKED)
-    runs = {}
-    strong = [{"name": "dp-sgd", "noise_multiplier": 1.25}, {"name": "pruning"}]
-    arms = {"none": [], "dp-sgd:noise_multiplier=1.25+pruning": strong}
-    for defense, entries in arms.items():
-        for seed in (0, 1):
-            scenario = base.changed(seed=seed, defenses=entries)
-            runs[defense, seed] = finished(scenario, out=folder / f"{len(runs)}").folder
-    return compared(folder, base, runs)
+    return compare(
+        small(rounds=2, **ATTACKED),
+        ["none", "dp-sgd:noise_multiplier=1.25+pruning"],
+        seeds=2,
+        out=tmp_path_factory.mktemp("comparison"),
+        processes=1,
+    )
