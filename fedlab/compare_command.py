@@ -45,7 +45,7 @@ def compare(
     Each defense stands on all rounds and clients. Started again it does only what is not finished.
     """
     from fedlab.comparison import compare as compared
-    from fedlab.comparison.comparison import TABLE
+    from fedlab.comparison.comparison import SUMMARY, TABLE
     from fedlab.report.figures import save
     from fedlab.scenario import Scenario
 
@@ -65,7 +65,8 @@ def compare(
     if comparison.leakage["psnr"].notna().any():
         save(comparison.plot(), picture)
         console.print(f"picture: {picture}", soft_wrap=True)
-    console.print(f"one tidy table: {comparison.folder / TABLE}", soft_wrap=True)
+    for what, name in (("a row for each client and round", TABLE), ("the summary", SUMMARY)):
+        console.print(f"{what}: {comparison.folder / name}", soft_wrap=True)
     console.print(f"page: {comparison.report()}", soft_wrap=True)
     if comparison.failures:
         reasons = "; ".join(f"{name}: {why}" for name, why in comparison.failures.items())

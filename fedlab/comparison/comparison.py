@@ -26,8 +26,8 @@ from fedlab.scenario import Scenario
 
 FACTS = "comparison.json"
 """The file that makes a folder that of a comparison."""
-TABLE = "comparison.csv"
-"""The file with ``Comparison.frame``."""
+TABLE, SUMMARY = "comparison.csv", "summary.csv"
+"""The files with ``Comparison.frame`` and ``Comparison.summary``."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Comparison:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
 
     def save(self) -> None:
-        """Write down which runs belong together, and the table of them."""
+        """Write down which runs belong together, and the tables of them."""
         facts = {
             "scenario": self.scenario.to_toml(),
             "runs": [
@@ -101,7 +101,8 @@ class Comparison:
             "failures": dict(self.failures),
         }
         write_atomically(self.folder / FACTS, json.dumps(facts, indent=1).encode())
-        write_atomically(self.folder / TABLE, self.frame.to_csv(index=False).encode())
+        for name, table in ((TABLE, self.frame), (SUMMARY, self.summary)):
+            write_atomically(self.folder / name, table.to_csv(index=False).encode())
 
     @property
     def name(self) -> str:

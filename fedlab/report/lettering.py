@@ -43,7 +43,7 @@ def wrapped(text: str, size: float, room: float, *, bold: bool = False) -> list[
     """A text in lines of at most so many inches.
 
     It is broken between words and, as in ``dp-sgd:noise_multiplier=2``, after a colon or a plus;
-    only a part that is wider by itself is broken inside.
+    only a part that is wider by itself is broken inside, after a low line if it has one.
 
     Example:
         >>> wrapped("dp-sgd:noise_multiplier=2:clipping_norm=0.5", 8, 1.2)
@@ -65,15 +65,14 @@ def _parts(text: str, size: float, room: float, *, bold: bool) -> Iterator[tuple
         glue = " "
         for piece in _BREAKS.findall(word):
             while width(piece, size, bold=bold) > room and len(piece) > 1:
-                fitting = next(
-                    (
-                        end
-                        for end in range(len(piece) - 1, 1, -1)
-                        if width(piece[:end], size, bold=bold) <= room
-                    ),
-                    1,
-                )
-                yield piece[:fitting], glue
-                piece, glue = piece[fitting:], ""
+                fits = [
+                    end
+                    for end in range(2, len(piece))
+                    if width(piece[:end], size, bold=bold) <= room
+                ]
+                after_low_lines = [end for end in fits if piece[end - 1] == "_"]
+                end = max(after_low_lines or fits, default=1)
+                yield piece[:end], glue
+                piece, glue = piece[end:], ""
             yield piece, glue
             glue = ""

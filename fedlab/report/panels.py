@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -66,8 +66,10 @@ def spent_of(ledger: Ledger, last: int) -> list[Spent]:
     return accounts
 
 
-def draw_model(axes: Axes, rows: Sequence[RoundRow]) -> list[Name]:
-    """Accuracy, and attack success where it was measured."""
+def draw_model(axes: Axes, rows: Sequence[RoundRow], poisoned: Iterable[int]) -> list[Name]:
+    """Accuracy, and attack success where it was measured; rounds with poison are grey."""
+    for round in poisoned:
+        axes.axvspan(round - 0.5, round + 0.5, color=LINE, alpha=0.4, linewidth=0, zorder=0)
     rounds = [row.round for row in rows]
     accuracy = [math.nan if row.accuracy is None else row.accuracy for row in rows]
     success = [

@@ -36,8 +36,9 @@ def timeline_figure(run: RunFolder) -> Picture:
     """Panels over one axis of rounds; those with nothing to show are left out.
 
     From above: the share of the sampled clients that ran each defense, toggles marked; accuracy,
-    and attack success if anybody poisons; PSNR of every attacked image beside chance; epsilon of
-    the protected rounds, the largest of all clients, with a cross where a total becomes infinite.
+    and attack success if anybody poisons, in whose rounds it is grey; PSNR of every attacked image
+    beside chance; epsilon of the protected rounds, the largest of all clients, with a cross where a
+    total becomes infinite.
 
     Raises:
         ValueError: If no round has ended yet.
@@ -46,7 +47,9 @@ def timeline_figure(run: RunFolder) -> Picture:
     last = max((row.round for row in rows), default=0)
     if not last:
         raise ValueError("no round has ended yet, so there is no timeline")
-    bands = bands_of(run.table("clients"))
+    clients = run.table("clients")
+    bands = bands_of(clients)
+    poisoned = sorted(set(clients.loc[clients["role"] == "poisoning", "round"]))
     leakage = run.table("leakage")
     seen = leakage[leakage["target"] == "original"]
     spent = spent_of(ledger_of(run), last)
@@ -54,7 +57,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     titles = wrapped(title, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
     toggles = _toggles(run, last)
     written = toggles if len(toggles) <= _MOST_TOGGLES else []
-    notes = _notes(spent, seen, len(toggles) - len(written))
+    notes = _notes(spent, seen, poisoned, len(toggles) - len(written))
     top = _MARGIN + len(titles) * line_height(TITLE) + 0.12 + len(written) * line_height(SMALL)
     panels = 2 + (len(seen) > 0) + (len(spent) > 0)
     below = 0.5 + len(notes) * line_height(SMALL) + _MARGIN
@@ -98,7 +101,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     for round, _ in toggles[len(written) :]:
         axes.axvline(round - 0.5, **_DOTTED)
     axes = panel("share of\ntest images")
-    beside(axes, draw_model(axes, rows))
+    beside(axes, draw_model(axes, rows, poisoned))
     if len(seen):
         axes = panel("PSNR (dB)")
         beside(axes, draw_seen(axes, seen))
@@ -109,7 +112,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     bottom = top + panels * (_PANEL + _BETWEEN) - _BETWEEN
     sheet.text(_LEFT + across / 2, bottom + 0.25, "round", size=TEXT, colour=FAINT)
     sheet.lines(_MARGIN, bottom + 0.47, notes, size=SMALL, colour=FAINT)
-    sheet.figure.alt = _in_words(title, rows, bands, seen, spent)
+    sheet.figure.alt = _in_words(title, rows, bands, seen, spent, poisoned)
     return sheet.figure
 
 
@@ -161,8 +164,10 @@ def _toggle(sheet: Sheet, x: float, text: str, y: float) -> None:
     sheet.figure.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
 
 
-def _notes(spent: Sequence[Spent], seen: pd.DataFrame, toggles: int) -> list[str]:
-    notes = []
+def _notes(
+    spent: Sequence[Spent], seen: pd.DataFrame, poisoned: Sequence[int], toggles: int
+) -> list[str]:
+    notes = ["Grey: rounds in which clients poison."] if poisoned else []
     if toggles:
         notes.append(f"Dotted: {toggles} toggles; see toggles.jsonl.")
     if len(seen):
@@ -190,6 +195,7 @@ def _in_words(
     bands: Sequence[Band],
     seen: pd.DataFrame,
     spent: Sequence[Spent],
+    poisoned: Sequence[int],
 ) -> str:
     end = rows[-1]
     ran = ", ".join(
@@ -198,6 +204,8 @@ def _in_words(
     facts = [f"accuracy {end.accuracy:.2f} after round {end.round}"]
     if end.attack_success_rate is not None:
         facts.append(f"attack success {end.attack_success_rate:.2f}")
+    if poisoned:
+        facts.append(f"clients poison in rounds {spell(poisoned)}")
     if len(seen):
         leaking = int((seen["verdict"] == "leaks").sum())
         facts.append(f"{leaking} of {len(seen)} attacked images leak")

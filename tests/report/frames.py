@@ -4,40 +4,11 @@ import math
 
 import pandas as pd
 
-COLUMNS = [
-    "scenario",
-    "defense",
-    "rule",
-    "seed",
-    "attack",
-    "round",
-    "client",
-    "role",
-    "defenses",
-    "status",
-    "selected",
-    "update_norm",
-    "accuracy",
-    "worst_recall",
-    "attack_success_rate",
-    "images",
-    "leaking",
-    "psnr",
-    "ssim",
-    "chance_psnr",
-    "above_chance",
-    "identification",
-    "setting",
-    "threat",
-    "epsilon_round",
-    "epsilon_protected",
-    "epsilon_total",
-    "seconds",
-]
+from fedlab.comparison.frame import COLUMNS
 
 
 def row(**facts):
-    """A row of which nothing is known but what is given."""
+    """A row of an open round of an honest client, of which nothing is known but what is given."""
     usual = {
         "scenario": "quickstart",
         "defense": "none",
@@ -48,15 +19,20 @@ def row(**facts):
         "client": 0,
         "role": "honest",
         "images": 0,
+        "leaking": 0,
         "status": "ok",
         "accuracy": 0.5,
+        "epsilon_round": math.inf,
+        "epsilon_total": math.inf,
+        "seconds": 1.0,
     }
     assert set(facts) <= set(COLUMNS)
     return dict.fromkeys(COLUMNS, math.nan) | usual | facts
 
 
 def frame(*rows):
-    return pd.DataFrame(list(rows), columns=COLUMNS)
+    """A frame of some rows, each given as ``row`` takes or makes it."""
+    return pd.DataFrame([row(**each) for each in rows], columns=list(COLUMNS))
 
 
 def arm(defense, above, accuracy, *, rule="FedAvg", seeds=(0, 1, 2), attack="fast", **facts):

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fedlab.report.defenses_table import Spread, columns_of, defense_lines, defenses_table
-from tests.frames import frame
+from tests.report.frames import frame
 
 LEAKING = {"images": 2, "leaking": 1, "psnr": 20.0, "chance_psnr": 15.0, "above_chance": 5.0}
 PRIVATE = {"epsilon_protected": 3.0, "epsilon_total": 4.0}

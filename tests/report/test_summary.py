@@ -3,7 +3,7 @@
 import math
 
 from fedlab.report.summary import per_seed, summary_of
-from tests.frames import frame
+from tests.report.frames import frame
 
 SAFE = {"epsilon_round": 1.0, "epsilon_protected": 2.0, "epsilon_total": 2.0}
 

@@ -217,3 +217,21 @@ def test_an_account_that_has_no_bound_is_not_drawn_as_a_number():
     assert math.isnan(spent.epsilons[1])
     assert math.isinf(spent.epsilons[2])
     assert spent.clients == 1
+
+
+def test_rounds_in_which_somebody_poisons_are_grey(tmp_path):
+    scenario = small(
+        roles=[
+            {
+                "role": "poisoning",
+                "clients": "3",
+                "rounds": "2-3",
+                "data": {"attack": "label-flip"},
+            }
+        ]
+    )
+    figure = timeline_figure(finished(scenario, out=tmp_path / "run").folder)
+    spans = [patch for patch in figure.axes[1].patches if patch.get_alpha() == 0.4]
+    assert [span.get_x() + span.get_width() / 2 for span in spans] == [2, 3]
+    assert "clients poison in rounds 2-3" in figure.alt
+    assert_legible(figure)
