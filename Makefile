@@ -5,7 +5,7 @@ BIN := .venv/bin
 BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
-.PHONY: demo test fast check clean
+.PHONY: demo test fast check notebooks clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,11 @@ check: .venv/ready  ## lint, format, types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+notebooks: .venv/ready  ## run the notebooks and keep what they show
+	folder=$$(mktemp -d) && \
+		$(BIN)/jupytext --quiet --to ipynb --execute --run-path $$folder notebooks/*.py && \
+		rm -r $$folder
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

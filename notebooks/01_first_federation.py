@@ -66,8 +66,12 @@ print(federation.step())
 federation.reconstruct(round=3, client=0, labels="known", iterations=300).show()
 
 # %% [markdown]
-# ## What did it cost?
-# Epsilon is finite only for somebody who was protected in every round.
+# ## What happened, and what did it cost?
+# Toggles are marked above the bands. Epsilon is finite only for somebody who was protected in every
+# round: a cross says when a total became infinite.
+
+# %%
+federation.timeline()
 
 # %%
 federation.table()

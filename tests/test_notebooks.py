@@ -24,14 +24,32 @@ def test_the_pair_agrees_and_is_short(script):
     assert all(cell.outputs for cell in other.cells if cell.cell_type == "code")
 
 
+# What each shows and leaves in its working folder: runs go to folders of their own unless named.
+PICTURES = {"01": 4, "02": 3, "03": 3, "04": 3, "05": 2}
+LEFT = {"03": ["comparison"], "04": ["poisoning"], "05": ["captures"]}
+
+
+def pictures(notebook):
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return sum("image/png" in output.get("data", {}) for output in shown)
+
+
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_shows_what_a_run_does(script):
+    kept = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    code = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert pictures(kept) == PICTURES[script.stem[:2]]
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(script, tmp_path):
     notebook = jupytext.read(script)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
-    shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert sum("image/png" in output.get("data", {}) for output in shown) == 3
-    assert not list(tmp_path.iterdir())  # the run went to a folder of its own, and is gone
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    assert pictures(notebook) == PICTURES[script.stem[:2]]
+    assert [path.name for path in tmp_path.iterdir()] == LEFT.get(script.stem[:2], [])

@@ -1,28 +1,53 @@
-"""The Python of the README runs as it stands there."""
+"""The Python of the README runs as it stands there, and its links lead somewhere."""
 
 import re
 from pathlib import Path
 
 import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+from tests.federations import small
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_there_is_an_example():
-    assert len(BLOCKS) == 1
+def test_there_are_two_examples():
+    assert len(BLOCKS) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_links_and_pictures_are_there(page):
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))
+    local = [link for link in links if "://" not in link and not link.startswith("#")]
+    assert not [link for link in local if not (page.parent / link).exists()]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_example_runs_on_the_quickstart(block, tmp_path, monkeypatch, capsys):
+def test_the_example_runs_on_the_quickstart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
     names = {}
-    exec(compile(block, README.name, "exec"), names)
+    exec(compile(BLOCKS[0], README.name, "exec"), names)
     assert re.findall(r"^round \d", capsys.readouterr().out, re.MULTILINE) == ["round 1", "round 2"]
     table = names["federation"].folder.table("clients")
-    assert table[table["client"] == 3]["defenses"].tolist() == ["none", "dp-sgd"]
-    assert {row.round for row in names["leak"].rows} == {1}
+    assert table[table["client"] == 1]["defenses"].tolist() == ["none", "dp-sgd"]
+    assert isinstance(names["federation"].picture(), Figure)
     assert not list(tmp_path.iterdir())  # the run went to a folder of its own
+
+
+@pytest.mark.slow
+def test_the_comparison_runs_on_a_small_scenario(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scenario = small(
+        rounds=1,
+        roles=[{"role": "leaking", "clients": "0"}],
+        reconstructions=[{"clients": "0", "preset": "fast", "iterations": 5}],
+    )
+    names = {"scenario": scenario}
+    exec(compile(BLOCKS[1].replace('"quickstart"', "scenario"), README.name, "exec"), names)
+    assert set(names["comparison"].frame["defense"]) == {"none", "dp-sgd", "dp-instahide"}
+    assert isinstance(names["comparison"].plot(), Figure)
