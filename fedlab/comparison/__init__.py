@@ -60,7 +60,8 @@ def compare(
     folder = Path(out) if out is not None else Path("runs") / f"compare-{chosen.name}"
     if processes is not None and processes < 1:
         raise BadInput(f"at least one run has to go on at a time, not {processes}")
-    cells = _cells(chosen, defenses, attacks, seeds, rules)
+    presets = None if attacks is None else distinct("attacks", attacks)
+    cells = _cells(chosen, defenses, presets, seeds, rules)
     check_folder(folder)
     if RunFolder(folder).holds_a_run:
         raise BadInput(f"{folder} holds a run: name another folder for the comparison")
@@ -69,7 +70,7 @@ def compare(
     try:
         with FileLock(folder / ".lock", timeout=0):
             failures = finish(places, processes=processes or processes_for(chosen))
-            return _held_together(chosen, folder, cells, places, failures)
+            return _held_together(chosen, folder, cells, places, failures, presets or ())
     except Timeout as error:
         raise BadInput(f"another comparison is being run in {folder}") from error
 
@@ -77,7 +78,7 @@ def compare(
 def _cells(
     scenario: Scenario,
     defenses: Iterable[Defense],
-    attacks: Iterable[str] | None,
+    presets: Sequence[str] | None,
     seeds: int | Iterable[int],
     rules: Iterable[str] | None,
 ) -> list[Cell]:
@@ -86,7 +87,6 @@ def _cells(
     chosen_rules = None if rules is None else [choice(rule) for rule in rules]
     if chosen_rules is not None:
         distinct("rules", map(str, chosen_rules))
-    presets = None if attacks is None else distinct("attacks", attacks)
     return cells_of(
         scenario, arms, attacks=presets, seeds=_seeds(scenario, seeds), rules=chosen_rules
     )
@@ -103,7 +103,12 @@ def _seeds(scenario: Scenario, seeds: int | Iterable[int]) -> Sequence[int]:
 
 
 def _held_together(
-    scenario: Scenario, folder: Path, cells: list[Cell], places: Places, failures: dict[str, str]
+    scenario: Scenario,
+    folder: Path,
+    cells: list[Cell],
+    places: Places,
+    failures: dict[str, str],
+    presets: tuple[str, ...],
 ) -> Comparison:
     done = [cell for cell in cells if cell.name not in failures]
     if not done:
@@ -112,6 +117,6 @@ def _held_together(
         ComparedRun(cell.defense, cell.rule, cell.seed, RunFolder.open(places[cell.name][0]))
         for cell in done
     )
-    comparison = Comparison(scenario, folder, runs, failures)
+    comparison = Comparison(scenario, folder, runs, failures, presets)
     comparison.save()
     return comparison

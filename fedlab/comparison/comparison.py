@@ -56,12 +56,14 @@ class Comparison:
         folder: Holds the runs and everything that is made of them.
         runs: That have a result, in the order of defenses, rules and seeds.
         failures: Why others have none, by name.
+        presets: Attacks that took the place of the scenario's own; empty where those were kept.
     """
 
     scenario: Scenario
     folder: Path
     runs: tuple[ComparedRun, ...]
     failures: Mapping[str, str]
+    presets: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path | str) -> "Comparison":
@@ -81,7 +83,13 @@ class Comparison:
                 )
                 for run in facts["runs"]
             )
-            return cls(Scenario.parse(facts["scenario"]), folder, runs, facts["failures"])
+            return cls(
+                Scenario.parse(facts["scenario"]),
+                folder,
+                runs,
+                facts["failures"],
+                tuple(facts["presets"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
 
@@ -99,6 +107,7 @@ class Comparison:
                 for run in self.runs
             ],
             "failures": dict(self.failures),
+            "presets": list(self.presets),
         }
         write_atomically(self.folder / FACTS, json.dumps(facts, indent=1).encode())
         for name, table in ((TABLE, self.frame), (SUMMARY, self.summary)):

@@ -1,7 +1,6 @@
 """The page of a comparison."""
 
 import shlex
-from collections.abc import Sequence
 
 from fedlab.comparison import ComparedRun, Comparison
 from fedlab.errors import BadInput
@@ -74,7 +73,7 @@ def page_of_comparison(comparison: Comparison) -> Content:
         ],
         environment=environment_table(first.folder.path),
         scenario=comparison.scenario.to_toml(),
-        commands=_commands(comparison, rules),
+        commands=_commands(comparison),
         meaning=meaning(scenario, seeds=seeds),
     )
 
@@ -158,29 +157,22 @@ def _tables(comparison: Comparison) -> list[Folded]:
     return found
 
 
-def _commands(comparison: Comparison, rules: Sequence[str]) -> list[Command]:
-    attacks = getattr(comparison, "attacks", None)
-    settings = [
-        f"    defenses={list(comparison.defenses)!r},",
-        *([f"    attacks={list(attacks)!r},"] if attacks else []),
-        f"    seeds={list(comparison.seeds)!r},",
-        f"    rules={rules!r},",
-        '    out="again",',
+def _commands(comparison: Comparison) -> list[Command]:
+    own = (comparison.scenario.server.strategy,)
+    parts = [
+        "fedlab compare scenario.toml",
+        f"--defenses {shlex.quote(','.join(comparison.defenses))}",
+        *([f"--attacks {','.join(comparison.presets)}"] if comparison.presets else []),
+        *([f"--rules {shlex.quote(','.join(comparison.rules))}"] * (comparison.rules != own)),
+        # One seed alone would be taken for how many.
+        f"--seeds {','.join(map(str, comparison.seeds))}{',' * (len(comparison.seeds) == 1)}",
+        "--out again",
     ]
     return [
         Command(
             "Run it again, from the scenario above, saved as scenario.toml; on the same kind of "
             "device the result is the same, bit for bit.",
-            "\n".join(
-                [
-                    "from fedlab import Scenario",
-                    "from fedlab.comparison import compare",
-                    "",
-                    'compare(\n    Scenario.load("scenario.toml"),',
-                    *settings,
-                    ")",
-                ]
-            ),
+            " \\\n    ".join(parts),
         ),
         Command(
             "Write this page.", f"fedlab report {shlex.quote(comparison.folder.resolve().name)}"

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import shlex
 
 import pytest
 
-from fedlab import BadInput, Federation
+from fedlab import BadInput, Comparison, Federation
 from fedlab.report.page import write_page
+from fedlab.report.page.of_comparison import page_of_comparison
 from fedlab.runs.folder import RunFolder
 from tests.federations import small
 from tests.report.page.pages import Page, asks_nobody
@@ -162,7 +164,7 @@ def test_a_comparison(comparison, tmp_path):
     assert "2 seeds" in page.text
     assert "dp-sgd & <more>" in page.text
     assert "Defenses side by side" in page.text
-    assert "seeds=[0, 1]" in page.text
+    assert "--seeds 0,1" in page.text
     assert str(comparison.folder) not in text
 
 
@@ -193,3 +195,14 @@ def test_the_command_where_there_is_nothing(fedlab, attacked, tmp_path):
         assert (code, out) == (2, "")
         assert sentence in err
         assert err.count("\n") == 1
+
+
+def test_the_command_of_a_comparison_makes_the_same_one(comparison, fedlab, tmp_path):
+    (tmp_path / "scenario.toml").write_text(comparison.scenario.to_toml())
+    command = page_of_comparison(comparison).commands[0].text.replace("\\\n", "")
+    name, *arguments = shlex.split(command)
+    assert name == "fedlab"
+    code, _, err = fedlab(*arguments, "--processes", "1")
+    assert code == 0, err
+    again = Comparison.open(tmp_path / "again").frame.drop(columns="seconds")
+    assert again.equals(comparison.frame.drop(columns="seconds"))
