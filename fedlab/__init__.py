@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fedlab.round_result import RoundResult
     from fedlab.scenario import Scenario
     from fedlab.server.observing import observe
+    from fedlab.trace import Trace
 
 _HOMES = {
     "BadInput": "fedlab.errors",
@@ -35,6 +36,7 @@ _HOMES = {
     "RoundResult": "fedlab.round_result",
     "RunFailed": "fedlab.errors",
     "Scenario": "fedlab.scenario",
+    "Trace": "fedlab.trace",
     "compare": "fedlab.comparison",
     "observe": "fedlab.server.observing",
     "score_images": "fedlab.evaluation.scores",
@@ -48,6 +50,7 @@ __all__ = [
     "RoundResult",
     "RunFailed",
     "Scenario",
+    "Trace",
     "compare",
     "observe",
     "score_images",

@@ -20,9 +20,8 @@
 # %%
 import pandas as pd
 
-from fedlab import Federation, Scenario
+from fedlab import Federation, Scenario, Trace
 from fedlab.environment import environment
-from fedlab.trace import Trace
 
 print("about half a minute on one core")
 environment()

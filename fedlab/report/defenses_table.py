@@ -1,7 +1,8 @@
 """A comparison with a line for each defense: what it hides and stops, and what it costs."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,7 +32,7 @@ class Spread:
         if math.isnan(self.median):
             return "-"
         told, low, high = (format(each, form) for each in (self.median, self.low, self.high))
-        return told if low == high else f"{told}\n({low} to {high})"
+        return told if low == high else f"{told}\n{low} … {high}"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,12 @@ class DefenseLine:
     seconds: Spread
 
 
+_LONG = 22
+"""Letters of a label that a terminal has room for."""
+
 NOTE = (
-    "Medians and, in brackets, the smallest and largest over the seeds; accuracy and attack "
-    "success after the last round; PSNR beside chance over all attacked rounds, of the attack that "
+    "Medians and, below, the smallest and the largest over the seeds; accuracy and attack "
+    "success after the last round; dB above chance over all attacked rounds, of the attack that "
     "rebuilds most; an image leaks if it is at least 3 dB above chance and identified; the largest "
     "ε of an honest client; time of all rounds, attacks included."
 )
@@ -133,8 +137,13 @@ class Columns:
     names: int
 
 
-def columns_of(lines: Sequence[DefenseLine]) -> Columns:
-    """The lines as texts, without the columns in which nobody measured anything."""
+def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -> Columns:
+    """The lines as texts, without the columns in which nobody measured anything.
+
+    Args:
+        lines: At least one.
+        besides: Columns to leave out as well.
+    """
     several = len({line.rule for line in lines}) > 1
     attacked = any(line.images for line in lines)
     poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
@@ -152,7 +161,7 @@ def columns_of(lines: Sequence[DefenseLine]) -> Columns:
         ("ε\ntotal", lambda line: number(line.total), True),
         ("time\ns", lambda line: line.seconds.text(".0f"), True),
     ]
-    shown = [(name, cell) for name, cell, wanted in columns if wanted]
+    shown = [(name, cell) for name, cell, wanted in columns if wanted and name not in besides]
     return Columns(
         [name for name, _ in shown],
         [[cell(line) for _, cell in shown] for line in lines],
@@ -161,21 +170,30 @@ def columns_of(lines: Sequence[DefenseLine]) -> Columns:
 
 
 def defenses_table(frame: pd.DataFrame, *, title: str) -> Table:
-    """The lines as a table of a terminal.
+    """The lines as a table of a terminal, which has no room for what others follow from.
 
     Args:
         frame: ``Comparison.frame``.
         title: The question that it answers.
     """
-    columns = columns_of(defense_lines(frame))
+    columns = columns_of(defense_lines(frame), besides=("PSNR\ndB", "chance\ndB"))
     table = Table(
         title=title, caption=NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     for place, name in enumerate(columns.header):
-        table.add_column(name, justify="left" if place < columns.names else "right")
+        if place < columns.names:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for row in columns.rows:
-        table.add_row(*row)
+        names = [_folded(name) for name in row[: columns.names]]
+        table.add_row(*names, *row[columns.names :])
     return table
+
+
+def _folded(name: str) -> str:
+    """A long label with its settings on lines of their own."""
+    return re.sub(r"(?<=[:+])", "\n", name) if len(name) > _LONG else name
 
 
 def _leaking(line: DefenseLine) -> str:

@@ -1,6 +1,7 @@
 """The table of defenses has a line for each, and no column in which nothing was measured."""
 
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -24,8 +25,8 @@ def test_a_line_says_what_was_measured():
         {**LEAKING, **bad, "seed": 1, "accuracy": 0.7, "above_chance": 7.0},
         {**LEAKING, **bad, **PRIVATE, "defense": "dp-sgd", "leaking": 0, "seconds": 12.0},
     )
-    assert open_line["accuracy"] == "0.750\n(0.700 to 0.800)"
-    assert open_line["above\nchance"] == "+6.0\n(+5.0 to +7.0)"
+    assert open_line["accuracy"] == "0.750\n0.700 … 0.800"
+    assert open_line["above\nchance"] == "+6.0\n+5.0 … +7.0"
     assert open_line["images\nleaking"] == "2 of 4"
     assert (open_line["ε prot.\nrounds"], open_line["ε\ntotal"]) == ("-", "∞")
     assert (private["ε prot.\nrounds"], private["ε\ntotal"]) == ("3.00", "4.00")
@@ -48,7 +49,7 @@ def test_an_arm_that_nobody_attacked_says_so():
 
 @pytest.mark.parametrize(
     ("spread", "text"),
-    [((1.0, 1.0, 1.0), "1.0"), ((2.0, 1.0, 4.0), "2.0\n(1.0 to 4.0)"), ((math.nan,) * 3, "-")],
+    [((1.0, 1.0, 1.0), "1.0"), ((2.0, 1.0, 4.0), "2.0\n1.0 … 4.0"), ((math.nan,) * 3, "-")],
 )
 def test_a_spread(spread, text):
     assert Spread(*spread).text(".1f") == text
@@ -56,10 +57,16 @@ def test_a_spread(spread, text):
 
 def test_the_whole_table_fits_a_terminal():
     console = Console(width=110)
-    rows = [{**LEAKING, "defense": name, "attack_success_rate": 1.0} for name in ("none", "mixup")]
+    name = "dp-sgd:noise_multiplier=0.5:clipping_norm=2"
+    rows = [
+        {**LEAKING, **PRIVATE, "defense": name, "attack_success_rate": 1.0, "seed": seed,
+         "accuracy": 0.7 + seed / 10, "above_chance": -6.0 - seed}
+        for seed in (0, 1, 2)
+    ]  # fmt: skip
     with console.capture() as captured:
         console.print(defenses_table(frame(*rows), title="What does each defense buy?"))
     text = captured.get()
     assert "What does each defense buy?" in text
-    assert "mixup" in text
-    assert "…" not in text
+    assert "0.700 … 0.900" in text
+    assert "-8.0 … -6.0" in text
+    assert not re.search(r"\S…", text)  # nothing is cut off
