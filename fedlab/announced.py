@@ -1,7 +1,7 @@
 """What a client and the server both know of a round, because the server asked for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from attacks.knowledge import Knowledge, LocalSGD
@@ -65,6 +65,10 @@ class Announced:
             batch_size=self.batch_size,
             proximal_mu=self.proximal_mu,
         )
+
+    def asking(self, local: LocalSGD) -> "Announced":
+        """The same with other local training asked for."""
+        return replace(self, **{each.name: getattr(local, each.name) for each in fields(local)})
 
     @property
     def threat(self) -> Literal["honest-but-curious", "malicious"]:

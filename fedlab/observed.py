@@ -115,15 +115,7 @@ def _knowledge(
     """What the server knew when it kept a Capture, and what its owner adds."""
     told, granted = capture.announced, None if labels is None else torch.as_tensor(labels)
     if local is not None:
-        told = replace(
-            told,
-            lr=local.lr,
-            momentum=local.momentum,
-            weight_decay=local.weight_decay,
-            epochs=local.epochs,
-            batch_size=local.batch_size,
-            proximal_mu=local.proximal_mu,
-        )
+        told = told.asking(local)
     if capture.payload.kind == "weights" and not told.lr:
         raise BadInput(
             "weights can only be attacked if the client's learning rate is known: pass "

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -126,23 +127,26 @@ def _run_beside(
         min(processes, len(left)), initializer=_end_with, initargs=(os.getpid(),)
     )
     jobs: dict[Future[str], str] = {}
-    try:
-        for name in left:
-            place, scenario = places[name]
-            jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
-        waiting = set(jobs)
-        while waiting:
-            over, waiting = wait(waiting, timeout=LOOKS, return_when=FIRST_COMPLETED)
-            for job in over:
-                job.result()  # raises what no run is expected to
-            tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
-    except BrokenProcessPool as error:
-        raise RunFailed(
-            "a process of the comparison was killed, perhaps for want of memory: start it again, "
-            "with fewer processes at a time; what is finished is kept"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
+    with warnings.catch_warnings():
+        # A process whose memory grew between two runs is replaced, which nobody need hear of.
+        warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
+        try:
+            for name in left:
+                place, scenario = places[name]
+                jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
+            waiting = set(jobs)
+            while waiting:
+                over, waiting = wait(waiting, timeout=LOOKS, return_when=FIRST_COMPLETED)
+                for job in over:
+                    job.result()  # raises what no run is expected to
+                tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
+        except BrokenProcessPool as error:
+            raise RunFailed(
+                "a process of the comparison was killed, perhaps for want of memory: start it again, "
+                "with fewer processes at a time; what is finished is kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, kill_workers=True)
     return {name: job.result() for job, name in jobs.items()}
 
 

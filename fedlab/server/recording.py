@@ -180,14 +180,5 @@ def _tensors(record: Mapping[str, Array]) -> dict[str, Tensor]:
 
 def _announced(local: LocalSGD | None, *, training_mode: bool) -> Announced:
     """What the server asked for as far as it was told to us."""
-    if local is None:
-        return Announced(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
-    return Announced(
-        lr=local.lr,
-        momentum=local.momentum,
-        weight_decay=local.weight_decay,
-        epochs=local.epochs,
-        batch_size=local.batch_size,
-        proximal_mu=local.proximal_mu,
-        training_mode=training_mode,
-    )
+    told = Announced(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
+    return told if local is None else told.asking(local)
