@@ -123,31 +123,40 @@ def _run_here(name: str, places: Places, done: Count, tell: Tell) -> str:
 def _run_beside(
     left: Sequence[str], places: Places, processes: int, done: Count, tell: Tell
 ) -> dict[str, str]:
-    pool = loky.ProcessPoolExecutor(
-        min(processes, len(left)), initializer=_end_with, initargs=(os.getpid(),)
-    )
     jobs: dict[Future[str], str] = {}
+    with _pool(min(processes, len(left))) as pool:
+        for name in left:
+            place, scenario = places[name]
+            jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
+        waiting = set(jobs)
+        while waiting:
+            over, waiting = wait(waiting, timeout=LOOKS, return_when=FIRST_COMPLETED)
+            for job in over:
+                job.result()  # raises what no run is expected to
+            tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
+    return {name: job.result() for job, name in jobs.items()}
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
+    """Processes that end with this one, and with the block.
+
+    They need no ``if __name__ == "__main__"`` in the script that compares, as those of the standard
+    library would.
+    """
+    pool = loky.ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),))
     with warnings.catch_warnings():
-        # A process whose memory grew between two runs is replaced, which nobody need hear of.
+        # One whose memory grew between two runs is replaced, which nobody need hear of.
         warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
         try:
-            for name in left:
-                place, scenario = places[name]
-                jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
-            waiting = set(jobs)
-            while waiting:
-                over, waiting = wait(waiting, timeout=LOOKS, return_when=FIRST_COMPLETED)
-                for job in over:
-                    job.result()  # raises what no run is expected to
-                tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
+            yield pool
         except BrokenProcessPool as error:
             raise RunFailed(
-                "a process of the comparison was killed, perhaps for want of memory: start it again, "
-                "with fewer processes at a time; what is finished is kept"
+                "a process of the comparison was killed, perhaps for want of memory: start it "
+                "again, with fewer processes at a time; what is finished is kept"
             ) from error
         finally:
             pool.shutdown(wait=True, kill_workers=True)
-    return {name: job.result() for job, name in jobs.items()}
 
 
 def _finish_text(place: Path, text: str) -> str:

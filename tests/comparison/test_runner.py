@@ -1,5 +1,8 @@
 """Only what is unfinished is run, here or beside, and a run that cannot go on stops nobody else."""
 
+import os
+import signal
+
 import pytest
 
 from fedlab import BadInput, Federation, RunFailed
@@ -63,6 +66,18 @@ def test_what_was_interrupted_goes_on_and_the_rest_is_left_alone(tmp_path):
     assert is_over(*places["half"])
     assert RunFolder(place).rounds()[:2] == first  # times included, so it was not run again
     assert bytes_of(places["done"][0]) == done
+
+
+def dying(shape, classes):
+    """A network whose making takes the process with it, as the kernel does when memory is out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_told_as_such(tmp_path):
+    deadly = {"name": "factory", "factory": "tests.comparison.test_runner:dying"}
+    places = places_of({"one": short(model=deadly), "other": short(1, model=deadly)}, tmp_path)
+    with pytest.raises(RunFailed, match="was killed"):
+        finish(places, processes=2)
 
 
 def test_what_runs_log_is_written_beside_them(tmp_path, caplog):
