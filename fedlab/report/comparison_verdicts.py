@@ -1,7 +1,7 @@
 """What a comparison shows: which defense stops what, and at which cost, in a sentence a threat."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -39,15 +39,13 @@ def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]
 
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
-    shown, hidden, attacks = [], [], []
+    shown, hidden, attacks, chances = [], [], [], []
     for label, each in rows.groupby("defense", sort=False):
         defense, (leaking, images) = str(label), leaking_images(each)
         strongest = strongest_attack(each)
         attacks.append(strongest.name)
-        told = (
-            f"{leaking} of {images} images; {decibels(strongest.psnr)}, chance "
-            f"{decibels(strongest.chance)}"
-        )
+        chances.append(strongest.chance)
+        told = f"{leaking} of {images} images, {decibels(strongest.psnr)}"
         if leaking:
             shown.append(f"{_called(defense)} ({told})")
         else:
@@ -55,9 +53,11 @@ def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verd
     clauses = [f"Images leak {listed(shown)}"] if shown else []
     if hidden:
         clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
+    low, high = decibels(min(chances)), decibels(max(chances))
     clauses.append(
-        f"PSNR is the median of the strongest attack on each ("
-        f"{listed(list(dict.fromkeys(attacks)), 'or')}), the setting {circumstances(rows)}"
+        f"chance is {low if low == high else f'{low} to {high}'}, PSNR the median of the strongest "
+        f"attack on each ({listed(list(dict.fromkeys(attacks)), 'or')}), the setting "
+        f"{circumstances(rows)}"
     )
     return Verdict(
         "Leak, malicious server" if threat == "malicious" else "Leak",
@@ -136,26 +136,13 @@ def _called(defense: str) -> str:
 
 
 def _cost(lines: Sequence[DefenseLine], defense: str) -> str:
-    """What a defense costs beside none, under the first rule that has both."""
+    """The accuracy that a defense costs beside none, under the first rule that has both."""
     for base in (line for line in lines if line.defense == OPEN and defense != OPEN):
         for line in lines:
-            if (line.defense, line.rule) == (defense, base.rule):
-                return "".join(part for make in _COSTS if (part := make(line, base)))
+            change = line.accuracy.median - base.accuracy.median
+            if (line.defense, line.rule) == (defense, base.rule) and not math.isnan(change):
+                return f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
     return ""
-
-
-def _accuracy_cost(line: DefenseLine, base: DefenseLine) -> str:
-    change = line.accuracy.median - base.accuracy.median
-    return "" if math.isnan(change) else f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
-
-
-def _time_cost(line: DefenseLine, base: DefenseLine) -> str:
-    if not base.seconds.median > 0 or math.isnan(line.seconds.median):
-        return ""
-    return f"; {line.seconds.median / base.seconds.median:.1f} times the time"
-
-
-_COSTS: tuple[Callable[[DefenseLine, DefenseLine], str], ...] = (_accuracy_cost, _time_cost)
 
 
 def _seeds(lines: Sequence[DefenseLine]) -> str:

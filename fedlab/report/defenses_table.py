@@ -9,7 +9,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from fedlab.report.numbers import number
+from fedlab.report.numbers import number, plain
 from fedlab.report.summary import summary_of
 
 
@@ -73,14 +73,20 @@ class DefenseLine:
 
 
 _LONG = 22
-"""Letters of a label that a terminal has room for."""
+"""Letters of a label that one line has room for."""
 
-NOTE = (
-    "Medians and, below, the smallest and the largest over the seeds; accuracy and attack "
-    "success after the last round; dB above chance over all attacked rounds, of the attack that "
-    "rebuilds most; an image leaks if it is at least 3 dB above chance and identified; the largest "
-    "ε of an honest client; time of all rounds, attacks included."
-)
+
+def note_of(lines: Sequence[DefenseLine]) -> str:
+    """What the columns mean."""
+    counts = {line.seeds for line in lines}
+    seeds = f"{counts.pop()} seeds" if len(counts) == 1 else "the seeds"
+    return (
+        f"Medians and, below, the smallest and the largest over {seeds}; accuracy and attack "
+        "success after the last round; PSNR, chance and what is above it in dB, over all attacked "
+        "rounds, of the attack that rebuilds most; an image leaks if it is at least 3 dB above "
+        "chance and identified; the largest ε of an honest client; time of all rounds, attacks "
+        "included."
+    )
 
 
 def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
@@ -148,14 +154,13 @@ def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -
     attacked = any(line.images for line in lines)
     poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
     columns: list[tuple[str, Callable[[DefenseLine], str], bool]] = [
-        ("defense", lambda line: line.defense, True),
-        ("rule", lambda line: line.rule, several),
-        ("seeds", lambda line: str(line.seeds), True),
+        ("defense", lambda line: _folded(line.defense), True),
+        ("rule", lambda line: _folded(line.rule), several),
+        ("seeds", lambda line: str(line.seeds), len({line.seeds for line in lines}) > 1),
         ("accuracy", lambda line: line.accuracy.text(".3f"), True),
         ("attack\nsuccess", lambda line: line.attack_success.text(".2f"), poisoned),
         ("images\nleaking", _leaking, attacked),
-        ("PSNR\ndB", lambda line: line.psnr.text(".1f"), attacked),
-        ("chance\ndB", lambda line: line.chance.text(".1f"), attacked),
+        ("PSNR\n(chance)", _beside_chance, attacked),
         ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
         ("ε prot.\nrounds", lambda line: number(line.epsilon), True),
         ("ε\ntotal", lambda line: number(line.total), True),
@@ -176,9 +181,14 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> Table:
         frame: ``Comparison.frame``.
         title: The question that it answers.
     """
-    columns = columns_of(defense_lines(frame), besides=("PSNR\ndB", "chance\ndB"))
+    lines = defense_lines(frame)
+    columns = columns_of(lines, besides=["PSNR\n(chance)"])
     table = Table(
-        title=title, caption=NOTE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title=title,
+        caption=note_of(lines),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for place, name in enumerate(columns.header):
         if place < columns.names:
@@ -186,8 +196,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> Table:
         else:
             table.add_column(name, justify="right", no_wrap=True)
     for row in columns.rows:
-        names = [_folded(name) for name in row[: columns.names]]
-        table.add_row(*names, *row[columns.names :])
+        table.add_row(*row)
     return table
 
 
@@ -198,6 +207,11 @@ def _folded(name: str) -> str:
 
 def _leaking(line: DefenseLine) -> str:
     return f"{line.leaking} of {line.images}" if line.images else "-"
+
+
+def _beside_chance(line: DefenseLine) -> str:
+    psnr, chance = (plain(each.median, digits=1) for each in (line.psnr, line.chance))
+    return f"{psnr} ({chance})" if line.images else "-"
 
 
 def _known(value: float) -> float | None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from fedlab.report.numbers import plain
 
 _LINE = "border-bottom:1px solid rgba(128,128,128,.35)"
-_CELL = "padding:.3em .7em;vertical-align:top;max-width:30em;"
+_CELL = "padding:.3em .6em;vertical-align:top;max-width:30em;"
 _TABLE = "border-collapse:collapse;color:inherit"
 
 
@@ -133,7 +133,7 @@ def facts_table(facts: Iterable[tuple[str, object]], *, caption: str = "") -> Ma
 
 
 def _caption(text: str) -> Markup:
-    style = "text-align:left;white-space:nowrap;padding:.3em .7em"
+    style = "text-align:left;white-space:nowrap;padding:.3em .6em"
     return Markup('<caption style="{}">{}</caption>').format(style, text) if text else Markup()
 
 

@@ -44,11 +44,12 @@ def leakage():
 def test_what_stops_what_at_which_cost():
     leak, poison, privacy = comparison_verdicts(frame(), leakage())
     assert leak.word == "leaks"
-    assert "leak without a defense (6 of 6 images; 40.0 dB, chance 15.0 dB)" in leak.sentence
+    assert "leak without a defense (6 of 6 images, 40.0 dB)" in leak.sentence
     assert (
-        "no leak is shown under dp-sgd (0 of 3 images; 12.0 dB, chance 15.0 dB; " in leak.sentence
+        "no leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, -0.100)"
+        in leak.sentence
     )
-    assert "accuracy 0.700, -0.100; 2.5 times the time)" in leak.sentence
+    assert "chance is 15.0 dB" in leak.sentence
     assert "diagnostic: labels known" in leak.sentence
     assert "3 seeds" in leak.sentence
     assert poison.word == "succeeds"

@@ -31,13 +31,14 @@ def test_a_line_says_what_was_measured():
     assert (open_line["ε prot.\nrounds"], open_line["ε\ntotal"]) == ("-", "∞")
     assert (private["ε prot.\nrounds"], private["ε\ntotal"]) == ("3.00", "4.00")
     assert private["attack\nsuccess"] == "0.25"
-    assert private["seeds"] == "1"
+    assert (open_line["seeds"], private["seeds"]) == ("2", "1")
+    assert private["PSNR\n(chance)"] == "20.0 (15.0)"
     assert private["time\ns"] == "12"
 
 
 def test_columns_without_a_measurement_are_left_out():
     (quiet,) = lines({})
-    assert not {"PSNR\ndB", "images\nleaking", "attack\nsuccess", "rule"} & quiet.keys()
+    assert not {"PSNR\n(chance)", "images\nleaking", "attack\nsuccess", "rule"} & quiet.keys()
     with_rules = lines({}, {"rule": "Krum"})
     assert [line["rule"] for line in with_rules] == ["FedAvg", "Krum"]
 

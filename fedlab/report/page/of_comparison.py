@@ -6,7 +6,7 @@ from fedlab.comparison import ComparedRun, Comparison
 from fedlab.errors import BadInput
 from fedlab.report.chance import chance_figure
 from fedlab.report.comparison_verdicts import comparison_verdicts
-from fedlab.report.defenses_table import NOTE, columns_of, defense_lines
+from fedlab.report.defenses_table import columns_of, defense_lines, note_of
 from fedlab.report.frontier import frontier_figure
 from fedlab.report.html_tables import html_table, rich_table
 from fedlab.report.ledger_tables import clients_table
@@ -114,7 +114,8 @@ def _figures(comparison: Comparison) -> list[Planned]:
 
 
 def _tables(comparison: Comparison) -> list[Folded]:
-    columns = columns_of(defense_lines(comparison.frame))
+    lines = defense_lines(comparison.frame)
+    columns = columns_of(lines)
     found = [
         Folded(
             "Defenses side by side",
@@ -122,7 +123,7 @@ def _tables(comparison: Comparison) -> list[Folded]:
                 columns.header,
                 columns.rows,
                 caption="Defenses side by side",
-                note=NOTE,
+                note=note_of(lines),
                 right=range(columns.names, len(columns.header)),
                 names=columns.names,
             ),
