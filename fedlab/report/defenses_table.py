@@ -164,7 +164,7 @@ def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -
         ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
         ("ε prot.\nrounds", lambda line: number(line.epsilon), True),
         ("ε\ntotal", lambda line: number(line.total), True),
-        ("time\ns", lambda line: line.seconds.text(".0f"), True),
+        ("time\ns", lambda line: f"{line.seconds.median:.0f}", True),
     ]
     shown = [(name, cell) for name, cell, wanted in columns if wanted and name not in besides]
     return Columns(
