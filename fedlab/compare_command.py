@@ -22,7 +22,8 @@ def compare(
         typer.Option(help="Presets, instead of the scenario's own: inverting-gradients,fast, ..."),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="How many from the scenario's own on, or which: 0,5,9.")
+        str,
+        typer.Option(help="How many, from the scenario's own on; or which: 0,5,9, or 7, for one."),
     ] = "3",
     rules: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from attacks.reconstruction.presets import PRESETS
 from fedlab.client.roles import Leaking
-from fedlab.comparison.choices import Arm, Choice
+from fedlab.comparison.choices import Arm, Choice, distinct
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario import Scenario
 from fedlab.server.aggregation import Aggregation
@@ -79,6 +79,7 @@ def cells_of(
         except BadInput as error:
             raise BadInput(f"{arm.label} under {label}: {error}") from error
         found.append(Cell(arm.label, label, seed, changed))
+    distinct("runs", (cell.name for cell in found))
     return found
 
 

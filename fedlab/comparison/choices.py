@@ -1,5 +1,6 @@
 """What a comparison varies, as people write it: names with settings after colons."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,9 @@ from fedlab.defenses.settings import NAMES
 from fedlab.errors import BadInput, nearest
 from fedlab.scenario import Scenario
 from fedlab.settings import value_of
+
+_JOINT = re.compile(r"\+(?=\s*[a-z])")
+"""What joins two defenses, but not the digits of 1e+2."""
 
 NONE = "none"
 """The arm in which nobody defends itself."""
@@ -52,6 +56,8 @@ def choice(text: str) -> Choice:
         key, equals, value = setting.partition("=")
         if not (name and key and equals and value):
             raise BadInput(f'"{text}" must be written as NAME:SETTING=VALUE:SETTING=VALUE')
+        if key.strip() in read:
+            raise BadInput(f'"{text}" sets {key.strip()} twice')
         read[key.strip()] = value_of(value)
     return Choice(name, read)
 
@@ -90,7 +96,7 @@ def arm_of(defense: Defense) -> Arm:
         BadInput: If there is no such defense, or its schedule is set: it stands on all rounds.
     """
     if isinstance(defense, str):
-        parts = [] if defense.strip() == NONE else [choice(part) for part in defense.split("+")]
+        parts = [] if defense.strip() == NONE else [choice(part) for part in _JOINT.split(defense)]
     else:
         tables = [defense] if isinstance(defense, Mapping) else list(defense)
         parts = [_from_table(table) for table in tables]
@@ -129,4 +135,6 @@ def _from_table(table: Mapping[str, Any]) -> Choice:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Short where that is the same number: labels are read again by whoever repeats a comparison.
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) and float(short) != value else short

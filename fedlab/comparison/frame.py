@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
+from fedlab.runs.attacks import attack_labels
 from fedlab.runs.folder import RunFolder
 
 NOBODY = ""
@@ -19,18 +20,15 @@ COLUMNS = (
     *("scenario", "defense", "rule", "seed", "attack", "round", "client", "role", "defenses"),
     *("status", "selected", "update_norm", "accuracy", "worst_recall", "attack_success_rate"),
     *_OF_IMAGES,
-    *("setting", "threat", "epsilon_round", "epsilon_protected", "epsilon_total", "seconds"),
+    *("setting", "threat", "epsilon_round", "epsilon_protected", "epsilon_total"),
+    *("unit", "adjacency", "delta", "seconds"),
 )
 
 
 def leakage_of(run: RunFolder) -> pd.DataFrame:
-    """The table of what was rebuilt, with the attack in words in front.
-
-    An attack is a preset together with whether it was granted the labels.
-    """
+    """The table of what was rebuilt, with the attack in words in front."""
     table = run.table("leakage")
-    granted = table["known_labels"].map({True: "known", False: "inferred"}).astype(str)
-    table.insert(0, "attack", table["preset"].astype(str) + ", labels " + granted)
+    table.insert(0, "attack", attack_labels(table))
     return table
 
 
@@ -60,8 +58,12 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 
 
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the images that an attack aimed at, by round, client and attack."""
-    originals = leakage[leakage["target"] == "original"]
+    """Medians over the images that an attack aimed at, by round, client and attack.
+
+    Where two entries of a scenario share a preset, the better of their images counts.
+    """
+    originals = leakage[leakage["target"] == "original"].sort_values("psnr", na_position="first")
+    originals = originals.drop_duplicates(["round", "client", "attack", "image"], keep="last")
     originals = originals.assign(
         above_chance=originals["psnr"] - originals["chance_psnr"],
         leaks=originals["verdict"] == "leaks",
@@ -79,5 +81,6 @@ def _epsilons(run: RunFolder) -> pd.DataFrame:
     order = ledger["mechanism"].map(_FIRST).fillna(len(_FIRST))
     ordered = ledger.assign(order=order, participation=-ledger["participation"])
     ordered = ordered.sort_values(["round", "client", "participation", "order"], kind="stable")
-    columns = ["round", "client", "epsilon_round", "epsilon_protected", "epsilon_total"]
+    epsilons = ["epsilon_round", "epsilon_protected", "epsilon_total"]
+    columns = ["round", "client", *epsilons, "unit", "adjacency", "delta"]
     return ordered.drop_duplicates(["round", "client"])[columns]

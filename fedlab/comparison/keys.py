@@ -3,44 +3,51 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from fedlab.client.site import whole_images
+from fedlab.client.site import network_of, whole_images
+from fedlab.data.images import ImageData
 from fedlab.devices import device_of
 from fedlab.digest import digest
 from fedlab.environment import environment
+from fedlab.errors import BadInput
 from fedlab.factories import resolve
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import Data
 
 PACKAGES = ("fedlab", "attacks")
 """Whose source counts as part of their version, so that results of two codes never mix."""
+LOOKS_ONLY = ("fedlab/report", "fedlab/export")
+"""What no result depends on."""
 
 
 def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
     """A hash of scenario, images, versions and device for each of some scenarios.
 
-    Images count by their content and not by where they are, a network of the user's own by the
-    source of its module.
+    Images count by their content and not by where they are, a network of the user's own by its
+    layers and the source of its module.
 
     Raises:
         BadInput: If images, network or device cannot be had.
     """
-    images: dict[Data, str] = {}  # of each source once, since it may hold gigabytes
+    known: dict[Data, tuple[ImageData, str]] = {}  # each once, since it may hold gigabytes
     found = []
     for scenario in scenarios:
         source = scenario.data.model_copy(update={"train": None, "test": None})
-        if source not in images:
-            images[source] = _content(source)
-        found.append(_key(scenario, images[source]))
+        if source not in known:
+            images = whole_images(source)
+            known[source] = images, _content(images)
+        images, content = known[source]
+        network = _network(scenario, images) if scenario.model.factory else ""
+        found.append(_key(scenario, content, network))
     return found
 
 
-def _key(scenario: Scenario, images: str) -> str:
+def _key(scenario: Scenario, images: str, network: str) -> str:
     device = device_of(scenario.engine.device)
     where = {"source", "root", "download", "factory"}
     facts = {
@@ -48,7 +55,7 @@ def _key(scenario: Scenario, images: str) -> str:
             mode="json", exclude={"name": True, "data": where, "engine": {"device"}}
         ),
         "images": images,
-        "model": _source(scenario.model.factory),
+        "network": network,
         "versions": environment()["packages"],
         "code": _code(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -56,8 +63,7 @@ def _key(scenario: Scenario, images: str) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _content(source: Data) -> str:
-    images = whole_images(source)
+def _content(images: ImageData) -> str:
     return digest(
         {
             "train": images.train_images,
@@ -75,15 +81,28 @@ def _code() -> str:
     root = Path(__file__).resolve().parents[2]
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            total.update(str(path.relative_to(root)).encode() + path.read_bytes())
+            name = path.relative_to(root).as_posix()
+            if not name.startswith(LOOKS_ONLY):
+                total.update(name.encode() + path.read_bytes())
     return total.hexdigest()
 
 
-def _source(factory: str | None) -> str:
-    """Of the module that makes the network; empty where it has no file, as in a notebook."""
-    if factory is None:
-        return ""
-    file = inspect.getsourcefile(resolve(factory))
-    if file is None or not Path(file).is_file():
-        return ""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+def _network(scenario: Scenario, images: ImageData) -> str:
+    """Of a network of the user's own: its layers, and the source of what makes it."""
+    made = network_of(scenario, images)
+    shapes = {name: list(value.shape) for name, value in made.state_dict().items()}
+    return f"{made} {shapes} {_source(resolve(scenario.model.factory or ''))}"
+
+
+def _source(function: Callable[..., object]) -> str:
+    """All of a module's file, or a function's own lines where it is in none, as in a notebook."""
+    try:
+        file = inspect.getsourcefile(function)
+        if file is not None and Path(file).is_file():
+            return Path(file).read_text(encoding="utf-8")
+        return inspect.getsource(function)
+    except (OSError, TypeError) as error:
+        raise BadInput(
+            f"model.factory has no source that would tell its versions apart ({error}): name a "
+            "function of a module"
+        ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import loky
 import psutil
 
+from fedlab.auditing import verdict_of
 from fedlab.comparison.keys import keys_of
 from fedlab.devices import device_of
 from fedlab.errors import BadInput, RunFailed
@@ -22,6 +23,8 @@ from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
 from fedlab.scenario import Scenario
+
+log = logging.getLogger(__name__)
 
 LOOKS = 1.0
 """Seconds between two looks at how far other processes are."""
@@ -79,26 +82,32 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
         RunFailed: If a process was killed.
     """
     left = [name for name, place in places.items() if not is_over(*place)]
+    contradicted = {name: _contradiction(*places[name]) for name in places if name not in left}
     total = sum(scenario.rounds for _, scenario in places.values())
 
     def done() -> int:
         return sum(_rounds(place) for place, _ in places.values())
 
-    if not left:
-        return {}
+    outcomes: dict[str, str] = {}
     for name in left:
         places[name][0].parent.mkdir(parents=True, exist_ok=True)
-    with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
-        if processes == 1:
-            outcomes = {name: _run_here(name, places, done, tell) for name in left}
-        else:
-            outcomes = _run_beside(left, places, processes, done, tell)
-    return {name: reason for name, reason in outcomes.items() if reason}
+    if left:
+        with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
+            if processes == 1:
+                outcomes = {name: _run_here(name, places, done, tell) for name in left}
+            else:
+                outcomes = _run_beside(left, places, processes, done, tell)
+    return {name: reason for name, reason in (contradicted | outcomes).items() if reason}
 
 
 def processes_for(scenario: Scenario) -> int:
-    """How many runs are worth doing at a time: one on a GPU, else as many as there are cores."""
-    if device_of(scenario.engine.device).type == "cuda":
+    """How many runs are worth doing at a time: one on a GPU, else as many as there are cores.
+
+    Images or a network that a notebook or a script defines itself are known to its process alone.
+    """
+    own = (scenario.data.factory or "", scenario.model.factory or "")
+    on_gpu = device_of(scenario.engine.device).type == "cuda"
+    if on_gpu or any(factory.startswith("__main__:") for factory in own):
         return 1
     cores: int = loky.cpu_count()
     return max(1, cores // scenario.engine.threads)
@@ -107,7 +116,14 @@ def processes_for(scenario: Scenario) -> int:
 def is_over(place: Path, scenario: Scenario) -> bool:
     """Whether a run has ended its last round."""
     checkpoint = RunFolder(place).checkpoint
-    return checkpoint.is_file() and Checkpoint.load(checkpoint).round == scenario.rounds
+    return checkpoint.is_file() and Checkpoint.round_of(checkpoint) == scenario.rounds
+
+
+def _contradiction(place: Path, scenario: Scenario) -> str:
+    """What the audit of a finished run says against its ledger, if it does."""
+    if scenario.audit is None or (verdict := verdict_of(RunFolder(place))).holds:
+        return ""
+    return f"the audit contradicts the ledger: {verdict}"
 
 
 def _run_here(name: str, places: Places, done: Count, tell: Tell) -> str:
@@ -173,6 +189,9 @@ def _finish(place: Path, scenario: Scenario, on_round: OnRound | None = None) ->
                 Federation(scenario, out=place, on_round=on_round).run()
         except (BadInput, RunFailed) as error:
             return str(error)
+        except Exception as error:  # whatever it is, it must not cost the other runs
+            log.exception("the run ended")
+            return f"{type(error).__name__}: {error}"
     return ""
 
 
@@ -184,18 +203,18 @@ def _rounds(place: Path) -> int:
 @contextmanager
 def _log_beside(place: Path) -> Iterator[None]:
     """What a run logs goes to a file beside it, where it does not tear the progress apart."""
-    log = logging.getLogger("fedlab")
+    everything = logging.getLogger("fedlab")
     # Only made once there is something to write.
     file = logging.FileHandler(place.with_name(f"{place.name}.log"), delay=True, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(message)s"))
-    before = log.propagate
-    log.addHandler(file)
-    log.propagate = False
+    before = everything.propagate
+    everything.addHandler(file)
+    everything.propagate = False
     try:
         yield
     finally:
-        log.removeHandler(file)
-        log.propagate = before
+        everything.removeHandler(file)
+        everything.propagate = before
         file.close()
 
 

@@ -19,7 +19,8 @@ Step = tuple[float, float, int]
 """Noise multiplier, sample rate, number of steps: one entry of an Opacus history."""
 
 LARGEST = 500.0
-"""Up to which epsilon Opacus looks for that of Gaussian DP."""
+"""Up to which epsilon Opacus looks for that of Gaussian DP, and PRV is worth its grid: far above it
+takes minutes and gigabytes, to give none."""
 
 
 def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:
@@ -28,8 +29,8 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
     It holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
     every release on the same images is among the steps.
 
-    ``rdp`` and ``prv`` are upper bounds; where ``prv`` fails, at epsilons in the hundreds, the one
-    of ``rdp`` stands in. ``gdp`` is no bound: it is what the central limit theorem
+    ``rdp`` and ``prv`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails, the one of
+    ``rdp`` stands in. ``gdp`` is no bound: it is what the central limit theorem
     gives for many steps of Poisson sampling at a low rate, and may be too small.
 
     Args:
@@ -68,13 +69,14 @@ def _merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) -> float:
     if accountant == "gdp":
         return _gaussian(steps, delta)
-    if accountant == "rdp":
-        return _counted(RDPAccountant(), steps, delta)
+    bound = _counted(RDPAccountant(), steps, delta)
+    if accountant == "rdp" or bound > LARGEST:
+        return bound
     try:
         value = _counted(PRVAccountant(), steps, delta)
     except RuntimeError:  # its grid is too coarse for so little noise
         value = math.inf
-    return value if math.isfinite(value) else _counted(RDPAccountant(), steps, delta)
+    return value if math.isfinite(value) else bound
 
 
 def _counted(counter: IAccountant, steps: tuple[Step, ...], delta: float) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fedlab.report.defenses_table import DefenseLine, defense_lines
+from fedlab.report.defenses_table import DefenseLine, Epsilon, defense_lines
 from fedlab.report.numbers import decibels, listed, number
 from fedlab.report.verdicts import (
     NOT_SHOWN,
@@ -49,7 +49,8 @@ def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verd
         if leaking:
             shown.append(f"{_called(defense)} ({told})")
         else:
-            hidden.append(f"{_called(defense)} ({told}{_cost(lines, defense)})")
+            first = next(line for line in lines if line.defense == defense)
+            hidden.append(f"{_called(defense)} ({told}{_cost(lines, first)})")
     clauses = [f"Images leak {listed(shown)}"] if shown else []
     if hidden:
         clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
@@ -83,7 +84,7 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
         if line.attack_success.median >= SUCCEEDS
     ]
     stopped = [
-        f"{_arm(line, lines)} ({line.attack_success.median:.2f}{_cost(lines, line.defense)})"
+        f"{_arm(line, lines)} ({line.attack_success.median:.2f}{_cost(lines, line)})"
         for line in measured
         if line.attack_success.median < SUCCEEDS
     ]
@@ -101,29 +102,45 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
 
 
 def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
-    spent = {line.defense: line for line in lines if line.epsilon is not None}
-    if not spent:
+    bounded = [line for line in lines if not math.isnan(line.epsilon.protected)]
+    if not bounded:
         return Verdict(
             "Privacy spent",
             "ε ∞",
-            "No defense of this comparison has an ε, so the total of everybody is infinite.",
+            "No run has an ε over what its clients sent, so the total of everybody is infinite.",
         )
-    told = [
-        f"{name} ε {number(line.epsilon)} in protected rounds and {number(line.total)} in all"
-        for name, line in spent.items()
-    ]
-    without = [line.defense for line in lines if line.defense not in spent]
-    rest = f"; {listed(list(dict.fromkeys(without)))} bound nothing" if without else ""
+    told = []
+    for line in bounded:
+        text = f"{_arm(line, lines)} {_epsilon(line.epsilon)}"
+        if line.attacked.text not in ("-", line.epsilon.text):
+            text += f" (attacked clients {_epsilon(line.attacked)})"
+        told.append(text)
+    without = [line.defense for line in lines if line not in bounded]
+    rest = f"; no total has a bound {listed(list(dict.fromkeys(map(_called, without))))}"
     return Verdict(
         "Privacy spent",
-        _range([line.total for line in lines if line.total is not None]),
-        f"At most, over honest clients and seeds: {'; '.join(told)}{rest}.",
+        _ranges(lines),
+        "At most, over honest clients and seeds, at δ = "
+        f"{', '.join(f'{delta:g}' for delta in sorted({line.delta for line in bounded}))}: "
+        f"{'; '.join(told)}{rest if without else ''}.",
     )
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = number(min(values)), number(max(values))
-    return f"ε {low}" if low == high else f"ε {low} to {high}"
+def _epsilon(epsilon: Epsilon) -> str:
+    partly = " in protected rounds" if epsilon.told != epsilon.total else ""
+    return f"ε {number(epsilon.told)}{partly}, hiding one {epsilon.unit}"
+
+
+def _ranges(lines: Sequence[DefenseLine]) -> str:
+    """The totals of all arms, those that hide an example apart from those that hide a client."""
+    units = {line.epsilon.unit: None for line in lines if line.epsilon.unit}
+    found = []
+    for unit in units:
+        totals = [line.epsilon.total for line in lines if line.epsilon.unit in (unit, "")]
+        low, high = number(min(totals)), number(max(totals))
+        found.append(f"ε {low if low == high else f'{low} to {high}'}")
+        found[-1] += f" of one {unit}" if len(units) > 1 else ""
+    return "; ".join(found)
 
 
 def _arm(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
@@ -135,13 +152,13 @@ def _called(defense: str) -> str:
     return "without a defense" if defense == OPEN else f"under {defense}"
 
 
-def _cost(lines: Sequence[DefenseLine], defense: str) -> str:
-    """The accuracy that a defense costs beside none, under the first rule that has both."""
-    for base in (line for line in lines if line.defense == OPEN and defense != OPEN):
-        for line in lines:
-            change = line.accuracy.median - base.accuracy.median
-            if (line.defense, line.rule) == (defense, base.rule) and not math.isnan(change):
-                return f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
+def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
+    """The accuracy that a defense costs beside none under the same rule."""
+    for base in lines:
+        change = line.accuracy.median - base.accuracy.median
+        if base.defense == OPEN != line.defense and base.rule == line.rule:
+            told = f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
+            return "" if math.isnan(change) else told
     return ""
 
 

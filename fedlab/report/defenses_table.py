@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 
 from fedlab.report.numbers import number, plain
-from fedlab.report.summary import summary_of
+from fedlab.report.summary import EPSILONS, summary_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,35 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Epsilon:
+    """The largest of some clients.
+
+    Attributes:
+        protected: Of protected rounds; NaN where there is none.
+        total: Of all rounds; NaN where nobody sent anything.
+        unit: What it hides: one ``example``, or one ``client``.
+    """
+
+    protected: float
+    total: float
+    unit: str
+
+    @property
+    def told(self) -> float:
+        """That of all rounds, or of protected ones where only those have a bound."""
+        bounded = math.isfinite(self.total) or math.isnan(self.protected)
+        return self.total if bounded else self.protected
+
+    @property
+    def text(self) -> str:
+        """For a cell, with what is not usual about it."""
+        if math.isnan(self.told):
+            return "-"
+        partly = "\nprot. rounds" if self.told != self.total else ""
+        return number(self.told) + partly + ("\nof a client" if self.unit == "client" else "")
+
+
+@dataclass(frozen=True)
 class DefenseLine:
     """What a comparison found of one defense under one aggregation rule.
 
@@ -51,8 +81,9 @@ class DefenseLine:
         psnr: Of the attacked clients of each round, in dB.
         chance: Of the same, in dB.
         above_chance: Of the same, in dB.
-        epsilon: Of protected rounds, the largest of honest clients; ``None`` where there is none.
-        total: Of all rounds, likewise.
+        epsilon: Of clients that are honest throughout, or of all where nobody is.
+        attacked: Of those that were attacked.
+        delta: Of both; NaN where neither has one.
         seconds: Of all rounds, attacks included.
     """
 
@@ -67,8 +98,9 @@ class DefenseLine:
     psnr: Spread
     chance: Spread
     above_chance: Spread
-    epsilon: float | None
-    total: float | None
+    epsilon: Epsilon
+    attacked: Epsilon
+    delta: float
     seconds: Spread
 
 
@@ -80,12 +112,14 @@ def note_of(lines: Sequence[DefenseLine]) -> str:
     """What the columns mean."""
     counts = {line.seeds for line in lines}
     seeds = f"{counts.pop()} seeds" if len(counts) == 1 else "the seeds"
+    deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
+    at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
     return (
         f"Medians and, below, the smallest and the largest over {seeds}; accuracy and attack "
         "success after the last round; PSNR, chance and what is above it in dB, over all attacked "
         "rounds, of the attack that rebuilds most; an image leaks if it is at least 3 dB above "
-        "chance and identified; the largest ε of an honest client; time of all rounds, attacks "
-        "included."
+        f"chance and identified; ε{at}: the largest of the clients, hiding one example of theirs "
+        "unless said; time of all rounds, attacks included, beside other runs."
     )
 
 
@@ -120,8 +154,9 @@ def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
             attack=row["attack"],
             leaking=row["leaking"],
             images=row["images"],
-            epsilon=_known(row["epsilon_protected"]),
-            total=_known(row["epsilon_total"]),
+            epsilon=_epsilon(row, ""),
+            attacked=_epsilon(row, "attacked_"),
+            delta=row["delta"],
             **{name: values[place] for name, values in spreads.items()},
         )
         for place, row in enumerate(rows.to_dict("records"))
@@ -162,8 +197,8 @@ def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -
         ("images\nleaking", _leaking, attacked),
         ("PSNR\n(chance)", _beside_chance, attacked),
         ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
-        ("ε prot.\nrounds", lambda line: number(line.epsilon), True),
-        ("ε\ntotal", lambda line: number(line.total), True),
+        ("ε\nhonest", lambda line: line.epsilon.text, True),
+        ("ε\nattacked", lambda line: line.attacked.text, attacked),
         ("time\ns", lambda line: f"{line.seconds.median:.0f}", True),
     ]
     shown = [(name, cell) for name, cell, wanted in columns if wanted and name not in besides]
@@ -214,5 +249,6 @@ def _beside_chance(line: DefenseLine) -> str:
     return f"{psnr} ({chance})" if line.images else "-"
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _epsilon(row: Mapping[Hashable, Any], whose: str) -> Epsilon:
+    protected, total = (row[f"{whose}{name}"] for name in EPSILONS)
+    return Epsilon(protected, total, row["unit"] if isinstance(row["unit"], str) else "")

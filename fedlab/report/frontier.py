@@ -18,7 +18,7 @@ from fedlab.report.placing import Placed, place_labels
 from fedlab.report.sheet import Picture, Sheet, listed
 from fedlab.report.summary import per_seed
 
-_TITLE = "How much accuracy does each defense cost, and how much does it hide?"
+_TITLE = "What does each defense cost in accuracy, and how much still shows?"
 
 _Array = NDArray[np.float64]
 
@@ -154,7 +154,7 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     sheet.text(
         _LEFT + across / 2,
         top + height + 0.28,
-        "←  hides more      PSNR above chance in dB      leaks more  →",
+        "←  nearer to chance, or below      PSNR above chance in dB      shows more  →",
         size=TEXT,
         colour=FAINT,
         align=("center", "top"),
@@ -177,17 +177,27 @@ def _mark(arm: Arm, runs: pd.DataFrame, attacks: int) -> _Mark:
         runs["accuracy"].to_numpy(dtype=np.float64),
         attacked=bool(runs["images"].any()),
         attacks=attacks,
-        epsilon=_epsilon(runs["epsilon_protected"].max(), runs["epsilon_total"].max()),
+        epsilon=_epsilon(runs),
     )
 
 
-def _epsilon(protected: float, total: float) -> str:
+def _epsilon(runs: pd.DataFrame) -> str:
+    """Of honest clients, and of attacked ones where theirs is another; empty without any."""
+    honest, attacked = (
+        _told(runs[f"{whose}epsilon_protected"].max(), runs[f"{whose}epsilon_total"].max())
+        for whose in ("", "attacked_")
+    )
+    unit = " of one client" if (runs["unit"] == "client").any() else ""
+    if not honest or not attacked or honest == attacked:
+        return f"epsilon {honest or attacked}{unit}" if honest or attacked else ""
+    return f"epsilon {honest}, attacked {attacked}{unit}"
+
+
+def _told(protected: float, total: float) -> str:
     """That of all rounds, or of protected ones if that is infinite."""
     if math.isnan(protected):
         return ""
-    if math.isfinite(total):
-        return f"epsilon {number(total)}"
-    return f"epsilon {number(protected)} in protected rounds"
+    return number(total) if math.isfinite(total) else f"{number(protected)} in protected rounds"
 
 
 def _limits(marks: Sequence[_Mark]) -> tuple[_Array, _Array]:
@@ -280,7 +290,11 @@ def _note(marks: Sequence[_Mark]) -> str:
     )
     attacks = max(mark.attacks for mark in marks)
     strongest = f", of the strongest of {attacks} attacks on each defense" if attacks > 1 else ""
-    return f"{spread} PSNR above chance: median over attacked clients and rounds{strongest}."
+    whose = " Epsilon: largest over honest clients, hiding one example unless said."
+    return (
+        f"{spread} PSNR above chance: median over attacked clients and rounds{strongest}."
+        + whose * any(mark.epsilon for mark in marks)
+    )
 
 
 def _in_words(marks: Sequence[_Mark], absent: Sequence[str]) -> str:

@@ -8,17 +8,28 @@ ARM = ["defense", "rule"]
 
 MEASURES = ("accuracy", "attack_success_rate", "psnr", "chance_psnr", "above_chance", "seconds")
 
+EPSILONS = ("epsilon_protected", "epsilon_total")
+
 
 def strongest_attacks(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the attack that rebuilds most from each arm, and those of arms without any.
 
-    That is the one with the highest median of PSNR above chance, over all rounds, clients and
-    seeds; an arm in which nobody could be attacked keeps the first of its attacks.
+    That is the one with the largest share of leaking images and, among equals, the one furthest
+    above chance in the median over all rounds, clients and seeds. What a malicious server sees is
+    left out where an honest but curious one attacks as well: the two are never compared. An arm in
+    which nobody could be attacked keeps the first of its attacks.
     """
     # Arms and attacks stay in the order of the frame, which is the order asked for.
-    medians = frame.groupby([*ARM, "attack"], sort=False)["above_chance"].median()
-    ranked = medians.fillna(-math.inf).reset_index()
-    best = ranked.loc[ranked.groupby(ARM, sort=False)["above_chance"].idxmax()]
+    groups = frame.groupby([*ARM, "attack"], sort=False)
+    ranked = pd.DataFrame(
+        {
+            "curious": groups["threat"].first() == "honest-but-curious",
+            "share": (groups["leaking"].sum() / groups["images"].sum()).fillna(-1),
+            "above": groups["above_chance"].median().fillna(-math.inf),
+        }
+    ).reset_index()
+    order = ranked.sort_values(["curious", "share", "above"], ascending=False, kind="stable")
+    best = order.drop_duplicates(ARM)
     return frame.merge(best[[*ARM, "attack"]], on=[*ARM, "attack"])
 
 
@@ -33,31 +44,40 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         after the last round; ``psnr``, ``chance_psnr`` and ``above_chance`` in dB, medians over
         attacked clients and rounds, NaN where nobody was attacked; ``images`` that were attacked
         and how many of them are ``leaking``; ``epsilon_protected`` and ``epsilon_total``, the
-        largest over clients that are honest throughout; and ``seconds`` of all rounds, attacks
-        included.
+        largest over clients that are honest throughout, or over all where nobody is; the same over
+        attacked clients, with ``attacked_`` in front; the ``unit`` that these hide, their
+        ``adjacency`` and ``delta``; and ``seconds`` of all rounds, attacks included.
     """
     rows = strongest_attacks(frame)
     found = []
     for (defense, rule, seed), run in rows.groupby([*ARM, "seed"], sort=False):
         last = run[run["round"] == run["round"].max()].iloc[0]
-        honest = run.groupby("client")["role"].transform(lambda roles: (roles == "honest").all())
-        ends = run[honest].sort_values("round").drop_duplicates("client", keep="last")
-        found.append(
-            {
-                "defense": defense,
-                "rule": rule,
-                "seed": seed,
-                "attack": last["attack"],
-                "accuracy": last["accuracy"],
-                "attack_success_rate": last["attack_success_rate"],
-                **run[["psnr", "chance_psnr", "above_chance"]].median().to_dict(),
-                "images": int(run["images"].sum()),
-                "leaking": int(run["leaking"].sum()),
-                "epsilon_protected": ends["epsilon_protected"].max(),
-                "epsilon_total": ends["epsilon_total"].max(),
-                "seconds": run.drop_duplicates("round")["seconds"].sum(),
-            }
-        )
+        clients = run.groupby("client")
+        # Of each client the last value: in a round that it declined it has none.
+        epsilons = clients[list(EPSILONS)].last()
+        ever_else = run.loc[run["role"] != "honest", "client"]
+        honest = epsilons[~epsilons.index.isin(ever_else)]
+        attacked = epsilons[epsilons.index.isin(run.loc[run["images"] > 0, "client"])]
+        accounted = run[run["epsilon_protected"].notna()]
+        line = {
+            "defense": defense,
+            "rule": rule,
+            "seed": seed,
+            "attack": last["attack"],
+            "accuracy": last["accuracy"],
+            "attack_success_rate": last["attack_success_rate"],
+            "images": int(run["images"].sum()),
+            "leaking": int(run["leaking"].sum()),
+            "seconds": run.drop_duplicates("round")["seconds"].sum(),
+        }
+        for name in ("psnr", "chance_psnr", "above_chance"):
+            line[name] = run[name].median()
+        for name in EPSILONS:
+            line[name] = (honest if len(honest) else epsilons)[name].max()
+            line[f"attacked_{name}"] = attacked[name].max()
+        for name in ("unit", "adjacency", "delta"):
+            line[name] = accounted[name].iloc[0] if len(accounted) else None
+        found.append(line)
     return pd.DataFrame(found)
 
 
@@ -70,8 +90,8 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``defense``, ``rule``, ``seeds``, ``attack``; ``accuracy``, ``attack_success_rate``,
         ``psnr``, ``chance_psnr``, ``above_chance`` and ``seconds`` with ``_min`` and ``_max`` of
-        each; ``images`` and ``leaking`` of all seeds; and the largest ``epsilon_protected`` and
-        ``epsilon_total``. See ``per_seed``.
+        each; ``images`` and ``leaking`` of all seeds; and the largest epsilons with what they are
+        about. See ``per_seed``.
     """
     runs = per_seed(frame)
     groups = runs.groupby(ARM, sort=False)
@@ -81,5 +101,6 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
         parts.append(values.median())
         parts += [values.min().rename(f"{measure}_min"), values.max().rename(f"{measure}_max")]
     parts += [groups["images"].sum(), groups["leaking"].sum()]
-    parts += [groups["epsilon_protected"].max(), groups["epsilon_total"].max()]
+    parts += [groups[f"{who}{name}"].max() for who in ("", "attacked_") for name in EPSILONS]
+    parts += [groups[name].first() for name in ("unit", "adjacency", "delta")]
     return pd.concat(parts, axis=1).reset_index()

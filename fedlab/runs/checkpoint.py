@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -38,6 +39,19 @@ class Checkpoint:
             for name, value in self.memory.items()
         }
         write_atomically(path, save(tensors, metadata={"round": str(self.round)}))
+
+    @staticmethod
+    def round_of(path: Path) -> int:
+        """The round of a checkpoint, without its tensors.
+
+        Raises:
+            BadInput: If it is damaged.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                return int(file.metadata()["round"])
+        except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

@@ -137,3 +137,11 @@ def test_epsilon_is_that_of_opacus_over_the_whole_history(name, kind):
         for _ in range(count):
             theirs.step(noise_multiplier=noise, sample_rate=rate)
     assert epsilon(steps, accountant=name, delta=1e-5) == pytest.approx(theirs.get_epsilon(1e-5))
+
+
+def test_prv_is_not_asked_where_it_would_only_take_memory(monkeypatch):
+    monkeypatch.setattr(PRVAccountant, "get_epsilon", lambda *_, **__: 1 / 0)
+    steps = ((0.04, 1.0, 8),)
+    assert epsilon(steps, accountant="prv", delta=1e-4) == epsilon(
+        steps, accountant="rdp", delta=1e-4
+    )

@@ -24,6 +24,9 @@ def row(**facts):
         "accuracy": 0.5,
         "epsilon_round": math.inf,
         "epsilon_total": math.inf,
+        "unit": "example",
+        "delta": 1e-5,
+        "threat": "honest-but-curious" if facts.get("images") else math.nan,
         "seconds": 1.0,
     }
     assert set(facts) <= set(COLUMNS)

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from fedlab.report.comparison_verdicts import comparison_verdicts
+from tests.report.frames import frame as made
 from tests.report.test_verdicts import NOT, table
 
 ARMS = {
@@ -15,19 +16,22 @@ ARMS = {
 }  # fmt: skip
 
 
-def frame(rules=("FedAvg",), **changes):
+def frame(rules=("FedAvg",), arms=ARMS, **changes):
     rows = []
-    for rule in rules:
-        for defense, facts in ARMS.items():
+    for place, rule in enumerate(rules):
+        for defense, facts in arms.items():
             for seed in (0, 1, 2):
                 for attack in ("fast, labels known", "fast, labels inferred"):
                     for round in (1, 2):
                         early = {"accuracy": 0.1} if round == 1 else {}
                         own = {"images": 1, "psnr": 40.0, "chance_psnr": 15.0, "above_chance": 25.0}
                         where = {"defense": defense, "rule": rule, "seed": seed, "attack": attack}
-                        when = {"round": round, "client": 0, "scenario": "s", "role": "honest"}
-                        rows.append(where | when | own | facts | early | changes)
-    return pd.DataFrame(rows)
+                        # Another rule is better only for whoever does not defend itself.
+                        better = {"accuracy": 0.8 + place / 10} if defense == "none" else {}
+                        rows.append(
+                            where | {"round": round} | own | facts | better | early | changes
+                        )
+    return made(*rows)
 
 
 def leakage():
@@ -56,7 +60,8 @@ def test_what_stops_what_at_which_cost():
     assert "succeeds without a defense (0.90, at an accuracy of 0.800)" in poison.sentence
     assert "no success is shown under dp-sgd (0.20; accuracy 0.700" in poison.sentence
     assert privacy.word == "ε 3.00 to ∞"
-    assert "none bound nothing" in privacy.sentence
+    assert "at δ = 1e-05: under dp-sgd ε 3.00, hiding one example" in privacy.sentence
+    assert "no total has a bound without a defense" in privacy.sentence
 
 
 def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
@@ -76,4 +81,14 @@ def test_a_malicious_server_stands_apart():
 
 def test_several_rules_are_named():
     _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
-    assert "without a defense by Krum" in poison.sentence
+    assert "without a defense by Krum (0.90, at an accuracy of 0.900)" in poison.sentence
+    assert "under dp-sgd by FedAvg (0.20; accuracy 0.700, -0.100)" in poison.sentence
+    assert "under dp-sgd by Krum (0.20; accuracy 0.700, -0.200)" in poison.sentence
+
+
+def test_what_hides_a_client_and_what_hides_an_example_are_told_apart():
+    noisy = ARMS["dp-sgd"] | {"unit": "client", "epsilon_protected": 7.0, "epsilon_total": 7.0}
+    arms = {"dp-sgd": ARMS["dp-sgd"], "clip-noise": noisy}
+    *_, privacy = comparison_verdicts(frame(arms=arms), leakage())
+    assert privacy.word == "ε 3.00 of one example; ε 7.00 of one client"
+    assert "under clip-noise ε 7.00, hiding one client" in privacy.sentence

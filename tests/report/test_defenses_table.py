@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from fedlab.report.defenses_table import Spread, columns_of, defense_lines, defenses_table
+from fedlab.report.defenses_table import Epsilon, Spread, columns_of, defense_lines, defenses_table
 from tests.report.frames import frame
 
 LEAKING = {"images": 2, "leaking": 1, "psnr": 20.0, "chance_psnr": 15.0, "above_chance": 5.0}
@@ -28,8 +28,8 @@ def test_a_line_says_what_was_measured():
     assert open_line["accuracy"] == "0.750\n0.700 … 0.800"
     assert open_line["above\nchance"] == "+6.0\n+5.0 … +7.0"
     assert open_line["images\nleaking"] == "2 of 4"
-    assert (open_line["ε prot.\nrounds"], open_line["ε\ntotal"]) == ("-", "∞")
-    assert (private["ε prot.\nrounds"], private["ε\ntotal"]) == ("3.00", "4.00")
+    assert (open_line["ε\nhonest"], private["ε\nhonest"]) == ("∞", "4.00")
+    assert (open_line["ε\nattacked"], private["ε\nattacked"]) == ("∞", "4.00")
     assert private["attack\nsuccess"] == "0.25"
     assert (open_line["seeds"], private["seeds"]) == ("2", "1")
     assert private["PSNR\n(chance)"] == "20.0 (15.0)"
@@ -46,6 +46,20 @@ def test_columns_without_a_measurement_are_left_out():
 def test_an_arm_that_nobody_attacked_says_so():
     _, hidden = lines(LEAKING, {"defense": "secure-aggregation"})
     assert (hidden["images\nleaking"], hidden["above\nchance"]) == ("-", "-")
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "text"),
+    [
+        (Epsilon(2.0, 2.0, "example"), "2.00"),
+        (Epsilon(2.0, math.inf, "example"), "2.00\nprot. rounds"),
+        (Epsilon(2.0, 2.0, "client"), "2.00\nof a client"),
+        (Epsilon(math.nan, math.inf, ""), "∞"),
+        (Epsilon(math.nan, math.nan, ""), "-"),
+    ],
+)
+def test_an_epsilon_says_what_is_unusual_about_it(epsilon, text):
+    assert epsilon.text == text
 
 
 @pytest.mark.parametrize(

@@ -60,18 +60,29 @@ def test_the_strongest_attack_on_each_defense_counts():
         (NAN, NAN, "dp-sgd"),
     ],
 )
-def test_the_label_says_the_epsilon_of_honest_clients(total, protected, label):
+def test_the_label_says_the_epsilon(total, protected, label):
     facts = {"epsilon_total": total, "epsilon_protected": protected}
     rows = list(arm("dp-sgd", -4.0, 0.6, **facts))
     for each in rows:
-        if each["role"] == "leaking":  # spends more, and is not asked
-            each.update(epsilon_total=99.0, epsilon_protected=99.0)
-        elif each["round"] == 1:
+        if each["round"] == 1:
             each.update(epsilon_total=1.0, epsilon_protected=1.0)
     words = said(frontier_figure(frame(*rows))).splitlines()
     at = next(place for place, line in enumerate(words) if line.startswith("dp-sgd"))
     assert label in (words[at], f"{words[at]}, {words[at + 1]}")
-    assert "99" not in "".join(words)
+
+
+def test_attacked_clients_that_spend_more_say_so():
+    rows = list(arm("dp-sgd", -4.0, 0.6, epsilon_total=12.2, epsilon_protected=12.2))
+    for each in rows:
+        if each["role"] == "leaking":
+            each.update(epsilon_total=99.0, epsilon_protected=99.0)
+    text = " ".join(said(frontier_figure(frame(*rows))).split())
+    assert "dp-sgd epsilon 12.20, attacked 99.00" in text
+
+
+def test_what_hides_a_whole_client_says_so():
+    rows = arm("clip-noise", -4.0, 0.6, epsilon_total=5.0, epsilon_protected=5.0, unit="client")
+    assert "epsilon 5.00 of one client" in said(frontier_figure(frame(*rows)))
 
 
 def test_arms_without_a_place_are_named_with_their_accuracy():

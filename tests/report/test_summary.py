@@ -64,6 +64,21 @@ def test_seeds_are_joined_by_median_with_their_range():
     assert (line["leaking"], line["images"]) == (2, 6)
 
 
+def test_a_leaking_image_counts_before_a_better_median():
+    rows = [
+        attacked(2.0, attack="blurred", leaking=0),
+        attacked(-1.0, attack="sharp", leaking=1),
+    ]
+    line = per_seed(frame(*rows)).iloc[0]
+    assert (line["attack"], line["leaking"], line["images"]) == ("sharp", 1, 2)
+
+
+def test_a_malicious_server_is_not_compared_with_a_curious_one():
+    trapped = attacked(50.0, attack="imprint, malicious server", threat="malicious")
+    assert per_seed(frame(trapped, attacked(1.0, attack="fast")))["attack"].tolist() == ["fast"]
+    assert per_seed(frame(trapped))["attack"].tolist() == ["imprint, malicious server"]
+
+
 class TestEpsilon:
     def told(self, *rows):
         line = per_seed(frame(*rows)).iloc[0]
@@ -77,15 +92,33 @@ class TestEpsilon:
 
     def test_a_client_that_once_was_something_else_is_none(self):
         once = {"client": 1, **SAFE, "epsilon_total": 99.0}
-        assert self.told({**SAFE}, once, once | {"round": 2, "role": "poisoning"}) == (2.0, 2.0)
+        assert self.told(SAFE, once, once | {"round": 2, "role": "poisoning"}) == (2.0, 2.0)
+
+    def test_where_nobody_is_honest_it_is_of_all(self):
+        assert self.told({"role": "leaking", **SAFE}) == (2.0, 2.0)
 
     def test_open_rounds_leave_that_of_protected_ones(self):
         assert self.told(SAFE, {**SAFE, "round": 2, "epsilon_total": math.inf}) == (2.0, math.inf)
+
+    def test_what_was_spent_stays_when_a_client_declines(self):
+        nothing = dict.fromkeys(SAFE, math.nan)
+        assert self.told(SAFE, {**nothing, "round": 2, "status": "budget"}) == (2.0, 2.0)
 
     def test_nobody_was_protected(self):
         protected, total = self.told({})
         assert math.isnan(protected)
         assert total == math.inf
+
+    def test_that_of_attacked_clients_stands_apart(self):
+        line = per_seed(frame(SAFE, attacked(1.0, epsilon_total=9.0, epsilon_protected=9.0))).iloc[
+            0
+        ]
+        assert (line["epsilon_total"], line["attacked_epsilon_total"]) == (2.0, 9.0)
+
+    def test_it_says_what_it_hides(self):
+        line = per_seed(frame({**SAFE, "unit": "client", "delta": 1e-4})).iloc[0]
+        assert (line["unit"], line["delta"]) == ("client", 1e-4)
+        assert per_seed(frame({})).iloc[0]["unit"] is None
 
 
 def test_time_is_of_all_rounds():
