@@ -115,14 +115,14 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
         if line.attacked.text not in ("-", line.epsilon.text):
             text += f" (attacked clients {_epsilon(line.attacked)})"
         told.append(text)
-    without = [line.defense for line in lines if line not in bounded]
-    rest = f"; no total has a bound {listed(list(dict.fromkeys(map(_called, without))))}"
+    without = list(dict.fromkeys(_called(line.defense) for line in lines if line not in bounded))
+    rest = f"; no total has a bound {listed(without)}" if without else ""
     return Verdict(
         "Privacy spent",
         _ranges(lines),
         "At most, over honest clients and seeds, at δ = "
         f"{', '.join(f'{delta:g}' for delta in sorted({line.delta for line in bounded}))}: "
-        f"{'; '.join(told)}{rest if without else ''}.",
+        f"{'; '.join(told)}{rest}.",
     )
 
 

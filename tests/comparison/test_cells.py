@@ -71,6 +71,12 @@ class TestRules:
         assert found.scenario.server.options == {"beta": 0.3}
 
 
+def test_two_names_of_one_rule_are_one():
+    own = small(server={"strategy": "FedTrimmedAvg", "options": {"beta": 0.25}})
+    with pytest.raises(BadInput, match="twice among the runs"):
+        cells(own, rules=["FedTrimmedAvg", "FedTrimmedAvg:beta=0.25"])
+
+
 class TestAttacks:
     entry: ClassVar = {
         "clients": "0",

@@ -32,6 +32,17 @@ def test_values_are_read_as_toml_has_them():
     assert read == {"noise_multiplier": 2, "secure_noise": True, "clipping": "adaptive"}
 
 
+@pytest.mark.parametrize("value", [1.2345678, 1e-7, 2.0, 100.0])
+def test_a_label_can_be_read_again(value):
+    arm = arm_of({"name": "dp-sgd", "noise_multiplier": value})
+    assert arm_of(arm.label).choices[0].settings == {"noise_multiplier": value}
+
+
+def test_a_plus_within_a_number_joins_nothing():
+    (one,) = arm_of("dp-sgd:noise_multiplier=1e+2").choices
+    assert one.settings == {"noise_multiplier": 100.0}
+
+
 class TestEntries:
     scheduled = small(
         defenses=[
@@ -63,6 +74,7 @@ class TestEntries:
         ("dp-sgd:noise", "NAME:SETTING=VALUE"),
         ("dp-sgd:=2", "NAME:SETTING=VALUE"),
         ("dp-sgd:rounds=2", "stands on all rounds"),
+        ("dp-sgd:noise_multiplier=2:noise_multiplier=3", "sets noise_multiplier twice"),
         ({"k": 2}, "needs a name"),
         ("none+mixup", "no defense"),
     ],

@@ -1,11 +1,14 @@
 """A finished run is found again if and only if nothing that its result depends on has changed."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from fedlab import BadInput
 from fedlab.comparison import keys
 from fedlab.comparison.keys import keys_of
-from tests.federations import small
+from tests.federations import FORGETFUL, forgetful, small
 
 MODEL = """
 from torch import nn
@@ -65,6 +68,25 @@ def test_the_source_of_a_network_of_ones_own_counts(tmp_path, monkeypatch):
     assert key(model=own) == before
     (tmp_path / "own_network.py").write_text(MODEL + "\n# changed\n")
     assert key(model=own) != before
+
+
+def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "borrowed_layers.py").write_text("WIDTH = 3")
+    borrowed = MODEL.replace("nn.Flatten()", "nn.Flatten(), nn.Dropout(borrowed_layers.WIDTH / 10)")
+    (tmp_path / "borrowing_network.py").write_text("import borrowed_layers\n" + borrowed)
+    own = {"name": "factory", "factory": "borrowing_network:make"}
+    before = key(model=own)
+    monkeypatch.setattr("borrowed_layers.WIDTH", 4)
+    assert key(model=own) != before
+
+
+def test_a_network_without_a_source_is_refused(monkeypatch):
+    made = partial(forgetful)
+    monkeypatch.setattr("fedlab.comparison.keys.resolve", lambda _: made)
+    with pytest.raises(BadInput, match="no source"):
+        key(model=FORGETFUL)
 
 
 @pytest.mark.parametrize("part", ["environment", "_code"])

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from fedlab import BadInput, Federation, RunFailed
+from fedlab.auditing import Verdict
 from fedlab.comparison.runner import finish, finished, is_over, places_of, processes_for
 from fedlab.runs.folder import RunFolder
 from tests.federations import small
@@ -75,7 +76,7 @@ def dying(shape, classes):
 
 def test_a_killed_process_is_told_as_such(tmp_path):
     deadly = {"name": "factory", "factory": "tests.comparison.test_runner:dying"}
-    places = places_of({"one": short(model=deadly), "other": short(1, model=deadly)}, tmp_path)
+    places = {name: (tmp_path / name, short(model=deadly)) for name in ("one", "other")}
     with pytest.raises(RunFailed, match="was killed"):
         finish(places, processes=2)
 
@@ -97,3 +98,34 @@ def test_as_many_at_a_time_as_there_are_cores(monkeypatch):
     assert processes_for(small("engine.threads=16")) == 1
     with pytest.raises(BadInput, match="CUDA"):
         processes_for(small("engine.device=cuda:99"))
+
+
+def test_what_a_script_defines_itself_is_run_by_it():
+    own = {"name": "factory", "factory": "__main__:make"}
+    assert processes_for(small(model=own)) == 1
+
+
+def test_an_error_that_nobody_expects_stops_nobody_else(tmp_path, monkeypatch):
+    places = places_of({"bad": short(), "good": short(1)}, tmp_path)
+    run = Federation.run
+
+    def runs(federation):
+        if federation.scenario.seed == 0:
+            raise RuntimeError("CUDA out of memory")
+        return run(federation)
+
+    monkeypatch.setattr(Federation, "run", runs)
+    failures = finish(places, processes=1)
+    assert failures == {"bad": "RuntimeError: CUDA out of memory"}
+    assert is_over(*places["good"])
+    assert "Traceback" in next(tmp_path.glob("bad-*.log")).read_text()
+
+
+def test_an_audit_that_contradicts_the_ledger_is_not_forgotten(tmp_path, monkeypatch):
+    audited = short(audit={"client": 0}, defenses=[{"name": "dp-sgd"}])
+    places = places_of({"audited": audited}, tmp_path)
+    monkeypatch.setattr(Verdict, "holds", False)
+    first = finish(places, processes=1)
+    assert "the audit contradicts the ledger" in first["audited"]
+    assert is_over(*places["audited"])
+    assert finish(places, processes=1) == first

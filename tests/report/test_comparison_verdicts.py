@@ -28,9 +28,8 @@ def frame(rules=("FedAvg",), arms=ARMS, **changes):
                         where = {"defense": defense, "rule": rule, "seed": seed, "attack": attack}
                         # Another rule is better only for whoever does not defend itself.
                         better = {"accuracy": 0.8 + place / 10} if defense == "none" else {}
-                        rows.append(
-                            where | {"round": round} | own | facts | better | early | changes
-                        )
+                        when = {"round": round} | early
+                        rows.append(where | own | facts | better | when | changes)
     return made(*rows)
 
 
@@ -89,6 +88,6 @@ def test_several_rules_are_named():
 def test_what_hides_a_client_and_what_hides_an_example_are_told_apart():
     noisy = ARMS["dp-sgd"] | {"unit": "client", "epsilon_protected": 7.0, "epsilon_total": 7.0}
     arms = {"dp-sgd": ARMS["dp-sgd"], "clip-noise": noisy}
-    *_, privacy = comparison_verdicts(frame(arms=arms), leakage())
+    *_, privacy = comparison_verdicts(frame(arms=arms), leakage().iloc[:0])
     assert privacy.word == "ε 3.00 of one example; ε 7.00 of one client"
     assert "under clip-noise ε 7.00, hiding one client" in privacy.sentence

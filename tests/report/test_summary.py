@@ -110,9 +110,8 @@ class TestEpsilon:
         assert total == math.inf
 
     def test_that_of_attacked_clients_stands_apart(self):
-        line = per_seed(frame(SAFE, attacked(1.0, epsilon_total=9.0, epsilon_protected=9.0))).iloc[
-            0
-        ]
+        other = attacked(1.0, epsilon_total=9.0, epsilon_protected=9.0)
+        line = per_seed(frame(SAFE, other)).iloc[0]
         assert (line["epsilon_total"], line["attacked_epsilon_total"]) == (2.0, 9.0)
 
     def test_it_says_what_it_hides(self):
