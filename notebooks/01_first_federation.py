@@ -15,7 +15,9 @@
 #
 # Ten clients hold handwritten digits. Two of them send the raw gradient of one image, as FedSGD
 # does, and the server tries to rebuild that image. We step through rounds, switch defenses on and
-# off on the way, and look at what each of them hides and costs.
+# off on the way, and look at what each of them hides and costs. A scenario is the whole experiment
+# as data; of this one, which ships with the package, the schedule of defenses is taken out, so that
+# we can switch them by hand.
 
 # %%
 from fedlab import Federation, Scenario
@@ -24,11 +26,6 @@ from fedlab.report.grid import schedule_grid
 
 print("about 1 minute on one core")
 environment()
-
-# %% [markdown]
-# ## Configure
-# A scenario is the whole experiment as data. This one ships with the package; its schedule of
-# defenses is taken out here, so that we can switch them by hand.
 
 # %%
 scenario = Scenario.load("quickstart").changed(defenses=())

@@ -138,12 +138,22 @@ found = [
     for client in clients
 ]
 scores = [
-    fedlab.score_images(one, data.train_images[[client]], labels=data.train_labels[[client]])
+    fedlab.score_images(
+        one,
+        data.train_images[[client]],
+        labels=data.train_labels[[client]],
+        public=(data.test_images, data.test_labels),
+    )
     for client, one in zip(clients, found, strict=True)
 ]
 gallery(
     torch.cat([data.train_images[:3] / 255, *(score.rebuilt for score in scores)]),
-    ["true"] * 3 + [f"rebuilt, {score.images[0].psnr:.0f} dB" for score in scores],
+    ["true"] * 3
+    + [
+        f"{each.psnr:.0f} dB, chance {each.chance_psnr:.0f}"
+        for score in scores
+        for each in score.images
+    ],
     title="What did a plain Flower app give away?",
     columns=3,
 )
