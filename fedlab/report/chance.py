@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 
 _TITLE = "Is what was rebuilt better than guessing?"
 
@@ -64,7 +64,7 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
         raise ValueError(f'the leakage table has no column "{by}"')
     original = leakage[leakage["target"] == "original"]
     if original.empty:
-        raise ValueError("the server attacked no image, so there is nothing to compare with chance")
+        raise NothingToDraw("the server attacked no image, so there is nothing to compare with chance")
     rows = [_row(str(name), images) for name, images in original.groupby(by, sort=False)]
     names = [wrapped("open" if r.name == "none" else r.name, SMALL, _NAMES) for r in rows]
     left = _MARGIN + max(width(line, SMALL) for lines in names for line in lines) + 0.2
@@ -150,7 +150,7 @@ def _in_words(rows: list[_Row]) -> str:
         f"{_median(row.chance)}, {row.leaking} of {len(row.chance)} leak"
         for row in rows
     ]
-    return f"{_TITLE} PSNR in dB: {listed(parts)}."
+    return f"{_TITLE} PSNR in dB: {first_of(parts)}."
 
 
 def _median(values: NDArray[np.float64]) -> str:

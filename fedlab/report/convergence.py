@@ -15,7 +15,7 @@ from attacks.reconstruction.search import Progress
 from fedlab.evaluation.images import match
 from fedlab.report.colours import FAINT, INK, LINE
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet
 
 if TYPE_CHECKING:
     from fedlab.trace import Trace
@@ -51,7 +51,7 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
     for place, look in enumerate(trace.looks):
         restarts[look.restart].append(place)
     if not restarts:
-        raise ValueError("the trace saw no attack: hand it over as watch=trace")
+        raise NothingToDraw("the trace saw no attack: hand it over as watch=trace")
     best = min(restarts, key=lambda restart: _final(trace.looks, restarts[restart]))
     quality = None if truth is None else trace.quality(truth)
     mid = None if quality is None else [float(torch.quantile(each, 0.5)) for each in quality]

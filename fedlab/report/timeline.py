@@ -13,7 +13,7 @@ from fedlab.report.colours import FAINT, INK
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.numbers import number
 from fedlab.report.panels import Spent, draw_epsilon, draw_model, draw_seen, spent_of
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet
 from fedlab.report.terminal import ledger_of
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import RoundRow
@@ -46,7 +46,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     rows = run.rounds()
     last = max((row.round for row in rows), default=0)
     if not last:
-        raise ValueError("no round has ended yet, so there is no timeline")
+        raise NothingToDraw("no round has ended yet, so there is no timeline")
     clients = run.table("clients")
     bands = bands_of(clients)
     poisoned = sorted(set(clients.loc[clients["role"] == "poisoning", "round"]))

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fedlab.leaks import load_leaks
 from fedlab.report.colours import FAINT, INK, defense_colour
-from fedlab.report.figures import decibels
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.numbers import decibels
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import LeakageRow
 
@@ -71,7 +71,7 @@ def wall_figure(
     attacked = sorted({r for each in cells.values() for r, c, _ in each if c == client})
     chosen = _spread(attacked) if rounds is None else list(rounds)
     if not any((r, client) == key[:2] for each in cells.values() for key in each for r in chosen):
-        raise ValueError(f"the server did not attack client {client} in rounds {chosen}")
+        raise NothingToDraw(f"the server did not attack client {client} in rounds {chosen}")
     names = list(cells)
     blocks = [names[start : start + MOST_ACROSS] for start in range(0, len(names), MOST_ACROSS)]
     left = _MARGIN + max(width(f"round {r}", TEXT) for r in chosen) + 0.15
@@ -152,7 +152,7 @@ def _lost(cell: _Cell) -> bool:
 def _first_attacked(cells: Mapping[str, _Cells]) -> int:
     keys = [key for each in cells.values() for key in each]
     if not keys:
-        raise ValueError("the server attacked nobody, so there is nothing to show")
+        raise NothingToDraw("the server attacked nobody, so there is nothing to show")
     return min(keys)[1]
 
 
@@ -228,4 +228,4 @@ def _in_words(
             f"{name}: {decibels(scores[0])} to {decibels(scores[-1])}, "
             f"leaks in {leaking} of {len(shown)} rounds"
         )
-    return f"{title} True beside rebuilt images. {listed(parts)}."
+    return f"{title} True beside rebuilt images. {first_of(parts)}."

@@ -19,6 +19,7 @@ from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.schedule_html import schedule_table
+from fedlab.report.sheet import NothingToDraw
 from fedlab.report.tables import rounds_table
 from fedlab.report.terminal import ledger_of
 from fedlab.report.timeline import timeline_figure
@@ -125,14 +126,14 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
 
 def _some(files: list[Path]) -> list[Path]:
     if not files:
-        raise ValueError("the server attacked nobody")
+        raise NothingToDraw("the server attacked nobody")
     return files
 
 
 def _with_protection(ledger: Ledger) -> Ledger:
     spent = (ledger.protected(c, a) for c in ledger.histories for a in ledger.accounts)
     if all(epsilon is None for epsilon in spent):
-        raise ValueError("no round was under a mechanism that has an epsilon")
+        raise NothingToDraw("no round was under a mechanism that has an epsilon")
     return ledger
 
 
