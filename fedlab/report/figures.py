@@ -83,7 +83,8 @@ def reconstruction_figure(
         A figure that shows itself in a notebook; ``save`` writes it to a file.
 
     Raises:
-        ValueError: If there is no row, or a row's parts do not fit each other.
+        NothingToDraw: If there is no row.
+        ValueError: If a row's parts do not fit each other.
 
     Example:
         >>> import torch

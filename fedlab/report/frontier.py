@@ -87,7 +87,7 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
         frame: Of a comparison; see ``fedlab.comparison``.
 
     Raises:
-        ValueError: If there is no row, or no arm in which anything was rebuilt.
+        NothingToDraw: If there is no row, or no arm in which anything was rebuilt.
     """
     if frame.empty:
         raise NothingToDraw("the comparison has no rows, so there is no frontier")

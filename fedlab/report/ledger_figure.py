@@ -50,7 +50,7 @@ def ledger_figure(ledger: Ledger) -> Picture:
     the account's protection. Clients that are alike share a line.
 
     Raises:
-        ValueError: If nobody took part in any round yet.
+        NothingToDraw: If nobody took part in any round yet.
     """
     if not any(ledger.histories.values()):
         raise NothingToDraw("no client has taken part in any round yet")

@@ -48,13 +48,16 @@ def poisoning_matrix_figure(
         columns: Another of them.
 
     Raises:
-        ValueError: If the frame is empty, the two are not among these or are the same, or the frame
-            varies in the third as well.
+        NothingToDraw: If the frame is empty, or nobody poisons in any run.
+        ValueError: If the two are not among these or are the same, or the frame varies in the third
+            as well.
     """
     if rows == columns or not {rows, columns} <= set(_COLUMNS):
         raise ValueError(f"rows and columns are two of {', '.join(_COLUMNS)}")
     if frame.empty:
         raise NothingToDraw("the comparison has no rows, so there is no matrix")
+    if frame["attack_success_rate"].isna().all():
+        raise NothingToDraw("no run has an attack success rate, so there is no matrix")
     (third,) = set(_COLUMNS) - {rows, columns}
     if frame[third].nunique() > 1:
         raise ValueError(

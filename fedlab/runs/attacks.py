@@ -4,6 +4,9 @@ import math
 
 import pandas as pd
 
+MALICIOUS = ", malicious server"
+"""How the label of an attack ends where the server tampered with what it sent."""
+
 _WHOSE = ("defense", "rule", "seed")
 """Columns that the table of a comparison has in front."""
 
@@ -83,4 +86,4 @@ def _granted(known: bool) -> str:
 
 
 def _malice(malicious: bool) -> str:
-    return ", malicious server" if malicious else ""
+    return MALICIOUS if malicious else ""
