@@ -98,9 +98,7 @@ class Trace:
             rows["psnr"] = [float(torch.quantile(each, 0.5)) for each in self.quality(truth)]
         return rows
 
-    def plot(
-        self, truth: Tensor | None = None, chance: Sequence[float] | None = None
-    ) -> "Picture":
+    def plot(self, truth: Tensor | None = None, chance: Sequence[float] | None = None) -> "Picture":
         """Cost, PSNR and images along the way; see ``fedlab.report.convergence``.
 
         Args:

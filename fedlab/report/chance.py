@@ -81,7 +81,9 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
         raise ValueError(f'the leakage table has no column "{by}"')
     seen = best_of_each(leakage)
     if seen.empty:
-        raise NothingToDraw("the server attacked no image, so there is nothing to compare with chance")
+        raise NothingToDraw(
+            "the server attacked no image, so there is nothing to compare with chance"
+        )
     malicious = seen["attack"].str.endswith(MALICIOUS)
     rows = [
         _row(str(name), bool(tampered), images)

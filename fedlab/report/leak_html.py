@@ -33,8 +33,8 @@ def leak_html(leak: "Leak") -> str:
             + ["label right", "verdict"],
             [_line(leak, place, image) for place, image in enumerate(shown)],
             caption=f"What the server rebuilt of client {first.client}, round {first.round}{count}",
-            note=f"{first.preset}, labels {known}, {under(first.defenses)}; {first.threat} server, {first.setting} "
-            f"setting{why}.",
+            note=f"{first.preset}, labels {known}, {under(first.defenses)}; "
+            f"{first.threat} server, {first.setting} setting{why}.",
         )
     )
 

@@ -34,8 +34,7 @@ def ledger_html(ledger: "Ledger") -> str:
 def _line(ledger: "Ledger", client: int, account: Account) -> tuple[str, ...]:
     history = ledger.histories[client]
     mechanisms = [
-        f"{named(name)} "
-        + spell({entry.round for entry in history if entry.mechanism == name})
+        f"{named(name)} " + spell({entry.round for entry in history if entry.mechanism == name})
         for name in dict.fromkeys(entry.mechanism for entry in history)
     ]
     return (

@@ -104,8 +104,7 @@ def _client_line(
         history = ledger.histories[client]
         roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
         mechanisms = [
-            f"{named(name)} "
-            + spell({e.round for e in history if e.mechanism == name})
+            f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
             for name in dict.fromkeys(e.mechanism for e in history)
         ]
         return (

@@ -79,7 +79,7 @@ def wall_figure(
     page = max(left + min(len(names), MOST_ACROSS) * (_CELL + _GAP) - _GAP + _MARGIN, _LEAST_WIDTH)
     title = f"What did the server see of client {client}, image {image}?"
     titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
-    key = "Left: true; right: rebuilt, with PSNR and verdict, and below the PSNR of chance."
+    key = "Left: true; right: rebuilt, with PSNR, verdict and chance."
     if any(cell.attacks > 1 for each in cells.values() for cell in each.values()):
         key += " Of several attacks the one with the highest PSNR."
     keys = wrapped(key, SMALL, page - 2 * _MARGIN)
