@@ -64,10 +64,10 @@ def scalars_of(run: RunFolder) -> Iterator[Scalar]:
             if value is not None:
                 yield f"model/{name}", value, row.round
     best = best_of_each(run.table("leakage"))
-    for (client, attack, at), images in best.groupby(["client", "attack", "round"]):
-        whose = f"client {client}, {attack}"
-        yield f"PSNR/{whose}", float(images["psnr"].median()), int(at)
-        yield f"chance/{whose}", float(images["chance_psnr"].median()), int(at)
+    medians = best.groupby(["client", "attack", "round"])[["psnr", "chance_psnr"]].median()
+    for client, attack, at, psnr, chance in medians.reset_index().itertuples(index=False):
+        yield f"PSNR/client {client}, {attack}", float(psnr), int(at)
+        yield f"chance/client {client}, {attack}", float(chance), int(at)
     ledger = ledger_of(run)
     for round in sorted({row.round for row in run.rounds()} - {0}):
         until = ledger.until(round)

@@ -173,9 +173,9 @@ def _notes(
         notes.append(f"Dotted: {toggles} toggles; see toggles.jsonl.")
     if len(seen):
         _, images = leaking_images(seen)
-        each = "" if images == len(seen) else f", a mark for each attack ({len(seen)} in all),"
+        marks = "" if images == len(seen) else f", a mark for each attack ({len(seen)} in all),"
         notes.append(
-            f"PSNR of {images} rebuilt images{each} in the colour of the defense that was on"
+            f"PSNR of {images} rebuilt images{marks} in the colour of the defense that was on"
             + ("; x: no image came out." if seen["psnr"].isna().any() else ".")
         )
     for each in spent:
