@@ -117,7 +117,8 @@ class Federation(Questions):
     ) -> "Federation":
         """Go on with a run after its last finished round, or from its start if none ended.
 
-        The final weights are those of an unbroken run, bit for bit on the same device.
+        The final weights are those of an unbroken run, bit for bit on the same device, unless
+        the round that was cut off is under DP: its replies were sent, so it draws new noise.
 
         Raises:
             BadInput: If the folder holds no run, or one whose checkpoint is lost or damaged.

@@ -17,6 +17,7 @@ from torch import Tensor
 from attacks.reconstruction import Reconstruction
 from fedlab.files import write_atomically
 from fedlab.report.figures import Picture, ReconstructionRow, reconstruction_figure
+from fedlab.report.naming import named
 from fedlab.runs.rows import LeakageRow
 
 
@@ -75,7 +76,7 @@ def _picture_row(leaks: Sequence[Leak]) -> ReconstructionRow:
     mixed = [leak.mixed for leak in leaks if leak.mixed is not None]
     first = shown[0]
     return ReconstructionRow(
-        label=f"round {first.round} · {'open' if first.defenses == 'none' else first.defenses}"
+        label=f"round {first.round} · {named(first.defenses)}"
         + (" · malicious server" if first.threat == "malicious" else ""),
         truth=torch.cat([leak.originals for leak in leaks])[order],
         guess=torch.cat([leak.rebuilt for leak in leaks])[order],

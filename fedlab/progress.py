@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ from rich.progress import (
 )
 
 from fedlab.consoles import complaints
+
+_told: ContextVar[bool] = ContextVar("_told", default=False)
+"""Whether a task is being told of, of which what is begun within it is a part."""
 
 
 class Tell(Protocol):
@@ -37,7 +41,7 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
     """Show how far a task is, with the time left, while the block runs.
 
     A notebook gets one line that is replaced, a terminal a bar on standard error that goes when it
-    is over, and a pipe nothing.
+    is over, and a pipe nothing. A task within another one is not told of.
 
     Args:
         title: What is done.
@@ -45,10 +49,31 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
         unit: Their name in the plural, such as ``rounds``.
         done: Of them before the block begins.
     """
-    if in_notebook():
-        with _line(title, total, unit, done) as tell:
-            yield tell
+    if _told.get():
+        yield _silent
         return
+    token = _told.set(True)
+    try:
+        shown = _line if in_notebook() else _bar
+        with shown(title, total, unit, done) as tell:
+            yield tell
+    finally:
+        _told.reset(token)
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this process."""
+    ipython = sys.modules.get("IPython")  # of which a plain process need not know
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _silent(done: float, words: str = "") -> None:
+    """Say nothing."""
+
+
+@contextmanager
+def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,19 +88,12 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
         *columns, console=complaints, transient=True, disable=not complaints.is_terminal
     )
     with shown:
-        task = shown.add_task(title, total=total, completed=done, words="")
+        task = shown.add_task(title, total=total, completed=before, words="")
 
         def tell(done: float, words: str = "") -> None:
             shown.update(task, completed=done, words=words)
 
         yield tell
-
-
-def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this process."""
-    ipython = sys.modules.get("IPython")  # of which a plain process need not know
-    shell = ipython.get_ipython() if ipython else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 @contextmanager

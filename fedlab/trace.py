@@ -1,6 +1,6 @@
 """A trace: where an attack stood after chosen iterations, to see how it got to its images."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,9 +43,11 @@ class Trace:
 
     def __call__(self, progress: Progress) -> None:
         """Keep where a restart stands."""
+        # A restart never goes back, and no attack changes the shape of its images.
         if any(
-            restart == progress.restart and iteration > progress.iteration
-            for restart, iteration in self._seen
+            (restart == progress.restart and iteration >= progress.iteration)
+            or look.images.shape != progress.images.shape
+            for (restart, iteration), look in self._seen.items()
         ):
             self._seen.clear()
         kept = replace(progress, images=progress.images.detach().cpu())
@@ -96,15 +98,20 @@ class Trace:
             rows["psnr"] = [float(torch.quantile(each, 0.5)) for each in self.quality(truth)]
         return rows
 
-    def plot(self, truth: Tensor | None = None) -> "Picture":
+    def plot(self, truth: Tensor | None = None, chance: Sequence[float] | None = None) -> "Picture":
         """Cost, PSNR and images along the way; see ``fedlab.report.convergence``.
 
+        Args:
+            truth: The true images; their PSNR is drawn if they are given.
+            chance: dB of each of them that guessing reaches, drawn beside it: ``chance_psnr`` of
+                the rows of a ``Leak`` whose target is ``original``.
+
         Raises:
-            ValueError: If nothing was seen yet.
+            ValueError: If nothing was seen yet, or what is given does not fit it.
         """
         from fedlab.report.convergence import convergence_figure
 
-        return convergence_figure(self, truth=truth)
+        return convergence_figure(self, truth=truth, chance=chance)
 
     def __repr__(self) -> str:
         restarts = len({restart for restart, _ in self._seen})

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from fedlab import compare
 from fedlab import progress as module
 from fedlab.progress import in_notebook, progress
+from tests.federations import small
 
 
 @pytest.fixture
@@ -88,6 +90,41 @@ def test_a_notebook_is_not_flooded(kernel, monkeypatch):
         tell(2)
         assert kernel.shown[-1] == before
     assert "1000 of 1000" in kernel.shown[-1]
+
+
+def test_a_task_within_another_is_not_told_of(kernel):
+    with progress("4 runs", 4, unit="rounds") as outer:
+        for run in range(4):
+            with progress(f"run {run}", 1, unit="rounds") as inner:
+                inner(1, "inside")
+            outer(run + 1)
+    assert len(kernel.shown) == 1
+    assert kernel.shown[0].startswith("4 runs: 4 of 4")
+    with progress("after it", 1, unit="rounds"):
+        pass
+    assert len(kernel.shown) == 2
+
+
+def test_what_fails_hides_nothing_that_comes_later(kernel):
+    with pytest.raises(RuntimeError), progress("fails", 1, unit="rounds"):
+        raise RuntimeError
+    with progress("next", 1, unit="rounds"):
+        pass
+    assert kernel.shown[-1].startswith("next: 1 of 1")
+
+
+def test_a_comparison_in_a_notebook_is_one_line(kernel, tmp_path):
+    compare(small(rounds=1), ["none", "pruning"], seeds=2, out=tmp_path / "c", processes=1)
+    assert len(kernel.shown) == 1
+    assert kernel.shown[0].startswith("4 runs: 4 of 4 rounds")
+
+
+def test_a_terminal_gets_one_bar(written):
+    stream = written(terminal=True)
+    with progress("outer", 1, unit="runs"), progress("inner", 3, unit="rounds") as tell:
+        tell(2)
+    assert "outer" in stream.getvalue()
+    assert "inner" not in stream.getvalue()
 
 
 def test_a_plain_process_is_no_notebook():

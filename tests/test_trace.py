@@ -91,6 +91,38 @@ def test_another_attack_begins_it_anew(federation):
     assert repr(trace) == "Trace(4 looks at 1 restarts)"
 
 
+def progress(step, *, restart=0, side=2):
+    return Progress(restart, step, 1.0, torch.zeros(1, 1, side, side))
+
+
+@pytest.mark.parametrize("second", [progress(4), progress(2), progress(8, side=3)])
+def test_looks_of_two_attacks_never_mix(second):
+    trace = Trace()
+    for step in (1, 2, 4):
+        trace(progress(step))
+    trace(progress(1, restart=1))  # another restart of the same attack
+    trace(second)
+    assert [look.iteration for look in trace.looks] == [second.iteration]
+    assert trace.looks[0].images.shape == second.images.shape
+
+
+@pytest.mark.parametrize("settings", [{}, {"workers": 2}])
+def test_the_end_is_shown_once_even_where_it_is_wanted(federation, settings):
+    class Watch:
+        def __init__(self):
+            self.looks = []
+
+        def wants(self, iteration):
+            return iteration in (2, 4)
+
+        def __call__(self, progress):
+            self.looks.append((progress.restart, progress.iteration))
+
+    watch = Watch()
+    attack(federation, watch, iterations=4, **settings)
+    assert sorted(watch.looks) == [(0, 2), (0, 4), (1, 2), (1, 4)]
+
+
 def drawn(figure):
     return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
 
@@ -119,6 +151,27 @@ def test_the_figure_shows_costs_psnr_and_images_on_the_way(traced):
     assert any(np.allclose(images[12], image[0].numpy()) for image in last.images)
     assert_legible(figure)
     assert f"to {table[table['restart'] == best]['psnr'].iloc[-1]:.1f} dB" in figure.alt
+
+
+@pytest.mark.parametrize("chance", [[12.0, 14.0], [99.0, 99.0], [0.0, 0.0]])
+def test_chance_is_a_line_beside_the_psnr(traced, chance):
+    trace, leak = traced
+    figure = trace.plot(leak.originals, chance=chance)
+    _, quality = [axes for axes in figure.axes if axes.lines]
+    (line,) = [line for line in quality.lines if line.get_label() == "chance"]
+    middle = sum(chance) / 2
+    assert set(line.get_ydata()) == {middle}
+    assert f"chance {middle:.1f}" in said(figure)
+    assert f"dB beside {middle:.1f} dB of chance" in figure.alt
+    assert_legible(figure)
+
+
+def test_chance_belongs_to_the_true_images(traced):
+    trace, leak = traced
+    with pytest.raises(ValueError, match=r"3 values.*each true image \(2\)"):
+        trace.plot(leak.originals, chance=[1.0] * 3)
+    with pytest.raises(ValueError, match="none is given"):
+        trace.plot(chance=[1.0])
 
 
 def test_without_truth_there_is_no_psnr(traced):

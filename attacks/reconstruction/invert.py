@@ -158,6 +158,7 @@ class _Looks:
         # Looks at restarts that run side by side would meet in one file.
         self._lock = lock
         self._looked = time.perf_counter()
+        self._seen: dict[int, int] = {}
 
     def begin(self) -> "_Looks":
         """The same watch at other searches, with a clock that starts now."""
@@ -173,9 +174,12 @@ class _Looks:
             self._looked = time.perf_counter()
 
     def at(self, *searches: Search) -> None:
-        """Look in any case."""
+        """Look at each that has moved since it was looked at last."""
         for search in searches:
             progress = search.progress()
+            if self._seen.get(progress.restart) == progress.iteration:
+                continue
+            self._seen[progress.restart] = progress.iteration
             with self._lock:
                 self._watch(progress)
 

@@ -1,6 +1,7 @@
 """A run as TensorBoard shows it: curves by round, and the pictures of reconstructions."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from fedlab.errors import BadInput
 from fedlab.leaks import Leak, load_leaks
 from fedlab.report.terminal import ledger_of
+from fedlab.runs.attacks import attack_labels, best_of_each
 from fedlab.runs.folder import RunFolder
 
 Scalar = tuple[str, float, int]
@@ -20,9 +22,11 @@ def write_events(run: RunFolder, folder: Path) -> None:
     """Write an event file of a run: ``tensorboard --logdir FOLDER`` shows it.
 
     Tags are ``model/accuracy``, ``model/loss``, ``model/worst recall``,
-    ``model/attack success rate``, ``PSNR/client 0``, ``epsilon/client 0`` (infinite once it took
-    part unprotected) and, as images, ``reconstruction/client 0`` with true images above rebuilt
-    ones.
+    ``model/attack success rate``, ``PSNR/client 0, ATTACK`` and beside it ``chance/client 0,
+    ATTACK``, both the median over images, ``epsilon/client 0`` (infinite once it took part
+    unprotected) and, as images, ``reconstruction/client 0, ATTACK`` with true images above rebuilt
+    ones. ATTACK is such as ``fast, labels known``, with ``, malicious server`` where it was one; a
+    second entry of the same attack on a client in a round has ``, 2`` behind.
 
     Args:
         run: That has ended at least one round.
@@ -44,10 +48,8 @@ def write_events(run: RunFolder, folder: Path) -> None:
     with SummaryWriter(str(folder)) as writer:
         for tag, value, round in scalars_of(run):
             writer.add_scalar(tag, value, round)
-        for leak in (leak for file in run.leak_files for leak in load_leaks(file)):
-            first = leak.rows[0]
-            tag = f"reconstruction/client {first.client}, {first.preset}"
-            writer.add_image(tag, _above(leak), first.round)
+        for tag, picture, round in pictures_of(run):
+            writer.add_image(tag, picture, round)
 
 
 def scalars_of(run: RunFolder) -> Iterator[Scalar]:
@@ -61,11 +63,11 @@ def scalars_of(run: RunFolder) -> Iterator[Scalar]:
         ):
             if value is not None:
                 yield f"model/{name}", value, row.round
-    leakage = run.table("leakage")
-    originals = leakage[leakage["target"] == "original"]
-    medians = originals.groupby(["client", "round"])["psnr"].median().reset_index()
-    for client, at, psnr in medians.itertuples(index=False, name=None):
-        yield f"PSNR/client {client}", float(psnr), int(at)
+    best = best_of_each(run.table("leakage"))
+    medians = best.groupby(["client", "attack", "round"])[["psnr", "chance_psnr"]].median()
+    for client, attack, at, psnr, chance in medians.reset_index().itertuples(index=False):
+        yield f"PSNR/client {client}, {attack}", float(psnr), int(at)
+        yield f"chance/client {client}, {attack}", float(chance), int(at)
     ledger = ledger_of(run)
     for round in sorted({row.round for row in run.rounds()} - {0}):
         until = ledger.until(round)
@@ -74,6 +76,19 @@ def scalars_of(run: RunFolder) -> Iterator[Scalar]:
                 whose = f"epsilon/client {client}"
                 several = f", one {account.unit}" if len(ledger.accounts) > 1 else ""
                 yield whose + several, until.total(client, account), round
+
+
+def pictures_of(run: RunFolder) -> Iterator[tuple[str, Tensor, int]]:
+    """Every reconstruction with its tag and round, true images above rebuilt ones."""
+    for file in run.leak_files:
+        seen: Counter[str] = Counter()
+        for leak in load_leaks(file):
+            attack = attack_labels(leak.table()).iloc[0]
+            tag = f"reconstruction/client {leak.rows[0].client}, {attack}"
+            seen[tag] += 1
+            # Two pictures of one tag and round would be told as one.
+            again = f", {seen[tag]}" if seen[tag] > 1 else ""
+            yield tag + again, _above(leak), leak.rows[0].round
 
 
 def _above(leak: Leak) -> Tensor:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from fedlab.report.colours import LINE, OTHER_COLOUR, defense_colour, ink_on
 from fedlab.report.lettering import SMALL, font, line_height, width
+from fedlab.report.naming import OPEN, UNDEFENDED, named
 
-OPEN, NOTHING = "open", "sent nothing"
-"""What clients without a defense, and those that declined, are called."""
+NOTHING = "sent nothing"
+"""What clients that declined are called."""
 
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 """Combinations of defenses, which share a colour."""
@@ -44,7 +45,7 @@ def bands_of(clients: pd.DataFrame) -> list[Band]:
         clients: The table ``clients`` of a run.
     """
     declined = ~clients["status"].isin(["ok", "refused"])
-    ran = clients["defenses"].replace("none", OPEN).mask(declined, NOTHING)
+    ran = clients["defenses"].map(named).mask(declined, NOTHING)
     counts = pd.crosstab(clients["round"], ran)
     counts = counts.reindex(range(1, int(clients["round"].max()) + 1), fill_value=0)
     totals = counts.sum(axis=1).clip(lower=1)
@@ -53,7 +54,7 @@ def bands_of(clients: pd.DataFrame) -> list[Band]:
     below = np.zeros(len(counts))
     bands = []
     for name in names:
-        colour = LINE if name == NOTHING else defense_colour("none" if name == OPEN else name)
+        colour = LINE if name == NOTHING else defense_colour(UNDEFENDED if name == OPEN else name)
         share = (counts[name] / totals).to_numpy(dtype=np.float64)
         hatch = next(hatches) if colour == OTHER_COLOUR else ""
         bands.append(Band(name, share, below, colour, hatch))

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.naming import named
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
+from fedlab.runs.attacks import MALICIOUS, best_of_each, strongest_label
 
 _TITLE = "Is what was rebuilt better than guessing?"
 
@@ -25,18 +27,30 @@ MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class _Row:
-    """Images under one defense.
+    """Images under one defense, each as the strongest attack there rebuilt it.
 
     Attributes:
+        defense: Names joined by ``+``, or its label in a comparison.
+        malicious: Whether the server tampered with what it sent.
+        attack: That attack.
+        attacks: How many there were to choose it from.
         psnr: Of those that something was rebuilt of.
         chance: Of all.
         leaking: How many of all leak.
     """
 
-    name: str
+    defense: str
+    malicious: bool
+    attack: str
+    attacks: int
     psnr: NDArray[np.float64]
     chance: NDArray[np.float64]
     leaking: int
+
+    @property
+    def name(self) -> str:
+        """What is written at its left."""
+        return named(self.defense) + ", malicious server" * self.malicious
 
     @property
     def counts(self) -> list[str]:
@@ -51,29 +65,38 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
     """A row for each defense: PSNR of all images, and below it in grey what chance reaches.
 
     A box goes from the first to the third quartile, its line is the median. Images that nothing was
-    rebuilt of are counted at the right.
+    rebuilt of are counted at the right. Of several attacks a row shows the strongest, see
+    ``fedlab.runs.attacks``, so that each image is there once; what a malicious server saw has rows
+    of its own.
 
     Args:
         leakage: Rows of ``leakage.csv``; those of original images are used.
         by: Column that names the row: ``defense`` of a comparison, ``defenses`` of one run.
 
     Raises:
-        ValueError: If there is no such column, or no attacked image.
+        NothingToDraw: If no image was attacked.
+        ValueError: If there is no such column.
     """
     if by not in leakage:
         raise ValueError(f'the leakage table has no column "{by}"')
-    original = leakage[leakage["target"] == "original"]
-    if original.empty:
-        raise ValueError("the server attacked no image, so there is nothing to compare with chance")
-    rows = [_row(str(name), images) for name, images in original.groupby(by, sort=False)]
-    names = [wrapped("open" if r.name == "none" else r.name, SMALL, _NAMES) for r in rows]
+    seen = best_of_each(leakage)
+    if seen.empty:
+        raise NothingToDraw(
+            "the server attacked no image, so there is nothing to compare with chance"
+        )
+    malicious = seen["attack"].str.endswith(MALICIOUS)
+    rows = [
+        _row(str(name), bool(tampered), images)
+        for (name, tampered), images in seen.groupby([seen[by], malicious], sort=False)
+    ]
+    names = [wrapped(row.name, SMALL, _NAMES) for row in rows]
     left = _MARGIN + max(width(line, SMALL) for lines in names for line in lines) + 0.2
     right = max(width(line, SMALL) for row in rows for line in row.counts) + 0.15 + _MARGIN
     titles = wrapped(_TITLE, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
     key = wrapped(
         "Upper of each pair, in the colour of the defense: PSNR of every rebuilt image; "
         "lower, in grey: the best guess without any update (chance). Boxes: "
-        "quartiles and median.",
+        f"quartiles and median.{_chosen(rows)}",
         SMALL,
         _WIDTH - 2 * _MARGIN,
     )
@@ -93,7 +116,7 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
         start = middle - len(row.counts) * line_height(SMALL) / 2
         counts_at = _WIDTH - right + 0.15
         sheet.lines(counts_at, start, row.counts, size=SMALL, colour=INK if row.leaking else FAINT)
-        _strip(axes, row.psnr, place + 0.3, defense_colour(row.name), f"{row.name}: rebuilt")
+        _strip(axes, row.psnr, place + 0.3, defense_colour(row.defense), f"{row.name}: rebuilt")
         _strip(axes, row.chance, place + 0.68, FAINT, f"{row.name}: chance")
         if place:
             axes.axhline(place, color=LINE, linewidth=0.6)
@@ -102,10 +125,33 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
     return sheet.figure
 
 
-def _row(name: str, images: pd.DataFrame) -> _Row:
-    psnr = pd.to_numeric(images["psnr"], errors="coerce").dropna().to_numpy(dtype=np.float64)
-    chance = images["chance_psnr"].to_numpy(dtype=np.float64)
-    return _Row(name, psnr, chance, int((images["verdict"] == "leaks").sum()))
+def _row(defense: str, malicious: bool, images: pd.DataFrame) -> _Row:
+    attack = strongest_label(images)
+    own = images[images["attack"] == attack]
+    return _Row(
+        defense,
+        malicious,
+        attack,
+        images["attack"].nunique(),
+        own["psnr"].dropna().to_numpy(dtype=np.float64),
+        own["chance_psnr"].to_numpy(dtype=np.float64),
+        int(own["leaks"].sum()),
+    )
+
+
+def _chosen(rows: list[_Row]) -> str:
+    """Which attacks are shown, where there was a choice."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        if row.attacks > 1:
+            places.setdefault(row.attack, []).append(row.name)
+    if not places:
+        return ""
+    told = " or ".join(
+        attack if len(places) == 1 else f"{attack} ({first_of(names, most=3)})"
+        for attack, names in places.items()
+    )
+    return f" Of several attacks the strongest: {told}."
 
 
 def _strip(axes: Axes, values: NDArray[np.float64], y: float, colour: str, name: str) -> None:
@@ -146,11 +192,11 @@ def _strip(axes: Axes, values: NDArray[np.float64], y: float, colour: str, name:
 
 def _in_words(rows: list[_Row]) -> str:
     parts = [
-        f"{'open' if row.name == 'none' else row.name} median {_median(row.psnr)} against chance "
+        f"{row.name} median {_median(row.psnr)} against chance "
         f"{_median(row.chance)}, {row.leaking} of {len(row.chance)} leak"
         for row in rows
     ]
-    return f"{_TITLE} PSNR in dB: {listed(parts)}."
+    return f"{_TITLE} PSNR in dB: {first_of(parts)}.{_chosen(rows)}"
 
 
 def _median(values: NDArray[np.float64]) -> str:

@@ -15,7 +15,7 @@ from attacks.reconstruction.search import Progress
 from fedlab.evaluation.images import match
 from fedlab.report.colours import FAINT, INK, LINE
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet
 
 if TYPE_CHECKING:
     from fedlab.trace import Trace
@@ -34,7 +34,9 @@ IMAGES, ROWS = 6, 4
 """Looks whose images are shown, and images of a batch."""
 
 
-def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Picture:
+def convergence_figure(
+    trace: "Trace", *, truth: Tensor | None = None, chance: Sequence[float] | None = None
+) -> Picture:
     """Matching cost, PSNR if truth is given, and below them images of the best restart.
 
     The restart that ends with the lowest cost is drawn dark, others grey. Both axes of the cost are
@@ -43,18 +45,29 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
     Args:
         trace: What was seen of an attack.
         truth: ``[n, channels, height, width]``, the true images, pixels in [0, 1].
+        chance: dB of each of them that guessing reaches, drawn in grey at the median: the
+            ``chance_psnr`` of a leak's rows, ``[row.chance_psnr for row in leak.rows if
+            row.target == "original"]``.
 
     Raises:
-        ValueError: If nothing was seen, or the true images are not of the rebuilt ones' shape.
+        NothingToDraw: If nothing was seen.
+        ValueError: If the true images are not of the rebuilt ones' shape, or ``chance`` does not
+            have a value for each of them.
     """
+    if chance is not None and len(chance) != (0 if truth is None else len(truth)):
+        raise ValueError(
+            f"chance has {len(chance)} values, and there must be one for each true image "
+            f"({'none is given' if truth is None else len(truth)})"
+        )
     restarts: dict[int, list[int]] = defaultdict(list)
     for place, look in enumerate(trace.looks):
         restarts[look.restart].append(place)
     if not restarts:
-        raise ValueError("the trace saw no attack: hand it over as watch=trace")
+        raise NothingToDraw("the trace saw no attack: hand it over as watch=trace")
     best = min(restarts, key=lambda restart: _final(trace.looks, restarts[restart]))
     quality = None if truth is None else trace.quality(truth)
     mid = None if quality is None else [float(torch.quantile(each, 0.5)) for each in quality]
+    usual = None if chance is None else float(np.median(chance))
     shown = _chosen(restarts[best])
     looks = [trace.looks[place] for place in shown]
     images = [look.images for look in looks]
@@ -83,6 +96,8 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
         costs = [look.cost if look.cost > 0 else math.nan for look in trace.looks]
         values = mid if panel and mid is not None else costs
         _curves(axes, trace.looks, values, restarts, best, shown)
+        if panel and usual is not None:
+            _line(sheet, axes, usual, y)
         axes.set_ylabel("PSNR (dB)" if panel else "matching cost", color=FAINT, fontsize=TEXT)
         axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _MARGIN), 0.5)
         if not panel and not all(map(math.isnan, costs)):
@@ -117,7 +132,7 @@ def convergence_figure(trace: "Trace", *, truth: Tensor | None = None) -> Pictur
     sheet.lines(
         _MARGIN, height - _MARGIN - len(notes) * line_height(SMALL), notes, size=SMALL, colour=FAINT
     )
-    sheet.figure.alt = _in_words(trace.looks, restarts, best, mid)
+    sheet.figure.alt = _in_words(trace.looks, restarts, best, mid, usual)
     return sheet.figure
 
 
@@ -166,6 +181,22 @@ def _curves(
     axes.xaxis.set_minor_locator(NullLocator())
 
 
+def _line(sheet: Sheet, axes: Axes, chance: float, top: float) -> None:
+    """What guessing reaches, named above the line at the right, or below it at the top edge."""
+    axes.axhline(chance, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="chance", zorder=0)
+    low, high = axes.get_ylim()
+    height = top + (1 - (chance - low) / (high - low)) * _PANEL
+    above = height - line_height(SMALL) >= top
+    sheet.text(
+        _WIDTH - _MARGIN,
+        height - 0.02 if above else height + 0.02,
+        f"chance {chance:.1f}",
+        size=SMALL,
+        colour=FAINT,
+        align=("right", "bottom" if above else "top"),
+    )
+
+
 def _note(looks: Sequence[Progress], restarts: int) -> str:
     parts = []
     images = len(looks[0].images)
@@ -185,6 +216,7 @@ def _in_words(
     restarts: dict[int, list[int]],
     best: int,
     quality: Sequence[float] | None,
+    chance: float | None,
 ) -> str:
     first, last = restarts[best][0], restarts[best][-1]
     text = (
@@ -193,4 +225,6 @@ def _in_words(
     )
     if quality is not None:  # of the same restart
         text += f", PSNR from {quality[first]:.1f} to {quality[last]:.1f} dB"
+    if chance is not None:
+        text += f" beside {chance:.1f} dB of chance"
     return text + (f"; best of {len(restarts)} restarts." if len(restarts) > 1 else ".")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedlab.evaluation.images import PSNR_CAP
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
 from fedlab.report.lettering import TITLE, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, save
+from fedlab.report.numbers import decibels
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, save
 
-__all__ = ["Picture", "ReconstructionRow", "decibels", "reconstruction_figure", "save"]
+__all__ = ["Picture", "ReconstructionRow", "reconstruction_figure", "save"]
 
 # All in inches.
 _MARGIN = 0.25
@@ -83,7 +83,8 @@ def reconstruction_figure(
         A figure that shows itself in a notebook; ``save`` writes it to a file.
 
     Raises:
-        ValueError: If there is no row, or a row's parts do not fit each other.
+        NothingToDraw: If there is no row.
+        ValueError: If a row's parts do not fit each other.
 
     Example:
         >>> import torch
@@ -95,7 +96,7 @@ def reconstruction_figure(
         4
     """
     if not rows:
-        raise ValueError("a reconstruction figure needs at least one row")
+        raise NothingToDraw("a reconstruction figure needs at least one row")
     for row in rows:
         _check(row)
     shown = max(min(columns, len(row.truth)) for row in rows)
@@ -217,8 +218,3 @@ def _header(row: ReconstructionRow) -> float:
 
 def _height(row: ReconstructionRow) -> float:
     return _header(row) + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
-
-
-def decibels(psnr: float) -> str:
-    """A PSNR as people read it."""
-    return f"≥ {PSNR_CAP:.0f} dB" if psnr >= PSNR_CAP else f"{psnr:.1f} dB"

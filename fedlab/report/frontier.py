@@ -15,7 +15,7 @@ from fedlab.report.colours import FAINT, INK, LINE
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.numbers import number
 from fedlab.report.placing import Placed, place_labels
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.report.summary import per_seed
 
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
@@ -87,15 +87,15 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
         frame: Of a comparison; see ``fedlab.comparison``.
 
     Raises:
-        ValueError: If there is no row, or no arm in which anything was rebuilt.
+        NothingToDraw: If there is no row, or no arm in which anything was rebuilt.
     """
     if frame.empty:
-        raise ValueError("the comparison has no rows, so there is no frontier")
+        raise NothingToDraw("the comparison has no rows, so there is no frontier")
     attacks = frame.loc[frame["images"] > 0, "attack"].nunique()
     marks = [_mark(arm, runs, attacks) for arm, runs in arms_of(per_seed(frame))]
     shown = [mark for mark in marks if math.isfinite(mark.x)]
     if not shown:
-        raise ValueError("nothing was rebuilt in any arm, so nothing can be said about leakage")
+        raise NothingToDraw("nothing was rebuilt in any arm, so nothing can be said about leakage")
     titles = wrapped(_TITLE, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
     notes = wrapped(_note(shown), SMALL, _WIDTH - 2 * _MARGIN)
     absent = _absent(marks)
@@ -298,7 +298,7 @@ def _note(marks: Sequence[_Mark]) -> str:
 
 
 def _in_words(marks: Sequence[_Mark], absent: Sequence[str]) -> str:
-    arms = listed(
+    arms = first_of(
         f"{mark.arm.name} {mark.x:+.1f} dB above chance at accuracy {mark.y:.2f}"
         + (f" ({mark.epsilon})" if mark.epsilon else "")
         for mark in sorted(marks, key=lambda mark: mark.x)

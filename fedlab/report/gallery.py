@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fedlab.report.sheet import Picture, listed
+from fedlab.report.sheet import Picture, first_of
 
 CELL = 1.4
 """Side of an image in inches."""
@@ -34,5 +34,5 @@ def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 
         smoothing = "nearest" if max(image.shape[1:]) <= 64 else "antialiased"
         frame.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing)
         frame.set_title(name, fontsize=7)
-    figure.alt = f"{title} {len(images)} rebuilt images: {listed(names)}."
+    figure.alt = f"{title} {len(images)} rebuilt images: {first_of(names)}."
     return figure

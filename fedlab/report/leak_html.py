@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attacks.reconstruction.html import image_html
 from fedlab.report.html_tables import html_table
+from fedlab.report.naming import under
 from fedlab.report.numbers import decibels, plain
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def leak_html(leak: "Leak") -> str:
     total = len(leak.originals)
     count = f", first {MOST} of {total} images" if total > MOST else ""
     known = "given" if first.known_labels else "inferred"
-    on = "no defense" if first.defenses == "none" else first.defenses
     why = f"; easier than a real attack by: {first.reasons}" if first.reasons else ""
     header = ["image", "true", "mixed", "rebuilt", "target", "PSNR", "chance", "SSIM"]
     return str(
@@ -33,8 +33,8 @@ def leak_html(leak: "Leak") -> str:
             + ["label right", "verdict"],
             [_line(leak, place, image) for place, image in enumerate(shown)],
             caption=f"What the server rebuilt of client {first.client}, round {first.round}{count}",
-            note=f"{first.preset}, labels {known}, {on}; {first.threat} server, {first.setting} "
-            f"setting{why}.",
+            note=f"{first.preset}, labels {known}, {under(first.defenses)}; "
+            f"{first.threat} server, {first.setting} setting{why}.",
         )
     )
 

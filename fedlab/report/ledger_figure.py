@@ -14,7 +14,7 @@ from fedlab.privacy.spending import participations
 from fedlab.report.colours import FAINT, INK, defense_colour
 from fedlab.report.lettering import SMALL, TEXT, TITLE, font, line_height
 from fedlab.report.numbers import number
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.schedule import spell
 
 # All in inches.
@@ -50,10 +50,10 @@ def ledger_figure(ledger: Ledger) -> Picture:
     the account's protection. Clients that are alike share a line.
 
     Raises:
-        ValueError: If nobody took part in any round yet.
+        NothingToDraw: If nobody took part in any round yet.
     """
     if not any(ledger.histories.values()):
-        raise ValueError("no client has taken part in any round yet")
+        raise NothingToDraw("no client has taken part in any round yet")
     title = "What has each client's privacy cost so far?"
     accounts = ledger.accounts
     courses = [_courses(ledger, account) for account in accounts]
@@ -78,7 +78,7 @@ def _in_words(
         for account, each in zip(accounts, courses, strict=True)
         for course, clients in each.items()
     ]
-    return f"{title} {listed(parts)}."
+    return f"{title} {first_of(parts)}."
 
 
 def _name(course: _Course, clients: Sequence[int]) -> str:

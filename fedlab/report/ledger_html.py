@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fedlab.privacy.accounts import Account
 from fedlab.report.html_tables import html_table
 from fedlab.report.ledger_tables import neighbours
+from fedlab.report.naming import named
 from fedlab.report.numbers import number
 from fedlab.schedule import spell
 
@@ -33,8 +34,7 @@ def ledger_html(ledger: "Ledger") -> str:
 def _line(ledger: "Ledger", client: int, account: Account) -> tuple[str, ...]:
     history = ledger.histories[client]
     mechanisms = [
-        f"{'open' if name == 'none' else name} "
-        + spell({entry.round for entry in history if entry.mechanism == name})
+        f"{named(name)} " + spell({entry.round for entry in history if entry.mechanism == name})
         for name in dict.fromkeys(entry.mechanism for entry in history)
     ]
     return (

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.report.naming import named
 from fedlab.report.numbers import number
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import NO_PROTECTION
@@ -36,7 +37,7 @@ def ledger_table(ledger: Ledger) -> Table:
     def cells(row: LedgerRow) -> tuple[str, ...]:
         return (
             str(row.round),
-            "open" if row.mechanism == "none" else row.mechanism,
+            named(row.mechanism),
             _hides(row),
             _parameters(row),
             number(row.epsilon_round),
@@ -103,8 +104,7 @@ def _client_line(
         history = ledger.histories[client]
         roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
         mechanisms = [
-            f"{'open' if name == 'none' else name} "
-            + spell({e.round for e in history if e.mechanism == name})
+            f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
             for name in dict.fromkeys(e.mechanism for e in history)
         ]
         return (

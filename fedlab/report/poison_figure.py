@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from fedlab.report.colours import FAINT, INK
-from fedlab.report.sheet import Picture, listed
+from fedlab.report.sheet import Picture, first_of
 
 TIMES = 10
 """How much larger differences are drawn than they are; grey is none."""
@@ -69,7 +69,7 @@ def poison_figure(columns: Sequence[PoisonColumn], *, title: str) -> Picture:
         for column in columns
     ]
     figure.alt = (
-        f"{title} Clean images above poisoned ones and their difference: {listed(changes)}."
+        f"{title} Clean images above poisoned ones and their difference: {first_of(changes)}."
     )
     return figure
 

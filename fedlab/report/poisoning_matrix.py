@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from fedlab.report.arms import counted
 from fedlab.report.colours import FAINT, LINE, ink_on
 from fedlab.report.lettering import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 
 _COLUMNS = ("scenario", "defense", "rule")
 
@@ -48,13 +48,16 @@ def poisoning_matrix_figure(
         columns: Another of them.
 
     Raises:
-        ValueError: If the frame is empty, the two are not among these or are the same, or the frame
-            varies in the third as well.
+        NothingToDraw: If the frame is empty, or nobody poisons in any run.
+        ValueError: If the two are not among these or are the same, or the frame varies in the third
+            as well.
     """
     if rows == columns or not {rows, columns} <= set(_COLUMNS):
         raise ValueError(f"rows and columns are two of {', '.join(_COLUMNS)}")
     if frame.empty:
-        raise ValueError("the comparison has no rows, so there is no matrix")
+        raise NothingToDraw("the comparison has no rows, so there is no matrix")
+    if frame["attack_success_rate"].isna().all():
+        raise NothingToDraw("no run has an attack success rate, so there is no matrix")
     (third,) = set(_COLUMNS) - {rows, columns}
     if frame[third].nunique() > 1:
         raise ValueError(
@@ -153,4 +156,4 @@ def _in_words(title: str, cells: dict[tuple[str, str], _Cell]) -> str:
         + f" at accuracy {cell.accuracy:.2f}"
         for (down, across), cell in cells.items()
     ]
-    return f"{title} Attack success after the last round: {listed(parts)}."
+    return f"{title} Attack success after the last round: {first_of(parts)}."

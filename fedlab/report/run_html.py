@@ -6,14 +6,13 @@ from fedlab.privacy.ledger import Ledger
 from fedlab.report.html_tables import rich_table
 from fedlab.report.numbers import plain
 from fedlab.report.tables import rounds_table
+from fedlab.report.terminal import ledger_of
 from fedlab.runs.folder import RunFolder
 
 
 def run_html(run: RunFolder) -> str:
     """A run that was opened from its folder."""
-    privacy = run.scenario.privacy
-    ledger = Ledger(run.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
-    return _html("Run", run, ledger, run.scenario.rounds)
+    return _html("Run", run, ledger_of(run), run.scenario.rounds)
 
 
 def federation_html(run: RunFolder, ledger: Ledger, *, rounds: int) -> str:

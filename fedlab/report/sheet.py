@@ -22,6 +22,10 @@ SMOOTHED_FROM = 64
 """Side in pixels: smaller images keep their pixels, larger ones would alias if not smoothed."""
 
 
+class NothingToDraw(ValueError):
+    """There is nothing that a figure could show, as one sentence; not a mistake of the caller."""
+
+
 class Picture(Figure):
     """A figure that a notebook shows by itself, whether or not pyplot was imported.
 
@@ -121,11 +125,13 @@ class Sheet:
         return self.figure.add_axes((left, bottom, width / self._width, height / self._height))
 
 
-def listed(parts: Iterable[str], *, most: int = 8) -> str:
+def first_of(parts: Iterable[str], *, most: int = 8) -> str:
     """Parts of a picture's ``alt`` in a row; of many the first, and how many more there are.
 
+    They are clauses with commas of their own; words of a sentence go through ``numbers.listed``.
+
     Example:
-        >>> listed(["a", "b"]), listed("abcd", most=2)
+        >>> first_of(["a", "b"]), first_of("abcd", most=2)
         ('a; b', 'a; b; and 2 more')
     """
     parts = list(parts)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.naming import named
 from fedlab.report.numbers import number
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import RoundRow
@@ -113,6 +114,6 @@ def _seen_under(threat: str, rows: pd.DataFrame) -> list[str]:
 
 def _defenses(names: "pd.Series[str]") -> str:
     """What most clients ran, and under it what the others did."""
-    counts = names.replace("none", "open").value_counts()
+    counts = names.map(named).value_counts()
     most, *others = counts.items()
     return "\n".join([str(most[0]), *(f"+{count} {name}" for name, count in others)])

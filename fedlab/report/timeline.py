@@ -13,8 +13,9 @@ from fedlab.report.colours import FAINT, INK
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.numbers import number
 from fedlab.report.panels import Spent, draw_epsilon, draw_model, draw_seen, spent_of
-from fedlab.report.sheet import Picture, Sheet
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet
 from fedlab.report.terminal import ledger_of
+from fedlab.report.verdicts import leaking_images, scored_images
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import RoundRow
 from fedlab.schedule import resolve_rounds, spell
@@ -41,17 +42,17 @@ def timeline_figure(run: RunFolder) -> Picture:
     total becomes infinite.
 
     Raises:
-        ValueError: If no round has ended yet.
+        NothingToDraw: If no round has ended yet.
     """
     rows = run.rounds()
     last = max((row.round for row in rows), default=0)
     if not last:
-        raise ValueError("no round has ended yet, so there is no timeline")
+        raise NothingToDraw("no round has ended yet, so there is no timeline")
     clients = run.table("clients")
     bands = bands_of(clients)
     poisoned = sorted(set(clients.loc[clients["role"] == "poisoning", "round"]))
     leakage = run.table("leakage")
-    seen = leakage[leakage["target"] == "original"]
+    seen = scored_images(leakage)
     spent = spent_of(ledger_of(run), last)
     title = f"{run.scenario.name}: what happened round by round?"
     titles = wrapped(title, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
@@ -171,8 +172,10 @@ def _notes(
     if toggles:
         notes.append(f"Dotted: {toggles} toggles; see toggles.jsonl.")
     if len(seen):
+        _, images = leaking_images(seen)
+        marks = "" if images == len(seen) else f", a mark for each attack ({len(seen)} in all),"
         notes.append(
-            f"PSNR of {len(seen)} rebuilt images in the colour of the defense that was on"
+            f"PSNR of {images} rebuilt images{marks} in the colour of the defense that was on"
             + ("; x: no image came out." if seen["psnr"].isna().any() else ".")
         )
     for each in spent:
@@ -207,8 +210,10 @@ def _in_words(
     if poisoned:
         facts.append(f"clients poison in rounds {spell(poisoned)}")
     if len(seen):
-        leaking = int((seen["verdict"] == "leaks").sum())
-        facts.append(f"{leaking} of {len(seen)} attacked images leak")
+        for threat, images in seen.groupby("threat"):
+            leaking, attacked = leaking_images(images)
+            whom = " to a malicious server" * (threat == "malicious")
+            facts.append(f"{leaking} of {attacked} attacked images leak{whom}")
     for each in spent:
         facts.append(
             f"epsilon of rounds under {each.mechanism} {number(max(each.epsilons.items())[1])}"

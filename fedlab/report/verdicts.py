@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.client.roles import Poisoning
-from fedlab.privacy.accounts import Account
+from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.naming import under
 from fedlab.report.numbers import decibels, listed, number
+from fedlab.runs.attacks import attack_labels, best_of_each, strongest_label
 from fedlab.runs.rows import RoundRow
 from fedlab.scenario import Scenario
 from fedlab.schedule import resolve_clients, resolve_rounds, spell
@@ -45,7 +47,7 @@ class Strongest:
 
     Attributes:
         name: Its preset, and what it knew of the labels.
-        rows: Its rows of the leakage table.
+        rows: Its rows of the leakage table, one for each image.
         leaking: How many of them leak.
         psnr: Median over the leaking rows in dB, over all if none leaks; NaN without an image.
         chance: Of the same rows.
@@ -80,15 +82,15 @@ def leak_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
 
 
 def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
-    """The rows about original images, with ``attack`` and ``threat``, which older runs lack."""
+    """The rows about original images, with ``attack`` and ``threat``, which older runs lack.
+
+    An image has a row for each attack on it; see ``leaking_images`` and ``strongest_attack``.
+    """
     rows = leakage[leakage["target"] == "original"].copy()
     rows["leaks"] = rows["verdict"] == "leaks"
     for name, otherwise in (("threat", "honest-but-curious"), ("reasons", "")):
         rows[name] = rows[name].fillna(otherwise) if name in rows else otherwise
-    known = rows["known_labels"].astype(str) == "True"
-    rows["attack"] = rows["preset"] + known.map(
-        {True: ", labels known", False: ", labels inferred"}
-    )
+    rows["attack"] = attack_labels(rows)
     for name in ("psnr", "chance_psnr"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce")
     return rows
@@ -105,16 +107,13 @@ def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
 
 
 def strongest_attack(rows: pd.DataFrame) -> Strongest:
-    """Of at least one row of ``scored_images``; among equals the one that knew less of labels."""
-    found = [_attack(str(name), each) for name, each in rows.groupby("attack")]
-    return max(
-        found,
-        key=lambda each: (
-            each.leaking / len(each.rows),
-            round(_above(each)) if math.isfinite(_above(each)) else -math.inf,
-            each.name.endswith("inferred"),
-        ),
-    )
+    """Of at least one row of ``scored_images``, as ``fedlab.runs.attacks`` chooses it."""
+    name, best = strongest_label(rows), best_of_each(rows)
+    own = best[best["attack"] == name]
+    leaking = int(own["leaks"].sum())
+    told = own[own["leaks"]] if leaking else own
+    psnr, chance = told["psnr"].median(), told["chance_psnr"].median()
+    return Strongest(name, own, leaking, float(psnr), float(chance))
 
 
 def circumstances(rows: pd.DataFrame) -> str:
@@ -178,9 +177,6 @@ def privacy_verdict(ledger: Ledger) -> Verdict:
     clients = sorted(client for client, history in ledger.histories.items() if history)
     if not clients:
         return Verdict("Privacy spent", "nothing", "No client has sent anything yet.")
-    totals = [
-        min(ledger.total(client, account) for account in ledger.accounts) for client in clients
-    ]
     clauses = [_spent(ledger, account, clients) for account in ledger.accounts]
     mixed = [row for row in ledger.rows() if row.mechanism == "dp-instahide"]
     if mixed and not ledger.labels_public:
@@ -189,9 +185,37 @@ def privacy_verdict(ledger: Ledger) -> Verdict:
         clauses.append(
             f"DP-InstaHide's own bound, up to {number(most)} a round, is {worth} and in no total"
         )
-    low, high = number(min(totals)), number(max(totals))
-    word = f"ε {high}" if low == high else f"ε {low} to {high}"
-    return Verdict("Privacy spent", word, "; ".join(clauses) + ".")
+    return Verdict("Privacy spent", _ranges(ledger, clients), "; ".join(clauses) + ".")
+
+
+def _ranges(ledger: Ledger, clients: Sequence[int]) -> str:
+    """Totals in a range for each account, since epsilons of two units are not alike.
+
+    A client counts in the accounts that it spent from; in all if it spent from none.
+    """
+    accounts = ledger.accounts
+    spent = {
+        client: {a for a in accounts if ledger.protected(client, a) is not None}
+        for client in clients
+    }
+    used = [account for account in accounts if any(account in own for own in spent.values())]
+    if not used:
+        return "ε ∞"
+    units = [account.unit for account in used]
+    told = []
+    for account in used:
+        counted = [client for client, own in spent.items() if account in own or not own]
+        totals = [ledger.total(client, account) for client in counted]
+        low, high = number(min(totals)), number(max(totals))
+        how = f" ({account.adjacency})" if units.count(account.unit) > 1 else ""
+        told.append(f"{low if low == high else f'{low} to {high}'} of one {account.unit}{how}")
+    deltas = dict.fromkeys(f"δ = {_delta(ledger, account):g}" for account in used)
+    return f"ε {'; '.join(told)} ({' or '.join(deltas)})"
+
+
+def _delta(ledger: Ledger, account: Account) -> float:
+    """Of an account's epsilons; DP-InstaHide's are pure."""
+    return 0.0 if account is IMAGE else ledger.delta
 
 
 def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
@@ -214,8 +238,8 @@ def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
         (str(defenses), leaking_images(each))
         for defenses, each in rows.groupby("defenses", sort=False)
     ]
-    hidden = [f"{_open(name)} ({_of(*count)})" for name, count in groups if not count[0]]
-    shown = [f"{_open(name)} ({_of(*count)})" for name, count in groups if count[0]]
+    hidden = [f"{under(name)} ({_of(*count)})" for name, count in groups if not count[0]]
+    shown = [f"{under(name)} ({_of(*count)})" for name, count in groups if count[0]]
     where = f": {listed(shown)}" if len(groups) > 1 else ""
     rest = f"; not shown {listed(hidden)}" if hidden else ""
     return Verdict(
@@ -224,18 +248,6 @@ def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
         f"{_of(leaking, images)} attacked images leak{where}{rest}; the strongest attack, "
         f"{strongest} ({told}).",
     )
-
-
-def _attack(name: str, rows: pd.DataFrame) -> Strongest:
-    leaking = int(rows["leaks"].sum())
-    told = rows[rows["leaks"]] if leaking else rows
-    psnr, chance = told["psnr"].median(), told["chance_psnr"].median()
-    return Strongest(name, rows, leaking, float(psnr), float(chance))
-
-
-def _above(attack: Strongest) -> float:
-    above = attack.psnr - attack.chance
-    return -math.inf if math.isnan(above) else above
 
 
 def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
@@ -260,7 +272,10 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
     finite = [client for client, total in totals.items() if math.isfinite(total)]
     epsilons = {client: ledger.protected(client, account) for client in clients}
     protected = [epsilon for epsilon in epsilons.values() if epsilon is not None]
-    hides = f"one {account.unit} by {account.mechanism} at δ = {ledger.delta:g}"
+    hides = (
+        f"one {account.unit} by {account.mechanism} ({account.adjacency}) "
+        f"at δ = {_delta(ledger, account):g}"
+    )
     if not protected:
         return (
             f"No reply of {_clients(len(clients))} was under a mechanism with an ε of its own, so "
@@ -282,10 +297,6 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
         f"of the {len(others)} other{'s' * (len(others) > 1)} the total is infinite, since they "
         f"also sent without it{cost}"
     )
-
-
-def _open(name: str) -> str:
-    return "without a defense" if name == "none" else f"under {name}"
 
 
 def _clients(count: int) -> str:

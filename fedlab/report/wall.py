@@ -9,9 +9,10 @@ from torch import Tensor
 
 from fedlab.leaks import load_leaks
 from fedlab.report.colours import FAINT, INK, defense_colour
-from fedlab.report.figures import decibels
 from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
-from fedlab.report.sheet import Picture, Sheet, listed
+from fedlab.report.naming import named
+from fedlab.report.numbers import decibels
+from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import LeakageRow
 
@@ -51,7 +52,7 @@ def wall_figure(
     image: int = 0,
     rounds: Sequence[int] | None = None,
 ) -> Picture:
-    """The true image beside the rebuilt one, with PSNR and verdict; a row for each round.
+    """The true image beside the rebuilt one, with PSNR, verdict and chance; a row for each round.
 
     Where an image was attacked more than once, the attack with the highest PSNR is shown.
 
@@ -64,21 +65,21 @@ def wall_figure(
             last and four evenly between.
 
     Raises:
-        ValueError: If there is no run, or the client was attacked in none of the rounds.
+        NothingToDraw: If there is no run, or the client was attacked in none of the rounds.
     """
     cells = {name: _cells(run.leak_files) for name, run in runs.items()}
     client = _first_attacked(cells) if client is None else client
     attacked = sorted({r for each in cells.values() for r, c, _ in each if c == client})
     chosen = _spread(attacked) if rounds is None else list(rounds)
     if not any((r, client) == key[:2] for each in cells.values() for key in each for r in chosen):
-        raise ValueError(f"the server did not attack client {client} in rounds {chosen}")
+        raise NothingToDraw(f"the server did not attack client {client} in rounds {chosen}")
     names = list(cells)
     blocks = [names[start : start + MOST_ACROSS] for start in range(0, len(names), MOST_ACROSS)]
     left = _MARGIN + max(width(f"round {r}", TEXT) for r in chosen) + 0.15
     page = max(left + min(len(names), MOST_ACROSS) * (_CELL + _GAP) - _GAP + _MARGIN, _LEAST_WIDTH)
     title = f"What did the server see of client {client}, image {image}?"
     titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
-    key = "Left: true; right: rebuilt, with PSNR and verdict."
+    key = "Left: true; right: rebuilt, with PSNR, verdict and chance."
     if any(cell.attacks > 1 for each in cells.values() for cell in each.values()):
         key += " Of several attacks the one with the highest PSNR."
     keys = wrapped(key, SMALL, page - 2 * _MARGIN)
@@ -87,7 +88,7 @@ def wall_figure(
     side = _IMAGE * _aspect(cells)
     told = max(len(_defense(each)) for of in cells.values() for each in of.values())
     above = told * line_height(SMALL) + 0.03 if single else 0.0
-    below = line_height(SMALL) + 0.04
+    below = 2 * line_height(SMALL) + 0.04
     row_height = above + side + below + 0.14
     tops = [max(len(heads[name]) for name in block) * line_height(TEXT) + 0.08 for block in blocks]
     first = _MARGIN + len(titles) * line_height(TITLE) + 0.03 + len(keys) * line_height(SMALL) + 0.2
@@ -152,7 +153,7 @@ def _lost(cell: _Cell) -> bool:
 def _first_attacked(cells: Mapping[str, _Cells]) -> int:
     keys = [key for each in cells.values() for key in each]
     if not keys:
-        raise ValueError("the server attacked nobody, so there is nothing to show")
+        raise NothingToDraw("the server attacked nobody, so there is nothing to show")
     return min(keys)[1]
 
 
@@ -171,8 +172,7 @@ def _aspect(cells: Mapping[str, _Cells]) -> float:
 
 
 def _defense(cell: _Cell) -> list[str]:
-    name = "open" if cell.row.defenses == "none" else cell.row.defenses
-    return wrapped(name, SMALL, _CELL)
+    return wrapped(named(cell.row.defenses), SMALL, _CELL)
 
 
 def _draw(sheet: Sheet, x: float, y: float, side: float, cell: _Cell | None) -> None:
@@ -211,6 +211,14 @@ def _draw(sheet: Sheet, x: float, y: float, side: float, cell: _Cell | None) -> 
         colour=INK if leaks else FAINT,
         align=("center", "top"),
     )
+    sheet.text(
+        x + _CELL / 2,
+        y + side + 0.04 + line_height(SMALL),
+        f"chance {cell.row.chance_psnr:.0f}",
+        size=SMALL,
+        colour=FAINT,
+        align=("center", "top"),
+    )
 
 
 def _in_words(
@@ -224,8 +232,10 @@ def _in_words(
             parts.append(f"{name}: nothing rebuilt")
             continue
         leaking = sum(cell.row.verdict == "leaks" for cell in shown)
+        chances = sorted(cell.row.chance_psnr for cell in shown)
         parts.append(
-            f"{name}: {decibels(scores[0])} to {decibels(scores[-1])}, "
+            f"{name}: {decibels(scores[0])} to {decibels(scores[-1])} beside chance "
+            f"{decibels(chances[0])} to {decibels(chances[-1])}, "
             f"leaks in {leaking} of {len(shown)} rounds"
         )
-    return f"{title} True beside rebuilt images. {listed(parts)}."
+    return f"{title} True beside rebuilt images. {first_of(parts)}."

@@ -21,6 +21,7 @@ from fedlab.errors import BadInput
 from fedlab.files import write_atomically
 from fedlab.privacy.ledger import LedgerRow
 from fedlab.privacy.spending import History, from_json, to_json
+from fedlab.repeatable import noise_source
 from fedlab.runs.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario import Scenario
 
@@ -68,7 +69,7 @@ class RunFolder:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **environment(),
             "engine": scenario.engine.name,
-            "dp_noise": "seeded: for simulation, not for a deployment",
+            "dp_noise": noise_source([scenario]),
         }
         write_atomically(self.path / "environment.json", json.dumps(facts, indent=1).encode())
         self.truncate(after=-1)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fedlab import BadInput
-from fedlab.export.tensorboard import scalars_of, write_events
+from fedlab.export.tensorboard import pictures_of, scalars_of, write_events
 from fedlab.leaks import load_leaks
 from fedlab.runs.folder import RunFolder
 from tests.federations import finished, small
@@ -23,12 +23,17 @@ pytestmark = pytest.mark.skipif(
 def run(tmp_path_factory):
     scenario = small(
         rounds=2,
+        model={"name": "mlp"},
         roles=[
             {"role": "leaking", "clients": "0", "batch_size": 2},
             {"role": "poisoning", "clients": "3"},
         ],
         defenses=[{"name": "dp-sgd", "clients": "1"}],
-        reconstructions=[{"clients": "0", "iterations": 3, "preset": "fast", "rounds": "2"}],
+        reconstructions=[
+            {"clients": "0", "iterations": 3, "preset": "fast", "rounds": "2"},
+            {"clients": "0", "iterations": 5, "preset": "fast", "rounds": "2"},
+            {"clients": "0", "preset": "analytic", "labels": "inferred", "rounds": "2"},
+        ],
     )
     folder = tmp_path_factory.mktemp("events") / "run"
     finished(scenario, out=folder)
@@ -65,14 +70,21 @@ def test_what_there_is(run, events):
         "model/loss",
         "model/worst recall",
         "model/attack success rate",
-        "PSNR/client 0",
+        "PSNR/client 0, fast, labels known",
+        "PSNR/client 0, analytic, labels inferred",
+        "chance/client 0, fast, labels known",
+        "chance/client 0, analytic, labels inferred",
         *(f"epsilon/client {client}" for client in range(4)),
     }
     accuracy = [event.value for event in events.Scalars("model/accuracy")]
     assert accuracy == pytest.approx([row.accuracy for row in rounds])
     leakage = run.table("leakage")
-    (psnr,) = events.Scalars("PSNR/client 0")
-    assert (psnr.step, psnr.value) == (2, pytest.approx(leakage["psnr"].median(), rel=1e-5))
+    fast = leakage[leakage["preset"] == "fast"]
+    better = fast.groupby("image").max(numeric_only=True)  # of two entries of one attack
+    (psnr,) = events.Scalars("PSNR/client 0, fast, labels known")
+    assert (psnr.step, psnr.value) == (2, pytest.approx(better["psnr"].median(), rel=1e-5))
+    (chance,) = events.Scalars("chance/client 0, fast, labels known")
+    assert (chance.step, chance.value) == (2, pytest.approx(fast["chance_psnr"].median(), rel=1e-5))
     assert [event.value for event in events.Scalars("epsilon/client 0")] == [math.inf] * 2
     first, second = (event.value for event in events.Scalars("epsilon/client 1"))
     ledger = run.table("ledger")
@@ -82,18 +94,36 @@ def test_what_there_is(run, events):
 
 
 def test_the_pictures_are_those_of_the_run(run, events):
-    assert events.Tags()["images"] == ["reconstruction/client 0, fast"]
-    (event,) = events.Images("reconstruction/client 0, fast")
-    assert event.step == 2
-    picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L")) / 255
-    (leak,) = load_leaks(run.leaks(2))
-    height, width = leak.originals.shape[2:]
-    assert picture.shape == (2 * height, 2 * width)
-    for place in range(2):
-        columns = slice(place * width, (place + 1) * width)
-        truth, guess = leak.originals[place, 0].numpy(), leak.rebuilt[place, 0].numpy()
-        assert np.abs(picture[:height, columns] - truth).max() < 0.01
-        assert np.abs(picture[height:, columns] - guess).max() < 0.01
+    tags = [
+        f"reconstruction/client 0, {attack}"
+        for attack in ("fast, labels known", "fast, labels known, 2", "analytic, labels inferred")
+    ]
+    assert sorted(events.Tags()["images"]) == sorted(tags)
+    for tag, leak in zip(tags, load_leaks(run.leaks(2)), strict=True):
+        (event,) = events.Images(tag)
+        assert event.step == 2
+        picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L")) / 255
+        height, width = leak.originals.shape[2:]
+        assert picture.shape == (2 * height, 2 * width)
+        for place in range(2):
+            columns = slice(place * width, (place + 1) * width)
+            truth = leak.originals[place, 0].numpy()
+            guess = leak.rebuilt[place, 0].nan_to_num(0).clamp(0, 1).numpy()
+            assert np.abs(picture[:height, columns] - truth).max() < 0.01
+            assert np.abs(picture[height:, columns] - guess).max() < 0.01
+
+
+def test_what_a_malicious_server_saw_has_a_tag_of_its_own(tmp_path):
+    scenario = small(
+        rounds=1,
+        server={"malicious": {"attack": "imprint", "bins": 16}},
+        roles=[{"role": "leaking", "clients": "0", "batch_size": 2}],
+        reconstructions=[{"clients": "0", "preset": "fast", "iterations": 3}],
+    )
+    run = finished(scenario, out=tmp_path / "run").folder
+    whose = "client 0, imprint, labels inferred, malicious server"
+    assert f"PSNR/{whose}" in {tag for tag, _, _ in scalars_of(run)}
+    assert f"reconstruction/{whose}" in {tag for tag, _, _ in pictures_of(run)}
 
 
 def test_a_second_file_in_one_folder_is_refused(run, tmp_path):

@@ -9,10 +9,11 @@ from matplotlib.colors import to_hex
 
 from fedlab.report.chance import MOST_POINTS, chance_figure
 from fedlab.report.colours import FAINT, defense_colour
+from fedlab.report.sheet import NothingToDraw
 from tests.report.legible import assert_legible, said
 
 
-def leakage(defense, psnr, chance=15.0, leaking=0, target="original", column="defense"):
+def leakage(defense, psnr, chance=15.0, leaking=0, target="original", column="defense", **attack):
     verdicts = ["leaks"] * leaking + ["not shown"] * (len(psnr) - leaking)
     return pd.DataFrame(
         {
@@ -21,7 +22,13 @@ def leakage(defense, psnr, chance=15.0, leaking=0, target="original", column="de
             "psnr": psnr,
             "chance_psnr": chance,
             "verdict": verdicts,
+            "round": 1,
+            "client": 0,
+            "image": range(len(psnr)),
+            "preset": "fast",
+            "known_labels": True,
         }
+        | attack
     )
 
 
@@ -44,8 +51,8 @@ def test_every_image_is_a_point_beside_its_chance():
     )
     figure = chance_figure(table)
     found = points(figure)
-    assert found["none: rebuilt"] == ([30.0, 40.0], defense_colour("none").lower())
-    assert found["none: chance"] == ([14.0, 15.0, 16.0], FAINT.lower())
+    assert found["open: rebuilt"] == ([30.0, 40.0], defense_colour("none").lower())
+    assert found["open: chance"] == ([14.0, 15.0, 16.0], FAINT.lower())
     assert found["dp-sgd: rebuilt"][0] == [5.0, 6.0]
     words = said(figure)
     assert "n = 3" in words
@@ -53,6 +60,49 @@ def test_every_image_is_a_point_beside_its_chance():
     assert "1 no image" in words
     assert "0% leak" in words
     assert "open median 35.0 against chance 15.0, 2 of 3 leak" in figure.alt
+    assert "several" not in words
+    assert_legible(figure)
+
+
+def test_each_image_is_there_once_under_the_strongest_attack():
+    weak = leakage("none", [10.0, 11.0, 12.0])
+    strong = leakage("none", [40.0, 41.0, 5.0], leaking=2, preset="slow", known_labels=False)
+    again = leakage("none", [1.0, 50.0], leaking=1, preset="slow", known_labels=False)
+    figure = chance_figure(pd.concat([weak, strong, again]))
+    assert points(figure)["open: rebuilt"][0] == [40.0, 41.0, 5.0]
+    assert "n = 3" in said(figure)
+    assert "2 of 3 leak" in figure.alt
+    assert "Of several attacks the strongest: slow, labels inferred." in said(figure).replace(
+        "\n", " "
+    )
+    assert "slow, labels inferred" in figure.alt
+
+
+def test_each_row_has_a_strongest_attack_of_its_own():
+    table = pd.concat(
+        [
+            leakage("none", [40.0], leaking=1),
+            leakage("none", [10.0], preset="slow"),
+            leakage("dp-sgd", [9.0]),
+            leakage("dp-sgd", [14.0], preset="slow"),
+        ]
+    )
+    figure = chance_figure(table)
+    assert points(figure)["dp-sgd: rebuilt"][0] == [14.0]
+    assert "fast, labels known (open) or slow, labels known (dp-sgd)" in figure.alt
+    assert_legible(figure)
+
+
+def test_what_a_malicious_server_saw_has_a_row_of_its_own():
+    curious = leakage("pruning", [10.0, 11.0], threat="honest-but-curious")
+    malicious = leakage("pruning", [60.0, 70.0], leaking=2, preset="imprint", threat="malicious")
+    figure = chance_figure(pd.concat([curious, malicious]))
+    found = points(figure)
+    assert found["pruning: rebuilt"][0] == [10.0, 11.0]
+    colour = defense_colour("pruning").lower()
+    assert found["pruning, malicious server: rebuilt"] == ([60.0, 70.0], colour)
+    assert "pruning, malicious server" in said(figure).replace("\n", " ")
+    assert "several" not in said(figure)  # there was no choice
     assert_legible(figure)
 
 
@@ -83,7 +133,7 @@ def test_one_run_is_grouped_by_what_was_on():
 
 
 def test_nothing_attacked_is_a_sentence():
-    with pytest.raises(ValueError, match="attacked no image"):
+    with pytest.raises(NothingToDraw, match="attacked no image"):
         chance_figure(leakage("none", [1.0], target="mixed"))
 
 

@@ -72,7 +72,10 @@ def test_a_leak(federation):
     assert len(page.all("img")) == 6
     assert {image["alt"] for image in page.all("img")} >= {"true image 0", "rebuilt image 1"}
     assert "What the server rebuilt of client 0, round 1" in page.text
-    assert "labels given, dp-instahide; honest-but-curious server, diagnostic setting" in page.text
+    assert (
+        "labels given, under dp-instahide; honest-but-curious server, diagnostic setting"
+        in page.text
+    )
 
 
 def reconstruction(**changes):

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.sheet import NothingToDraw
 from tests.report.frames import frame, row
 from tests.report.legible import assert_legible, said
 
@@ -90,6 +91,8 @@ def test_what_cannot_be_drawn():
         poisoning_matrix_figure(TABLE, rows="rule", columns="rule")
     with pytest.raises(ValueError, match="no rows"):
         poisoning_matrix_figure(frame())
+    with pytest.raises(NothingToDraw, match="no run has an attack success rate"):
+        poisoning_matrix_figure(frame(*arm("none", "FedAvg", [math.nan])))
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -206,6 +206,23 @@ def test_clients_that_declined_are_a_band_of_their_own():
     ]
 
 
+def test_an_image_that_was_attacked_twice_counts_once(federation, tmp_path):
+    run = copied(federation, tmp_path, 4)
+    table = run.table("leakage")
+    again = table.assign(known_labels=False, psnr=99.0, verdict="leaks")
+    malicious = again.assign(threat="malicious", preset="imprint")
+    first = table.assign(verdict="not shown")
+    pd.concat([first, again]).to_csv(run.path / "leakage.csv", index=False)
+    figure = timeline_figure(run)
+    assert "8 of 8 attacked images leak" in figure.alt
+    words = said(figure).replace("\n", " ")
+    assert "PSNR of 8 rebuilt images, a mark for each attack (16 in all), in the colour" in words
+    pd.concat([first, malicious]).to_csv(run.path / "leakage.csv", index=False)
+    assert "0 of 8 attacked images leak, 8 of 8 attacked images leak to a malicious server" in (
+        timeline_figure(run).alt
+    )
+
+
 def test_an_account_that_has_no_bound_is_not_drawn_as_a_number():
     open_round = Spending(round=1, participation=0, mechanism="none")
     assert spent_of(Ledger({0: (open_round,)}), 1) == []

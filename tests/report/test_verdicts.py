@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from fedlab.evaluation.images import PSNR_CAP
+from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
-from fedlab.report.numbers import MOST_DECIBELS
+from fedlab.report.numbers import MOST_DECIBELS, number
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.runs.rows import LeakageRow, RoundRow
 from fedlab.scenario import Scenario
@@ -131,13 +132,37 @@ def test_privacy_in_each_account():
     assert "one client by clip-noise" in found.sentence
     assert "client 3 spent" in found.sentence
     assert "is vacuous and in no total" in found.sentence
-    assert found.word.endswith("∞")
+    assert found.word.endswith("∞ of one client (δ = 1e-05)")
+
+
+def test_epsilons_of_two_units_are_never_in_one_range():
+    histories = {
+        0: (private(1),),
+        1: (private(1), entry(2, "none")),
+        2: (noisy(1), noisy(2)),
+    }
+    client = number(Ledger(histories).total(2, CLIENT))
+    found = privacy_verdict(Ledger(histories))
+    assert found.word == f"ε 2.48 to ∞ of one example; {client} of one client (δ = 1e-05)"
+    assert "by clip-noise (replace-one)" in found.sentence
+    # Who never had a mechanism spoils every account.
+    found = privacy_verdict(Ledger(histories | {3: (entry(1, "none"),)}))
+    assert f"; {client} to ∞ of one client" in found.word
+
+
+def test_two_notions_of_one_unit_are_told_apart():
+    mixed = entry(1, "dp-instahide", steps=100, epsilon=7.0)
+    found = privacy_verdict(Ledger({0: (private(1),), 1: (mixed,)}, labels_public=True))
+    assert found.word == (
+        "ε 2.48 of one example (add-or-remove-one); 7.00 of one example (replace-one, labels "
+        "public) (δ = 1e-05 or δ = 0)"
+    )
 
 
 def test_privacy_of_all_alike():
     found = privacy_verdict(Ledger({0: (private(1),), 1: (private(1),)}))
     assert "all of 2 clients stay within ε 2.48 in all" in found.sentence
-    assert found.word == "ε 2.48"
+    assert found.word == "ε 2.48 of one example (δ = 1e-05)"
 
 
 def test_privacy_of_those_who_were_all_open_once():

@@ -52,6 +52,7 @@ def test_true_beside_rebuilt_rounds_down_runs_across(runs):
             expected += [leak.originals[1, 0].numpy(), leak.rebuilt[1, 0].clamp(0, 1).numpy()]
             row = [row for row in leak.rows if row.target == "original"][1]
             assert f"{row.psnr:.1f} dB · {row.verdict}" in said(figure)
+            assert f"chance {row.chance_psnr:.0f}" in said(figure)
     for drawn, image in zip(shown(figure), expected, strict=True):
         np.testing.assert_allclose(drawn, image, atol=1e-6)
     edges = [to_hex(axes.spines["left"].get_edgecolor()) for axes in figure.axes[1::2]]
@@ -61,6 +62,8 @@ def test_true_beside_rebuilt_rounds_down_runs_across(runs):
     assert said(figure).count("not attacked") == 2
     assert_legible(figure)
     assert "client 2, image 1" in figure.alt
+    assert f" to {row.chance_psnr:.1f} dB, leaks in" in figure.alt
+    assert sum(words.startswith("chance ") for words in said(figure).splitlines()) == 4
     assert "quiet: nothing rebuilt" in figure.alt
 
 
@@ -110,7 +113,7 @@ def test_of_several_attacks_the_best_is_shown(runs, edited, scores, best):
     figure = wall_figure({"x": run})
     _, rebuilt = shown(figure)
     assert rebuilt.mean() == pytest.approx(levels[best])
-    assert "Of several attacks" in said(figure)
+    assert "Of several attacks" in said(figure).replace("\n", " ")
 
 
 def test_a_cell_in_which_nothing_was_rebuilt_says_so(runs, edited):

@@ -1,13 +1,15 @@
 """Versions and hardware, as a run wrote them down."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from markupsafe import Markup
 
+from fedlab.repeatable import noise_source
 from fedlab.report.html_tables import facts_table
 from fedlab.report.numbers import plain
+from fedlab.scenario import Scenario
 
 _NAMES = {
     "memory_gib": "memory (GiB)",
@@ -18,17 +20,21 @@ _NAMES = {
 }
 
 
-def environment_table(folder: Path) -> Markup:
-    """What a run ran on; its first table where it has one.
+def environment_table(folder: Path, scenarios: Iterable[Scenario]) -> Markup:
+    """What a run ran on.
 
     Args:
         folder: Of the run.
+        scenarios: As they stand, of this run or of all runs that it is an example of: what a run
+            wrote down of its noise when it began, toggles may have changed.
     """
     try:
         facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Markup("<p>{}</p>").format("This run has no environment.json that can be read.")
-    return facts_table(_flat(facts) if isinstance(facts, dict) else ())
+    if not isinstance(facts, dict):
+        return facts_table(())
+    return facts_table(_flat(facts | {"dp_noise": noise_source(scenarios)}))
 
 
 def _flat(facts: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -1,22 +1,34 @@
 """What the results of a page do and do not mean."""
 
+from collections.abc import Sequence
+
 from fedlab.evaluation.verdict import MARGIN
+from fedlab.repeatable import repeatability
+from fedlab.report.page.places import source_of
 from fedlab.report.verdicts import SUCCEEDS
 from fedlab.scenario import Scenario
 
-SEEDED = (
-    "Noise of defenses is seeded, so that a run can be repeated bit for bit: right for a "
-    "simulation, and wrong for a deployment."
-)
 
+def meaning(
+    scenario: Scenario, *, seeds: int | None = None, arms: Sequence[Scenario] = ()
+) -> list[str]:
+    """Sentences to read the verdicts with.
 
-def meaning(scenario: Scenario, *, seeds: int = 1) -> list[str]:
-    """Sentences to read the verdicts with."""
-    runs = (
-        "All of it is one run with one seed: how much it would vary is not known."
-        if seeds == 1
-        else f"Medians are over {seeds} seeds, and so few give a range rather than an error."
-    )
+    Args:
+        scenario: Of the run, or what all runs of the comparison share.
+        seeds: Of a comparison.
+        arms: Of a comparison, what was run.
+    """
+    if seeds is None:
+        runs = ["All of it is one run with one seed: how much it would vary is not known."]
+    else:
+        runs = [
+            f"Medians are over {seeds} seeds, and so few give a range rather than an error."
+            if seeds > 1
+            else "Every run has the same one seed: how much it would vary is not known.",
+            "Times are those of runs that may have shared the machine's cores with each other: "
+            "good for orders of magnitude, and no benchmark.",
+        ]
     return [
         f"“Leaks” is a stated rule: the rebuilt image is at least {MARGIN:g} dB nearer to the true "
         "one than the best guess that sees no update (chance: mid-grey, the mean test image of its "
@@ -35,8 +47,8 @@ def meaning(scenario: Scenario, *, seeds: int = 1) -> list[str]:
         "mechanism; the ε of its protected rounds stands beside it. “Vacuous” is a "
         "bound that says nothing.",
         "Accuracy and attack success are measured on test images that no client holds.",
-        runs,
-        f"It is about these images ({scenario.data.source}), this network ({scenario.model.name}) "
+        *runs,
+        f"It is about these images ({source_of(scenario)}), this network ({scenario.model.name}) "
         "and this training. Others leak more or less.",
-        SEEDED,
+        repeatability(arms or [scenario]),
     ]

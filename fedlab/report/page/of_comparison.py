@@ -1,9 +1,11 @@
 """The page of a comparison."""
 
 import shlex
+from collections.abc import Sequence
 
 from fedlab.comparison import ComparedRun, Comparison
 from fedlab.errors import BadInput
+from fedlab.repeatable import repeatability
 from fedlab.report.chance import chance_figure
 from fedlab.report.comparison_verdicts import comparison_verdicts
 from fedlab.report.defenses_table import columns_of, defense_lines, note_of
@@ -16,12 +18,14 @@ from fedlab.report.page.environment import environment_table
 from fedlab.report.page.meaning import meaning
 from fedlab.report.page.of_run import leakage_table
 from fedlab.report.page.pictures import Planned, shown
+from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.schedule_html import schedule_table
 from fedlab.report.terminal import ledger_of
 from fedlab.report.wall import wall_figure
+from fedlab.scenario import Scenario
 
 
 def page_of_comparison(comparison: Comparison) -> Content:
@@ -39,6 +43,7 @@ def page_of_comparison(comparison: Comparison) -> Content:
     # The attacks of a comparison may be others than those of its base; the defenses come by arm.
     scenario = first.folder.scenario.changed(defenses=())
     seeds, rules = len(comparison.seeds), comparison.rules
+    arms = [run.folder.scenario for run in comparison.runs]
     return Content(
         kind="Comparison",
         name=comparison.scenario.name,
@@ -48,13 +53,13 @@ def page_of_comparison(comparison: Comparison) -> Content:
             *([f"{len(rules)} rules"] if len(rules) > 1 else rules),
             f"{scenario.rounds} rounds",
             f"{scenario.data.clients} clients",
-            scenario.data.source,
+            source_of(scenario),
             scenario.model.name,
         ],
         question=question(scenario, defenses=[d for d in comparison.defenses if d != "none"]),
         verdicts=comparison_verdicts(comparison.frame, comparison.leakage),
         threat_model=[
-            *threat_model(scenario),
+            *threat_model(scenario, arms=arms),
             ("Defenses", f"{listed(list(comparison.defenses))}: each on all rounds and clients."),
             *([("Rules", f"The server aggregates by {listed(rules, 'or')}.")] * (len(rules) > 1)),
         ],
@@ -71,10 +76,10 @@ def page_of_comparison(comparison: Comparison) -> Content:
             )
             for run in _one_for_each_defense(comparison)
         ],
-        environment=environment_table(first.folder.path),
-        scenario=comparison.scenario.to_toml(),
-        commands=_commands(comparison),
-        meaning=meaning(scenario, seeds=seeds),
+        environment=environment_table(first.folder.path, arms),
+        scenario=toml_of(comparison.scenario),
+        commands=_commands(comparison, arms),
+        meaning=meaning(scenario, seeds=seeds, arms=arms),
     )
 
 
@@ -150,7 +155,9 @@ def _tables(comparison: Comparison) -> list[Folded]:
             Folded(
                 f"Runs without a result ({len(comparison.failures)})",
                 html_table(
-                    ["run", "why"], list(comparison.failures.items()), caption="Without a result"
+                    ["run", "why"],
+                    [[run, without_places(why)] for run, why in comparison.failures.items()],
+                    caption="Without a result",
                 ),
                 open=True,
             )
@@ -158,7 +165,7 @@ def _tables(comparison: Comparison) -> list[Folded]:
     return found
 
 
-def _commands(comparison: Comparison) -> list[Command]:
+def _commands(comparison: Comparison, arms: Sequence[Scenario]) -> list[Command]:
     own = (comparison.scenario.server.strategy,)
     parts = [
         "fedlab compare scenario.toml",
@@ -171,8 +178,8 @@ def _commands(comparison: Comparison) -> list[Command]:
     ]
     return [
         Command(
-            "Run it again, from the scenario above, saved as scenario.toml; on the same kind of "
-            "device the result is the same, bit for bit.",
+            "Run it again, from the scenario above, saved as scenario.toml."
+            f"{put_beside(comparison.scenario)} {repeatability(arms)}",
             " \\\n    ".join(parts),
         ),
         Command(

@@ -9,6 +9,7 @@ import pandas as pd
 from fedlab.errors import BadInput
 from fedlab.leaks import picture_of
 from fedlab.privacy.ledger import Ledger
+from fedlab.repeatable import repeatability
 from fedlab.report.chance import chance_figure
 from fedlab.report.html_tables import frame_table, rich_table
 from fedlab.report.ledger_tables import clients_table, ledger_table
@@ -16,14 +17,17 @@ from fedlab.report.page.content import Command, Content, Folded
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.meaning import meaning
 from fedlab.report.page.pictures import Planned, shown
+from fedlab.report.page.places import put_beside, source_of, toml_of
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.schedule_html import schedule_table
+from fedlab.report.sheet import NothingToDraw
 from fedlab.report.tables import rounds_table
 from fedlab.report.terminal import ledger_of
 from fedlab.report.timeline import timeline_figure
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict, scored_images
 from fedlab.runs.folder import RunFolder
+from fedlab.scenario import Scenario
 
 MOST_ROWS = 500
 """Of a table; the run's own files have them all."""
@@ -72,7 +76,7 @@ def page_of_run(run: RunFolder) -> Content:
         facts=[
             f"{done} of {scenario.rounds} rounds",
             f"{scenario.data.clients} clients",
-            scenario.data.source,
+            source_of(scenario),
             scenario.model.name,
             scenario.server.strategy,
             f"seed {scenario.seed}",
@@ -88,9 +92,9 @@ def page_of_run(run: RunFolder) -> Content:
         figures=shown(_figures(run, ledger, leakage)),
         tables=_tables(run, ledger, leakage),
         ledger=_accounts(run, ledger),
-        environment=environment_table(run.path),
-        scenario=(run.path / "scenario.toml").read_text(encoding="utf-8"),
-        commands=commands(run.path),
+        environment=environment_table(run.path, [scenario]),
+        scenario=toml_of(scenario),
+        commands=commands(run.path, scenario),
         meaning=meaning(scenario),
     )
 
@@ -125,14 +129,14 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
 
 def _some(files: list[Path]) -> list[Path]:
     if not files:
-        raise ValueError("the server attacked nobody")
+        raise NothingToDraw("the server attacked nobody")
     return files
 
 
 def _with_protection(ledger: Ledger) -> Ledger:
     spent = (ledger.protected(c, a) for c in ledger.histories for a in ledger.accounts)
     if all(epsilon is None for epsilon in spent):
-        raise ValueError("no round was under a mechanism that has an epsilon")
+        raise NothingToDraw("no round was under a mechanism that has an epsilon")
     return ledger
 
 
@@ -206,13 +210,13 @@ def _accounts(run: RunFolder, ledger: Ledger) -> list[Folded]:
     ]
 
 
-def commands(folder: Path) -> list[Command]:
+def commands(folder: Path, scenario: Scenario) -> list[Command]:
     """How to do a run again; only the folder's name is told, not where it is."""
     name = shlex.quote(folder.resolve().name)
     return [
         Command(
-            "Run it again, from the scenario above (it is scenario.toml in the folder of the run); "
-            "on the same kind of device the result is the same, bit for bit.",
+            f"Run it again, from the scenario above, saved as scenario.toml.{put_beside(scenario)} "
+            f"{repeatability([scenario])}",
             "fedlab run scenario.toml --out again",
         ),
         Command("Look at the accounts.", f"fedlab ledger {name}"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from fedlab.report.page.content import Shown
+from fedlab.report.sheet import NothingToDraw
 
 DPI = 130
 """Sharp on a page of 900 pixels, also where a screen has two for each of them."""
@@ -20,7 +21,7 @@ class Planned:
     Attributes:
         anchor: Its id.
         caption: What it shows, and how to read it.
-        draw: Makes it; raises ValueError if there is nothing to draw.
+        draw: Makes it; raises NothingToDraw if there is nothing to draw.
     """
 
     anchor: str
@@ -34,7 +35,7 @@ def shown(plans: Iterable[Planned]) -> list[Shown]:
     for plan in plans:
         try:
             figure = plan.draw()
-        except ValueError:
+        except NothingToDraw:
             continue
         found.append(_shown(plan, figure))
     return found

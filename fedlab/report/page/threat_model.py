@@ -1,6 +1,6 @@
 """Who is assumed to do and to know what, read off a scenario."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
@@ -26,15 +26,20 @@ _STRENGTHS = frozenset(
 """Settings of a defense that are told even where they are its own defaults."""
 
 
-def threat_model(scenario: Scenario) -> list[tuple[str, str]]:
-    """Terms and what holds of each, in the order in which a reader asks."""
+def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[tuple[str, str]]:
+    """Terms and what holds of each, in the order in which a reader asks.
+
+    Args:
+        scenario: Of a run, or what the runs of a comparison share.
+        arms: Of a comparison, what was run: defenses may hide replies there.
+    """
     return [
         ("Server", _server(scenario)),
         *(("Leaking clients", text) for text in _leaking(scenario)),
         ("Other clients", _others(scenario)),
         *(("Attack on updates", _attack(entry)) for entry in scenario.reconstructions),
         ("Public", _public(scenario)),
-        ("Hidden from the attacker", _hidden(scenario)),
+        ("Hidden from the attacker", _hidden([scenario, *arms])),
         *(("Poisoning", text) for text in _poisoning(scenario)),
         *(("Defense", text) for text in _defenses(scenario)),
     ]
@@ -110,8 +115,8 @@ def _public(scenario: Scenario) -> str:
     )
 
 
-def _hidden(scenario: Scenario) -> str:
-    masked = any(entry.name == "secure-aggregation" for entry in scenario.defenses)
+def _hidden(scenarios: Iterable[Scenario]) -> str:
+    masked = any(e.name == "secure-aggregation" for each in scenarios for e in each.defenses)
     sums = " Where secure aggregation is on, single replies: it sees their sum." * masked
     return (
         "Images, seeds, and the noise of defenses. The evaluation alone sees both sides, and only "

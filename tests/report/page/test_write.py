@@ -5,13 +5,18 @@ import json
 import math
 import shlex
 
+import numpy as np
 import pytest
 
-from fedlab import BadInput, Comparison, Federation
+from fedlab import BadInput, Comparison, Federation, Scenario, compare
 from fedlab.report.page import write_page
+from fedlab.report.page.meaning import meaning
 from fedlab.report.page.of_comparison import page_of_comparison
+from fedlab.report.page.pictures import Planned, shown
+from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
+from fedlab.report.sheet import NothingToDraw
 from fedlab.runs.folder import RunFolder
-from tests.federations import small
+from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody
 
 SECTIONS = [
@@ -82,8 +87,11 @@ def test_the_threat_model_says_what_the_attacker_knows(page):
     assert "badnets. They run the scheduled defenses." in page.text
 
 
-def test_it_never_says_safe(page):
-    assert "safe" not in page.text.lower().replace("safetensors", "")
+@pytest.mark.parametrize("subject", ["attacked", "plain", "comparison"])
+def test_it_never_says_safe(subject, request, tmp_path):
+    path = write_page(request.getfixturevalue(subject), tmp_path / "page.html")
+    words = Page(path.read_text(encoding="utf-8")).text.lower()
+    assert "safe" not in words.replace("safetensors", "")
 
 
 def test_its_question_and_answers_are_those_of_the_run(page):
@@ -129,7 +137,9 @@ def test_a_run_of_no_finished_round(tmp_path):
 
 
 def test_a_run_whose_environment_is_lost(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr("fedlab.report.page.of_run.environment_table", lambda _: _missing(tmp_path))
+    monkeypatch.setattr(
+        "fedlab.report.page.of_run.environment_table", lambda *_: _missing(tmp_path)
+    )
     page = Page(write_page(plain, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "no environment.json that can be read" in page.text
 
@@ -137,7 +147,7 @@ def test_a_run_whose_environment_is_lost(plain, tmp_path, monkeypatch):
 def _missing(folder):
     from fedlab.report.page.environment import environment_table
 
-    return environment_table(folder)
+    return environment_table(folder, [])
 
 
 def test_toggles_are_listed(tmp_path):
@@ -166,6 +176,105 @@ def test_a_comparison(comparison, tmp_path):
     assert "Defenses side by side" in page.text
     assert "--seeds 0,1" in page.text
     assert str(comparison.folder) not in text
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory):
+    """Images of somebody's own in a file, and the scenario that names it by its whole path."""
+    folder = tmp_path_factory.mktemp("somebody") / "private place"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 80), ("test", 40)):
+        arrays[f"{part}_images"] = draw.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+        arrays[f"{part}_labels"] = np.arange(count) % 4
+    np.savez(folder / "scans.npz", **arrays)
+    data = {"source": f"npz:{folder / 'scans.npz'}", "root": str(folder), "clients": 2}
+    return folder, small(rounds=1, model={"name": "mlp"}, data=data)
+
+
+def assert_no_place(text, folder):
+    assert "npz:scans.npz" in text
+    assert "Put the file scans.npz beside it." in text
+    assert str(folder) not in text
+    assert "private place" not in text
+    assert "root = " not in text
+    assert "~/" not in text
+
+
+def test_a_run_names_no_place_of_its_images(own_images, tmp_path):
+    folder, scenario = own_images
+    run = finished(scenario, out=tmp_path / "run").folder
+    assert_no_place(write_page(run, tmp_path / "page.html").read_text(encoding="utf-8"), folder)
+
+
+def test_a_comparison_names_no_place_of_its_images(own_images, tmp_path):
+    folder, scenario = own_images
+    found = compare(scenario, ["none"], seeds=1, out=tmp_path / "out", processes=1)
+    why = f'"{folder / "scans.npz"}" cannot be read: [Errno 2] in ~/data/set/x.npz'
+    broken = dataclasses.replace(found, failures={"none-seed1": why})
+    text = write_page(broken, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert_no_place(text, folder)
+    assert '"scans.npz" cannot be read: [Errno 2] in x.npz' in Page(text).text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown", "beside"),
+    [
+        ("digits", "digits", ""),
+        ("npz:C:\\data\\y.npz", "npz:y.npz", " Put the file y.npz beside it."),
+        ("folder:/srv/scans/", "folder:scans", " Put the folder scans beside it."),
+        ("folder:../scans", "folder:scans", " Put the folder scans beside it."),
+    ],
+)
+def test_of_a_path_only_the_last_part_is_told(source, shown, beside):
+    scenario = small(data={"source": source})
+    assert (source_of(scenario), put_beside(scenario)) == (shown, beside)
+    again = Scenario.parse(toml_of(scenario))
+    assert again == scenario.changed(data={"source": shown})
+
+
+def test_only_folders_are_taken_out_of_a_message():
+    for text in ("1 / 2 and 3 / 4 images", "https://host.org/a/b", "train and/or test/val", "3/4"):
+        assert without_places(text) == text
+    assert without_places("npz:/home/x/y.npz and C:\\a b\\c.png") == "npz:y.npz and c.png"
+
+
+def test_a_figure_that_fails_is_not_left_out():
+    def draw():
+        raise ValueError("shapes do not fit")
+
+    def nothing():
+        raise NothingToDraw("nobody was attacked")
+
+    assert shown([Planned("a", "A.", nothing)]) == []
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        shown([Planned("a", "A.", draw)])
+
+
+def test_a_comparison_says_how_it_was_measured(comparison, tmp_path):
+    page = Page(write_page(comparison, tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert "shared the machine's cores" in page.text
+    assert "shared the machine's cores" not in " ".join(meaning(comparison.scenario))
+    assert page.text.count("run again, it draws new noise under DP") == 2  # to do it, to read it
+
+
+def test_a_defense_of_one_arm_is_part_of_the_threat_model(tmp_path):
+    found = compare(
+        small(rounds=1), ["none", "secure-aggregation"], seeds=1, out=tmp_path / "c", processes=1
+    )
+    content = page_of_comparison(found)
+    assert "it sees their sum" in dict(content.threat_model)["Hidden from the attacker"]
+
+
+def test_noise_of_the_system_is_not_called_seeded(tmp_path):
+    federation = Federation(small(rounds=2), out=tmp_path / "run")
+    federation.step()
+    federation.toggle("dp-sgd", on=True, clients=[1], secure_noise=True)
+    federation.step()
+    page = Page(write_page(federation.folder, tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert "bit for bit" not in page.text
+    assert page.text.count("from the operating system (secure_noise)") == 3
 
 
 def test_a_comparison_without_a_run(comparison, tmp_path):
