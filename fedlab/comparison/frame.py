@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
-from fedlab.runs.attacks import attack_labels
+from fedlab.runs.attacks import attack_labels, best_of_each
 from fedlab.runs.folder import RunFolder
 
 NOBODY = ""
@@ -58,16 +58,9 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 
 
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the images that an attack aimed at, by round, client and attack.
-
-    Where two entries of a scenario share a preset, the better of their images counts.
-    """
-    originals = leakage[leakage["target"] == "original"].sort_values("psnr", na_position="first")
-    originals = originals.drop_duplicates(["round", "client", "attack", "image"], keep="last")
-    originals = originals.assign(
-        above_chance=originals["psnr"] - originals["chance_psnr"],
-        leaks=originals["verdict"] == "leaks",
-    )
+    """Medians over the images that an attack aimed at, by round, client and attack."""
+    originals = best_of_each(leakage)
+    originals["above_chance"] = originals["psnr"] - originals["chance_psnr"]
     groups = originals.groupby(["round", "client", "attack"])
     medians = groups[["psnr", "ssim", "chance_psnr", "above_chance", "identification"]].median()
     words = groups[["setting", "threat"]].first()

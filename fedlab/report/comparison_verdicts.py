@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.report.defenses_table import DefenseLine, Epsilon, defense_lines
+from fedlab.report.naming import UNDEFENDED, under
 from fedlab.report.numbers import decibels, listed, number
 from fedlab.report.verdicts import (
     NOT_SHOWN,
@@ -16,8 +17,6 @@ from fedlab.report.verdicts import (
     scored_images,
     strongest_attack,
 )
-
-OPEN = "none"
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
@@ -47,10 +46,10 @@ def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verd
         chances.append(strongest.chance)
         told = f"{leaking} of {images} images, {decibels(strongest.psnr)}"
         if leaking:
-            shown.append(f"{_called(defense)} ({told})")
+            shown.append(f"{under(defense)} ({told})")
         else:
             first = next(line for line in lines if line.defense == defense)
-            hidden.append(f"{_called(defense)} ({told}{_cost(lines, first)})")
+            hidden.append(f"{under(defense)} ({told}{_cost(lines, first)})")
     clauses = [f"Images leak {listed(shown)}"] if shown else []
     if hidden:
         clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
@@ -115,7 +114,7 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
         if line.attacked.text not in ("-", line.epsilon.text):
             text += f" (attacked clients {_epsilon(line.attacked)})"
         told.append(text)
-    without = list(dict.fromkeys(_called(line.defense) for line in lines if line not in bounded))
+    without = list(dict.fromkeys(under(line.defense) for line in lines if line not in bounded))
     rest = f"; no total has a bound {listed(without)}" if without else ""
     return Verdict(
         "Privacy spent",
@@ -145,18 +144,14 @@ def _ranges(lines: Sequence[DefenseLine]) -> str:
 
 def _arm(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
     several = len({each.rule for each in lines}) > 1
-    return _called(line.defense) + (f" by {line.rule}" if several else "")
-
-
-def _called(defense: str) -> str:
-    return "without a defense" if defense == OPEN else f"under {defense}"
+    return under(line.defense) + (f" by {line.rule}" if several else "")
 
 
 def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
     """The accuracy that a defense costs beside none under the same rule."""
     for base in lines:
         change = line.accuracy.median - base.accuracy.median
-        if base.defense == OPEN != line.defense and base.rule == line.rule:
+        if base.defense == UNDEFENDED != line.defense and base.rule == line.rule:
             told = f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
             return "" if math.isnan(change) else told
     return ""

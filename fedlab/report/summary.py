@@ -14,8 +14,8 @@ EPSILONS = ("epsilon_protected", "epsilon_total")
 def strongest_attacks(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the attack that rebuilds most from each arm, and those of arms without any.
 
-    That is the one with the largest share of leaking images and, among equals, the one furthest
-    above chance in the median over all rounds, clients and seeds. What a malicious server sees is
+    That is the one with the largest share of leaking images and, among equals, as
+    ``fedlab.runs.attacks.strongest_label`` has it. What a malicious server sees is
     left out where an honest but curious one attacks as well: the two are never compared. An arm in
     which nobody could be attacked keeps the first of its attacks.
     """
@@ -25,10 +25,12 @@ def strongest_attacks(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "curious": groups["threat"].first() == "honest-but-curious",
             "share": (groups["leaking"].sum() / groups["images"].sum()).fillna(-1),
-            "above": groups["above_chance"].median().fillna(-math.inf),
+            "above": groups["above_chance"].median().round().fillna(-math.inf),
         }
     ).reset_index()
-    order = ranked.sort_values(["curious", "share", "above"], ascending=False, kind="stable")
+    ranked["inferred"] = ranked["attack"].str.contains("labels inferred")
+    ranks = ["curious", "share", "above", "inferred"]
+    order = ranked.sort_values(ranks, ascending=False, kind="stable")
     best = order.drop_duplicates(ARM)
     return frame.merge(best[[*ARM, "attack"]], on=[*ARM, "attack"])
 
@@ -75,8 +77,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         for name in EPSILONS:
             line[name] = (honest if len(honest) else epsilons)[name].max()
             line[f"attacked_{name}"] = attacked[name].max()
-        for name in ("unit", "adjacency", "delta"):
-            line[name] = accounted[name].iloc[0] if len(accounted) else None
+        for name, nothing in (("unit", None), ("adjacency", None), ("delta", math.nan)):
+            line[name] = accounted[name].iloc[0] if len(accounted) else nothing
         found.append(line)
     return pd.DataFrame(found)
 

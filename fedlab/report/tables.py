@@ -10,6 +10,7 @@ from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.naming import named
 from fedlab.report.numbers import number
+from fedlab.report.verdicts import leaking_images
 from fedlab.runs.folder import RunFolder
 from fedlab.runs.rows import RoundRow
 
@@ -97,7 +98,7 @@ def _seen(rows: pd.DataFrame) -> list[str]:
 
 
 def _seen_under(threat: str, rows: pd.DataFrame) -> list[str]:
-    leaking = int((rows["verdict"] == "leaks").sum())
+    leaking, images = leaking_images(rows.assign(leaks=rows["verdict"] == "leaks"))
     settings = ", ".join(sorted(set(rows["setting"])))
     if threat == "malicious":
         settings = f"malicious server, {settings}"
@@ -108,7 +109,7 @@ def _seen_under(threat: str, rows: pd.DataFrame) -> list[str]:
         f"{numbers['psnr']:.1f}\n",
         f"{numbers['ssim']:.2f}\n",
         f"{numbers['chance_psnr']:.1f}\n",
-        (f"leaks {leaking}/{len(rows)}" if leaking else "not shown") + f"\n{settings}",
+        (f"leaks {leaking}/{images}" if leaking else "not shown") + f"\n{settings}",
     ]
 
 
