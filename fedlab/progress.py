@@ -52,11 +52,18 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
     if _told.get():
         yield _silent
         return
-    token = _told.set(True)
-    try:
+    with silence():
         shown = _line if in_notebook() else _bar
         with shown(title, total, unit, done) as tell:
             yield tell
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Tell of no task within the block, because another one does: here, or in another process."""
+    token = _told.set(True)
+    try:
+        yield
     finally:
         _told.reset(token)
 

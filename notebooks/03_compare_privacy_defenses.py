@@ -25,9 +25,10 @@ print("about 2 minutes on two cores")
 environment()
 
 # %% [markdown]
-# ## Configure
+# ## Configure and run
 # `compare` puts each defense on all rounds and clients and keeps the roles. The attacker infers
-# labels and is re-tuned for the defense that is on.
+# labels and is re-tuned for the defense that is on. Runs are kept by what their results depend on: a
+# second call with the same arguments is instant, and one that was interrupted goes on.
 
 # %%
 scenario = Scenario.load("quickstart").changed(
@@ -36,11 +37,6 @@ scenario = Scenario.load("quickstart").changed(
     reconstructions=[{"clients": "0-1", "preset": "fast", "labels": "inferred", "iterations": 150}],
 )
 defenses = ["none", "dp-sgd", "dp-instahide", "pruning", "clip-noise:noise_multiplier=0.02"]
-
-# %% [markdown]
-# ## Run
-# Runs are kept by what their results depend on: a second call with the same arguments is instant,
-# and one that was interrupted goes on.
 
 # %%
 comparison = compare(scenario, defenses, seeds=2, out="comparison")

@@ -40,7 +40,10 @@ def test_what_is_committed_shows_what_a_run_does(script):
     code = [cell for cell in kept.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert pictures(kept) == PICTURES[script.stem[:2]]
-    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    # Progress is a line that is replaced, and no process writes beside it.
+    assert sum(len(o.text) for o in outputs if o.output_type == "stream") < 1_000
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from fedlab.comparison.keys import keys_of
 from fedlab.devices import device_of
 from fedlab.errors import BadInput, RunFailed
 from fedlab.federation import Federation
-from fedlab.progress import Tell, progress
+from fedlab.progress import Tell, progress, silence
 from fedlab.round_result import RoundResult
 from fedlab.runs.checkpoint import Checkpoint
 from fedlab.runs.folder import RunFolder
@@ -176,7 +176,8 @@ def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
 
 
 def _finish_text(place: Path, text: str) -> str:
-    return _finish(place, Scenario.parse(text))
+    with silence():  # the process that compares tells how far all of them are
+        return _finish(place, Scenario.parse(text))
 
 
 def _finish(place: Path, scenario: Scenario, on_round: OnRound | None = None) -> str:

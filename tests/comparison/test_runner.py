@@ -129,3 +129,10 @@ def test_an_audit_that_contradicts_the_ledger_is_not_forgotten(tmp_path, monkeyp
     assert "the audit contradicts the ledger" in first["audited"]
     assert is_over(*places["audited"])
     assert finish(places, processes=1) == first
+
+
+def test_processes_leave_the_telling_to_the_one_that_compares(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does: their standard error is a terminal
+    places = places_of({"one": short(name="loud"), "other": short(1, name="loud")}, tmp_path)
+    finish(places, processes=2)
+    assert "loud" not in "".join(capfd.readouterr())
