@@ -27,8 +27,8 @@ environment()
 # %% [markdown]
 # ## Configure and run
 # `compare` puts each defense on all rounds and clients and keeps the roles. The attacker infers
-# labels and is re-tuned for the defense that is on. Runs are kept by what their results depend on: a
-# second call with the same arguments is instant, and one that was interrupted goes on.
+# labels and is re-tuned for the defense that is on. Runs are kept by what their results depend on:
+# a second call with the same arguments is instant, and one that was interrupted goes on.
 
 # %%
 scenario = Scenario.load("quickstart").changed(

@@ -19,6 +19,7 @@ class Shown:
         uri: The picture itself.
         width: In pixels.
         height: In pixels.
+        legible: Width on a screen, in its pixels, from which on lettering can be read.
     """
 
     anchor: str
@@ -27,6 +28,7 @@ class Shown:
     uri: str
     width: int
     height: int
+    legible: int
 
 
 @dataclass(frozen=True)

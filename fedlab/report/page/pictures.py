@@ -14,6 +14,10 @@ DPI = 130
 """Sharp on a page of 900 pixels, also where a screen has two for each of them."""
 
 
+LEGIBLE = 80
+"""Screen pixels for an inch at which the smallest lettering, of seven points, is eight high."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A figure that may have nothing to draw.
@@ -45,12 +49,14 @@ def _shown(plan: Planned, figure: Figure) -> Shown:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     data = content.getvalue()
+    # A PNG holds its size at a fixed place, in its first chunk.
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     return Shown(
         anchor=plan.anchor,
         caption=plan.caption,
         alt=getattr(figure, "alt", "") or plan.caption,
         uri="data:image/png;base64," + base64.b64encode(data).decode(),
-        # A PNG holds its size at a fixed place, in its first chunk.
-        width=int.from_bytes(data[16:20], "big"),
-        height=int.from_bytes(data[20:24], "big"),
+        width=width,
+        height=height,
+        legible=round(width * LEGIBLE / DPI),
     )

@@ -21,8 +21,11 @@ frame.onload = () => {{
     each => !each.closest(".scroll, pre") && each.getBoundingClientRect().right > {width} + 1
   );
   const images = [...page.images].filter(each => each.complete && each.naturalWidth > 0);
+  const figures = images.filter(each => each.closest("figure"));
+  const scales = figures.map(each => each.getBoundingClientRect().width / each.naturalWidth);
   document.getElementById("found").textContent = JSON.stringify([
-    page.documentElement.scrollWidth, wide.map(each => each.tagName).join(" "), images.length
+    page.documentElement.scrollWidth, wide.map(each => each.tagName).join(" "), images.length,
+    Math.min(...scales)
   ]);
 }};
 frame.srcdoc = {text};
@@ -64,8 +67,9 @@ def test_no_part_of_the_page_is_wider_than_the_screen(browser, width, subject, t
         (tmp_path / "frame.html").as_uri(),
     ]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'<pre id="found">\[(\d+),"(.*?)",(\d+)\]</pre>', shown)
+    found = re.search(r'<pre id="found">\[(\d+),"(.*?)",(\d+),([\d.]+)\]</pre>', shown)
     assert found is not None
     assert int(found[1]) <= width
     assert found[2] == ""
     assert int(found[3]) == page.count("<img ")
+    assert float(found[4]) > 0.6  # of 130 dots an inch: letters of seven points stay legible
