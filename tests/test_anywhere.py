@@ -232,7 +232,7 @@ class TestByCommand:
         monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
         code, _, err = fedlab("reconstruct", *options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")
-        assert [name for name, _ in titles] == [*["now.png"] * 4, "rebuilt.png"]
+        assert [name for name, _ in titles] == [*["now.png"] * 3, "rebuilt.png"]
         assert "restart 0, iteration 1," in titles[0][1]
         assert "iteration 3," in titles[-2][1]
         assert (tmp_path / "now.png").read_bytes().startswith(b"\x89PNG")
