@@ -16,6 +16,9 @@ from fedlab.export_command import export
 from fedlab.reconstruct_command import reconstruct
 from fedlab.report_command import write_report
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
 app = typer.Typer(
     help="A privacy testbed for federated learning on images.",
     no_args_is_help=True,
@@ -218,12 +221,18 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fedlab").setLevel(logging.INFO)
     try:
-        app(standalone_mode=False)
+        # Typer hands Ctrl-C back as the exit code that it stands for.
+        if app(standalone_mode=False) == INTERRUPTED:
+            complaints.print("fedlab: stopped; what is finished is kept")
+            sys.exit(INTERRUPTED)
     except (BadInput, RunFailed) as error:
         complaints.print(f"fedlab: {error}")
         sys.exit(2 if isinstance(error, BadInput) else 1)
+    except OSError as error:
+        complaints.print(f"fedlab: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(2)
     except typer.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

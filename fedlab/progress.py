@@ -92,7 +92,11 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
         TextColumn("{task.fields[words]}"),
     )
     shown = Progress(
-        *columns, console=complaints, transient=True, disable=not complaints.is_terminal
+        *columns,
+        console=complaints,
+        transient=True,
+        disable=not complaints.is_terminal,
+        speed_estimate_period=3_600,  # a round may take a minute
     )
     with shown:
         task = shown.add_task(title, total=total, completed=before, words="")

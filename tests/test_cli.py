@@ -333,3 +333,21 @@ def test_it_also_runs_as_a_module(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fedlab", "list"])
     runpy.run_module("fedlab", run_name="__main__")
     assert "quickstart" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_no_success(fedlab, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedlab.scenario.packaged", interrupted)
+    code, _, err = fedlab("list")
+    assert code == 130
+    assert "stopped" in err
+
+
+def test_a_file_that_cannot_be_had_costs_a_sentence(fedlab, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "lost.csv")
+
+    monkeypatch.setattr("fedlab.scenario.packaged", missing)
+    assert fedlab("list")[::2] == (2, "fedlab: lost.csv: No such file or directory\n")

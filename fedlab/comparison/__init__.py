@@ -17,6 +17,10 @@ from fedlab.scenario import Scenario
 __all__ = ["ComparedRun", "Comparison", "compare", "is_comparison"]
 
 
+LOCK = ".lock"
+"""The file in a comparison's folder that whoever runs it holds."""
+
+
 def compare(
     scenario: Scenario | str | Path,
     defenses: Iterable[Defense],
@@ -60,15 +64,19 @@ def compare(
     folder = Path(out) if out is not None else Path("runs") / f"compare-{chosen.name}"
     if processes is not None and processes < 1:
         raise BadInput(f"at least one run has to go on at a time, not {processes}")
+    if isinstance(attacks, str) or isinstance(seeds, str):
+        raise BadInput("attacks are a list of presets, and seeds a number of them or a list")
     presets = None if attacks is None else distinct("attacks", attacks)
     cells = _cells(chosen, defenses, presets, seeds, rules)
     check_folder(folder)
     if RunFolder(folder).holds_a_run:
         raise BadInput(f"{folder} holds a run: name another folder for the comparison")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists():
+        raise BadInput(f"{folder} is not empty, and holds no comparison: name another folder")
     places = places_of({cell.name: cell.scenario for cell in cells}, folder / "runs")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             failures = finish(places, processes=processes or processes_for(chosen))
             return _held_together(chosen, folder, cells, places, failures, presets or ())
     except Timeout as error:
@@ -82,6 +90,8 @@ def _cells(
     seeds: int | Iterable[int],
     rules: Iterable[str] | None,
 ) -> list[Cell]:
+    if isinstance(defenses, str) or isinstance(rules, str):
+        raise BadInput('defenses and rules are lists, such as ["none", "dp-sgd"]')
     arms = [arm_of(defense) for defense in defenses]
     distinct("defenses", (arm.label for arm in arms))
     chosen_rules = None if rules is None else [choice(rule) for rule in rules]

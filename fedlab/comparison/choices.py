@@ -101,6 +101,8 @@ def arm_of(defense: Defense) -> Arm:
         tables = [defense] if isinstance(defense, Mapping) else list(defense)
         parts = [_from_table(table) for table in tables]
     for part in parts:
+        if part.name == NONE:
+            raise BadInput("none is an arm of its own, and is combined with nothing")
         if part.name not in NAMES:
             raise BadInput(f'there is no defense "{part.name}"; {nearest(part.name, NAMES)}')
         if scheduled := sorted({"rounds", "clients"} & part.settings.keys()):

@@ -38,12 +38,13 @@ def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]
 
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
-    shown, hidden, attacks, chances = [], [], [], []
+    shown, hidden, attacks, chances, circumstanced = [], [], [], [], []
     for label, each in rows.groupby("defense", sort=False):
         defense, (leaking, images) = str(label), leaking_images(each)
         strongest = strongest_attack(each)
         attacks.append(strongest.name)
         chances.append(strongest.chance)
+        circumstanced.append(strongest.rows)
         told = f"{leaking} of {images} images, {decibels(strongest.psnr)}"
         if leaking:
             shown.append(f"{under(defense)} ({told})")
@@ -57,7 +58,7 @@ def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verd
     clauses.append(
         f"chance is {low if low == high else f'{low} to {high}'}, PSNR the median of the strongest "
         f"attack on each ({listed(list(dict.fromkeys(attacks)), 'or')}), the setting "
-        f"{circumstances(rows)}"
+        f"{circumstances(pd.concat(circumstanced))}"
     )
     return Verdict(
         "Leak, malicious server" if threat == "malicious" else "Leak",
@@ -152,7 +153,8 @@ def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
     for base in lines:
         change = line.accuracy.median - base.accuracy.median
         if base.defense == UNDEFENDED != line.defense and base.rule == line.rule:
-            told = f"; accuracy {line.accuracy.median:.3f}, {change:+.3f}"
+            beside = f"{abs(change):.3f} {'below' if change < 0 else 'above'} none"
+            told = f"; accuracy {line.accuracy.median:.3f}, {beside}"
             return "" if math.isnan(change) else told
     return ""
 

@@ -111,7 +111,7 @@ _LONG = 22
 def note_of(lines: Sequence[DefenseLine]) -> str:
     """What the columns mean."""
     counts = {line.seeds for line in lines}
-    seeds = f"{counts.pop()} seeds" if len(counts) == 1 else "the seeds"
+    seeds = f"{(n := counts.pop())} seed{'s' * (n > 1)}" if len(counts) == 1 else "the seeds"
     deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
     at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
     return (

@@ -76,7 +76,7 @@ class TestEntries:
         ("dp-sgd:rounds=2", "stands on all rounds"),
         ("dp-sgd:noise_multiplier=2:noise_multiplier=3", "sets noise_multiplier twice"),
         ({"k": 2}, "needs a name"),
-        ("none+mixup", "no defense"),
+        ("none+mixup", "combined with nothing"),
     ],
 )
 def test_what_cannot_be_is_refused(asked, sentence):

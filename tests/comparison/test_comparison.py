@@ -61,6 +61,10 @@ def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
         ({"rules": []}, "at least one of its rules"),
         ({"attacks": []}, "at least one of its attacks"),
         ({"processes": 0}, "at least one run"),
+        ({"defenses": "none"}, "are lists"),
+        ({"rules": "FedAvg"}, "are lists"),
+        ({"seeds": "3"}, "seeds a number"),
+        ({"attacks": "fast"}, "a list of presets"),
     ],
 )
 def test_bad_input_costs_a_sentence_and_no_folder(tmp_path, arguments, sentence):
@@ -74,6 +78,13 @@ def test_a_run_is_not_written_over(tmp_path):
     RunFolder.create(tmp_path / "run", SHORT)
     with pytest.raises(BadInput, match="holds a run"):
         compare(SHORT, ["none"], seeds=1, out=tmp_path / "run", processes=1)
+
+
+def test_files_of_ones_own_are_not_mixed_with_a_comparisons(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(BadInput, match="is not empty, and holds no comparison"):
+        compare(SHORT, ["none"], seeds=1, out=tmp_path, processes=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_two_at_once_do_not_write_into_one_folder(tmp_path):

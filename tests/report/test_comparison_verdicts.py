@@ -49,7 +49,7 @@ def test_what_stops_what_at_which_cost():
     assert leak.word == "leaks"
     assert "leak without a defense (6 of 6 images, 40.0 dB)" in leak.sentence
     assert (
-        "no leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, -0.100)"
+        "no leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, 0.100 below none)"
         in leak.sentence
     )
     assert "chance is 15.0 dB" in leak.sentence
@@ -81,8 +81,8 @@ def test_a_malicious_server_stands_apart():
 def test_several_rules_are_named():
     _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
     assert "without a defense by Krum (0.90, at an accuracy of 0.900)" in poison.sentence
-    assert "under dp-sgd by FedAvg (0.20; accuracy 0.700, -0.100)" in poison.sentence
-    assert "under dp-sgd by Krum (0.20; accuracy 0.700, -0.200)" in poison.sentence
+    assert "under dp-sgd by FedAvg (0.20; accuracy 0.700, 0.100 below none)" in poison.sentence
+    assert "under dp-sgd by Krum (0.20; accuracy 0.700, 0.200 below none)" in poison.sentence
 
 
 def test_what_hides_a_client_and_what_hides_an_example_are_told_apart():

@@ -20,7 +20,7 @@ from fedlab.report.page.of_run import leakage_table
 from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
 from fedlab.report.page.question import question
-from fedlab.report.page.threat_model import threat_model
+from fedlab.report.page.threat_model import defense_settings, threat_model
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.schedule_html import schedule_table
 from fedlab.report.terminal import ledger_of
@@ -60,7 +60,11 @@ def page_of_comparison(comparison: Comparison) -> Content:
         verdicts=comparison_verdicts(comparison.frame, comparison.leakage),
         threat_model=[
             *threat_model(scenario, arms=arms),
-            ("Defenses", f"{listed(list(comparison.defenses))}: each on all rounds and clients."),
+            *[
+                ("Defense", f"{run.defense}: {' '.join(settings)}")
+                for run in _one_for_each_defense(comparison)
+                if (settings := list(defense_settings(run.folder.scenario)))
+            ],
             *([("Rules", f"The server aggregates by {listed(rules, 'or')}.")] * (len(rules) > 1)),
         ],
         schedule=schedule_table(scenario),
@@ -100,7 +104,8 @@ def _figures(comparison: Comparison) -> list[Planned]:
         ),
         Planned(
             "figure-wall",
-            "The same images as the server rebuilt them under each defense, from the first seed.",
+            "True images and what the server rebuilt of them under each defense, from the first "
+            "seed; a defense that draws batches or mixtures of its own has other true images.",
             lambda: wall_figure(
                 {run.defense: run.folder for run in _one_for_each_defense(comparison)}
             ),

@@ -41,7 +41,7 @@ def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[t
         ("Public", _public(scenario)),
         ("Hidden from the attacker", _hidden([scenario, *arms])),
         *(("Poisoning", text) for text in _poisoning(scenario)),
-        *(("Defense", text) for text in _defenses(scenario)),
+        *(("Defense", text) for text in defense_settings(scenario)),
     ]
 
 
@@ -137,7 +137,8 @@ def _poisoning(scenario: Scenario) -> Iterator[str]:
             yield (f"{_where(entry).capitalize()}: {attack_names(entry)}. They {obeys}.{seen}")
 
 
-def _defenses(scenario: Scenario) -> Iterator[str]:
+def defense_settings(scenario: Scenario) -> Iterator[str]:
+    """Each scheduled defense in a sentence: for whom, and how strong it is."""
     for entry in scenario.defenses:
         given = entry.model_dump(exclude_none=True, exclude={"name", "rounds", "clients"})
         usual = type(entry)().model_dump() if _has_defaults(type(entry)) else {}
