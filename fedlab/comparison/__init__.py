@@ -64,8 +64,9 @@ def compare(
     folder = Path(out) if out is not None else Path("runs") / f"compare-{chosen.name}"
     if processes is not None and processes < 1:
         raise BadInput(f"at least one run has to go on at a time, not {processes}")
-    if isinstance(attacks, str) or isinstance(seeds, str):
-        raise BadInput("attacks are a list of presets, and seeds a number of them or a list")
+    lists = {"defenses": defenses, "attacks": attacks, "seeds": seeds, "rules": rules}
+    if text := next((name for name, given in lists.items() if isinstance(given, str)), None):
+        raise BadInput(f'{text} are a list, and not the text "{lists[text]}"')
     presets = None if attacks is None else distinct("attacks", attacks)
     cells = _cells(chosen, defenses, presets, seeds, rules)
     check_folder(folder)
@@ -90,8 +91,6 @@ def _cells(
     seeds: int | Iterable[int],
     rules: Iterable[str] | None,
 ) -> list[Cell]:
-    if isinstance(defenses, str) or isinstance(rules, str):
-        raise BadInput('defenses and rules are lists, such as ["none", "dp-sgd"]')
     arms = [arm_of(defense) for defense in defenses]
     distinct("defenses", (arm.label for arm in arms))
     chosen_rules = None if rules is None else [choice(rule) for rule in rules]

@@ -89,9 +89,9 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
         return sum(_rounds(place) for place, _ in places.values())
 
     outcomes: dict[str, str] = {}
-    for name in left:
-        places[name][0].parent.mkdir(parents=True, exist_ok=True)
     if left:
+        for name in left:  # what a run logs is written beside its folder, before there is one
+            places[name][0].parent.mkdir(parents=True, exist_ok=True)
         with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
             if processes == 1:
                 outcomes = {name: _run_here(name, places, done, tell) for name in left}

@@ -38,13 +38,11 @@ def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]
 
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
-    shown, hidden, attacks, chances, circumstanced = [], [], [], [], []
+    shown, hidden, attacks = [], [], []
     for label, each in rows.groupby("defense", sort=False):
         defense, (leaking, images) = str(label), leaking_images(each)
         strongest = strongest_attack(each)
-        attacks.append(strongest.name)
-        chances.append(strongest.chance)
-        circumstanced.append(strongest.rows)
+        attacks.append(strongest)
         told = f"{leaking} of {images} images, {decibels(strongest.psnr)}"
         if leaking:
             shown.append(f"{under(defense)} ({told})")
@@ -54,11 +52,13 @@ def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verd
     clauses = [f"Images leak {listed(shown)}"] if shown else []
     if hidden:
         clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
+    chances = [each.chance for each in attacks]
     low, high = decibels(min(chances)), decibels(max(chances))
+    names = list(dict.fromkeys(each.name for each in attacks))
     clauses.append(
         f"chance is {low if low == high else f'{low} to {high}'}, PSNR the median of the strongest "
-        f"attack on each ({listed(list(dict.fromkeys(attacks)), 'or')}), the setting "
-        f"{circumstances(pd.concat(circumstanced))}"
+        f"attack on each ({listed(names, 'or')}), the setting "
+        f"{circumstances(pd.concat([each.rows for each in attacks]))}"
     )
     return Verdict(
         "Leak, malicious server" if threat == "malicious" else "Leak",

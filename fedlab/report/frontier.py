@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -126,23 +127,7 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     axes.axvline(MARGIN, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.axvline(0, color=LINE, linewidth=1, linestyle=":", zorder=0)
     for place, mark in enumerate(shown):
-        colour, marker = mark.arm.colour, mark.arm.marker
-        axes.scatter(
-            mark.leakage, mark.accuracy, s=14, marker=marker, color=colour, alpha=0.45, linewidth=0
-        )
-        axes.errorbar(
-            mark.x,
-            mark.y,
-            xerr=_reach(mark.leakage, mark.x),
-            yerr=_reach(mark.accuracy, mark.y),
-            marker=marker,
-            markersize=9,
-            color=colour,
-            markeredgecolor="white",
-            linewidth=1.2,
-            zorder=3,
-            label=mark.arm.name,
-        )
+        _draw(axes, mark)
         box, point = placed.boxes[place], _inches(np.array([mark.x, mark.y]), low, scale)
         if placed.far(place, point):
             start, end = point / scale + low, placed.ends[place] / scale + low
@@ -168,6 +153,27 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     sheet.lines(_MARGIN, y, notes, size=SMALL, colour=FAINT)
     sheet.figure.alt = _in_words(shown, absent)
     return sheet.figure
+
+
+def _draw(axes: Axes, mark: _Mark) -> None:
+    """An arm at its medians, with bars from its smallest seed to its largest, and every seed."""
+    colour, marker = mark.arm.colour, mark.arm.marker
+    axes.scatter(
+        mark.leakage, mark.accuracy, s=14, marker=marker, color=colour, alpha=0.45, linewidth=0
+    )
+    axes.errorbar(
+        mark.x,
+        mark.y,
+        xerr=_reach(mark.leakage, mark.x),
+        yerr=_reach(mark.accuracy, mark.y),
+        marker=marker,
+        markersize=9,
+        color=colour,
+        markeredgecolor="white",
+        linewidth=1.2,
+        zorder=3,
+        label=mark.arm.name,
+    )
 
 
 def _mark(arm: Arm, runs: pd.DataFrame, attacks: int) -> _Mark:

@@ -175,28 +175,19 @@ def _defense(cell: _Cell) -> list[str]:
     return wrapped(named(cell.row.defenses), SMALL, _CELL)
 
 
+def _missing(sheet: Sheet, x: float, y: float, why: str) -> None:
+    """Say in the middle of a place why it is empty."""
+    sheet.text(x, y, why, size=SMALL, colour=FAINT, align=("center", "center"))
+
+
 def _draw(sheet: Sheet, x: float, y: float, side: float, cell: _Cell | None) -> None:
     right = x + _IMAGE + _BETWEEN
     if cell is None:
-        sheet.text(
-            x + _CELL / 2,
-            y + side / 2,
-            "not attacked",
-            size=SMALL,
-            colour=FAINT,
-            align=("center", "center"),
-        )
+        _missing(sheet, x + _CELL / 2, y + side / 2, "not attacked")
         return
     sheet.image(x, y, _IMAGE, side, cell.truth)
     if _lost(cell):
-        sheet.text(
-            right + _IMAGE / 2,
-            y + side / 2,
-            "nothing\nrebuilt",
-            size=SMALL,
-            colour=FAINT,
-            align=("center", "center"),
-        )
+        _missing(sheet, right + _IMAGE / 2, y + side / 2, "nothing\nrebuilt")
     else:
         colour = defense_colour(cell.row.defenses)
         sheet.image(right, y, _IMAGE, side, cell.rebuilt, edge=colour)

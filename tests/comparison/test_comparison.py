@@ -61,10 +61,10 @@ def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
         ({"rules": []}, "at least one of its rules"),
         ({"attacks": []}, "at least one of its attacks"),
         ({"processes": 0}, "at least one run"),
-        ({"defenses": "none"}, "are lists"),
-        ({"rules": "FedAvg"}, "are lists"),
-        ({"seeds": "3"}, "seeds a number"),
-        ({"attacks": "fast"}, "a list of presets"),
+        ({"defenses": "none"}, 'defenses are a list, and not the text "none"'),
+        ({"rules": "FedAvg"}, "rules are a list"),
+        ({"seeds": "3"}, "seeds are a list"),
+        ({"attacks": "fast"}, "attacks are a list"),
     ],
 )
 def test_bad_input_costs_a_sentence_and_no_folder(tmp_path, arguments, sentence):
