@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up everything they need in .venv on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests side by side; those that start Ray share a process, as they look for what others left.
+# Tests side by side; those that start Ray, or run notebooks, one after another: each fills a machine.
 BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 

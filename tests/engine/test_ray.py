@@ -8,8 +8,10 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -58,34 +60,50 @@ def scenario(**tables):
     ).changed(**tables)
 
 
-def children():
-    """Command lines of the processes of this user that Flower or Ray may have left behind."""
-    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
-    marks = ("flower-super", "gcs_server", "raylet", "flwr-simulation", "fedlab-flwr-", "ray::")
-    return {
-        line
-        for line in lines.stdout.splitlines()
-        if any(mark in line for mark in marks) and "<defunct>" not in line
-    }
+@pytest.fixture
+def left_over(monkeypatch):
+    """What is still running of the processes that the test started, wherever they hang now.
+
+    Known by a mark in their environment: other tests may run Flower and Ray at the same time.
+    """
+    monkeypatch.setenv("FEDLAB_TEST", mark := uuid.uuid4().hex)
+    seen = set()
+
+    def look(patience=0.0):
+        """The living, after at most so many seconds in which they may end by themselves."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("FEDLAB_TEST") == mark:
+                    # Some of Ray's lose their environment to a title, and are known by descent.
+                    seen.update([process, *process.children(recursive=True)])
+        deadline = time.monotonic() + patience
+        while (alive := {each for each in seen if _lives(each)}) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return alive
+
+    return look
 
 
-def left_since(before):
-    """Those that were not there before and do not go within half a minute: ends take a moment."""
-    deadline = time.monotonic() + 30
-    while (left := children() - before) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return left
+def _lives(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def last(folder: Path) -> Checkpoint:
     return Checkpoint.load(folder / "checkpoints" / "last.safetensors")
 
 
-def test_ray_and_in_process_end_in_the_same_bits(tmp_path):
-    before, lines = children(), []
+def test_ray_and_in_process_end_in_the_same_bits(tmp_path, left_over):
+    lines, running = [], []
+
+    def on_line(line):
+        lines.append(line)
+        running.append(len(left_over()))
+
     federation = Federation(scenario(), out=tmp_path / "here")
     federation.run()
-    run_on_ray(scenario(), tmp_path / "ray", on_line=lines.append)
+    run_on_ray(scenario(), tmp_path / "ray", on_line=on_line)
     one, other = last(tmp_path / "here"), last(tmp_path / "ray")
     assert other.round == 3
     assert one.state.keys() == other.state.keys()
@@ -95,7 +113,8 @@ def test_ray_and_in_process_end_in_the_same_bits(tmp_path):
         assert (tmp_path / "here" / table).read_text() == (tmp_path / "ray" / table).read_text()
     assert (tmp_path / "ray" / "reconstructions" / "round-0001.png").is_file()
     assert [line.split(":")[0] for line in lines] == ["round 1", "round 2", "round 3"]
-    assert not left_since(before)  # the SuperLink and Ray are gone
+    assert min(running) > 5  # the SuperLink, its command, the simulation, and what Ray starts
+    assert not left_over(patience=30)
 
 
 OWN_IMAGES = """
@@ -118,15 +137,10 @@ def test_a_run_of_the_other_engine_on_images_of_ones_own_is_resumed(tmp_path, mo
     assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
 
 
-def homes():
-    return set(Path(tempfile.gettempdir()).glob("fedlab-flwr-*"))
-
-
-def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path):
+def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path, left_over):
     file = tmp_path / "scenario.toml"
     endless = scenario(rounds=1000, engine={"name": "ray", "device": "cpu"})
     file.write_text(endless.to_toml())
-    before = children(), homes()
     command = [sys.executable, "-m", "fedlab", "run", str(file), "--out", str(tmp_path / "run")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -137,7 +151,10 @@ def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-            assert children() - before[0]
+            assert left_over()
+            superlink, *_ = psutil.Process(process.pid).children()
+            home = Path(superlink.environ()["FLWR_HOME"])
+            assert home.is_dir()
             process.terminate()
             time.sleep(1)
             process.terminate()  # who is impatient must not stop the tidying up
@@ -145,15 +162,17 @@ def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path):
         finally:
             process.kill()
     assert (process.returncode, said) == (1, "fedlab: the run was ended by SIGTERM\n")
-    assert not left_since(before[0])
-    assert homes() <= before[1]
+    assert not left_over(patience=30)
+    assert not home.exists()
     assert Federation.resume(tmp_path / "run").round >= 1
 
 
 @pytest.fixture
-def signalled(monkeypatch):
+def signalled(tmp_path, monkeypatch):
     """Runs a scenario that sends this process a signal; what arrives outside of the run."""
     arrived = []
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     def call(number, folder):
         monkeypatch.setattr(ray, "_superlink", lambda *_: contextlib.nullcontext("127.0.0.1:1"))
@@ -170,10 +189,10 @@ def signalled(monkeypatch):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_unwinds_the_run_and_only_the_run(tmp_path, signalled, name):
-    (call, arrived), number, before = signalled, signal.Signals[name], homes()
+    (call, arrived), number = signalled, signal.Signals[name]
     with pytest.raises(RunFailed, match=f"ended by {name}"):
         call(number, tmp_path / "run")
-    assert homes() <= before
+    assert not any((tmp_path / "temporary").iterdir())
     assert arrived == []
     os.kill(os.getpid(), number)
     assert arrived == [number]  # the handler of before is back
@@ -207,7 +226,7 @@ def test_a_run_that_cannot_work_is_told_as_such(tmp_path):
         run_on_ray(too_few, tmp_path / "ray", on_line=lambda _: None)
 
 
-def test_flwr_run_works_from_the_repository(tmp_path):
+def test_flwr_run_works_from_the_repository(tmp_path, left_over):
     """``flwr run .`` as the README shows it, with the scenario named in the run config."""
     root = Path(__file__).resolve().parents[2]
     file = tmp_path / "scenario.toml"
@@ -226,7 +245,6 @@ def test_flwr_run_works_from_the_repository(tmp_path):
         *("--run-config", f'scenario="{file}" out="{tmp_path / "run"}"'),
         *("--federation-config", "num-supernodes=4"),
     ]
-    before = children()
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=200
@@ -235,10 +253,9 @@ def test_flwr_run_works_from_the_repository(tmp_path):
     finally:
         # `flwr run` leaves a SuperLink behind; only what this test started is ended.
         # It may not listen to the first signal while it is still ending a run.
-        for signal in ("-TERM", "-TERM", "-KILL"):
-            for line in children() - before:
-                subprocess.run(["kill", signal, line.split()[0]], check=False)
-            deadline = time.monotonic() + 15
-            while children() - before and time.monotonic() < deadline:
-                time.sleep(0.2)
-    assert not children() - before
+        for end in (psutil.Process.terminate, psutil.Process.terminate, psutil.Process.kill):
+            for process in left_over():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(process)
+            left_over(patience=15)
+    assert not left_over()
