@@ -27,7 +27,11 @@ class RoundResult:
         """One line about the round."""
         parts = [f"round {self.model.round}: accuracy {self.model.accuracy:.3f}"]
         if self.model.attack_success_rate is not None:
-            parts.append(f"attack success {self.model.attack_success_rate:.3f}")
+            chance = self.model.chance_success_rate
+            parts.append(
+                f"attack success {self.model.attack_success_rate:.3f}"
+                + ("" if chance is None else f" (chance {chance:.3f})")
+            )
         if rebuilt := [row for row in self.leakage if row.target == "original"]:
             # NaN where nothing was rebuilt of an image.
             best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)

@@ -149,13 +149,14 @@ class Comparison:
 
         Columns: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round`` from 1,
         ``client``, ``role``, ``defenses`` that it ran, ``status``, ``selected`` by the rule and
-        ``update_norm``; of the round ``accuracy``, ``worst_recall``, ``attack_success_rate`` (NaN
-        where nobody poisons) and ``seconds``; of the attack on this client how many ``images``
-        it aimed at, how many of them are ``leaking``, and medians of ``psnr``, ``ssim``,
-        ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and ``identification``, with
-        ``setting`` and ``threat``; and ``epsilon_round``, ``epsilon_protected`` and
-        ``epsilon_total`` of the client, infinite where it took part unprotected and NaN where it
-        sent nothing, with the ``unit`` that is hidden, the ``adjacency`` and ``delta``.
+        ``update_norm``; of the round ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
+        ``chance_success_rate`` (NaN where nobody poisons) and ``seconds``; of the attack on this
+        client how many ``images`` it aimed at, how many of them are ``leaking``, and medians of
+        ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
+        ``identification``, with ``setting`` and ``threat``; and ``epsilon_round``,
+        ``epsilon_protected`` and ``epsilon_total`` of the client, infinite where it took part
+        unprotected and NaN where it sent nothing, with the ``unit`` that is hidden, the
+        ``adjacency`` and ``delta``.
         """
         rows = _together(self.runs, (rows_of(run.folder, self.attacks) for run in self.runs))
         return rows.assign(scenario=self.name)[list(COLUMNS)]

@@ -18,7 +18,8 @@ _OF_IMAGES = ("images", "leaking", "psnr", "ssim", "chance_psnr", "above_chance"
 
 COLUMNS = (
     *("scenario", "defense", "rule", "seed", "attack", "round", "client", "role", "defenses"),
-    *("status", "selected", "update_norm", "accuracy", "worst_recall", "attack_success_rate"),
+    *("status", "selected", "update_norm"),
+    *("accuracy", "worst_recall", "attack_success_rate", "chance_success_rate"),
     *_OF_IMAGES,
     *("setting", "threat", "epsilon_round", "epsilon_protected", "epsilon_total"),
     *("unit", "adjacency", "delta", "seconds"),
@@ -53,6 +54,7 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
         images=counts["images"],
         leaking=counts["leaking"],
         attack_success_rate=table["attack_success_rate"].astype(float),
+        chance_success_rate=table["chance_success_rate"].astype(float),
         selected=table["selected"].astype(object).fillna(""),
     )
 

@@ -1,8 +1,8 @@
 """How good a model is on test images, and how far a poisoning of it got."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,37 @@ class ModelScore:
     """A model's scores on labelled images.
 
     Attributes:
-        accuracy: Share of right predictions, in [0, 1].
         loss: Mean cross-entropy in nats.
-        worst_recall: Share of right predictions among the images of the class where it is lowest;
-            classes without an image do not count.
+        confusion: int64 ``[classes, classes]``, how many images of a class (row) the model takes
+            for each class (column).
     """
 
-    accuracy: float
     loss: float
-    worst_recall: float
+    confusion: Tensor = field(repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions, in [0, 1]; NaN if there is no image."""
+        return _share(self.confusion.diagonal().sum(), self.confusion.sum())
+
+    @property
+    def worst_recall(self) -> float:
+        """The same among the images of the class where it is lowest, of those that have images."""
+        right, images = self.confusion.diagonal(), self.confusion.sum(1)
+        return float((right[images > 0] / images[images > 0]).min()) if images.any() else math.nan
+
+    def taken_for(self, pairs: Collection[tuple[int, int]]) -> float:
+        """How often images of some classes are taken for others.
+
+        Args:
+            pairs: Of a class, and what its images are taken for.
+
+        Returns:
+            Share in [0, 1] over the images of all pairs; NaN if there is none.
+        """
+        cases = torch.tensor(list(pairs), dtype=torch.int64).reshape(-1, 2)
+        true, taken = cases.to(self.confusion.device).T
+        return _share(self.confusion[true, taken].sum(), self.confusion.sum(1)[true].sum())
 
 
 def evaluate(
@@ -45,20 +67,18 @@ def evaluate(
         The scores; NaN if there is no image.
     """
     if not len(images):
-        return ModelScore(math.nan, math.nan, math.nan)
-    right = torch.empty(len(images), dtype=torch.bool, device=images.device)
+        return ModelScore(math.nan, torch.zeros((1, 1), dtype=torch.int64))
+    predicted = torch.empty_like(labels)
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
     with evaluation(model):
         for start in range(0, len(images), batch):
             logits = model(normalise(images[start : start + batch]))
             true = labels[start : start + batch]
-            right[start : start + batch] = logits.argmax(1) == true
+            predicted[start : start + batch] = logits.argmax(1)
             loss += functional.cross_entropy(logits, true, reduction="sum")
-    of_class = torch.bincount(labels)
-    recall = torch.bincount(labels, weights=right.double())[of_class > 0] / of_class[of_class > 0]
-    return ModelScore(
-        int(right.sum()) / len(images), loss.item() / len(images), float(recall.min())
-    )
+    classes = logits.shape[1]
+    cells = torch.bincount(labels * classes + predicted, minlength=classes**2)
+    return ModelScore(loss.item() / len(images), cells.reshape(classes, classes))
 
 
 def success_rate(
@@ -77,3 +97,7 @@ def success_rate(
         Share in [0, 1]; NaN if there is no image.
     """
     return evaluate(model, images, wanted, normalise, batch=batch).accuracy
+
+
+def _share(part: Tensor, whole: Tensor) -> float:
+    return int(part) / int(whole) if int(whole) else math.nan

@@ -1,5 +1,6 @@
 """How good the global model is, and how far the scenario's poisonings got, on the test images."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -63,12 +64,20 @@ class Scoreboard:
         self.site.load(state)
         data, model, normalise = self.site.data, self.site.model, self.site.network_input
         scores = evaluate(model, data.test_images, data.test_labels, normalise)
-        reached = (success_rate(model, each.images, each.wanted, normalise) for each in self.goals)
+        reached = (
+            (
+                success_rate(model, each.images, each.wanted, normalise),
+                scores.taken_for(each.chance),
+            )
+            for each in self.goals
+        )
+        success, chance = max(reached, default=(None, math.nan))
         return RoundRow(
             round=round,
             accuracy=scores.accuracy,
             loss=scores.loss,
             worst_recall=scores.worst_recall,
-            attack_success_rate=max(reached, default=None),
+            attack_success_rate=success,
             seconds=seconds,
+            chance_success_rate=None if math.isnan(chance) else chance,
         )

@@ -1,13 +1,17 @@
-"""The stated rules for calling a reconstruction a leak, and an attack's setting realistic.
+"""The stated rules for calling a reconstruction a leak, and its setting realistic, and for success.
 
 They are here in full so that a table's words can be checked against its numbers.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 MARGIN = 3.0
 """How many dB above chance a leak must be: half the squared error of the best trivial guess."""
+
+SUCCEEDS = 0.5
+"""What a poisoning must reach of what chance leaves open: more often than not."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,26 @@ def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["le
         'not shown'
     """
     return "leaks" if identified and psnr >= chance_psnr + MARGIN else "not shown"
+
+
+def succeeds(rate: float, chance: float = math.nan) -> bool:
+    """Whether a poisoning reaches half of what it would not reach without its doing.
+
+    That is ``(rate - chance) / (1 - chance) >= 0.5``, agreement corrected for chance (Cohen's
+    kappa). A network that gives the wanted label to every image has a rate of 1 and a chance of 1,
+    which shows no success.
+
+    Args:
+        rate: Attack success rate in [0, 1].
+        chance: How often clean images get the wanted label; where it is not known, NaN, the rate
+            is taken as it is.
+
+    Example:
+        >>> succeeds(0.9, chance=0.05), succeeds(0.9, chance=0.85), succeeds(1.0, chance=1.0)
+        (True, False, False)
+    """
+    by_itself = 0.0 if math.isnan(chance) else chance
+    return by_itself < 1 and rate - by_itself >= SUCCEEDS * (1 - by_itself)
 
 
 def setting(

@@ -60,6 +60,7 @@ def scalars_of(run: RunFolder) -> Iterator[Scalar]:
             ("loss", row.loss),
             ("worst recall", row.worst_recall),
             ("attack success rate", row.attack_success_rate),
+            ("attack success by chance", row.chance_success_rate),
         ):
             if value is not None:
                 yield f"model/{name}", value, row.round

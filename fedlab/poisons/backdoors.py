@@ -11,7 +11,7 @@ from attacks.poisoning.backdoor import backdoor
 from attacks.poisoning.triggers import bars, blend, noise_pattern, sinusoid, stamp
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.settings import BadNets, Blended, Distributed, Sinusoidal
-from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes
+from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes, mistaken_for
 
 Trigger = Callable[[Tensor], Tensor]
 """Puts a trigger on uint8 images, into new ones."""
@@ -47,7 +47,8 @@ class Backdoor:
         others = test.labels != self.settings.target
         images = test.images[others]
         shown = trigger(self.settings, images, common, part=None)(images)
-        return Goal(shown, torch.full_like(test.labels[others], self.settings.target))
+        wanted = torch.full_like(test.labels[others], self.settings.target)
+        return Goal(shown, wanted, mistaken_for(self.settings.target, test))
 
     def _stamped(self, images: Tensor, workshop: Workshop) -> Trigger:
         alone = isinstance(self.settings, Distributed) and self.settings.parts == "own"

@@ -33,7 +33,7 @@ class PlantHiddenTrigger:
         check_classes(test, self.settings.source, self.settings.target)
         images = self._patch(test.images[test.labels == self.settings.source])
         wanted = torch.full((len(images),), self.settings.target, device=test.labels.device)
-        return Goal(images, wanted)
+        return Goal(images, wanted, frozenset({(self.settings.source, self.settings.target)}))
 
     def _patch(self, images: Tensor) -> Tensor:
         return stamp(images, size=self.settings.size, corner=self.settings.corner)

@@ -7,7 +7,7 @@ from torch import Tensor
 from attacks.poisoning.label_flip import flip, label_flip
 from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.settings import LabelFlip
-from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes
+from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes, mistaken_for
 
 
 class WrongLabels:
@@ -35,7 +35,9 @@ class WrongLabels:
             return None
         wrong: Tensor = flip(test.labels, num_classes=test.num_classes, pairs=self._pairs)
         changed = wrong != test.labels
-        return Goal(test.images[changed], wrong[changed])
+        flips = set(zip(test.labels[changed].tolist(), wrong[changed].tolist(), strict=True))
+        chance = (mistaken_for(target, test, besides=source) for source, target in flips)
+        return Goal(test.images[changed], wrong[changed], frozenset().union(*chance))
 
     @property
     def _pairs(self) -> tuple[tuple[int, int], ...]:

@@ -17,7 +17,7 @@ from fedlab.defenses.pipeline import Shard
 from fedlab.poisons.brewery import Poisons, brewed, count
 from fedlab.poisons.settings import GradientMatching, MetaPoison
 from fedlab.poisons.surrogates import surrogate, surrogates
-from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes
+from fedlab.poisons.workshop import Goal, Stream, Workshop, check_classes, mistaken_for
 
 
 class MoveOneImage:
@@ -35,7 +35,8 @@ class MoveOneImage:
         check_classes(test, self.settings.target)
         place = self._aim(test, common)
         wanted = torch.full_like(test.labels[:1], self.settings.target)
-        return Goal(test.images[place : place + 1], wanted)
+        chance = mistaken_for(self.settings.target, test)
+        return Goal(test.images[place : place + 1], wanted, chance)
 
     def _aim(self, test: Shard, common: Stream) -> int:
         """Place of the target image among the test images."""

@@ -52,10 +52,13 @@ class Goal:
     Attributes:
         images: uint8 ``[n, channels, height, width]``, test images as the attacker shows them.
         wanted: int64 ``[n]``, the labels that it wants for them.
+        chance: Pairs of a class and a label: how often clean test images of the one are taken for
+            the other is what the attack would reach without its doing.
     """
 
     images: Tensor = field(repr=False)
     wanted: Tensor = field(repr=False)
+    chance: frozenset[tuple[int, int]]
 
 
 class DataPoison(Protocol):
@@ -90,3 +93,17 @@ def check_classes(test: Shard, *classes: int) -> None:
         raise ValueError(
             f"names class {max(classes)}, but there are classes 0 to {test.num_classes - 1}"
         )
+
+
+def mistaken_for(
+    target: int, test: Shard, *, besides: int | None = None
+) -> frozenset[tuple[int, int]]:
+    """Pairs of every class with the one that its images would be mistaken for.
+
+    Args:
+        target: That one; it has no pair.
+        test: The test images.
+        besides: Another class to leave out.
+    """
+    others = set(range(test.num_classes)) - {target, besides}
+    return frozenset((label, target) for label in others)

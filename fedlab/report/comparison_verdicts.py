@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fedlab.evaluation.verdict import succeeds
 from fedlab.report.defenses_table import DefenseLine, Epsilon, defense_lines
 from fedlab.report.naming import UNDEFENDED, under
 from fedlab.report.numbers import decibels, listed, number
 from fedlab.report.verdicts import (
     NOT_SHOWN,
-    SUCCEEDS,
     Verdict,
     circumstances,
     leaking_images,
@@ -77,17 +77,16 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
             "and shows in the accuracy alone.",
         )
 
-    works = [
-        f"{_arm(line, lines)} ({line.attack_success.median:.2f}, at an accuracy of "
-        f"{line.accuracy.median:.3f})"
-        for line in measured
-        if line.attack_success.median >= SUCCEEDS
-    ]
-    stopped = [
-        f"{_arm(line, lines)} ({line.attack_success.median:.2f}{_cost(lines, line)})"
-        for line in measured
-        if line.attack_success.median < SUCCEEDS
-    ]
+    works, stopped = [], []
+    for line in measured:
+        rate, chance = line.attack_success.median, line.chance_success.median
+        told = f"{rate:.2f}" + ("" if math.isnan(chance) else f", by chance {chance:.2f}")
+        if succeeds(rate, chance):
+            works.append(
+                f"{_arm(line, lines)} ({told}, at an accuracy of {line.accuracy.median:.3f})"
+            )
+        else:
+            stopped.append(f"{_arm(line, lines)} ({told}{_cost(lines, line)})")
     clauses = []
     if works:
         clauses.append(f"The poisoning succeeds {listed(works)}")

@@ -76,6 +76,7 @@ class DefenseLine:
         attack: That rebuilds most; all about images is of this one.
         accuracy: After the last round.
         attack_success: After the last round; NaN where nobody poisons.
+        chance_success: How often clean images get the wanted label; NaN where that is not known.
         leaking: Images that leak.
         images: That were attacked.
         psnr: Of the attacked clients of each round, in dB.
@@ -93,6 +94,7 @@ class DefenseLine:
     attack: str
     accuracy: Spread
     attack_success: Spread
+    chance_success: Spread
     leaking: int
     images: int
     psnr: Spread
@@ -116,7 +118,8 @@ def note_of(lines: Sequence[DefenseLine]) -> str:
     at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
     return (
         f"Medians and, below, the smallest and the largest over {seeds}; accuracy and attack "
-        "success after the last round; PSNR, chance and what is above it in dB, over all attacked "
+        "success after the last round, its chance how often clean images get the label that the "
+        "attack wants; PSNR, chance and what is above it in dB, over all attacked "
         "rounds, of the attack that rebuilds most; an image leaks if it is at least 3 dB above "
         f"chance and identified; ε{at}: the largest of the clients, hiding one example of theirs "
         "unless said; time of all rounds, attacks included, beside other runs."
@@ -140,6 +143,7 @@ def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
         for name, measure in (
             ("accuracy", "accuracy"),
             ("attack_success", "attack_success_rate"),
+            ("chance_success", "chance_success_rate"),
             ("psnr", "psnr"),
             ("chance", "chance_psnr"),
             ("above_chance", "above_chance"),
@@ -193,7 +197,7 @@ def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -
         ("rule", lambda line: _folded(line.rule), several),
         ("seeds", lambda line: str(line.seeds), len({line.seeds for line in lines}) > 1),
         ("accuracy", lambda line: line.accuracy.text(".3f"), True),
-        ("attack\nsuccess", lambda line: line.attack_success.text(".2f"), poisoned),
+        ("attack\nsuccess", _success, poisoned),
         ("images\nleaking", _leaking, attacked),
         ("PSNR\n(chance)", _beside_chance, attacked),
         ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
@@ -242,6 +246,12 @@ def _folded(name: str) -> str:
 
 def _leaking(line: DefenseLine) -> str:
     return f"{line.leaking} of {line.images}" if line.images else "-"
+
+
+def _success(line: DefenseLine) -> str:
+    chance = line.chance_success.median
+    told = line.attack_success.text(".2f")
+    return told if math.isnan(chance) else f"{told}\nchance {chance:.2f}"
 
 
 def _beside_chance(line: DefenseLine) -> str:

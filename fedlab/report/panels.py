@@ -67,14 +67,13 @@ def spent_of(ledger: Ledger, last: int) -> list[Spent]:
 
 
 def draw_model(axes: Axes, rows: Sequence[RoundRow], poisoned: Iterable[int]) -> list[Name]:
-    """Accuracy, and attack success where it was measured; rounds with poison are grey."""
+    """Accuracy, and attack success and its chance where measured; rounds with poison are grey."""
     for round in poisoned:
         axes.axvspan(round - 0.5, round + 0.5, color=LINE, alpha=0.4, linewidth=0, zorder=0)
     rounds = [row.round for row in rows]
-    accuracy = [math.nan if row.accuracy is None else row.accuracy for row in rows]
-    success = [
-        math.nan if row.attack_success_rate is None else row.attack_success_rate for row in rows
-    ]
+    accuracy = _known(row.accuracy for row in rows)
+    success = _known(row.attack_success_rate for row in rows)
+    chance = _known(row.chance_success_rate for row in rows)
     axes.set_ylim(0, 1.04)
     axes.plot(rounds, accuracy, color=INK, marker="o", markersize=3, label="accuracy")
     names = [(accuracy[-1], f"accuracy {accuracy[-1]:.2f}", INK)]
@@ -89,7 +88,14 @@ def draw_model(axes: Axes, rows: Sequence[RoundRow], poisoned: Iterable[int]) ->
             label="attack success",
         )
         names.append((success[-1], f"attack success {success[-1]:.2f}", FAINT))
+    if not all(map(math.isnan, chance)):
+        axes.plot(rounds, chance, color=FAINT, linestyle=":", label="success by chance")
+        names.append((chance[-1], f"by chance {chance[-1]:.2f}", FAINT))
     return [name for name in names if math.isfinite(name[0])]
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
 
 
 def draw_seen(axes: Axes, seen: pd.DataFrame) -> list[Name]:

@@ -31,6 +31,7 @@ class _Cell:
     success: float
     low: float
     high: float
+    chance: float
     accuracy: float
     seeds: int
 
@@ -40,7 +41,7 @@ def poisoning_matrix_figure(
 ) -> Picture:
     """Attack success rate after the last round, the median over seeds with its range.
 
-    Accuracy is below it; cells in which nobody poisons are hatched.
+    Chance and accuracy are below it; cells in which nobody poisons are hatched.
 
     Args:
         frame: Of a comparison; see ``fedlab.comparison``.
@@ -75,8 +76,9 @@ def poisoning_matrix_figure(
     titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
     key = wrapped(
         f"Attack success rate after the last round: median of "
-        f"{counted(cell.seeds for cell in cells.values())}, below it their range, and accuracy. "
-        "Darker: more often. Hatched: nobody poisons.",
+        f"{counted(cell.seeds for cell in cells.values())}, below it their range, how often clean "
+        "images get the same label (chance), and accuracy. Darker: more often. Hatched: nobody "
+        "poisons.",
         SMALL,
         page - 2 * _MARGIN,
     )
@@ -122,13 +124,18 @@ def poisoning_matrix_figure(
 def _cells(frame: pd.DataFrame, rows: str, columns: str) -> dict[tuple[str, str], _Cell]:
     last = frame[frame["round"] == frame.groupby([rows, columns, "seed"])["round"].transform("max")]
     ends = last.groupby([rows, columns, "seed"], sort=False)[
-        ["attack_success_rate", "accuracy"]
+        ["attack_success_rate", "chance_success_rate", "accuracy"]
     ].first()
     cells = {}
     for (down, across), seeds in ends.groupby(level=[0, 1], sort=False):
         rate = seeds["attack_success_rate"]
         cells[str(down), str(across)] = _Cell(
-            rate.median(), rate.min(), rate.max(), seeds["accuracy"].median(), len(seeds)
+            success=rate.median(),
+            low=rate.min(),
+            high=rate.max(),
+            chance=seeds["chance_success_rate"].median(),
+            accuracy=seeds["accuracy"].median(),
+            seeds=len(seeds),
         )
     return cells
 
@@ -140,6 +147,7 @@ def _write(sheet: Sheet, x: float, y: float, cell: _Cell, ink: str) -> None:
         sheet.figure.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
         return
     lines = [f"{cell.low:.2f} to {cell.high:.2f}"] if cell.seeds > 1 else []
+    lines += [f"chance {cell.chance:.2f}"] if math.isfinite(cell.chance) else []
     lines.append(f"accuracy {cell.accuracy:.2f}")
     top = y - (line_height(TEXT + 2) + len(lines) * line_height(TINY)) / 2
     sheet.text(
@@ -153,6 +161,7 @@ def _in_words(title: str, cells: dict[tuple[str, str], _Cell]) -> str:
     parts = [
         f"{down} with {across} "
         + ("nobody poisons" if math.isnan(cell.success) else f"{cell.success:.2f}")
+        + (f" (chance {cell.chance:.2f})" if math.isfinite(cell.chance) else "")
         + f" at accuracy {cell.accuracy:.2f}"
         for (down, across), cell in cells.items()
     ]

@@ -6,7 +6,10 @@ import pandas as pd
 
 ARM = ["defense", "rule"]
 
-MEASURES = ("accuracy", "attack_success_rate", "psnr", "chance_psnr", "above_chance", "seconds")
+MEASURES = (
+    *("accuracy", "attack_success_rate", "chance_success_rate"),
+    *("psnr", "chance_psnr", "above_chance", "seconds"),
+)
 
 EPSILONS = ("epsilon_protected", "epsilon_total")
 
@@ -42,12 +45,13 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         frame: Of a comparison, with at least one row.
 
     Returns:
-        A row for each defense, rule and seed: ``attack``; ``accuracy`` and ``attack_success_rate``
-        after the last round; ``psnr``, ``chance_psnr`` and ``above_chance`` in dB, medians over
-        attacked clients and rounds, NaN where nobody was attacked; ``images`` that were attacked
-        and how many of them are ``leaking``; ``epsilon_protected`` and ``epsilon_total``, the
-        largest over clients that are honest throughout, or over all where nobody is; the same over
-        attacked clients, with ``attacked_`` in front; the ``unit`` that these hide, their
+        A row for each defense, rule and seed: ``attack``; ``accuracy``, ``attack_success_rate`` and
+        ``chance_success_rate`` after the last round; ``psnr``, ``chance_psnr`` and
+        ``above_chance`` in dB, medians over attacked clients and rounds, NaN where nobody was
+        attacked; ``images`` that were attacked and how many of them are ``leaking``;
+        ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
+        throughout, or over all where nobody is; the same over attacked clients, with ``attacked_``
+        in front; the ``unit`` that these hide, their
         ``adjacency`` and ``delta``; and ``seconds`` of all rounds, attacks included.
     """
     rows = strongest_attacks(frame)
@@ -68,6 +72,7 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
             "attack": last["attack"],
             "accuracy": last["accuracy"],
             "attack_success_rate": last["attack_success_rate"],
+            "chance_success_rate": last["chance_success_rate"],
             "images": int(run["images"].sum()),
             "leaking": int(run["leaking"].sum()),
             "seconds": run.drop_duplicates("round")["seconds"].sum(),
@@ -91,9 +96,9 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``defense``, ``rule``, ``seeds``, ``attack``; ``accuracy``, ``attack_success_rate``,
-        ``psnr``, ``chance_psnr``, ``above_chance`` and ``seconds`` with ``_min`` and ``_max`` of
-        each; ``images`` and ``leaking`` of all seeds; and the largest epsilons with what they are
-        about. See ``per_seed``.
+        ``chance_success_rate``, ``psnr``, ``chance_psnr``, ``above_chance`` and ``seconds`` with
+        ``_min`` and ``_max`` of each; ``images`` and ``leaking`` of all seeds; and the largest
+        epsilons with what they are about. See ``per_seed``.
     """
     runs = per_seed(frame)
     groups = runs.groupby(ARM, sort=False)

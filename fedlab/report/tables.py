@@ -51,7 +51,7 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("round", "right"),
     ("defense", "left"),
     ("accuracy", "right"),
-    ("attack\nsuccess", "right"),
+    ("success\n(chance)", "right"),
     ("ε prot.\nrounds", "right"),
     ("ε\ntotal", "right"),
     ("PSNR\ndB", "right"),
@@ -66,12 +66,16 @@ def _caption(account: Account) -> str:
         f"ε prot. rounds: of the rounds under {account.mechanism}, which hides one {account.unit}, "
         "largest over clients. ε total: of all rounds, smallest and largest over clients; infinite "
         f"once a client took part without {account.mechanism}. PSNR, SSIM and chance: medians over "
-        "the images that the server attacked."
+        "the images that the server attacked. Success: of the poisoning, and how often clean "
+        "images get the label that it wants."
     )
 
 
 def _rate(row: RoundRow) -> str:
-    return "-" if row.attack_success_rate is None else f"{row.attack_success_rate:.3f}"
+    if row.attack_success_rate is None:
+        return "-"
+    chance = row.chance_success_rate
+    return f"{row.attack_success_rate:.2f}" + ("" if chance is None else f" ({chance:.2f})")
 
 
 def _protected(ledger: Ledger, account: Account) -> str:

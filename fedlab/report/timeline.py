@@ -207,6 +207,8 @@ def _in_words(
     facts = [f"accuracy {end.accuracy:.2f} after round {end.round}"]
     if end.attack_success_rate is not None:
         facts.append(f"attack success {end.attack_success_rate:.2f}")
+    if end.chance_success_rate is not None:
+        facts.append(f"by chance {end.chance_success_rate:.2f}")
     if poisoned:
         facts.append(f"clients poison in rounds {spell(poisoned)}")
     if len(seen):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.client.roles import Poisoning
+from fedlab.evaluation.verdict import succeeds
 from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.naming import under
@@ -19,9 +20,6 @@ from fedlab.runs.attacks import attack_labels, best_of_each, strongest_label
 from fedlab.runs.rows import RoundRow
 from fedlab.scenario import Scenario
 from fedlab.schedule import resolve_clients, resolve_rounds, spell
-
-SUCCEEDS = 0.5
-"""Attack success rate from which on a poisoning succeeds: more often than not."""
 
 NOT_SHOWN = "not shown"
 
@@ -160,15 +158,16 @@ def poison_verdict(scenario: Scenario, rounds: Sequence[RoundRow]) -> Verdict:
         )
     known = {round: float(rate) for round, rate in rates.items() if rate is not None}
     highest = max(known, key=lambda round: known[round])
-    rate = known[last.round]
+    rate, chance = known[last.round], last.chance_success_rate
     several = ", the highest of several poisonings," if len(scenario.poisons) > 1 else ""
     before = f", {known[first.round]:.2f} before the first" if first.round in known else ""
     return Verdict(
         "Poison",
-        "succeeds" if rate >= SUCCEEDS else NOT_SHOWN,
-        f"{who}: after round {last.round} the attack success rate{several} is {rate:.2f} (highest "
-        f"{known[highest]:.2f} after round {highest}{before}), and {model}; one run, seed "
-        f"{scenario.seed}.",
+        "succeeds" if succeeds(rate, math.nan if chance is None else chance) else NOT_SHOWN,
+        f"{who}: after round {last.round} the attack success rate{several} is {rate:.2f}"
+        + ("" if chance is None else f", by chance {chance:.2f}")
+        + f" (highest {known[highest]:.2f} after round {highest}{before}), and {model}; one run, "
+        f"seed {scenario.seed}.",
     )
 
 

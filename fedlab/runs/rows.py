@@ -16,6 +16,9 @@ class RoundRow:
             without any.
         seconds: Wall time of the round, reconstructions included.
         worst_recall: Accuracy on the class that it knows worst, in [0, 1].
+        chance_success_rate: How often clean test images are taken for what that poisoning wants,
+            in [0, 1]: of a backdoor the images without their trigger, of others those of classes
+            that it leaves alone. ``None`` without any poisoning, or without such images.
     """
 
     round: int
@@ -24,6 +27,7 @@ class RoundRow:
     attack_success_rate: float | None
     seconds: float
     worst_recall: float = math.nan
+    chance_success_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,19 @@ def test_success_is_what_an_attacker_wants_and_not_what_is_right() -> None:
     assert math.isnan(success_rate(ByBrightness(), images[:0], wanted[:0], as_float))
 
 
+def test_what_classes_are_taken_for() -> None:
+    images, labels = coded([1, 1, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 2])
+    score = evaluate(ByBrightness(), images, labels, as_float)
+    assert score.confusion.shape == (10, 10)
+    assert score.confusion[0].tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert score.taken_for({(0, 1)}) == pytest.approx(2 / 3)
+    assert score.taken_for({(0, 1), (2, 1)}) == 0.5  # over images, not over classes
+    assert score.taken_for({(2, 1)}) == 0
+    assert math.isnan(score.taken_for({(7, 1)}))  # no image of class 7
+    assert math.isnan(score.taken_for(set()))
+    assert math.isnan(evaluate(ByBrightness(), images[:0], labels[:0], as_float).taken_for(set()))
+
+
 def test_the_worst_class_counts_its_own_images_only() -> None:
     images, labels = coded([0, 0, 1, 2, 2, 5]), torch.tensor([0, 0, 1, 2, 5, 5])
     # Class 2 is right once of once, class 5 once of twice; 3 and 4 have no image.

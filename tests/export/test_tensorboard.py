@@ -70,6 +70,7 @@ def test_what_there_is(run, events):
         "model/loss",
         "model/worst recall",
         "model/attack success rate",
+        "model/attack success by chance",
         "PSNR/client 0, fast, labels known",
         "PSNR/client 0, analytic, labels inferred",
         "chance/client 0, fast, labels known",

@@ -63,6 +63,7 @@ def test_triggers_are_stamped_on_a_share_and_tested_on_every_other_class(data):
     assert (wants.wanted == 3).all()
     assert wants.images.shape == others.shape
     assert (wants.images != others).flatten(1).any(1).all()
+    assert wants.chance == {(label, 3) for label in range(10) if label != 3}
 
 
 def test_a_sinusoid_leaves_every_label():
@@ -96,9 +97,12 @@ def test_wrong_labels(labels):
         assert set(clean.labels[changed].tolist()) == {3}
         assert torch.equal(wants.images, test.images[test.labels == 3])
         assert (wants.wanted == 5).all()
+        assert wants.chance == {(label, 5) for label in range(10) if label not in (3, 5)}
     elif "pairs" in labels:
         assert (dirty.labels[clean.labels == 1] == 7).all()
         assert (dirty.labels[clean.labels == 7] == 1).all()
+        others = set(range(10)) - {1, 7}
+        assert wants.chance == {(label, wanted) for label in others for wanted in (1, 7)}
     else:
         assert torch.equal(dirty.labels, 9 - clean.labels)
 
@@ -147,6 +151,7 @@ def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
     assert wants.wanted.tolist() == [3]
     _, other = goal(data | {"image": place + 1 if test.labels[place + 1] != 3 else place + 2})
     assert not torch.equal(other.images, wants.images)
+    assert wants.chance == {(label, 3) for label in range(10) if label != 3}
 
 
 def test_anew_in_every_round_or_once():

@@ -63,6 +63,13 @@ def test_what_stops_what_at_which_cost():
     assert "no total has a bound without a defense" in privacy.sentence
 
 
+def test_of_a_network_that_answers_the_target_to_everything_no_success_is_shown():
+    collapsed = frame(attack_success_rate=1.0, chance_success_rate=1.0)
+    _, poison, _ = comparison_verdicts(collapsed, leakage())
+    assert poison.word == "not shown"
+    assert "No success is shown without a defense (1.00, by chance 1.00)" in poison.sentence
+
+
 def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
     quiet = frame(
         images=0, leaking=0, attack_success_rate=math.nan, epsilon_protected=math.nan,

@@ -36,6 +36,11 @@ def test_a_line_says_what_was_measured():
     assert private["time\ns"] == "12"
 
 
+def test_attack_success_stands_above_its_chance():
+    (line,) = lines({"attack_success_rate": 0.9, "chance_success_rate": 0.04})
+    assert line["attack\nsuccess"] == "0.90\nchance 0.04"
+
+
 def test_columns_without_a_measurement_are_left_out():
     (quiet,) = lines({})
     assert not {"PSNR\n(chance)", "images\nleaking", "attack\nsuccess", "rule"} & quiet.keys()

@@ -55,6 +55,15 @@ def test_cells_hold_the_median_after_the_last_round_its_range_and_accuracy():
     assert_legible(figure)
 
 
+def test_chance_stands_below_where_it_is_known():
+    figure = poisoning_matrix_figure(
+        frame(*arm("none", "FedAvg", [0.9, 1.0, 0.5], chance_success_rate=0.03))
+    )
+    assert "chance 0.03" in said(figure).splitlines()
+    assert "none with FedAvg 0.90 (chance 0.03) at accuracy 0.80" in figure.alt
+    assert_legible(figure)
+
+
 def test_darker_is_more_often_and_hatched_is_nobody():
     found = cells(poisoning_matrix_figure(TABLE))
     often, rarely = found[0, 0], found[1, 0]

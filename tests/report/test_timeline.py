@@ -65,12 +65,16 @@ def test_toggles_are_marked_before_the_first_round_that_they_change(federation):
     assert "pruning on, clients 2" in said(figure)
 
 
-def test_accuracy_and_attack_success_are_those_of_the_rounds(federation):
+def test_accuracy_and_attack_success_with_its_chance_are_those_of_the_rounds(federation):
     axes = panel(federation.timeline(), "share of\ntest images")
     rows = federation.folder.rounds()
     for line, values in zip(
         axes.lines,
-        ([row.accuracy for row in rows], [row.attack_success_rate for row in rows]),
+        (
+            [row.accuracy for row in rows],
+            [row.attack_success_rate for row in rows],
+            [row.chance_success_rate for row in rows],
+        ),
         strict=True,
     ):
         assert line.get_xdata().tolist() == [0, 1, 2, 3, 4]

@@ -115,6 +115,19 @@ def test_a_poisoning_succeeds_from_a_half_on(last, word):
     assert "seed 0" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("rate", "chance", "word"),
+    [(0.9, 0.05, "succeeds"), (0.9, 0.85, "not shown"), (1.0, 1.0, "not shown")],
+)
+def test_what_the_network_does_of_itself_is_no_success(rate, chance, word):
+    *before, last = rounds(0.1, 0.2, rate)
+    found = poison_verdict(
+        POISONED, [*before, dataclasses.replace(last, chance_success_rate=chance)]
+    )
+    assert found.word == word
+    assert f"is {rate:.2f}, by chance {chance:.2f} (highest" in found.sentence
+
+
 def test_a_poisoning_without_a_rate_of_its_own():
     found = poison_verdict(POISONED, rounds(None, None, accuracy=0.1))
     assert found.word == "not shown"

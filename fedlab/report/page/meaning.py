@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from fedlab.evaluation.verdict import MARGIN
+from fedlab.evaluation.verdict import MARGIN, SUCCEEDS
 from fedlab.repeatable import repeatability
 from fedlab.report.page.places import source_of
-from fedlab.report.verdicts import SUCCEEDS
 from fedlab.scenario import Scenario
 
 
@@ -38,10 +37,11 @@ def meaning(
         "that nothing can: a stronger attack, more rounds or side knowledge may.",
         "“Diagnostic” marks an attack that was made easier than a real one, for the reasons given: "
         "it shows what an update holds. “Realistic” marks one that was not.",
-        f"A poisoning “succeeds” if its attack success rate after the last round is at least "
-        f"{SUCCEEDS:g}. Read it beside the accuracy: a network that has learned nothing and "
-        "answers the attacker's class to every image has a rate of 1. Some poisonings aim at no "
-        "class and show in the accuracy alone.",
+        f"A poisoning “succeeds” if after the last round it reaches at least {SUCCEEDS:g} of what "
+        "chance leaves open. Chance is how often the same network takes clean images for what the "
+        "attack wants: of a backdoor the same images without their trigger, of others those of "
+        "classes that it leaves alone. Some poisonings aim at no class and show in the accuracy "
+        "alone.",
         "An ε holds for one unit, one notion of neighbours and one δ, named beside it, and is "
         "never added to another. The total is infinite once a client took part without the "
         "mechanism; the ε of its protected rounds stands beside it. “Vacuous” is a "
