@@ -120,6 +120,10 @@ class Ledger:
         """Epsilon of a client's rounds under an account's mechanism; ``None`` if it had none."""
         return self._epsilon(account, self.histories.get(client, ()))
 
+    def protects(self, account: Account) -> bool:
+        """Whether anybody took part under the account's mechanism."""
+        return any(self.protected(client, account) is not None for client in self.histories)
+
     def total(self, client: int, account: Account = EXAMPLE) -> float:
         """Epsilon of everything that a client sent so far; 0 if it sent nothing."""
         return self._total(account, self.histories.get(client, ()))

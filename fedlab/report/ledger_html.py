@@ -3,11 +3,8 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from fedlab.privacy.accounts import Account
 from fedlab.report.html_tables import html_table
-from fedlab.report.ledger_tables import neighbours
-from fedlab.report.naming import named
-from fedlab.report.numbers import number
+from fedlab.report.ledger_tables import client_cells, neighbours
 from fedlab.schedule import spell
 
 if TYPE_CHECKING:
@@ -19,7 +16,7 @@ def ledger_html(ledger: "Ledger") -> str:
     lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for account in ledger.accounts:
         for client in sorted(ledger.histories):
-            lines[_line(ledger, client, account)].append(client)
+            lines[client_cells(ledger, client, account)].append(client)
     return str(
         html_table(
             ["clients", "mechanisms, by round", "hides", "ε protected", "ε total"],
@@ -28,18 +25,4 @@ def ledger_html(ledger: "Ledger") -> str:
             note=neighbours(ledger) if lines else "No client has taken part yet.",
             right=(3, 4),
         )
-    )
-
-
-def _line(ledger: "Ledger", client: int, account: Account) -> tuple[str, ...]:
-    history = ledger.histories[client]
-    mechanisms = [
-        f"{named(name)} " + spell({entry.round for entry in history if entry.mechanism == name})
-        for name in dict.fromkeys(entry.mechanism for entry in history)
-    ]
-    return (
-        "; ".join(mechanisms) or "-",
-        f"one {account.unit}",
-        number(ledger.protected(client, account)),
-        number(ledger.total(client, account)),
     )

@@ -15,6 +15,8 @@ from fedlab.scenario import Scenario
 from fedlab.scenario_tables import NO_PROTECTION
 from fedlab.schedule import spell
 
+UNBOUNDED = "nobody ran a mechanism that has a total ε, so what was sent has no bound"
+
 
 def ledger_table(ledger: Ledger) -> Table:
     """Round by round what each client ran, and what it cost; like clients share a line."""
@@ -75,11 +77,30 @@ def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
 
 def neighbours(ledger: Ledger) -> str:
     """What its epsilons are about."""
-    hidden = "; ".join(
+    hidden = [
         f"one {account.unit} ({account.adjacency}) by {account.mechanism}"
         for account in ledger.accounts
+        if ledger.protects(account)
+    ]
+    if not hidden:
+        return UNBOUNDED
+    at = f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"
+    return f"{at}; hidden: {'; '.join(hidden)}"
+
+
+def client_cells(ledger: Ledger, client: int, account: Account) -> tuple[str, ...]:
+    """What a client ran by round, what that hides, and ε of its protected and of all its rounds."""
+    history = ledger.histories[client]
+    mechanisms = [
+        f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
+        for name in dict.fromkeys(e.mechanism for e in history)
+    ]
+    return (
+        "; ".join(mechanisms) or "-",
+        f"one {account.unit}" if ledger.protects(account) else "-",
+        number(ledger.protected(client, account)),
+        number(ledger.total(client, account)),
     )
-    return f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant; hidden: {hidden}"
 
 
 def _hides(row: LedgerRow) -> str:
@@ -103,17 +124,7 @@ def _client_line(
     def line(client: int) -> tuple[str, ...]:
         history = ledger.histories[client]
         roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
-        mechanisms = [
-            f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
-            for name in dict.fromkeys(e.mechanism for e in history)
-        ]
-        return (
-            ", ".join(roles),
-            "; ".join(mechanisms),
-            f"one {account.unit}",
-            number(ledger.protected(client, account)),
-            number(ledger.total(client, account)),
-        )
+        return (", ".join(roles), *client_cells(ledger, client, account))
 
     return line
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.ledger_tables import UNBOUNDED
 from fedlab.report.naming import named
 from fedlab.report.numbers import number
 from fedlab.report.verdicts import leaking_images
@@ -20,7 +21,7 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
     account = ledger.accounts[0]
     table = Table(
         title=f"{run.scenario.name}: round by round",
-        caption=_caption(account),
+        caption=_caption(ledger, account),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -61,13 +62,17 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 )
 
 
-def _caption(account: Account) -> str:
-    return (
+def _caption(ledger: Ledger, account: Account) -> str:
+    about = (
         f"ε prot. rounds: of the rounds under {account.mechanism}, which hides one {account.unit}, "
         "largest over clients. ε total: of all rounds, smallest and largest over clients; infinite "
-        f"once a client took part without {account.mechanism}. PSNR, SSIM and chance: medians over "
-        "the images that the server attacked. Success: of the poisoning, and how often clean "
-        "images get the label that it wants."
+        f"once a client took part without {account.mechanism}."
+        if ledger.protects(account)
+        else f"ε: {UNBOUNDED}."
+    )
+    return (
+        f"{about} PSNR, SSIM and chance: medians over the images that the server attacked. "
+        "Success: of the poisoning, and how often clean images get the label that it wants."
     )
 
 

@@ -70,6 +70,15 @@ def test_clients_have_a_line_in_each_account():
     assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
 
 
+def test_where_nothing_is_hidden_no_unit_is_named():
+    bare = Ledger({0: (entry(1, "none"), entry(2, "none"))})
+    table = clients_table(SCENARIO, bare)
+    assert line(table, "open 1-2")[-3:] == ["-", "-", "∞"]
+    for said in (text(table), text(ledger_table(bare)), bare._repr_html_()):
+        assert "one example" not in said
+        assert "nobody ran a mechanism that has a total ε" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
