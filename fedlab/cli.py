@@ -20,7 +20,6 @@ INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
 
 app = typer.Typer(
-    help="A privacy testbed for federated learning on images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +35,24 @@ Overrides = Annotated[
 ]
 ScenarioName = Annotated[str, typer.Argument(help="A name from `fedlab list`, or a TOML file.")]
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
+
+
+def _told(version: bool) -> None:
+    if version:
+        from fedlab.environment import version_of
+
+        console.print(f"fedlab {version_of('fedlab-privacy')}, PyTorch {version_of('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def general(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_told, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """A privacy testbed for federated learning on images."""
 
 
 @app.command()

@@ -21,7 +21,7 @@ def environment() -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -31,7 +31,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
     """That of an installed package; a checkout on the path has none of its own."""
     try:
         return version(name)

@@ -15,6 +15,7 @@ from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
 from fedlab.errors import BadInput
 from fedlab.models import build
+from fedlab.models.checks import misfit
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import Reconstruct
 
@@ -120,15 +121,20 @@ def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
 
 
 def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network that was meant; a copy of one that was handed over."""
-    if isinstance(model, nn.Module):
-        return copy.deepcopy(model)
+    """The network that was meant, on the CPU; a copy of one that was handed over.
+
+    Raises:
+        BadInput: If it is none, or not one for such images and as many classes.
+    """
     if isinstance(model, str):
         factory = model if ":" in model else None
         return build("factory" if factory else model, shape=shape, classes=classes, factory=factory)
-    made = model(shape=shape, classes=classes)
-    if not isinstance(made, nn.Module):
+    if isinstance(model, nn.Module):
+        made = copy.deepcopy(model).cpu()
+    elif not isinstance(made := model(shape=shape, classes=classes), nn.Module):
         raise BadInput(f"model must make a torch.nn.Module, not {type(made)}")
+    if problem := misfit(made, shape, classes):
+        raise BadInput(f"model: {problem}")
     return made
 
 

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -313,6 +314,12 @@ def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
     code, _, err = fedlab("poison", scenario, "--out", "new")
     assert code == 2
     assert "new is a folder" in err
+
+
+def test_the_version(fedlab):
+    code, out, err = fedlab("--version")
+    assert (code, err) == (0, "")
+    assert out == f"fedlab {version('fedlab-privacy')}, PyTorch {version('torch')}\n"
 
 
 def test_lists(fedlab, scenario):

@@ -29,12 +29,16 @@ def case_of_run(
     """A kept Capture of a run, in the form of ``case_of``.
 
     Raises:
-        BadInput: If none was kept, or breaching cannot be told how the client trained.
+        BadInput: If none was kept, breaching cannot be told how the client trained, or the labels
+            are not those of so many images.
     """
     scenario = run.scenario
     data = images_of(scenario)
+    capture = Capture.load(run.captures, round=round, client=client)
+    if labels is not None and len(labels) != (count := capture.payload.num_examples):
+        raise BadInput(f"{len(labels)} labels were given for a reply of {count} images")
     return case_of(
-        Capture.load(run.captures, round=round, client=client),
+        capture,
         network_of(scenario, data),
         shape=data.shape,
         classes=data.num_classes,
@@ -76,8 +80,8 @@ def case_of(
         (``gradients``, ``buffers``, ``metadata``), and ``names`` of the parameters in order.
 
     Raises:
-        BadInput: If the network is another one, or breaching has no words for the training:
-            momentum, FedProx, or labels that it cannot do without.
+        BadInput: If the network is another one, a label is of no class, or breaching has no words
+            for the training: momentum, FedProx, or labels that it cannot do without.
     """
     sent = named(model, capture.global_state)
     source = f"what the server sent in round {capture.round}"
@@ -85,6 +89,8 @@ def case_of(
     reply = f"the reply of {capture.of} in round {capture.round}"
     received = parameters_of(model, named(model, capture.payload.tensors), reply)
     known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+    if known is not None and len(strange := known[(known < 0) | (known >= classes)]):
+        raise BadInput(f"label {int(strange[0])} is not one of the classes 0 to {classes - 1}")
     count = capture.payload.num_examples if known is None else len(known)
     steps = None
     if capture.payload.kind == "weights":
