@@ -69,6 +69,11 @@ def compare(
     for what, name in (("a row for each client and round", TABLE), ("the summary", SUMMARY)):
         console.print(f"{what}: {comparison.folder / name}", soft_wrap=True)
     console.print(f"page: {comparison.report()}", soft_wrap=True)
+    if others := comparison.others:
+        console.print(
+            f"left out of these: {others} run{'s' * (others > 1)} of other defenses, seeds, "
+            "settings or versions, which this folder keeps"
+        )
     if comparison.failures:
         reasons = "; ".join(f"{name}: {why}" for name, why in comparison.failures.items())
         raise RunFailed(f"these runs have no result: {reasons}")

@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from fedlab.comparison.cells import Cell, cells_of
 from fedlab.comparison.choices import Defense, arm_of, choice, distinct
-from fedlab.comparison.comparison import ComparedRun, Comparison, is_comparison
+from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_comparison
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.errors import BadInput, RunFailed
 from fedlab.files import check_folder
@@ -74,7 +74,7 @@ def compare(
         raise BadInput(f"{folder} holds a run: name another folder for the comparison")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists():
         raise BadInput(f"{folder} is not empty, and holds no comparison: name another folder")
-    places = places_of({cell.name: cell.scenario for cell in cells}, folder / "runs")
+    places = places_of({cell.name: cell.scenario for cell in cells}, folder / RUNS)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):

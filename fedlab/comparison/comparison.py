@@ -26,6 +26,8 @@ from fedlab.scenario import Scenario
 
 FACTS = "comparison.json"
 """The file that makes a folder that of a comparison."""
+RUNS = "runs"
+"""The folder with a folder for each run."""
 TABLE, SUMMARY = "comparison.csv", "summary.csv"
 """The files with ``Comparison.frame`` and ``Comparison.summary``."""
 
@@ -117,6 +119,14 @@ class Comparison:
     def name(self) -> str:
         """Of the scenario."""
         return self.scenario.name
+
+    @property
+    def others(self) -> int:
+        """Runs in the folder that are of other calls, and in none of the tables."""
+        ours = {run.folder.path.name for run in self.runs}
+        failed = tuple(f"{name}-" for name in self.failures)
+        kept = {path.name for path in (self.folder / RUNS).iterdir() if path.is_dir()}
+        return sum(not name.startswith(failed) for name in kept - ours)
 
     @property
     def defenses(self) -> tuple[str, ...]:

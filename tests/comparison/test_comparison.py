@@ -33,15 +33,16 @@ def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):
     (first,) = (tmp_path / "runs").iterdir()
     before = (first / "rounds.jsonl").read_bytes()
     more = compare(SHORT, ["none", "mixup"], seeds=2, out=tmp_path, processes=1)
-    assert len(more.runs) == 4
+    assert (len(more.runs), more.others) == (4, 0)
     assert (first / "rounds.jsonl").read_bytes() == before
     fewer = compare(SHORT, ["mixup"], seeds=1, out=tmp_path, processes=1)
     assert fewer.defenses == Comparison.open(tmp_path).defenses == ("mixup",)
+    assert fewer.others == 3
 
 
 def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
     found = compare(SHORT, ["none", "dp-instahide:k=50"], seeds=1, out=tmp_path, processes=1)
-    assert found.defenses == ("none",)
+    assert (found.defenses, found.others) == (("none",), 0)
     assert list(found.failures) == ["dp-instahide-k=50-FedAvg-seed-0"]
     assert Comparison.open(tmp_path).failures == found.failures
     with pytest.raises(RunFailed, match="no run has a result"):
