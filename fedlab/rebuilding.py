@@ -1,6 +1,7 @@
 """The core of attacks on anybody's updates: what went out, what came back, and their network."""
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -149,11 +150,18 @@ def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else values
 
 
-def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors that came as a numbered list, as Flower keeps NumPy arrays, by the names they lack.
+_WRAPPED = re.compile(r"(?:(?:_orig_mod|module)\.)+")
+"""What ``torch.compile`` and ``DataParallel`` put in front of every name."""
 
-    A list as long as the ``state_dict`` is one of it, and a shorter one of the parameters.
+
+def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors by the names that the network has for them.
+
+    Flower keeps NumPy arrays as a numbered list: one as long as the ``state_dict`` is one of it,
+    and a shorter one of the parameters. Wrapped networks have a word in front of their names.
     """
+    if all(map(_WRAPPED.match, tensors)) and not any(map(_WRAPPED.match, model.state_dict())):
+        tensors = {_WRAPPED.sub("", name, count=1): each for name, each in tensors.items()}
     state, parameters = list(model.state_dict()), [name for name, _ in model.named_parameters()]
     places = [str(place) for place in range(len(tensors))]
     if not tensors or set(tensors) != set(places) or not set(state).isdisjoint(places):

@@ -24,7 +24,7 @@ def observe(
     local: LocalSGD | Callable[[int], LocalSGD] | None = None,
     rounds: str | int = "all",
     clients: str | int = "all",
-    kind: Literal["gradient", "weights"] = "weights",
+    kind: Literal["gradient", "weights", "difference"] = "weights",
     training_mode: bool = True,
     arrays_key: str = "arrays",
     examples_key: str = "num-examples",
@@ -46,7 +46,8 @@ def observe(
         rounds: To keep, as in a scenario: ``all``, ``3``, ``1,4,7-``, ``every 2``.
         clients: To keep: ``all``, ``0-3``. Their number is the ``partition-id`` among a reply's
             metrics if it is there, else their place in the order of first messages.
-        kind: What replies hold: ``weights`` after training, or the ``gradient`` of one batch.
+        kind: What replies hold: ``weights`` after training, their ``difference`` from those that
+            were sent, which is kept as weights, or the ``gradient`` of one batch.
         training_mode: Whether clients' networks are in training mode.
         arrays_key: Of the record with the arrays, in messages and replies; if there is no such
             record but a single other one of arrays, that is it.

@@ -58,7 +58,7 @@ class Recorder:
     local: LocalSGD | Callable[[int], LocalSGD] | None
     rounds: str
     clients: str
-    kind: Literal["gradient", "weights"]
+    kind: Literal["gradient", "weights", "difference"]
     training_mode: bool
     arrays_key: str
     examples_key: str
@@ -121,18 +121,23 @@ class Recorder:
                 self.examples_key,
             )
         local = self.local(round) if callable(self.local) else self.local
-        sent = self._sent[node]
+        sent, tensors = self._sent[node], _tensors(arrays)
+        if self.kind == "difference":
+            for name, tensor in tensors.items():
+                if name not in sent.state or sent.state[name].shape != tensor.shape:
+                    self._skip(round, node, f"what was sent has no {name} that it is added to")
+                    return
+            tensors = {name: sent.state[name] + tensor for name, tensor in tensors.items()}
         self._shared = self._shared or sent.digest
-        weights = self.kind == "weights" and local is not None
         Capture(
             round=round,
             clients=(client,),
             global_state=sent.state,
             payload=Payload(
-                self.kind,
-                _tensors(arrays),
+                "gradient" if self.kind == "gradient" else "weights",
+                tensors,
                 num_examples=images,
-                steps=local.steps(images) if weights and local else 1,
+                steps=local.steps(images) if local and self.kind != "gradient" else 1,
             ),
             announced=_announced(local, training_mode=self.training_mode),
         ).save(self.folder, apart=sent.digest != self._shared)

@@ -78,6 +78,9 @@ def train(message: Message, context: Context) -> Message:
     content = RecordDict({"metrics": MetricRecord(metrics)})
     if partition != config.get("mute"):
         state = model.state_dict()
+        if config.get("difference"):
+            sent = message.content["arrays"].to_torch_state_dict()
+            state = {name: value - sent[name] for name, value in state.items()}
         content["arrays"] = ArrayRecord(
             [value.numpy() for value in state.values()] if config.get("numbered") else state
         )

@@ -28,6 +28,8 @@ from attacks.knowledge import LocalSGD
 from fedlab import BadInput, observe
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.observed import reconstruct_capture
+from fedlab.rebuilding import named
+from fedlab.server import recording
 from fedlab.server.captures import Capture
 from tests.server import plain_app
 from tests.server.plain_app import CLASSES, LR, MEAN, SHAPE, STD, Net, digits, initial_arrays
@@ -197,6 +199,28 @@ class TestWhatIsKept:
             assert list(capture.payload.tensors) == list(first)
             assert (capture.payload.num_examples, capture.payload.steps) == (3, 3)
             assert capture.announced.local_sgd == ONE_STEP
+
+    def test_differences_are_kept_as_the_weights_that_they_lead_to(self, tmp_path):
+        same = {"rounds": 1, "named": True, "norm": True, "images": 3}
+        weights = observe(FedAvg(), tmp_path / "weights", local=ONE_STEP)
+        run(weights, arrays=initial_arrays(norm=True), **same)
+        moved = observe(FedAvg(), tmp_path / "moved", local=ONE_STEP, kind="difference")
+        run(moved, arrays=initial_arrays(norm=True), difference=True, **same)
+        for client in range(4):
+            one, other = (
+                Capture.load(each.folder, round=1, client=client).payload
+                for each in (weights, moved)
+            )
+            assert (other.kind, other.steps) == (one.kind, one.steps) == ("weights", 3)
+            for name, tensor in one.tensors.items():
+                assert torch.allclose(other.tensors[name], tensor, atol=1e-6), name
+
+    def test_differences_of_something_else_are_not_kept(self, tmp_path, caplog):
+        observed = observe(FedAvg(), tmp_path, kind="difference")
+        observed._recorder._sent[5] = recording._Sent(initial_arrays())
+        observed._recorder._keep(1, 5, 0, ArrayRecord({"other": torch.ones(2)}), 1)
+        assert files(tmp_path) == []
+        assert "what was sent has no other that it is added to" in caplog.text
 
     def test_clients_without_a_name_are_numbered_as_they_are_first_sent_to(self, tmp_path):
         observed = observe(FedAvg(fraction_train=0.5), tmp_path)
@@ -384,6 +408,14 @@ class TestReconstruction:
         )
         scores = fedlab.score_images(found, images, labels=labels).images
         assert all(score.psnr > score.chance_psnr + 3 for score in scores)
+
+    @pytest.mark.parametrize("words", ["module.", "_orig_mod.", "module._orig_mod."])
+    def test_the_names_of_a_wrapped_network(self, words):
+        model = Net(norm=True)
+        state = model.state_dict()
+        assert list(named(model, {words + name: each for name, each in state.items()})) == [*state]
+        wrapped = torch.nn.DataParallel(model)
+        assert list(named(wrapped, wrapped.state_dict())) == [*wrapped.state_dict()]
 
     def test_a_learning_rate_that_was_not_told_can_be_told_later(self, tmp_path):
         observed = observe(FedAvg(), tmp_path)
