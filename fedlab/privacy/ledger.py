@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from fedlab.privacy.accountant import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
-from fedlab.privacy.spending import History, Spending
+from fedlab.privacy.spending import History, Spending, participations
 
 if TYPE_CHECKING:
     from fedlab.report.sheet import Picture
@@ -107,6 +107,17 @@ class Ledger:
     def accounts(self) -> tuple[Account, ...]:
         """The accounts that have a total and were spent from; that of DP-SGD if there is none."""
         return self._used(tuple(chain.from_iterable(self.histories.values())))
+
+    @property
+    def repeated(self) -> tuple[int, ...]:
+        """Rounds that a client took part in more than once, as after an interruption."""
+        again = {
+            one[0].round
+            for history in self.histories.values()
+            for one, other in pairwise(participations(history))
+            if one[0].round == other[0].round
+        }
+        return tuple(sorted(again))
 
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""

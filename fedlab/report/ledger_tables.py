@@ -85,7 +85,13 @@ def neighbours(ledger: Ledger) -> str:
     if not hidden:
         return UNBOUNDED
     at = f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"
-    return f"{at}; hidden: {'; '.join(hidden)}"
+    again = ""
+    if ledger.repeated:
+        again = (
+            f". Run again after an interruption: round {spell(ledger.repeated)}; what clients "
+            "had sent by then counts as well"
+        )
+    return f"{at}; hidden: {'; '.join(hidden)}{again}"
 
 
 def client_cells(ledger: Ledger, client: int, account: Account) -> tuple[str, ...]:

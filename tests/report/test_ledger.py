@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -68,6 +69,16 @@ def test_clients_have_a_line_in_each_account():
     assert example[-1] == example[-2] == number(LEDGER.protected(0))
     assert line(table, "dp-sgd 1; open 2", "one example")[-1] == "∞"
     assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
+
+
+def test_a_round_that_was_run_again_is_named():
+    again = replace(private(2), participation=2)
+    ledger = Ledger({0: (private(1), private(2), again), 1: (private(1), private(2))})
+    assert ledger.repeated == (2,)
+    said = " ".join(text(ledger_table(ledger)).split())
+    assert "Run again after an interruption: round 2; what clients had sent by then" in said
+    assert LEDGER.repeated == ()
+    assert "Run again" not in text(ledger_table(LEDGER))
 
 
 def test_where_nothing_is_hidden_no_unit_is_named():
