@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -10,7 +9,7 @@ from attacks.knowledge import Knowledge, LocalSGD
 from attacks.reconstruction import Attack, Reconstruction
 from attacks.reconstruction.invert import Watch
 from fedlab.errors import BadInput
-from fedlab.rebuilding import Exchange, network_of, per_channel, rebuild
+from fedlab.rebuilding import Exchange, Kind, network_of, per_channel, rebuild
 from fedlab.tensor_files import read_tensors
 
 
@@ -20,7 +19,8 @@ class Update:
 
     Attributes:
         before: The .safetensors file of the global model's ``state_dict``.
-        reply: The .safetensors file of the client's weights, or of a gradient, by the same names.
+        reply: The .safetensors file of the client's weights, of what they differ by from those
+            before, or of a gradient, by the same names.
         model: ``package.module:function``, called with ``shape`` and ``classes``, or a name that
             ``model.name`` of a scenario takes.
         shape: Channels, height and width of an image.
@@ -28,7 +28,7 @@ class Update:
         kind: What the reply holds.
         num_images: Images behind it.
         labels: Of the images, in the order of the local batches; inferred unless given.
-        local: The client's training; needed for weights.
+        local: The client's training; needed for all but a gradient.
         training_mode: Whether the client's network was in training mode.
         mean: Of the normalisation, per channel, on pixels in [0, 1].
         std: Likewise.
@@ -39,7 +39,7 @@ class Update:
     model: str
     shape: tuple[int, int, int]
     classes: int
-    kind: Literal["gradient", "weights"] = "weights"
+    kind: Kind = "weights"
     num_images: int = 1
     labels: tuple[int, ...] | None = None
     local: LocalSGD | None = None
@@ -86,7 +86,7 @@ def reconstruct_update(
             std=per_channel(update.std, update.shape[0]),
             num_images=update.num_images,
             labels=None if update.labels is None else torch.tensor(update.labels),
-            local=update.local if update.kind == "weights" else None,
+            local=None if update.kind == "gradient" else update.local,
             training_mode=update.training_mode,
         )
         return rebuild(

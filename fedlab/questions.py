@@ -215,7 +215,7 @@ class Questions(ABC):
         )
 
     def table(self) -> Table:
-        """Round by round: accuracy, attack success, epsilon, and what the server saw."""
+        """Round by round: accuracy, attack success and chance, epsilon, and what the server saw."""
         return rounds_table(self.folder, self.ledger)
 
     def _repr_html_(self) -> str:

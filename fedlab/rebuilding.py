@@ -20,6 +20,10 @@ from fedlab.models.checks import misfit
 from fedlab.scenario import Scenario
 from fedlab.scenario_tables import Reconstruct
 
+Kind = Literal["gradient", "weights", "difference"]
+"""What a reply holds: the gradient of one batch, weights after training, or these less those that
+were sent."""
+
 Network = nn.Module | Callable[..., nn.Module] | str
 """A module; what makes one of ``shape`` and ``classes``; or its name, as ``model.name`` or as
 ``package.module:function``."""
@@ -32,12 +36,12 @@ class Exchange:
     Attributes:
         kind: Of the reply.
         sent: Parameters and buffers.
-        received: New ones, or the gradient; buffers beside them are left aside.
+        received: New ones, what they differ by, or the gradient; buffers are left aside.
         source: What to call the former where something is wrong with it.
         reply: What to call the latter.
     """
 
-    kind: Literal["gradient", "weights"]
+    kind: Kind
     sent: Mapping[str, Tensor] = field(repr=False)
     received: Mapping[str, Tensor] = field(repr=False)
     source: str
@@ -77,7 +81,7 @@ def rebuild(
         ValueError: If the reply cannot be attacked for another reason, see ``invert``.
     """
     known, count = knowledge, knowledge.num_images
-    if exchange.kind == "weights" and known.local is None:
+    if exchange.kind != "gradient" and known.local is None:
         raise BadInput("weights can only be attacked if the client's learning rate is known")
     if count > MOST_IMAGES:
         raise BadInput(
@@ -88,9 +92,11 @@ def rebuild(
     sent = named(model, exchange.sent)
     parameters_of(model, sent, exchange.source)
     reply = parameters_of(model, named(model, exchange.received), exchange.reply)
+    if exchange.kind == "difference":
+        reply = weights_after(sent, reply)
     sent = {name: tensor.to(device) for name, tensor in sent.items()}
     payload = Payload(
-        exchange.kind,
+        "gradient" if exchange.kind == "gradient" else "weights",
         reply,
         num_examples=count,
         steps=known.local.steps(count) if known.local else 1,
@@ -131,9 +137,10 @@ def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.
         factory = model if ":" in model else None
         return build("factory" if factory else model, shape=shape, classes=classes, factory=factory)
     if isinstance(model, nn.Module):
-        made = copy.deepcopy(model).cpu()
+        made = copy.deepcopy(model)
     elif not isinstance(made := model(shape=shape, classes=classes), nn.Module):
         raise BadInput(f"model must make a torch.nn.Module, not {type(made)}")
+    made = made.cpu()
     if problem := misfit(made, shape, classes):
         raise BadInput(f"model: {problem}")
     return made
@@ -150,8 +157,8 @@ def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values * channels if len(values) == 1 else values
 
 
-_WRAPPED = re.compile(r"(?:(?:_orig_mod|module)\.)+")
-"""What ``torch.compile`` and ``DataParallel`` put in front of every name."""
+_WRAPPED = re.compile(r"(_orig_mod|module|_module)\.")
+"""What ``torch.compile``, ``DataParallel`` and Opacus put in front of every name."""
 
 
 def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -160,14 +167,29 @@ def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tenso
     Flower keeps NumPy arrays as a numbered list: one as long as the ``state_dict`` is one of it,
     and a shorter one of the parameters. Wrapped networks have a word in front of their names.
     """
-    if all(map(_WRAPPED.match, tensors)) and not any(map(_WRAPPED.match, model.state_dict())):
-        tensors = {_WRAPPED.sub("", name, count=1): each for name, each in tensors.items()}
-    state, parameters = list(model.state_dict()), [name for name, _ in model.named_parameters()]
+    state = list(model.state_dict())
+    while tensors and not set(state) & set(tensors) and all(map(_WRAPPED.match, tensors)):
+        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    parameters = [name for name, _ in model.named_parameters()]
     places = [str(place) for place in range(len(tensors))]
     if not tensors or set(tensors) != set(places) or not set(state).isdisjoint(places):
         return tensors
     names = next((each for each in (state, parameters) if len(each) == len(places)), places)
     return {name: tensors[place] for name, place in zip(names, places, strict=True)}
+
+
+def weights_after(
+    sent: Mapping[str, Tensor], difference: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights that a reply of differences leads to.
+
+    Raises:
+        BadInput: If something was not sent that it could be added to.
+    """
+    for name, tensor in difference.items():
+        if name not in sent or sent[name].shape != tensor.shape:
+            raise BadInput(f"what was sent has no {name} of {[*tensor.shape]} to add a change to")
+    return {name: sent[name] + tensor for name, tensor in difference.items()}
 
 
 def parameters_of(

@@ -76,7 +76,10 @@ def reconstruct(
     shape: Annotated[str, typer.Option(help="Of an image.", rich_help_panel=FILES)] = "3x32x32",
     classes: Annotated[int, typer.Option(min=2, rich_help_panel=FILES)] = 10,
     kind: Annotated[
-        Literal["weights", "gradient"], typer.Option(help="Of the reply.", rich_help_panel=FILES)
+        Literal["weights", "difference", "gradient"],
+        typer.Option(
+            help="Of the reply; difference: weights less the global ones.", rich_help_panel=FILES
+        ),
     ] = "weights",
     num_images: Annotated[
         int, typer.Option(min=1, help="Images behind the reply.", rich_help_panel=FILES)

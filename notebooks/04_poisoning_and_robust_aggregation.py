@@ -70,8 +70,8 @@ compared = [
 
 # %% [markdown]
 # ## What gets through?
-# Attack success: how many test images with the patch are taken for a 0; chance: how many of the same
-# images without it. The sign flip has no such goal; what it does shows in the accuracy.
+# Attack success: how many test images with the patch are taken for a 0; chance: how many of them
+# without it. The sign flip has no such goal; what it does shows in the accuracy.
 
 # %%
 poisoning_matrix_figure(pd.concat(each.frame for each in compared), rows="scenario")

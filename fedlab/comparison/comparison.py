@@ -124,9 +124,10 @@ class Comparison:
     def others(self) -> int:
         """Runs in the folder that are of other calls, and in none of the tables."""
         ours = {run.folder.path.name for run in self.runs}
-        failed = tuple(f"{name}-" for name in self.failures)
-        kept = {path.name for path in (self.folder / RUNS).iterdir() if path.is_dir()}
-        return sum(not name.startswith(failed) for name in kept - ours)
+        rest = {path.name for path in (self.folder / RUNS).iterdir() if path.is_dir()} - ours
+        # A failed one left a folder, unless it could not even begin.
+        failed = sum(any(name.startswith(f"{f}-") for name in rest) for f in self.failures)
+        return len(rest) - failed
 
     @property
     def defenses(self) -> tuple[str, ...]:
@@ -160,9 +161,9 @@ class Comparison:
         Columns: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round`` from 1,
         ``client``, ``role``, ``defenses`` that it ran, ``status``, ``selected`` by the rule and
         ``update_norm``; of the round ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
-        ``chance_success_rate`` (NaN where nobody poisons) and ``seconds``; of the attack on this
-        client how many ``images`` it aimed at, how many of them are ``leaking``, and medians of
-        ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
+        ``chance_success_rate`` (NaN where nothing is wanted, or known) and ``seconds``; of the
+        attack on this client how many ``images`` it aimed at, how many of them are ``leaking``, and
+        medians of ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
         ``identification``, with ``setting`` and ``threat``; and ``epsilon_round``,
         ``epsilon_protected`` and ``epsilon_total`` of the client, infinite where it took part
         unprotected and NaN where it sent nothing, with the ``unit`` that is hidden, the

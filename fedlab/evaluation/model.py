@@ -34,7 +34,7 @@ class ModelScore:
     @property
     def worst_recall(self) -> float:
         """The same among the images of the class where it is lowest, of those that have images."""
-        right, images = self.confusion.diagonal(), self.confusion.sum(1)
+        right, images = self.confusion.diagonal().double(), self.confusion.sum(1)
         return float((right[images > 0] / images[images > 0]).min()) if images.any() else math.nan
 
     def taken_for(self, pairs: Collection[tuple[int, int]]) -> float:
@@ -46,6 +46,8 @@ class ModelScore:
         Returns:
             Share in [0, 1] over the images of all pairs; NaN if there is none.
         """
+        if not self.confusion.any():
+            return math.nan
         cases = torch.tensor(list(pairs), dtype=torch.int64).reshape(-1, 2)
         true, taken = cases.to(self.confusion.device).T
         return _share(self.confusion[true, taken].sum(), self.confusion.sum(1)[true].sum())

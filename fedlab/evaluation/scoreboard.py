@@ -10,6 +10,7 @@ from torch import Tensor
 from fedlab.client.site import Site
 from fedlab.errors import BadInput
 from fedlab.evaluation.model import evaluate, success_rate
+from fedlab.evaluation.verdict import success_above_chance
 from fedlab.poisons import data_poison
 from fedlab.poisons.workshop import Goal
 from fedlab.runs.rows import RoundRow
@@ -64,14 +65,16 @@ class Scoreboard:
         self.site.load(state)
         data, model, normalise = self.site.data, self.site.model, self.site.network_input
         scores = evaluate(model, data.test_images, data.test_labels, normalise)
-        reached = (
+        reached = [
             (
                 success_rate(model, each.images, each.wanted, normalise),
                 scores.taken_for(each.chance),
             )
             for each in self.goals
+        ]
+        success, chance = max(
+            reached, key=lambda each: success_above_chance(*each), default=(None, math.nan)
         )
-        success, chance = max(reached, default=(None, math.nan))
         return RoundRow(
             round=round,
             accuracy=scores.accuracy,

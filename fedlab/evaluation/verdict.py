@@ -1,4 +1,4 @@
-"""The stated rules for calling a reconstruction a leak, and its setting realistic, and for success.
+"""The stated rules: when an image leaks, when a setting is realistic, when a poisoning succeeds.
 
 They are here in full so that a table's words can be checked against its numbers.
 """
@@ -11,7 +11,7 @@ MARGIN = 3.0
 """How many dB above chance a leak must be: half the squared error of the best trivial guess."""
 
 SUCCEEDS = 0.5
-"""What a poisoning must reach of what chance leaves open: more often than not."""
+"""What a poisoning must reach of what chance leaves open, to succeed: more often than not."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["le
     return "leaks" if identified and psnr >= chance_psnr + MARGIN else "not shown"
 
 
-def succeeds(rate: float, chance: float = math.nan) -> bool:
-    """Whether a poisoning reaches half of what it would not reach without its doing.
+def success_above_chance(rate: float, chance: float = math.nan) -> float:
+    """What a poisoning reaches of what chance leaves open: ``(rate - chance) / (1 - chance)``.
 
-    That is ``(rate - chance) / (1 - chance) >= 0.5``, agreement corrected for chance (Cohen's
-    kappa). A network that gives the wanted label to every image has a rate of 1 and a chance of 1,
-    which shows no success.
+    Cohen's kappa corrects agreement for chance in this way: 1 is everything, 0 is what the network
+    does of itself, and less is below that. From ``SUCCEEDS`` on the poisoning succeeds. A network
+    that gives the wanted label to every image has a rate and a chance of 1, which is worth 0.
 
     Args:
         rate: Attack success rate in [0, 1].
@@ -61,11 +61,12 @@ def succeeds(rate: float, chance: float = math.nan) -> bool:
             is taken as it is.
 
     Example:
-        >>> succeeds(0.9, chance=0.05), succeeds(0.9, chance=0.85), succeeds(1.0, chance=1.0)
-        (True, False, False)
+        >>> success_above_chance(0.75, 0.5), success_above_chance(1.0, 1.0)
+        (0.5, 0.0)
     """
-    by_itself = 0.0 if math.isnan(chance) else chance
-    return by_itself < 1 and rate - by_itself >= SUCCEEDS * (1 - by_itself)
+    if math.isnan(chance):
+        return rate
+    return (rate - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def setting(

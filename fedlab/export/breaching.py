@@ -29,16 +29,13 @@ def case_of_run(
     """A kept Capture of a run, in the form of ``case_of``.
 
     Raises:
-        BadInput: If none was kept, breaching cannot be told how the client trained, or the labels
-            are not those of so many images.
+        BadInput: If none was kept, a label is of no class, or breaching cannot be told how the
+            client trained.
     """
     scenario = run.scenario
     data = images_of(scenario)
-    capture = Capture.load(run.captures, round=round, client=client)
-    if labels is not None and len(labels) != (count := capture.payload.num_examples):
-        raise BadInput(f"{len(labels)} labels were given for a reply of {count} images")
     return case_of(
-        capture,
+        Capture.load(run.captures, round=round, client=client),
         network_of(scenario, data),
         shape=data.shape,
         classes=data.num_classes,
@@ -90,7 +87,7 @@ def case_of(
     received = parameters_of(model, named(model, capture.payload.tensors), reply)
     known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
     if known is not None and len(strange := known[(known < 0) | (known >= classes)]):
-        raise BadInput(f"label {int(strange[0])} is not one of the classes 0 to {classes - 1}")
+        raise BadInput(f"label {int(strange[0])} is none of the {classes} classes, counted from 0")
     count = capture.payload.num_examples if known is None else len(known)
     steps = None
     if capture.payload.kind == "weights":

@@ -22,11 +22,12 @@ def write_events(run: RunFolder, folder: Path) -> None:
     """Write an event file of a run: ``tensorboard --logdir FOLDER`` shows it.
 
     Tags are ``model/accuracy``, ``model/loss``, ``model/worst recall``,
-    ``model/attack success rate``, ``PSNR/client 0, ATTACK`` and beside it ``chance/client 0,
-    ATTACK``, both the median over images, ``epsilon/client 0`` (infinite once it took part
-    unprotected) and, as images, ``reconstruction/client 0, ATTACK`` with true images above rebuilt
-    ones. ATTACK is such as ``fast, labels known``, with ``, malicious server`` where it was one; a
-    second entry of the same attack on a client in a round has ``, 2`` behind.
+    ``model/attack success rate`` and ``model/attack success by chance``, ``PSNR/client 0, ATTACK``
+    and beside it ``chance/client 0, ATTACK``, both the median over images, ``epsilon/client 0``
+    (infinite once it took part unprotected) and, as images, ``reconstruction/client 0, ATTACK``
+    with true images above rebuilt ones. ATTACK is such as ``fast, labels known``, with
+    ``, malicious server`` where it was one; a second entry of the same attack on a client in a
+    round has ``, 2`` behind.
 
     Args:
         run: That has ended at least one round.

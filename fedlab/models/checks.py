@@ -12,12 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlab.models.per_example import Mode, with_per_example_gradients
 from fedlab.models.request import Shape
+from fedlab.modes import evaluation
 
 
 def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
     """Why a network cannot take such images, or ``None`` if it can.
 
-    Two images are passed through it in evaluation mode; its weights stay as they are.
+    Two images are passed through it in evaluation mode; its weights and modes stay as they are.
 
     Args:
         model: Any network on the CPU.
@@ -25,14 +26,11 @@ def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
         classes: Outputs that are needed.
     """
     size = "x".join(map(str, shape))
-    before = model.training
     try:
-        with torch.no_grad():
-            outputs = model.eval()(torch.zeros(2, *shape))
+        with evaluation(model):
+            outputs = model(torch.zeros(2, *shape))
     except (RuntimeError, ValueError, AssertionError) as error:
         return f"it does not take images of {size}: {_first_line(error)}"
-    finally:
-        model.train(before)
     if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, classes):
         got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         return f"for 2 images of {size} it must give [2, {classes}], but gives {got}"

@@ -36,8 +36,8 @@ class WrongLabels:
         wrong: Tensor = flip(test.labels, num_classes=test.num_classes, pairs=self._pairs)
         changed = wrong != test.labels
         flips = set(zip(test.labels[changed].tolist(), wrong[changed].tolist(), strict=True))
-        chance = (mistaken_for(target, test, besides=source) for source, target in flips)
-        return Goal(test.images[changed], wrong[changed], frozenset().union(*chance))
+        every = frozenset().union(*(mistaken_for(target, test) for _, target in flips))
+        return Goal(test.images[changed], wrong[changed], every - flips)
 
     @property
     def _pairs(self) -> tuple[tuple[int, int], ...]:

@@ -53,7 +53,11 @@ class Goal:
         images: uint8 ``[n, channels, height, width]``, test images as the attacker shows them.
         wanted: int64 ``[n]``, the labels that it wants for them.
         chance: Pairs of a class and a label: how often clean test images of the one are taken for
-            the other is what the attack would reach without its doing.
+            the other shows what the network does of itself. Of a trigger these are the images
+            without it; of one target image those of every class but the wanted one; of flipped
+            labels those of classes that are not flipped to that one. Of the latter two it is the
+            network's bias to the label, and not how much two classes are alike. Empty where there
+            is no such class.
     """
 
     images: Tensor = field(repr=False)
@@ -95,15 +99,6 @@ def check_classes(test: Shard, *classes: int) -> None:
         )
 
 
-def mistaken_for(
-    target: int, test: Shard, *, besides: int | None = None
-) -> frozenset[tuple[int, int]]:
-    """Pairs of every class with the one that its images would be mistaken for.
-
-    Args:
-        target: That one; it has no pair.
-        test: The test images.
-        besides: Another class to leave out.
-    """
-    others = set(range(test.num_classes)) - {target, besides}
-    return frozenset((label, target) for label in others)
+def mistaken_for(target: int, test: Shard) -> frozenset[tuple[int, int]]:
+    """Pairs of every other class with the one that its images would be mistaken for."""
+    return frozenset((label, target) for label in range(test.num_classes) if label != target)

@@ -1,9 +1,10 @@
 """Each client's privacy loss over all rounds and mechanisms, one row for each participation."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -111,13 +112,12 @@ class Ledger:
     @property
     def repeated(self) -> tuple[int, ...]:
         """Rounds that a client took part in more than once, as after an interruption."""
-        again = {
-            one[0].round
-            for history in self.histories.values()
-            for one, other in pairwise(participations(history))
-            if one[0].round == other[0].round
-        }
-        return tuple(sorted(again))
+        taken = Counter(
+            (client, part[0].round)
+            for client, history in self.histories.items()
+            for part in participations(history)
+        )
+        return tuple(sorted({round for (_, round), times in taken.items() if times > 1}))
 
     def until(self, round: int) -> "Ledger":
         """The accounts as they stood after a round."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fedlab.evaluation.verdict import succeeds
+from fedlab.evaluation.verdict import SUCCEEDS
 from fedlab.report.defenses_table import DefenseLine, Epsilon, defense_lines
 from fedlab.report.naming import UNDEFENDED, under
 from fedlab.report.numbers import decibels, listed, number
@@ -81,7 +81,7 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
     for line in measured:
         rate, chance = line.attack_success.median, line.chance_success.median
         told = f"{rate:.2f}" + ("" if math.isnan(chance) else f", by chance {chance:.2f}")
-        if succeeds(rate, chance):
+        if line.success_above_chance.median >= SUCCEEDS:
             works.append(
                 f"{_arm(line, lines)} ({told}, at an accuracy of {line.accuracy.median:.3f})"
             )

@@ -77,6 +77,8 @@ class DefenseLine:
         accuracy: After the last round.
         attack_success: After the last round; NaN where nobody poisons.
         chance_success: How often clean images get the wanted label; NaN where that is not known.
+        success_above_chance: What it reaches of what chance leaves open, see
+            ``fedlab.evaluation.verdict``.
         leaking: Images that leak.
         images: That were attacked.
         psnr: Of the attacked clients of each round, in dB.
@@ -95,6 +97,7 @@ class DefenseLine:
     accuracy: Spread
     attack_success: Spread
     chance_success: Spread
+    success_above_chance: Spread
     leaking: int
     images: int
     psnr: Spread
@@ -116,11 +119,16 @@ def note_of(lines: Sequence[DefenseLine]) -> str:
     seeds = f"{(n := counts.pop())} seed{'s' * (n > 1)}" if len(counts) == 1 else "the seeds"
     deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
     at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
+    poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
+    success = (
+        ", attack success with its chance (how often clean images get the wanted label)"
+        if poisoned
+        else ""
+    )
     return (
-        f"Medians and, below, the smallest and the largest over {seeds}; accuracy and attack "
-        "success after the last round, its chance how often clean images get the label that the "
-        "attack wants; PSNR, chance and what is above it in dB, over all attacked "
-        "rounds, of the attack that rebuilds most; an image leaks if it is at least 3 dB above "
+        f"Medians and, below, the smallest and the largest over {seeds}; accuracy{success} after "
+        "the last round; PSNR, chance and what is above it in dB, over all attacked rounds, of the "
+        "attack that rebuilds most; an image leaks if it is at least 3 dB above "
         f"chance and identified; ε{at}: the largest of the clients, hiding one example of theirs "
         "unless said; time of all rounds, attacks included, beside other runs."
     )
@@ -144,6 +152,7 @@ def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
             ("accuracy", "accuracy"),
             ("attack_success", "attack_success_rate"),
             ("chance_success", "chance_success_rate"),
+            ("success_above_chance", "success_above_chance"),
             ("psnr", "psnr"),
             ("chance", "chance_psnr"),
             ("above_chance", "above_chance"),

@@ -12,6 +12,7 @@ from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.spending import participations
 from fedlab.report.colours import FAINT, INK, defense_colour
+from fedlab.report.ledger_tables import UNBOUNDED
 from fedlab.report.lettering import SMALL, TEXT, TITLE, font, line_height
 from fedlab.report.numbers import number
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
@@ -64,7 +65,12 @@ def ledger_figure(ledger: Ledger) -> Picture:
     sheet.text(_MARGIN, _MARGIN, title, size=TITLE, bold=True)
     for account, each, room in zip(accounts, courses, rooms, strict=True):
         axes = sheet.axes(_LEFT, top + 0.22, _WIDTH - _LEFT - _MARGIN, _PLOT - 0.22)
-        _draw(axes, account, each, delta=ledger.delta)
+        about = (
+            f"{account.mechanism}: hides one {account.unit} ({account.adjacency})"
+            if ledger.protects(account)
+            else UNBOUNDED
+        )
+        _draw(axes, account, each, title=about, delta=ledger.delta)
         top += room
     sheet.figure.alt = _in_words(title, accounts, courses)
     return sheet.figure
@@ -104,7 +110,12 @@ def _courses(ledger: Ledger, account: Account) -> Mapping[_Course, Sequence[int]
 
 
 def _draw(
-    axes: Axes, account: Account, courses: Mapping[_Course, Sequence[int]], *, delta: float
+    axes: Axes,
+    account: Account,
+    courses: Mapping[_Course, Sequence[int]],
+    *,
+    title: str,
+    delta: float,
 ) -> None:
     colour = defense_colour(account.mechanism)
     for place, (course, clients) in enumerate(courses.items()):
@@ -133,12 +144,7 @@ def _draw(
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round", color=FAINT, fontsize=TEXT)
     axes.set_ylabel(f"ε at δ = {delta:g}", color=FAINT, fontsize=TEXT)
-    axes.set_title(
-        f"{account.mechanism}: hides one {account.unit} ({account.adjacency})",
-        loc="left",
-        fontsize=TEXT,
-        color=FAINT,
-    )
+    axes.set_title(title, loc="left", fontsize=TEXT, color=FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(
         prop=font(SMALL),

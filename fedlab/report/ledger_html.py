@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from fedlab.report.html_tables import html_table
-from fedlab.report.ledger_tables import client_cells, neighbours
+from fedlab.report.ledger_tables import lines_of, neighbours
 from fedlab.schedule import spell
 
 if TYPE_CHECKING:
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 def ledger_html(ledger: "Ledger") -> str:
     """Mechanisms by round, and what they cost, in each account in use."""
     lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for account in ledger.accounts:
-        for client in sorted(ledger.histories):
-            lines[client_cells(ledger, client, account)].append(client)
+    for client, cells in lines_of(ledger):
+        lines[cells].append(client)
     return str(
         html_table(
             ["clients", "mechanisms, by round", "hides", "ε protected", "ε total"],

@@ -1,13 +1,12 @@
 """The privacy ledger as text tables: one line per round, and one per client."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from rich import box
 from rich.table import Table
 
-from fedlab.privacy.accounts import Account
+from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.report.naming import named
 from fedlab.report.numbers import number
@@ -15,7 +14,7 @@ from fedlab.scenario import Scenario
 from fedlab.scenario_tables import NO_PROTECTION
 from fedlab.schedule import spell
 
-UNBOUNDED = "nobody ran a mechanism that has a total ε, so what was sent has no bound"
+UNBOUNDED = "there is no total ε, as nobody ran a mechanism that has one"
 
 
 def ledger_table(ledger: Ledger) -> Table:
@@ -68,10 +67,11 @@ def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
     table.add_column("hides")
     table.add_column("ε protected", justify="right")
     table.add_column("ε total", justify="right")
-    for account in ledger.accounts:
-        line = _client_line(scenario, ledger, account)
-        for clients, text in _alike(sorted(ledger.histories), line):
-            table.add_row(spell(clients), *text)
+    lines = [
+        (client, (_roles(scenario, ledger, client), *cells)) for client, cells in lines_of(ledger)
+    ]
+    for text, alike in groupby(lines, lambda line: line[1]):
+        table.add_row(spell(client for client, _ in alike), *text)
     return table
 
 
@@ -82,20 +82,37 @@ def neighbours(ledger: Ledger) -> str:
         for account in ledger.accounts
         if ledger.protects(account)
     ]
-    if not hidden:
-        return UNBOUNDED
-    at = f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"
-    again = ""
+    parts = [f"hidden: {'; '.join(hidden)}" if hidden else UNBOUNDED]
+    if ledger.protects(IMAGE) and IMAGE not in ledger.accounts:
+        parts.append(f"{IMAGE.mechanism} hides one {IMAGE.unit} ({IMAGE.adjacency}) a round")
+    if hidden:
+        parts.insert(0, f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant")
     if ledger.repeated:
-        again = (
-            f". Run again after an interruption: round {spell(ledger.repeated)}; what clients "
-            "had sent by then counts as well"
+        parts.append(
+            f"run again after an interruption: round {spell(ledger.repeated)}; what clients had "
+            "sent by then counts as well"
         )
-    return f"{at}; hidden: {'; '.join(hidden)}{again}"
+    return "; ".join(parts)
 
 
-def client_cells(ledger: Ledger, client: int, account: Account) -> tuple[str, ...]:
-    """What a client ran by round, what that hides, and ε of its protected and of all its rounds."""
+def lines_of(ledger: Ledger) -> list[tuple[int, tuple[str, ...]]]:
+    """Client by client, in each account in use that protected it in any round.
+
+    Returns:
+        Of each the client, and what it ran by round, what that hides, and epsilon of its protected
+        and of all its rounds.
+    """
+    lines = []
+    for account in ledger.accounts:
+        for client in sorted(ledger.histories):
+            if ledger.protected(client, account) is not None:
+                lines.append((client, _cells(ledger, client, account, f"one {account.unit}")))
+    told = {client for client, _ in lines}
+    bare = sorted(set(ledger.histories) - told)
+    return lines + [(client, _cells(ledger, client, ledger.accounts[0], "-")) for client in bare]
+
+
+def _cells(ledger: Ledger, client: int, account: Account, hides: str) -> tuple[str, ...]:
     history = ledger.histories[client]
     mechanisms = [
         f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
@@ -103,7 +120,7 @@ def client_cells(ledger: Ledger, client: int, account: Account) -> tuple[str, ..
     ]
     return (
         "; ".join(mechanisms) or "-",
-        f"one {account.unit}" if ledger.protects(account) else "-",
+        hides,
         number(ledger.protected(client, account)),
         number(ledger.total(client, account)),
     )
@@ -124,19 +141,6 @@ def _parameters(row: LedgerRow) -> str:
     return ", ".join(told + ["batch of fixed size"] * (row.sampling == "fixed"))
 
 
-def _client_line(
-    scenario: Scenario, ledger: Ledger, account: Account
-) -> Callable[[int], tuple[str, ...]]:
-    def line(client: int) -> tuple[str, ...]:
-        history = ledger.histories[client]
-        roles = dict.fromkeys(scenario.role(round=e.round, client=client).role for e in history)
-        return (", ".join(roles), *client_cells(ledger, client, account))
-
-    return line
-
-
-def _alike(
-    clients: Sequence[int], line: Callable[[int], tuple[str, ...]]
-) -> list[tuple[list[int], tuple[str, ...]]]:
-    """Neighbouring clients whose lines are equal, together."""
-    return [(list(group), text) for text, group in groupby(clients, line)]
+def _roles(scenario: Scenario, ledger: Ledger, client: int) -> str:
+    rounds = (entry.round for entry in ledger.histories[client])
+    return ", ".join(dict.fromkeys(scenario.role(round=r, client=client).role for r in rounds))

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
+from fedlab.evaluation.verdict import success_above_chance
 from fedlab.report.arms import counted
 from fedlab.report.colours import FAINT, LINE, ink_on
 from fedlab.report.lettering import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
@@ -32,6 +34,7 @@ class _Cell:
     low: float
     high: float
     chance: float
+    above: float
     accuracy: float
     seeds: int
 
@@ -41,7 +44,8 @@ def poisoning_matrix_figure(
 ) -> Picture:
     """Attack success rate after the last round, the median over seeds with its range.
 
-    Chance and accuracy are below it; cells in which nobody poisons are hatched.
+    Chance and accuracy are below it, and colours tell what is reached above chance; cells in which
+    nobody poisons are hatched.
 
     Args:
         frame: Of a comparison; see ``fedlab.comparison``.
@@ -77,8 +81,8 @@ def poisoning_matrix_figure(
     key = wrapped(
         f"Attack success rate after the last round: median of "
         f"{counted(cell.seeds for cell in cells.values())}, below it their range, how often clean "
-        "images get the same label (chance), and accuracy. Darker: more often. Hatched: nobody "
-        "poisons.",
+        "images get the same label (chance), and accuracy. Darker: more often than by chance. "
+        "Hatched: nobody poisons.",
         SMALL,
         page - 2 * _MARGIN,
     )
@@ -103,7 +107,7 @@ def poisoning_matrix_figure(
         for column, across_name in enumerate(across):
             cell = cells.get((down_name, across_name))
             known = cell is not None and math.isfinite(cell.success)
-            colour = _COLOURS(cell.success) if known and cell else "white"
+            colour = _COLOURS(max(cell.above, 0.0)) if known and cell else "white"
             axes.add_patch(
                 Rectangle(
                     (column, row),
@@ -128,12 +132,13 @@ def _cells(frame: pd.DataFrame, rows: str, columns: str) -> dict[tuple[str, str]
     ].first()
     cells = {}
     for (down, across), seeds in ends.groupby(level=[0, 1], sort=False):
-        rate = seeds["attack_success_rate"]
+        rate, chance = seeds["attack_success_rate"], seeds["chance_success_rate"]
         cells[str(down), str(across)] = _Cell(
             success=rate.median(),
             low=rate.min(),
             high=rate.max(),
-            chance=seeds["chance_success_rate"].median(),
+            chance=chance.median(),
+            above=median(map(success_above_chance, rate, chance)),
             accuracy=seeds["accuracy"].median(),
             seeds=len(seeds),
         )

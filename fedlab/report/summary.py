@@ -4,10 +4,12 @@ import math
 
 import pandas as pd
 
+from fedlab.evaluation.verdict import success_above_chance
+
 ARM = ["defense", "rule"]
 
 MEASURES = (
-    *("accuracy", "attack_success_rate", "chance_success_rate"),
+    *("accuracy", "attack_success_rate", "chance_success_rate", "success_above_chance"),
     *("psnr", "chance_psnr", "above_chance", "seconds"),
 )
 
@@ -45,8 +47,9 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         frame: Of a comparison, with at least one row.
 
     Returns:
-        A row for each defense, rule and seed: ``attack``; ``accuracy``, ``attack_success_rate`` and
-        ``chance_success_rate`` after the last round; ``psnr``, ``chance_psnr`` and
+        A row for each defense, rule and seed: ``attack``; ``accuracy``, ``attack_success_rate``,
+        ``chance_success_rate`` and ``success_above_chance``, what the attack reaches of what chance
+        leaves open, after the last round; ``psnr``, ``chance_psnr`` and
         ``above_chance`` in dB, medians over attacked clients and rounds, NaN where nobody was
         attacked; ``images`` that were attacked and how many of them are ``leaking``;
         ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
@@ -73,6 +76,9 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
             "accuracy": last["accuracy"],
             "attack_success_rate": last["attack_success_rate"],
             "chance_success_rate": last["chance_success_rate"],
+            "success_above_chance": success_above_chance(
+                last["attack_success_rate"], last["chance_success_rate"]
+            ),
             "images": int(run["images"].sum()),
             "leaking": int(run["leaking"].sum()),
             "seconds": run.drop_duplicates("round")["seconds"].sum(),
@@ -96,7 +102,8 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``defense``, ``rule``, ``seeds``, ``attack``; ``accuracy``, ``attack_success_rate``,
-        ``chance_success_rate``, ``psnr``, ``chance_psnr``, ``above_chance`` and ``seconds`` with
+        ``chance_success_rate``, ``success_above_chance``, ``psnr``, ``chance_psnr``,
+        ``above_chance`` and ``seconds`` with
         ``_min`` and ``_max`` of each; ``images`` and ``leaking`` of all seeds; and the largest
         epsilons with what they are about. See ``per_seed``.
     """

@@ -21,7 +21,7 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> Table:
     account = ledger.accounts[0]
     table = Table(
         title=f"{run.scenario.name}: round by round",
-        caption=_caption(ledger, account),
+        caption=_caption(ledger, account, poisoned=bool(run.scenario.poisons)),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -62,7 +62,7 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 )
 
 
-def _caption(ledger: Ledger, account: Account) -> str:
+def _caption(ledger: Ledger, account: Account, *, poisoned: bool) -> str:
     about = (
         f"ε prot. rounds: of the rounds under {account.mechanism}, which hides one {account.unit}, "
         "largest over clients. ε total: of all rounds, smallest and largest over clients; infinite "
@@ -70,9 +70,13 @@ def _caption(ledger: Ledger, account: Account) -> str:
         if ledger.protects(account)
         else f"ε: {UNBOUNDED}."
     )
+    success = (
+        " Success: of the poisoning, and how often clean images get the label that it wants."
+        if poisoned
+        else ""
+    )
     return (
-        f"{about} PSNR, SSIM and chance: medians over the images that the server attacked. "
-        "Success: of the poisoning, and how often clean images get the label that it wants."
+        f"{about} PSNR, SSIM and chance: medians over the images that the server attacked.{success}"
     )
 
 

@@ -37,9 +37,9 @@ def timeline_figure(run: RunFolder) -> Picture:
     """Panels over one axis of rounds; those with nothing to show are left out.
 
     From above: the share of the sampled clients that ran each defense, toggles marked; accuracy,
-    and attack success if anybody poisons, in whose rounds it is grey; PSNR of every attacked image
-    beside chance; epsilon of the protected rounds, the largest of all clients, with a cross where a
-    total becomes infinite.
+    and attack success with its chance if anybody poisons, in whose rounds it is grey; PSNR of every
+    attacked image beside chance; epsilon of the protected rounds, the largest of all clients, with
+    a cross where a total becomes infinite.
 
     Raises:
         NothingToDraw: If no round has ended yet.

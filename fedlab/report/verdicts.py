@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.client.roles import Poisoning
-from fedlab.evaluation.verdict import succeeds
+from fedlab.evaluation.verdict import SUCCEEDS, success_above_chance
 from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.naming import under
@@ -159,13 +159,14 @@ def poison_verdict(scenario: Scenario, rounds: Sequence[RoundRow]) -> Verdict:
     known = {round: float(rate) for round, rate in rates.items() if rate is not None}
     highest = max(known, key=lambda round: known[round])
     rate, chance = known[last.round], last.chance_success_rate
-    several = ", the highest of several poisonings," if len(scenario.poisons) > 1 else ""
+    above = success_above_chance(rate, math.nan if chance is None else chance)
+    several = ", of several the furthest above chance," if len(scenario.poisons) > 1 else ""
     before = f", {known[first.round]:.2f} before the first" if first.round in known else ""
     return Verdict(
         "Poison",
-        "succeeds" if succeeds(rate, math.nan if chance is None else chance) else NOT_SHOWN,
+        "succeeds" if above >= SUCCEEDS else NOT_SHOWN,
         f"{who}: after round {last.round} the attack success rate{several} is {rate:.2f}"
-        + ("" if chance is None else f", by chance {chance:.2f}")
+        + (", its chance not known" if chance is None else f", by chance {chance:.2f}")
         + f" (highest {known[highest]:.2f} after round {highest}{before}), and {model}; one run, "
         f"seed {scenario.seed}.",
     )

@@ -12,13 +12,12 @@ class RoundRow:
         round: Counted from 1; 0 is the untrained network.
         accuracy: On the test images, in [0, 1].
         loss: Mean cross-entropy on the test images.
-        attack_success_rate: The highest over the scenario's poisonings, in [0, 1]; ``None``
-            without any.
+        attack_success_rate: Of the scenario's poisoning, in [0, 1]; of several the one that is
+            furthest above its chance. ``None`` without any that wants a label.
         seconds: Wall time of the round, reconstructions included.
         worst_recall: Accuracy on the class that it knows worst, in [0, 1].
         chance_success_rate: How often clean test images are taken for what that poisoning wants,
-            in [0, 1]: of a backdoor the images without their trigger, of others those of classes
-            that it leaves alone. ``None`` without any poisoning, or without such images.
+            in [0, 1]; which images, ``fedlab.poisons.workshop.Goal`` tells. ``None`` without any.
     """
 
     round: int

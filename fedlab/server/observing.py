@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -13,6 +13,7 @@ from attacks.knowledge import LocalSGD
 from attacks.reconstruction import Reconstruction
 from fedlab.errors import BadInput
 from fedlab.files import check_folder
+from fedlab.rebuilding import Kind
 from fedlab.schedule import names_client, names_round
 from fedlab.server.recording import Recorder
 
@@ -24,7 +25,7 @@ def observe(
     local: LocalSGD | Callable[[int], LocalSGD] | None = None,
     rounds: str | int = "all",
     clients: str | int = "all",
-    kind: Literal["gradient", "weights", "difference"] = "weights",
+    kind: Kind = "weights",
     training_mode: bool = True,
     arrays_key: str = "arrays",
     examples_key: str = "num-examples",
@@ -69,6 +70,8 @@ def observe(
     check_folder(place)
     if next(place.glob("*.safetensors"), None) is not None:
         raise BadInput(f"{place} holds the Captures of another run: name another folder")
+    if kind not in get_args(Kind):
+        raise BadInput(f'kind "{kind}" is none of {", ".join(get_args(Kind))}')
     try:
         names_round(str(rounds), 1)
         names_client(str(clients), 0)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from torch import Tensor, from_numpy
@@ -16,6 +15,7 @@ from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
 from fedlab.announced import Announced
 from fedlab.digest import digest
+from fedlab.rebuilding import Kind, weights_after
 from fedlab.schedule import names_client, names_round
 from fedlab.server.captures import Capture
 
@@ -58,7 +58,7 @@ class Recorder:
     local: LocalSGD | Callable[[int], LocalSGD] | None
     rounds: str
     clients: str
-    kind: Literal["gradient", "weights", "difference"]
+    kind: Kind
     training_mode: bool
     arrays_key: str
     examples_key: str
@@ -123,11 +123,7 @@ class Recorder:
         local = self.local(round) if callable(self.local) else self.local
         sent, tensors = self._sent[node], _tensors(arrays)
         if self.kind == "difference":
-            for name, tensor in tensors.items():
-                if name not in sent.state or sent.state[name].shape != tensor.shape:
-                    self._skip(round, node, f"what was sent has no {name} that it is added to")
-                    return
-            tensors = {name: sent.state[name] + tensor for name, tensor in tensors.items()}
+            tensors = weights_after(sent.state, tensors)
         self._shared = self._shared or sent.digest
         Capture(
             round=round,

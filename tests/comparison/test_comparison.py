@@ -1,5 +1,6 @@
 """compare: what it refuses, what it keeps, and what it does again."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -38,6 +39,8 @@ def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):
     fewer = compare(SHORT, ["mixup"], seeds=1, out=tmp_path, processes=1)
     assert fewer.defenses == Comparison.open(tmp_path).defenses == ("mixup",)
     assert fewer.others == 3
+    lacking = dataclasses.replace(fewer, failures={"none-FedAvg-seed-0": "no power"})
+    assert lacking.others == 2
 
 
 def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):

@@ -113,7 +113,7 @@ def test_ray_and_in_process_end_in_the_same_bits(tmp_path, left_over):
         assert (tmp_path / "here" / table).read_text() == (tmp_path / "ray" / table).read_text()
     assert (tmp_path / "ray" / "reconstructions" / "round-0001.png").is_file()
     assert [line.split(":")[0] for line in lines] == ["round 1", "round 2", "round 3"]
-    assert min(running) > 5  # the SuperLink, its command, the simulation, and what Ray starts
+    assert max(running) > 5  # the SuperLink, its command, the simulation, and what Ray starts
     assert not left_over(patience=30)
 
 

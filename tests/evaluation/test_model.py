@@ -75,7 +75,8 @@ def test_what_classes_are_taken_for() -> None:
     assert score.taken_for({(2, 1)}) == 0
     assert math.isnan(score.taken_for({(7, 1)}))  # no image of class 7
     assert math.isnan(score.taken_for(set()))
-    assert math.isnan(evaluate(ByBrightness(), images[:0], labels[:0], as_float).taken_for(set()))
+    empty = evaluate(ByBrightness(), images[:0], labels[:0], as_float)
+    assert math.isnan(empty.taken_for({(3, 1)}))
 
 
 def test_the_worst_class_counts_its_own_images_only() -> None:

@@ -7,9 +7,15 @@ from fedlab.client.site import Site
 from fedlab.evaluation.scoreboard import Scoreboard
 from tests.federations import small
 
+BADNETS = {"attack": "badnets", "size": 2, "target": 3}
 
-def scored(data, state=None):
-    scenario = small(roles=[{"role": "poisoning", "clients": "0", "data": data}])
+
+def scored(*data, state=None):
+    roles = [
+        {"role": "poisoning", "clients": str(client), "data": each}
+        for client, each in enumerate(data)
+    ]
+    scenario = small(roles=roles)
     site = Site.of(scenario)
     state = site.state if state is None else state(site.state)
     return Scoreboard.of(scenario, site).score(state, round=1, seconds=0.0), site
@@ -30,7 +36,7 @@ def always(label):
 @pytest.mark.parametrize(
     "data",
     [
-        {"attack": "badnets", "size": 2, "target": 3},
+        BADNETS,
         {"attack": "hidden-trigger", "size": 2, "source": 1, "target": 3},
         {"attack": "gradient-matching", "target": 3},
         {"attack": "label-flip", "source": 1, "target": 3},
@@ -38,18 +44,40 @@ def always(label):
     ids=lambda data: data["attack"],
 )
 def test_who_answers_the_target_to_everything_reaches_no_more_than_chance(data):
-    row, _ = scored(data, always(3))
+    row, _ = scored(data, state=always(3))
     assert (row.attack_success_rate, row.chance_success_rate) == (1.0, 1.0)
-    row, _ = scored(data, always(4))
+    row, _ = scored(data, state=always(4))
     assert (row.attack_success_rate, row.chance_success_rate) == (0.0, 0.0)
 
 
 def test_the_chance_of_a_trigger_is_that_of_the_same_images_without_it():
-    row, site = scored({"attack": "badnets", "size": 2, "target": 3})
+    row, site = scored(BADNETS)
     others = site.test.labels != 3
     with torch.no_grad():
         logits = site.model(site.network_input(site.test.images[others]))
     assert row.chance_success_rate == pytest.approx((logits.argmax(1) == 3).double().mean().item())
+
+
+def test_of_several_poisonings_the_one_furthest_above_its_chance_counts():
+    collapsed = always(3)
+    # Of 3 there are more than by chance everywhere; that 9 is taken for 3 says nothing.
+    flip = {"attack": "label-flip", "pairs": [[label, 3] for label in range(10) if label != 3]}
+    for data in ([BADNETS, flip], [flip, BADNETS]):
+        row, _ = scored(*data, state=collapsed)
+        assert (row.attack_success_rate, row.chance_success_rate) == (1.0, None)
+
+
+def test_without_images_that_show_it_chance_is_not_known():
+    pairs = [[label, 3] for label in range(10) if label != 3]
+    row, _ = scored({"attack": "label-flip", "pairs": pairs})
+    assert row.attack_success_rate is not None
+    assert row.chance_success_rate is None
+
+
+def test_labels_all_turned_round_are_reached_by_chance_as_often_as_any_other():
+    for label in range(10):
+        row, _ = scored({"attack": "label-flip"}, state=always(label))
+        assert row.attack_success_rate == pytest.approx(row.chance_success_rate, abs=0.1)
 
 
 def test_where_no_label_is_wanted_there_is_neither():

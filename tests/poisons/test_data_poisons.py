@@ -82,7 +82,14 @@ def test_the_blended_pattern_is_the_same_for_clients_and_test():
 
 
 @pytest.mark.parametrize(
-    "labels", [{}, {"source": 3, "target": 5}, {"pairs": [[1, 7], [7, 1]]}, {"random": True}]
+    "labels",
+    [
+        {},
+        {"source": 3, "target": 5},
+        {"pairs": [[1, 7], [7, 1]]},
+        {"pairs": [[1, 7], [2, 7], [7, 4]]},
+        {"random": True},
+    ],
 )
 def test_wrong_labels(labels):
     clean, dirty = poisoned({"attack": "label-flip", **labels})
@@ -99,12 +106,14 @@ def test_wrong_labels(labels):
         assert (wants.wanted == 5).all()
         assert wants.chance == {(label, 5) for label in range(10) if label not in (3, 5)}
     elif "pairs" in labels:
-        assert (dirty.labels[clean.labels == 1] == 7).all()
-        assert (dirty.labels[clean.labels == 7] == 1).all()
-        others = set(range(10)) - {1, 7}
-        assert wants.chance == {(label, wanted) for label in others for wanted in (1, 7)}
+        for source, target in labels["pairs"]:
+            assert (dirty.labels[clean.labels == source] == target).all()
+        flips = {tuple(pair) for pair in labels["pairs"]}
+        every = {(label, wanted) for label in range(10) for _, wanted in flips if label != wanted}
+        assert wants.chance == every - flips
     else:
         assert torch.equal(dirty.labels, 9 - clean.labels)
+        assert len(wants.chance) == 80
 
 
 @pytest.mark.parametrize("data", BREWED, ids=names)

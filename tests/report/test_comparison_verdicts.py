@@ -70,6 +70,15 @@ def test_of_a_network_that_answers_the_target_to_everything_no_success_is_shown(
     assert "No success is shown without a defense (1.00, by chance 1.00)" in poison.sentence
 
 
+def test_success_is_judged_seed_by_seed():
+    # Median rate 0.9 and median chance 0.1 are not of one seed: only one of the three succeeds.
+    table = frame(arms={"none": ARMS["none"]})
+    table["attack_success_rate"] = table["seed"].map({0: 1.0, 1: 0.9, 2: 0.1})
+    table["chance_success_rate"] = table["seed"].map({0: 1.0, 1: 0.05, 2: 0.1})
+    _, poison, _ = comparison_verdicts(table, leakage().query("defense == 'none'"))
+    assert poison.word == "not shown"
+
+
 def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
     quiet = frame(
         images=0, leaking=0, attack_success_rate=math.nan, epsilon_protected=math.nan,

@@ -75,10 +75,12 @@ def test_a_round_that_was_run_again_is_named():
     again = replace(private(2), participation=2)
     ledger = Ledger({0: (private(1), private(2), again), 1: (private(1), private(2))})
     assert ledger.repeated == (2,)
+    bare = Ledger({0: (entry(1, "none"), replace(entry(1, "none"), participation=1))})
+    assert "run again after an interruption: round 1" in " ".join(text(ledger_table(bare)).split())
     said = " ".join(text(ledger_table(ledger)).split())
-    assert "Run again after an interruption: round 2; what clients had sent by then" in said
+    assert "run again after an interruption: round 2; what clients had sent by then" in said
     assert LEDGER.repeated == ()
-    assert "Run again" not in text(ledger_table(LEDGER))
+    assert "run again" not in text(ledger_table(LEDGER))
 
 
 def test_where_nothing_is_hidden_no_unit_is_named():
@@ -87,7 +89,18 @@ def test_where_nothing_is_hidden_no_unit_is_named():
     assert line(table, "open 1-2")[-3:] == ["-", "-", "∞"]
     for said in (text(table), text(ledger_table(bare)), bare._repr_html_()):
         assert "one example" not in said
-        assert "nobody ran a mechanism that has a total ε" in " ".join(said.split())
+        assert "there is no total ε, as nobody ran" in " ".join(said.split())
+    (axes,) = bare.plot().axes
+    assert axes.get_title(loc="left").startswith("there is no total ε")
+    assert_legible(bare.plot())
+
+
+def test_who_runs_no_mechanism_has_nothing_that_hides_it():
+    mixed = Ledger({0: (private(1),), 1: (entry(1, "none"),)})
+    assert line(clients_table(SCENARIO, mixed), "open 1")[-3:] == ["-", "-", "∞"]
+    bare = Ledger({0: (entry(1, "dp-instahide", steps=9, epsilon=9.0),)})
+    said = " ".join(text(ledger_table(bare)).split())
+    assert "dp-instahide hides one example (replace-one, labels public) a round" in said
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_darker_is_more_often_and_hatched_is_nobody():
     assert found[1, 1].get_hatch()  # no such arm
 
 
+def test_what_chance_reaches_as_well_is_not_dark():
+    by_itself = poisoning_matrix_figure(
+        frame(*arm("none", "FedAvg", [1.0], chance_success_rate=1.0))
+    )
+    assert luminance(cells(by_itself)[0, 0].get_facecolor()) > 0.6
+    assert "1.00" in said(by_itself).splitlines()
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.45, 0.5, 0.55, 0.7, 1.0])
 def test_text_keeps_its_contrast(rate):
     figure = poisoning_matrix_figure(frame(*arm("none", "FedAvg", [rate])))

@@ -128,6 +128,12 @@ def test_what_the_network_does_of_itself_is_no_success(rate, chance, word):
     assert f"is {rate:.2f}, by chance {chance:.2f} (highest" in found.sentence
 
 
+def test_where_chance_is_not_known_the_verdict_says_so():
+    assert (
+        "is 0.90, its chance not known (highest" in poison_verdict(POISONED, rounds(0.9)).sentence
+    )
+
+
 def test_a_poisoning_without_a_rate_of_its_own():
     found = poison_verdict(POISONED, rounds(None, None, accuracy=0.1))
     assert found.word == "not shown"

@@ -39,9 +39,10 @@ def meaning(
         "it shows what an update holds. “Realistic” marks one that was not.",
         f"A poisoning “succeeds” if after the last round it reaches at least {SUCCEEDS:g} of what "
         "chance leaves open. Chance is how often the same network takes clean images for what the "
-        "attack wants: of a backdoor the same images without their trigger, of others those of "
-        "classes that it leaves alone. Some poisonings aim at no class and show in the accuracy "
-        "alone.",
+        "attack wants: of a trigger the same images without it, of one target image all of other "
+        "classes, of flipped labels those of classes that are not flipped to that one. Without "
+        "such images it is not known, and the rate itself is judged. Some poisonings aim at no "
+        "class and show in the accuracy alone.",
         "An ε holds for one unit, one notion of neighbours and one δ, named beside it, and is "
         "never added to another. The total is infinite once a client took part without the "
         "mechanism; the ε of its protected rounds stands beside it. “Vacuous” is a "

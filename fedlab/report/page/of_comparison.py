@@ -117,7 +117,7 @@ def _figures(comparison: Comparison) -> list[Planned]:
         ),
         Planned(
             "figure-poisoning",
-            "Attack success and accuracy after the last round, by defense and aggregation rule.",
+            "Attack success, its chance, and accuracy after the last round, by defense and rule.",
             lambda: poisoning_matrix_figure(comparison.frame),
         ),
     ]
