@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -94,6 +94,16 @@ class TestInPython:
         assert found.labels.tolist() == [LABEL]
         assert not found.labels_known
         assert float(psnr(digit(), found.images)) > 30
+
+    def test_a_difference_of_weights(self, files):
+        before, after = (load_file(files / f"{name}.safetensors") for name in ("global", "reply"))
+        change = {name: after[name] - tensor for name, tensor in before.items()}
+        save_file(change, files / "change.safetensors")
+        given = update(files, reply=files / "change.safetensors", kind="difference")
+        found = reconstruct_update(given, ATTACK)
+        assert float(psnr(digit(), found.images)) > 30
+        with pytest.raises(BadInput, match="learning rate"):
+            reconstruct_update(replace(given, local=None), ATTACK)
 
     def test_the_seed_draws_the_start(self, files):
         one, same, other = (

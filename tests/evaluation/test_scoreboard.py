@@ -59,11 +59,11 @@ def test_the_chance_of_a_trigger_is_that_of_the_same_images_without_it():
 
 
 def test_of_several_poisonings_the_one_furthest_above_its_chance_counts():
-    collapsed = always(3)
-    # Of 3 there are more than by chance everywhere; that 9 is taken for 3 says nothing.
+    # A network that answers 3 to everything reaches the backdoor by chance; of flips from every
+    # class to 3 chance is not known, and the rate stands.
     flip = {"attack": "label-flip", "pairs": [[label, 3] for label in range(10) if label != 3]}
     for data in ([BADNETS, flip], [flip, BADNETS]):
-        row, _ = scored(*data, state=collapsed)
+        row, _ = scored(*data, state=always(3))
         assert (row.attack_success_rate, row.chance_success_rate) == (1.0, None)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from fedlab import BadInput
 from fedlab.models import MODELS, build
-from fedlab.models.checks import private_training_problem
+from fedlab.models.checks import misfit, private_training_problem
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 
@@ -163,3 +163,15 @@ def test_the_trial_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None and not hasattr(p, "grad_sample") for p in network.parameters())
     assert not any(m._forward_hooks for m in network.modules())
+
+
+def test_looking_whether_a_network_fits_leaves_its_modes_and_buffers_alone():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10))
+    network(torch.zeros(2, 1, 8, 8))
+    network.train()[1].eval()  # frozen on purpose
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert misfit(network, (1, 8, 8), 10) is None
+    assert "must give [2, 7]" in misfit(network, (1, 8, 8), 7)
+    assert [layer.training for layer in network] == [True, False, True, True]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -336,6 +336,10 @@ class TestNothingBreaksIt:
             ({"rounds": "some"}, "cannot be read; write rounds as"),
             ({"clients": "20%"}, "share of all clients, whose number is not known"),
             ({"clients": "3-1"}, "runs backwards"),
+            (
+                {"kind": "differences"},
+                'kind "differences" is none of gradient, weights, difference',
+            ),
         ],
     )
     def test_what_cannot_be_meant_is_refused_before_the_run(self, tmp_path, options, sentence):
