@@ -1,0 +1,58 @@
+"""``fedlab compare``: the files and words it leaves, and how it ends."""
+
+import pytest
+
+from fedlab import Comparison
+from tests.federations import small
+
+SHORT = small("rounds=1").to_toml()
+
+
+@pytest.fixture
+def compared(fedlab, tmp_path):
+    (tmp_path / "short.toml").write_text(SHORT)
+
+    def call(defenses, *options):
+        common = ("--seeds", "1", "--processes", 1, "--out", "compared")
+        return fedlab("compare", "short.toml", "--defenses", defenses, *common, *options)
+
+    return call
+
+
+def test_what_it_leaves_and_what_it_leaves_out(compared, tmp_path):
+    code, out, _ = compared("none, mixup")
+    assert code == 0
+    for name in ("comparison.csv", "summary.csv", "report.html"):
+        assert (tmp_path / "compared" / name).is_file()
+        assert name in out
+    assert "left out" not in out
+    assert Comparison.open(tmp_path / "compared").defenses == ("none", "mixup")
+    code, out, _ = compared("mixup")
+    assert code == 0
+    assert "left out of these: 1 run of other defenses" in out
+    assert Comparison.open(tmp_path / "compared").defenses == ("mixup",)
+
+
+def test_runs_without_a_result_end_it_with_one_after_the_others_are_shown(compared):
+    code, out, err = compared("none,dp-instahide:k=50")
+    assert code == 1
+    assert "page: " in out
+    assert "these runs have no result: dp-instahide-k=50-FedAvg-seed-0" in err
+
+
+@pytest.mark.parametrize(
+    ("defenses", "options", "sentence"),
+    [
+        ("nothing", (), "there is no defense"),
+        ("none", ("--seeds", "some"), 'seeds "some" must be'),
+        ("none", ("--seeds", "0"), "at least one seed"),
+        ("none", ("--rules", "FedAwg"), "FedAwg"),
+        ("none", ("--attacks", "quick"), "quick"),
+    ],
+)
+def test_bad_input_is_one_sentence(compared, tmp_path, defenses, options, sentence):
+    code, out, err = compared(defenses, *options)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "compared").exists()
