@@ -134,34 +134,35 @@ class TestOfGivenMixtures:
 
 
 class TestRefusals:
-    def refused(self, run, sentence, **options):
-        with pytest.raises(BadInput, match=sentence) as caught:
+    def refusal(self, run, **options):
+        with pytest.raises(BadInput) as caught:
             run.unmix(**{"client": 0, "iterations": 2, **options})
         assert "\n" not in str(caught.value)
+        return str(caught.value)
 
     def test_a_client_or_rounds_without_kept_mixtures(self, few):
         for options in ({"client": 1}, {"client": 99}, {"client": -1}):
-            self.refused(few, "no kept replies under dp-instahide", **options)
+            assert "no kept replies under dp-instahide" in self.refusal(few, **options)
 
     @pytest.mark.parametrize("rounds", ["9", "nonsense", "0"])
     def test_rounds_that_are_none(self, few, rounds):
-        self.refused(few, "round", rounds=rounds)
+        assert "round" in self.refusal(few, rounds=rounds)
 
     def test_rounds_with_another_k(self):
         text = MIXING.replace('clients = "0"\nk = 2', 'clients = "0"\nrounds = "1"\nk = 2')
         text += '\n[[defenses]]\nname = "dp-instahide"\nclients = "0"\nrounds = "2"\nk = 3\n'
         run = federation("rounds=2", text=text)
-        self.refused(run, "with one k")
+        assert "with one k" in self.refusal(run)
 
     def test_a_setting_that_is_none(self, few):
-        self.refused(few, "did you mean", preset="fasst")
+        assert "did you mean" in self.refusal(few, preset="fasst")
 
     def test_rounds_that_were_toggled_off_do_not_count(self):
         run = Federation(Scenario.parse(MIXING, ["rounds=4"]))
         run.step()
         run.toggle("dp-instahide", on=False)
         run.run()
-        self.refused(run, "no kept replies", rounds="2-")
+        assert "no kept replies" in self.refusal(run, rounds="2-")
 
 
 def test_fewer_mixtures_than_images_leave_images_out(few):
