@@ -119,18 +119,17 @@ def note_of(lines: Sequence[DefenseLine]) -> str:
     seeds = f"{(n := counts.pop())} seed{'s' * (n > 1)}" if len(counts) == 1 else "the seeds"
     deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
     at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
-    poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
     success = (
         ", attack success with its chance (how often clean images get the wanted label)"
-        if poisoned
+        if _poisoned(lines)
         else ""
     )
     return (
         f"Medians and, below, the smallest and the largest over {seeds}; accuracy{success} after "
         "the last round; PSNR, chance and what is above it in dB, over all attacked rounds, of the "
-        "attack that rebuilds most; an image leaks if it is at least 3 dB above "
-        f"chance and identified; ε{at}: the largest of the clients, hiding one example of theirs "
-        "unless said; time of all rounds, attacks included, beside other runs."
+        "attack that rebuilds most; an image leaks if it is at least 3 dB above chance and "
+        f"identified; ε{at}: the largest of the clients, hiding one example of theirs unless said; "
+        "time of all rounds, attacks included, beside other runs."
     )
 
 
@@ -200,13 +199,12 @@ def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -
     """
     several = len({line.rule for line in lines}) > 1
     attacked = any(line.images for line in lines)
-    poisoned = any(not math.isnan(line.attack_success.median) for line in lines)
     columns: list[tuple[str, Callable[[DefenseLine], str], bool]] = [
         ("defense", lambda line: _folded(line.defense), True),
         ("rule", lambda line: _folded(line.rule), several),
         ("seeds", lambda line: str(line.seeds), len({line.seeds for line in lines}) > 1),
         ("accuracy", lambda line: line.accuracy.text(".3f"), True),
-        ("attack\nsuccess", _success, poisoned),
+        ("attack\nsuccess", _success, _poisoned(lines)),
         ("images\nleaking", _leaking, attacked),
         ("PSNR\n(chance)", _beside_chance, attacked),
         ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
@@ -255,6 +253,10 @@ def _folded(name: str) -> str:
 
 def _leaking(line: DefenseLine) -> str:
     return f"{line.leaking} of {line.images}" if line.images else "-"
+
+
+def _poisoned(lines: Sequence[DefenseLine]) -> bool:
+    return any(not math.isnan(line.attack_success.median) for line in lines)
 
 
 def _success(line: DefenseLine) -> str:

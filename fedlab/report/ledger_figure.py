@@ -72,16 +72,17 @@ def ledger_figure(ledger: Ledger) -> Picture:
         )
         _draw(axes, account, each, title=about, delta=ledger.delta)
         top += room
-    sheet.figure.alt = _in_words(title, accounts, courses)
+    named = [each.mechanism if ledger.protects(each) else UNBOUNDED for each in accounts]
+    sheet.figure.alt = _in_words(title, named, courses)
     return sheet.figure
 
 
 def _in_words(
-    title: str, accounts: Sequence[Account], courses: Sequence[Mapping[_Course, Sequence[int]]]
+    title: str, names: Sequence[str], courses: Sequence[Mapping[_Course, Sequence[int]]]
 ) -> str:
     parts = [
-        f"{account.mechanism}, {_name(course, clients)}"
-        for account, each in zip(accounts, courses, strict=True)
+        f"{name}, {_name(course, clients)}"
+        for name, each in zip(names, courses, strict=True)
         for course, clients in each.items()
     ]
     return f"{title} {first_of(parts)}."

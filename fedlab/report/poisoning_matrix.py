@@ -6,6 +6,7 @@ from statistics import median
 
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from fedlab.evaluation.verdict import success_above_chance
@@ -106,21 +107,16 @@ def poisoning_matrix_figure(
         sheet.lines(_MARGIN, y - len(lines) * line_height(SMALL) / 2, lines, size=SMALL)
         for column, across_name in enumerate(across):
             cell = cells.get((down_name, across_name))
-            known = cell is not None and math.isfinite(cell.success)
-            colour = _COLOURS(max(cell.above, 0.0)) if known and cell else "white"
-            axes.add_patch(
-                Rectangle(
-                    (column, row),
-                    1,
-                    1,
-                    facecolor=colour,
-                    edgecolor="white" if known else LINE,
-                    linewidth=2 if known else 0.5,
-                    hatch="" if known else "////",
-                )
-            )
+            tile = _tile(column, row, cell)
+            axes.add_patch(tile)
             if cell is not None:
-                _write(sheet, left + (column + 0.5) * wide, y, cell, ink_on(colour))
+                _write(
+                    sheet,
+                    left + (column + 0.5) * wide,
+                    y,
+                    cell,
+                    ink_on(to_rgba(tile.get_facecolor())),
+                )
     sheet.figure.alt = _in_words(title, cells)
     return sheet.figure
 
@@ -143,6 +139,16 @@ def _cells(frame: pd.DataFrame, rows: str, columns: str) -> dict[tuple[str, str]
             seeds=len(seeds),
         )
     return cells
+
+
+def _tile(column: int, row: int, cell: _Cell | None) -> Rectangle:
+    """Coloured by what is reached above chance, hatched where nobody poisons."""
+    if cell is None or math.isnan(cell.success):
+        return Rectangle(
+            (column, row), 1, 1, facecolor="white", edgecolor=LINE, linewidth=0.5, hatch="////"
+        )
+    colour = _COLOURS(max(cell.above, 0.0))
+    return Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=2)
 
 
 def _write(sheet: Sheet, x: float, y: float, cell: _Cell, ink: str) -> None:

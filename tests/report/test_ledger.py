@@ -93,6 +93,7 @@ def test_where_nothing_is_hidden_no_unit_is_named():
     (axes,) = bare.plot().axes
     assert axes.get_title(loc="left").startswith("there is no total ε")
     assert_legible(bare.plot())
+    assert "dp-sgd" not in bare.plot().alt
 
 
 def test_who_runs_no_mechanism_has_nothing_that_hides_it():

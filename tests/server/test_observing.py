@@ -28,7 +28,6 @@ from attacks.knowledge import LocalSGD
 from fedlab import BadInput, observe
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.observed import reconstruct_capture
-from fedlab.rebuilding import named
 from fedlab.server import recording
 from fedlab.server.captures import Capture
 from tests.server import plain_app
@@ -414,16 +413,6 @@ class TestReconstruction:
         )
         scores = fedlab.score_images(found, images, labels=labels).images
         assert all(score.psnr > score.chance_psnr + 3 for score in scores)
-
-    @pytest.mark.parametrize("words", ["module.", "_orig_mod.", "_module.", "module._orig_mod."])
-    def test_the_names_of_a_wrapped_network(self, words):
-        model = Net(norm=True)
-        for own in (model, torch.nn.DataParallel(model)):  # whose own names begin with one
-            state = own.state_dict()
-            for sent in (state, {words + name: tensor for name, tensor in state.items()}):
-                found = named(own, sent)
-                assert list(found) == list(state)
-                assert all(torch.equal(found[name], state[name]) for name in state)
 
     def test_a_learning_rate_that_was_not_told_can_be_told_later(self, tmp_path):
         observed = observe(FedAvg(), tmp_path)
