@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.options import Options
 from benchmarks.report import Report, console
-from fedlab.errors import BadInput, RunFailed
+from fedlab.core.errors import BadInput, RunFailed
 
 BENCHMARKS = {
     "federation": "time and memory of 20 rounds beside a bare PyTorch loop, and on Ray",

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
 from fedlab.data.partitions import partition
 from fedlab.data.sources import load
 from fedlab.models import build
-from fedlab.scenario import Scenario
-from fedlab.seeds import derive, generator
+from fedlab.scenario.scenario import Scenario
 
 State = dict[str, Tensor]
 

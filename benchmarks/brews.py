@@ -16,13 +16,13 @@ from scipy.stats import binomtest
 
 from attacks.poisoning.meta_loss import margin
 from benchmarks.report import THREADS, Claim, Figure
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 from fedlab.comparison.runner import finished
+from fedlab.core.modes import evaluation
 from fedlab.evaluation.scoreboard import Scoreboard
-from fedlab.modes import evaluation
-from fedlab.runs.checkpoint import Checkpoint
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.results.checkpoint import Checkpoint
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 CLASSES = 10
 POINT = 0.01
@@ -306,11 +306,11 @@ def _trials(study: Study, runs: Sequence[RunFolder]) -> Trials:
 
 def _margin(run: RunFolder) -> float:
     """Of the target image under the final weights."""
-    site = Site.of(run.scenario)
-    (goal,) = Scoreboard.of(run.scenario, site).goals
-    site.load(Checkpoint.load(run.checkpoint).state)
-    with evaluation(site.model):
-        return float(margin(site.model(site.network_input(goal.images)), goal.wanted))
+    federated = FederatedData.of(run.scenario)
+    (goal,) = Scoreboard.of(run.scenario, federated).goals
+    federated.load(Checkpoint.load(run.checkpoint).state)
+    with evaluation(federated.model):
+        return float(margin(federated.model(federated.network_input(goal.images)), goal.wanted))
 
 
 def _name(study: Study, arm: str, seed: int) -> str:

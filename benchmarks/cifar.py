@@ -8,12 +8,12 @@ from statistics import median
 
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.client.roles import Leaking
-from fedlab.federation import Federation
 from fedlab.report.figures import save
-from fedlab.runs.rows import LeakageRow
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import Data, Engine, Model, Reconstruct
+from fedlab.results.rows import LeakageRow
+from fedlab.scenario.roles import Leaking
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import Data, Engine, Model, Reconstruct
+from fedlab.simulation.federation import Federation
 
 IMAGES = 8
 LEAST = 35.0
@@ -50,13 +50,13 @@ def run(options: Options) -> Report:
         console.print(f"picture: {options.picture}", soft_wrap=True)
     psnr = [leak.psnr for leak in leaks]
     middle = median(psnr)
-    data = federations[0].site.data
+    data = federations[0].federated.data
     return Report(
         title="What does the gradient of one photograph give away?",
         settings={
             "images": f"CIFAR-10, {len(data.train_labels):,} of the training set to draw from",
             "seeds": ", ".join(map(str, seeds)),
-            "parameters": sum(p.numel() for p in federations[0].site.model.parameters()),
+            "parameters": sum(p.numel() for p in federations[0].federated.model.parameters()),
             "network": "convnet of width 64, untrained",
             "attack": "inverting-gradients, 400 iterations, total variation 1e-4, labels known",
         },

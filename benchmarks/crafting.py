@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.crafting import Brewing
 from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.surrogate import Surrogate
 from benchmarks.report import Claim, Figure
+from fedlab.core.devices import prepare
+from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
-from fedlab.devices import prepare
-from fedlab.errors import BadInput
 from fedlab.models import build
 
 POISONS = 50

@@ -10,11 +10,11 @@ from benchmarks.cifar import scenario as leaking
 from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
-from fedlab.federation import Federation
-from fedlab.leaks import picture_of
+from fedlab.evaluation.leaks import picture_of
 from fedlab.report.figures import save
-from fedlab.runs.rows import LeakageRow
-from fedlab.scenario import Scenario
+from fedlab.results.rows import LeakageRow
+from fedlab.scenario.scenario import Scenario
+from fedlab.simulation.federation import Federation
 
 CLIENTS = 6
 ABOVE_CHANCE = 2.0

@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from benchmarks.arms import ARMS
 from benchmarks.report import Claim, Figure
-from fedlab.client.site import Site
-from fedlab.client.work import work
-from fedlab.devices import prepare
-from fedlab.planning import plan_for
-from fedlab.scenario import Scenario
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.devices import prepare
+from fedlab.protocol.planning import task_for
+from fedlab.scenario.scenario import Scenario
 
 TURNS = 7
 CLIENT = 1
@@ -43,11 +43,11 @@ def cost(open_run: Scenario) -> tuple[list[Figure], list[Claim]]:
         open_run: Without defenses.
     """
     prepare(open_run.engine.threads)
-    site = Site.of(open_run)
+    federated = FederatedData.of(open_run)
     racers: dict[str, Callable[[], None]] = {
-        arm: _ours(site, open_run.changed(**tables)) for arm, tables in ARMS.items()
+        arm: _ours(federated, open_run.changed(**tables)) for arm, tables in ARMS.items()
     }
-    by_hand = {f"Opacus by hand, {mode}": _by_hand(site, open_run, mode) for mode in MODES}
+    by_hand = {f"Opacus by hand, {mode}": _by_hand(federated, open_run, mode) for mode in MODES}
     seconds = _race(racers | by_hand)
     # A race of its own, in which they follow each other closely: a busy machine slows them alike.
     private = _race({OURS: racers[OURS], **by_hand})
@@ -89,29 +89,29 @@ def _race(racers: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
     return seconds
 
 
-def _ours(site: Site, scenario: Scenario) -> Callable[[], None]:
-    plan = plan_for(scenario, round=1, client=CLIENT)
-    state = site.state
+def _ours(federated: FederatedData, scenario: Scenario) -> Callable[[], None]:
+    plan = task_for(scenario, round=1, client=CLIENT)
+    state = federated.state
 
     def round() -> None:
-        work(plan, site, state, ())
+        run_client_round(plan, federated, state, ())
 
     return round
 
 
-def _by_hand(site: Site, scenario: Scenario, mode: str) -> Callable[[], None]:
+def _by_hand(federated: FederatedData, scenario: Scenario, mode: str) -> Callable[[], None]:
     """The same network, images and Poisson batches, with Opacus' objects and nothing else."""
-    training, shard, state = scenario.training, site.shard(CLIENT), site.state
+    training, shard, state = scenario.training, federated.shard(CLIENT), federated.state
     n = len(shard)
     steps = training.epochs * -(-n // training.batch_size)
 
     def round() -> None:
-        site.load(state)
-        site.model.train()
+        federated.load(state)
+        federated.model.train()
         generator = torch.Generator().manual_seed(0)
-        model = MODES[mode](site.model)
+        model = MODES[mode](federated.model)
         optimizer = DPOptimizer(
-            torch.optim.SGD(site.model.parameters(), lr=scenario.lr(1)),
+            torch.optim.SGD(federated.model.parameters(), lr=scenario.lr(1)),
             noise_multiplier=1.0,
             max_grad_norm=1.0,
             expected_batch_size=training.batch_size,
@@ -119,7 +119,7 @@ def _by_hand(site: Site, scenario: Scenario, mode: str) -> Callable[[], None]:
         )
         for _ in range(steps):
             batch = (torch.rand(n, generator=generator) < training.batch_size / n).nonzero()
-            images = site.network_input(shard.images[batch.squeeze(1)])
+            images = federated.network_input(shard.images[batch.squeeze(1)])
             # Expanded weights fail on grey images in channels-last order, and hooks are wrong.
             images = images.clone(memory_format=torch.contiguous_format)
             with warnings.catch_warnings():

@@ -16,11 +16,11 @@ from benchmarks.defense_cost import cost
 from benchmarks.options import Options
 from benchmarks.report import THREADS, Claim, Figure, Report
 from fedlab.comparison.runner import finished
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.privacy.accounts import ACCOUNTS
 from fedlab.report.terminal import ledger_of
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 KEPT = Path("runs") / "benchmarks" / "defenses"
 """Finished runs; empty it to measure anew."""

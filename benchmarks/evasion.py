@@ -16,11 +16,11 @@ from torch.nn import functional
 from attacks.evasion.pgd import pgd
 from attacks.evasion.witchcraft import witchcraft
 from benchmarks.report import THREADS, Claim, Figure
+from fedlab.core.devices import prepare
+from fedlab.core.modes import evaluation
+from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
-from fedlab.devices import prepare
 from fedlab.models import build
-from fedlab.modes import evaluation
-from fedlab.seeds import derive, generator
 
 EPSILON, STEP = 0.1, 0.02
 """On pixels in [0, 1], for Fashion-MNIST."""

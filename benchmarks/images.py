@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
+from fedlab.core.seeds import generator
 from fedlab.data.images import CENTRED, ImageData
-from fedlab.seeds import generator
 
 CLASSES = 10
 NOISE = 60.0

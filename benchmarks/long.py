@@ -18,9 +18,9 @@ from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from benchmarks.rivals import attacked, scored
 from benchmarks.victims import Victim, trained
+from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
 from fedlab.data.sources import load
-from fedlab.errors import BadInput
 from fedlab.models import build
 from fedlab.report.figures import ReconstructionRow, reconstruction_figure, save
 

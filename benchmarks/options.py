@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import THREADS
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 
 HOW = (
     "no images: name an .npz of CIFAR-10 with --data, such as one made by "

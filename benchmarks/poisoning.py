@@ -13,8 +13,8 @@ from benchmarks.evasion import evasion
 from benchmarks.options import Options
 from benchmarks.report import Report
 from benchmarks.rules import CLIENTS, IMAGES, MALICIOUS, ROUNDS, rules
+from fedlab.core.errors import BadInput
 from fedlab.data.sources import load
-from fedlab.errors import BadInput
 
 FILES = ("cifar10.npz", "fashion_mnist.npz")
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from benchmarks.family import FamilyMemory
-from fedlab.devices import prepare
-from fedlab.scenario import Scenario
+from fedlab.core.devices import prepare
+from fedlab.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Aggregate:
     """What a run took and where it ended.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outcome:
     family_peak: float = 0.0
 
 
-def by_hand(scenario: Scenario) -> Outcome:
+def by_hand(scenario: Scenario) -> Aggregate:
     """The bare loop."""
     from benchmarks.bare import rounds
     from fedlab.server.captures import digest
@@ -46,13 +46,13 @@ def by_hand(scenario: Scenario) -> Outcome:
     seconds = 0.0
     for done in rounds(scenario):
         seconds += done.seconds
-    return Outcome(seconds, digest(done.state), done.accuracy)
+    return Aggregate(seconds, digest(done.state), done.accuracy)
 
 
-def in_process(scenario: Scenario) -> Outcome:
+def in_process(scenario: Scenario) -> Aggregate:
     """A Federation with reply checks, ledger and run folder."""
-    from fedlab.federation import Federation
     from fedlab.server.captures import digest
+    from fedlab.simulation.federation import Federation
 
     warm_up(scenario)
     federation = Federation(scenario)
@@ -60,14 +60,14 @@ def in_process(scenario: Scenario) -> Outcome:
     folder = federation.run()
     seconds = time.perf_counter() - started
     accuracy = folder.rounds()[-1].accuracy
-    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
+    return Aggregate(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
 
 
-def on_ray(scenario: Scenario) -> Outcome:
+def on_ray(scenario: Scenario) -> Aggregate:
     """The same through ``flwr run`` on Ray; seconds are those of its rounds, files left out."""
     from fedlab.engine.ray import run_on_ray
-    from fedlab.runs.checkpoint import Checkpoint
-    from fedlab.runs.folder import RunFolder
+    from fedlab.results.checkpoint import Checkpoint
+    from fedlab.results.folder import RunFolder
     from fedlab.server.captures import digest
 
     # Ray's processes start elsewhere, where another package's module of this name comes first.
@@ -78,7 +78,7 @@ def on_ray(scenario: Scenario) -> Outcome:
         rows, state = folder.rounds(), Checkpoint.load(folder.checkpoint).state
         seconds = sum(row.seconds for row in rows)
         size = folder.size() / 1e6
-    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
+    return Aggregate(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
 
 
 def warm_up(scenario: Scenario) -> None:

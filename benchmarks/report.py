@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fedlab.files import write_atomically
+from fedlab.core.files import write_atomically
 
 THREADS = 1
 """PyTorch threads of every process that is measured."""
@@ -118,20 +118,20 @@ class Report:
             command: What gives them again.
         """
         # Only now: it imports PyTorch, which whoever lists the benchmarks need not wait for.
-        from fedlab.environment import environment
+        from fedlab.core.environment import environment
 
-        around = environment()
+        context = environment()
         facts = {
             "title": self.title,
             "command": command,
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "hardware": {
-                "cpu": around["processor"],
-                "cores": around["cores"],
-                "memory_gib": around["memory_gib"],
-                "gpu": around["gpu"],
+                "cpu": context["processor"],
+                "cores": context["cores"],
+                "memory_gib": context["memory_gib"],
+                "gpu": context["gpu"],
             },
-            "versions": {"python": around["python"], **around["packages"]},
+            "versions": {"python": context["python"], **context["packages"]},
             "threads": THREADS,
             "settings": dict(self.settings),
             "figures": [figure.facts() for figure in self.figures],

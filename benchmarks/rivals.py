@@ -9,8 +9,8 @@ from attacks.reconstruction import Attack, Reconstruction, invert
 from benchmarks.breaching_peer import LocalSteps, PeerResult, invert_with_breaching
 from benchmarks.families import Tuned
 from benchmarks.victims import Victim
-from fedlab.evaluation.images import match, psnr
-from fedlab.evaluation.similarity import ssim
+from fedlab.metrics.images import match, psnr
+from fedlab.metrics.similarity import ssim
 
 NAMES = {"step": "step-lr", "cosine": "cosine-decay", "linear": "linear"}
 """Schedules as breaching calls them."""

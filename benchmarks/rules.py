@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.report import THREADS, Claim, Figure
 from fedlab.comparison.runner import finished
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 CLIENTS, MALICIOUS = 15, 3
 IMAGES, ROUNDS = 3_000, 10

@@ -11,8 +11,8 @@ from benchmarks.fresh import fresh, peak_memory
 from benchmarks.options import Options
 from benchmarks.racers import warm_up
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import Data, Engine, Server, Training
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import Data, Engine, Server, Training
 
 REPEATS = 3
 ROUNDS = 5
@@ -81,7 +81,7 @@ def run(options: Options) -> Report:
 
 def gather(clients: int) -> Crowd:
     """Run a federation of many clients; to be called in a fresh process."""
-    from fedlab.federation import Federation
+    from fedlab.simulation.federation import Federation
 
     scenario = Scenario(
         name="crowd",
@@ -98,7 +98,7 @@ def gather(clients: int) -> Crowd:
         started = time.perf_counter()
         federation.step()
         seconds.append(time.perf_counter() - started)
-    data = federation.site.data
+    data = federation.federated.data
     tensors = (data.train_images, data.train_labels, data.test_images, data.test_labels)
     return Crowd(
         start=start,

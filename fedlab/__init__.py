@@ -20,26 +20,26 @@ logging.getLogger("flwr").propagate = False
 if TYPE_CHECKING:
     from attacks.knowledge import LocalSGD
     from fedlab.comparison import Comparison, compare
-    from fedlab.errors import BadInput, RunFailed
-    from fedlab.evaluation.scores import score_images
-    from fedlab.federation import Federation
-    from fedlab.round_result import RoundResult
-    from fedlab.scenario import Scenario
-    from fedlab.server.observing import observe
-    from fedlab.trace import Trace
+    from fedlab.core.errors import BadInput, RunFailed
+    from fedlab.evaluation.attack_trace import AttackTrace
+    from fedlab.integrations.observer import observe
+    from fedlab.metrics.scores import score_images
+    from fedlab.results.round_result import RoundResult
+    from fedlab.scenario.scenario import Scenario
+    from fedlab.simulation.federation import Federation
 
 _HOMES = {
-    "BadInput": "fedlab.errors",
+    "BadInput": "fedlab.core.errors",
     "Comparison": "fedlab.comparison",
-    "Federation": "fedlab.federation",
+    "Federation": "fedlab.simulation.federation",
     "LocalSGD": "attacks.knowledge",
-    "RoundResult": "fedlab.round_result",
-    "RunFailed": "fedlab.errors",
-    "Scenario": "fedlab.scenario",
-    "Trace": "fedlab.trace",
+    "RoundResult": "fedlab.results.round_result",
+    "RunFailed": "fedlab.core.errors",
+    "Scenario": "fedlab.scenario.scenario",
+    "AttackTrace": "fedlab.evaluation.attack_trace",
     "compare": "fedlab.comparison",
-    "observe": "fedlab.server.observing",
-    "score_images": "fedlab.evaluation.scores",
+    "observe": "fedlab.integrations.observer",
+    "score_images": "fedlab.metrics.scores",
 }
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
     "RoundResult",
     "RunFailed",
     "Scenario",
-    "Trace",
+    "AttackTrace",
     "compare",
     "observe",
     "score_images",

@@ -1,5 +1,5 @@
 """``python -m fedlab`` is the command ``fedlab``."""
 
-from fedlab.cli import main
+from fedlab.cli.app import main
 
 main()

@@ -21,7 +21,7 @@
 
 # %%
 from fedlab import Federation, Scenario
-from fedlab.environment import environment
+from fedlab.core.environment import environment
 from fedlab.report.grid import schedule_grid
 
 print("about 1 minute on one core")

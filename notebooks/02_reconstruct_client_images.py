@@ -20,8 +20,8 @@
 # %%
 import pandas as pd
 
-from fedlab import Federation, Scenario, Trace
-from fedlab.environment import environment
+from fedlab import AttackTrace, Federation, Scenario
+from fedlab.core.environment import environment
 
 print("about half a minute on one core")
 environment()
@@ -53,7 +53,7 @@ print(federation.step())
 # total variation, signed Adam (Inverting Gradients). It has to infer the label as well.
 
 # %%
-trace = Trace()
+trace = AttackTrace()
 single = federation.reconstruct(
     round=1, client=0, labels="inferred", iterations=400, tv=1e-4, watch=trace
 )

@@ -19,7 +19,7 @@
 
 # %%
 from fedlab import Scenario, compare
-from fedlab.environment import environment
+from fedlab.core.environment import environment
 
 print("about 2 minutes on two cores")
 environment()

@@ -21,9 +21,9 @@
 import pandas as pd
 
 from fedlab import Federation, Scenario, compare
-from fedlab.environment import environment
-from fedlab.poison_preview import preview
+from fedlab.core.environment import environment
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.simulation.poison_preview import preview
 
 print("about 2 minutes on two cores")
 environment()

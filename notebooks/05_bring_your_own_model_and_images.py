@@ -28,9 +28,9 @@ from torch import nn
 
 import fedlab
 from fedlab import Federation, LocalSGD, Scenario
+from fedlab.core.environment import environment
 from fedlab.data import ImageData
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.environment import environment
 from fedlab.report.gallery import gallery
 
 print("about half a minute on one core")

@@ -7,23 +7,23 @@ from flwr.app import Context
 
 import fedlab  # noqa: F401  (sets what Flower and Ray read when they are imported)
 from fedlab.client.app import client_app
-from fedlab.client.site import Site
-from fedlab.devices import prepare
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.devices import prepare
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 
 @lru_cache(maxsize=1)
-def _site(name: str, out: str) -> Site:
+def _site(name: str, out: str) -> FederatedData:
     scenario = Scenario.load(name)
     prepare(scenario.engine.threads)
-    site = Site.of(scenario)
+    federated = FederatedData.of(scenario)
     if out:  # otherwise only the server knows the folder, and each process makes its own poisons
-        site.shelf.folder = RunFolder(Path(out)).poisons
-    return site
+        federated.cache.folder = RunFolder(Path(out)).poisons
+    return federated
 
 
-def _site_of(context: Context) -> Site:
+def _site_of(context: Context) -> FederatedData:
     return _site(str(context.run_config["scenario"]), str(context.run_config["out"]))
 
 

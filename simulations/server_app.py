@@ -6,10 +6,10 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedlab.federation import Federation
-from fedlab.round_result import RoundResult
-from fedlab.runs.folder import next_free
-from fedlab.scenario import Scenario
+from fedlab.results.folder import next_free
+from fedlab.results.round_result import RoundResult
+from fedlab.scenario.scenario import Scenario
+from fedlab.simulation.federation import Federation
 
 log = logging.getLogger("flwr")  # whose lines `flwr run --stream` shows
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fedlab import cli
+from fedlab.cli import app as cli
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import nn
 
 from fedlab import Federation, Scenario
 from fedlab.client.app import client_app
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 from fedlab.engine.in_process import InProcessGrid
 
 SMALL = """
@@ -47,8 +47,8 @@ class Tampered(InProcessGrid):
     """A grid that lets a test change a client's reply, or put an error in its place."""
 
     def __init__(self, scenario, tamper):
-        site = Site.of(scenario)
-        super().__init__(client_app(lambda _: site), scenario.data.clients)
+        federated = FederatedData.of(scenario)
+        super().__init__(client_app(lambda _: federated), scenario.data.clients)
         self._tamper = tamper
 
     def _deliver(self, message):

@@ -41,10 +41,10 @@ def both():
 
 def test_images_network_and_attacker_are_on_the_device(both):
     federation = both[0][0]
-    site = federation.site
-    assert site.data.train_images.is_cuda
-    assert site.data.test_images.is_cuda
-    assert all(parameter.is_cuda for parameter in site.model.parameters())
+    federated = federation.federated
+    assert federated.data.train_images.is_cuda
+    assert federated.data.test_images.is_cuda
+    assert all(parameter.is_cuda for parameter in federated.model.parameters())
     assert federation.reconstruct(round=1, client=0, iterations=5).reconstruction.images.is_cuda
 
 

@@ -53,5 +53,5 @@ class Uniform:
         """See ``StepSizes``."""
         ones = (1,) * (len(shape) - 1)
         drawn = tuple(shape) if self.each == "pixel" else (shape[0], *ones)
-        around = 2 * torch.rand(drawn, generator=generator, dtype=torch.float64) - 1
-        return step * (1 + self.spread * around)
+        context = 2 * torch.rand(drawn, generator=generator, dtype=torch.float64) - 1
+        return step * (1 + self.spread * context)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.brewing import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
 from attacks.poisoning.gradient_matching import matching
 from attacks.poisoning.surrogate import Surrogate
 

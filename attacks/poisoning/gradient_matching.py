@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.brewing import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
 from attacks.poisoning.surrogate import Surrogate
 from attacks.reconstruction.objectives import misalignment
 

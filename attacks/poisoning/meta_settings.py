@@ -5,8 +5,8 @@ from typing import Literal
 
 from attacks.knowledge import LocalSGD
 from attacks.poisoning.colour import Colour
-from attacks.poisoning.disguise import whole_steps
 from attacks.poisoning.meta_loss import LOSSES, Loss
+from attacks.poisoning.perturbation import whole_steps
 
 
 @dataclass(frozen=True)

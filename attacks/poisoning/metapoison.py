@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attacks.poisoning.disguise import WHITE, Disguise
 from attacks.poisoning.ensemble import Ensemble, Staggered, Start
 from attacks.poisoning.meta_loss import LOSSES, meta_loss
 from attacks.poisoning.meta_settings import MetaPoisoning
+from attacks.poisoning.perturbation import WHITE, Disguise
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from attacks.poisoning.brewing import pixels_of
+from attacks.poisoning.crafting import pixels_of
 from attacks.poisoning.surrogate import Surrogate
 
 TOGETHER = 64

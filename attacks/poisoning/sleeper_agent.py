@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.brewing import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
 from attacks.poisoning.gradient_matching import BLOCK, matching
 from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.surrogate import Surrogate

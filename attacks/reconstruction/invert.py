@@ -21,6 +21,7 @@ from attacks.knowledge import Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
 from attacks.reconstruction.consensus import consensus
+from attacks.reconstruction.initialisation import STARTS
 from attacks.reconstruction.labels import infer_labels, joint_start, snap_mixture
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.objectives import OBJECTIVES
@@ -28,7 +29,6 @@ from attacks.reconstruction.presets import Attack
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
 from attacks.reconstruction.search import Found, Progress, Search, box, normalised, pixels
-from attacks.reconstruction.starts import STARTS
 
 LOOKS = 1.0
 """Seconds between two looks at a search by whoever watches it; there is one at its end as well."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from attacks.reconstruction.initialisation import STARTS
 from attacks.reconstruction.labels import LABEL_RULES
 from attacks.reconstruction.objectives import MASKS, OBJECTIVES
 from attacks.reconstruction.schedules import SCHEDULES
-from attacks.reconstruction.starts import STARTS
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attacks.reconstruction.objectives import OBJECTIVES, Objective, masked
-from attacks.reconstruction.presets import Attack
-from attacks.reconstruction.priors import square_norm, total_variation
-from attacks.reconstruction.problem import Problem
-from attacks.reconstruction.recorded import Recorded
-from attacks.reconstruction.steps import step_of
-from attacks.reconstruction.taps import (
+from attacks.reconstruction.cuda_graph import Recorded
+from attacks.reconstruction.hooks import (
     Taps,
     features_distance,
     recovered_features,
@@ -21,6 +16,11 @@ from attacks.reconstruction.taps import (
     statistics_distance,
     tapped,
 )
+from attacks.reconstruction.objectives import OBJECTIVES, Objective, masked
+from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.priors import square_norm, total_variation
+from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.steps import step_of
 
 GAIN = 1e-3
 """Share by which the cost must fall over ``Attack.patience`` iterations for the search to go on."""

@@ -1,4 +1,4 @@
-"""The Flower ClientApp: reads its plan from the message, works, and replies.
+"""The Flower ClientApp: reads its task from the message, works, and replies.
 
 State lives in ``Context.state``, so that Flower keeps it between rounds on every engine.
 """
@@ -11,8 +11,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fedlab.client.plan import Plan
-from fedlab.client.reply import (
+from fedlab.client.client_round import ClientUpdate, run_client_round
+from fedlab.client.federated_data import FederatedData
+from fedlab.privacy.release import History, from_json, to_json
+from fedlab.protocol.reply import (
     BUFFERS,
     DECLARED,
     DECLINE,
@@ -25,18 +27,16 @@ from fedlab.client.reply import (
     STATUS,
     STEPS,
 )
-from fedlab.client.site import Site
-from fedlab.client.work import Work, work
-from fedlab.privacy.spending import History, from_json, to_json
+from fedlab.protocol.task import ClientTask
 
 PARTITION = "partition-id"
 
 
-def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
-    """A ClientApp whose clients work at a site.
+def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientApp:
+    """A ClientApp whose clients work at a federated.
 
     Args:
-        site_of: Gives the images and network of this process; called in every message, so
+        federated_data_of: Gives the images and network of this process; called in every message, so
             it should remember what it made.
 
     Returns:
@@ -52,10 +52,10 @@ def client_app(site_of: Callable[[Context], Site]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        site = site_of(context)
-        plan = Plan.model_validate_json(str(message.content.config_records["config"]["plan"]))
-        state = received.on(site.device, message.content.array_records["arrays"])
-        done = work(plan, site, state, _history(context))
+        federated = federated_data_of(context)
+        task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
+        state = received.on(federated.device, message.content.array_records["arrays"])
+        done = run_client_round(task, federated, state, _history(context))
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(done.history)})
         return Message(_reply(done), reply_to=message)
 
@@ -84,7 +84,7 @@ def _history(context: Context) -> History:
     return from_json(str(kept[HISTORY])) if kept is not None else ()
 
 
-def _reply(done: Work) -> RecordDict:
+def _reply(done: ClientUpdate) -> RecordDict:
     declared = {HISTORY: to_json(done.history)}
     if done.declined is not None:
         why = {KIND: DECLINE, STATUS: done.declined.status, REASON: done.declined.reason}

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from attacks.audit.canaries import Canaries, make_canaries, toss
+from fedlab.core.seeds import generator
 from fedlab.data.images import ImageData
-from fedlab.scenario import Scenario
-from fedlab.seeds import generator
+from fedlab.scenario.scenario import Scenario
 
 
 def canaries_of(scenario: Scenario, data: ImageData) -> tuple[Canaries, Tensor]:

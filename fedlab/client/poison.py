@@ -7,76 +7,82 @@ import torch
 from torch import Tensor
 
 from attacks.payload import Payload
-from fedlab.client.plan import Plan
-from fedlab.client.roles import Poisoning
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.seeds import derive, generator
 from fedlab.defenses.pipeline import Shard
-from fedlab.poisons import data_poison
-from fedlab.poisons.settings import ConstrainAndScale
-from fedlab.poisons.updates import Ring, tampered
-from fedlab.poisons.workshop import Workshop
-from fedlab.seeds import derive, generator
+from fedlab.poisoning import data_poison
+from fedlab.poisoning.context import PoisoningContext
+from fedlab.poisoning.settings import ConstrainAndScale
+from fedlab.poisoning.updates import Collusion, tampered
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.roles import Poisoning
 
 AsHonest = Callable[[int], Payload]
 """What a client would have sent as an honest one, by partition id."""
 
 
-def as_carried_out(plan: Plan) -> Plan:
+def as_carried_out(task: ClientTask) -> ClientTask:
     """The orders as the client follows them, if it poisons.
 
     Constrain-and-scale minimises ``a L + (1 - a) ||w - G||^2``, whose gradient is
     ``a (grad L + (2 (1 - a) / a) (w - G))``: a smaller learning rate and a proximal term.
     """
-    role = plan.role
+    role = task.role
     if not isinstance(role, Poisoning) or not isinstance(role.update, ConstrainAndScale):
-        return plan
+        return task
     settings = role.update
-    lr = plan.lr if settings.lr is None else settings.lr
-    epochs = settings.epochs or plan.training.epochs
-    return plan.model_copy(
+    lr = task.lr if settings.lr is None else settings.lr
+    epochs = settings.epochs or task.training.epochs
+    return task.model_copy(
         update={
             "lr": settings.alpha * lr,
-            "proximal_mu": plan.proximal_mu + 2 * (1 - settings.alpha) / settings.alpha,
-            "training": plan.training.model_copy(update={"epochs": epochs}),
+            "proximal_mu": task.proximal_mu + 2 * (1 - settings.alpha) / settings.alpha,
+            "training": task.training.model_copy(update={"epochs": epochs}),
         }
     )
 
 
-def poison_shard(shard: Shard, plan: Plan, site: Site, global_state: Mapping[str, Tensor]) -> Shard:
+def poison_shard(
+    shard: Shard, task: ClientTask, federated: FederatedData, global_state: Mapping[str, Tensor]
+) -> Shard:
     """The shard as the client trains on it, poisoned if that is its role."""
-    role = plan.role
+    role = task.role
     if not isinstance(role, Poisoning) or role.data is None:
         return shard
-    return data_poison(role.data).poison(shard, workshop(plan, site, global_state))
+    return data_poison(role.data).poison(shard, context(task, federated, global_state))
 
 
-def workshop(plan: Plan, site: Site, global_state: Mapping[str, Tensor]) -> Workshop:
+def context(
+    task: ClientTask, federated: FederatedData, global_state: Mapping[str, Tensor]
+) -> PoisoningContext:
     """What a client has at hand to make a poison with."""
 
     def own(purpose: str) -> torch.Generator:
-        return generator(site.seed, purpose, plan.client)
+        return generator(federated.seed, purpose, task.client)
 
     def common(purpose: str) -> torch.Generator:
-        return generator(site.seed, purpose)
+        return generator(federated.seed, purpose)
 
-    return Workshop(
-        client=plan.client,
-        round=plan.round,
-        model=site.model,
+    return PoisoningContext(
+        client=task.client,
+        round=task.round,
+        model=federated.model,
         sent=global_state,
-        fresh=lambda number: site.fresh(derive(site.seed, "surrogate", plan.client, number)),
-        test=site.test,
-        network_input=site.data.normalise,
-        training=plan.training.model_copy(update={"lr": plan.lr}),
+        fresh=lambda number: federated.fresh(
+            derive(federated.seed, "surrogate", task.client, number)
+        ),
+        test=federated.test,
+        network_input=federated.data.normalise,
+        training=task.training.model_copy(update={"lr": task.lr}),
         own=own,
         common=common,
-        shelf=site.shelf,
+        cache=federated.cache,
     )
 
 
 def poison_update(
     payload: Payload,
-    plan: Plan,
+    task: ClientTask,
     global_state: Mapping[str, Tensor],
     *,
     honest: AsHonest,
@@ -86,7 +92,7 @@ def poison_update(
 
     Args:
         payload: What its training gave.
-        plan: Its orders.
+        task: Its orders.
         global_state: What it was sent.
         honest: Asked for the updates that the threat model lets it know, its own included.
         generator: CPU generator of random updates, fresh in every round.
@@ -94,14 +100,16 @@ def poison_update(
     Raises:
         ValueError: If it knows no honest update, but needs one.
     """
-    role = plan.role
+    role = task.role
     if not isinstance(role, Poisoning):
         return payload
     if role.update is not None:
-        together = plan.collusion
+        together = task.collusion
         ring = None
         if together is not None:
             known = together.known
-            ring = Ring(together.clients, together.malicious, lambda: [honest(c) for c in known])
+            ring = Collusion(
+                together.clients, together.malicious, lambda: [honest(c) for c in known]
+            )
         payload = tampered(payload, role.update, global_state, ring=ring, generator=generator)
     return payload if role.claims is None else replace(payload, num_examples=role.claims)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedlab.comparison.cells import Cell, cells_of
-from fedlab.comparison.choices import Defense, arm_of, choice, distinct
 from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_comparison
+from fedlab.comparison.parsing import Defense, arm_of, choice, distinct
+from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
-from fedlab.errors import BadInput, RunFailed
-from fedlab.files import check_folder
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.files import check_folder
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 __all__ = ["ComparedRun", "Comparison", "compare", "is_comparison"]
 

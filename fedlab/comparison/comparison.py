@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
-from fedlab.errors import BadInput
-from fedlab.files import write_atomically
+from fedlab.core.errors import BadInput
+from fedlab.core.files import write_atomically
 from fedlab.report.chance import chance_figure
 from fedlab.report.defenses_table import defenses_table
 from fedlab.report.frontier import frontier_figure
 from fedlab.report.html_tables import rich_table
+from fedlab.report.image_grid import wall_figure
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.summary import summary_of
-from fedlab.report.wall import wall_figure
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.scenario import Scenario
 
 FACTS = "comparison.json"
 """The file that makes a folder that of a comparison."""

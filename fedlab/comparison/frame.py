@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
-from fedlab.runs.attacks import attack_labels, best_of_each
-from fedlab.runs.folder import RunFolder
+from fedlab.results.attacks import attack_labels, best_of_each
+from fedlab.results.folder import RunFolder
 
 NOBODY = ""
 """The attack of a comparison in which nobody is attacked."""

@@ -13,16 +13,16 @@ from pathlib import Path
 import loky
 import psutil
 
-from fedlab.auditing import verdict_of
-from fedlab.comparison.keys import keys_of
-from fedlab.devices import device_of
-from fedlab.errors import BadInput, RunFailed
-from fedlab.federation import Federation
-from fedlab.progress import Tell, progress, silence
-from fedlab.round_result import RoundResult
-from fedlab.runs.checkpoint import Checkpoint
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.comparison.cache_keys import keys_of
+from fedlab.core.devices import device_of
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.progress import Tell, progress, silence
+from fedlab.results.checkpoint import Checkpoint
+from fedlab.results.folder import RunFolder
+from fedlab.results.round_result import RoundResult
+from fedlab.scenario.scenario import Scenario
+from fedlab.simulation.auditing import verdict_of
+from fedlab.simulation.federation import Federation
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 from torchvision.transforms.v2 import functional as transforms
 
+from fedlab.core.errors import BadInput
+from fedlab.core.seeds import generator
 from fedlab.data.images import CENTRED, ImageData
 from fedlab.data.request import Request, Source
-from fedlab.errors import BadInput
-from fedlab.seeds import generator
 
 TEST_SHARE = 0.2
 """Of each class, where the folder has no ``test`` of its own."""

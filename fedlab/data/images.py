@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedlab.errors import BadInput
-from fedlab.seeds import generator
+from fedlab.core.errors import BadInput
+from fedlab.core.seeds import generator
 
 CENTRED = (0.5, 0.5)
 """Mean and standard deviation that depend on no image, for data without published ones."""

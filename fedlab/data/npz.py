@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlab.core.errors import BadInput
 from fedlab.data.images import CENTRED, ImageData
 from fedlab.data.request import Request, Source
-from fedlab.errors import BadInput
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 

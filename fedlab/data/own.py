@@ -1,9 +1,9 @@
 """Images from the user's own function."""
 
+from fedlab.core.errors import BadInput
+from fedlab.core.factories import resolve
 from fedlab.data.images import ImageData
 from fedlab.data.request import Request, Source
-from fedlab.errors import BadInput
-from fedlab.factories import resolve
 
 
 def load_own(request: Request) -> ImageData:

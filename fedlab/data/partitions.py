@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 
 TRIES = 1_000
 """Draws of a Dirichlet partition before giving up on one without an empty client."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fedlab.core.errors import BadInput, nearest
 from fedlab.data.digits import DIGITS
 from fedlab.data.folders import FOLDER
 from fedlab.data.images import ImageData
@@ -9,7 +10,6 @@ from fedlab.data.npz import NPZ
 from fedlab.data.own import OWN
 from fedlab.data.request import Request, Source
 from fedlab.data.torchvision_sets import TORCHVISION_SETS
-from fedlab.errors import BadInput, nearest
 
 SOURCES: dict[str, Source] = {
     "digits": DIGITS,

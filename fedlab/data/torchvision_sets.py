@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
 from fedlab.data.request import Request, Source
-from fedlab.errors import BadInput
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from attacks.gradients import batch_gradient
-from attacks.poisoning.brewing import bounded, start
+from attacks.poisoning.crafting import bounded, start
 from attacks.reconstruction.objectives import misalignment
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
+from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 from fedlab.defenses.settings import AdversarialPoisoning
 
 
@@ -23,19 +23,19 @@ class PoisonBatches:
     def __init__(self, settings: AdversarialPoisoning) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the inner attack after whatever the pipeline does to a batch already."""
-        drawn = around.stream(self.settings.name)
+        drawn = context.stream(self.settings.name)
 
         def transform(batch: Batch) -> Batch:
-            return poisoned(pipeline.transform(batch), around, self.settings, generator=drawn)
+            return poisoned(pipeline.transform(batch), context, self.settings, generator=drawn)
 
         return replace(pipeline, transform=transform)
 
 
 def poisoned(
     batch: Batch,
-    around: Circumstances,
+    context: ClientContext,
     settings: AdversarialPoisoning,
     *,
     generator: torch.Generator,
@@ -48,7 +48,7 @@ def poisoned(
 
     Args:
         batch: A single image has no target, and is left as it is.
-        around: The network, asked in evaluation mode, and how it takes pixels.
+        context: The network, asked in evaluation mode, and how it takes pixels.
         settings: Size, steps and kind of the inner attack.
         generator: CPU generator of the start.
 
@@ -62,11 +62,11 @@ def poisoned(
     change = start(clean, epsilon=settings.epsilon, generator=generator)
     if settings.inner == "alignment":
         fake = labels.mode().values.expand(targets)
-        mode = around.model.training
-        around.model.eval()
-        wanted = _gradient(around, batch.pixels[:targets], fake, create_graph=False)
-        change = _aligned(change, clean, labels, wanted, around, settings)
-        around.model.train(mode)
+        mode = context.model.training
+        context.model.eval()
+        wanted = _gradient(context, batch.pixels[:targets], fake, create_graph=False)
+        change = _aligned(change, clean, labels, wanted, context, settings)
+        context.model.train(mode)
     return replace(batch, pixels=torch.cat([batch.pixels[:targets], clean + change]))
 
 
@@ -75,7 +75,7 @@ def _aligned(
     clean: Tensor,
     labels: Tensor,
     wanted: Mapping[str, Tensor],
-    around: Circumstances,
+    context: ClientContext,
     settings: AdversarialPoisoning,
 ) -> Tensor:
     """The change after so many steps of Adam on the sign of its gradient."""
@@ -83,7 +83,7 @@ def _aligned(
     optimizer = torch.optim.Adam([change], lr=settings.lr * settings.epsilon)
     distance = misalignment(wanted)
     for _ in range(settings.steps):
-        found = _gradient(around, clean + change, labels, create_graph=True)
+        found = _gradient(context, clean + change, labels, create_graph=True)
         (slope,) = torch.autograd.grad(distance(found), change)
         change.grad = slope.sign()
         optimizer.step()
@@ -93,14 +93,14 @@ def _aligned(
 
 
 def _gradient(
-    around: Circumstances, pixels: Tensor, labels: Tensor, *, create_graph: bool
+    context: ClientContext, pixels: Tensor, labels: Tensor, *, create_graph: bool
 ) -> dict[str, Tensor]:
-    parameters = {name: p.detach() for name, p in around.model.named_parameters()}
+    parameters = {name: p.detach() for name, p in context.model.named_parameters()}
     return batch_gradient(
-        around.model,
+        context.model,
         parameters,
-        dict(around.model.named_buffers()),
-        around.network_input(pixels),
+        dict(context.model.named_buffers()),
+        context.network_input(pixels),
         labels,
         create_graph=create_graph,
     )

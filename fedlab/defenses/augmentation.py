@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.augment import crop_and_flip
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
+from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 from fedlab.defenses.settings import Cutout, FlipCrop
 
 PixelChange = Callable[[Tensor], Tensor]
@@ -25,9 +25,9 @@ class Augment:
     def __init__(self, settings: FlipCrop | Cutout) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the augmentation after whatever the pipeline does to a batch already."""
-        change = pixel_change(self.settings, around, generator=around.stream(self.settings.name))
+        change = pixel_change(self.settings, context, generator=context.stream(self.settings.name))
 
         def transform(batch: Batch) -> Batch:
             batch = pipeline.transform(batch)
@@ -37,13 +37,13 @@ class Augment:
 
 
 def pixel_change(
-    settings: FlipCrop | Cutout, around: Circumstances, *, generator: torch.Generator
+    settings: FlipCrop | Cutout, context: ClientContext, *, generator: torch.Generator
 ) -> PixelChange:
     """The change of pixels that settings ask for; every call draws anew.
 
     Args:
         settings: Of the augmentation.
-        around: Says what the network takes as 0, which masks a pixel.
+        context: Says what the network takes as 0, which masks a pixel.
         generator: CPU generator.
     """
     match settings:
@@ -52,7 +52,7 @@ def pixel_change(
                 pixels, generator=generator, padding=padding, flip=flip
             )
         case Cutout(side=side):
-            fill = _taken_as_zero(around)
+            fill = _taken_as_zero(context)
             return lambda pixels: cutout(pixels, side=side, fill=fill, generator=generator)
     assert_never(settings)
 
@@ -83,8 +83,8 @@ def cutout(pixels: Tensor, *, side: float, fill: Tensor, generator: torch.Genera
     return torch.where(masked.to(pixels.device), fill, pixels)
 
 
-def _taken_as_zero(around: Circumstances) -> Tensor:
+def _taken_as_zero(context: ClientContext) -> Tensor:
     """The colour that normalisation maps to 0, as Cutout masks normalised images: their mean."""
-    black = torch.zeros_like(around.shard.images[:1], dtype=torch.float32)[:, :, :1, :1]
-    low, high = around.network_input(black), around.network_input(black + 1)
+    black = torch.zeros_like(context.shard.images[:1], dtype=torch.float32)[:, :, :1, :1]
+    low, high = context.network_input(black), context.network_input(black + 1)
     return (low / (low - high))[0]

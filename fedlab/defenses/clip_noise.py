@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedlab.defenses.pipeline import Circumstances, Pipeline, Update
+from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
 from fedlab.defenses.settings import ClipNoise
-from fedlab.privacy.spending import Spending
+from fedlab.privacy.release import PrivacyRelease
 
 
 class ClipAndNoiseUpdate:
@@ -23,18 +23,18 @@ class ClipAndNoiseUpdate:
     def __init__(self, settings: ClipNoise) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put clipping and noise after whatever is done to the update already."""
         norm, multiplier = self.settings.clipping_norm, self.settings.noise_multiplier
-        deviation = 0.0 if around.noiseless else multiplier * norm
+        deviation = 0.0 if context.noiseless else multiplier * norm
 
         def release(update: Update) -> Update:
-            return noised(clipped(update, norm), deviation=deviation, generator=around.noise)
+            return noised(clipped(update, norm), deviation=deviation, generator=context.noise)
 
         return pipeline.releasing(release).charged(
-            Spending(
-                round=around.round,
-                participation=around.participation,
+            PrivacyRelease(
+                round=context.round,
+                participation=context.participation,
                 mechanism="clip-noise",
                 clipping_norm=norm,
                 noise_multiplier=multiplier,

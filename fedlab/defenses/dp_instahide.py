@@ -15,7 +15,7 @@ from torch.nn import functional
 from fedlab.defenses.partners import Ahead, distinct, skipping
 from fedlab.defenses.pipeline import (
     Batch,
-    Circumstances,
+    ClientContext,
     Pipeline,
     Shard,
     Transform,
@@ -27,7 +27,7 @@ from fedlab.defenses.pixel_noise import add_noise
 from fedlab.defenses.settings import DPInstaHide
 from fedlab.defenses.weights import dirichlet
 from fedlab.privacy import instahide
-from fedlab.privacy.spending import Spending
+from fedlab.privacy.release import PrivacyRelease
 
 AT_ONCE = 64
 """Frozen mixtures made together: of more the k images of each outgrow the processor's caches."""
@@ -43,77 +43,77 @@ class MixAndNoise:
     def __init__(self, settings: DPInstaHide) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the mixing after whatever the pipeline does to an image already.
 
         Raises:
             ValueError: If the client holds fewer than k images.
         """
-        n = len(around.shard)
+        n = len(context.shard)
         if n < self.settings.k:
             raise ValueError(
                 f"dp-instahide mixes k = {self.settings.k} images, but the client holds {n}"
             )
         if self.settings.frozen is not None:
-            return self._frozen(pipeline, around, records=self.settings.frozen)
-        return self._fresh(pipeline, around)
+            return self._frozen(pipeline, context, records=self.settings.frozen)
+        return self._fresh(pipeline, context)
 
-    def _fresh(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
-        n, k = len(around.shard), self.settings.k
+    def _fresh(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
+        n, k = len(context.shard), self.settings.k
         # A round that is run again is another release: its noise must not cancel out.
-        again = f"{around.participation} {self._what}"
-        chosen, drawn = around.stream(f"partners {again}"), around.stream(f"mixing noise {again}")
+        again = f"{context.participation} {self._what}"
+        chosen, drawn = context.stream(f"partners {again}"), context.stream(f"mixing noise {again}")
         others = Ahead(lambda count: distinct(count, k - 1, out_of=n - 1, generator=chosen))
-        weights = self._weights(around.stream(f"weights {again}"))
+        weights = self._weights(context.stream(f"weights {again}"))
 
         def held(members: Tensor) -> Batch:
             partners = skipping(others(len(members)), members)
             sources = torch.cat([members.unsqueeze(1), partners], dim=1)
-            return self._noisy(sources, around.shard, pipeline.transform, weights, drawn)
+            return self._noisy(sources, context.shard, pipeline.transform, weights, drawn)
 
         epsilon = self._epsilon(
-            around.shard,
+            context.shard,
             records=pipeline.records,
-            own_records=min(pipeline.records, around.epochs),
+            own_records=min(pipeline.records, context.epochs),
         )
         return replace(pipeline, held=held, transform=unchanged).charged(
-            self._spending(around, steps=pipeline.records, epsilon=epsilon)
+            self._spending(context, steps=pipeline.records, epsilon=epsilon)
         )
 
-    def _frozen(self, pipeline: Pipeline, around: Circumstances, *, records: int) -> Pipeline:
+    def _frozen(self, pipeline: Pipeline, context: ClientContext, *, records: int) -> Pipeline:
         """Train on mixtures of k images each, drawn from the shard without replacement."""
         # Another shard (poisoned from some round on) is another set, with noise of its own.
-        key = f"frozen {self._what} {_fingerprint(around.shard)}"
-        chosen, drawn = around.lasting(f"{key} partners"), around.lasting(f"{key} noise")
-        n, k = len(around.shard), self.settings.k
-        sources = distinct(records, k, out_of=n, generator=chosen).to(around.shard.images.device)
-        weights = self._weights(around.lasting(f"{key} weights"))
+        key = f"frozen {self._what} {_fingerprint(context.shard)}"
+        chosen, drawn = context.lasting(f"{key} partners"), context.lasting(f"{key} noise")
+        n, k = len(context.shard), self.settings.k
+        sources = distinct(records, k, out_of=n, generator=chosen).to(context.shard.images.device)
+        weights = self._weights(context.lasting(f"{key} weights"))
         parts = [
-            self._noisy(part, around.shard, pipeline.transform, weights, drawn)
+            self._noisy(part, context.shard, pipeline.transform, weights, drawn)
             for part in torch.split(sources, AT_ONCE)
         ]
         pixels = torch.cat([part.pixels for part in parts])
         labels = torch.cat([part.labels for part in parts])
         size = min(pipeline.batch_size, records)
-        order = around.stream("batches")
-        epsilon = self._epsilon(around.shard, records=records)
+        order = context.stream("batches")
+        epsilon = self._epsilon(context.shard, records=records)
         return replace(
             pipeline,
             sampler=single(records, batch_size=size, generator=order)
-            if around.leaking
-            else shuffled(records, batch_size=size, epochs=around.epochs, generator=order),
+            if context.leaking
+            else shuffled(records, batch_size=size, epochs=context.epochs, generator=order),
             held=lambda places: Batch(places, sources[places], pixels[places], labels[places]),
             transform=unchanged,
             batch_size=size,
-            batches=1 if around.leaking else around.epochs * -(-records // size),
-            records=size if around.leaking else around.epochs * records,
+            batches=1 if context.leaking else context.epochs * -(-records // size),
+            records=size if context.leaking else context.epochs * records,
         ).charged(
             # The server lacks the seed that the name is drawn by: a hash would tell of the images.
             self._spending(
-                around,
+                context,
                 steps=records,
                 epsilon=epsilon,
-                release=f"{int(torch.randint(2**62, (), generator=around.lasting(key))):x}",
+                release=f"{int(torch.randint(2**62, (), generator=context.lasting(key))):x}",
             )
         )
 
@@ -185,15 +185,15 @@ class MixAndNoise:
 
     def _spending(
         self,
-        around: Circumstances,
+        context: ClientContext,
         *,
         steps: int,
         epsilon: float | None,
         release: str | None = None,
-    ) -> Spending:
-        return Spending(
-            round=around.round,
-            participation=around.participation,
+    ) -> PrivacyRelease:
+        return PrivacyRelease(
+            round=context.round,
+            participation=context.participation,
             mechanism="dp-instahide",
             steps=steps,
             epsilon=epsilon,

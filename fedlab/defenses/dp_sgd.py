@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from fedlab.defenses.adaptive_clipping import Quantile, count_noise
 from fedlab.defenses.per_example import fastest, fitting
-from fedlab.defenses.pipeline import Circumstances, Pipeline, Sampler, poisson
+from fedlab.defenses.pipeline import ClientContext, Pipeline, Sampler, poisson
 from fedlab.defenses.private_gradient import Clipping, PrivateGradient, system_entropy
 from fedlab.defenses.settings import DPSGD
 from fedlab.models.per_example import Mode
-from fedlab.privacy.spending import History, Spending
+from fedlab.privacy.release import History, PrivacyRelease
 
 __all__ = ["ClipAndNoise", "PrivateGradient", "spending", "starting_bound"]
 
@@ -26,7 +26,7 @@ def spending(
     steps: int,
     poisson: bool,
     history: History = (),
-) -> Spending:
+) -> PrivacyRelease:
     """What a round of DP-SGD costs; all of it is known before, and public.
 
     Args:
@@ -40,7 +40,7 @@ def spending(
             sample rate counts as 1.
         history: Of the client so far, which an adaptive bound goes on from.
     """
-    return Spending(
+    return PrivacyRelease(
         round=round,
         participation=participation,
         mechanism="dp-sgd",
@@ -58,47 +58,47 @@ class ClipAndNoise:
     def __init__(self, settings: DPSGD) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Replace the sampler by a Poisson one, and the gradient by a private one."""
-        settings, n = self.settings, len(around.shard)
+        settings, n = self.settings, len(context.shard)
         batch_size = min(pipeline.batch_size, n)
         adaptive = settings.clipping == "adaptive"
         planned = spending(
             settings,
-            round=around.round,
-            participation=around.participation,
+            round=context.round,
+            participation=context.participation,
             images=n,
             batch_size=batch_size,
             steps=pipeline.batches,
-            poisson=around.poisson,
-            history=around.history,
+            poisson=context.poisson,
+            history=context.history,
         )
-        clipping, mode = self._clipping(batch_size), self._mode(around, batch_size)
+        clipping, mode = self._clipping(batch_size), self._mode(context, batch_size)
         gradient = PrivateGradient(
-            around.model,
-            clipping_norm=starting_bound(settings, around.history),
-            noise_multiplier=0.0 if around.noiseless else settings.noise_multiplier,
+            context.model,
+            clipping_norm=starting_bound(settings, context.history),
+            noise_multiplier=0.0 if context.noiseless else settings.noise_multiplier,
             expected_batch_size=batch_size,
             generator=(
-                system_entropy(around.noise.device) if settings.secure_noise else around.noise
+                system_entropy(context.noise.device) if settings.secure_noise else context.noise
             ),
             clipping=clipping,
             mode=mode,
-            at_once=fitting(around.model, settings.memory) if settings.memory else None,
+            at_once=fitting(context.model, settings.memory) if settings.memory else None,
             secure=settings.secure_noise,
         )
         sampler: Sampler = pipeline.sampler
-        if around.poisson:
+        if context.poisson:
             sampler = poisson(
                 n,
                 rate=batch_size / n,
                 steps=pipeline.batches,
                 # A round that is run again must not draw the same batches: noise that is added
                 # to the same images twice protects them less than two draws are accounted for.
-                generator=around.stream(f"batches {around.participation}"),
+                generator=context.stream(f"batches {context.participation}"),
             )
 
-        def spent() -> Spending:
+        def spent() -> PrivacyRelease:
             return replace(planned, next_clipping_norm=gradient.clipping_norm)
 
         return replace(
@@ -120,12 +120,12 @@ class ClipAndNoise:
         )
         return Quantile(settings.quantile, settings.quantile_lr, noise)
 
-    def _mode(self, around: Circumstances, batch_size: int) -> Mode:
+    def _mode(self, context: ClientContext, batch_size: int) -> Mode:
         if self.settings.per_example != "auto":
             return self.settings.per_example
-        channels, height, width = around.shard.images.shape[1:]
+        channels, height, width = context.shard.images.shape[1:]
         return fastest(
-            around.model,
+            context.model,
             (channels, height, width),
             batch_size=batch_size,
             flat=self.settings.clipping == "flat",

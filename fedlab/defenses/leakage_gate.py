@@ -10,11 +10,11 @@ from attacks.knowledge import MOST_IMAGES
 from attacks.payload import Payload
 from attacks.reconstruction import PRESETS, invert
 from attacks.reconstruction.defended import adapted
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline, Withheld
+from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline, Withheld
 from fedlab.defenses.settings import LeakageGate
-from fedlab.evaluation.first_seen import first_seen
-from fedlab.evaluation.images import psnr
-from fedlab.privacy.spending import Spending
+from fedlab.defenses.unique_inputs import first_seen
+from fedlab.metrics.images import psnr
+from fedlab.privacy.release import PrivacyRelease
 
 
 class GateLeakage:
@@ -27,55 +27,55 @@ class GateLeakage:
     def __init__(self, settings: LeakageGate) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Look at what is about to be sent, in every so-manieth participation.
 
         Whether there is a look depends on public numbers only. The Referee does not look again.
         """
-        images = pipeline.records // around.epochs
-        looks = around.participation % self.settings.every == 0 and images <= MOST_IMAGES
-        if around.rehearsal or not looks:
+        images = pipeline.records // context.epochs
+        looks = context.participation % self.settings.every == 0 and images <= MOST_IMAGES
+        if context.rehearsal or not looks:
             return pipeline
         seen: list[Batch] = []
 
         def inspect(payload: Payload) -> None:
             # How near it came is not told: the message goes to the server.
-            if self._leaks(payload, seen, around):
+            if self._leaks(payload, seen, context):
                 raise Withheld(
                     "its own attack on its update rebuilt an image at "
                     f"{self.settings.threshold:g} dB or above"
                 )
 
         return pipeline.inspected(inspect, observer=seen.append).charged(
-            Spending(around.round, around.participation, "leakage-gate")
+            PrivacyRelease(context.round, context.participation, "leakage-gate")
         )
 
-    def _leaks(self, payload: Payload, seen: Sequence[Batch], around: Circumstances) -> bool:
+    def _leaks(self, payload: Payload, seen: Sequence[Batch], context: ClientContext) -> bool:
         """Whether any of the client's images comes out at the threshold or above."""
         sources = torch.cat([batch.sources.flatten() for batch in seen])
         if not len(sources):  # an empty Poisson batch
             return False
-        own = around.shard.images[torch.unique(sources)].float().div(255)
+        own = context.shard.images[torch.unique(sources)].float().div(255)
         return any(
             bool((psnr(own, guess.expand_as(own)) >= self.settings.threshold).any())
-            for guess in self._rebuilt(payload, seen, around)
+            for guess in self._rebuilt(payload, seen, context)
         )
 
-    def _rebuilt(self, payload: Payload, seen: Sequence[Batch], around: Circumstances) -> Tensor:
+    def _rebuilt(self, payload: Payload, seen: Sequence[Batch], context: ClientContext) -> Tensor:
         """What an attacker makes of the payload who knows labels and order, as pixels."""
         places, order = first_seen(seen)
         known = replace(
-            around.known,
+            context.known,
             num_images=len(places),
             labels=torch.cat([batch.labels for batch in seen])[places],
             order="sequential" if order is None else order,
         )
         attack = replace(PRESETS[self.settings.preset], iterations=self.settings.iterations)
         return invert(
-            around.model,
-            around.sent,
+            context.model,
+            context.sent,
             payload,
             known,
-            adapted(attack, payload, known, sent=around.sent),
-            generator=around.stream("leakage gate"),
+            adapted(attack, payload, known, sent=context.sent),
+            generator=context.stream("leakage gate"),
         ).images

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from fedlab.defenses.augmentation import PixelChange, pixel_change
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
+from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 from fedlab.defenses.settings import Cutout, FlipCrop, MaxUp
 
 
@@ -26,18 +26,18 @@ class WorstCopy:
     def __init__(self, settings: MaxUp) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the choice after whatever the pipeline does to a batch already."""
         augmentation = Cutout() if self.settings.augmentation == "cutout" else FlipCrop()
-        change = pixel_change(augmentation, around, generator=around.stream(self.settings.name))
+        change = pixel_change(augmentation, context, generator=context.stream(self.settings.name))
 
         def transform(batch: Batch) -> Batch:
-            return worst(pipeline.transform(batch), change, around, copies=self.settings.copies)
+            return worst(pipeline.transform(batch), change, context, copies=self.settings.copies)
 
         return replace(pipeline, transform=transform)
 
 
-def worst(batch: Batch, change: PixelChange, around: Circumstances, *, copies: int) -> Batch:
+def worst(batch: Batch, change: PixelChange, context: ClientContext, *, copies: int) -> Batch:
     """For each image the copy with the largest loss at the network's present weights.
 
     The network is asked in the mode that it trains in, without touching its BatchNorm statistics;
@@ -46,7 +46,7 @@ def worst(batch: Batch, change: PixelChange, around: Circumstances, *, copies: i
     Args:
         batch: Of any size.
         change: Makes one copy of every image; each call draws anew.
-        around: The network, and how it takes pixels.
+        context: The network, and how it takes pixels.
         copies: Of each image, at least 1.
 
     Returns:
@@ -55,10 +55,10 @@ def worst(batch: Batch, change: PixelChange, around: Circumstances, *, copies: i
     if not len(batch.members):
         return batch
     chosen = change(batch.pixels)
-    largest = _losses(around, chosen, batch.labels)
+    largest = _losses(context, chosen, batch.labels)
     for _ in range(copies - 1):
         copy = change(batch.pixels)
-        losses = _losses(around, copy, batch.labels)
+        losses = _losses(context, copy, batch.labels)
         worse = losses > largest
         chosen = torch.where(worse.view(-1, 1, 1, 1), copy, chosen)
         largest = torch.where(worse, losses, largest)
@@ -66,8 +66,8 @@ def worst(batch: Batch, change: PixelChange, around: Circumstances, *, copies: i
 
 
 @torch.no_grad()
-def _losses(around: Circumstances, pixels: Tensor, labels: Tensor) -> Tensor:
-    outputs = _outputs(around.model, around.network_input(pixels))
+def _losses(context: ClientContext, pixels: Tensor, labels: Tensor) -> Tensor:
+    outputs = _outputs(context.model, context.network_input(pixels))
     return functional.cross_entropy(outputs, labels, reduction="none")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedlab.defenses.pipeline import Batch, Circumstances, Pipeline
+from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 from fedlab.defenses.settings import CutMix, Mixup
 from fedlab.defenses.weights import dirichlet
 
@@ -21,16 +21,16 @@ class MixUp:
     def __init__(self, settings: Mixup) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the mixing after whatever the pipeline does to a batch already."""
-        drawn = around.stream(self.settings.name)
+        drawn = context.stream(self.settings.name)
 
         def transform(batch: Batch) -> Batch:
             return mixup(
                 pipeline.transform(batch),
                 k=self.settings.k,
                 alpha=self.settings.alpha,
-                classes=around.shard.num_classes,
+                classes=context.shard.num_classes,
                 generator=drawn,
             )
 
@@ -43,16 +43,16 @@ class PasteBox:
     def __init__(self, settings: CutMix) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the pasting after whatever the pipeline does to a batch already."""
-        drawn = around.stream(self.settings.name)
+        drawn = context.stream(self.settings.name)
 
         def transform(batch: Batch) -> Batch:
             return cutmix(
                 pipeline.transform(batch),
                 alpha=self.settings.alpha,
                 probability=self.settings.probability,
-                classes=around.shard.num_classes,
+                classes=context.shard.num_classes,
                 generator=drawn,
             )
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from fedlab.privacy.spending import History, Spending
+from fedlab.privacy.release import History, PrivacyRelease
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ Release = Callable[[Update], Update]
 Inspection = Callable[[Payload], None]
 """Looks at what is about to be sent, and raises ``Withheld`` if it must not be."""
 
-Charge = Callable[[], Spending]
+Charge = Callable[[], PrivacyRelease]
 """What a defense costs, asked once the client's work is over."""
 
 Streams = Callable[[str], torch.Generator]
@@ -115,11 +115,11 @@ class Pipeline:
     observers: tuple[Callable[[Batch], None], ...] = ()
     releases: tuple[Release, ...] = ()
     inspections: tuple[Inspection, ...] = ()
-    planned: tuple[Spending, ...] = ()
+    planned: tuple[PrivacyRelease, ...] = ()
     charges: tuple[Charge, ...] = ()
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
-    def charged(self, planned: Spending, charge: Charge | None = None) -> "Pipeline":
+    def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> "Pipeline":
         """The same pipeline with one more entry of privacy spending.
 
         Args:
@@ -151,7 +151,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class ClientContext:
     """What a defense may use when it wraps a client's pipeline.
 
     Attributes:
@@ -200,7 +200,7 @@ def unchanged(batch: Batch) -> Batch:
 class Defense(Protocol):
     """Something a client does to its batches, its gradients or its update."""
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """The pipeline with this defense in it, and its spending noted."""
 
 

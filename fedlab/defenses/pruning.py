@@ -6,7 +6,7 @@ An attacker sees what was pruned, and compares nothing but the rest.
 
 from torch import Tensor
 
-from fedlab.defenses.pipeline import Circumstances, Pipeline, Update
+from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
 from fedlab.defenses.settings import Pruning
 
 
@@ -16,7 +16,7 @@ class Prune:
     def __init__(self, settings: Pruning) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the pruning after whatever is done to the update already."""
 
         def release(update: Update) -> Update:

@@ -6,7 +6,7 @@ spaced levels, rounded to the nearest one.
 
 from torch import Tensor
 
-from fedlab.defenses.pipeline import Circumstances, Pipeline, Update
+from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
 from fedlab.defenses.settings import Quantisation
 
 
@@ -16,7 +16,7 @@ class Quantise:
     def __init__(self, settings: Quantisation) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the rounding after whatever is done to the update already."""
 
         def release(update: Update) -> Update:

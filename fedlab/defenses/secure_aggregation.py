@@ -3,7 +3,7 @@
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning" (CCS 2017).
 """
 
-from fedlab.defenses.pipeline import Circumstances, Pipeline
+from fedlab.defenses.pipeline import ClientContext, Pipeline
 
 
 class SumWithOthers:
@@ -13,6 +13,6 @@ class SumWithOthers:
     clients under it for their sum (``fedlab.server.secure_sum``).
     """
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """The pipeline as it is: what the client computes does not change."""
         return pipeline

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fedlab.defenses.pipeline import Circumstances, Gradient, Pipeline
+from fedlab.defenses.pipeline import ClientContext, Gradient, Pipeline
 from fedlab.defenses.settings import Soteria
 
 OFFSET = 0.1
@@ -25,10 +25,10 @@ class PruneTellingFeatures:
     def __init__(self, settings: Soteria) -> None:
         self.settings = settings
 
-    def wrap(self, pipeline: Pipeline, around: Circumstances) -> Pipeline:
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Prune what the pipeline's gradient gives already."""
-        layer = last_linear(around.model)
-        gradient = PrunedGradient(around.model, layer, pipeline.gradient, self.settings.share)
+        layer = last_linear(context.model)
+        gradient = PrunedGradient(context.model, layer, pipeline.gradient, self.settings.share)
         return replace(pipeline, gradient=gradient)
 
 

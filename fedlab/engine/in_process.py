@@ -20,15 +20,15 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedlab.client.app import client_app
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 
 CLIENT_FAILED = 2
 """Flower's error code for a ClientApp that raised."""
 
 
-def in_process(site: Site, clients: int) -> Grid:
-    """A grid whose clients work one after another at a site in this process."""
-    return InProcessGrid(client_app(lambda _: site), clients)
+def in_process(federated: FederatedData, clients: int) -> Grid:
+    """A grid whose clients work one after another at a federated in this process."""
+    return InProcessGrid(client_app(lambda _: federated), clients)
 
 
 class InProcessGrid(Grid):

@@ -22,9 +22,9 @@ import psutil
 import tomli_w
 import torch
 
-from fedlab.errors import BadInput, RunFailed
-from fedlab.runs.checkpoint import Checkpoint
-from fedlab.scenario import Scenario
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.results.checkpoint import Checkpoint
+from fedlab.scenario.scenario import Scenario
 
 STARTUP = 60.0
 """Seconds that the SuperLink may take to answer."""

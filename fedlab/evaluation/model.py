@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlab.modes import evaluation
+from fedlab.core.modes import evaluation
 
 Images = Callable[[Tensor], Tensor]
 

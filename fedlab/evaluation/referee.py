@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from attacks.reconstruction import Reconstruction
-from fedlab.client.plan import Plan
-from fedlab.client.site import Site
-from fedlab.evaluation.chance import baselines
-from fedlab.evaluation.features import feature_distance
-from fedlab.evaluation.images import identification_auc, identified, match, psnr
-from fedlab.evaluation.labels import label_accuracy, soft_label_distance
-from fedlab.evaluation.multiscale import ms_ssim
-from fedlab.evaluation.registration import registered_psnr
-from fedlab.evaluation.rehearsal import Truth
-from fedlab.evaluation.similarity import ssim
-from fedlab.evaluation.verdict import setting, verdict
-from fedlab.runs.rows import LeakageRow
+from fedlab.client.federated_data import FederatedData
+from fedlab.evaluation.replay import Truth
+from fedlab.metrics.chance import baselines
+from fedlab.metrics.features import feature_distance
+from fedlab.metrics.images import identification_auc, identified, match, psnr
+from fedlab.metrics.labels import label_accuracy, soft_label_distance
+from fedlab.metrics.multiscale import ms_ssim
+from fedlab.metrics.registration import registered_psnr
+from fedlab.metrics.similarity import ssim
+from fedlab.metrics.verdict import setting, verdict
+from fedlab.protocol.task import ClientTask
+from fedlab.results.rows import LeakageRow
 from fedlab.server.captures import Capture
 
 
@@ -47,16 +47,16 @@ class Referee:
     """Holds what an attacker rebuilt against the truth.
 
     Args:
-        site: The clients' images, and a network to compare features with.
+        federated: The clients' images, and a network to compare features with.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, federated: FederatedData) -> None:
+        self._site = federated
 
     def score(
         self,
         capture: Capture,
-        plans: Mapping[int, Plan],
+        tasks: Mapping[int, ClientTask],
         truth: Truth,
         reconstruction: Reconstruction,
         *,
@@ -75,7 +75,7 @@ class Referee:
         inputs = truth.inputs
         own = _best_source(guess, truth)
         originals = self._site.data.pixels(truth.shard.images[own])
-        judge = _Judge(self._site, capture, plans, truth, reconstruction, preset, order_known)
+        judge = _Judge(self._site, capture, tasks, truth, reconstruction, preset, order_known)
         rows = judge.rows("original", guess, originals, truth.shard.labels[own], own, found)
         if truth.mixed or truth.changed:
             target = "mixed" if truth.mixed else "changed"
@@ -84,11 +84,11 @@ class Referee:
 
 
 class _OfPixels(nn.Module):
-    """The site's network as a function of pixels in [0, 1]."""
+    """The federated's network as a function of pixels in [0, 1]."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, federated: FederatedData) -> None:
         super().__init__()
-        self._normalise, self.network = site.data.normalise, site.model
+        self._normalise, self.network = federated.data.normalise, federated.model
 
     def forward(self, images: Tensor) -> Tensor:
         output: Tensor = self.network(self._normalise(images.float()))
@@ -99,9 +99,9 @@ class _OfPixels(nn.Module):
 class _Judge:
     """Writes the rows of one reconstruction."""
 
-    site: Site
+    federated: FederatedData
     capture: Capture
-    plans: Mapping[int, Plan]
+    tasks: Mapping[int, ClientTask]
     truth: Truth
     reconstruction: Reconstruction
     preset: str
@@ -116,7 +116,7 @@ class _Judge:
         own: Tensor,
         found: Tensor,
     ) -> list[LeakageRow]:
-        shard, data = self.truth.shard, self.site.data
+        shard, data = self.truth.shard, self.federated.data
         chance = baselines(
             true,
             labels,
@@ -130,8 +130,8 @@ class _Judge:
         ranks = identification_auc(own, guess, shard.images, candidates=same)
         quality, likeness, correct = psnr(true, guess), ssim(true, guess), _agree(found, labels)
         scales, registered = ms_ssim(true, guess), registered_psnr(true, guess)
-        self.site.load(self.capture.global_state)
-        features = feature_distance(_OfPixels(self.site), true, guess)
+        self.federated.load(self.capture.global_state)
+        features = feature_distance(_OfPixels(self.federated), true, guess)
         attack = self.reconstruction.attack
         recovered = _label_overlap(found, labels)
         circumstances = setting(
@@ -141,7 +141,7 @@ class _Judge:
             training_mode=self.capture.announced.training_mode,
             order_known=self.order_known,
         )
-        owners = [self.plans[client] for client in self.truth.owners.tolist()]
+        owners = [self.tasks[client] for client in self.truth.owners.tolist()]
         return [
             LeakageRow(
                 round=self.capture.round,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attacks.evasion.pgd import pgd
 from attacks.evasion.witchcraft import witchcraft
-from fedlab.modes import evaluation
+from fedlab.core.modes import evaluation
 
 STEP = 2.5
 """Step size of PGD over epsilon and iterations (Madry et al., arXiv 1706.06083): enough to cross

@@ -7,15 +7,15 @@ from functools import partial
 
 from torch import Tensor
 
-from fedlab.client.site import Site
-from fedlab.errors import BadInput
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.errors import BadInput
+from fedlab.core.seeds import generator
 from fedlab.evaluation.model import evaluate, success_rate
-from fedlab.evaluation.verdict import success_above_chance
-from fedlab.poisons import data_poison
-from fedlab.poisons.workshop import Goal
-from fedlab.runs.rows import RoundRow
-from fedlab.scenario import Scenario
-from fedlab.seeds import generator
+from fedlab.metrics.verdict import success_above_chance
+from fedlab.poisoning import data_poison
+from fedlab.poisoning.context import Goal
+from fedlab.results.rows import RoundRow
+from fedlab.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Scoreboard:
     """Scores the global model of one scenario.
 
     Attributes:
-        site: The test images, and a network to load the weights into.
+        federated: The test images, and a network to load the weights into.
         goals: What each kind of poisoned data wants.
     """
 
-    site: Site
+    federated: FederatedData
     goals: tuple[Goal, ...]
 
     @classmethod
-    def of(cls, scenario: Scenario, site: Site) -> "Scoreboard":
+    def of(cls, scenario: Scenario, federated: FederatedData) -> "Scoreboard":
         """The scoreboard of a scenario.
 
         Raises:
@@ -42,7 +42,7 @@ class Scoreboard:
         found = []
         for kind in kinds:
             try:
-                goal = data_poison(kind).goal(site.test, partial(generator, site.seed))
+                goal = data_poison(kind).goal(federated.test, partial(generator, federated.seed))
             except ValueError as error:
                 raise BadInput(f"{kind.attack}: {error}") from error
             if goal is not None:
@@ -52,7 +52,7 @@ class Scoreboard:
                         "succeeds: raise data.test"
                     )
                 found.append(goal)
-        return cls(site, tuple(found))
+        return cls(federated, tuple(found))
 
     def score(self, state: Mapping[str, Tensor], *, round: int, seconds: float) -> RoundRow:
         """Evaluate global weights.
@@ -62,8 +62,12 @@ class Scoreboard:
             round: The round that they come from.
             seconds: Wall time of that round.
         """
-        self.site.load(state)
-        data, model, normalise = self.site.data, self.site.model, self.site.network_input
+        self.federated.load(state)
+        data, model, normalise = (
+            self.federated.data,
+            self.federated.model,
+            self.federated.network_input,
+        )
         scores = evaluate(model, data.test_images, data.test_labels, normalise)
         reached = [
             (

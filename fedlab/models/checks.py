@@ -10,9 +10,9 @@ from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedlab.core.modes import evaluation
 from fedlab.models.per_example import Mode, with_per_example_gradients
 from fedlab.models.request import Shape
-from fedlab.modes import evaluation
 
 
 def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:

@@ -5,7 +5,7 @@ Their names ConvNet8 to ConvNet64 stand for it with different widths.
 
 from torch import nn
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.models.norms import norm_layer
 from fedlab.models.request import Request
 

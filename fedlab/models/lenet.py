@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.models.request import Request
 
 CHANNELS = 12

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.models.request import Request
 
 HIDDEN = 200

@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from fedlab.errors import BadInput, nearest
-from fedlab.factories import resolve
+from fedlab.core.errors import BadInput, nearest
+from fedlab.core.factories import resolve
 from fedlab.models import torchvision_models
 from fedlab.models.checks import misfit
 from fedlab.models.convnet import convnet

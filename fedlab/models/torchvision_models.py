@@ -5,7 +5,7 @@ import inspect
 from torch import nn
 from torchvision import models
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.models.norms import norm_layer
 from fedlab.models.request import Norm, Request
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedlab.privacy.accountant import AccountantName, Step, epsilon
-from fedlab.privacy.spending import History, Mechanism, Spending, participations
+from fedlab.privacy.release import History, Mechanism, PrivacyRelease, participations
 
 UNCOVERED: frozenset[Mechanism] = frozenset({"none", "leakage-gate"})
 """What undoes every protection of the participation that it is part of: an open release, and a
@@ -77,7 +77,7 @@ ACCOUNTS: dict[Mechanism, Account] = {
 """Accounts by the mechanism that spends from them."""
 
 
-def as_step(entry: Spending) -> Step:
+def as_step(entry: PrivacyRelease) -> Step:
     """A release of Gaussian noise as the accountants of one example, or one client, count it.
 
     An example that joins a batch of fixed size drives another out, so that the sum of clipped
@@ -92,7 +92,7 @@ def as_step(entry: Spending) -> Step:
     return entry.noise_multiplier / sensitivity, entry.sample_rate, entry.steps
 
 
-def _summed(entries: list[Spending]) -> float | None:
+def _summed(entries: list[PrivacyRelease]) -> float | None:
     """Pure epsilons add up; a frozen set of records costs once, however often it is used."""
     total, seen = 0.0, set[str]()
     for entry in entries:

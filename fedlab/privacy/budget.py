@@ -2,7 +2,7 @@
 
 from fedlab.privacy.accountant import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS
-from fedlab.privacy.spending import History, Mechanism
+from fedlab.privacy.release import History, Mechanism
 
 
 def passes(

@@ -10,7 +10,7 @@ LEAST, MOST = 1 / 16, 2.0**14
 """Noise multipliers that are looked at: below, epsilon is in the hundreds for a single step."""
 
 DIGITS = 4
-"""Significant digits of the result, so that clients with the same plan get the same noise."""
+"""Significant digits of the result, so that clients with the same task get the same noise."""
 
 
 def noise_multiplier_for(

@@ -12,7 +12,7 @@ import pandas as pd
 from fedlab.privacy.accountant import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
-from fedlab.privacy.spending import History, Spending, participations
+from fedlab.privacy.release import History, PrivacyRelease, participations
 
 if TYPE_CHECKING:
     from fedlab.report.sheet import Picture
@@ -139,7 +139,7 @@ class Ledger:
         """Epsilon of everything that a client sent so far; 0 if it sent nothing."""
         return self._total(account, self.histories.get(client, ()))
 
-    def _row(self, client: int, history: History, entry: Spending) -> LedgerRow:
+    def _row(self, client: int, history: History, entry: PrivacyRelease) -> LedgerRow:
         own = ACCOUNTS.get(entry.mechanism)
         if own is None:
             account = self._used(history)[0]
@@ -177,7 +177,7 @@ class Ledger:
     def _has_total(self, account: Account) -> bool:
         return account is not IMAGE or self.labels_public
 
-    def _round(self, history: History, entry: Spending) -> float | None:
+    def _round(self, history: History, entry: PrivacyRelease) -> float | None:
         if entry.mechanism in UNCOVERED:
             return math.inf
         known = {each.release for each in history[:-1]}
@@ -191,7 +191,7 @@ class Ledger:
     def _total(self, account: Account, history: History) -> float:
         return account.total(history, accountant=self.accountant, delta=self.delta)
 
-    def _statement(self, entry: Spending) -> str:
+    def _statement(self, entry: PrivacyRelease) -> str:
         if entry.mechanism in UNCOVERED:
             return "open"
         if entry.mechanism == IMAGE.mechanism:
@@ -201,7 +201,7 @@ class Ledger:
         return "approximate" if self.accountant == "gdp" else "formal"
 
 
-def _sampling(entry: Spending) -> str:
+def _sampling(entry: PrivacyRelease) -> str:
     if entry.mechanism != EXAMPLE.mechanism:
         return ""
     return "fixed" if entry.fixed_batch else "poisson"

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fedlab.report.colours import LINE, OTHER_COLOUR, defense_colour, ink_on
-from fedlab.report.lettering import SMALL, font, line_height, width
 from fedlab.report.naming import OPEN, UNDEFENDED, named
+from fedlab.report.text_layout import SMALL, font, line_height, width
 
 NOTHING = "sent nothing"
 """What clients that declined are called."""

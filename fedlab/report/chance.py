@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
-from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.naming import named
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
-from fedlab.runs.attacks import MALICIOUS, best_of_each, strongest_label
+from fedlab.report.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
+from fedlab.results.attacks import MALICIOUS, best_of_each, strongest_label
 
 _TITLE = "Is what was rebuilt better than guessing?"
 
@@ -66,7 +66,7 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
 
     A box goes from the first to the third quartile, its line is the median. Images that nothing was
     rebuilt of are counted at the right. Of several attacks a row shows the strongest, see
-    ``fedlab.runs.attacks``, so that each image is there once; what a malicious server saw has rows
+    ``fedlab.results.attacks``, so that each image is there once; what a malicious server saw has rows
     of its own.
 
     Args:

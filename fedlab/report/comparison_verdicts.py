@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fedlab.evaluation.verdict import SUCCEEDS
+from fedlab.metrics.verdict import SUCCEEDS
 from fedlab.report.defenses_table import DefenseLine, Epsilon, defense_lines
 from fedlab.report.naming import UNDEFENDED, under
 from fedlab.report.numbers import decibels, listed, number

@@ -12,13 +12,13 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
 from attacks.reconstruction.search import Progress
-from fedlab.evaluation.images import match
+from fedlab.metrics.images import match
 from fedlab.report.colours import FAINT, INK, LINE
-from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet
+from fedlab.report.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
 
 if TYPE_CHECKING:
-    from fedlab.trace import Trace
+    from fedlab.evaluation.attack_trace import AttackTrace
 
 _TITLE = "How does the attack get there?"
 
@@ -35,7 +35,7 @@ IMAGES, ROWS = 6, 4
 
 
 def convergence_figure(
-    trace: "Trace", *, truth: Tensor | None = None, chance: Sequence[float] | None = None
+    trace: "AttackTrace", *, truth: Tensor | None = None, chance: Sequence[float] | None = None
 ) -> Picture:
     """Matching cost, PSNR if truth is given, and below them images of the best restart.
 

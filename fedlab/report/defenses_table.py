@@ -78,7 +78,7 @@ class DefenseLine:
         attack_success: After the last round; NaN where nobody poisons.
         chance_success: How often clean images get the wanted label; NaN where that is not known.
         success_above_chance: What it reaches of what chance leaves open, see
-            ``fedlab.evaluation.verdict``.
+            ``fedlab.metrics.verdict``.
         leaking: Images that leak.
         images: That were attacked.
         psnr: Of the attacked clients of each round, in dB.

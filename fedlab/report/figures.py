@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedlab.report.colours import FAINT, INK, LINE, defense_colour
-from fedlab.report.lettering import TITLE, width, wrapped
 from fedlab.report.numbers import decibels
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, save
+from fedlab.report.text_layout import TITLE, width, wrapped
 
 __all__ = ["Picture", "ReconstructionRow", "reconstruction_figure", "save"]
 

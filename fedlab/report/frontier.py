@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from fedlab.evaluation.verdict import MARGIN
+from fedlab.metrics.verdict import MARGIN
 from fedlab.report.arms import Arm, arms_of, counted
 from fedlab.report.colours import FAINT, INK, LINE
-from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
+from fedlab.report.label_placement import Placed, place_labels
 from fedlab.report.numbers import number
-from fedlab.report.placing import Placed, place_labels
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.report.summary import per_seed
+from fedlab.report.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
 
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
 

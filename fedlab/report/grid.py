@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from fedlab.report.schedule_cells import schedule_cells
-from fedlab.scenario import Scenario
+from fedlab.scenario.scenario import Scenario
 
 
 def schedule_grid(scenario: Scenario) -> Table:

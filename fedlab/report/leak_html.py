@@ -12,7 +12,7 @@ from fedlab.report.naming import under
 from fedlab.report.numbers import decibels, plain
 
 if TYPE_CHECKING:
-    from fedlab.leaks import Leak
+    from fedlab.evaluation.leaks import Leak
 
 MOST = 16
 """Images that are shown."""

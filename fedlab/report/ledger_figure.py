@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.spending import participations
+from fedlab.privacy.release import participations
 from fedlab.report.colours import FAINT, INK, defense_colour
 from fedlab.report.ledger_tables import UNBOUNDED
-from fedlab.report.lettering import SMALL, TEXT, TITLE, font, line_height
 from fedlab.report.numbers import number
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
-from fedlab.schedule import spell
+from fedlab.report.text_layout import SMALL, TEXT, TITLE, font, line_height
 
 # All in inches.
 _WIDTH = 7.2

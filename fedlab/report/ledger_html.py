@@ -3,9 +3,9 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from fedlab.core.schedule import spell
 from fedlab.report.html_tables import html_table
 from fedlab.report.ledger_tables import lines_of, neighbours
-from fedlab.schedule import spell
 
 if TYPE_CHECKING:
     from fedlab.privacy.ledger import Ledger

@@ -6,13 +6,13 @@ from itertools import groupby
 from rich import box
 from rich.table import Table
 
+from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.report.naming import named
 from fedlab.report.numbers import number
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import NO_PROTECTION
-from fedlab.schedule import spell
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import NO_PROTECTION
 
 UNBOUNDED = "there is no total ε, as nobody ran a mechanism that has one"
 

@@ -4,7 +4,7 @@ import math
 from numbers import Integral, Real
 
 MOST_DECIBELS = 100.0
-"""``fedlab.evaluation.images.PSNR_CAP``, told anew since scenarios may not reach evaluation."""
+"""``fedlab.metrics.images.PSNR_CAP``, told anew since scenarios may not reach evaluation."""
 
 
 def number(value: float | None) -> str:

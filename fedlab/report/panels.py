@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.spending import participations
+from fedlab.privacy.release import participations
 from fedlab.report.colours import FAINT, INK, LINE, OTHER_COLOUR, defense_colour
-from fedlab.report.lettering import SMALL, wrapped
 from fedlab.report.numbers import number
-from fedlab.runs.rows import RoundRow
+from fedlab.report.text_layout import SMALL, wrapped
+from fedlab.results.rows import RoundRow
 
 _SHAPES = {"o": "○", "s": "□", "D": "◇", "^": "△", "v": "▽"}
 """Markers of combinations of defenses, which share a colour, and how they are written."""

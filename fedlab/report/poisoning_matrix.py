@@ -9,11 +9,11 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
-from fedlab.evaluation.verdict import success_above_chance
+from fedlab.metrics.verdict import success_above_chance
 from fedlab.report.arms import counted
 from fedlab.report.colours import FAINT, LINE, ink_on
-from fedlab.report.lettering import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet, first_of
+from fedlab.report.text_layout import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
 
 _COLUMNS = ("scenario", "defense", "rule")
 

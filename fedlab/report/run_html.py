@@ -7,7 +7,7 @@ from fedlab.report.html_tables import rich_table
 from fedlab.report.numbers import plain
 from fedlab.report.tables import rounds_table
 from fedlab.report.terminal import ledger_of
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 
 
 def run_html(run: RunFolder) -> str:

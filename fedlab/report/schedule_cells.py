@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import NO_PROTECTION
-from fedlab.schedule import spell
+from fedlab.core.schedule import spell
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import NO_PROTECTION
 
 ROLES = {"honest": "·", "leaking": "leak", "poisoning": "poison"}
 

@@ -5,7 +5,7 @@ from markupsafe import Markup
 from fedlab.report.colours import defense_colour
 from fedlab.report.html_tables import facts_table, html_table
 from fedlab.report.schedule_cells import Cell, schedule_cells
-from fedlab.scenario import Scenario
+from fedlab.scenario.scenario import Scenario
 
 
 def schedule_table(scenario: Scenario) -> Markup:

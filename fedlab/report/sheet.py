@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from fedlab.files import write_atomically
+from fedlab.core.files import write_atomically
 from fedlab.report.colours import FAINT, FONT, INK, LINE
-from fedlab.report.lettering import font, line_height
+from fedlab.report.text_layout import font, line_height
 
 SMOOTHED_FROM = 64
 """Side in pixels: smaller images keep their pixels, larger ones would alias if not smoothed."""

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from fedlab.evaluation.verdict import success_above_chance
+from fedlab.metrics.verdict import success_above_chance
 
 ARM = ["defense", "rule"]
 
@@ -20,7 +20,7 @@ def strongest_attacks(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the attack that rebuilds most from each arm, and those of arms without any.
 
     That is the one with the largest share of leaking images and, among equals, as
-    ``fedlab.runs.attacks.strongest_label`` has it. What a malicious server sees is
+    ``fedlab.results.attacks.strongest_label`` has it. What a malicious server sees is
     left out where an honest but curious one attacks as well: the two are never compared. An arm in
     which nobody could be attacked keeps the first of its attacks.
     """

@@ -12,8 +12,8 @@ from fedlab.report.ledger_tables import UNBOUNDED
 from fedlab.report.naming import named
 from fedlab.report.numbers import number
 from fedlab.report.verdicts import leaking_images
-from fedlab.runs.folder import RunFolder
-from fedlab.runs.rows import RoundRow
+from fedlab.results.folder import RunFolder
+from fedlab.results.rows import RoundRow
 
 
 def rounds_table(run: RunFolder, ledger: Ledger) -> Table:

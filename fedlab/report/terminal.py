@@ -5,12 +5,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedlab.leaks import Leak, picture_of
+from fedlab.evaluation.leaks import Leak, picture_of
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures import save
 from fedlab.report.ledger_tables import clients_table
 from fedlab.report.tables import rounds_table
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 
 
 def report(folder: Path, console: Console) -> None:

@@ -8,17 +8,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from fedlab.core.schedule import resolve_rounds, spell
 from fedlab.report.bands import Band, bands_of, draw_bands
 from fedlab.report.colours import FAINT, INK
-from fedlab.report.lettering import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.numbers import number
 from fedlab.report.panels import Spent, draw_epsilon, draw_model, draw_seen, spent_of
 from fedlab.report.sheet import NothingToDraw, Picture, Sheet
 from fedlab.report.terminal import ledger_of
+from fedlab.report.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.verdicts import leaking_images, scored_images
-from fedlab.runs.folder import RunFolder
-from fedlab.runs.rows import RoundRow
-from fedlab.schedule import resolve_rounds, spell
+from fedlab.results.folder import RunFolder
+from fedlab.results.rows import RoundRow
 
 # All in inches.
 _WIDTH = 8.8

@@ -1,6 +1,6 @@
 """What a run shows, threat by threat, in one sentence each, by stated rules and with the numbers.
 
-A leak is what ``fedlab.evaluation.verdict`` calls one. What was not found is "not shown" and never
+A leak is what ``fedlab.metrics.verdict`` calls one. What was not found is "not shown" and never
 "safe": another attack may do better.
 """
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fedlab.client.roles import Poisoning
-from fedlab.evaluation.verdict import SUCCEEDS, success_above_chance
+from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.metrics.verdict import SUCCEEDS, success_above_chance
 from fedlab.privacy.accounts import IMAGE, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.naming import under
 from fedlab.report.numbers import decibels, listed, number
-from fedlab.runs.attacks import attack_labels, best_of_each, strongest_label
-from fedlab.runs.rows import RoundRow
-from fedlab.scenario import Scenario
-from fedlab.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.results.attacks import attack_labels, best_of_each, strongest_label
+from fedlab.results.rows import RoundRow
+from fedlab.scenario.roles import Poisoning
+from fedlab.scenario.scenario import Scenario
 
 NOT_SHOWN = "not shown"
 
@@ -105,7 +105,7 @@ def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
 
 
 def strongest_attack(rows: pd.DataFrame) -> Strongest:
-    """Of at least one row of ``scored_images``, as ``fedlab.runs.attacks`` chooses it."""
+    """Of at least one row of ``scored_images``, as ``fedlab.results.attacks`` chooses it."""
     name, best = strongest_label(rows), best_of_each(rows)
     own = best[best["attack"] == name]
     leaking = int(own["leaks"].sum())

@@ -20,21 +20,21 @@ from flwr.serverapp.strategy import (
 )
 from torch import Tensor
 
-from fedlab.errors import BadInput, RunFailed
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import CentralDP
-from fedlab.seeds import derive
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.seeds import derive
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import CentralDP
+from fedlab.server.byzantine_limits import fitted, refuse_small_cohort, too_few
 from fedlab.server.changes import ChangeRule
 from fedlab.server.fltrust import FLTrust
 from fedlab.server.memory import Memory, memory_of, recall
 from fedlab.server.strategies import LINEAR, make_strategy
-from fedlab.server.tolerance import fitted, refuse_small_cohort, too_few
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Vote:
+class WeightedUpdate:
     """One part in an aggregate.
 
     Attributes:
@@ -49,7 +49,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Aggregate:
     """What became of the votes of a round.
 
     Attributes:
@@ -148,8 +148,12 @@ class Aggregation:
         return messages[0].content.config_records[self._inner.configrecord_key]
 
     def aggregate(
-        self, round: int, votes: Sequence[Vote], *, root: Mapping[str, Tensor] | None = None
-    ) -> Outcome:
+        self,
+        round: int,
+        votes: Sequence[WeightedUpdate],
+        *,
+        root: Mapping[str, Tensor] | None = None,
+    ) -> Aggregate:
         """Combine the clients' models.
 
         Args:
@@ -169,7 +173,7 @@ class Aggregation:
                 type(inner).__name__,
                 len(votes),
             )
-            return Outcome({}, frozenset())
+            return Aggregate({}, frozenset())
         contents = self._filled(votes)
         if isinstance(inner, FLTrust) and root is not None:
             inner.trained(_record({name: root[name] for name in votes[0].arrays}))
@@ -181,9 +185,9 @@ class Aggregation:
             name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
             for name, array in merged.items()
         }
-        return Outcome(arrays, used if selects else None)
+        return Aggregate(arrays, used if selects else None)
 
-    def _filled(self, votes: Sequence[Vote]) -> list[RecordDict]:
+    def _filled(self, votes: Sequence[WeightedUpdate]) -> list[RecordDict]:
         """What the strategy gets to see of each vote, which is now in its message."""
         inner = self._inner
         # Flower gets distances from squared norms, which in float32 says little of near models.

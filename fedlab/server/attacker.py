@@ -23,7 +23,7 @@ from attacks.reconstruction import (
 )
 from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.invert import Watch
-from fedlab.scenario_tables import Reconstruct
+from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
 
 

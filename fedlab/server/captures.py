@@ -11,11 +11,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from attacks.payload import Payload
-from fedlab.announced import Announced
-from fedlab.digest import digest
-from fedlab.errors import BadInput
-from fedlab.files import write_atomically
-from fedlab.tensor_files import read_tensors
+from fedlab.core.digest import digest
+from fedlab.core.errors import BadInput
+from fedlab.core.files import write_atomically
+from fedlab.core.tensor_files import read_tensors
+from fedlab.protocol.round_facts import RoundFacts
 
 FISHED = "class-fishing"
 """The one malice under which each client of a round gets global arrays of its own."""
@@ -23,7 +23,7 @@ FISHED = "class-fishing"
 
 @dataclass(frozen=True)
 class Capture:
-    """Exactly what the server saw: immutable, and free of ground truth, seed and plan.
+    """Exactly what the server saw: immutable, and free of ground truth, seed and task.
 
     Attributes:
         round: Counted from 1.
@@ -38,7 +38,7 @@ class Capture:
     clients: tuple[int, ...]
     global_state: Mapping[str, Tensor] = field(repr=False)
     payload: Payload = field(repr=False)
-    announced: Announced
+    announced: RoundFacts
 
     @cached_property
     def global_digest(self) -> str:
@@ -131,7 +131,7 @@ class Capture:
                     num_examples=facts["num_examples"],
                     steps=facts["steps"],
                 ),
-                announced=Announced(
+                announced=RoundFacts(
                     **{**facts["announced"], "defenses": tuple(facts["announced"]["defenses"])}
                 ),
             )

@@ -9,7 +9,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from torch import Tensor
 
 from attacks.payload import Payload
-from fedlab.client.reply import (
+from fedlab.privacy.release import History, from_json
+from fedlab.protocol.reply import (
     BUFFERS,
     DECLARED,
     DECLINE,
@@ -22,7 +23,6 @@ from fedlab.client.reply import (
     STATUS,
     STEPS,
 )
-from fedlab.privacy.spending import History, from_json
 
 HEADER = 4096
 """Bytes that the header of an array may have beside its content."""

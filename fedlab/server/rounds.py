@@ -14,18 +14,18 @@ from torch import Tensor
 
 from attacks.malicious.fishing import fish_class, last_layer
 from attacks.malicious.imprint import BLOCK
-from fedlab.client.plan import Plan
-from fedlab.client.reply import FACTS
-from fedlab.errors import BadInput, RunFailed
-from fedlab.planning import plan_for, sample_cohort
-from fedlab.privacy.spending import History, before_last
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import ClassFishing, Imprint
-from fedlab.server.aggregation import Aggregation, Outcome, Vote
-from fedlab.server.announcing import announce, announce_sum
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.privacy.release import History, before_last
+from fedlab.protocol.planning import sample_cohort, task_for
+from fedlab.protocol.reply import FACTS
+from fedlab.protocol.scheduled_facts import scheduled_facts, summed_facts
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import ClassFishing, Imprint
+from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
 from fedlab.server.checks import Expected, Reply, Unsent
-from fedlab.server.intake import take_in
+from fedlab.server.reply_collection import take_in
 from fedlab.server.secure_sum import LEAST, Part, members, summed
 
 PATIENCE = 600.0
@@ -44,7 +44,7 @@ class Round:
 
     Attributes:
         number: Counted from 1.
-        plans: What each sampled client was asked to do.
+        tasks: What each sampled client was asked to do.
         captures: What the server saw, in order of the clients: of each whose reply passed the
             checks, or of all in secure aggregation together. The global arrays in it are those
             that these clients were sent.
@@ -60,7 +60,7 @@ class Round:
     """
 
     number: int
-    plans: Mapping[int, Plan]
+    tasks: Mapping[int, ClientTask]
     captures: tuple[Capture, ...]
     accepted: frozenset[int]
     declined: Mapping[int, Unsent]
@@ -162,8 +162,8 @@ class RoundLoop:
         )
         # FedProx tells its clients by this key; every other strategy leaves it out.
         proximal_mu = cast(float, config.get("proximal-mu", 0.0))
-        plans = {
-            client: plan_for(
+        tasks = {
+            client: task_for(
                 scenario,
                 round=round,
                 client=client,
@@ -172,10 +172,10 @@ class RoundLoop:
             )
             for client in cohort
         }
-        sent = self._sent(plans, scenario)
-        messages = self._exchange(plans, nodes, sent)
+        sent = self._sent(tasks, scenario)
+        messages = self._exchange(tasks, nodes, sent)
         known = self.histories
-        intake = take_in(messages, plans, expected=self._expected(scenario), known=known)
+        intake = take_in(messages, tasks, expected=self._expected(scenario), known=known)
         on_spent({each: h[len(known.get(each, ())) :] for each, h in intake.histories.items()})
         self.histories = known | intake.histories
         together = members(scenario, round=round, clients=intake.replies)
@@ -183,14 +183,14 @@ class RoundLoop:
             intake.leave_out(together)
             together = ()
         intake.refuse_to_go_on(scenario.server.max_failures)
-        seen = self._seen(intake.replies, plans, sent, averaged, scenario, together)
+        seen = self._seen(intake.replies, tasks, sent, averaged, scenario, together)
         # Replies to weights that were fished are steps from no model that training gives.
         counted = [each for each in seen if each.capture.global_state is self.state]
         outcome = self._aggregated(counted, messages, scenario, round)
         self.state = {**self.state, **outcome.arrays, **self._trap}
         return Round(
             number=round,
-            plans=plans,
+            tasks=tasks,
             captures=tuple(each.capture for each in seen),
             accepted=frozenset(client for each in seen for client in each.capture.clients),
             declined=intake.declined,
@@ -212,13 +212,13 @@ class RoundLoop:
         messages: Mapping[int, Message],
         scenario: Scenario,
         round: int,
-    ) -> Outcome:
+    ) -> Aggregate:
         """What the strategy makes of the replies that count, if there are any."""
         if not counted:
-            return Outcome({}, None)
+            return Aggregate({}, None)
         most = scenario.server.cap_examples
         votes = [
-            Vote(
+            WeightedUpdate(
                 messages[each.capture.clients[0]],
                 min(each.part.payload.num_examples, most or each.part.payload.num_examples),
                 each.part.model,
@@ -233,7 +233,7 @@ class RoundLoop:
     def _seen(
         self,
         replies: Mapping[int, Reply],
-        plans: Mapping[int, Plan],
+        tasks: Mapping[int, ClientTask],
         sent: Mapping[int, State],
         averaged: Iterable[str],
         scenario: Scenario,
@@ -241,19 +241,19 @@ class RoundLoop:
     ) -> list["_Seen"]:
         """What the server looks at: single replies, or the sum of those in secure aggregation."""
         parts = {
-            client: Part(reply.payload, self._model(reply, plans[client].lr, averaged))
+            client: Part(reply.payload, self._model(reply, tasks[client].lr, averaged))
             for client, reply in replies.items()
         }
         before = {client: before_last(reply.history) for client, reply in replies.items()}
-        round = next(iter(plans.values())).round
+        round = next(iter(tasks.values())).round
         seen = []
         if together:
-            told = announce_sum([plans[client] for client in together], scenario, before)
+            told = summed_facts([tasks[client] for client in together], scenario, before)
             whole = summed([parts[client] for client in together], averaged)
             capture = Capture(round, tuple(together), self.state, whole.payload, told)
             seen.append(_Seen(capture, whole))
         for client in sorted(set(parts) - set(together)):
-            told = announce(plans[client], scenario, before[client])
+            told = scheduled_facts(tasks[client], scenario, before[client])
             capture = Capture(round, (client,), sent[client], parts[client].payload, told)
             seen.append(_Seen(capture, parts[client]))
         return sorted(seen, key=lambda each: each.capture.clients)
@@ -291,11 +291,11 @@ class RoundLoop:
         model = reply.payload.as_weights(self.state, lr=lr) | dict(reply.buffers)
         return {name: model[name] for name in averaged}
 
-    def _sent(self, plans: Mapping[int, Plan], scenario: Scenario) -> dict[int, State]:
+    def _sent(self, tasks: Mapping[int, ClientTask], scenario: Scenario) -> dict[int, State]:
         """What each client is sent: the global state itself, or a fished one."""
         malice = {
-            client: scenario.malice(round=plan.round, client=client)
-            for client, plan in plans.items()
+            client: scenario.malice(round=task.round, client=client)
+            for client, task in tasks.items()
         }
         fishing = next((each for each in malice.values() if isinstance(each, ClassFishing)), None)
         fished = self._fished(fishing) if fishing else self.state
@@ -312,7 +312,7 @@ class RoundLoop:
         return {**self.state, **fished}
 
     def _exchange(
-        self, plans: Mapping[int, Plan], nodes: Mapping[int, int], sent: Mapping[int, State]
+        self, tasks: Mapping[int, ClientTask], nodes: Mapping[int, int], sent: Mapping[int, State]
     ) -> dict[int, Message]:
         # Converted once for all clients that are sent the same.
         arrays = {
@@ -324,13 +324,13 @@ class RoundLoop:
                 RecordDict(
                     {
                         "arrays": arrays[id(sent[client])],
-                        "config": ConfigRecord({"plan": plan.model_dump_json(exclude_none=True)}),
+                        "config": ConfigRecord({"plan": task.model_dump_json(exclude_none=True)}),
                     }
                 ),
                 nodes[client],
                 MessageType.TRAIN,
             )
-            for client, plan in plans.items()
+            for client, task in tasks.items()
         ]
         partition = {node: client for client, node in nodes.items()}
         replies = {

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from attacks.payload import Payload
-from fedlab.errors import BadInput
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import ClassFishing
+from fedlab.core.errors import BadInput
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import ClassFishing
 from fedlab.server.strategies import LINEAR
 
 NAME = "secure-aggregation"

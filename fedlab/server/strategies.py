@@ -7,7 +7,7 @@ from typing import Any
 from flwr.serverapp import strategy
 from flwr.serverapp.strategy import FedAvg
 
-from fedlab.errors import BadInput
+from fedlab.core.errors import BadInput
 from fedlab.server.fltrust import FLTrust
 from fedlab.server.geometric_median import GeometricMedian
 from fedlab.server.norm_clipping import NormClipping

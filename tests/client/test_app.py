@@ -5,10 +5,10 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedlab.client.app import client_app
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.planning import plan_for
-from fedlab.privacy.spending import from_json
+from fedlab.privacy.release import from_json
+from fedlab.protocol.planning import task_for
 from tests.federations import finished, small
 
 ROLES = {
@@ -37,21 +37,21 @@ SPENDING = {
 
 
 def ask(scenario, client=0, rounds=(1,)):
-    site = Site.of(scenario)
-    grid = InProcessGrid(client_app(lambda _: site), scenario.data.clients)
-    arrays = {n: Array(t.numpy()) for n, t in site.model.state_dict().items()}
+    federated = FederatedData.of(scenario)
+    grid = InProcessGrid(client_app(lambda _: federated), scenario.data.clients)
+    arrays = {n: Array(t.numpy()) for n, t in federated.model.state_dict().items()}
     for number in rounds:
-        plan = plan_for(scenario, round=number, client=client)
+        task = task_for(scenario, round=number, client=client)
         content = RecordDict(
             {
                 "arrays": ArrayRecord(dict(arrays)),
-                "config": ConfigRecord({"plan": plan.model_dump_json(exclude_none=True)}),
+                "config": ConfigRecord({"plan": task.model_dump_json(exclude_none=True)}),
             }
         )
         question = Message(content, client + 1, MessageType.TRAIN)
         (reply,) = grid.send_and_receive([question])
     assert not reply.has_error(), reply.error.reason
-    return site, reply.content
+    return federated, reply.content
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -59,9 +59,9 @@ def ask(scenario, client=0, rounds=(1,)):
 def test_every_key_of_a_reply_is_on_the_list(role, defense):
     """The whitelist: parameters by name, two counts, the kind, and the accountant history."""
     scenario = small(roles=ROLES[role], defenses=DEFENSES[defense])
-    site, content = ask(scenario)
+    federated, content = ask(scenario)
     allowed = {
-        "payload": {name for name, _ in site.model.named_parameters()},
+        "payload": {name for name, _ in federated.model.named_parameters()},
         "facts": {"num-examples", "steps"},
         "declared": {"kind", "history"},
     }
@@ -75,8 +75,8 @@ def test_every_key_of_a_reply_is_on_the_list(role, defense):
 
 def test_batch_norm_statistics_stay_at_home_unless_they_are_shared():
     network = {"name": "resnet8", "width": 4, "norm": "batch"}
-    site, content = ask(small(model=network))
-    buffers = {name for name, _ in site.model.named_buffers()}
+    federated, content = ask(small(model=network))
+    buffers = {name for name, _ in federated.model.named_buffers()}
     assert buffers
     assert not buffers & set(content["payload"])
     shared = {"share_buffers": True, "batch_size": 16}
@@ -99,8 +99,8 @@ def test_the_history_lives_in_the_clients_state_and_grows():
 
 def test_no_array_of_a_protected_reply_is_one_of_the_clients_images():
     scenario = small(defenses=[{"name": "dp-sgd"}])
-    site, content = ask(scenario)
-    shard = site.shard(0)
+    federated, content = ask(scenario)
+    shard = federated.shard(0)
     for array in content["payload"].values():
         values = torch.from_numpy(array.numpy().copy())
         assert values.shape[-3:] != shard.images.shape[-3:]

@@ -6,10 +6,10 @@ import torch
 from attacks.payload import Payload
 from attacks.updates.little_is_enough import little_is_enough
 from fedlab import BadInput, Federation
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import as_carried_out
-from fedlab.client.site import Site
-from fedlab.client.work import work
-from fedlab.planning import plan_for
+from fedlab.protocol.planning import task_for
 from tests.federations import finished, small
 
 POISON = {"role": "poisoning", "clients": "0"}
@@ -17,20 +17,22 @@ POISON = {"role": "poisoning", "clients": "0"}
 
 def prepared(role, **tables):
     scenario = small(roles=[role], **tables)
-    site = Site.of(scenario)
-    return scenario, site, site.state
+    federated = FederatedData.of(scenario)
+    return scenario, federated, federated.state
 
 
-def sent(scenario, site, state, client=0, round=1) -> Payload:
-    return work(plan_for(scenario, round=round, client=client), site, state, ()).sent
+def sent(scenario, federated, state, client=0, round=1) -> Payload:
+    return run_client_round(
+        task_for(scenario, round=round, client=client), federated, state, ()
+    ).sent
 
 
 def change(payload, state):
     return torch.cat([(payload.tensors[n] - state[n]).flatten() for n in sorted(payload.tensors)])
 
 
-def honest(client, site, state, round=1):
-    return change(sent(small(), site, state, client, round), state)
+def honest(client, federated, state, round=1):
+    return change(sent(small(), federated, state, client, round), state)
 
 
 def test_scaling_and_sign_flip():
@@ -38,32 +40,36 @@ def test_scaling_and_sign_flip():
         ({"attack": "scaling", "factor": 3.0}, 3.0),
         ({"attack": "sign-flip", "factor": 2.0}, -2.0),
     ):
-        scenario, site, state = prepared(POISON | {"update": update})
-        found = change(sent(scenario, site, state), state)
-        torch.testing.assert_close(found, factor * honest(0, site, state), atol=1e-5, rtol=1e-4)
+        scenario, federated, state = prepared(POISON | {"update": update})
+        found = change(sent(scenario, federated, state), state)
+        torch.testing.assert_close(
+            found, factor * honest(0, federated, state), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_a_random_update_has_the_honest_norm_and_is_new_in_every_round():
-    scenario, site, state = prepared(POISON | {"update": {"attack": "gaussian", "factor": 2.0}})
-    one, other = (change(sent(scenario, site, state, round=r), state) for r in (1, 2))
-    truth = honest(0, site, state)
+    scenario, federated, state = prepared(
+        POISON | {"update": {"attack": "gaussian", "factor": 2.0}}
+    )
+    one, other = (change(sent(scenario, federated, state, round=r), state) for r in (1, 2))
+    truth = honest(0, federated, state)
     assert float(one.norm() / truth.norm()) == pytest.approx(2, rel=1e-3)
     assert abs(float(torch.cosine_similarity(one, truth, 0))) < 0.2
     assert abs(float(torch.cosine_similarity(one, other, 0))) < 0.2
-    again = change(sent(scenario, site, state), state)
+    again = change(sent(scenario, federated, state), state)
     assert torch.equal(one, again)
 
 
 @pytest.mark.parametrize(("knows", "known"), [("colluders", (0, 1)), ("everyone", (2, 3))])
 def test_colluders_share_what_their_threat_model_grants(knows, known):
     update = {"attack": "little-is-enough", "z": 1.5, "knows": knows}
-    scenario, site, state = prepared(POISON | {"clients": "0-1", "update": update})
-    plan = plan_for(scenario, round=1, client=0)
-    assert plan.collusion.known == known
-    assert (plan.collusion.clients, plan.collusion.malicious) == (4, 2)
-    each = [change(sent(scenario, site, state, client), state) for client in (0, 1)]
+    scenario, federated, state = prepared(POISON | {"clients": "0-1", "update": update})
+    task = task_for(scenario, round=1, client=0)
+    assert task.collusion.known == known
+    assert (task.collusion.clients, task.collusion.malicious) == (4, 2)
+    each = [change(sent(scenario, federated, state, client), state) for client in (0, 1)]
     assert torch.equal(*each)
-    known_changes = torch.stack([honest(client, site, state) for client in known])
+    known_changes = torch.stack([honest(client, federated, state) for client in known])
     expected = little_is_enough(known_changes, z=1.5)
     torch.testing.assert_close(each[0], expected, atol=1e-6, rtol=1e-4)
 
@@ -89,39 +95,39 @@ def test_constrain_and_scale_is_sgd_on_its_loss():
     """Its two terms by hand, with autograd, from the same batches."""
     alpha, factor = 0.6, 4.0
     update = {"attack": "constrain-and-scale", "alpha": alpha, "factor": factor, "lr": 0.02}
-    scenario, site, state = prepared(POISON | {"data": None, "update": update})
-    found = change(sent(scenario, site, state), state)
-    site.load(state)
-    site.model.train()
-    shard, drawn = site.shard(0), site.stream(1, 0)("batches")
-    before = {n: p.detach().clone() for n, p in site.model.named_parameters()}
-    optimizer = torch.optim.SGD(site.model.parameters(), lr=0.02)
+    scenario, federated, state = prepared(POISON | {"data": None, "update": update})
+    found = change(sent(scenario, federated, state), state)
+    federated.load(state)
+    federated.model.train()
+    shard, drawn = federated.shard(0), federated.stream(1, 0)("batches")
+    before = {n: p.detach().clone() for n, p in federated.model.named_parameters()}
+    optimizer = torch.optim.SGD(federated.model.parameters(), lr=0.02)
     for places in torch.randperm(len(shard), generator=drawn).split(16):
-        logits = site.model(site.network_input(shard.images[places]))
+        logits = federated.model(federated.network_input(shard.images[places]))
         loss = alpha * torch.nn.functional.cross_entropy(logits, shard.labels[places])
-        for name, parameter in site.model.named_parameters():
+        for name, parameter in federated.model.named_parameters():
             loss = loss + (1 - alpha) * (parameter - before[name]).square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    named = dict(site.model.named_parameters())
+    named = dict(federated.model.named_parameters())
     expected = torch.cat([(named[n] - before[n]).flatten() for n in sorted(named)]).detach()
     torch.testing.assert_close(found, factor * expected, atol=1e-5, rtol=1e-3)
 
 
 def test_only_constrain_and_scale_changes_the_orders():
     for update in (None, {"attack": "scaling"}):
-        plan = plan_for(small(roles=[POISON | {"update": update}]), round=1, client=0)
-        assert as_carried_out(plan) is plan
+        task = task_for(small(roles=[POISON | {"update": update}]), round=1, client=0)
+        assert as_carried_out(task) is task
 
 
 def test_a_claim_is_its_weight_and_the_servers_limit_the_answer():
     lying = [POISON | {"claims": 10_000}]
-    scenario, site, state = prepared(lying[0])
-    assert sent(scenario, site, state).num_examples == 10_000
+    scenario, federated, state = prepared(lying[0])
+    assert sent(scenario, federated, state).num_examples == 10_000
     weighed = finished(small("rounds=1", roles=lying))
     assert int(weighed.folder.table("clients")["examples"].max()) == 10_000
-    alone = honest(0, site, state)
+    alone = honest(0, federated, state)
     moved = torch.cat([(weighed.state[n] - state[n]).flatten() for n in sorted(state)])
     assert float(torch.cosine_similarity(alone, moved, 0)) > 0.999
     checked = finished(small("rounds=1", roles=lying, server={"max_examples": 100}))
@@ -160,16 +166,16 @@ def test_colluders_that_know_too_little_are_refused_before_the_run(clients, upda
 
 def test_honest_updates_are_remembered_for_one_round_only():
     update = {"attack": "inner-product", "knows": "everyone"}
-    scenario, site, state = prepared(POISON | {"update": update})
+    scenario, federated, state = prepared(POISON | {"update": update})
     made = []
     for _ in range(3):
-        sent(scenario, site, state)
-        made.append(dict(site.shelf._recent))
+        sent(scenario, federated, state)
+        made.append(dict(federated.cache._recent))
         state = {name: value + 0.01 for name, value in state.items()}
     assert all(sorted(each) == ["honest 1", "honest 2", "honest 3"] for each in made)
     lone = prepared(POISON | {"clients": "1-3", "update": update})[0]
-    sent(lone, site, state, client=1)
-    assert list(site.shelf._recent) == ["honest 0"]
+    sent(lone, federated, state, client=1)
+    assert list(federated.cache._recent) == ["honest 0"]
 
 
 def test_what_a_refused_colluder_is_advised_to_do_works():

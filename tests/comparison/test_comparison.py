@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from fedlab import BadInput, Comparison, RunFailed, compare
 from fedlab.comparison import is_comparison
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 from tests.federations import small
 
 SHORT = small("rounds=1")

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from fedlab import BadInput, Federation, RunFailed
-from fedlab.auditing import Verdict
 from fedlab.comparison.runner import finish, finished, is_over, places_of, processes_for
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
+from fedlab.simulation.auditing import Verdict
 from tests.federations import small
 
 

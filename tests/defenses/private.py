@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from fedlab.defenses.adaptive_clipping import Quantile
 from fedlab.defenses.private_gradient import PrivateGradient
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 
 QUANTILE = Quantile(target=0.5, lr=0.2, noise=1.0)
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from fedlab.core.errors import BadInput
 from fedlab.defenses import DPSGD
 from fedlab.defenses.adaptive_clipping import Quantile, count_noise
-from fedlab.errors import BadInput
 from fedlab.models import build
 from tests.defenses.private import batch, one_by_one, opened
 from tests.federations import finished, small

@@ -13,7 +13,7 @@ from fedlab.defenses.adversarial import poisoned
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
 from fedlab.defenses.settings import AdversarialPoisoning
 from fedlab.models import build
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 EPSILON = 16 / 255
 

@@ -7,7 +7,7 @@ from fedlab.defenses import defense
 from fedlab.defenses.augmentation import cutout
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
 from fedlab.defenses.settings import Cutout, FlipCrop
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 
 def masks(count=4000, side=0.5, height=6, width=8, channels=1):
@@ -59,10 +59,10 @@ def wrapped(settings, *, images=30, stream=None, **given):
         batches=1,
         records=5,
     )
-    around = circumstances(model, held, **given)
+    context = circumstances(model, held, **given)
     members = torch.arange(images)
     batch = Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
-    return defense(settings).wrap(plain, around), batch
+    return defense(settings).wrap(plain, context), batch
 
 
 @pytest.mark.parametrize("settings", [FlipCrop(padding=2), Cutout()])

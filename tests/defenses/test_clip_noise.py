@@ -13,7 +13,7 @@ from fedlab.defenses.clip_noise import clipped
 from fedlab.defenses.settings import ClipNoise
 from fedlab.privacy.accounts import CLIENT, EXAMPLE
 from fedlab.server.captures import Capture
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 from tests.defenses.updates import flat, released, tensors, update, wrapped
 from tests.federations import finished, small
 

@@ -22,7 +22,7 @@ from fedlab.defenses.pipeline import (
 )
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 
 def shard(n=12, classes=4):
@@ -70,7 +70,7 @@ def test_given_weights_are_those_of_images_and_labels():
 def wrapped(held, chosen, *, epochs=2, plain=None):
     model = torch.nn.Linear(9, 4)
     n = len(held)
-    around = circumstances(model, held, epochs=epochs, poisson=False)
+    context = circumstances(model, held, epochs=epochs, poisson=False)
     plain = plain or Pipeline(
         sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
         transform=unchanged,
@@ -79,7 +79,7 @@ def wrapped(held, chosen, *, epochs=2, plain=None):
         batches=6,
         records=epochs * n,
     )
-    return defense(chosen).wrap(plain, around)
+    return defense(chosen).wrap(plain, context)
 
 
 def test_the_ledger_is_told_the_formal_epsilon_of_this_sampler():
@@ -181,7 +181,7 @@ def inputs(pipeline):
 
 def in_round(number, held, chosen=FROZEN, **given):
     """Streams of a round of its own, beside those that last."""
-    around = circumstances(
+    context = circumstances(
         torch.nn.Linear(9, 4),
         held,
         round=number,
@@ -190,7 +190,7 @@ def in_round(number, held, chosen=FROZEN, **given):
         lasting=lambda purpose: seeded(sum(map(ord, purpose))),
         **given,
     )
-    return defense(chosen).wrap(replace(PLAIN, records=12 * around.epochs), around)
+    return defense(chosen).wrap(replace(PLAIN, records=12 * context.epochs), context)
 
 
 def test_frozen_mixtures_are_the_same_in_every_round_and_cost_once():
@@ -241,9 +241,9 @@ def test_another_frozen_set_is_another_release_with_noise_of_its_own(what):
         asked.append(purpose)
         return seeded(sum(map(ord, purpose)))
 
-    around = circumstances(torch.nn.Linear(9, 4), held, lasting=lasting)
-    other = replace(around, shard=changed)
-    one = defense(FROZEN).wrap(PLAIN, around).planned[0]
+    context = circumstances(torch.nn.Linear(9, 4), held, lasting=lasting)
+    other = replace(context, shard=changed)
+    one = defense(FROZEN).wrap(PLAIN, context).planned[0]
     half = len(asked)
     two = defense(chosen).wrap(PLAIN, other).planned[0]
     assert one.release != two.release
@@ -265,8 +265,8 @@ def test_a_round_that_is_run_again_has_noise_and_partners_of_its_own():
         asked.append(purpose)
         return seeded()
 
-    around = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
-    for again in (around, replace(around, participation=2)):
+    context = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
+    for again in (context, replace(context, participation=2)):
         defense(DPInstaHide(k=3)).wrap(PLAIN, again)
     assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
 

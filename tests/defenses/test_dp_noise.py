@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
-from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.defenses.private_gradient import system_entropy
 from fedlab.models import build
-from fedlab.planning import plan_for
-from tests.defenses.circumstances import seeded
+from fedlab.protocol.planning import task_for
+from tests.defenses.contexts import seeded
 from tests.defenses.private import IDS, QUANTILE, WAYS, batch, flat, opened
 from tests.federations import small
 
@@ -94,10 +94,11 @@ def test_the_systems_entropy_is_never_the_same():
 
 def noise_of(scenario, *, round=1, client=0, history=()):
     """The noise in what a client sends: with it, less without."""
-    site = Site.of(scenario)
-    plan = plan_for(scenario, round=round, client=client)
+    federated = FederatedData.of(scenario)
+    task = task_for(scenario, round=round, client=client)
     loud, quiet = (
-        work(plan, site, site.state, history, noiseless=noiseless) for noiseless in (False, True)
+        run_client_round(task, federated, federated.state, history, noiseless=noiseless)
+        for noiseless in (False, True)
     )
     difference = torch.cat(
         [

@@ -11,8 +11,8 @@ from fedlab.defenses.adaptive_clipping import Quantile
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, poisson, single
 from fedlab.defenses.private_gradient import PrivateGradient
 from fedlab.models import build
-from fedlab.privacy.spending import Spending
-from tests.defenses.circumstances import circumstances, seeded
+from fedlab.privacy.release import PrivacyRelease
+from tests.defenses.contexts import circumstances, seeded
 from tests.defenses.private import batch, flat
 
 
@@ -146,8 +146,8 @@ def test_an_adaptive_bound_is_charged_as_it_was_and_as_it_became(monkeypatch):
 
 
 def test_an_adaptive_bound_goes_on_from_where_it_was(monkeypatch):
-    before = Spending(1, 0, "dp-sgd", 0.3, 0.123, 0.5, 0.25, 1)
-    open_round = Spending(2, 1, "none")
+    before = PrivacyRelease(1, 0, "dp-sgd", 0.3, 0.123, 0.5, 0.25, 1)
+    open_round = PrivacyRelease(2, 1, "none")
     asked, planned, _ = carried_out(monkeypatch, ADAPTIVE, history=(before, open_round))
     assert asked["clipping_norm"] == planned.clipping_norm == 0.123
     flat_settings = ADAPTIVE.model_copy(update={"clipping": "flat"})

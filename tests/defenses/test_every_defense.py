@@ -6,7 +6,7 @@ import pytest
 
 from fedlab.defenses.settings import NAMES
 from fedlab.privacy.accounts import ACCOUNTS
-from fedlab.scenario import Scenario
+from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
 

@@ -5,11 +5,11 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.defenses.settings import LeakageGate
-from fedlab.planning import plan_for
 from fedlab.privacy.accounts import CLIENT
+from fedlab.protocol.planning import task_for
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
 
@@ -102,26 +102,26 @@ def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role
     without = small(data=FEW, roles=role, defenses=others, training=training)
     gate = GATE | {"threshold": 101.0, "iterations": 2}
     scenario = without.changed(defenses=[*others, gate])
-    site = Site.of(scenario)
-    state = {name: value.clone() for name, value in site.model.state_dict().items()}
-    plan = plan_for(scenario, round=1, client=0)
-    passed = work(plan, site, state, ())
+    federated = FederatedData.of(scenario)
+    state = {name: value.clone() for name, value in federated.model.state_dict().items()}
+    task = task_for(scenario, round=1, client=0)
+    passed = run_client_round(task, federated, state, ())
     # The same settings key the noise; the Referee looks at what was sent and not at itself.
-    rehearsed = work(plan, site, state, (), keep_trace=True)
+    rehearsed = run_client_round(task, federated, state, (), keep_trace=True)
     assert passed.declined is None
     assert all((passed.sent.tensors[n] == t).all() for n, t in rehearsed.sent.tensors.items())
     assert "leakage-gate" in {entry.mechanism for entry in passed.history}
-    assert not any(module._forward_hooks for module in site.model.modules())
+    assert not any(module._forward_hooks for module in federated.model.modules())
 
 
 def test_the_referee_decides_nothing_anew():
     scenario = small(roles=[LEAK], defenses=[GATE | {"threshold": -100.0, "iterations": 1}])
-    site = Site.of(scenario)
-    state = {name: value.clone() for name, value in site.model.state_dict().items()}
-    plan = plan_for(scenario, round=1, client=0)
-    assert work(plan, site, state, ()).payload is None
-    assert work(plan, site, state, (), keep_trace=True).payload is not None
-    assert work(plan, site, state, (), noiseless=True).payload is not None
+    federated = FederatedData.of(scenario)
+    state = {name: value.clone() for name, value in federated.model.state_dict().items()}
+    task = task_for(scenario, round=1, client=0)
+    assert run_client_round(task, federated, state, ()).payload is None
+    assert run_client_round(task, federated, state, (), keep_trace=True).payload is not None
+    assert run_client_round(task, federated, state, (), noiseless=True).payload is not None
 
 
 def test_a_preset_that_is_not_there():

@@ -12,7 +12,7 @@ from fedlab.defenses.maxup import worst
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
 from fedlab.defenses.settings import DPSGD, Cutout, FlipCrop, MaxUp
 from fedlab.models import build
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 
 def around(norm="none", **given):

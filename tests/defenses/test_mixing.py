@@ -8,7 +8,7 @@ from fedlab.defenses import defense
 from fedlab.defenses.mixing import cutmix, mixup
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
 from fedlab.defenses.settings import CutMix, Mixup
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 CLASSES = 9
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedlab.defenses.partners import BLOCK, Ahead, distinct, skipping
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 
 
 @pytest.mark.parametrize(("size", "out_of"), [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4), (3, 600)])

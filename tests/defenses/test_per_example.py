@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedlab.core.errors import BadInput
 from fedlab.defenses.per_example import fastest, fitting
-from fedlab.errors import BadInput
-from fedlab.federation import Federation
 from fedlab.models import build
 from fedlab.models.checks import private_training_problem
+from fedlab.simulation.federation import Federation
 from tests.federations import small
 
 SHAPE = (1, 8, 8)

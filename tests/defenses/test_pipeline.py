@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fedlab.defenses import DPSGD, DPInstaHide
 from fedlab.defenses.pipeline import PlainGradient, poisson, shuffled, single
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 
 
 @settings(deadline=None, max_examples=40)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedlab.defenses.pixel_noise import add_noise, laplace
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedlab.models import build
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 from tests.defenses.private import IDS, WAYS, batch, flat, one_by_one, opened, private
 
 NETWORKS = {

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedlab.core.errors import BadInput
 from fedlab.defenses import defense
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
 from fedlab.defenses.settings import Soteria
 from fedlab.defenses.soteria import PrunedGradient, last_linear, scores
-from fedlab.errors import BadInput
-from fedlab.federation import Federation
 from fedlab.models import build
-from tests.defenses.circumstances import circumstances, seeded
+from fedlab.simulation.federation import Federation
+from tests.defenses.contexts import circumstances, seeded
 from tests.defenses.private import batch
 from tests.federations import finished, small
 

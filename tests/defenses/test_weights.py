@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab.defenses.weights import dirichlet
-from tests.defenses.circumstances import seeded
+from tests.defenses.contexts import seeded
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])

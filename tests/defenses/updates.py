@@ -6,7 +6,7 @@ from torch import nn
 
 from fedlab.defenses import defense
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
-from tests.defenses.circumstances import circumstances, seeded
+from tests.defenses.contexts import circumstances, seeded
 
 N = 6
 

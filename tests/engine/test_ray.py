@@ -18,7 +18,7 @@ import torch
 from fedlab import BadInput, Federation, RunFailed, Scenario
 from fedlab.engine import ray
 from fedlab.engine.ray import run_on_ray
-from fedlab.runs.checkpoint import Checkpoint
+from fedlab.results.checkpoint import Checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from attacks.reconstruction import Attack, Reconstruction
-from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.referee import Referee
-from fedlab.evaluation.rehearsal import rehearsed
-from fedlab.planning import plan_for
-from fedlab.server.announcing import announce
+from fedlab.evaluation.replay import rehearsed
+from fedlab.protocol.planning import task_for
+from fedlab.protocol.scheduled_facts import scheduled_facts
 from fedlab.server.captures import Capture
 from tests.federations import small
 
@@ -38,24 +38,24 @@ def observed(defense, *, leaking, epochs=1):
         roles=LEAK if leaking else [],
         training={"batch_size": 16, "lr": 0.05, "epochs": epochs},
     )
-    site = Site.of(scenario)
-    plan = plan_for(scenario, round=2, client=0)
-    state = {name: value.clone() for name, value in site.model.state_dict().items()}
-    payload = work(plan, site, state, ()).sent
-    capture = Capture(2, (0,), state, payload, announce(plan, scenario))
-    return site, capture, {0: plan}, rehearsed(site, capture, {0: plan}, {})
+    federated = FederatedData.of(scenario)
+    task = task_for(scenario, round=2, client=0)
+    state = {name: value.clone() for name, value in federated.model.state_dict().items()}
+    payload = run_client_round(task, federated, state, ()).sent
+    capture = Capture(2, (0,), state, payload, scheduled_facts(task, scenario))
+    return federated, capture, {0: task}, rehearsed(federated, capture, {0: task}, {})
 
 
 @pytest.mark.parametrize("leaking", [False, True])
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
 def test_what_the_client_did_is_rehearsed(defense, leaking):
-    site, capture, _, truth = observed(defense, leaking=leaking)
+    federated, capture, _, truth = observed(defense, leaking=leaking)
     assert truth.payload_cosine > 0.999999
     expected = 4 if leaking else 25 if "frozen" in defense else 40
     assert len(truth.inputs) == capture.payload.num_examples == expected
     assert truth.mixed == (defense in MIXING)
     assert truth.changed == (defense in CHANGING)
-    images = site.data.pixels(truth.shard.images[truth.sources])
+    images = federated.data.pixels(truth.shard.images[truth.sources])
     if defense in CHANGING:
         assert torch.equal(truth.labels, truth.shard.labels[truth.sources[:, 0]])
         assert not torch.equal(truth.inputs, images[:, 0])
@@ -74,7 +74,7 @@ def test_inputs_that_change_with_every_epoch_have_no_order(defense):
 
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
 def test_a_perfect_reconstruction_is_perfect_against_what_the_network_saw(defense):
-    site, capture, plans, truth = observed(defense, leaking=True)
+    federated, capture, tasks, truth = observed(defense, leaking=True)
     perfect = Reconstruction(
         images=truth.inputs,
         labels=truth.labels,
@@ -85,7 +85,7 @@ def test_a_perfect_reconstruction_is_perfect_against_what_the_network_saw(defens
         seconds=0.0,
         attack=Attack(),
     )
-    score = Referee(site).score(capture, plans, truth, perfect, preset="perfect")
+    score = Referee(federated).score(capture, tasks, truth, perfect, preset="perfect")
     seen = (
         {"none": "original"} | dict.fromkeys(CHANGING, "changed") | dict.fromkeys(MIXING, "mixed")
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.scoreboard import Scoreboard
 from tests.federations import small
 
@@ -16,9 +16,9 @@ def scored(*data, state=None):
         for client, each in enumerate(data)
     ]
     scenario = small(roles=roles)
-    site = Site.of(scenario)
-    state = site.state if state is None else state(site.state)
-    return Scoreboard.of(scenario, site).score(state, round=1, seconds=0.0), site
+    federated = FederatedData.of(scenario)
+    state = federated.state if state is None else state(federated.state)
+    return Scoreboard.of(scenario, federated).score(state, round=1, seconds=0.0), federated
 
 
 def always(label):
@@ -51,10 +51,10 @@ def test_who_answers_the_target_to_everything_reaches_no_more_than_chance(data):
 
 
 def test_the_chance_of_a_trigger_is_that_of_the_same_images_without_it():
-    row, site = scored(BADNETS)
-    others = site.test.labels != 3
+    row, federated = scored(BADNETS)
+    others = federated.test.labels != 3
     with torch.no_grad():
-        logits = site.model(site.network_input(site.test.images[others]))
+        logits = federated.model(federated.network_input(federated.test.images[others]))
     assert row.chance_success_rate == pytest.approx((logits.argmax(1) == 3).double().mean().item())
 
 

@@ -69,8 +69,8 @@ def test_amplification_never_exceeds_plain_composition(
 
 
 def test_both_branches_meet() -> None:
-    around = [epsilon(n=1000, k=1, sigma=1.0, diameter=d, records=1) for d in (40.0, 40.0 + 1e-9)]
-    assert around[0] == pytest.approx(around[1], abs=1e-8)
+    context = [epsilon(n=1000, k=1, sigma=1.0, diameter=d, records=1) for d in (40.0, 40.0 + 1e-9)]
+    assert context[0] == pytest.approx(context[1], abs=1e-8)
 
 
 def test_own_records_are_not_amplified() -> None:

@@ -5,11 +5,11 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 
 from fedlab.privacy.accountant import epsilon
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.spending import Spending, from_json, longer, to_json
+from fedlab.privacy.release import PrivacyRelease, from_json, longer, to_json
 
 
-def private(round: int, noise: float = 1.0) -> Spending:
-    return Spending(
+def private(round: int, noise: float = 1.0) -> PrivacyRelease:
+    return PrivacyRelease(
         round=round,
         participation=round - 1,
         mechanism="dp-sgd",
@@ -44,7 +44,7 @@ def test_epsilon_is_that_of_opacus_over_the_whole_history(name: str, kind: type)
 
 
 def test_an_open_round_makes_the_total_infinite_for_good() -> None:
-    history = (private(1), Spending(2, 1, "none"), private(3))
+    history = (private(1), PrivacyRelease(2, 1, "none"), private(3))
     rows = Ledger({4: history}).rows()
     assert [math.isinf(row.epsilon_total) for row in rows] == [False, True, True]
     assert rows[2].epsilon_protected == pytest.approx(
@@ -54,7 +54,7 @@ def test_an_open_round_makes_the_total_infinite_for_good() -> None:
 
 
 def test_mixing_never_enters_the_dp_sgd_total() -> None:
-    mixing = Spending(2, 1, "dp-instahide", steps=100, epsilon=49_000.0)
+    mixing = PrivacyRelease(2, 1, "dp-instahide", steps=100, epsilon=49_000.0)
     row = Ledger({0: (private(1), mixing)}).rows()[-1]
     assert row.epsilon_round == 49_000.0
     assert row.statement == "vacuous"
@@ -70,7 +70,11 @@ def test_clipping_alone_is_no_privacy() -> None:
 
 
 def test_histories_survive_the_journey() -> None:
-    history = (private(1), Spending(2, 1, "none"), Spending(3, 2, "dp-instahide", epsilon=math.inf))
+    history = (
+        private(1),
+        PrivacyRelease(2, 1, "none"),
+        PrivacyRelease(3, 2, "dp-instahide", epsilon=math.inf),
+    )
     assert from_json(to_json(history)) == history
 
 
@@ -89,10 +93,12 @@ def test_the_longer_history_wins_and_a_conflict_is_refused() -> None:
 
 
 def test_an_open_round_shows_the_account_that_the_client_used() -> None:
-    noisy = Spending(
+    noisy = PrivacyRelease(
         1, 0, "clip-noise", clipping_norm=0.5, noise_multiplier=8.0, sample_rate=1.0, steps=1
     )
-    rows = Ledger({0: (noisy, Spending(2, 1, "none")), 1: (Spending(1, 0, "none"),)}).rows()
+    rows = Ledger(
+        {0: (noisy, PrivacyRelease(2, 1, "none")), 1: (PrivacyRelease(1, 0, "none"),)}
+    ).rows()
     protected, never, opened = rows
     assert (opened.unit, opened.epsilon_protected) == ("client", protected.epsilon_protected)
     assert (opened.adjacency, opened.statement) == ("", "open")

@@ -9,16 +9,16 @@ from rich.console import Console
 
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.spending import Spending
+from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.grid import schedule_grid
 from fedlab.report.ledger_tables import clients_table, ledger_table
 from fedlab.report.numbers import number
-from fedlab.scenario import Scenario
+from fedlab.scenario.scenario import Scenario
 from tests.report.legible import assert_legible
 
 
 def entry(round, mechanism, **facts):
-    return Spending(round=round, participation=round - 1, mechanism=mechanism, **facts)
+    return PrivacyRelease(round=round, participation=round - 1, mechanism=mechanism, **facts)
 
 
 def private(round):

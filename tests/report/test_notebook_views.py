@@ -5,7 +5,7 @@ import torch
 
 from attacks.reconstruction import PRESETS, Reconstruction
 from fedlab import Federation, Scenario
-from fedlab.leaks import load_leaks
+from fedlab.evaluation.leaks import load_leaks
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.terminal import ledger_of
 from tests.federations import finished, small

@@ -2,8 +2,8 @@
 
 from fedlab.report.schedule_cells import schedule_cells
 from fedlab.report.schedule_html import schedule_table
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import NO_PROTECTION
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import NO_PROTECTION
 from tests.report.page.pages import Page
 
 SCENARIO = Scenario(

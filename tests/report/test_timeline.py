@@ -9,12 +9,12 @@ from matplotlib.colors import to_hex
 
 from fedlab import BadInput, Federation
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.spending import Spending
+from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.bands import NOTHING, OPEN, bands_of
 from fedlab.report.colours import defense_colour
 from fedlab.report.panels import spent_of
 from fedlab.report.timeline import timeline_figure
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.legible import assert_legible, said
 
@@ -228,9 +228,9 @@ def test_an_image_that_was_attacked_twice_counts_once(federation, tmp_path):
 
 
 def test_an_account_that_has_no_bound_is_not_drawn_as_a_number():
-    open_round = Spending(round=1, participation=0, mechanism="none")
+    open_round = PrivacyRelease(round=1, participation=0, mechanism="none")
     assert spent_of(Ledger({0: (open_round,)}), 1) == []
-    noisy = Spending(
+    noisy = PrivacyRelease(
         round=2, participation=1, mechanism="dp-sgd", noise_multiplier=0.0, sample_rate=0.5, steps=1
     )
     (spent,) = spent_of(Ledger({0: (open_round, noisy), 1: ()}), 2)

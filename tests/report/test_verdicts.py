@@ -6,13 +6,13 @@ import math
 import pandas as pd
 import pytest
 
-from fedlab.evaluation.images import PSNR_CAP
+from fedlab.metrics.images import PSNR_CAP
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.numbers import MOST_DECIBELS, number
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict
-from fedlab.runs.rows import LeakageRow, RoundRow
-from fedlab.scenario import Scenario
+from fedlab.results.rows import LeakageRow, RoundRow
+from fedlab.scenario.scenario import Scenario
 from tests.report.test_ledger import LEDGER, entry, noisy, private
 
 ROW = LeakageRow(

@@ -9,8 +9,8 @@ from flwr.serverapp.exception import AggregationError
 from attacks.payload import Payload
 from fedlab import BadInput, RunFailed
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.scenario_tables import CentralDP
-from fedlab.server.aggregation import Aggregation, Vote
+from fedlab.scenario.tables import CentralDP
+from fedlab.server.aggregation import Aggregation, WeightedUpdate
 from fedlab.server.strategies import STRATEGIES
 
 STATE = {
@@ -44,7 +44,7 @@ def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
     aggregation = Aggregation(name, options or {})
     aggregation.configure(1, STATE, InProcessGrid(None, len(payloads)), range(1, 1 + len(payloads)))
     replies = [
-        Vote(message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr))
+        WeightedUpdate(message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr))
         for node, payload in enumerate(payloads)
     ]
     return aggregation.aggregate(1, replies).arrays
@@ -84,7 +84,7 @@ def test_momentum_of_the_server_is_remembered_and_recalled():
             payload = Payload("weights", random_tensors(number), num_examples=3, steps=1)
             aggregation.configure(number, state, InProcessGrid(None, 1), [1])
             state = aggregation.aggregate(
-                number, [Vote(message(1), payload.num_examples, payload.tensors)]
+                number, [WeightedUpdate(message(1), payload.num_examples, payload.tensors)]
             ).arrays
         return state
 
@@ -138,7 +138,7 @@ def test_what_a_rule_cannot_compute_stops_the_run(monkeypatch):
 
     monkeypatch.setattr(aggregation._inner, "aggregate_train", refuse)
     with pytest.raises(RunFailed, match=r"round 1: FedMedian: .*no median today"):
-        aggregation.aggregate(1, [Vote(message(1), 1, STATE)])
+        aggregation.aggregate(1, [WeightedUpdate(message(1), 1, STATE)])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
     for number in (1, 2):
         sent = {key: value + number for key, value in state.items()}
         aggregation.configure(number, state, InProcessGrid(None, 1), [1])
-        state = aggregation.aggregate(number, [Vote(message(1), 3, sent)]).arrays
+        state = aggregation.aggregate(number, [WeightedUpdate(message(1), 3, sent)]).arrays
     remembered = {path.split("/")[0] for path in aggregation.memory()}
     assert remembered > {"current_arrays"}
 
@@ -163,7 +163,7 @@ def central(payloads, settings=CENTRAL, seed=0, round=1):
     nodes = range(1, 1 + len(payloads))
     aggregation.configure(round, STATE, InProcessGrid(None, len(payloads)), nodes)
     votes = [
-        Vote(message(node), payload.num_examples, payload.tensors)
+        WeightedUpdate(message(node), payload.num_examples, payload.tensors)
         for node, payload in zip(nodes, payloads, strict=True)
     ]
     return aggregation.aggregate(round, votes).arrays
@@ -205,7 +205,10 @@ def test_central_noise_has_the_stated_deviation():
         "FedAvg", {}, central=CentralDP(clipping_norm=0.5, noise_multiplier=3.0)
     )
     aggregation.configure(1, state, InProcessGrid(None, 4), range(1, 5))
-    votes = [Vote(message(node), 1, payload.tensors) for node, payload in enumerate(payloads, 1)]
+    votes = [
+        WeightedUpdate(message(node), 1, payload.tensors)
+        for node, payload in enumerate(payloads, 1)
+    ]
     drawn = aggregation.aggregate(1, votes).arrays["weight"]
     # Noise of 3 x 0.5 on the sum of four; six standard errors of 40,000 draws.
     assert float(drawn.std()) == pytest.approx(3.0 * 0.5 / 4, rel=6 / (2 * 40_000) ** 0.5)

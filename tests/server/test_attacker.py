@@ -7,12 +7,12 @@ import torch
 
 from attacks.payload import Payload
 from attacks.reconstruction.presets import PRESETS
-from fedlab.announced import Announced, announced
-from fedlab.client.site import Site
-from fedlab.client.work import work
-from fedlab.planning import plan_for
-from fedlab.scenario_tables import Reconstruct
-from fedlab.server.announcing import announce
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
+from fedlab.protocol.planning import task_for
+from fedlab.protocol.round_facts import RoundFacts, round_facts
+from fedlab.protocol.scheduled_facts import scheduled_facts
+from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
@@ -51,7 +51,7 @@ def capture_of(attacked, images=2, num_examples=2):
     )
     gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
     payload = Payload("gradient", gradient, num_examples=num_examples, steps=1)
-    return Capture(4, (6,), state, payload, Announced(0.1, 0.0, 0.0, 1, 2))
+    return Capture(4, (6,), state, payload, RoundFacts(0.1, 0.0, 0.0, 1, 2))
 
 
 def start():
@@ -97,20 +97,25 @@ def test_a_client_that_attacks_itself_takes_it_for_as_wise_as_it_is(client):
     ]
     training = {"momentum": 0.5, "epochs": 2, "mode": "eval", "batch_size": 16, "lr": 0.05}
     scenario = small(rounds=2, roles=[LEAK], defenses=stack, training=training)
-    site = Site.of(scenario)
+    federated = FederatedData.of(scenario)
     server = Attacker(
-        site.model, site.data.shape, 10, site.data.mean, site.data.std, torch.device("cpu")
+        federated.model,
+        federated.data.shape,
+        10,
+        federated.data.mean,
+        federated.data.std,
+        torch.device("cpu"),
     )
     for round in (1, 2):
-        plan = plan_for(scenario, round=round, client=client)
-        state = {name: value.clone() for name, value in site.model.state_dict().items()}
-        payload = work(plan, site, state, ()).sent
-        capture = Capture(round, (client,), state, payload, announce(plan, scenario))
-        own = announced(plan, plan.defenses).knowledge(
-            shape=site.data.shape,
+        task = task_for(scenario, round=round, client=client)
+        state = {name: value.clone() for name, value in federated.model.state_dict().items()}
+        payload = run_client_round(task, federated, state, ()).sent
+        capture = Capture(round, (client,), state, payload, scheduled_facts(task, scenario))
+        own = round_facts(task, task.defenses).knowledge(
+            shape=federated.data.shape,
             num_classes=10,
-            mean=site.data.mean,
-            std=site.data.std,
+            mean=federated.data.mean,
+            std=federated.data.std,
             kind=payload.kind,
             num_images=payload.num_examples,
         )

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from attacks.payload import Payload
 from fedlab import BadInput, Federation
-from fedlab.announced import Announced
+from fedlab.protocol.round_facts import RoundFacts
 from fedlab.server.captures import Capture, digest
 from tests.federations import finished, small
 
@@ -55,7 +55,7 @@ def test_it_comes_back_as_it_was_in_the_order_of_the_layers(run):
 
 
 def test_no_seed_plan_label_or_image_is_in_the_files(run):
-    parameters = {name for name, _ in run.site.model.named_parameters()}
+    parameters = {name for name, _ in run.federated.model.named_parameters()}
     for path in run.folder.captures.iterdir():
         with safe_open(path, framework="pt") as file:
             assert set(file.keys()) <= parameters
@@ -123,7 +123,7 @@ def test_labels_are_inferred_alike_from_disk_and_live():
 
 
 def made(kind="gradient", announced=None):
-    told = announced or Announced(0.1, 0.9, 1e-4, 2, 8, ("dp-sgd",), 0.5, True)
+    told = announced or RoundFacts(0.1, 0.9, 1e-4, 2, 8, ("dp-sgd",), 0.5, True)
     before = {"z": torch.arange(6.0).reshape(2, 3).T, "a": torch.tensor(2.0)}
     sent = {name: value + 1 for name, value in before.items()}
     return Capture(3, (7,), before, Payload(kind, sent, num_examples=9, steps=4), told)

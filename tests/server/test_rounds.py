@@ -9,7 +9,7 @@ from flwr.app import Error
 
 from fedlab import RunFailed
 from fedlab.client.app import client_app
-from fedlab.client.site import Site
+from fedlab.client.federated_data import FederatedData
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.server.rounds import RoundLoop
 from tests.federations import Tampered, small
@@ -52,10 +52,12 @@ class Losing(InProcessGrid):
 
 
 def loop(scenario, grid=None):
-    site = Site.of(scenario)
-    grid = grid or InProcessGrid(client_app(lambda _: site), scenario.data.clients)
-    state = {name: value.clone() for name, value in site.model.state_dict().items()}
-    return RoundLoop(grid, state, [name for name, _ in site.model.named_parameters()], scenario)
+    federated = FederatedData.of(scenario)
+    grid = grid or InProcessGrid(client_app(lambda _: federated), scenario.data.clients)
+    state = {name: value.clone() for name, value in federated.model.state_dict().items()}
+    return RoundLoop(
+        grid, state, [name for name, _ in federated.model.named_parameters()], scenario
+    )
 
 
 def mean_of(arrays, counts):
@@ -75,7 +77,7 @@ def test_gradients_and_weights_are_averaged_together_at_the_rate_of_the_round():
     rounds.step(scenario, 1)
     before = {name: value.clone().numpy() for name, value in rounds.state.items()}
     done = rounds.step(scenario, 2)
-    counts = [3, *(len(part) for part in Site.of(scenario).partitions[1:])]
+    counts = [3, *(len(part) for part in FederatedData.of(scenario).partitions[1:])]
     assert len(set(counts)) > 2
     assert [done.captures[client].payload.num_examples for client in range(4)] == counts
     for name, start in before.items():
@@ -113,7 +115,7 @@ def test_statistics_are_averaged_only_if_shared_and_counters_never(shared):
     rounds = loop(scenario, grid)
     before = {name: value.clone() for name, value in rounds.state.items()}
     after = rounds.step(scenario, 1).state
-    counts = [len(part) for part in Site.of(scenario).partitions]
+    counts = [len(part) for part in FederatedData.of(scenario).partitions]
     buffers = [name for name in before if "running_" in name]
     counters = [name for name in before if "num_batches" in name]
     assert buffers
@@ -174,8 +176,8 @@ def test_what_was_sent_without_a_history_that_can_be_read_counts_as_open(declare
 
 def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
     scenario = small(*SKEWED)
-    site = Site.of(scenario)
-    rounds = loop(scenario, Losing(client_app(lambda _: site), 4))
+    federated = FederatedData.of(scenario)
+    rounds = loop(scenario, Losing(client_app(lambda _: federated), 4))
     done = rounds.step(scenario, 1)
     assert done.refused == {2: "it did not reply"}
     assert [capture.clients for capture in done.captures] == [(0,), (1,), (3,)]
@@ -192,8 +194,8 @@ def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
 @pytest.mark.parametrize(("share", "goes_on"), [(0.25, True), (0.24, False)])
 def test_the_share_of_failures_is_allowed_up_to_its_value(share, goes_on):
     scenario = small(f"server.max_failures={share}")
-    site = Site.of(scenario)
-    rounds = loop(scenario, Losing(client_app(lambda _: site), 4))
+    federated = FederatedData.of(scenario)
+    rounds = loop(scenario, Losing(client_app(lambda _: federated), 4))
     before = dict(rounds.state)
     if goes_on:
         assert len(rounds.step(scenario, 1).refused) == 1
@@ -205,7 +207,7 @@ def test_the_share_of_failures_is_allowed_up_to_its_value(share, goes_on):
 
 def test_more_examples_than_are_believed_do_not_count():
     scenario = small(*SKEWED)
-    sizes = [len(part) for part in Site.of(scenario).partitions]
+    sizes = [len(part) for part in FederatedData.of(scenario).partitions]
     limited = scenario.changed(server={"max_examples": sorted(sizes)[1]})
     done = loop(limited).step(limited, 1)
     most = sorted(sizes)[1]
@@ -227,8 +229,8 @@ def test_the_proximal_weight_of_fedprox_reaches_its_clients():
     prox = small("training.epochs=2", server={"strategy": "FedProx", "options": {"proximal_mu": 1}})
     plain = small("training.epochs=2")
     with_mu, without = loop(prox).step(prox, 1), loop(plain).step(plain, 1)
-    assert {plan.proximal_mu for plan in with_mu.plans.values()} == {1.0}
-    assert {plan.proximal_mu for plan in without.plans.values()} == {0.0}
+    assert {task.proximal_mu for task in with_mu.tasks.values()} == {1.0}
+    assert {task.proximal_mu for task in without.tasks.values()} == {0.0}
     assert any(not torch.equal(with_mu.state[name], without.state[name]) for name in with_mu.state)
 
 

@@ -8,9 +8,9 @@ import torch
 from flwr.app import Error
 
 from fedlab import BadInput, Federation
-from fedlab.client.site import Site
-from fedlab.root_training import root_training
+from fedlab.client.federated_data import FederatedData
 from fedlab.server.captures import Capture
+from fedlab.simulation.root_training import root_training
 from tests.federations import Tampered, finished, small
 
 SEVEN = {"train": 140, "test": 40, "clients": 7}
@@ -110,18 +110,20 @@ FLTRUST = {"strategy": "FLTrust", "root_images": 30}
 
 class TestRootImages:
     def test_no_client_holds_one_and_none_is_lost(self):
-        site = Site.of(small(server=FLTRUST, data=SEVEN))
-        held = torch.cat(site.partitions)
-        assert len(site.root) == 30
-        assert sorted([*held.tolist(), *site.root.tolist()]) == list(range(140))
-        assert not torch.equal(site.root, Site.of(small("seed=1", server=FLTRUST, data=SEVEN)).root)
+        federated = FederatedData.of(small(server=FLTRUST, data=SEVEN))
+        held = torch.cat(federated.partitions)
+        assert len(federated.root) == 30
+        assert sorted([*held.tolist(), *federated.root.tolist()]) == list(range(140))
+        assert not torch.equal(
+            federated.root, FederatedData.of(small("seed=1", server=FLTRUST, data=SEVEN)).root
+        )
 
     def test_other_strategies_keep_none(self):
-        assert not len(Site.of(small()).root)
+        assert not len(FederatedData.of(small()).root)
 
     def test_too_many_are_refused(self):
         with pytest.raises(BadInput, match="root_images is 140, which leaves none of 140"):
-            Site.of(small(server=FLTRUST | {"root_images": 140}, data=SEVEN))
+            FederatedData.of(small(server=FLTRUST | {"root_images": 140}, data=SEVEN))
 
 
 def test_fltrust_learns_under_a_majority_of_attackers():
@@ -167,14 +169,14 @@ def test_statistics_would_outweigh_the_change_of_the_model(strategy):
 
 def test_root_training_is_that_of_one_more_honest_client_and_leaves_no_trace():
     scenario = small(server=FLTRUST, data=SEVEN, roles=[{"role": "leaking", "clients": "all"}])
-    site = Site.of(scenario)
-    start, random = site.state, torch.random.get_rng_state()
-    images = site.data.train_images.clone()
-    train = root_training(site, scenario)
+    federated = FederatedData.of(scenario)
+    start, random = federated.state, torch.random.get_rng_state()
+    images = federated.data.train_images.clone()
+    train = root_training(federated, scenario)
     one, again, later = train(1, start), train(1, start), train(2, start)
     assert torch.equal(torch.random.get_rng_state(), random)
-    assert torch.equal(site.data.train_images, images)
-    assert len(site.partitions) == 7
+    assert torch.equal(federated.data.train_images, images)
+    assert len(federated.partitions) == 7
     assert one.keys() == start.keys()
     assert all(torch.equal(value, again[name]) for name, value in one.items())
     assert any(not torch.equal(value, later[name]) for name, value in one.items())

@@ -5,7 +5,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.server.aggregation import Aggregation, Vote
+from fedlab.server.aggregation import Aggregation, WeightedUpdate
 
 STATE = {
     "weight": torch.tensor([[1.0, -2.0, 0.5], [0.5, 3.0, -1.0]]),
@@ -51,7 +51,7 @@ def vote(models, name, options=None, *, counts=None, root=None, state=STATE, agg
     aggregation.configure(1, state, grid, range(1, 1 + len(models)))
     counts = counts or [1] * len(models)
     votes = [
-        Vote(message(node, state), count, each)
+        WeightedUpdate(message(node, state), count, each)
         for node, (each, count) in enumerate(zip(models, counts, strict=True), 1)
     ]
     return aggregation.aggregate(1, votes, root=root)

@@ -7,7 +7,7 @@ import pytest
 from opacus.accountants import RDPAccountant
 
 from fedlab import Federation, Scenario
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 from fedlab import Federation, Scenario
-from fedlab.poisons.settings import DataSettings, Gaussian, UpdateSettings
+from fedlab.poisoning.settings import DataSettings, Gaussian, UpdateSettings
 from fedlab.privacy.accounts import CLIENT
 from fedlab.report.grid import schedule_grid
-from fedlab.scenario import PACKAGED, packaged
+from fedlab.scenario.scenario import PACKAGED, packaged
 from tests import real_images
 
 

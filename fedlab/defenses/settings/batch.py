@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedlab.schedule import ClientsText, RoundsText
-from fedlab.settings import Settings
+from fedlab.core.schedule import ClientsText, RoundsText
+from fedlab.core.settings import Settings
 
 
 class DPInstaHide(Settings):

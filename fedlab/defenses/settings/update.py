@@ -5,9 +5,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from attacks.reconstruction.presets import PRESETS
-from fedlab.errors import nearest
-from fedlab.schedule import ClientsText, RoundsText
-from fedlab.settings import Settings
+from fedlab.core.errors import nearest
+from fedlab.core.schedule import ClientsText, RoundsText
+from fedlab.core.settings import Settings
 
 
 class ClipNoise(Settings):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from fedlab.repeatable import noise_source
 from fedlab.report.html_tables import facts_table
 from fedlab.report.numbers import plain
-from fedlab.scenario import Scenario
+from fedlab.scenario.reproducibility import noise_source
+from fedlab.scenario.scenario import Scenario
 
 _NAMES = {
     "memory_gib": "memory (GiB)",

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from fedlab.evaluation.verdict import MARGIN, SUCCEEDS
-from fedlab.repeatable import repeatability
+from fedlab.metrics.verdict import MARGIN, SUCCEEDS
 from fedlab.report.page.places import source_of
-from fedlab.scenario import Scenario
+from fedlab.scenario.reproducibility import repeatability
+from fedlab.scenario.scenario import Scenario
 
 
 def meaning(

@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Sequence
 
 from fedlab.comparison import ComparedRun, Comparison
-from fedlab.errors import BadInput
-from fedlab.repeatable import repeatability
+from fedlab.core.errors import BadInput
 from fedlab.report.chance import chance_figure
 from fedlab.report.comparison_verdicts import comparison_verdicts
 from fedlab.report.defenses_table import columns_of, defense_lines, note_of
 from fedlab.report.frontier import frontier_figure
 from fedlab.report.html_tables import html_table, rich_table
+from fedlab.report.image_grid import wall_figure
 from fedlab.report.ledger_tables import clients_table
 from fedlab.report.numbers import listed
 from fedlab.report.page.content import Command, Content, Folded
@@ -24,8 +24,8 @@ from fedlab.report.page.threat_model import defense_settings, threat_model
 from fedlab.report.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.schedule_html import schedule_table
 from fedlab.report.terminal import ledger_of
-from fedlab.report.wall import wall_figure
-from fedlab.scenario import Scenario
+from fedlab.scenario.reproducibility import repeatability
+from fedlab.scenario.scenario import Scenario
 
 
 def page_of_comparison(comparison: Comparison) -> Content:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedlab.errors import BadInput
-from fedlab.leaks import picture_of
+from fedlab.core.errors import BadInput
+from fedlab.evaluation.leaks import picture_of
 from fedlab.privacy.ledger import Ledger
-from fedlab.repeatable import repeatability
 from fedlab.report.chance import chance_figure
 from fedlab.report.html_tables import frame_table, rich_table
 from fedlab.report.ledger_tables import clients_table, ledger_table
@@ -26,8 +25,9 @@ from fedlab.report.tables import rounds_table
 from fedlab.report.terminal import ledger_of
 from fedlab.report.timeline import timeline_figure
 from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict, scored_images
-from fedlab.runs.folder import RunFolder
-from fedlab.scenario import Scenario
+from fedlab.results.folder import RunFolder
+from fedlab.scenario.reproducibility import repeatability
+from fedlab.scenario.scenario import Scenario
 
 MOST_ROWS = 500
 """Of a table; the run's own files have them all."""

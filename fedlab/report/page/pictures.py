@@ -33,28 +33,28 @@ class Planned:
     draw: Callable[[], Figure]
 
 
-def shown(plans: Iterable[Planned]) -> list[Shown]:
+def shown(tasks: Iterable[Planned]) -> list[Shown]:
     """The figures that have something to draw."""
     found = []
-    for plan in plans:
+    for task in tasks:
         try:
-            figure = plan.draw()
+            figure = task.draw()
         except NothingToDraw:
             continue
-        found.append(_shown(plan, figure))
+        found.append(_shown(task, figure))
     return found
 
 
-def _shown(plan: Planned, figure: Figure) -> Shown:
+def _shown(task: Planned, figure: Figure) -> Shown:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     data = content.getvalue()
     # A PNG holds its size at a fixed place, in its first chunk.
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     return Shown(
-        anchor=plan.anchor,
-        caption=plan.caption,
-        alt=getattr(figure, "alt", "") or plan.caption,
+        anchor=task.anchor,
+        caption=task.caption,
+        alt=getattr(figure, "alt", "") or task.caption,
         uri="data:image/png;base64," + base64.b64encode(data).decode(),
         width=width,
         height=height,

@@ -5,7 +5,7 @@ from pathlib import PureWindowsPath
 
 import tomli_w
 
-from fedlab.scenario import Scenario
+from fedlab.scenario.scenario import Scenario
 
 _FOLDERS = re.compile(r"(?<![\w./\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\",;:][^/\\'\",;:\n]*[/\\])+")
 """Folders in front of a name, from the root of a disk or from somebody's home."""

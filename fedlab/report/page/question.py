@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from fedlab.core.schedule import spell
 from fedlab.report.numbers import listed
 from fedlab.report.verdicts import attack_names
-from fedlab.scenario import Scenario
-from fedlab.schedule import spell
+from fedlab.scenario.scenario import Scenario
 
 
 def question(scenario: Scenario, *, defenses: Sequence[str] | None = None) -> str:

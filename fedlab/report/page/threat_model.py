@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
-from fedlab.client.roles import Leaking, Poisoning
+from fedlab.core.settings import Settings
 from fedlab.report.verdicts import attack_names
-from fedlab.scenario import Scenario
-from fedlab.scenario_tables import NO_PROTECTION, Imprint, Reconstruct
-from fedlab.settings import Settings
+from fedlab.scenario.roles import Leaking, Poisoning
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import NO_PROTECTION, Imprint, Reconstruct
 
 _ORDERS = {
     "known": "the images of every local step are granted",

@@ -6,12 +6,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedlab.comparison import Comparison, is_comparison
 from fedlab.comparison.comparison import FACTS
-from fedlab.errors import BadInput
-from fedlab.files import check_folder, write_atomically
+from fedlab.core.errors import BadInput
+from fedlab.core.files import check_folder, write_atomically
 from fedlab.report.page.content import Content
 from fedlab.report.page.of_comparison import page_of_comparison
 from fedlab.report.page.of_run import page_of_run
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 
 PAGE = "report.html"
 """What the page is called in the folder that it is about, unless told otherwise."""

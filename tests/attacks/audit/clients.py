@@ -8,14 +8,14 @@ import torch
 
 from attacks.audit.canaries import make_canaries, toss
 from attacks.audit.scoring import CanaryScores
-from fedlab.client.plan import Plan
-from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData
 from fedlab.defenses import DPSGD
 from fedlab.models import build
 from fedlab.privacy.ledger import Ledger
-from fedlab.scenario_tables import Training
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.tables import Training
 from tests import real_images
 
 DELTA = 1e-5
@@ -86,25 +86,25 @@ def audited(
     )
     members = torch.cat([included.nonzero().squeeze(1), canaries + torch.arange(ordinary)])
     network = build("convnet", shape=SHAPE, classes=10, width=8, seed=seed)
-    site = Site(seed, data, (members,), network)
-    state = site.state
+    federated = FederatedData(seed, data, (members,), network)
+    state = federated.state
     scores = CanaryScores(
         network,
-        site.network_input(made.images),
+        federated.network_input(made.images),
         made.labels,
         clipping_norm=clipping_norm,
-        background=(site.network_input(public[:PUBLIC]), public_classes[:PUBLIC]),
+        background=(federated.network_input(public[:PUBLIC]), public_classes[:PUBLIC]),
     )
     history = ()
     for number in range(1, rounds + 1):
-        plan = Plan(
+        task = ClientTask(
             round=number,
             client=0,
             lr=lr,
             training=Training(batch_size=min(batch_size, len(members)), lr=lr),
             defenses=(DPSGD(noise_multiplier=noise, clipping_norm=clipping_norm),),
         )
-        done = work(plan, site, state, history, noiseless=noiseless)
+        done = run_client_round(task, federated, state, history, noiseless=noiseless)
         scores.observe(done.sent, state, {}, lr=lr)
         state, history = dict(done.sent.tensors), done.history
     return Audited(scores, included, Ledger({0: history}, delta=DELTA).total(0))

@@ -6,14 +6,14 @@ import torch
 from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
 from attacks.audit.membership import by_alignment, by_loss, by_loss_drop, judge
 from attacks.knowledge import LocalSGD
-from fedlab.client.plan import Plan
-from fedlab.client.roles import Leaking
-from fedlab.client.site import Site
-from fedlab.client.work import work
+from fedlab.client.client_round import run_client_round
+from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData
 from fedlab.defenses import DPSGD
 from fedlab.models import build
-from fedlab.scenario_tables import Training
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.roles import Leaking
+from fedlab.scenario.tables import Training
 from tests.attacks.audit.clients import CLASSES, SHAPE, clothes
 
 MEMBERS = 100
@@ -38,12 +38,14 @@ def trained(tmp_path_factory):
 
     def train(*defenses, **role):
         network = build("convnet", shape=SHAPE, classes=10, width=8, seed=0)
-        site = Site(0, data, (torch.arange(MEMBERS),), network)
-        state = site.state
+        federated = FederatedData(0, data, (torch.arange(MEMBERS),), network)
+        state = federated.state
         training = Training(epochs=LOCAL.epochs, batch_size=LOCAL.batch_size, lr=LOCAL.lr)
-        plan = Plan(round=1, client=0, lr=LOCAL.lr, training=training, defenses=defenses, **role)
-        done = work(plan, site, state, (), keep_trace=True)
-        images = site.network_input(torch.cat([data.train_images, data.test_images]))
+        task = ClientTask(
+            round=1, client=0, lr=LOCAL.lr, training=training, defenses=defenses, **role
+        )
+        done = run_client_round(task, federated, state, (), keep_trace=True)
+        images = federated.network_input(torch.cat([data.train_images, data.test_images]))
         classes = torch.cat([data.train_labels, data.test_labels])
         return network.eval(), state, done, images, classes
 

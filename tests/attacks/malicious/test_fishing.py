@@ -10,7 +10,7 @@ from attacks.malicious.fishing import count_labels, fish_class, fish_feature, is
 from attacks.payload import Payload
 from attacks.reconstruction import Attack, invert
 from fedlab.data import load
-from fedlab.evaluation.images import psnr
+from fedlab.metrics.images import psnr
 from fedlab.models import build
 
 BATCH = 16

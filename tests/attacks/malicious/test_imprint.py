@@ -11,7 +11,7 @@ from torch.nn import functional
 from attacks.gradients import batch_gradient
 from attacks.malicious.imprint import ImprintBlock, imprint, read_out, statistic_row
 from fedlab.data import load
-from fedlab.evaluation.images import psnr
+from fedlab.metrics.images import psnr
 from fedlab.models import build
 from tests import real_images
 

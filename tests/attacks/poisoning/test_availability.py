@@ -10,7 +10,7 @@ from attacks.poisoning.availability import (
     misalign_training,
     reverse_cross_entropy,
 )
-from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.crafting import Brewing
 from tests.attacks.poisoning.networks import clever, digits, seeded, surrogate
 from tests.attacks.poisoning.networks import logits as logits_of
 

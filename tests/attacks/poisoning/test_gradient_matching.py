@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.crafting import Brewing
 from attacks.poisoning.gradient_matching import match_gradients, matching
 from attacks.poisoning.selection import choose, choose_steepest, gradient_norms
 from tests.attacks.poisoning.networks import (

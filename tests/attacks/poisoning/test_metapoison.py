@@ -9,11 +9,11 @@ from torch import nn
 
 from attacks.knowledge import LocalSGD
 from attacks.poisoning.colour import Colour
-from attacks.poisoning.disguise import Disguise, whole_steps
 from attacks.poisoning.ensemble import Recorded, Staggered, record
 from attacks.poisoning.meta_loss import margin
 from attacks.poisoning.meta_settings import MetaPoisoning
 from attacks.poisoning.metapoison import craft, meta_poison
+from attacks.poisoning.perturbation import Disguise, whole_steps
 from attacks.poisoning.surrogate import Surrogate
 
 EPSILON = 32 / 255

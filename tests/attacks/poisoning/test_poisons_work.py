@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attacks.poisoning.availability import adversarial_poisons, misalign_training
-from attacks.poisoning.brewing import Brewing, random_perturbation
+from attacks.poisoning.crafting import Brewing, random_perturbation
 from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.selection import choose
 from tests.attacks.poisoning.networks import accuracy, digits, logits, seeded, surrogate, trained

@@ -2,7 +2,7 @@
 
 import torch
 
-from attacks.poisoning.brewing import Brewing
+from attacks.poisoning.crafting import Brewing
 from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.sleeper_agent import sleeper_agent
 from attacks.poisoning.triggers import stamp

@@ -16,9 +16,9 @@ from fedlab.defenses import defense as make
 from fedlab.defenses.clip_noise import clipped, noised
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard
 from fedlab.defenses.settings import CutMix, Mixup
-from fedlab.evaluation.images import psnr
+from fedlab.metrics.images import psnr
 from fedlab.models import build
-from tests.defenses.circumstances import circumstances
+from tests.defenses.contexts import circumstances
 
 PLAIN = Attack(iterations=200, schedule="cosine", lr=0.3)
 

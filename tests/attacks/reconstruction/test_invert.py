@@ -12,7 +12,7 @@ from attacks.payload import Payload
 from attacks.reconstruction import Attack, Reconstruction, invert
 from attacks.reconstruction.objectives import cosine
 from fedlab.data import load
-from fedlab.evaluation.images import match, psnr
+from fedlab.metrics.images import match, psnr
 from fedlab.models import build
 
 ATTACK = Attack(iterations=300, tv=1e-4)

@@ -12,17 +12,17 @@ from attacks.gradients import batch_gradient, unroll
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from attacks.reconstruction import PRESETS, Attack, consistency, invert
-from attacks.reconstruction.problem import Problem
-from attacks.reconstruction.search import Search
-from attacks.reconstruction.taps import (
+from attacks.reconstruction.hooks import (
     features_distance,
     recovered_features,
     running_statistics,
     statistics_distance,
     tapped,
 )
+from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.search import Search
 from fedlab.data import load
-from fedlab.evaluation.images import psnr
+from fedlab.metrics.images import psnr
 from fedlab.models import build
 
 QUICK = Attack(iterations=12)

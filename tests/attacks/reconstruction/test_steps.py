@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attacks.reconstruction.initialisation import STARTS
 from attacks.reconstruction.presets import PRESETS, Attack
 from attacks.reconstruction.schedules import SCHEDULES, milestones
-from attacks.reconstruction.starts import STARTS
 from attacks.reconstruction.steps import step_of
 
 

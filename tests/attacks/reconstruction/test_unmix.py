@@ -11,7 +11,7 @@ from torch.nn import functional
 from attacks.reconstruction import unmix as module
 from attacks.reconstruction.unmix import unmix, unmix_given
 from fedlab.data import load
-from fedlab.evaluation.images import match, psnr
+from fedlab.metrics.images import match, psnr
 
 NOISE = 8 / 255
 

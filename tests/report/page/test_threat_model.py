@@ -2,7 +2,7 @@
 
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
-from fedlab.scenario import Scenario, packaged
+from fedlab.scenario.scenario import Scenario, packaged
 from tests.federations import small
 
 

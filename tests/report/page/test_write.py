@@ -15,7 +15,7 @@ from fedlab.report.page.of_comparison import page_of_comparison
 from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
 from fedlab.report.sheet import NothingToDraw
-from fedlab.runs.folder import RunFolder
+from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody
 

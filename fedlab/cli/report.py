@@ -1,0 +1,21 @@
+"""The command ``fedlab report``: one offline page about a run or a comparison."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedlab.core.consoles import console
+
+
+def write_report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run or a comparison.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; report.html in that folder.")
+    ] = None,
+) -> None:
+    """Write one HTML page with verdicts, figures and tables, which needs no network to be read."""
+    from fedlab.report.page import PAGE, open_subject, write_page
+
+    written = write_page(open_subject(folder), out or folder / PAGE)
+    console.print(f"page: {written} ({written.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)

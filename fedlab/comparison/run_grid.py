@@ -1,0 +1,110 @@
+"""The runs that a comparison is made of: every defense under every rule with every seed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from attacks.reconstruction.presets import PRESETS
+from fedlab.comparison.parsing import Arm, Choice, distinct
+from fedlab.core.errors import BadInput, nearest
+from fedlab.scenario.roles import Leaking
+from fedlab.scenario.scenario import Scenario
+from fedlab.server.aggregation import Aggregation
+
+TUNED = frozenset({"tv", "lr", "restarts", "objective", "mask", "patience"})
+"""Settings of a ``[[reconstructions]]`` entry that were chosen for its own preset."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        defense: Label of its arm.
+        rule: Label of its aggregation rule.
+        seed: Root seed.
+        scenario: What is run.
+    """
+
+    defense: str
+    rule: str
+    seed: int
+    scenario: Scenario
+
+    @property
+    def name(self) -> str:
+        """What it is, good for a folder's name."""
+        words = f"{self.defense} {self.rule} seed {self.seed}"
+        return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", words)
+
+
+def cells_of(
+    scenario: Scenario,
+    arms: Sequence[Arm],
+    *,
+    attacks: Sequence[str] | None,
+    seeds: Sequence[int],
+    rules: Sequence[Choice] | None,
+) -> list[Cell]:
+    """All runs, in the order of the arms, rules and seeds.
+
+    Attacks do not touch what is trained, so one run carries all of them.
+
+    Args:
+        scenario: Keeps its roles, data, network and training.
+        arms: What defends the clients, in place of the scenario's own schedule.
+        attacks: Presets, in place of those that the scenario's reconstructions name.
+        seeds: Of everything.
+        rules: Aggregation rules, in place of the scenario's own.
+
+    Raises:
+        BadInput: If one of them cannot work.
+    """
+    base = scenario.changed(
+        # Carries the same bits as Ray, and runs several at a time by itself.
+        engine=scenario.engine.model_dump() | {"name": "in-process"},
+        **({} if attacks is None else {"reconstructions": _attacked_by(scenario, attacks)}),
+    )
+    own = Choice(scenario.server.strategy, scenario.server.options)
+    found = []
+    for arm, rule, seed in product(arms, rules or [own], seeds):
+        options = own.settings if rule.name == own.name and not rule.settings else rule.settings
+        label = rule.name if rule == own else str(rule)
+        server = scenario.server.model_dump() | {"strategy": rule.name, "options": dict(options)}
+        try:
+            changed = base.changed(seed=seed, server=server, defenses=arm.entries(scenario))
+            Aggregation.of(changed)  # refuses what no run of this rule gets past
+        except BadInput as error:
+            raise BadInput(f"{arm.label} under {label}: {error}") from error
+        found.append(Cell(arm.label, label, seed, changed))
+    distinct("runs", (cell.name for cell in found))
+    return found
+
+
+def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, Any]]:
+    """The scenario's reconstructions by other presets, or of all leaking clients if it has none.
+
+    An entry keeps whom it attacks, what it grants and its budget; settings that were tuned for
+    its own preset go.
+    """
+    if unknown := [preset for preset in presets if preset not in PRESETS]:
+        raise BadInput(f'there is no attack "{unknown[0]}"; {nearest(unknown[0], PRESETS)}')
+    scheduled = [entry.model_dump(exclude_defaults=True) for entry in scenario.reconstructions]
+    leaking = [
+        {"rounds": role.rounds, "clients": role.clients}
+        for role in scenario.roles
+        if isinstance(role, Leaking)
+    ]
+    if presets and not scheduled and not leaking:
+        raise BadInput(
+            "attacks have nobody to attack: give the scenario a leaking role or [[reconstructions]]"
+        )
+    entries: list[dict[str, Any]] = []
+    for entry, preset in product(scheduled or leaking, presets):
+        same = entry.get("preset", "inverting-gradients") == preset
+        kept = {key: value for key, value in entry.items() if same or key not in TUNED}
+        if (changed := kept | {"preset": preset}) not in entries:
+            entries.append(changed)
+    return entries

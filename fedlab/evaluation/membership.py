@@ -1,0 +1,85 @@
+"""Which images a client trained on, told from its kept update: membership inference, scored."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
+from attacks.audit.membership import (
+    MembershipResult,
+    by_alignment,
+    by_loss,
+    by_loss_drop,
+    judge,
+)
+from fedlab.client.federated_data import FederatedData
+from fedlab.evaluation.replay import Truth
+from fedlab.server.captures import Capture
+
+MembershipTest = Literal["loss", "loss-drop", "alignment", "lira"]
+"""What an image is judged by: its loss under the client's weights, how far that fell, how well its
+gradient agrees with the update, or LiRA's likelihood ratio over shadow clients."""
+
+
+def membership(
+    capture: Capture,
+    truth: Truth,
+    federated: FederatedData,
+    network: nn.Module,
+    *,
+    test: MembershipTest,
+    non_members: int,
+    shadows: int,
+    generator: torch.Generator,
+) -> MembershipResult:
+    """Tell the images behind a Capture from test images.
+
+    Args:
+        capture: What the server saw.
+        truth: Whose images are behind it; only to score with.
+        federated: Holds the test images, which nobody trained on.
+        network: The architecture; its weights are never used.
+        test: How to judge an image.
+        non_members: Test images, at most.
+        shadows: Shadow clients of LiRA, an even number.
+        generator: CPU generator of LiRA's shadow clients.
+
+    Raises:
+        ValueError: If nobody's images are behind it, or there is an odd number of shadows.
+    """
+    members = torch.unique(truth.sources)
+    others = slice(0, non_members)
+    images = federated.network_input(
+        torch.cat([truth.shard.images[members], federated.data.test_images[others]])
+    )
+    labels = torch.cat([truth.shard.labels[members], federated.data.test_labels[others]])
+    state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
+    before = {name: state[name] for name in capture.payload.tensors}
+    buffers = {name: value for name, value in state.items() if name not in before}
+    lr = capture.announced.lr
+    payload = capture.payload.to(federated.device)
+    after = payload.as_weights(before, lr=lr)
+    network = network.to(federated.device).eval()
+    if test == "loss":
+        scores = by_loss(network, after, buffers, images, labels)
+    elif test == "loss-drop":
+        scores = by_loss_drop(network, before, after, buffers, images, labels)
+    elif test == "alignment":
+        scores = by_alignment(network, before, buffers, images, labels, payload=payload, lr=lr)
+    else:
+        seen, included = shadow_confidences(
+            network,
+            before,
+            buffers,
+            images,
+            labels,
+            local=capture.announced.local_sgd,
+            count=shadows,
+            generator=generator,
+        )
+        scores = by_likelihood_ratio(
+            confidences(network, after, buffers, images, labels), seen, included
+        )
+    count = len(members)
+    return judge(scores[:count], scores[count:])

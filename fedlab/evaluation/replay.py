@@ -1,0 +1,174 @@
+"""What the clients behind a Capture must have done, gone through again from the seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from attacks.payload import Payload
+from fedlab.client.client_round import ClientUpdate, run_client_round
+from fedlab.client.federated_data import FederatedData
+from fedlab.defenses.pipeline import Shard
+from fedlab.defenses.settings import DPSGD
+from fedlab.defenses.unique_inputs import first_seen
+from fedlab.privacy.release import History
+from fedlab.protocol.task import ClientTask
+from fedlab.server.captures import Capture
+from fedlab.server.secure_sum import Part, summed
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the clients behind a Capture fed to their networks: n images, in order of their batches.
+
+    Attributes:
+        inputs: float32 ``[n, channels, height, width]`` in [0, 1], as the network saw them.
+        labels: int64 ``[n]``, or soft ``[n, classes]`` where they were mixed.
+        sources: int64 ``[n, k]``, the places in the shard of the images in each input.
+        shard: All images of these clients, one client after the other.
+        owners: int64 ``[n]``, the client of each input.
+        order: Places in ``inputs`` of the images of each local step; ``None`` where later epochs
+            had inputs of their own, as mixing and augmentation have, and where several clients
+            worked side by side.
+        payload_cosine: Between the captured update and the rehearsed one; NaN where it holds noise
+            that cannot be drawn again.
+        signal_cosine: The same with the DP noise taken off both.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    sources: Tensor
+    shard: Shard
+    owners: Tensor
+    order: tuple[Tensor, ...] | None
+    payload_cosine: float
+    signal_cosine: float
+
+    @property
+    def mixed(self) -> bool:
+        """Whether an input is a mixture of several images."""
+        return self.labels.is_floating_point()
+
+    @property
+    def changed(self) -> bool:
+        """Whether an input is a changed version of a single image, as after augmentation."""
+        if self.mixed:
+            return False
+        return not torch.equal(self.inputs, self.shard.images[self.sources[:, 0]].float().div(255))
+
+
+def rehearsed(
+    federated: FederatedData,
+    capture: Capture,
+    tasks: Mapping[int, ClientTask],
+    histories: Mapping[int, History],
+) -> Truth:
+    """Go through the round of every client behind a Capture.
+
+    Args:
+        federated: The clients' images, and the network that they train.
+        capture: What the server saw.
+        tasks: Their orders.
+        histories: Their accountant histories *before* the round, which key their noise.
+
+    Raises:
+        ValueError: If a client sent nothing by its task.
+    """
+    state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
+    orders = [tasks[client].model_copy(update={"history": None}) for client in capture.clients]
+    before = [histories.get(client, ()) for client in capture.clients]
+    own = list(zip(orders, before, strict=True))
+    done = [run_client_round(task, federated, state, spent, keep_trace=True) for task, spent in own]
+    quiet = [run_client_round(task, federated, state, spent, noiseless=True) for task, spent in own]
+    sent = _change(capture.payload, state)
+    again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
+    once = [first_seen(each.trace) for each in done]
+    labels = [
+        torch.cat([batch.labels for batch in each.trace])[places]
+        for each, (places, _) in zip(done, once, strict=True)
+    ]
+    return Truth(
+        inputs=torch.cat(
+            [
+                torch.cat([batch.pixels for batch in each.trace])[places]
+                for each, (places, _) in zip(done, once, strict=True)
+            ]
+        ),
+        labels=_alike(labels, done[0].shard.num_classes),
+        sources=_sources(done, [places for places, _ in once]),
+        shard=Shard(
+            torch.cat([each.shard.images for each in done]),
+            torch.cat([each.shard.labels for each in done]),
+            done[0].shard.num_classes,
+        ),
+        owners=torch.cat(
+            [
+                torch.full_like(places, client)
+                for client, (places, _) in zip(capture.clients, once, strict=True)
+            ]
+        ),
+        order=once[0][1] if len(once) == 1 else None,
+        payload_cosine=math.nan if _lost_noise(orders) else _cosine(sent, again),
+        signal_cosine=(
+            math.nan if _lost_noise(orders) else _cosine(sent - (again - signal), signal)
+        ),
+    )
+
+
+def _alike(labels: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Labels of several clients together: soft as soon as one of them mixed its own."""
+    if any(each.is_floating_point() for each in labels):
+        labels = [
+            each if each.is_floating_point() else one_hot(each, num_classes).float()
+            for each in labels
+        ]
+    return torch.cat(list(labels))
+
+
+def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
+    """Places in the shards one after the other; an input of fewer images names its first again."""
+    starts = accumulate((len(each.shard) for each in done), initial=0)
+    rows = [
+        torch.cat([batch.sources for batch in each.trace])[places] + start
+        for each, places, start in zip(done, once, starts, strict=False)
+    ]
+    k = max(row.shape[1] for row in rows)
+    return torch.cat([torch.cat([row, row[:, :1].expand(-1, k - row.shape[1])], 1) for row in rows])
+
+
+def _sent(
+    done: Sequence[ClientUpdate], tasks: Sequence[ClientTask], state: Mapping[str, Tensor]
+) -> Payload:
+    """What the server got of these clients: one reply, or their sum."""
+    if len(done) == 1:
+        return done[0].sent
+    parts = [
+        Part(each.sent, each.sent.as_weights(state, lr=task.lr))
+        for each, task in zip(done, tasks, strict=True)
+    ]
+    return summed(parts, parts[0].model).payload
+
+
+def _lost_noise(tasks: Sequence[ClientTask]) -> bool:
+    return any(
+        isinstance(entry, DPSGD) and entry.secure_noise for task in tasks for entry in task.defenses
+    )
+
+
+def _change(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:
+    """A payload as one vector: the gradient, or the change of the weights."""
+    parts = [
+        tensor.to(state[name].device)
+        if payload.kind == "gradient"
+        else tensor.to(state[name].device) - state[name]
+        for name, tensor in sorted(payload.tensors.items())
+    ]
+    return torch.cat([part.flatten().double() for part in parts])
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.dot(one, other) / (one.norm() * other.norm()))

@@ -1,0 +1,136 @@
+"""The second step against DP-InstaHide: from the mixtures of many rounds back to the images.
+
+Carlini et al., "Is Private Learning Possible with Instance Encoding?" (arXiv 2011.05315), on
+mixtures that the server first rebuilt from gradients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from attacks.reconstruction import Reconstruction
+from attacks.reconstruction.unmix import unmix
+from fedlab.core.errors import BadInput
+from fedlab.data.images import ImageData
+from fedlab.defenses.pipeline import Shard
+from fedlab.metrics.chance import baselines
+from fedlab.metrics.images import identified, match, psnr
+from fedlab.metrics.similarity import ssim
+from fedlab.metrics.verdict import verdict
+from fedlab.report.figures import ReconstructionRow, reconstruction_figure
+
+
+@dataclass(frozen=True)
+class UnmixedShard:
+    """A client's images as un-mixed from many rounds, beside the true ones: always diagnostic.
+
+    Attributes:
+        client: Partition id.
+        rounds: Where the mixtures come from.
+        mixtures: How many they were.
+        originals: float32 ``[n, channels, height, width]`` in [0, 1], the client's images.
+        rebuilt: What the attacker made of each, matched.
+        psnr: dB of each.
+        ssim: Of each.
+        chance: Chance PSNR of each in dB.
+        verdicts: ``leaks`` or ``not shown`` for each.
+    """
+
+    client: int
+    rounds: tuple[int, ...]
+    mixtures: int
+    originals: Tensor = field(repr=False)
+    rebuilt: Tensor = field(repr=False)
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
+    chance: tuple[float, ...]
+    verdicts: tuple[str, ...]
+
+    def show(self) -> Figure:
+        """True images above un-mixed ones."""
+        row = ReconstructionRow(
+            label=f"client {self.client} · {self.mixtures} mixtures of {len(self.rounds)} rounds",
+            truth=self.originals,
+            guess=self.rebuilt,
+            psnr=self.psnr,
+            ssim=self.ssim,
+            verdict=self.verdicts,
+            defense="dp-instahide",
+            chance=self.chance,
+        )
+        return reconstruction_figure([row], title="Can the mixtures of many rounds be un-mixed?")
+
+    def __str__(self) -> str:
+        """One line about it."""
+        leaking = sum(word == "leaks" for word in self.verdicts)
+        return (
+            f"client {self.client}: {leaking} of {len(self.verdicts)} images leak after un-mixing "
+            f"{self.mixtures} mixtures, median {median(self.psnr):.1f} dB (diagnostic: how many "
+            "images it holds was granted)"
+        )
+
+
+def unmix_reconstructions(
+    reconstructions: Sequence[tuple[int, Reconstruction]],
+    *,
+    client: int,
+    shard: Shard,
+    data: ImageData,
+    k: int,
+    generator: torch.Generator,
+) -> UnmixedShard:
+    """Un-mix rebuilt mixtures and score what comes out.
+
+    How many images the client holds is granted to the attacker, so the result is diagnostic.
+
+    Args:
+        reconstructions: Round and result of each attack on the client's mixed batches.
+        client: Partition id.
+        shard: Its true images; the attacker is only told how many they are.
+        data: For the chance baselines.
+        k: Images in each mixture, which the server asked for.
+        generator: CPU generator of the un-mixing.
+
+    Raises:
+        BadInput: If there is no mixture, or k and the client's images leave nothing to find.
+    """
+    if not reconstructions:
+        raise BadInput(f"no mixture of client {client} was rebuilt, so none can be un-mixed")
+    mixed = torch.cat([found.images.cpu() for _, found in reconstructions])
+    labels = [found.labels.cpu() for _, found in reconstructions]
+    soft = torch.cat(labels) if all(each.is_floating_point() for each in labels) else None
+    try:
+        found = unmix(mixed, soft, count=len(shard), k=k, generator=generator)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    originals = data.pixels(shard.images).cpu()
+    places, chosen = match(originals, found.images)
+    originals, rebuilt = originals[places], found.images[chosen]
+    chance = baselines(
+        originals,
+        shard.labels.cpu()[places],
+        reference_images=data.test_images.cpu(),
+        reference_labels=data.test_labels.cpu(),
+        pool=shard.images.cpu(),
+        own=places,
+    ).best.tolist()
+    quality = psnr(originals, rebuilt).tolist()
+    hits = identified(places, rebuilt, shard.images.cpu()).tolist()
+    return UnmixedShard(
+        client=client,
+        rounds=tuple(sorted({round for round, _ in reconstructions})),
+        mixtures=len(mixed),
+        originals=originals,
+        rebuilt=rebuilt,
+        psnr=tuple(quality),
+        ssim=tuple(ssim(originals, rebuilt).tolist()),
+        chance=tuple(chance),
+        verdicts=tuple(
+            verdict(psnr=one, chance_psnr=other, identified=hit)
+            for one, other, hit in zip(quality, chance, hits, strict=True)
+        ),
+    )

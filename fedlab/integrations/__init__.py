@@ -1,0 +1,1 @@
+"""Other people's federations and tools: observers, update files, and exports."""

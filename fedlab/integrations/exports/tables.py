@@ -1,0 +1,104 @@
+"""Tidy tables of a run or a comparison, with the right types, as CSV or Parquet."""
+
+import dataclasses
+import importlib.util
+import io
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import pandas as pd
+
+from fedlab.comparison import Comparison
+from fedlab.core.errors import BadInput
+from fedlab.core.files import write_atomically
+from fedlab.results.folder import TABLES, RunFolder
+from fedlab.results.rows import LeakageRow, RoundRow
+
+Kind = Literal["csv", "parquet"]
+
+_TYPES: dict[type, Any] = {int: "int64", float: "float64", bool: "bool"}
+
+
+def tables_of_run(run: RunFolder) -> dict[str, pd.DataFrame]:
+    """``rounds``, ``clients``, ``leakage`` and ``ledger`` of a run, one row per fact.
+
+    Whole numbers that a row may lack are nullable integers; other numbers are NaN there. An
+    unprotected epsilon is infinite.
+    """
+    rounds = pd.DataFrame(
+        [dataclasses.asdict(row) for row in run.rounds()],
+        columns=[field.name for field in dataclasses.fields(RoundRow)],
+    )
+    tables = {"rounds": _typed(rounds, RoundRow)}
+    return tables | {name: _typed(run.table(name), row) for name, row in TABLES.items()}
+
+
+def tables_of_comparison(comparison: Comparison) -> dict[str, pd.DataFrame]:
+    """``comparison``, a row per client and round, and ``leakage``, a row per attacked image."""
+    return {
+        "comparison": comparison.frame,
+        "leakage": _typed(comparison.leakage, LeakageRow),
+    }
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, kind: Kind) -> list[Path]:
+    """Write each table to a file of its name.
+
+    In CSV nothing is an empty field, infinity ``inf``, and yes and no ``True`` and ``False``.
+
+    Args:
+        tables: By name, without an ending.
+        folder: Made if it is not there.
+        kind: Parquet keeps the types and needs pyarrow.
+
+    Returns:
+        The files.
+
+    Raises:
+        BadInput: If pyarrow is not installed, or the folder cannot be written to.
+    """
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise BadInput(
+            "Parquet needs pyarrow, which is not installed: "
+            'pip install "fedlab-privacy[parquet]", or export to csv'
+        )
+    files = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            files.append(folder / f"{name}.{kind}")
+            write_atomically(files[-1], _csv(table) if kind == "csv" else _parquet(table))
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written to: {error}") from error
+    return files
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    return content.getvalue()
+
+
+def _typed(table: pd.DataFrame, row: type[Any]) -> pd.DataFrame:
+    """The table with its columns in the types of a row's fields; other columns stay."""
+    hints = get_type_hints(row)
+    return table.assign(
+        **{name: _cast(table[name], hints[name]) for name in table.columns if name in hints}
+    )
+
+
+def _cast(column: "pd.Series[Any]", hint: Any) -> "pd.Series[Any]":
+    options = set(get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    (kind,) = options - {types.NoneType}
+    if kind is str:
+        return column.astype(object).fillna("").astype(str)
+    if kind is int and types.NoneType in options:
+        return column.astype("Int64")
+    typed: pd.Series[Any] = column.astype(_TYPES[kind])
+    return typed

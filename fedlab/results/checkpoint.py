@@ -1,0 +1,77 @@
+"""The state after a round, in one file that is replaced at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fedlab.core.errors import BadInput
+from fedlab.core.files import write_atomically
+from fedlab.core.tensor_files import read_tensors
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the next round depends on, but for what clients spent so far.
+
+    Attributes:
+        round: The last finished round.
+        state: Global parameters and buffers.
+        memory: What the aggregation strategy remembers.
+    """
+
+    round: int
+    state: Mapping[str, Tensor]
+    memory: Mapping[str, np.ndarray[Any, Any]]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint in place of the one before."""
+        tensors = {f"state/{name}": value.contiguous() for name, value in self.state.items()}
+        # Strategies compute in float64 here and there; safetensors keeps that as it is.
+        tensors |= {
+            f"memory/{name}": torch.from_numpy(np.asarray(value, order="C"))
+            for name, value in self.memory.items()
+        }
+        write_atomically(path, save(tensors, metadata={"round": str(self.round)}))
+
+    @staticmethod
+    def round_of(path: Path) -> int:
+        """The round of a checkpoint, without its tensors.
+
+        Raises:
+            BadInput: If it is damaged.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                return int(file.metadata()["round"])
+        except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint.
+
+        Raises:
+            BadInput: If there is none, or it is damaged.
+        """
+        if not path.is_file():
+            raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")
+        tensors, facts = read_tensors(path)
+        try:
+            return cls(
+                round=int(facts["round"]),
+                state=_under("state/", tensors),
+                memory={k: v.numpy() for k, v in _under("memory/", tensors).items()},
+            )
+        except (KeyError, ValueError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

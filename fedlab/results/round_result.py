@@ -1,0 +1,54 @@
+"""What a round brought, for whoever watches a federation."""
+
+import math
+from dataclasses import dataclass
+
+from fedlab.privacy.ledger import LedgerRow
+from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round brought.
+
+    Attributes:
+        model: The global model's scores after it.
+        clients: What each sampled client did.
+        leakage: Scores of the images that the server rebuilt.
+        ledger: Privacy rows of the round.
+    """
+
+    model: RoundRow
+    clients: tuple[ClientRow, ...]
+    leakage: tuple[LeakageRow, ...]
+    ledger: tuple[LedgerRow, ...]
+
+    def __str__(self) -> str:
+        """One line about the round."""
+        parts = [f"round {self.model.round}: accuracy {self.model.accuracy:.3f}"]
+        if self.model.attack_success_rate is not None:
+            chance = self.model.chance_success_rate
+            parts.append(
+                f"attack success {self.model.attack_success_rate:.3f}"
+                + ("" if chance is None else f" (chance {chance:.3f})")
+            )
+        if rebuilt := [row for row in self.leakage if row.target == "original"]:
+            # NaN where nothing was rebuilt of an image.
+            best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)
+            leaking = sum(row.verdict == "leaks" for row in rebuilt)
+            malicious = any(row.threat == "malicious" for row in rebuilt)
+            parts.append(
+                f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB"
+                + (" (malicious server)" if malicious else "")
+            )
+        for status, words in (
+            ("budget", "over budget"),
+            ("withheld", "withholding"),
+            ("refused", "skipped"),
+        ):
+            if who := [row.client for row in self.clients if row.status == status]:
+                parts.append(f"{words} clients {who}")
+        return ", ".join(parts) + f" ({self.model.seconds:.1f} s)"
+
+    def __repr__(self) -> str:
+        return f"RoundResult({self})"

@@ -1,0 +1,221 @@
+"""The tables of a scenario file, one class each; ``fedlab.scenario.scenario`` puts them together."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedlab.core.schedule import ClientsText, RoundsText
+from fedlab.core.settings import Settings
+from fedlab.privacy.accountant import AccountantName
+
+
+class Data(Settings):
+    """Which images, and how they are spread over the clients."""
+
+    source: str = "digits"
+    """A name from ``fedlab data``, ``folder:PATH``, ``npz:PATH`` or ``factory``."""
+    factory: str | None = None
+    """With ``source = "factory"``: ``package.module:function`` that returns an ImageData."""
+    root: str = "~/.cache/fedlab"
+    """Where downloaded data sets live."""
+    download: bool = False
+    image_size: int | None = Field(default=None, ge=4)
+    """For ``folder:PATH``: resize to this side in pixels."""
+    train: int | None = Field(default=None, ge=1)
+    """Keep only so many training images, drawn by seed."""
+    test: int | None = Field(default=None, ge=1)
+    clients: int = Field(default=10, ge=1)
+    partition: Literal["iid", "dirichlet", "classes"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)
+    """Concentration of the Dirichlet partition: small is skewed."""
+    classes_per_client: int = Field(default=2, ge=1)
+
+
+class Model(Settings):
+    """Which network."""
+
+    name: str = "convnet"
+    factory: str | None = None
+    """With ``name = "factory"``: ``package.module:function`` that makes the network."""
+    width: int | None = Field(default=None, ge=1)
+    norm: Literal["group", "batch", "none"] | None = None
+    """The network's own choice unless given."""
+
+
+class Training(Settings):
+    """Local SGD at every client."""
+
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    lr: float = Field(default=0.1, gt=0)
+    lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """The learning rate of round r is ``lr * lr_decay ** (r - 1)``."""
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    mode: Literal["train", "eval"] = "train"
+    """Of the clients' network: in ``eval`` BatchNorm takes the statistics that the server sent,
+    as the public code of gradient inversion assumes."""
+    share_buffers: bool = False
+    """Send BatchNorm statistics too. They leak, and the round then counts as open."""
+
+
+class Imprint(Settings):
+    """The server puts a block in front of the network that writes single images into gradients.
+
+    A malicious server (arXiv 2110.13057): every client can see it in the architecture.
+    """
+
+    attack: Literal["imprint"] = "imprint"
+    bins: int = Field(default=128, ge=2)
+    """Hidden units of the block; several for each image of a batch."""
+    frequency: int = Field(default=0, ge=0)
+    """Of the cosine by which the block tells images apart; 0 is their mean brightness."""
+
+
+class ClassFishing(Settings):
+    """The server sends some clients a last layer through which one class alone sends a gradient.
+
+    A malicious server (arXiv 2202.00580): the client can see it in the weights. What a fished
+    client replies does not become part of the global model.
+    """
+
+    attack: Literal["class-fishing"] = "class-fishing"
+    target: int = Field(default=0, ge=0)
+    """The class to fish for."""
+    rounds: RoundsText = "all"
+    clients: ClientsText = "all"
+
+
+Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
+
+
+NO_PROTECTION = (
+    "central DP gives no protection from this server, which sees every reply before it is clipped"
+)
+"""What has to stand beside every result of a run with ``server.central_dp``."""
+
+
+class CentralDP(Settings):
+    """Flower's server-side differential privacy: clip each reply, add noise to their mean.
+
+    It gives no protection from this server, which sees every reply before it is clipped; only
+    from those who see the global model. Replies then weigh the same, whatever their examples.
+    """
+
+    noise_multiplier: float = Field(default=1.0, ge=0)
+    """Standard deviation of the noise on the sum, in units of the clipping norm."""
+    clipping_norm: float = Field(default=1.0, gt=0)
+    """Largest L2 norm that one reply's change keeps."""
+
+
+class Server(Settings):
+    """How replies become the next global model."""
+
+    strategy: str = "FedAvg"
+    """A FedAvg-derived strategy of Flower by its class name, or one of ours beside them:
+    ``NormClipping``, ``GeometricMedian`` and ``FLTrust``."""
+    options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    """Keyword arguments of that strategy."""
+    cohort: int | None = Field(default=None, ge=1)
+    """Clients sampled each round; all of them unless given."""
+    max_failures: float = Field(default=1.0, ge=0, le=1)
+    """Share of the cohort that may fail before the run stops; it always stops if all fail."""
+    max_examples: int | None = Field(default=None, ge=1)
+    """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+    cap_examples: int | None = Field(default=None, ge=1)
+    """Weigh a reply by so many examples at most, whatever it claims."""
+    root_images: int = Field(default=100, ge=1)
+    """For ``FLTrust``: training images that the server keeps for itself, drawn by seed before the
+    others are spread over the clients."""
+    central_dp: CentralDP | None = None
+    """Differential privacy by the server, for comparison; off unless given."""
+    malicious: Malicious | None = None
+    """What it tampers with to see more; a server that is honest but curious unless given."""
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the strategy needs an update of the server's own, on root images."""
+        return self.strategy == "FLTrust"
+
+
+class Engine(Settings):
+    """What carries the messages, and on what hardware."""
+
+    name: Literal["in-process", "ray"] = "in-process"
+    device: str = "auto"
+    """``auto`` takes a GPU when there is one; otherwise ``cpu``, ``cuda`` or ``cuda:1``."""
+    threads: int = Field(default=1, ge=1)
+    """PyTorch threads of every process."""
+
+
+class Privacy(Settings):
+    """How privacy loss is counted, for every client alike."""
+
+    accountant: AccountantName = "rdp"
+    """``rdp`` and ``prv`` are upper bounds, ``gdp`` is an approximation."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    labels_public: bool = False
+    """Declare labels public: DP-InstaHide's formal epsilon, which holds for images given their
+    labels, then has a total of its own."""
+
+
+class Audit(Settings):
+    """Canaries in one client's data, which bound its epsilon from below (arXiv 2305.08846).
+
+    Each of them joins the client's images by a fair coin; the auditor, who never sees the coins,
+    tells from the client's updates which did.
+    """
+
+    client: int = Field(default=0, ge=0)
+    canaries: int = Field(default=200, ge=200)
+    """Images made for it; about half of them join."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Chance, at least, that the bound is not above the true epsilon."""
+    background: int = Field(default=500, ge=0)
+    """Public images, at most, that the auditor tells the client's other images by."""
+
+
+class Reconstruct(Settings):
+    """When the server attacks which clients, and how."""
+
+    rounds: RoundsText = "all"
+    clients: ClientsText = "all"
+    preset: str = "inverting-gradients"
+    labels: Literal["known", "inferred"] = "known"
+    order: Literal["known", "sequential", "average"] = "sequential"
+    """Of the images in local steps: granted, assumed the same in every epoch, or averaged over."""
+    mode: Literal["announced", "train", "eval"] = "announced"
+    """Of the network that the attacker simulates."""
+    adapt: bool = True
+    """Re-tune the attack for the defense that is on, as an adaptive adversary would. Under DP-SGD
+    the objective and the total variation then follow from its noise, whatever is set below."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Time budget of one reconstruction; the result then depends on the machine."""
+    workers: int = Field(default=1, ge=1)
+    """Restarts that run at the same time, each on one thread; the result is the same."""
+    iterations: int | None = Field(default=None, ge=1)
+    """This and what follows replace the preset's own value when given."""
+    tv: float | None = Field(default=None, ge=0)
+    lr: float | None = Field(default=None, gt=0)
+    restarts: int | None = Field(default=None, ge=1)
+    objective: Literal["cosine", "layer-cosine", "l2", "l1"] | None = None
+    mask: Literal["nonzero", "unsaturated"] | None = None
+    """Entries of the payload to compare: those that pruning left, or those below the bound of a
+    value clipping."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop once the matching cost fell by less than a thousandth over so many iterations."""
+
+    @model_validator(mode="after")
+    def _order_needs_labels(self) -> Self:
+        if self.order == "known" and self.labels != "known":
+            raise ValueError(
+                'order = "known" names images by their place, so it goes with labels = "known": '
+                "inferred labels come in an order of their own"
+            )
+        return self
+
+
+class Captures(Settings):
+    """Which of the replies that the server saw are kept on disk."""
+
+    keep: Literal["attacked", "all", "none"] = "attacked"

@@ -1,0 +1,1 @@
+"""The running experiment: the Federation, its callbacks, and what can be asked of it."""

@@ -1,0 +1,97 @@
+"""A finished run is found again if and only if nothing that its result depends on has changed."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fedlab import BadInput
+from fedlab.comparison import cache_keys as keys
+from fedlab.comparison.cache_keys import keys_of
+from tests.federations import FORGETFUL, forgetful, small
+
+MODEL = """
+from torch import nn
+
+def make(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+"""
+
+
+def key(*overrides, **tables):
+    (found,) = keys_of([small(*overrides, **tables)])
+    return found
+
+
+def saved(path, *, seed=0):
+    draw = np.random.default_rng(seed)
+    images = draw.integers(0, 256, (24, 8, 8), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return {"source": f"npz:{path}", "clients": 2}
+
+
+def test_the_same_again():
+    assert key() == key() == key("name=another")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "rounds=5",
+        "training.lr=0.06",
+        "data.train=150",
+        "model.width=5",
+        "engine.threads=2",
+    ],
+)
+def test_settings_tell_runs_apart(override):
+    assert key() != key(override)
+
+
+def test_images_count_by_what_they_show_and_not_by_where_they_are(tmp_path):
+    one, same = saved(tmp_path / "one.npz"), saved(tmp_path / "same.npz")
+    other = saved(tmp_path / "other.npz", seed=1)
+    assert key(data=one) == key(data=same) != key(data=other)
+    before = key(data=one)
+    saved(tmp_path / "one.npz", seed=1)
+    assert key(data=one) != before
+
+
+def test_the_source_of_a_network_of_ones_own_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_network.py").write_text(MODEL)
+    own = {"name": "factory", "factory": "own_network:make"}
+    before = key(model=own)
+    assert key(model=own) == before
+    (tmp_path / "own_network.py").write_text(MODEL + "\n# changed\n")
+    assert key(model=own) != before
+
+
+def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "borrowed_layers.py").write_text("WIDTH = 3")
+    borrowed = MODEL.replace("nn.Flatten()", "nn.Flatten(), nn.Dropout(borrowed_layers.WIDTH / 10)")
+    (tmp_path / "borrowing_network.py").write_text("import borrowed_layers\n" + borrowed)
+    own = {"name": "factory", "factory": "borrowing_network:make"}
+    before = key(model=own)
+    monkeypatch.setattr("borrowed_layers.WIDTH", 4)
+    assert key(model=own) != before
+
+
+def test_a_network_without_a_source_is_refused(monkeypatch):
+    made = partial(forgetful)
+    monkeypatch.setattr("fedlab.comparison.cache_keys.resolve", lambda _: made)
+    with pytest.raises(BadInput, match="no source"):
+        key(model=FORGETFUL)
+
+
+@pytest.mark.parametrize("part", ["environment", "_code"])
+def test_versions_and_code_count(monkeypatch, part):
+    before = key()
+    changed = {"environment": lambda: {"packages": {"torch": "0"}}, "_code": lambda: "another"}
+    monkeypatch.setattr(keys, part, changed[part])
+    assert key() != before

@@ -1,0 +1,92 @@
+"""What is varied is read as it was written, and a wrong word is refused with the right one."""
+
+import pytest
+
+from fedlab import BadInput
+from fedlab.comparison.parsing import arm_of, choice, distinct
+from tests.federations import small
+
+
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [
+        ("none", "none"),
+        ("dp-sgd", "dp-sgd"),
+        (" dp-sgd : noise_multiplier = 2 ", "dp-sgd:noise_multiplier=2"),
+        (
+            "dp-sgd:noise_multiplier=0.5:clipping=per-layer",
+            "dp-sgd:noise_multiplier=0.5:clipping=per-layer",
+        ),
+        ("mixup+pruning:share=0.9", "mixup+pruning:share=0.9"),
+        ({"name": "dp-instahide", "k": 2}, "dp-instahide:k=2"),
+        ([{"name": "mixup"}, {"name": "pruning"}], "mixup+pruning"),
+        ([], "none"),
+    ],
+)
+def test_labels_say_what_differs_from_the_defaults(asked, label):
+    assert arm_of(asked).label == label
+
+
+def test_values_are_read_as_toml_has_them():
+    read = choice("dp-sgd:noise_multiplier=2:secure_noise=true:clipping=adaptive").settings
+    assert read == {"noise_multiplier": 2, "secure_noise": True, "clipping": "adaptive"}
+
+
+@pytest.mark.parametrize("value", [1.2345678, 1e-7, 2.0, 100.0])
+def test_a_label_can_be_read_again(value):
+    arm = arm_of({"name": "dp-sgd", "noise_multiplier": value})
+    assert arm_of(arm.label).choices[0].settings == {"noise_multiplier": value}
+
+
+def test_a_plus_within_a_number_joins_nothing():
+    (one,) = arm_of("dp-sgd:noise_multiplier=1e+2").choices
+    assert one.settings == {"noise_multiplier": 100.0}
+
+
+class TestEntries:
+    scheduled = small(
+        defenses=[
+            {"name": "dp-sgd", "rounds": "2", "clients": "0", "clipping_norm": 0.5},
+            {"name": "dp-sgd", "rounds": "3", "clipping_norm": 7.0},
+        ]
+    )
+
+    def test_what_the_scenario_sets_holds_on_all_rounds_and_clients(self):
+        (entry,) = arm_of("dp-sgd").entries(self.scheduled)
+        assert entry == {"name": "dp-sgd", "rounds": "all", "clients": "all", "clipping_norm": 0.5}
+
+    def test_what_is_given_comes_before_it(self):
+        (entry,) = arm_of("dp-sgd:clipping_norm=2.0").entries(self.scheduled)
+        assert entry["clipping_norm"] == 2.0
+
+    def test_other_defenses_have_their_own_defaults(self):
+        changed = self.scheduled.changed(defenses=arm_of("mixup+pruning").entries(self.scheduled))
+        assert [entry.name for entry in changed.defenses] == ["mixup", "pruning"]
+
+    def test_nobody_defends_in_the_open_arm(self):
+        assert arm_of("none").entries(self.scheduled) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ("dp-sdg", "did you mean.*dp-sgd"),
+        ("dp-sgd:noise", "NAME:SETTING=VALUE"),
+        ("dp-sgd:=2", "NAME:SETTING=VALUE"),
+        ("dp-sgd:rounds=2", "stands on all rounds"),
+        ("dp-sgd:noise_multiplier=2:noise_multiplier=3", "sets noise_multiplier twice"),
+        ({"k": 2}, "needs a name"),
+        ("none+mixup", "combined with nothing"),
+    ],
+)
+def test_what_cannot_be_is_refused(asked, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        arm_of(asked)
+
+
+def test_nothing_is_compared_with_itself():
+    assert distinct("seeds", ["1", "2"]) == ("1", "2")
+    with pytest.raises(BadInput, match='"a" is twice among the defenses'):
+        distinct("defenses", ["a", "b", "a"])
+    with pytest.raises(BadInput, match="at least one"):
+        distinct("defenses", [])

@@ -1,0 +1,129 @@
+"""A comparison changes the defense, the rule, the seed and the attacks of a scenario, no more."""
+
+from typing import ClassVar
+
+import pytest
+
+from fedlab import BadInput
+from fedlab.comparison.parsing import arm_of, choice
+from fedlab.comparison.run_grid import cells_of
+from tests.federations import small
+
+LEAKING = {"role": "leaking", "clients": "0", "rounds": "2-3", "batch_size": 2}
+POISONING = {"role": "poisoning", "clients": "3", "data": {"attack": "label-flip"}}
+
+
+def cells(scenario, defenses=("none",), *, attacks=None, seeds=(0,), rules=None):
+    return cells_of(
+        scenario,
+        [arm_of(each) for each in defenses],
+        attacks=attacks,
+        seeds=seeds,
+        rules=None if rules is None else [choice(each) for each in rules],
+    )
+
+
+def test_every_defense_meets_every_rule_and_seed():
+    found = cells(small(), ["none", "mixup"], seeds=(3, 4), rules=["FedAvg", "FedMedian"])
+    assert [(each.defense, each.rule, each.seed) for each in found] == [
+        (defense, rule, seed)
+        for defense in ("none", "mixup")
+        for rule in ("FedAvg", "FedMedian")
+        for seed in (3, 4)
+    ]
+    assert len({each.name for each in found}) == 8
+    assert {each.scenario.seed for each in found} == {3, 4}
+
+
+def test_names_are_good_for_folders():
+    (found,) = cells(
+        small(), ["dp-sgd:noise_multiplier=0.5+pruning"], rules=["FedTrimmedAvg:beta=0.25"]
+    )
+    assert found.name == "dp-sgd-noise_multiplier=0.5+pruning-FedTrimmedAvg-beta=0.25-seed-0"
+
+
+def test_a_defense_stands_on_all_rounds_and_roles_stay():
+    scenario = small(
+        roles=[LEAKING, POISONING], defenses=[{"name": "mixup", "rounds": "1", "clients": "0"}]
+    )
+    (open_run, mixed) = cells(scenario, ["none", "mixup"])
+    assert open_run.scenario.defenses == ()
+    assert open_run.scenario.roles == mixed.scenario.roles == scenario.roles
+    for round in range(1, 5):
+        for client in range(4):
+            (entry,) = mixed.scenario.defenses_on(round=round, client=client)
+            assert entry.name == "mixup"
+
+
+class TestRules:
+    scenario = small(server={"strategy": "FedAvgM", "options": {"server_momentum": 0.9}})
+
+    def test_the_scenarios_own_keeps_its_options(self):
+        (found,) = cells(self.scenario)
+        assert found.rule == "FedAvgM"
+        assert found.scenario.server.options == {"server_momentum": 0.9}
+        (named,) = cells(self.scenario, rules=["FedAvgM"])
+        assert named.scenario == found.scenario
+
+    def test_another_has_its_own(self):
+        (found,) = cells(self.scenario, rules=["FedTrimmedAvg:beta=0.3"])
+        assert found.scenario.server.strategy == "FedTrimmedAvg"
+        assert found.scenario.server.options == {"beta": 0.3}
+
+
+def test_two_names_of_one_rule_are_one():
+    own = small(server={"strategy": "FedTrimmedAvg", "options": {"beta": 0.25}})
+    with pytest.raises(BadInput, match="twice among the runs"):
+        cells(own, rules=["FedTrimmedAvg", "FedTrimmedAvg:beta=0.25"])
+
+
+class TestAttacks:
+    entry: ClassVar = {
+        "clients": "0",
+        "rounds": "2",
+        "labels": "inferred",
+        "iterations": 7,
+        "tv": 0.5,
+    }
+
+    def entries(self, scenario, attacks):
+        (found,) = cells(scenario, attacks=attacks)
+        return [each.model_dump(exclude_defaults=True) for each in found.scenario.reconstructions]
+
+    def test_the_scenarios_own_stay_unless_others_are_named(self):
+        scenario = small(roles=[LEAKING], reconstructions=[self.entry])
+        (found,) = cells(scenario)
+        assert found.scenario.reconstructions == scenario.reconstructions
+
+    def test_another_preset_keeps_the_target_and_the_budget_but_no_tuning(self):
+        scenario = small(roles=[LEAKING], reconstructions=[self.entry])
+        same, other = self.entries(scenario, ["inverting-gradients", "fast"])
+        assert same == self.entry
+        expected = {key: value for key, value in self.entry.items() if key != "tv"}
+        assert other == expected | {"preset": "fast"}
+
+    def test_without_any_all_who_leak_are_attacked(self):
+        (entry,) = self.entries(small(roles=[LEAKING]), ["fast"])
+        assert entry == {"rounds": "2-3", "clients": "0", "preset": "fast"}
+
+    def test_nobody_can_be_attacked_where_nobody_leaks(self):
+        with pytest.raises(BadInput, match="nobody to attack"):
+            cells(small(), attacks=["fast"])
+
+    def test_a_misspelt_preset_is_refused(self):
+        with pytest.raises(BadInput, match="fast"):
+            cells(small(roles=[LEAKING]), attacks=["fats"])
+
+
+def test_what_cannot_work_names_its_arm():
+    scenario = small(model={"name": "resnet8", "norm": "batch"})
+    with pytest.raises(BadInput, match=r"dp-sgd under FedAvg: .*BatchNorm"):
+        cells(scenario, ["none", "dp-sgd"])
+    with pytest.raises(BadInput, match="noise_multiplyer"):
+        cells(small(), ["dp-sgd:noise_multiplyer=1"])
+
+
+def test_ray_gives_way_to_processes_with_the_same_bits():
+    (found,) = cells(small(engine={"name": "ray", "device": "cpu"}))
+    assert found.scenario.engine.name == "in-process"
+    assert found.scenario.engine.device == "cpu"

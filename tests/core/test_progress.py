@@ -1,0 +1,131 @@
+"""Progress is told where it helps: in place in a terminal and a notebook, not at all in a pipe."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from fedlab import compare
+from fedlab.core import progress as module
+from fedlab.core.progress import in_notebook, progress
+from tests.federations import small
+
+
+@pytest.fixture
+def written(monkeypatch):
+    def on(terminal):
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=120)
+        monkeypatch.setattr(module, "complaints", console)
+        return stream
+
+    return on
+
+
+def test_a_pipe_gets_nothing(written):
+    stream = written(terminal=False)
+    with progress("4 runs", 8, unit="rounds") as tell:
+        tell(3)
+    assert not stream.getvalue().strip()
+
+
+def test_a_terminal_gets_a_bar_that_goes(written):
+    stream = written(terminal=True)
+    with progress("4 runs", 8, unit="rounds", done=2) as tell:
+        tell(8, "the last one")
+    text = stream.getvalue()
+    assert "4 runs" in text
+    assert "8/8" in text
+    assert "rounds" in text
+    assert "the last one" in text
+
+
+class Kernel:
+    """As much of IPython as a notebook shows itself by."""
+
+    def __init__(self):
+        self.shown = []
+        shell = type("ZMQInteractiveShell", (), {})()
+        self.get_ipython = lambda: shell
+        self.display = SimpleNamespace(HTML=lambda text: text, display=self._display)
+
+    def _display(self, text, display_id):
+        assert display_id
+        self.shown.append(text)
+        return SimpleNamespace(update=self._update)
+
+    def _update(self, text):
+        self.shown[-1] = text
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    made = Kernel()
+    monkeypatch.setitem(sys.modules, "IPython", made)
+    monkeypatch.setitem(sys.modules, "IPython.display", made.display)
+    return made
+
+
+def test_a_notebook_gets_one_line_that_is_replaced(kernel, monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    assert in_notebook()
+    seen = []
+    with progress("<4> runs", 8, unit="rounds") as tell:
+        for done in (2, 4, 8):
+            tell(done)
+            seen += kernel.shown
+    assert len(kernel.shown) == 1
+    assert seen[0] == "&lt;4&gt; runs: 2 of 8 rounds, 0:10, about 0:30 left"
+    assert seen[2] == "&lt;4&gt; runs: 8 of 8 rounds, 0:30"
+
+
+def test_a_notebook_is_not_flooded(kernel, monkeypatch):
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1.0)
+    with progress("run", 1_000, unit="rounds") as tell:
+        tell(1)
+        before = kernel.shown[-1]
+        tell(2)
+        assert kernel.shown[-1] == before
+    assert "1000 of 1000" in kernel.shown[-1]
+
+
+def test_a_task_within_another_is_not_told_of(kernel):
+    with progress("4 runs", 4, unit="rounds") as outer:
+        for run in range(4):
+            with progress(f"run {run}", 1, unit="rounds") as inner:
+                inner(1, "inside")
+            outer(run + 1)
+    assert len(kernel.shown) == 1
+    assert kernel.shown[0].startswith("4 runs: 4 of 4")
+    with progress("after it", 1, unit="rounds"):
+        pass
+    assert len(kernel.shown) == 2
+
+
+def test_what_fails_hides_nothing_that_comes_later(kernel):
+    with pytest.raises(RuntimeError), progress("fails", 1, unit="rounds"):
+        raise RuntimeError
+    with progress("next", 1, unit="rounds"):
+        pass
+    assert kernel.shown[-1].startswith("next: 1 of 1")
+
+
+def test_a_comparison_in_a_notebook_is_one_line(kernel, tmp_path):
+    compare(small(rounds=1), ["none", "pruning"], seeds=2, out=tmp_path / "c", processes=1)
+    assert len(kernel.shown) == 1
+    assert kernel.shown[0].startswith("4 runs: 4 of 4 rounds")
+
+
+def test_a_terminal_gets_one_bar(written):
+    stream = written(terminal=True)
+    with progress("outer", 1, unit="runs"), progress("inner", 3, unit="rounds") as tell:
+        tell(2)
+    assert "outer" in stream.getvalue()
+    assert "inner" not in stream.getvalue()
+
+
+def test_a_plain_process_is_no_notebook():
+    assert not in_notebook()

@@ -1,0 +1,149 @@
+"""Stacks whose guarantee would be wrong are refused with the reason and the fix, others not."""
+
+from itertools import permutations
+
+import pytest
+
+from fedlab.core.errors import BadInput
+from fedlab.defenses.compatibility import check, place
+from fedlab.defenses.settings import (
+    DPSGD,
+    NAMES,
+    AdversarialPoisoning,
+    ClipNoise,
+    CutMix,
+    Cutout,
+    DPInstaHide,
+    FlipCrop,
+    LeakageGate,
+    MaxUp,
+    Mixup,
+    Pruning,
+    Quantisation,
+    SecureAggregation,
+    Soteria,
+)
+from fedlab.scenario.toggles import toggled
+from tests.federations import small
+
+FROZEN = DPInstaHide(frozen=100)
+MIXING = (DPInstaHide(), FROZEN, DPInstaHide(weights="dirichlet"), Mixup(), CutMix())
+APART = "give them different rounds or clients"
+
+REFUSED = [
+    *[((DPSGD(), mixing), ["both dp-sgd and", "per-example clipping", APART]) for mixing in MIXING],
+    ((DPSGD(), AdversarialPoisoning()), ["gradients of others", APART]),
+    ((DPSGD(), Soteria()), ["looking at the images", "use pruning instead"]),
+    ((DPSGD(clipping="adaptive"), ClipNoise()), ["declared", 'set clipping = "flat"', APART]),
+    ((Mixup(), CutMix()), ["mixed twice", "keep one"]),
+    ((Mixup(), DPInstaHide()), ["mixed twice", "keep one"]),
+    ((CutMix(), FROZEN), ["mixed twice", "keep one"]),
+    *[((AdversarialPoisoning(), mixing), ["one label", APART]) for mixing in MIXING],
+    # Also with something harmless between them.
+    ((DPSGD(), Pruning(), Mixup()), ["both dp-sgd and mixup"]),
+]
+"""Refused in any order."""
+
+REFUSED_IN_ORDER = [
+    *[
+        ((augmenting, FROZEN), ["same in every round", f"list {augmenting.name} after it"])
+        for augmenting in (FlipCrop(), Cutout(), MaxUp())
+    ],
+    ((ClipNoise(), Soteria()), ["looking at the images", "list soteria first"]),
+    *[
+        ((SecureAggregation(), other), ["part of a sum", "list secure-aggregation last"])
+        for other in (ClipNoise(), Pruning(), Quantisation(), Soteria(), LeakageGate())
+    ],
+    *[
+        ((LeakageGate(), other), ["really sent", f"list leakage-gate after {other.name}"])
+        for other in (ClipNoise(), Pruning(), Quantisation(), Soteria())
+    ],
+]
+"""Refused in this order only."""
+
+FINE = [
+    (),
+    (FlipCrop(), Cutout(), Mixup()),
+    (FlipCrop(), DPInstaHide()),
+    (DPInstaHide(), FlipCrop()),  # of noisy mixtures: post-processing
+    (FROZEN, FlipCrop()),
+    (MaxUp(), DPSGD()),  # the worst copy of an image depends on this image alone
+    (FlipCrop(), Cutout(), DPSGD(), Pruning(), Quantisation()),
+    (DPSGD(), ClipNoise()),
+    (DPSGD(clipping="per-layer"), ClipNoise()),
+    (Pruning(), ClipNoise(), Quantisation()),
+    (Soteria(), ClipNoise()),
+    (DPInstaHide(), Soteria(), ClipNoise(), LeakageGate(), SecureAggregation()),
+    (SecureAggregation(), DPSGD(), FlipCrop()),  # of other levels: they come first anyway
+    (AdversarialPoisoning(), MaxUp(), FlipCrop()),
+]
+
+
+@pytest.mark.parametrize(("stack", "words"), REFUSED)
+def test_what_does_not_go_together_in_any_order(stack, words):
+    for each in permutations(stack):
+        with pytest.raises(ValueError, match=r"^both ") as refusal:
+            check(each)
+        assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize(("stack", "words"), REFUSED_IN_ORDER)
+def test_what_goes_together_in_the_other_order_only(stack, words):
+    with pytest.raises(ValueError, match=f"{stack[0].name} before {stack[1].name}") as refusal:
+        check(stack)
+    assert all(word in str(refusal.value) for word in words)
+    check(stack[::-1])
+
+
+@pytest.mark.parametrize("stack", FINE)
+def test_what_is_sound(stack):
+    check(stack)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_defense_stands_alone(name):
+    assert small(defenses=[{"name": name}]).defenses[0].name == name
+
+
+def test_a_scenario_is_refused_at_a_cell_where_they_meet():
+    entries = [
+        {"name": "clip-noise", "clients": "2-"},
+        {"name": "mixup", "rounds": "3-"},
+        {"name": "dp-sgd", "rounds": "2,4", "clients": "1"},
+    ]
+    with pytest.raises(BadInput, match="round 4, client 1 has both dp-sgd and mixup: one image"):
+        small(defenses=entries)
+    apart = [*entries[:2], {"name": "dp-sgd", "rounds": "1-2"}]
+    assert len(small(defenses=apart).defenses) == 3
+
+
+def test_a_toggle_that_makes_a_bad_stack_is_refused_before_the_run():
+    scenario = small(defenses=[{"name": "mixup", "rounds": "3-", "clients": "2"}])
+    with pytest.raises(BadInput, match=r"round 3, client 2 has both dp-sgd and mixup"):
+        toggled(scenario, "dp-sgd", on=True, clients=[1, 2], from_round=2)
+    assert toggled(scenario, "dp-sgd", on=True, clients=[1], from_round=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "after"),
+    [
+        ([], "pruning", ["pruning"]),
+        (["flip-crop"], "pruning", ["flip-crop", "pruning"]),
+        (
+            ["leakage-gate", "secure-aggregation"],
+            "clip-noise",
+            ["clip-noise", "leakage-gate", "secure-aggregation"],
+        ),
+        (["secure-aggregation"], "leakage-gate", ["leakage-gate", "secure-aggregation"]),
+        (["leakage-gate"], "secure-aggregation", ["leakage-gate", "secure-aggregation"]),
+    ],
+)
+def test_a_defense_that_is_switched_on_goes_before_what_must_be_last(before, added, after):
+    scenario = small(defenses=[{"name": name} for name in before])
+    changed = toggled(scenario, added, on=True, clients=range(4), from_round=1)
+    assert [entry.name for entry in changed.defenses] == after
+
+
+def test_a_frozen_set_goes_before_augmentation():
+    assert place([FlipCrop(), Pruning()], FROZEN) == 0
+    assert place([FlipCrop(), Pruning()], DPInstaHide()) == 2

@@ -1,0 +1,66 @@
+"""A client's orders travel as text, and arrive as they were."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.poisoning.settings import BadNets, LabelFlip, Scaling
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.roles import Honest, Leaking, Poisoning
+from fedlab.scenario.tables import Training
+
+ROLES = st.one_of(
+    st.just(Honest()),
+    st.builds(
+        Leaking, batch_size=st.integers(1, 9), sampling=st.sampled_from(["fixed", "poisson"])
+    ),
+    st.builds(
+        Poisoning,
+        data=st.one_of(
+            st.none(),
+            st.builds(LabelFlip, share=st.floats(0.01, 1)),
+            st.builds(BadNets, size=st.integers(1, 4), corner=st.just("top-left")),
+        ),
+        update=st.one_of(st.none(), st.builds(Scaling, factor=st.floats(-9, 9))),
+        obeys_defenses=st.sampled_from([None, True, False]),
+    ),
+)
+DEFENSES = st.lists(
+    st.one_of(
+        st.builds(DPSGD, noise_multiplier=st.floats(0, 9)),
+        st.builds(DPInstaHide, k=st.integers(1, 9), noise=st.sampled_from(["laplace", "gaussian"])),
+    ),
+    max_size=2,
+).map(tuple)
+
+
+@given(role=ROLES, defenses=DEFENSES, lr=st.floats(1e-6, 1), mu=st.floats(0, 1))
+def test_the_text_of_a_plan_is_the_plan(role, defenses, lr, mu):
+    task = ClientTask(
+        round=3,
+        client=1,
+        lr=lr,
+        training=Training(),
+        role=role,
+        defenses=defenses,
+        proximal_mu=mu,
+        history=None,
+    )
+    assert ClientTask.model_validate_json(task.model_dump_json()) == task
+
+
+def test_the_names_of_the_defenses():
+    orders = {"round": 1, "client": 0, "lr": 0.1, "training": Training()}
+    assert ClientTask(**orders).defense_names == "none"
+    assert ClientTask(**orders, defenses=(DPInstaHide(),)).defense_names == "dp-instahide"
+    assert (
+        ClientTask(**orders, defenses=(DPInstaHide(), DPSGD())).defense_names
+        == "dp-instahide+dp-sgd"
+    )
+
+
+def test_orders_that_nobody_knows_are_refused():
+    with pytest.raises(ValidationError, match="extra"):
+        ClientTask(round=1, client=0, lr=0.1, training=Training(), extra=1)
