@@ -8,7 +8,7 @@ from statistics import median
 
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.report.figures import save
+from fedlab.report.figures.reconstructions import save
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario

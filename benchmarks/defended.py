@@ -11,7 +11,7 @@ from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
 from fedlab.evaluation.leaks import picture_of
-from fedlab.report.figures import save
+from fedlab.report.figures.reconstructions import save
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.federation import Federation

@@ -18,7 +18,7 @@ from benchmarks.report import THREADS, Claim, Figure, Report
 from fedlab.comparison.runner import finished
 from fedlab.core.errors import BadInput
 from fedlab.privacy.accounts import ACCOUNTS
-from fedlab.report.terminal import ledger_of
+from fedlab.report.tables.terminal import ledger_of
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 

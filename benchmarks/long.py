@@ -22,7 +22,7 @@ from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
 from fedlab.data.sources import load
 from fedlab.models import build
-from fedlab.report.figures import ReconstructionRow, reconstruction_figure, save
+from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure, save
 
 IMAGES, ITERATIONS, OURS = tuple(range(8)), 1_000, 1_000
 GOAL = 27.0

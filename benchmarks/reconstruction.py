@@ -112,7 +112,7 @@ PHOTOGRAPH = Setting("a photograph of 256 pixels, torchvision's resnet18", PHOTO
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Outcome:
     """What one attacker reached on the victims of a setting.
 
     Attributes:
@@ -130,7 +130,7 @@ class Aggregate:
     def __add__(self, other: "Outcome") -> "Outcome":
         """Of the victims of both."""
         ways = zip(self.way, other.way, strict=True) if self.way and other.way else ()
-        return Aggregate(
+        return Outcome(
             self.psnr + other.psnr,
             self.ssim + other.ssim,
             self.seconds + other.seconds,
@@ -162,9 +162,9 @@ class Line:
     name: str
     ratios: tuple[float, ...]
     seconds: tuple[float, ...]
-    published: Aggregate
-    tuned: Aggregate
-    ours: dict[int, Aggregate]
+    published: Outcome
+    tuned: Outcome
+    ours: dict[int, Outcome]
     accuracy: float | None
 
     def __add__(self, other: "Line") -> "Line":
@@ -178,7 +178,7 @@ class Line:
             ours={share: self.ours[share] + other.ours[share] for share in SHARES},
         )
 
-    def reached(self, rival: Aggregate) -> float | None:
+    def reached(self, rival: Outcome) -> float | None:
         """Seconds of our shortest attack that ends at a rival's mean PSNR, if one does."""
         for share in SHARES:
             if mean(self.ours[share].psnr) >= mean(rival.psnr):
@@ -299,25 +299,25 @@ def _loop_seconds(one: Victim, attack: Attack, *, workers: int = 1) -> float:
     return long - short
 
 
-def _breaching(victims: Sequence[Victim], settings: Tuned, iterations: int) -> Aggregate:
+def _breaching(victims: Sequence[Victim], settings: Tuned, iterations: int) -> Outcome:
     marks = [iterations * part // PARTS for part in range(1, PARTS + 1)]
     return reduce(add, (_breached(one, settings, iterations, marks) for one in victims))
 
 
-def _breached(one: Victim, settings: Tuned, iterations: int, marks: Sequence[int]) -> Aggregate:
+def _breached(one: Victim, settings: Tuned, iterations: int, marks: Sequence[int]) -> Outcome:
     found = breached(one, settings, iterations, marks=marks)
     quality, likeness = scored(one, found.images)
     way = [scored(one, _pixels(one, mark.images))[0] for mark in found.trace]
     way += [quality] * (len(marks) - len(way))  # where its objective was no longer finite
-    return Aggregate(tuple(quality), tuple(likeness), found.seconds, tuple(map(tuple, way)))
+    return Outcome(tuple(quality), tuple(likeness), found.seconds, tuple(map(tuple, way)))
 
 
-def _ours(victims: Sequence[Victim], attack: Attack) -> Aggregate:
-    outcome = Aggregate()
+def _ours(victims: Sequence[Victim], attack: Attack) -> Outcome:
+    outcome = Outcome()
     for one in victims:
         found = attacked(one, attack)
         quality, likeness = scored(one, found.images)
-        outcome += Aggregate(tuple(quality), tuple(likeness), found.seconds)
+        outcome += Outcome(tuple(quality), tuple(likeness), found.seconds)
     return outcome
 
 
@@ -355,7 +355,7 @@ def _claims(line: Line) -> list[Claim]:
     ]
 
 
-def _sooner(line: Line, name: str, rival: Aggregate, goal: float) -> Claim:
+def _sooner(line: Line, name: str, rival: Outcome, goal: float) -> Claim:
     seconds = line.reached(rival)
     if seconds is None:
         return Claim(f"{line.name}: {name}'s mean PSNR is never reached", holds=False)

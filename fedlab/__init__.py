@@ -43,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AttackTrace",
     "BadInput",
     "Comparison",
     "Federation",
@@ -50,7 +51,6 @@ __all__ = [
     "RoundResult",
     "RunFailed",
     "Scenario",
-    "AttackTrace",
     "compare",
     "observe",
     "score_images",

@@ -22,7 +22,7 @@
 # %%
 from fedlab import Federation, Scenario
 from fedlab.core.environment import environment
-from fedlab.report.grid import schedule_grid
+from fedlab.report.tables.schedule import schedule_grid
 
 print("about 1 minute on one core")
 environment()

@@ -22,7 +22,7 @@ import pandas as pd
 
 from fedlab import Federation, Scenario, compare
 from fedlab.core.environment import environment
-from fedlab.report.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
 from fedlab.simulation.poison_preview import preview
 
 print("about 2 minutes on two cores")

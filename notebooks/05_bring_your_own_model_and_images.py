@@ -31,7 +31,7 @@ from fedlab import Federation, LocalSGD, Scenario
 from fedlab.core.environment import environment
 from fedlab.data import ImageData
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.report.gallery import gallery
+from fedlab.report.figures.gallery import gallery
 
 print("about half a minute on one core")
 environment()

@@ -65,7 +65,7 @@ def run(
 ) -> None:
     """Run a scenario and print what leaked, what was poisoned and what it cost."""
     from fedlab.core.files import check_folder
-    from fedlab.report.terminal import report
+    from fedlab.report.tables.terminal import report
     from fedlab.results.folder import next_free
     from fedlab.scenario.scenario import Scenario
 
@@ -91,7 +91,7 @@ def run(
 @app.command()
 def resume(folder: RunPath) -> None:
     """Go on with a run after its last finished round, on the engine that it was started on."""
-    from fedlab.report.terminal import report
+    from fedlab.report.tables.terminal import report
     from fedlab.results.folder import RunFolder
 
     scenario = RunFolder.open(folder).scenario
@@ -111,7 +111,7 @@ def resume(folder: RunPath) -> None:
 @app.command()
 def show(scenario: ScenarioName, overrides: Overrides = None) -> None:
     """Print the schedule: rounds across, clients down, roles and defenses in the cells."""
-    from fedlab.report.grid import schedule_grid
+    from fedlab.report.tables.schedule import schedule_grid
     from fedlab.scenario.scenario import Scenario
 
     console.print(schedule_grid(Scenario.load(scenario, overrides or [])))
@@ -138,7 +138,7 @@ def poison(
     the untrained ones otherwise.
     """
     from fedlab.core.files import check_folder
-    from fedlab.report.figures import save
+    from fedlab.report.figures.reconstructions import save
     from fedlab.results.checkpoint import Checkpoint
     from fedlab.results.folder import RunFolder
     from fedlab.scenario.scenario import Scenario
@@ -190,9 +190,9 @@ def ledger(
     picture: Annotated[Path | None, typer.Option(help="Also draw it, into this PNG file.")] = None,
 ) -> None:
     """Print every client's privacy account, round by round and in all."""
-    from fedlab.report.figures import save
-    from fedlab.report.ledger_tables import clients_table, ledger_table
-    from fedlab.report.terminal import ledger_of
+    from fedlab.report.figures.reconstructions import save
+    from fedlab.report.tables.ledger import clients_table, ledger_table
+    from fedlab.report.tables.terminal import ledger_of
     from fedlab.results.folder import RunFolder
 
     run_folder = RunFolder.open(folder)

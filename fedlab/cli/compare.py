@@ -47,7 +47,7 @@ def compare(
     """
     from fedlab.comparison import compare as compared
     from fedlab.comparison.comparison import SUMMARY, TABLE
-    from fedlab.report.figures import save
+    from fedlab.report.figures.reconstructions import save
     from fedlab.scenario.scenario import Scenario
 
     settings = [*(overrides or [])]

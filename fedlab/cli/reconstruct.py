@@ -193,8 +193,8 @@ def _attack_run(
     preview: Path | None,
     out: Path | None,
 ) -> None:
-    from fedlab.report.figures import save
-    from fedlab.report.terminal import leak_table
+    from fedlab.report.figures.reconstructions import save
+    from fedlab.report.tables.terminal import leak_table
     from fedlab.simulation.federation import Federation
 
     name = f"client-{client:05d}"
@@ -224,8 +224,8 @@ def _attack_files(
     from fedlab.core.devices import device_of
     from fedlab.integrations.external_update import reconstruction_entry
     from fedlab.integrations.update_files import reconstruct_update
-    from fedlab.report.figures import save
-    from fedlab.report.gallery import gallery
+    from fedlab.report.figures.gallery import gallery
+    from fedlab.report.figures.reconstructions import save
     from fedlab.server.attacker import attack_of
 
     target = _target(out)
@@ -272,8 +272,8 @@ def _watch(preview: Path | None) -> "Callable[[Progress], None] | None":
     target = _target(preview)
 
     def write(progress: "Progress") -> None:
-        from fedlab.report.figures import save
-        from fedlab.report.gallery import gallery
+        from fedlab.report.figures.gallery import gallery
+        from fedlab.report.figures.reconstructions import save
 
         names = [""] * len(progress.images)
         title = f"restart {progress.restart}, iteration {progress.iteration}, {progress.cost:.2g}"

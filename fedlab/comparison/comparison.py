@@ -14,13 +14,13 @@ from rich.table import Table
 from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.report.chance import chance_figure
-from fedlab.report.defenses_table import defenses_table
-from fedlab.report.frontier import frontier_figure
-from fedlab.report.html_tables import rich_table
-from fedlab.report.image_grid import wall_figure
-from fedlab.report.poisoning_matrix import poisoning_matrix_figure
-from fedlab.report.summary import summary_of
+from fedlab.report.figures.chance import chance_figure
+from fedlab.report.figures.frontier import frontier_figure
+from fedlab.report.figures.image_grid import wall_figure
+from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.html.tables import rich_table
+from fedlab.report.tables.defenses import defenses_table
+from fedlab.report.tables.summary import summary_of
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 
@@ -174,7 +174,7 @@ class Comparison:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row for each defense and rule; see ``fedlab.report.summary``."""
+        """One row for each defense and rule; see ``fedlab.report.tables.summary``."""
         return summary_of(self.frame)
 
     def table(self) -> Table:

@@ -12,7 +12,7 @@ from attacks.reconstruction.search import Progress
 from fedlab.metrics.images import match, psnr
 
 if TYPE_CHECKING:
-    from fedlab.report.sheet import Picture
+    from fedlab.report.figures.sheet import Picture
 
 
 class AttackTrace:
@@ -99,7 +99,7 @@ class AttackTrace:
         return rows
 
     def plot(self, truth: Tensor | None = None, chance: Sequence[float] | None = None) -> "Picture":
-        """Cost, PSNR and images along the way; see ``fedlab.report.convergence``.
+        """Cost, PSNR and images along the way; see ``fedlab.report.figures.convergence``.
 
         Args:
             truth: The true images; their PSNR is drawn if they are given.
@@ -109,7 +109,7 @@ class AttackTrace:
         Raises:
             ValueError: If nothing was seen yet, or what is given does not fit it.
         """
-        from fedlab.report.convergence import convergence_figure
+        from fedlab.report.figures.convergence import convergence_figure
 
         return convergence_figure(self, truth=truth, chance=chance)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from attacks.reconstruction import Reconstruction
 from fedlab.core.files import write_atomically
-from fedlab.report.figures import Picture, ReconstructionRow, reconstruction_figure
-from fedlab.report.naming import named
+from fedlab.report.figures.reconstructions import Picture, ReconstructionRow, reconstruction_figure
+from fedlab.report.tables.naming import named
 from fedlab.results.rows import LeakageRow
 
 
@@ -49,7 +49,7 @@ class Leak:
 
     def _repr_html_(self) -> str:
         # Only here: what is drawn need not be loaded to attack.
-        from fedlab.report.leak_html import leak_html
+        from fedlab.report.html.leak import leak_html
 
         return leak_html(self)
 

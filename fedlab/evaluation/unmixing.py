@@ -21,7 +21,7 @@ from fedlab.metrics.chance import baselines
 from fedlab.metrics.images import identified, match, psnr
 from fedlab.metrics.similarity import ssim
 from fedlab.metrics.verdict import verdict
-from fedlab.report.figures import ReconstructionRow, reconstruction_figure
+from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fedlab.privacy.instahide import statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
 
 if TYPE_CHECKING:
-    from fedlab.report.sheet import Picture
+    from fedlab.report.figures.sheet import Picture
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ class Ledger:
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
 
     def plot(self) -> "Picture":
-        """The accounts in use over the rounds; see ``fedlab.report.ledger_figure``.
+        """The accounts in use over the rounds; see ``fedlab.report.figures.ledger``.
 
         Raises:
             ValueError: If nobody took part in any round yet.
         """
         # Only here: who counts epsilons should not have to load what draws them.
-        from fedlab.report.ledger_figure import ledger_figure
+        from fedlab.report.figures.ledger import ledger_figure
 
         return ledger_figure(self)
 
     def _repr_html_(self) -> str:
-        from fedlab.report.ledger_html import ledger_html
+        from fedlab.report.html.ledger import ledger_html
 
         return ledger_html(self)
 

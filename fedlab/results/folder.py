@@ -248,7 +248,7 @@ class RunFolder:
 
     def _repr_html_(self) -> str:
         # Only here: what is drawn of a run need not be loaded to write it.
-        from fedlab.report.run_html import run_html
+        from fedlab.report.html.run import run_html
 
         return run_html(self)
 

@@ -124,7 +124,7 @@ class Scenario(Settings):
 
     def _repr_html_(self) -> str:
         # Only here: the tables of a report know scenarios.
-        from fedlab.report.schedule_html import scenario_html
+        from fedlab.report.html.scenario import scenario_html
 
         return scenario_html(self)
 

@@ -19,10 +19,10 @@ from fedlab.evaluation.membership import MembershipTest
 from fedlab.evaluation.robustness import Robustness, robustness
 from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.privacy.ledger import Ledger
-from fedlab.report.figures import Picture
-from fedlab.report.run_html import federation_html
-from fedlab.report.tables import rounds_table
-from fedlab.report.timeline import timeline_figure
+from fedlab.report.figures.reconstructions import Picture
+from fedlab.report.figures.timeline import timeline_figure
+from fedlab.report.html.run import federation_html
+from fedlab.report.tables.rounds import rounds_table
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture

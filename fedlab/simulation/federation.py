@@ -27,7 +27,7 @@ from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import History
 from fedlab.protocol.planning import refuse_what_colluders_lack
-from fedlab.report.figures import save
+from fedlab.report.figures.reconstructions import save
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult

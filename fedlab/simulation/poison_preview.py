@@ -12,7 +12,7 @@ from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput
 from fedlab.defenses.pipeline import Shard
 from fedlab.protocol.planning import task_for
-from fedlab.report.poison_figure import PoisonColumn, poison_figure
+from fedlab.report.figures.poison import PoisonColumn, poison_figure
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
 

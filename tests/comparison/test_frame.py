@@ -6,7 +6,7 @@ import pytest
 
 from fedlab import compare
 from fedlab.comparison.frame import COLUMNS
-from fedlab.report.terminal import ledger_of
+from fedlab.report.tables.terminal import ledger_of
 from tests.federations import small
 
 INFERRED, KNOWN = "fast, labels inferred", "fast, labels known"

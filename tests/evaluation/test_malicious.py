@@ -8,7 +8,7 @@ from torch import nn
 
 from fedlab import BadInput, Federation, Scenario
 from fedlab.client.federated_data import FederatedData
-from fedlab.report.grid import schedule_grid
+from fedlab.report.tables.schedule import schedule_grid
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
 

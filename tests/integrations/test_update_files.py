@@ -14,7 +14,7 @@ from attacks.reconstruction import PRESETS, Attack
 from fedlab import BadInput
 from fedlab.integrations.update_files import Update, reconstruct_update
 from fedlab.metrics.images import psnr
-from fedlab.report.figures import save
+from fedlab.report.figures.reconstructions import save
 
 MAKE = "tests.integrations.test_update_files:make"
 LABEL = 3
@@ -238,7 +238,7 @@ class TestByCommand:
             titles.append((path.name, figure.get_suptitle()))
             save(figure, path, **more)
 
-        monkeypatch.setattr("fedlab.report.figures.save", note)
+        monkeypatch.setattr("fedlab.report.figures.reconstructions.save", note)
         monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
         code, _, err = fedlab("reconstruct", *options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")

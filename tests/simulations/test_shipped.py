@@ -9,7 +9,7 @@ import pytest
 from fedlab import Federation, Scenario
 from fedlab.poisoning.settings import DataSettings, Gaussian, UpdateSettings
 from fedlab.privacy.accounts import CLIENT
-from fedlab.report.grid import schedule_grid
+from fedlab.report.tables.schedule import schedule_grid
 from fedlab.scenario.scenario import PACKAGED, packaged
 from tests import real_images
 

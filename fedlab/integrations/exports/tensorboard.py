@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedlab.core.errors import BadInput
 from fedlab.evaluation.leaks import Leak, load_leaks
-from fedlab.report.terminal import ledger_of
+from fedlab.report.tables.terminal import ledger_of
 from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fedlab.report.verdicts import Verdict
+from fedlab.report.verdicts.run import Verdict
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from fedlab.report.html_tables import facts_table
-from fedlab.report.numbers import plain
+from fedlab.report.html.tables import facts_table
+from fedlab.report.tables.numbers import plain
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
 

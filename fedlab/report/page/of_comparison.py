@@ -5,14 +5,12 @@ from collections.abc import Sequence
 
 from fedlab.comparison import ComparedRun, Comparison
 from fedlab.core.errors import BadInput
-from fedlab.report.chance import chance_figure
-from fedlab.report.comparison_verdicts import comparison_verdicts
-from fedlab.report.defenses_table import columns_of, defense_lines, note_of
-from fedlab.report.frontier import frontier_figure
-from fedlab.report.html_tables import html_table, rich_table
-from fedlab.report.image_grid import wall_figure
-from fedlab.report.ledger_tables import clients_table
-from fedlab.report.numbers import listed
+from fedlab.report.figures.chance import chance_figure
+from fedlab.report.figures.frontier import frontier_figure
+from fedlab.report.figures.image_grid import wall_figure
+from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.html.scenario import schedule_table
+from fedlab.report.html.tables import html_table, rich_table
 from fedlab.report.page.content import Command, Content, Folded
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.meaning import meaning
@@ -21,9 +19,11 @@ from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import defense_settings, threat_model
-from fedlab.report.poisoning_matrix import poisoning_matrix_figure
-from fedlab.report.schedule_html import schedule_table
-from fedlab.report.terminal import ledger_of
+from fedlab.report.tables.defenses import columns_of, defense_lines, note_of
+from fedlab.report.tables.ledger import clients_table
+from fedlab.report.tables.numbers import listed
+from fedlab.report.tables.terminal import ledger_of
+from fedlab.report.verdicts.comparison import comparison_verdicts
 from fedlab.scenario.reproducibility import repeatability
 from fedlab.scenario.scenario import Scenario
 

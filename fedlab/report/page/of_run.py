@@ -9,9 +9,11 @@ import pandas as pd
 from fedlab.core.errors import BadInput
 from fedlab.evaluation.leaks import picture_of
 from fedlab.privacy.ledger import Ledger
-from fedlab.report.chance import chance_figure
-from fedlab.report.html_tables import frame_table, rich_table
-from fedlab.report.ledger_tables import clients_table, ledger_table
+from fedlab.report.figures.chance import chance_figure
+from fedlab.report.figures.sheet import NothingToDraw
+from fedlab.report.figures.timeline import timeline_figure
+from fedlab.report.html.scenario import schedule_table
+from fedlab.report.html.tables import frame_table, rich_table
 from fedlab.report.page.content import Command, Content, Folded
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.meaning import meaning
@@ -19,12 +21,10 @@ from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.places import put_beside, source_of, toml_of
 from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
-from fedlab.report.schedule_html import schedule_table
-from fedlab.report.sheet import NothingToDraw
-from fedlab.report.tables import rounds_table
-from fedlab.report.terminal import ledger_of
-from fedlab.report.timeline import timeline_figure
-from fedlab.report.verdicts import leak_verdicts, poison_verdict, privacy_verdict, scored_images
+from fedlab.report.tables.ledger import clients_table, ledger_table
+from fedlab.report.tables.rounds import rounds_table
+from fedlab.report.tables.terminal import ledger_of
+from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.reproducibility import repeatability
 from fedlab.scenario.scenario import Scenario

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.page.content import Shown
-from fedlab.report.sheet import NothingToDraw
 
 DPI = 130
 """Sharp on a page of 900 pixels, also where a screen has two for each of them."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fedlab.core.schedule import spell
-from fedlab.report.numbers import listed
-from fedlab.report.verdicts import attack_names
+from fedlab.report.tables.numbers import listed
+from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.scenario import Scenario
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
 from fedlab.core.settings import Settings
-from fedlab.report.verdicts import attack_names
+from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.roles import Leaking, Poisoning
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION, Imprint, Reconstruct

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fedlab import BadInput, Comparison, Federation, Scenario, compare
+from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.page import write_page
 from fedlab.report.page.meaning import meaning
 from fedlab.report.page.of_comparison import page_of_comparison
 from fedlab.report.page.pictures import Planned, shown
 from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
-from fedlab.report.sheet import NothingToDraw
 from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody

@@ -1,0 +1,1 @@
+"""What results show, one sentence for each threat, by stated rules."""

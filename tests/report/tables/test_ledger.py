@@ -1,0 +1,155 @@
+"""The ledger as tables and as a figure says what the accounts say."""
+
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from fedlab.privacy.accounts import CLIENT
+from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.release import PrivacyRelease
+from fedlab.report.tables.ledger import clients_table, ledger_table
+from fedlab.report.tables.numbers import number
+from fedlab.report.tables.schedule import schedule_grid
+from fedlab.scenario.scenario import Scenario
+from tests.report.legible import assert_legible
+
+
+def entry(round, mechanism, **facts):
+    return PrivacyRelease(round=round, participation=round - 1, mechanism=mechanism, **facts)
+
+
+def private(round):
+    facts = {"noise_multiplier": 1.0, "sample_rate": 0.05, "steps": 20, "clipping_norm": 1.0}
+    return entry(round, "dp-sgd", **facts)
+
+
+def noisy(round):
+    facts = {"noise_multiplier": 4.0, "sample_rate": 1.0, "steps": 1, "clipping_norm": 0.5}
+    return entry(round, "clip-noise", **facts)
+
+
+LEDGER = Ledger(
+    {
+        0: (private(1), private(2)),
+        1: (private(1), private(2)),
+        2: (private(1), entry(2, "none")),
+        3: (noisy(1), noisy(2)),
+        4: (entry(1, "dp-instahide", steps=100, epsilon=49_000.0),),
+    }
+)
+SCENARIO = Scenario(rounds=2, data={"clients": 5})
+
+
+def text(table):
+    out = io.StringIO()
+    Console(file=out, width=160).print(table)
+    return out.getvalue()
+
+
+def line(table, *words):
+    (found,) = [each for each in text(table).splitlines() if all(word in each for word in words)]
+    return found.split()
+
+
+def test_every_round_shows_its_parameters_and_three_epsilons():
+    table = ledger_table(LEDGER)
+    assert line(table, "1 ", "0-2", "dp-sgd")[-4:] == ["2.48", "2.48", "2.48", "formal"]
+    assert "C 1, z 1, q 0.05, steps 20" in text(table)
+    assert line(table, "2 ", "open")[-4:] == ["∞", "2.48", "∞", "open"]
+    assert line(table, "4 ", "dp-instahide")[-4:] == ["49,000", "-", "∞", "vacuous"]
+    assert "one client" in text(table)
+
+
+def test_clients_have_a_line_in_each_account():
+    table = clients_table(SCENARIO, LEDGER)
+    example = line(table, "0-1", "one example")
+    assert example[-1] == example[-2] == number(LEDGER.protected(0))
+    assert line(table, "dp-sgd 1; open 2", "one example")[-1] == "∞"
+    assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
+
+
+def test_a_round_that_was_run_again_is_named():
+    again = replace(private(2), participation=2)
+    ledger = Ledger({0: (private(1), private(2), again), 1: (private(1), private(2))})
+    assert ledger.repeated == (2,)
+    bare = Ledger({0: (entry(1, "none"), replace(entry(1, "none"), participation=1))})
+    assert "run again after an interruption: round 1" in " ".join(text(ledger_table(bare)).split())
+    said = " ".join(text(ledger_table(ledger)).split())
+    assert "run again after an interruption: round 2; what clients had sent by then" in said
+    assert LEDGER.repeated == ()
+    assert "run again" not in text(ledger_table(LEDGER))
+
+
+def test_where_nothing_is_hidden_no_unit_is_named():
+    bare = Ledger({0: (entry(1, "none"), entry(2, "none"))})
+    table = clients_table(SCENARIO, bare)
+    assert line(table, "open 1-2")[-3:] == ["-", "-", "∞"]
+    for said in (text(table), text(ledger_table(bare)), bare._repr_html_()):
+        assert "one example" not in said
+        assert "there is no total ε, as nobody ran" in " ".join(said.split())
+    (axes,) = bare.plot().axes
+    assert axes.get_title(loc="left").startswith("there is no total ε")
+    assert_legible(bare.plot())
+    assert "dp-sgd" not in bare.plot().alt
+
+
+def test_who_runs_no_mechanism_has_nothing_that_hides_it():
+    mixed = Ledger({0: (private(1),), 1: (entry(1, "none"),)})
+    assert line(clients_table(SCENARIO, mixed), "open 1")[-3:] == ["-", "-", "∞"]
+    bare = Ledger({0: (entry(1, "dp-instahide", steps=9, epsilon=9.0),)})
+    said = " ".join(text(ledger_table(bare)).split())
+    assert "dp-instahide hides one example (replace-one, labels public) a round" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "-"),
+        (math.inf, "∞"),
+        (0.0, "0.00"),
+        (0.001, "< 0.01"),
+        (2.481, "2.48"),
+        (1e4, "10,000"),
+    ],
+)
+def test_numbers_are_never_rounded_to_nothing(value, said):
+    assert number(value) == said
+
+
+def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
+    figure = LEDGER.plot()
+    example, client = figure.axes
+    assert "one example" in example.get_title(loc="left")
+    assert "one client" in client.get_title(loc="left")
+    labels = [text.get_text() for text in example.get_legend().get_texts()]
+    assert labels[0].startswith("clients 0-1: ε ")
+    assert any("∞ in all" in label for label in labels)
+    assert "client 3: no protected round, ∞ in all" in labels
+    shared = next(each for each in example.lines if each.get_label() == labels[0])
+    assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
+
+
+def test_the_figure_can_be_read_and_says_every_account_in_words():
+    figure = LEDGER.plot()
+    assert_legible(figure)
+    assert f"clients 0-1: ε {number(LEDGER.protected(0))} in protected rounds" in figure.alt
+    assert "client 3: no protected round, ∞ in all" in figure.alt
+    many = {c: (private(1), *(private(r) for r in range(2, 2 + c))) for c in range(9)}
+    assert_legible(Ledger(many).plot())
+
+
+def test_nothing_is_drawn_of_nobody():
+    with pytest.raises(ValueError, match="taken part"):
+        Ledger({}).plot()
+
+
+def test_central_privacy_is_never_shown_without_what_it_does_not_do():
+    central = SCENARIO.changed(server={"central_dp": {}})
+    for table in (clients_table(central, LEDGER), schedule_grid(central)):
+        assert "no protection from this server" in " ".join(text(table).split())
+    for table in (clients_table(SCENARIO, LEDGER), schedule_grid(SCENARIO)):
+        assert "protection from" not in text(table)
+    assert Ledger({0: (entry(1, "none"),)}).rows()[0].statement == "open"

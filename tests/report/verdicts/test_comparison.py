@@ -1,0 +1,109 @@
+"""Of each defense a comparison says whether it stops a threat, and what that costs."""
+
+import math
+
+import pandas as pd
+from tests.report.verdicts.test_run import NOT, table
+
+from fedlab.report.verdicts.comparison import comparison_verdicts
+from tests.report.frames import frame as made
+
+ARMS = {
+    "none": {"accuracy": 0.8, "attack_success_rate": 0.9, "epsilon_protected": math.nan,
+             "epsilon_total": math.inf, "seconds": 2.0, "leaking": 1},
+    "dp-sgd": {"accuracy": 0.7, "attack_success_rate": 0.2, "epsilon_protected": 3.0,
+               "epsilon_total": 3.0, "seconds": 5.0, "leaking": 0},
+}  # fmt: skip
+
+
+def frame(rules=("FedAvg",), arms=ARMS, **changes):
+    rows = []
+    for place, rule in enumerate(rules):
+        for defense, facts in arms.items():
+            for seed in (0, 1, 2):
+                for attack in ("fast, labels known", "fast, labels inferred"):
+                    for round in (1, 2):
+                        early = {"accuracy": 0.1} if round == 1 else {}
+                        own = {"images": 1, "psnr": 40.0, "chance_psnr": 15.0, "above_chance": 25.0}
+                        where = {"defense": defense, "rule": rule, "seed": seed, "attack": attack}
+                        # Another rule is better only for whoever does not defend itself.
+                        better = {"accuracy": 0.8 + place / 10} if defense == "none" else {}
+                        when = {"round": round} | early
+                        rows.append(where | own | facts | better | when | changes)
+    return made(*rows)
+
+
+def leakage():
+    return pd.concat(
+        [
+            table({"round": r}).assign(defense="none", rule="FedAvg", seed=s)
+            for r in (1, 2)
+            for s in (0, 1, 2)
+        ]
+        + [table(NOT).assign(defense="dp-sgd", rule="FedAvg", seed=s) for s in (0, 1, 2)]
+    )
+
+
+def test_what_stops_what_at_which_cost():
+    leak, poison, privacy = comparison_verdicts(frame(), leakage())
+    assert leak.word == "leaks"
+    assert "leak without a defense (6 of 6 images, 40.0 dB)" in leak.sentence
+    assert (
+        "no leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, 0.100 below none)"
+        in leak.sentence
+    )
+    assert "chance is 15.0 dB" in leak.sentence
+    assert "diagnostic: labels known" in leak.sentence
+    assert "3 seeds" in leak.sentence
+    assert poison.word == "succeeds"
+    assert "succeeds without a defense (0.90, at an accuracy of 0.800)" in poison.sentence
+    assert "no success is shown under dp-sgd (0.20; accuracy 0.700" in poison.sentence
+    assert privacy.word == "ε 3.00 to ∞"
+    assert "at δ = 1e-05: under dp-sgd ε 3.00, hiding one example" in privacy.sentence
+    assert "no total has a bound without a defense" in privacy.sentence
+
+
+def test_of_a_network_that_answers_the_target_to_everything_no_success_is_shown():
+    collapsed = frame(attack_success_rate=1.0, chance_success_rate=1.0)
+    _, poison, _ = comparison_verdicts(collapsed, leakage())
+    assert poison.word == "not shown"
+    assert "No success is shown without a defense (1.00, by chance 1.00)" in poison.sentence
+
+
+def test_success_is_judged_seed_by_seed():
+    # Median rate 0.9 and median chance 0.1 are not of one seed: only one of the three succeeds.
+    table = frame(arms={"none": ARMS["none"]})
+    table["attack_success_rate"] = table["seed"].map({0: 1.0, 1: 0.9, 2: 0.1})
+    table["chance_success_rate"] = table["seed"].map({0: 1.0, 1: 0.05, 2: 0.1})
+    _, poison, _ = comparison_verdicts(table, leakage().query("defense == 'none'"))
+    assert poison.word == "not shown"
+
+
+def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
+    quiet = frame(
+        images=0, leaking=0, attack_success_rate=math.nan, epsilon_protected=math.nan,
+        epsilon_total=math.inf,
+    )  # fmt: skip
+    found = comparison_verdicts(quiet, leakage().iloc[:0])
+    assert [each.word for each in found] == ["not shown", "not shown", "ε ∞"]
+
+
+def test_a_malicious_server_stands_apart():
+    both = pd.concat([leakage(), leakage().assign(threat="malicious")])
+    threats = [each.threat for each in comparison_verdicts(frame(), both)]
+    assert threats[:2] == ["Leak", "Leak, malicious server"]
+
+
+def test_several_rules_are_named():
+    _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
+    assert "without a defense by Krum (0.90, at an accuracy of 0.900)" in poison.sentence
+    assert "under dp-sgd by FedAvg (0.20; accuracy 0.700, 0.100 below none)" in poison.sentence
+    assert "under dp-sgd by Krum (0.20; accuracy 0.700, 0.200 below none)" in poison.sentence
+
+
+def test_what_hides_a_client_and_what_hides_an_example_are_told_apart():
+    noisy = ARMS["dp-sgd"] | {"unit": "client", "epsilon_protected": 7.0, "epsilon_total": 7.0}
+    arms = {"dp-sgd": ARMS["dp-sgd"], "clip-noise": noisy}
+    *_, privacy = comparison_verdicts(frame(arms=arms), leakage().iloc[:0])
+    assert privacy.word == "ε 3.00 of one example; ε 7.00 of one client"
+    assert "under clip-noise ε 7.00, hiding one client" in privacy.sentence

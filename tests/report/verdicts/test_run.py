@@ -1,0 +1,203 @@
+"""The sentences about a run follow stated rules, and say how often, how much and under what."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
+from tests.report.tables.test_ledger import LEDGER, entry, noisy, private
+
+from fedlab.metrics.images import PSNR_CAP
+from fedlab.privacy.accounts import CLIENT
+from fedlab.privacy.ledger import Ledger
+from fedlab.report.tables.numbers import MOST_DECIBELS, number
+from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
+from fedlab.results.rows import LeakageRow, RoundRow
+from fedlab.scenario.scenario import Scenario
+
+ROW = LeakageRow(
+    round=1, client=0, role="leaking", defenses="none", preset="fast", image=0, target="original",
+    psnr=40.0, ssim=1.0, ms_ssim=1.0, registered_psnr=40.0, feature_distance=0.0, chance_psnr=15.0,
+    chance_grey=15.0, chance_class_mean=15.0, chance_nearest=15.0, iip=1.0, pool=5,
+    identification=1.0, label_correct=True, label_accuracy=1.0, known_labels=True,
+    setting="diagnostic", verdict="leaks", objective="cosine", tv=0.0, iterations=1, seconds=1.0,
+    payload_cosine=1.0, signal_cosine=1.0, reasons="labels known, single gradient step",
+)  # fmt: skip
+NOT = {"verdict": "not shown", "psnr": 12.0}
+
+
+def table(*changes):
+    return pd.DataFrame([dataclasses.asdict(dataclasses.replace(ROW, **each)) for each in changes])
+
+
+def test_an_image_that_was_attacked_twice_counts_once():
+    (found,) = leak_verdicts(table({}, {"known_labels": False, **NOT}, {"image": 1, **NOT}))
+    assert found.word == "leaks"
+    assert "1 of 2 attacked images leak" in found.sentence
+    assert (
+        "fast, labels known, leaks 1 of 2 images, these at a median PSNR of 40.0 dB beside 15.0 dB"
+        in found.sentence
+    )
+
+
+def test_defenses_that_hide_are_named_with_their_numbers():
+    (found,) = leak_verdicts(table({}, {"round": 2, "defenses": "dp-sgd", **NOT}))
+    assert "without a defense (1 of 1); not shown under dp-sgd (0 of 1)" in found.sentence
+
+
+def test_what_is_not_shown_is_never_safe():
+    (found,) = leak_verdicts(table(NOT, {"image": 1, **NOT}))
+    assert found.word == "not shown"
+    assert "None of 2 attacked images" in found.sentence
+    assert "12.0 dB beside 15.0 dB of chance (n = 2;" in found.sentence
+    assert "another attack may do better" in found.sentence
+
+
+def test_the_setting_and_why():
+    (found,) = leak_verdicts(table({}, {"image": 1, "reasons": "labels known"}))
+    assert "(diagnostic: labels known, single gradient step in 1 of 2)" in found.sentence
+    realistic = {"setting": "realistic", "reasons": "", "known_labels": False}
+    (found,) = leak_verdicts(table(realistic))
+    assert found.sentence.endswith("(realistic).")
+
+
+def test_the_realistic_ones_are_counted_apart():
+    (found,) = leak_verdicts(table({}, {"image": 1, "setting": "realistic", "reasons": "", **NOT}))
+    assert "of the realistic ones 0 of 1 images" in found.sentence
+
+
+def test_a_malicious_server_has_a_verdict_of_its_own():
+    curious, malicious = leak_verdicts(table(NOT, {"threat": "malicious"}))
+    assert (curious.threat, curious.word) == ("Leak", "not shown")
+    assert (malicious.threat, malicious.word) == ("Leak, malicious server", "leaks")
+
+
+def test_an_image_of_which_nothing_was_rebuilt():
+    (found,) = leak_verdicts(table({"psnr": math.nan, "verdict": "not shown"}))
+    assert "PSNR of - beside" in found.sentence
+
+
+def test_the_mixed_targets_do_not_count():
+    (found,) = leak_verdicts(table({"target": "mixed"}))
+    assert found.word == "not shown"
+    assert "attacked nobody" in found.sentence
+
+
+def test_a_table_without_rows_and_of_an_earlier_version():
+    assert leak_verdicts(table({}).iloc[:0])[0].word == "not shown"
+    (found,) = leak_verdicts(table({}).drop(columns=["threat", "reasons"]))
+    assert found.word == "leaks"
+
+
+def rounds(*rates, accuracy=0.8):
+    return [
+        RoundRow(round=n, accuracy=accuracy, loss=1.0, attack_success_rate=rate, seconds=1.0)
+        for n, rate in enumerate(rates)
+    ]
+
+
+POISONED = Scenario(
+    rounds=3,
+    data={"clients": 4},
+    roles=[{"role": "poisoning", "clients": "2-3", "data": {"attack": "badnets"}}],
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "word"), [(0.5, "succeeds"), (0.49, "not shown"), (1.0, "succeeds")]
+)
+def test_a_poisoning_succeeds_from_a_half_on(last, word):
+    found = poison_verdict(POISONED, rounds(0.1, 0.95, last))
+    assert found.word == word
+    assert "badnets by 2 of 4 clients in rounds 1-3" in found.sentence
+    assert f"after round 2 the attack success rate is {last:.2f}" in found.sentence
+    assert "0.10 before the first" in found.sentence
+    assert "seed 0" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("rate", "chance", "word"),
+    [(0.9, 0.05, "succeeds"), (0.9, 0.85, "not shown"), (1.0, 1.0, "not shown")],
+)
+def test_what_the_network_does_of_itself_is_no_success(rate, chance, word):
+    *before, last = rounds(0.1, 0.2, rate)
+    found = poison_verdict(
+        POISONED, [*before, dataclasses.replace(last, chance_success_rate=chance)]
+    )
+    assert found.word == word
+    assert f"is {rate:.2f}, by chance {chance:.2f} (highest" in found.sentence
+
+
+def test_where_chance_is_not_known_the_verdict_says_so():
+    assert (
+        "is 0.90, its chance not known (highest" in poison_verdict(POISONED, rounds(0.9)).sentence
+    )
+
+
+def test_a_poisoning_without_a_rate_of_its_own():
+    found = poison_verdict(POISONED, rounds(None, None, accuracy=0.1))
+    assert found.word == "not shown"
+    assert "no success rate" in found.sentence
+    assert "accuracy is 0.100" in found.sentence
+
+
+def test_nobody_poisons():
+    assert "Nobody poisons" in poison_verdict(Scenario(rounds=1), rounds(None, None)).sentence
+
+
+def test_privacy_in_each_account():
+    found = privacy_verdict(LEDGER)
+    assert "clients 0-1 spent ε" in found.sentence
+    assert "one client by clip-noise" in found.sentence
+    assert "client 3 spent" in found.sentence
+    assert "is vacuous and in no total" in found.sentence
+    assert found.word.endswith("∞ of one client (δ = 1e-05)")
+
+
+def test_epsilons_of_two_units_are_never_in_one_range():
+    histories = {
+        0: (private(1),),
+        1: (private(1), entry(2, "none")),
+        2: (noisy(1), noisy(2)),
+    }
+    client = number(Ledger(histories).total(2, CLIENT))
+    found = privacy_verdict(Ledger(histories))
+    assert found.word == f"ε 2.48 to ∞ of one example; {client} of one client (δ = 1e-05)"
+    assert "by clip-noise (replace-one)" in found.sentence
+    # Who never had a mechanism spoils every account.
+    found = privacy_verdict(Ledger(histories | {3: (entry(1, "none"),)}))
+    assert f"; {client} to ∞ of one client" in found.word
+
+
+def test_two_notions_of_one_unit_are_told_apart():
+    mixed = entry(1, "dp-instahide", steps=100, epsilon=7.0)
+    found = privacy_verdict(Ledger({0: (private(1),), 1: (mixed,)}, labels_public=True))
+    assert found.word == (
+        "ε 2.48 of one example (add-or-remove-one); 7.00 of one example (replace-one, labels "
+        "public) (δ = 1e-05 or δ = 0)"
+    )
+
+
+def test_privacy_of_all_alike():
+    found = privacy_verdict(Ledger({0: (private(1),), 1: (private(1),)}))
+    assert "all of 2 clients stay within ε 2.48 in all" in found.sentence
+    assert found.word == "ε 2.48 of one example (δ = 1e-05)"
+
+
+def test_privacy_of_those_who_were_all_open_once():
+    found = privacy_verdict(Ledger({0: (private(1), entry(2, "none"))}))
+    assert "every total is infinite" in found.sentence
+    assert "ε 2.48 at most" in found.sentence
+
+
+def test_a_psnr_is_capped_where_the_evaluation_caps_it():
+    assert MOST_DECIBELS == PSNR_CAP
+    (found,) = leak_verdicts(table({"psnr": 100.0}))
+    assert "median PSNR of ≥ 100 dB" in found.sentence
+
+
+def test_privacy_of_nothing():
+    assert privacy_verdict(Ledger({})).word == "nothing"
+    found = privacy_verdict(Ledger({0: (entry(1, "none"),)}))
+    assert (found.word, found.sentence[:8]) == ("ε ∞", "No reply")
+    assert privacy_verdict(Ledger({0: (noisy(1),)})).word.startswith("ε")
