@@ -10,7 +10,7 @@ from typing import Literal
 
 from benchmarks.fresh import Fresh, fresh
 from benchmarks.options import Options
-from benchmarks.racers import Aggregate, by_hand, in_process, on_ray
+from benchmarks.racers import Outcome, by_hand, in_process, on_ray
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.client.federated_data import images_of, network_of
 from fedlab.core.errors import BadInput, RunFailed
@@ -21,7 +21,7 @@ REPEATS = 5
 MOST = 1.15
 """Time of the Federation over that of the bare loop."""
 
-Runs = dict[str, list[Fresh[Aggregate]]]
+Runs = dict[str, list[Fresh[Outcome]]]
 
 
 def scenario(images: str, width: int, keep: Literal["attacked", "all"] = "attacked") -> Scenario:
@@ -74,7 +74,7 @@ def run(options: Options) -> Report:
 
 def _race(name: str, plain: Scenario, keeping: Scenario, repeats: int) -> Runs:
     """All three in turn, so that a busy machine slows them alike."""
-    racers: dict[str, tuple[Callable[[Scenario], Aggregate], Scenario]] = {
+    racers: dict[str, tuple[Callable[[Scenario], Outcome], Scenario]] = {
         "bare loop": (by_hand, plain),
         "federation": (in_process, plain),
         "with captures": (in_process, keeping),
@@ -88,7 +88,7 @@ def _race(name: str, plain: Scenario, keeping: Scenario, repeats: int) -> Runs:
     return runs
 
 
-def _try_ray(given: Scenario) -> tuple[Fresh[Aggregate] | None, str]:
+def _try_ray(given: Scenario) -> tuple[Fresh[Outcome] | None, str]:
     console.print("once on Ray, which takes a minute or more", highlight=False)
     try:
         return fresh(on_ray, given), ""
@@ -117,7 +117,7 @@ def _figures(name: str, runs: Runs) -> list[Figure]:
     return figures
 
 
-def _ray_figures(ray: Fresh[Aggregate] | None, failure: str) -> list[Figure]:
+def _ray_figures(ray: Fresh[Outcome] | None, failure: str) -> list[Figure]:
     if ray is None:
         return [Figure("28x28, Ray", "", failure=failure)]
     what = ("all rounds", "s"), ("whole process", "s"), ("peak memory, all processes", "MiB")
@@ -128,7 +128,7 @@ def _ray_figures(ray: Fresh[Aggregate] | None, failure: str) -> list[Figure]:
     ]
 
 
-def _claims(runs: dict[str, Runs], ray: Fresh[Aggregate] | None) -> list[Claim]:
+def _claims(runs: dict[str, Runs], ray: Fresh[Outcome] | None) -> list[Claim]:
     weights = {
         name: {one.result.weights for them in raced.values() for one in them}
         for name, raced in runs.items()

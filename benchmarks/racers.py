@@ -19,7 +19,7 @@ from fedlab.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Outcome:
     """What a run took and where it ended.
 
     Attributes:
@@ -37,7 +37,7 @@ class Aggregate:
     family_peak: float = 0.0
 
 
-def by_hand(scenario: Scenario) -> Aggregate:
+def by_hand(scenario: Scenario) -> Outcome:
     """The bare loop."""
     from benchmarks.bare import rounds
     from fedlab.server.captures import digest
@@ -46,10 +46,10 @@ def by_hand(scenario: Scenario) -> Aggregate:
     seconds = 0.0
     for done in rounds(scenario):
         seconds += done.seconds
-    return Aggregate(seconds, digest(done.state), done.accuracy)
+    return Outcome(seconds, digest(done.state), done.accuracy)
 
 
-def in_process(scenario: Scenario) -> Aggregate:
+def in_process(scenario: Scenario) -> Outcome:
     """A Federation with reply checks, ledger and run folder."""
     from fedlab.server.captures import digest
     from fedlab.simulation.federation import Federation
@@ -60,10 +60,10 @@ def in_process(scenario: Scenario) -> Aggregate:
     folder = federation.run()
     seconds = time.perf_counter() - started
     accuracy = folder.rounds()[-1].accuracy
-    return Aggregate(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
+    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
 
 
-def on_ray(scenario: Scenario) -> Aggregate:
+def on_ray(scenario: Scenario) -> Outcome:
     """The same through ``flwr run`` on Ray; seconds are those of its rounds, files left out."""
     from fedlab.engine.ray import run_on_ray
     from fedlab.results.checkpoint import Checkpoint
@@ -78,7 +78,7 @@ def on_ray(scenario: Scenario) -> Aggregate:
         rows, state = folder.rounds(), Checkpoint.load(folder.checkpoint).state
         seconds = sum(row.seconds for row in rows)
         size = folder.size() / 1e6
-    return Aggregate(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
+    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
 
 
 def warm_up(scenario: Scenario) -> None:
