@@ -1,1 +1,1 @@
-"""What every other room may use: errors, seeds, the schedule language, plug-ins, files, devices and progress."""
+"""What every other room may use: errors, seeds, schedules, plug-ins, files and devices."""

@@ -1,1 +1,1 @@
-"""Scores of reconstructed images and labels against the true ones, and the rules that judge them."""
+"""Scores of reconstructed images and labels, and the rules that judge them."""

@@ -1,1 +1,1 @@
-"""What crosses the line between server and client: the task, the reply, and the facts that both know."""
+"""What crosses the line between server and client: tasks, replies, and facts that both know."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Any, Self
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from attacks.reconstruction.presets import PRESETS
 from fedlab.core.errors import BadInput, nearest
@@ -108,7 +108,7 @@ class Scenario(Settings):
         try:
             return cls.model_validate(table)
         except ValidationError as error:
-            raise BadInput(_sentence(error, cls)) from error
+            raise BadInput(_sentence(error)) from error
 
     def changed(self, **tables: Any) -> Self:
         """The scenario with some of its tables replaced, validated anew.
@@ -297,45 +297,20 @@ def _descend(place: Any, key: str, path: str) -> list[Any]:
     return [inner]
 
 
-def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+def _sentence(error: ValidationError) -> str:
     """The first thing that is wrong, as one sentence that names the key."""
     first = error.errors()[0]
     where = first["loc"]
-    if first["type"] == "extra_forbidden":
-        fields = _fields_at(model, where[:-1])
-        table = ".".join(str(part) for part in where[:-1]) or "the scenario"
-        return f'{table} has no key "{where[-1]}"; {nearest(str(where[-1]), fields)}'
+    table = ".".join(str(part) for part in where)
+    if first["type"] == "unknown_key":
+        return f"{table or 'the scenario'} {first['msg']}"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]
         expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
         return f'{".".join(map(str, where))}: "{tag}" is unknown; {nearest(tag, expected)}'
     message = first["msg"].removeprefix("Value error, ")
-    place = ".".join(str(part) for part in where)
-    if not place:
+    if not table:
         return message
     # A whole table is not worth repeating.
     told = isinstance(first["input"], Mapping | list | tuple)
-    return f"{place}: {message}" if told else f"{place}: {message} (it is {first['input']!r})"
-
-
-def _fields_at(annotation: Any, where: tuple[int | str, ...]) -> Mapping[str, Any]:
-    """The fields of the table at a location of a pydantic error."""
-    if get_origin(annotation) is Annotated:
-        return _fields_at(get_args(annotation)[0], where)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not where:
-            return annotation.model_fields
-        field = annotation.model_fields.get(str(where[0]))
-        return _fields_at(field.annotation, where[1:]) if field else {}
-    options = [option for option in get_args(annotation) if option is not type(None)]
-    if get_origin(annotation) is tuple:
-        return _fields_at(options[0], where[1:])
-    for option in options:
-        tags = [
-            default
-            for name, field in getattr(option, "model_fields", {}).items()
-            if name in ("role", "name", "attack") and isinstance(default := field.default, str)
-        ]
-        if where and where[0] in tags:
-            return _fields_at(option, where[1:])
-    return _fields_at(options[0], where) if options else {}
+    return f"{table}: {message}" if told else f"{table}: {message} (it is {first['input']!r})"

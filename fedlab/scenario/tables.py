@@ -1,4 +1,4 @@
-"""The tables of a scenario file, one class each; ``fedlab.scenario.scenario`` puts them together."""
+"""The tables of a scenario file, one class each."""
 
 from typing import Annotated, Literal, Self
 
