@@ -150,7 +150,7 @@ class Observed(Strategy):
         self._strategy.summary()
 
     def reconstruct(self, *, round: int, client: int, **facts: Any) -> Reconstruction:
-        """Rebuild the images behind a kept reply; see ``fedlab.integrations.recorded_attack.reconstruct_capture``.
+        """Rebuild the images behind a kept reply; see ``reconstruct_capture``.
 
         Args:
             round: Counted from 1.
