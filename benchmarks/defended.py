@@ -10,7 +10,7 @@ from benchmarks.cifar import scenario as leaking
 from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
-from fedlab.evaluation.leaks import picture_of
+from fedlab.report.figures.leaks import picture_of
 from fedlab.report.figures.reconstructions import save
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.scenario import Scenario

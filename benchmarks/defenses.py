@@ -18,7 +18,6 @@ from benchmarks.report import THREADS, Claim, Figure, Report
 from fedlab.comparison.runner import finished
 from fedlab.core.errors import BadInput
 from fedlab.privacy.accounts import ACCOUNTS
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 
@@ -225,7 +224,7 @@ class _Row:
 
 def _epsilon(run: RunFolder) -> float | None:
     """Of an honest client's rounds, in the account of the mechanism that it ran."""
-    ledger = ledger_of(run)
+    ledger = run.ledger()
     history = ledger.histories[ONE]
     account = ACCOUNTS.get(history[-1].mechanism)
     if account is None:

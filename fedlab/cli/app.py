@@ -192,11 +192,10 @@ def ledger(
     """Print every client's privacy account, round by round and in all."""
     from fedlab.report.figures.reconstructions import save
     from fedlab.report.tables.ledger import clients_table, ledger_table
-    from fedlab.report.tables.terminal import ledger_of
     from fedlab.results.folder import RunFolder
 
     run_folder = RunFolder.open(folder)
-    accounts = ledger_of(run_folder)
+    accounts = run_folder.ledger()
     console.print(ledger_table(accounts))
     console.print(clients_table(run_folder.scenario, accounts))
     if picture is not None:

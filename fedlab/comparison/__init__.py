@@ -127,5 +127,5 @@ def _held_together(
         for cell in done
     )
     comparison = Comparison(scenario, folder, runs, failures, presets)
-    comparison.save()
+    comparison.write()
     return comparison

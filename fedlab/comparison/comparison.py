@@ -5,24 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
+from fedlab.comparison.summary import summary_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.report.figures.chance import chance_figure
-from fedlab.report.figures.frontier import frontier_figure
-from fedlab.report.figures.image_grid import wall_figure
-from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
-from fedlab.report.html.tables import rich_table
-from fedlab.report.tables.defenses import defenses_table
-from fedlab.report.tables.summary import summary_of
+from fedlab.core.views import Viewable, show
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTS = "comparison.json"
 """The file that makes a folder that of a comparison."""
@@ -50,7 +47,7 @@ class ComparedRun:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Viewable):
     """What ``compare`` found, all of which is on disk.
 
     Attributes:
@@ -95,7 +92,7 @@ class Comparison:
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
 
-    def save(self) -> None:
+    def write(self) -> None:
         """Write down which runs belong together, and the tables of them."""
         facts = {
             "scenario": self.scenario.to_toml(),
@@ -174,72 +171,65 @@ class Comparison:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row for each defense and rule; see ``fedlab.report.tables.summary``."""
+        """One row for each defense and rule; see ``fedlab.comparison.summary``."""
         return summary_of(self.frame)
 
     def table(self) -> Table:
-        """The summary, for a terminal or a notebook."""
-        rules_only = len(self.defenses) == 1 and len(self.rules) > 1
-        asked = "what does each rule stop?" if rules_only else "what does each defense buy?"
-        return defenses_table(self.frame, title=f"{self.name}: {asked}")
+        """Table of the summary, for a terminal or a notebook: one row for each defense and rule."""
+        table: Table = show(self, "table")
+        return table
 
-    def plot(self) -> Figure:
-        """The frontier of accuracy against leakage.
-
-        Raises:
-            ValueError: If nothing was rebuilt in any run.
-        """
-        return frontier_figure(self.frame)
-
-    def chance(self) -> Figure:
-        """What was rebuilt beside what guessing reaches, by defense.
+    def chance(self) -> "Figure":
+        """Draw the PSNR of all rebuilt images beside chance, by defense.
 
         Raises:
-            ValueError: If nobody was attacked.
+            ValueError: If no client was attacked.
         """
-        return chance_figure(self.leakage)
+        return self._figure("chance")
 
     def wall(
         self, *, client: int | None = None, image: int = 0, rounds: Sequence[int] | None = None
-    ) -> Figure:
-        """True and rebuilt images, rounds down and defenses across, of the first seed and rule.
+    ) -> "Figure":
+        """Draw one true image and its reconstructions, by round and defense.
+
+        The runs of the first seed under the first rule are used.
 
         Args:
-            client: Partition id; the first that was attacked unless given.
-            image: Place in its batch.
-            rounds: Which; six at most, evenly spread, unless given.
+            client: Partition id; default: the first client that was attacked.
+            image: Position of the image in the client's batch, from 0.
+            rounds: Rounds to draw, from 1; default: six attacked rounds at most, evenly spread.
 
         Raises:
-            ValueError: If nobody was attacked.
+            ValueError: If no client was attacked.
         """
-        first = [run for run in self.runs if (run.rule, run.seed) == (self.rules[0], self.seeds[0])]
-        runs = {run.defense: run.folder for run in first}
-        return wall_figure(runs, client=client, image=image, rounds=rounds)
+        return self._figure("wall", client=client, image=image, rounds=rounds)
 
-    def poisoning(self) -> Figure:
-        """Attack success under each defense and aggregation rule.
+    def poisoning(self) -> "Figure":
+        """Draw the attack success rate as a matrix of defenses and aggregation rules.
 
         Raises:
-            ValueError: If nobody poisons.
+            ValueError: If no client poisons.
         """
-        return poisoning_matrix_figure(self.frame)
+        return self._figure("poisoning")
 
     def report(self, path: Path | str | None = None) -> Path:
-        """Write one offline HTML page about all of it.
+        """Write one offline HTML page about the comparison.
 
         Args:
-            path: The file; ``report.html`` in the comparison's folder unless given.
+            path: HTML file; default: ``report.html`` in the folder of the comparison.
+
+        Returns:
+            Path of the file.
 
         Raises:
-            BadInput: If it cannot be written.
+            BadInput: If the file cannot be written.
         """
-        # It needs this class, and templates that who only compares need not load.
-        from fedlab.report.page import PAGE, write_page
+        written: Path = show(self, "page", None if path is None else Path(path))
+        return written
 
-        return write_page(self, self.folder / PAGE if path is None else Path(path))
-
-    def _repr_html_(self) -> str:
-        return str(rich_table(self.table()))
+    def _figure(self, view: str, **options: Any) -> "Figure":
+        figure: Figure = show(self, view, **options)
+        return figure
 
     def __repr__(self) -> str:
         return (

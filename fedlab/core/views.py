@@ -1,16 +1,17 @@
-"""How objects are shown: a registry that ``report/`` fills, so that data never imports its picture.
+"""Registry of the functions that draw an object, so that data classes import no drawing code.
 
-The registry holds import paths and nothing is imported before it is shown. An installed package
-may add views of its own through the entry point group ``fedlab.views``, as pandas finds plotting
-backends: each entry point is a mapping like ``VIEWS`` in ``fedlab/report/register.py``.
+The registry maps a class and the name of a view to the import path of a function, and imports the
+function when an object is first shown. ``fedlab/report/register.py`` lists the built-in views. An
+installed package adds or replaces views through the entry point group ``fedlab.views``: each entry
+point names a mapping of the same form.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
 
 GROUP = "fedlab.views"
 BUILT_IN = "fedlab.report.register:VIEWS"
-"""Used as well where the package runs from a checkout, without its metadata."""
+"""Built-in views; read directly, so that they are found in a checkout without metadata too."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
-def show(thing: object, view: str, **options: Any) -> Any:
-    """Show an object by a view that is registered for its class or a base class of it.
+def show(thing: object, view: str, *args: Any, **options: Any) -> Any:
+    """Show an object by the view that is registered for its class or the nearest base class.
 
     Args:
-        thing: What to show.
+        thing: Object to show.
         view: Name of the view, such as ``plot``, ``picture`` or ``html``.
+        *args: Positional arguments of the view, after the object.
         **options: Keyword arguments of the view.
+
+    Returns:
+        Result of the view: a figure, a table, or a text.
 
     Raises:
         BadInput: If no such view is registered.
@@ -40,52 +47,63 @@ def show(thing: object, view: str, **options: Any) -> Any:
     for kind in type(thing).__mro__:
         path = views.get((f"{kind.__module__}:{kind.__qualname__}", view))
         if path is not None:
-            return _load(path)(thing, **options)
+            return _load(path)(thing, *args, **options)
     raise BadInput(f"no view {view!r} is registered for {type(thing).__name__}")
 
 
 class Viewable:
-    """An object with pictures: a figure, an image file, and HTML in a notebook.
+    """An object that can be drawn, saved as an image file, and shown in a notebook.
 
-    Which function draws what is registered in ``report/``; a class says nothing about it.
+    The registry says which function draws it; the class itself holds data only.
     """
 
-    def plot(self, **options: Any) -> Figure:
-        """The object's main figure.
+    def plot(self, *args: Any, **options: Any) -> Figure:
+        """Draw the main figure of the object.
 
         Args:
-            **options: Keyword arguments of the registered view.
-
-        Raises:
-            ValueError: If there is nothing to draw yet.
-        """
-        figure: Figure = show(self, "plot", **options)
-        return figure
-
-    def picture(self, **options: Any) -> Figure:
-        """The object's images as one figure; the main figure for what holds no images.
-
-        Raises:
-            ValueError: If there is nothing to draw yet.
-        """
-        figure: Figure = show(self, "picture", **options)
-        return figure
-
-    def save(self, path: Path | str, **options: Any) -> Path:
-        """Write the main figure to a file, whole or not at all.
-
-        Args:
-            path: The file; its ending, such as ``.png``, ``.svg`` or ``.pdf``, gives the format.
+            *args: Positional arguments of the registered view.
             **options: Keyword arguments of the registered view.
 
         Returns:
-            The file.
+            A matplotlib figure, which displays itself in a notebook.
+
+        Raises:
+            ValueError: If there is nothing to draw yet.
+        """
+        figure: Figure = show(self, "plot", *args, **options)
+        return figure
+
+    def picture(self, *args: Any, **options: Any) -> Figure:
+        """Draw the images that the object contains; without images, draw the main figure.
+
+        Raises:
+            ValueError: If there is nothing to draw yet.
+        """
+        figure: Figure = show(self, "picture", *args, **options)
+        return figure
+
+    def save(self, path: Path | str, *args: Any, **options: Any) -> Path:
+        """Write the main figure to a file. A failed write leaves no partial file behind.
+
+        Args:
+            path: File name; its ending selects the format: ``.png``, ``.svg``, ``.pdf`` or another
+                that matplotlib writes. Without an ending the format is PNG.
+            *args: Positional arguments of ``plot``.
+            **options: Keyword arguments of ``plot``.
+
+        Returns:
+            Path of the file.
 
         Raises:
             BadInput: If the file cannot be written, or its format is unknown.
+            ValueError: If there is nothing to draw yet.
         """
-        content: bytes = show(self.plot(**options), "bytes", format=Path(path).suffix[1:] or "png")
-        write_atomically(Path(path), content)
+        figure = self.plot(*args, **options)
+        content: bytes = show(figure, "bytes", format=Path(path).suffix[1:] or "png")
+        try:
+            write_atomically(Path(path), content)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written: {error}") from error
         return Path(path)
 
     def _repr_html_(self) -> str:
@@ -95,11 +113,15 @@ class Viewable:
 
 @cache
 def _views() -> Mapping[tuple[str, str], str]:
-    """Import paths of all views by class and view; those of installed packages win."""
+    """Import paths of all views by class and view; installed packages replace built-in ones."""
     views: dict[tuple[str, str], str] = dict(_load(BUILT_IN))
-    for point in entry_points(group=GROUP):
-        if point.value != BUILT_IN:
+    for point in metadata.entry_points(group=GROUP):
+        if point.value == BUILT_IN:
+            continue
+        try:
             views.update(point.load())
+        except Exception as error:  # a broken package must not take our own figures away
+            _LOGGER.warning("the views of %s cannot be loaded: %s", point.value, error)
     return views
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from attacks.reconstruction.search import Progress
+from fedlab.core.views import Viewable, show
 from fedlab.metrics.images import match, psnr
 
 if TYPE_CHECKING:
-    from fedlab.report.figures.sheet import Picture
+    from matplotlib.figure import Figure
 
 
-class AttackTrace:
+class AttackTrace(Viewable):
     """A watch that keeps what it is shown of one attack.
 
     It looks after 1, 2, 4, 8, ... iterations of every restart, unless told otherwise, and at the
@@ -98,20 +99,20 @@ class AttackTrace:
             rows["psnr"] = [float(torch.quantile(each, 0.5)) for each in self.quality(truth)]
         return rows
 
-    def plot(self, truth: Tensor | None = None, chance: Sequence[float] | None = None) -> "Picture":
-        """Cost, PSNR and images along the way; see ``fedlab.report.figures.convergence``.
+    def plot(self, truth: Tensor | None = None, chance: Sequence[float] | None = None) -> "Figure":
+        """Draw the matching cost, the PSNR and some images against the iteration.
 
         Args:
-            truth: The true images; their PSNR is drawn if they are given.
-            chance: dB of each of them that guessing reaches, drawn beside it: ``chance_psnr`` of
-                the rows of a ``Leak`` whose target is ``original``.
+            truth: True images ``[n, channels, height, width]``; without them no PSNR is drawn.
+            chance: Chance PSNR of each true image in dB, drawn as a line: ``chance_psnr`` of the
+                rows of a ``Leak`` whose target is ``original``.
 
         Raises:
-            ValueError: If nothing was seen yet, or what is given does not fit it.
+            ValueError: If the trace recorded nothing yet, or ``truth`` or ``chance`` does not
+                match the rebuilt images.
         """
-        from fedlab.report.figures.convergence import convergence_figure
-
-        return convergence_figure(self, truth=truth, chance=chance)
+        figure: Figure = show(self, "plot", truth=truth, chance=chance)
+        return figure
 
     def __repr__(self) -> str:
         restarts = len({restart for restart, _ in self._seen})

@@ -7,25 +7,28 @@ mixtures that the server first rebuilt from gradients.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.unmix import unmix
 from fedlab.core.errors import BadInput
+from fedlab.core.views import Viewable
 from fedlab.data.images import ImageData
 from fedlab.defenses.pipeline import Shard
 from fedlab.metrics.chance import baselines
 from fedlab.metrics.images import identified, match, psnr
 from fedlab.metrics.similarity import ssim
 from fedlab.metrics.verdict import verdict
-from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class UnmixedShard:
+class UnmixedShard(Viewable):
     """A client's images as un-mixed from many rounds, beside the true ones: always diagnostic.
 
     Attributes:
@@ -50,19 +53,9 @@ class UnmixedShard:
     chance: tuple[float, ...]
     verdicts: tuple[str, ...]
 
-    def show(self) -> Figure:
-        """True images above un-mixed ones."""
-        row = ReconstructionRow(
-            label=f"client {self.client} · {self.mixtures} mixtures of {len(self.rounds)} rounds",
-            truth=self.originals,
-            guess=self.rebuilt,
-            psnr=self.psnr,
-            ssim=self.ssim,
-            verdict=self.verdicts,
-            defense="dp-instahide",
-            chance=self.chance,
-        )
-        return reconstruction_figure([row], title="Can the mixtures of many rounds be un-mixed?")
+    def show(self) -> "Figure":
+        """Draw the true images above the un-mixed ones; the same as ``picture``."""
+        return self.picture()
 
     def __str__(self) -> str:
         """One line about it."""

@@ -5,17 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fedlab.core.views import Viewable
 from fedlab.privacy.accountant import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
-
-if TYPE_CHECKING:
-    from fedlab.report.figures.sheet import Picture
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class LedgerRow:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Ledger(Viewable):
     """The privacy accounts of all clients.
 
     Attributes:
@@ -87,22 +84,6 @@ class Ledger:
     def table(self, round: int | None = None) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
-
-    def plot(self) -> "Picture":
-        """The accounts in use over the rounds; see ``fedlab.report.figures.ledger``.
-
-        Raises:
-            ValueError: If nobody took part in any round yet.
-        """
-        # Only here: who counts epsilons should not have to load what draws them.
-        from fedlab.report.figures.ledger import ledger_figure
-
-        return ledger_figure(self)
-
-    def _repr_html_(self) -> str:
-        from fedlab.report.html.ledger import ledger_html
-
-        return ledger_html(self)
 
     @property
     def accounts(self) -> tuple[Account, ...]:

@@ -19,7 +19,8 @@ import pandas as pd
 from fedlab.core.environment import environment
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.privacy.ledger import LedgerRow
+from fedlab.core.views import Viewable
+from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario.reproducibility import noise_source
@@ -31,7 +32,7 @@ TABLES = {"clients": ClientRow, "leakage": LeakageRow, "ledger": LedgerRow}
 Row = ClientRow | LeakageRow | LedgerRow
 
 
-class RunFolder:
+class RunFolder(Viewable):
     """A folder that holds one run.
 
     Args:
@@ -135,8 +136,8 @@ class RunFolder:
         return sorted((self.path / "reconstructions").glob("round-*.npz"))
 
     @property
-    def picture(self) -> Path:
-        """All reconstructions of the run in one picture."""
+    def picture_file(self) -> Path:
+        """PNG file with the reconstructions of all rounds."""
         return self.path / "reconstructions" / "all-rounds.png"
 
     def save_scenario(self, scenario: Scenario) -> None:
@@ -202,6 +203,11 @@ class RunFolder:
             ) from error
         return histories
 
+    def ledger(self) -> Ledger:
+        """Privacy ledger of all clients, including the spending of a round that was killed."""
+        privacy = self.scenario.privacy
+        return Ledger(self.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
+
     @property
     def _journal(self) -> Path:
         return self.path / "spending.jsonl"
@@ -245,12 +251,6 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-    def _repr_html_(self) -> str:
-        # Only here: what is drawn of a run need not be loaded to write it.
-        from fedlab.report.html.run import run_html
-
-        return run_html(self)
 
 
 def next_free(folder: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from attacks.reconstruction.presets import PRESETS
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
 from fedlab.core.settings import Settings, value_of
+from fedlab.core.views import Viewable
 from fedlab.defenses.compatibility import check
 from fedlab.defenses.settings import DefenseSettings
 from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
@@ -35,7 +36,7 @@ PACKAGED = Path(__file__).resolve().parents[2] / "simulations"
 """Where the scenarios live that ship with the package."""
 
 
-class Scenario(Settings):
+class Scenario(Viewable, Settings):
     """A federated experiment: data, model, training, and who is what in which round.
 
     Example:
@@ -121,12 +122,6 @@ class Scenario(Settings):
     def to_toml(self) -> str:
         """The scenario as TOML text from which ``parse`` makes an equal one."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
-
-    def _repr_html_(self) -> str:
-        # Only here: the tables of a report know scenarios.
-        from fedlab.report.html.scenario import scenario_html
-
-        return scenario_html(self)
 
     def role(self, *, round: int, client: int) -> Honest | Leaking | Poisoning:
         """What a client is in a round."""

@@ -1,7 +1,7 @@
 """What can be asked of a federation at any time, without changing what it does."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -12,24 +12,24 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_rounds
 from fedlab.core.seeds import generator
+from fedlab.core.views import Viewable, show
 from fedlab.defenses.settings import DPInstaHide
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
-from fedlab.evaluation.leaks import Leak, picture_of
+from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest
 from fedlab.evaluation.robustness import Robustness, robustness
 from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.privacy.ledger import Ledger
-from fedlab.report.figures.reconstructions import Picture
-from fedlab.report.figures.timeline import timeline_figure
-from fedlab.report.html.run import federation_html
-from fedlab.report.tables.rounds import rounds_table
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
 from fedlab.server.rounds import RoundLoop
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-class Analysis(ABC):
+
+class Analysis(ABC, Viewable):
     """Attacks on what was kept, tests of the model, and what a run looks like so far.
 
     Attributes:
@@ -217,29 +217,34 @@ class Analysis(ABC):
         )
 
     def table(self) -> Table:
-        """Round by round: accuracy, attack success and chance, epsilon, and what the server saw."""
-        return rounds_table(self.folder, self.ledger)
+        """Table of the rounds: accuracy, attack success and chance, epsilon, and reconstructions.
 
-    def _repr_html_(self) -> str:
-        return federation_html(self.folder, self.ledger, rounds=self.scenario.rounds)
+        Returns:
+            A table for a terminal, with one row for each round so far.
+        """
+        table: Table = show(self.folder, "table", ledger=self.ledger)
+        return table
 
-    def picture(self) -> Picture:
-        """True and rebuilt images of every attacked round.
+    def plot(self) -> "Figure":
+        """Draw the timeline of the run; the same as ``timeline``."""
+        return self.timeline()
+
+    def picture(self) -> "Figure":
+        """Draw the true and the rebuilt images of every attacked round.
 
         Raises:
-            BadInput: If the server attacked nobody.
+            BadInput: If the server has not attacked any client yet.
         """
-        files = self.folder.leak_files
-        if not files:
+        if not self.folder.leak_files:
             raise BadInput("the server has attacked nobody yet, so there is nothing to show")
-        return picture_of(files, name=self.scenario.name)
+        return self.folder.picture()
 
-    def timeline(self) -> Picture:
-        """Defenses, accuracy, what the server saw, and epsilon over the rounds so far.
+    def timeline(self) -> "Figure":
+        """Draw defenses, accuracy, reconstruction quality and epsilon against the round.
 
         Raises:
             BadInput: If no round has ended yet.
         """
         if not self.round:
             raise BadInput("no round has ended yet, so there is no timeline: call step() first")
-        return timeline_figure(self.folder)
+        return self.folder.plot()

@@ -21,13 +21,12 @@ from fedlab.defenses.soteria import last_linear
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
-from fedlab.evaluation.leaks import Leak, picture, save_leaks
+from fedlab.evaluation.leaks import Leak, LeakSeries, save_leaks
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.models.checks import private_training_problem
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import History
 from fedlab.protocol.planning import refuse_what_colluders_lack
-from fedlab.report.figures.reconstructions import save
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult
@@ -401,7 +400,7 @@ class Federation(Analysis):
             leaks_file = self.folder.leaks(number)
             save_leaks(leaks_file, leaks)
             title = f"What did the server see in round {number}?"
-            save(picture(leaks, title=title), leaks_file.with_suffix(".png"))
+            LeakSeries(tuple(leaks), title).save(leaks_file.with_suffix(".png"))
         if self._auditor:
             self._auditor.save(self.folder, self.ledger)
         Checkpoint(number, self._loop.state, self._loop.aggregation.memory()).save(

@@ -2,23 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import poison_shard
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput
+from fedlab.core.views import Viewable, show
 from fedlab.defenses.pipeline import Shard
 from fedlab.protocol.planning import task_for
-from fedlab.report.figures.poison import PoisonColumn, poison_figure
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True)
-class PoisonPreview:
+class PoisonPreview(Viewable):
     """A client's shard before and after it tampered with it.
 
     Attributes:
@@ -53,30 +56,19 @@ class PoisonPreview:
             f"{relabelled} relabelled"
         )
 
-    def plot(self, images: int = 8) -> Figure:
-        """Clean and poisoned images, and their difference ten times as large.
+    def plot(self, images: int = 8) -> "Figure":
+        """Draw clean images, poisoned images and their difference, magnified ten times.
 
         Args:
-            images: How many of the changed ones, the first by place.
+            images: Largest number of images, at least 1; the first changed ones are drawn.
 
         Raises:
-            BadInput: If none changed.
+            BadInput: If the client changes none of its images.
         """
-        places = self.changed[:images].tolist()
-        if not places:
+        if not len(self.changed):
             raise BadInput(f"client {self.client} changes none of its images")
-        return poison_figure(
-            [
-                PoisonColumn(
-                    clean=self.clean.images[place].float().div(255).cpu(),
-                    poisoned=self.poisoned.images[place].float().div(255).cpu(),
-                    label=self.classes[int(self.clean.labels[place])],
-                    told=self.classes[int(self.poisoned.labels[place])],
-                )
-                for place in places
-            ],
-            title=f"What does client {self.client} train on? ({self.attack})",
-        )
+        figure: Figure = show(self, "plot", images=images)
+        return figure
 
 
 def preview(

@@ -6,7 +6,6 @@ import pytest
 
 from fedlab import compare
 from fedlab.comparison.frame import COLUMNS
-from fedlab.report.tables.terminal import ledger_of
 from tests.federations import small
 
 INFERRED, KNOWN = "fast, labels inferred", "fast, labels known"
@@ -81,7 +80,7 @@ def test_scores_of_the_model_are_repeated_for_each_client(found):
 
 def test_epsilons_are_those_of_the_ledger(found):
     for run in found.runs:
-        ledger = ledger_of(run.folder)
+        ledger = run.folder.ledger()
         for row in one(found, defense=run.defense, seed=run.seed, round=2):
             assert row["epsilon_total"] == pytest.approx(ledger.total(row["client"]))
             protected = ledger.protected(row["client"])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fedlab.core.errors import BadInput
 from fedlab.evaluation.leaks import Leak, load_leaks
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 
@@ -70,7 +69,7 @@ def scalars_of(run: RunFolder) -> Iterator[Scalar]:
     for client, attack, at, psnr, chance in medians.reset_index().itertuples(index=False):
         yield f"PSNR/client {client}, {attack}", float(psnr), int(at)
         yield f"chance/client {client}, {attack}", float(chance), int(at)
-    ledger = ledger_of(run)
+    ledger = run.ledger()
     for round in sorted({row.round for row in run.rounds()} - {0}):
         until = ledger.until(round)
         for account in ledger.accounts:

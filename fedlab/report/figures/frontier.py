@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from fedlab.comparison.summary import per_seed
 from fedlab.metrics.verdict import MARGIN
 from fedlab.report.figures.arms import Arm, arms_of, counted
 from fedlab.report.figures.colours import FAINT, INK, LINE
@@ -17,7 +18,6 @@ from fedlab.report.figures.label_placement import Placed, place_labels
 from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet, first_of
 from fedlab.report.figures.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.tables.numbers import number
-from fedlab.report.tables.summary import per_seed
 
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
 

@@ -4,8 +4,10 @@ One image or sixty-four come out at the same size, and no text moves because of 
 are made without pyplot, so no global state is touched.
 """
 
+import base64
 import io
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.views import Viewable
 from fedlab.report.figures.colours import FAINT, FONT, INK, LINE
 from fedlab.report.figures.text_layout import font, line_height
 
@@ -36,7 +40,7 @@ class Picture(Figure):
     alt: str = ""
 
     def _repr_png_(self) -> bytes:
-        return _png(self, dpi=110)
+        return encoded(self, dpi=110)
 
 
 class Sheet:
@@ -139,12 +143,40 @@ def first_of(parts: Iterable[str], *, most: int = 8) -> str:
     return "; ".join([*parts[:most], *more])
 
 
+def main_figure(thing: Viewable, *args: Any, **options: Any) -> Figure:
+    """View ``picture`` of a class that registers none: its main figure."""
+    return thing.plot(*args, **options)
+
+
+def figure_html(thing: Viewable) -> str:
+    """View ``html`` of a class that registers none: the object as text above its main figure."""
+    figure = thing.plot()
+    data = base64.b64encode(encoded(figure, dpi=110)).decode()
+    return (
+        f'<div><p>{escape(str(thing))}</p><img src="data:image/png;base64,{data}" '
+        f'alt="{escape(getattr(figure, "alt", ""))}" style="max-width:100%"></div>'
+    )
+
+
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
     """Write a figure as a PNG, whole or not at all."""
-    write_atomically(path, _png(figure, dpi=dpi))
+    write_atomically(path, encoded(figure, dpi=dpi))
 
 
-def _png(figure: Figure, *, dpi: int) -> bytes:
+def encoded(figure: Figure, *, format: str = "png", dpi: int = 160) -> bytes:
+    """Content of an image file with the figure.
+
+    Args:
+        figure: Figure to encode.
+        format: Ending of the file name without the dot, such as ``png``, ``svg`` or ``pdf``.
+        dpi: Pixels per inch.
+
+    Raises:
+        BadInput: If matplotlib cannot write the format.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if format not in known:
+        raise BadInput(f"no figure can be written as .{format}; formats: {', '.join(known)}")
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
+    figure.savefig(content, format=format, dpi=dpi)
     return content.getvalue()

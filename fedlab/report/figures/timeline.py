@@ -15,7 +15,6 @@ from fedlab.report.figures.panels import Spent, draw_epsilon, draw_model, draw_s
 from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet
 from fedlab.report.figures.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
 from fedlab.report.tables.numbers import number
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.report.verdicts.run import leaking_images, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
@@ -53,7 +52,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     poisoned = sorted(set(clients.loc[clients["role"] == "poisoning", "round"]))
     leakage = run.table("leakage")
     seen = scored_images(leakage)
-    spent = spent_of(ledger_of(run), last)
+    spent = spent_of(run.ledger(), last)
     title = f"{run.scenario.name}: what happened round by round?"
     titles = wrapped(title, TITLE, _WIDTH - 2 * _MARGIN, bold=True)
     toggles = _toggles(run, last)

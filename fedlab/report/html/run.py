@@ -6,24 +6,18 @@ from fedlab.privacy.ledger import Ledger
 from fedlab.report.html.tables import rich_table
 from fedlab.report.tables.numbers import plain
 from fedlab.report.tables.rounds import rounds_table
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.results.folder import RunFolder
+from fedlab.simulation.analysis import Analysis
 
 
 def run_html(run: RunFolder) -> str:
     """A run that was opened from its folder."""
-    return _html("Run", run, ledger_of(run), run.scenario.rounds)
+    return _html("Run", run, run.ledger(), run.scenario.rounds)
 
 
-def federation_html(run: RunFolder, ledger: Ledger, *, rounds: int) -> str:
-    """A federation between two rounds.
-
-    Args:
-        run: Its folder.
-        ledger: Its accounts, which know of a round that was killed as well.
-        rounds: How many there will be.
-    """
-    return _html("Federation", run, ledger, rounds)
+def federation_html(federation: Analysis) -> str:
+    """A federation between two rounds."""
+    return _html("Federation", federation.folder, federation.ledger, federation.scenario.rounds)
 
 
 def _html(kind: str, run: RunFolder, ledger: Ledger, rounds: int) -> str:

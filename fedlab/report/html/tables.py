@@ -4,12 +4,21 @@ Nothing here sets a colour of text, so a table reads as well in a dark notebook 
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 import pandas as pd
 from markupsafe import Markup, escape
 from rich.table import Table
 
 from fedlab.report.tables.numbers import plain
+
+
+class HasTable(Protocol):
+    """An object that has a table for a terminal."""
+
+    def table(self) -> Table:
+        """Return the table."""
+
 
 _LINE = "border-bottom:1px solid rgba(128,128,128,.35)"
 _CELL = "padding:.3em .6em;vertical-align:top;max-width:30em;"
@@ -79,6 +88,11 @@ def rich_table(table: Table, *, caption: str | None = None) -> Markup:
         note=str(table.caption or ""),
         right=[place for place, each in enumerate(table.columns) if each.justify == "right"],
     )
+
+
+def shown_table(thing: HasTable) -> str:
+    """HTML of an object whose ``table`` method returns a table for a terminal."""
+    return str(rich_table(thing.table()))
 
 
 def frame_table(

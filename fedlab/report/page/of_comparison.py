@@ -22,7 +22,6 @@ from fedlab.report.page.threat_model import defense_settings, threat_model
 from fedlab.report.tables.defenses import columns_of, defense_lines, note_of
 from fedlab.report.tables.ledger import clients_table
 from fedlab.report.tables.numbers import listed
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.report.verdicts.comparison import comparison_verdicts
 from fedlab.scenario.reproducibility import repeatability
 from fedlab.scenario.scenario import Scenario
@@ -74,7 +73,7 @@ def page_of_comparison(comparison: Comparison) -> Content:
             Folded(
                 f"{run.defense}: client by client (seed {run.seed})",
                 rich_table(
-                    clients_table(run.folder.scenario, ledger_of(run.folder)),
+                    clients_table(run.folder.scenario, run.folder.ledger()),
                     caption=f"{run.defense}: privacy, client by client",
                 ),
             )

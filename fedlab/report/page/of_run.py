@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from fedlab.core.errors import BadInput
-from fedlab.evaluation.leaks import picture_of
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.chance import chance_figure
+from fedlab.report.figures.leaks import run_figure
 from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.figures.timeline import timeline_figure
 from fedlab.report.html.scenario import schedule_table
@@ -23,7 +23,6 @@ from fedlab.report.page.question import question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.rounds import rounds_table
-from fedlab.report.tables.terminal import ledger_of
 from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.reproducibility import repeatability
@@ -68,7 +67,7 @@ def page_of_run(run: RunFolder) -> Content:
             f"{run.path} holds no finished round, so there is nothing to report: go on with "
             f"`fedlab resume {shlex.quote(str(run.path))}`"
         )
-    ledger, leakage = ledger_of(run), run.table("leakage")
+    ledger, leakage = run.ledger(), run.table("leakage")
     done = rounds[-1].round
     return Content(
         kind="Run",
@@ -100,7 +99,6 @@ def page_of_run(run: RunFolder) -> Content:
 
 
 def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Planned]:
-    name = run.scenario.name
     return [
         Planned(
             "figure-timeline",
@@ -111,7 +109,7 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
             "figure-images",
             "True images above what the server rebuilt of them, for each attacked round. Below "
             "each: PSNR and verdict, then SSIM and the PSNR of chance.",
-            lambda: picture_of(_some(run.leak_files), name=name),
+            lambda: run_figure(run),
         ),
         Planned(
             "figure-chance",
@@ -125,12 +123,6 @@ def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[Plan
             lambda: _with_protection(ledger).plot(),
         ),
     ]
-
-
-def _some(files: list[Path]) -> list[Path]:
-    if not files:
-        raise NothingToDraw("the server attacked nobody")
-    return files
 
 
 def _with_protection(ledger: Ledger) -> Ledger:

@@ -17,7 +17,7 @@ PAGE = "report.html"
 """What the page is called in the folder that it is about, unless told otherwise."""
 
 
-def write_page(subject: RunFolder | Comparison, path: Path) -> Path:
+def write_page(subject: RunFolder | Comparison, path: Path | None = None) -> Path:
     """Write one HTML page about a run or a comparison.
 
     It asks nothing of any network: pictures and style are in it, and its own policy forbids the
@@ -25,7 +25,8 @@ def write_page(subject: RunFolder | Comparison, path: Path) -> Path:
 
     Args:
         subject: What it is about.
-        path: The file to write; its folder is made.
+        path: The file to write; its folder is made. ``report.html`` in the subject's folder unless
+            given.
 
     Returns:
         The file.
@@ -33,6 +34,8 @@ def write_page(subject: RunFolder | Comparison, path: Path) -> Path:
     Raises:
         BadInput: If nothing has finished yet, or the file cannot be written.
     """
+    if path is None:
+        path = (subject.path if isinstance(subject, RunFolder) else subject.folder) / PAGE
     check_folder(path.parent)
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name an HTML file")

@@ -10,8 +10,9 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from fedlab.comparison.comparison import Comparison
+from fedlab.comparison.summary import EPSILONS, summary_of
 from fedlab.report.tables.numbers import number, plain
-from fedlab.report.tables.summary import EPSILONS, summary_of
 
 
 @dataclass(frozen=True)
@@ -273,3 +274,10 @@ def _beside_chance(line: DefenseLine) -> str:
 def _epsilon(row: Mapping[Hashable, Any], whose: str) -> Epsilon:
     protected, total = (row[f"{whose}{name}"] for name in EPSILONS)
     return Epsilon(protected, total, row["unit"] if isinstance(row["unit"], str) else "")
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Summary table of a comparison, with the question that it answers as its title."""
+    rules_only = len(comparison.defenses) == 1 and len(comparison.rules) > 1
+    asked = "what does each rule stop?" if rules_only else "what does each defense buy?"
+    return defenses_table(comparison.frame, title=f"{comparison.name}: {asked}")

@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedlab.evaluation.leaks import Leak, picture_of
-from fedlab.privacy.ledger import Ledger
+from fedlab.evaluation.leaks import Leak
+from fedlab.report.figures.leaks import run_figure
 from fedlab.report.figures.reconstructions import save
 from fedlab.report.tables.ledger import clients_table
 from fedlab.report.tables.rounds import rounds_table
@@ -16,20 +16,14 @@ from fedlab.results.folder import RunFolder
 def report(folder: Path, console: Console) -> None:
     """Print the tables of a finished run and draw all its reconstructions in one picture."""
     run = RunFolder.open(folder)
-    ledger = ledger_of(run)
+    ledger = run.ledger()
     console.print(rounds_table(run, ledger))
     console.print(clients_table(run.scenario, ledger))
-    if files := run.leak_files:
-        save(picture_of(files, name=run.scenario.name), run.picture)
-        console.print(f"picture: {run.picture}", soft_wrap=True)
+    if run.leak_files:
+        save(run_figure(run), run.picture_file)
+        console.print(f"picture: {run.picture_file}", soft_wrap=True)
     megabytes = run.size() / 1e6
     console.print(f"run folder: {folder} ({megabytes:.1f} MB)", soft_wrap=True)
-
-
-def ledger_of(run: RunFolder) -> Ledger:
-    """The accounts of all clients, a round that was killed included."""
-    privacy = run.scenario.privacy
-    return Ledger(run.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
 
 
 def leak_table(leak: Leak) -> Table:

@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from tests.report.tables.test_ledger import LEDGER
 
 from attacks.reconstruction import PRESETS, Reconstruction
 from fedlab import Federation, Scenario
 from fedlab.evaluation.leaks import load_leaks
 from fedlab.privacy.ledger import Ledger
-from fedlab.report.tables.terminal import ledger_of
 from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody
+from tests.report.tables.test_ledger import LEDGER
 
 EVIL = "<script>alert(1)</script>"
 
@@ -63,7 +62,7 @@ def test_a_ledger(federation):
     assert "0-1 dp-sgd 1-2 one example" in text
     assert "∞" in text
     assert "No client has taken part yet." in shown(Ledger({})).text
-    assert "dp-instahide 1" in shown(ledger_of(federation.folder)).text
+    assert "dp-instahide 1" in shown(federation.folder.ledger()).text
 
 
 def test_a_leak(federation):

@@ -3,10 +3,10 @@
 import math
 
 import pandas as pd
-from tests.report.verdicts.test_run import NOT, table
 
 from fedlab.report.verdicts.comparison import comparison_verdicts
 from tests.report.frames import frame as made
+from tests.report.verdicts.test_run import NOT, table
 
 ARMS = {
     "none": {"accuracy": 0.8, "attack_success_rate": 0.9, "epsilon_protected": math.nan,

@@ -5,7 +5,6 @@ import math
 
 import pandas as pd
 import pytest
-from tests.report.tables.test_ledger import LEDGER, entry, noisy, private
 
 from fedlab.metrics.images import PSNR_CAP
 from fedlab.privacy.accounts import CLIENT
@@ -14,6 +13,7 @@ from fedlab.report.tables.numbers import MOST_DECIBELS, number
 from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.results.rows import LeakageRow, RoundRow
 from fedlab.scenario.scenario import Scenario
+from tests.report.tables.test_ledger import LEDGER, entry, noisy, private
 
 ROW = LeakageRow(
     round=1, client=0, role="leaking", defenses="none", preset="fast", image=0, target="original",

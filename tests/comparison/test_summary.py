@@ -2,7 +2,7 @@
 
 import math
 
-from fedlab.report.tables.summary import per_seed, summary_of
+from fedlab.comparison.summary import per_seed, summary_of
 from tests.report.frames import frame
 
 SAFE = {"epsilon_round": 1.0, "epsilon_protected": 2.0, "epsilon_total": 2.0}
