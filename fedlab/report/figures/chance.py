@@ -64,10 +64,10 @@ class _Row:
 def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
     """A row for each defense: PSNR of all images, and below it in grey what chance reaches.
 
-    A box goes from the first to the third quartile, its line is the median. Images that nothing was
-    rebuilt of are counted at the right. Of several attacks a row shows the strongest, see
-    ``fedlab.results.attacks``, so that each image is there once; what a malicious server saw has rows
-    of its own.
+    A box goes from the first to the third quartile, its line is the median. Images without a
+    reconstruction are counted at the right. Of several attacks a row shows the strongest, see
+    ``fedlab.results.attacks``, so that each image is there once; a malicious server
+    has rows of its own.
 
     Args:
         leakage: Rows of ``leakage.csv``; those of original images are used.
