@@ -14,7 +14,6 @@ from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from fedlab.data.images import ImageData
 from fedlab.models import build, torchvision_models
-from fedlab.models.request import Request
 
 TRAINING_EPOCHS = 6
 PHOTOGRAPHED = 256
@@ -129,10 +128,10 @@ def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module,
 
 def large(data: ImageData) -> nn.Module:
     """Torchvision's ResNet-18 for images of some hundred pixels, at its first weights."""
-    request = Request(data.shape, data.num_classes, None, None, None)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return torchvision_models.build("resnet18", request).eval()
+        network = torchvision_models.build("resnet18", shape=data.shape, classes=data.num_classes)
+        return network.eval()
 
 
 def photograph(file: Path) -> ImageData:

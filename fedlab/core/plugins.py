@@ -219,6 +219,11 @@ class Plugin(Settings):
         return made
 
 
+def check_callable(found: object) -> str | None:
+    """The check of a registry whose plug-ins are functions."""
+    return None if callable(found) else "cannot be called"
+
+
 def check_subclass(base: type) -> Callable[[object], str | None]:
     """The check of a registry whose plug-ins are concrete subclasses of a base class."""
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedlab.models.checks import private_training_problem
 from fedlab.models.per_example import Mode
-from fedlab.models.request import Shape
+from fedlab.models.registry import Shape
 
 UNFOLDED = 32
 """Examples from which on PyTorch's expanded weights treat the convolutions of a batch together

@@ -1,4 +1,4 @@
-"""Whether a network fits its images, and whether DP-SGD can train it."""
+"""Checks that a network takes its images and that DP-SGD can train it."""
 
 import copy
 import textwrap
@@ -12,24 +12,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlab.core.modes import evaluation
 from fedlab.models.per_example import Mode, with_per_example_gradients
-from fedlab.models.request import Shape
+from fedlab.models.registry import Shape
 
 
 def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
-    """Why a network cannot take such images, or ``None`` if it can.
+    """Find out why a network cannot classify such images; ``None`` if it can.
 
-    Two images are passed through it in evaluation mode; its weights and modes stay as they are.
+    Two black images are passed through the network in evaluation mode. Its weights, buffers and
+    modes stay as they are.
 
     Args:
         model: Any network on the CPU.
-        shape: Channels, height, width of an image.
-        classes: Outputs that are needed.
+        shape: Channels, height and width of an image.
+        classes: Number of outputs that the network must have.
     """
     size = "x".join(map(str, shape))
     try:
         with evaluation(model):
             outputs = model(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # somebody else's network may raise anything
         return f"it does not take images of {size}: {_first_line(error)}"
     if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, classes):
         got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
@@ -40,14 +41,15 @@ def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
 def private_training_problem(
     model: nn.Module, shape: Shape, mode: Mode | Literal["auto"] = "hooks"
 ) -> str | None:
-    """Why DP-SGD cannot train a network, with the fix, or ``None`` if it can.
+    """Find out why DP-SGD cannot train a network, with the fix; ``None`` if it can.
 
-    A copy is tried out: per-example gradients of two images have to come out for every parameter.
+    A copy of the network is tried on two images: every parameter must get per-example gradients.
 
     Args:
         model: Any network that takes such images.
-        shape: Channels, height, width of an image.
-        mode: Of Opacus; ``auto`` finds another one if the hooks fail.
+        shape: Channels, height and width of an image.
+        mode: Method by which Opacus finds per-example gradients; with ``auto``, expanded weights
+            are tried where hooks fail.
     """
     if mode == "auto":
         problem = private_training_problem(model, shape, "hooks")
@@ -57,8 +59,8 @@ def private_training_problem(
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             return (
-                f'its BatchNorm layer "{name}" mixes the images of a batch, so what one of them '
-                'does cannot be bounded: set model.norm = "group", or use GroupNorm in your own'
+                f'its BatchNorm layer "{name}" mixes the images of a batch, so the influence '
+                'of one cannot be bounded: set model.norm = "group", or use GroupNorm in your own'
             )
         if mode != "ew" and getattr(module, "inplace", False):
             return (
@@ -67,10 +69,10 @@ def private_training_problem(
             )
     for error in ModuleValidator.validate(model, strict=False):
         return _first_line(error)
-    return _failure_of_a_trial(model, shape, mode)
+    return _trial_failure(model, shape, mode)
 
 
-def _failure_of_a_trial(model: nn.Module, shape: Shape, mode: Mode) -> str | None:
+def _trial_failure(model: nn.Module, shape: Shape, mode: Mode) -> str | None:
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, *shape, generator=generator).to(device)
@@ -97,7 +99,7 @@ def _failure_of_a_trial(model: nn.Module, shape: Shape, mode: Mode) -> str | Non
 
 
 def _another(mode: Mode) -> str:
-    """The fix where it is the mode that cannot take the network."""
+    """Give the fix where the mode is what cannot take the network."""
     return "" if mode == "hooks" else f': "{mode}" cannot take it, so set per_example = "auto"'
 
 

@@ -1,20 +1,23 @@
-"""A small strided convolutional network, the standard victim of gradient inversion here."""
+"""A small strided convolutional network, the standard target of gradient inversion here."""
 
 from torch import nn
 
 from fedlab.models.norms import norm_layer
-from fedlab.models.request import Request
-
-WIDTH = 48
+from fedlab.models.registry import Norm, Shape
 
 
-def convnet(request: Request) -> nn.Module:
+def convnet(*, shape: Shape, classes: int, width: int = 48, norm: Norm = "none") -> nn.Module:
     """Two 5x5 convolutions of stride 2, each with a ReLU, and a linear layer.
 
-    Strides instead of max pooling keep every pixel in the gradient; no normalisation unless asked.
+    Strides instead of max pooling keep the information of every pixel in the gradient.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Channels of both convolutions.
+        norm: Normalisation layers.
     """
-    channels, height, breadth = request.shape
-    width, norm = request.width or WIDTH, request.norm or "none"
+    channels, height, breadth = shape
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [
@@ -24,6 +27,4 @@ def convnet(request: Request) -> nn.Module:
         ]
         channels = width
         height, breadth = -(-height // 2), -(-breadth // 2)
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(width * height * breadth, request.classes)
-    )
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * height * breadth, classes))

@@ -1,30 +1,38 @@
 """The eight-layer network in the public code of Geiping et al. 2020 (arXiv 2003.14053).
 
-Their names ConvNet8 to ConvNet64 stand for it with different widths.
+Their names ConvNet8 to ConvNet64 stand for the same layers with different widths.
 """
 
 from torch import nn
 
 from fedlab.core.errors import BadInput
 from fedlab.models.norms import norm_layer
-from fedlab.models.request import Request
+from fedlab.models.registry import Norm, Shape
 
-WIDTH = 64
 STAGES = ((1, 2, 2, 4, 4, 4), (4, 4))
 """Channels of the 3x3 convolutions in multiples of the width; max pooling ends each stage."""
 
 
-def convnet8(request: Request) -> nn.Module:
-    """Eight 3x3 convolutions with norm and ReLU, two 3x3 max poolings, a linear layer.
+def convnet8(*, shape: Shape, classes: int, width: int = 64, norm: Norm = "batch") -> nn.Module:
+    """Eight 3x3 convolutions with normalisation and ReLU, two 3x3 max poolings, a linear layer.
 
-    At width 64 with BatchNorm, the usual one, and 3x32x32 images: 2,904,970 parameters.
+    With the default width and normalisation it has 2,904,970 parameters for 3x32x32 images and 10
+    classes.
+
+    Args:
+        shape: Channels, height and width of an image, at least 9x9 pixels.
+        classes: Number of outputs.
+        width: Channels of the first convolution.
+        norm: Normalisation layers.
+
+    Raises:
+        BadInput: If the images are too small.
     """
-    channels, height, breadth = request.shape
+    channels, height, breadth = shape
     if min(height, breadth) < 9:
         raise BadInput(
             f"convnet8 pools twice by 3, so it needs images of at least 9x9, not {height}x{breadth}"
         )
-    width, norm = request.width or WIDTH, request.norm or "batch"
     layers: list[nn.Module] = []
     for stage in STAGES:
         for multiple in stage:
@@ -37,6 +45,4 @@ def convnet8(request: Request) -> nn.Module:
             channels = filters
         layers.append(nn.MaxPool2d(3))
         height, breadth = height // 3, breadth // 3
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(channels * height * breadth, request.classes)
-    )
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * breadth, classes))

@@ -4,23 +4,22 @@ import math
 
 from torch import nn
 
-from fedlab.core.errors import BadInput
-from fedlab.models.request import Request
-
-HIDDEN = 200
-"""Units of a hidden layer in that paper."""
+from fedlab.models.registry import Shape
 
 
-def mlp(request: Request) -> nn.Module:
-    """Flatten, two hidden ReLU layers of ``width`` units, linear."""
-    if request.norm not in (None, "none"):
-        raise BadInput('model.norm: an mlp has no normalisation, leave it out or write "none"')
-    width = request.width or HIDDEN
+def mlp(*, shape: Shape, classes: int, width: int = 200) -> nn.Module:
+    """Two hidden linear layers with ReLU, and a linear layer.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Units of a hidden layer; the paper has 200.
+    """
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(math.prod(request.shape), width),
+        nn.Linear(math.prod(shape), width),
         nn.ReLU(),
         nn.Linear(width, width),
         nn.ReLU(),
-        nn.Linear(width, request.classes),
+        nn.Linear(width, classes),
     )

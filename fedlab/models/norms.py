@@ -4,17 +4,21 @@ import math
 
 from torch import nn
 
-from fedlab.models.request import Norm
+from fedlab.models.registry import Norm
 
 GROUPS = 8
-"""Wanted groups of GroupNorm; fewer where the channels do not divide by it."""
+"""Number of groups of GroupNorm; fewer where the channels cannot be divided by it."""
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """GroupNorm, BatchNorm or nothing for so many channels.
+    """Make a GroupNorm layer, a BatchNorm layer, or one that does nothing.
 
-    GroupNorm (Wu and He, arXiv 1803.08494) works on one image at a time, so DP-SGD can bound what
-    an image does; BatchNorm mixes the images of a batch, so it cannot.
+    GroupNorm (Wu and He, arXiv 1803.08494) normalises one image at a time, so DP-SGD can bound the
+    influence of an image. BatchNorm mixes the images of a batch, so DP-SGD cannot.
+
+    Args:
+        norm: Kind of the layer.
+        channels: Number of input channels.
     """
     match norm:
         case "group":

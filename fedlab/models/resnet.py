@@ -1,14 +1,12 @@
 """Residual networks in CIFAR form (He et al. 2016, arXiv 1512.03385, sections 3.3 and 4.2).
 
-ReLUs and residual adds are out of place: Opacus' hooks fail on tensors changed in place.
+ReLUs and residual additions create new tensors: Opacus' hooks fail on tensors changed in place.
 """
-
-from functools import partial
 
 from torch import Tensor, nn
 
 from fedlab.models.norms import norm_layer
-from fedlab.models.request import Builder, Norm, Request
+from fedlab.models.registry import Norm, Shape
 
 
 class Block(nn.Module):
@@ -35,15 +33,52 @@ class Block(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shape ``[b, channels, h, w]`` to ``[b, filters, h / stride, w / stride]``."""
+        """Map ``[b, channels, h, w]`` to ``[b, filters, h / stride, w / stride]``."""
         result: Tensor = self.relu(self.body(images) + self.shortcut(images))
         return result
 
 
-def _resnet(request: Request, *, blocks: tuple[int, ...], width: int) -> nn.Module:
-    width, norm = request.width or width, request.norm or "group"
+def resnet8(*, shape: Shape, classes: int, width: int = 16, norm: Norm = "group") -> nn.Module:
+    """Three stages of one residual block each, with 16, 32 and 64 channels.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Channels of the first stage.
+        norm: Normalisation layers.
+    """
+    return _resnet(shape, classes, width, norm, blocks=(1, 1, 1))
+
+
+def resnet18(*, shape: Shape, classes: int, width: int = 64, norm: Norm = "group") -> nn.Module:
+    """Four stages of two residual blocks each, with 64, 128, 256 and 512 channels.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Channels of the first stage.
+        norm: Normalisation layers.
+    """
+    return _resnet(shape, classes, width, norm, blocks=(2, 2, 2, 2))
+
+
+def resnet20(*, shape: Shape, classes: int, width: int = 16, norm: Norm = "group") -> nn.Module:
+    """Three stages of three residual blocks each, with 16, 32 and 64 channels.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Channels of the first stage.
+        norm: Normalisation layers.
+    """
+    return _resnet(shape, classes, width, norm, blocks=(3, 3, 3))
+
+
+def _resnet(
+    shape: Shape, classes: int, width: int, norm: Norm, *, blocks: tuple[int, ...]
+) -> nn.Module:
     layers: list[nn.Module] = [
-        nn.Conv2d(request.shape[0], width, 3, padding=1, bias=norm == "none"),
+        nn.Conv2d(shape[0], width, 3, padding=1, bias=norm == "none"),
         norm_layer(norm, width),
         nn.ReLU(),
     ]
@@ -55,13 +90,5 @@ def _resnet(request: Request, *, blocks: tuple[int, ...], width: int) -> nn.Modu
             layers.append(Block(channels, filters, stride=stride, norm=norm))
             channels = filters
     return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, request.classes)
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)
     )
-
-
-RESNETS: dict[str, Builder] = {
-    "resnet8": partial(_resnet, blocks=(1, 1, 1), width=16),
-    "resnet18": partial(_resnet, blocks=(2, 2, 2, 2), width=64),
-    "resnet20": partial(_resnet, blocks=(3, 3, 3), width=16),
-}
-"""By name; the number counts the layers with weights, shortcuts aside."""

@@ -1,4 +1,4 @@
-"""Any of torchvision's classifiers by name, at random weights and fit for Opacus."""
+"""Torchvision's classifiers by name, at random weights and without in-place layers."""
 
 import inspect
 
@@ -7,36 +7,43 @@ from torchvision import models
 
 from fedlab.core.errors import BadInput
 from fedlab.models.norms import norm_layer
-from fedlab.models.request import Norm, Request
+from fedlab.models.registry import Norm, Shape
 
 
 def names() -> list[str]:
-    """Names of torchvision's classifiers."""
+    """List the names of torchvision's classifiers."""
     return list(models.list_models(module=models))
 
 
-def build(name: str, request: Request) -> nn.Module:
-    """A network of torchvision; inputs of one channel are given to a first layer made for them.
+def build(name: str, *, shape: Shape, classes: int, norm: Norm | None = None) -> nn.Module:
+    """Build one of torchvision's classifiers.
+
+    For images of one channel the first convolution is replaced by one that takes them, and every
+    in-place layer is made to return a new tensor, as Opacus needs it.
+
+    Args:
+        name: Name of the network in torchvision.
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        norm: Replaces the network's BatchNorm layers; by default they stay.
 
     Raises:
-        BadInput: If a width is asked for, which these networks do not have.
+        BadInput: If the network is no classifier.
     """
-    if request.width is not None:
-        raise BadInput(f'model.width: torchvision\'s "{name}" has no free width, leave it out')
-    options: dict[str, bool | int] = {"num_classes": request.classes}
+    options: dict[str, bool | int] = {"num_classes": classes}
     parameters = inspect.signature(models.get_model_builder(name)).parameters
     if "weights_backbone" in parameters:
         raise BadInput(f'model.name "{name}" is no classifier')
     if name in ("googlenet", "inception_v3"):
-        # Their auxiliary classifiers would add outputs that a plain cross-entropy cannot take.
+        # Auxiliary classifiers would add outputs that a plain cross-entropy cannot take.
         options |= {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
-        options["image_size"] = request.shape[1]
+        options["image_size"] = shape[1]
     network: nn.Module = models.get_model(name, weights=None, **options)
-    if request.shape[0] != 3:
-        _take_channels(network, request.shape[0])
-    if request.norm is not None:
-        _exchange_norms(network, request.norm)
+    if shape[0] != 3:
+        _take_channels(network, shape[0])
+    if norm is not None:
+        _replace_norms(network, norm)
     for module in network.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010  (modules declare no such attribute)
@@ -58,7 +65,7 @@ def _take_channels(network: nn.Module, channels: int) -> None:
             return
 
 
-def _exchange_norms(network: nn.Module, norm: Norm) -> None:
+def _replace_norms(network: nn.Module, norm: Norm) -> None:
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d) and norm != "batch":
             network.set_submodule(name, norm_layer(norm, module.num_features))

@@ -30,8 +30,21 @@ class Tampering(nn.Module):
         return self.head(self.relu(second).flatten(1))
 
 
+def raising(shape, classes):
+    raise KeyError("weights")
+
+
+def plain(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+
+def widening(shape, classes, width=3):
+    pixels = shape[0] * shape[1] * shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.Linear(width, classes))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "factory"])
+@pytest.mark.parametrize("name", MODELS.builtin)
 def test_every_network_of_ours_fits_and_can_be_trained_privately(name, shape):
     if name == "convnet8" and shape == (1, 8, 8):
         with pytest.raises(BadInput, match="at least 9x9"):
@@ -111,6 +124,11 @@ def test_torchvisions_by_name_grey_and_with_groups():
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
+        ("math:sqrt", {}, "must take shape="),
+        ("no.such:make", {}, 'model "no.such:make" cannot be imported'),
+        ("tests.models.test_models:raising", {}, "cannot be built: KeyError: 'weights'"),
+        ("tests.models.test_models:plain", {"width": 4}, "no free width"),
+        ("factory", {"factory": "nonsense"}, "must be written as package.module:function"),
         ("convnett", {}, 'did you mean "convnet"'),
         ("alexnet", {}, "does not take images of 1x8x8"),
         ("squeezenet1_1", {"width": 4}, "no free width"),
@@ -139,6 +157,13 @@ def test_a_factory_of_the_users_own(tmp_path, monkeypatch):
     assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 4)
     with pytest.raises(BadInput, match=r"must give \[2, 4\], but gives \[2, 5\]"):
         build("factory", shape=(1, 8, 8), classes=4, factory="my_networks:wrong")
+
+
+def test_a_model_by_import_path_gets_the_width():
+    name = "tests.models.test_models:widening"
+    assert build(name, shape=(1, 8, 8), classes=4)[1].out_features == 3
+    assert build(name, shape=(1, 8, 8), classes=4, width=7)[1].out_features == 7
+    assert build(name, shape=(1, 8, 8), classes=4, norm="none")[1].out_features == 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from attacks.reconstruction.analytic import (
     why_not,
 )
 from fedlab.data.sources import load
-from fedlab.models.registry import build
+from fedlab.models import build
 
 DIGITS = load("digits")
 SHAPE = (1, 8, 8)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from attacks.reconstruction.labels import LABEL_RULES, infer_labels, joint_start, snap_mixture
 from fedlab.data.sources import load
-from fedlab.models.registry import build
+from fedlab.models import build
 
 NETWORKS = {"mlp": None, "lenet": None, "convnet": 8, "resnet8": 8}
 """With the width that keeps the tests fast."""

@@ -1,0 +1,99 @@
+"""Building the network that a scenario names."""
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedlab.core.errors import BadInput, nearest
+from fedlab.core.plugins import describe
+from fedlab.models import torchvision_models
+from fedlab.models.checks import misfit
+from fedlab.models.registry import MODELS, Builder, Norm, Shape
+
+
+def build(
+    name: str,
+    *,
+    shape: Shape,
+    classes: int,
+    width: int | None = None,
+    norm: Norm | None = None,
+    seed: int = 0,
+    factory: str | None = None,
+) -> nn.Module:
+    """Build a network on the CPU, at weights drawn from a seed.
+
+    PyTorch's global random state stays as it is.
+
+    Args:
+        name: Name in ``MODELS``, name of one of torchvision's classifiers, or
+            ``package.module:function``.
+        shape: Channels, height and width of an image.
+        classes: Number of outputs.
+        width: Channels of the first layer; by default the network's usual number.
+        norm: Normalisation layers, ``group``, ``batch`` or ``none``; by default the usual ones.
+        seed: Seed of the weights.
+        factory: With ``name = "factory"``, the function as ``package.module:function``; it is
+            called with the shape and the classes alone.
+
+    Raises:
+        BadInput: If there is no such network, it cannot be built, or it does not take such images.
+
+    Example:
+        >>> sum(p.numel() for p in build("convnet8", shape=(3, 32, 32), classes=10).parameters())
+        2904970
+    """
+    if name == "factory":
+        name, width, norm = factory or "", None, None
+        if ":" not in name:
+            raise BadInput(f'model.factory "{name}" must be written as package.module:function')
+    builder = _builder(name)
+    options = _options(name, builder, {"width": width, "norm": norm})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            network = builder(shape=shape, classes=classes, **options)
+        except BadInput:
+            raise
+        except TypeError as error:
+            raise BadInput(
+                f'model "{name}" must take shape=(channels, height, width) and classes: {error}'
+            ) from error
+        except Exception as error:  # somebody else's function may raise anything
+            raise BadInput(f'model "{name}" cannot be built: {describe(error)}') from error
+        if not isinstance(network, nn.Module):
+            raise BadInput(f'model "{name}" must return a torch.nn.Module, not {type(network)}')
+        if problem := misfit(network, shape, classes):
+            raise BadInput(f'model "{name}": {problem}')
+    return network
+
+
+def _builder(name: str) -> Builder:
+    if name in MODELS:
+        return MODELS.get(name)
+    known = torchvision_models.names()
+    if name in known:
+        return partial(torchvision_models.build, name)
+    hint = nearest(name, [*MODELS.names, *known], listed=[*MODELS.names, "any of torchvision's"])
+    raise BadInput(f'there is no model "{name}"; {hint}')
+
+
+def _options(name: str, builder: Builder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given, each of which the builder must take."""
+    try:
+        parameters = inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        parameters = {}
+    given = {key: value for key, value in settings.items() if value is not None}
+    if "norm" not in parameters and given.pop("norm", "none") != "none":
+        raise BadInput(
+            f'model.norm: model "{name}" has no normalisation to choose, leave it out or write '
+            '"none"'
+        )
+    if "width" in given and "width" not in parameters:
+        raise BadInput(f'model.width: model "{name}" has no free width, leave it out')
+    return given
