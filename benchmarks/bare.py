@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
+from fedlab.data.loading import load
 from fedlab.data.partitions import partition
-from fedlab.data.sources import load
 from fedlab.models import build
 from fedlab.scenario.scenario import Scenario
 

@@ -20,7 +20,7 @@ from benchmarks.rivals import attacked, scored
 from benchmarks.victims import Victim, trained
 from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 from fedlab.models import build
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure, save
 

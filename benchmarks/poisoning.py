@@ -14,7 +14,7 @@ from benchmarks.options import Options
 from benchmarks.report import Report
 from benchmarks.rules import CLIENTS, IMAGES, MALICIOUS, ROUNDS, rules
 from fedlab.core.errors import BadInput
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 
 FILES = ("cifar10.npz", "fashion_mnist.npz")
 

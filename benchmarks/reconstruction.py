@@ -36,7 +36,7 @@ from benchmarks.report import THREADS, Claim, Figure, Report, console
 from benchmarks.rivals import attacked, breached, scored
 from benchmarks.victims import Victim, photograph
 from fedlab.core.errors import BadInput
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 
 SHARES = (16, 8, 4, 2, 1)
 """Our budgets as parts of breaching's iterations, from a sixteenth to all of them."""

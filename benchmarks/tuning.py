@@ -20,7 +20,7 @@ from benchmarks.families import FAMILIES, FAST, PUBLISHED, Family, Tuned
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Figure, Report, console
 from benchmarks.rivals import attacked, breached, scored
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 
 ITERATIONS = 100
 

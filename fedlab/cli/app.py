@@ -176,11 +176,15 @@ def list_scenarios() -> None:
 @app.command()
 def data() -> None:
     """List the image sources that a scenario can name."""
-    from fedlab.data.sources import SOURCES
+    from fedlab.data.registry import DATASETS
+    from fedlab.data.request import argument_of
 
     table = Table("source", "images")
-    for name, source in SOURCES.items():
-        table.add_row(f"{name}:{source.argument}" if source.argument else name, source.description)
+    for name in DATASETS.builtin:
+        function = DATASETS.get(name)
+        argument = argument_of(function)
+        first = (function.__doc__ or "").splitlines()[0]
+        table.add_row(f"{name}:{argument}" if argument else name, first)
     console.print(table)
 
 

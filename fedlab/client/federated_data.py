@@ -14,8 +14,8 @@ from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
 from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
+from fedlab.data.loading import load
 from fedlab.data.partitions import partition
-from fedlab.data.sources import load
 from fedlab.defenses.pipeline import Shard
 from fedlab.models import build
 from fedlab.poisoning.cache import PoisonCache

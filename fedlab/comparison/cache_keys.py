@@ -1,11 +1,11 @@
 """What a finished run is kept under: whatever its result depends on, and nothing else."""
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,9 +13,10 @@ from fedlab.client.federated_data import network_of, whole_images
 from fedlab.core.devices import device_of
 from fedlab.core.digest import digest
 from fedlab.core.environment import environment
-from fedlab.core.errors import BadInput
-from fedlab.core.factories import resolve
+from fedlab.core.plugins import Registry, fingerprint
 from fedlab.data.images import ImageData
+from fedlab.data.registry import PARTITIONS
+from fedlab.models.registry import MODELS
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Data
 
@@ -28,8 +29,9 @@ LOOKS_ONLY = ("fedlab/report", "fedlab/integrations/exports", "fedlab/cli")
 def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
     """A hash of scenario, images, versions and device for each of some scenarios.
 
-    Images count by their content and not by where they are, a network of the user's own by its
-    layers and the source of its module.
+    Images count by their content and not by where they are. Plug-ins that are not fedlab's own
+    count by the source of their module and the version of their package, a network by its layers
+    as well.
 
     Raises:
         BadInput: If images, network or device cannot be had.
@@ -42,12 +44,11 @@ def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
             images = whole_images(source)
             known[source] = images, _content(images)
         images, content = known[source]
-        network = _network(scenario, images) if scenario.model.factory else ""
-        found.append(_key(scenario, content, network))
+        found.append(_key(scenario, content, _plugins(scenario, images)))
     return found
 
 
-def _key(scenario: Scenario, images: str, network: str) -> str:
+def _key(scenario: Scenario, images: str, plugins: dict[str, str]) -> str:
     device = device_of(scenario.engine.device)
     where = {"source", "root", "download", "factory"}
     facts = {
@@ -55,7 +56,7 @@ def _key(scenario: Scenario, images: str, network: str) -> str:
             mode="json", exclude={"name": True, "data": where, "engine": {"device"}}
         ),
         "images": images,
-        "network": network,
+        "plugins": plugins,
         "versions": environment()["packages"],
         "code": _code(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -87,22 +88,20 @@ def _code() -> str:
     return total.hexdigest()
 
 
-def _network(scenario: Scenario, images: ImageData) -> str:
-    """Of a network of the user's own: its layers, and the source of what makes it."""
-    made = network_of(scenario, images)
-    shapes = {name: list(value.shape) for name, value in made.state_dict().items()}
-    return f"{made} {shapes} {_source(resolve(scenario.model.factory or ''))}"
-
-
-def _source(function: Callable[..., object]) -> str:
-    """All of a module's file, or a function's own lines where it is in none, as in a notebook."""
-    try:
-        file = inspect.getsourcefile(function)
-        if file is not None and Path(file).is_file():
-            return Path(file).read_text(encoding="utf-8")
-        return inspect.getsource(function)
-    except (OSError, TypeError) as error:
-        raise BadInput(
-            f"model.factory has no source that would tell its versions apart ({error}): name a "
-            "function of a module"
-        ) from error
+def _plugins(scenario: Scenario, images: ImageData) -> dict[str, str]:
+    """Source and version of the plug-ins that are not fedlab's own, and the layers of a network."""
+    model = scenario.model.factory or scenario.model.name
+    named: list[tuple[Registry[Any], str]] = [
+        (MODELS, model),
+        (PARTITIONS, scenario.data.partition),
+    ]
+    found = {
+        f"{registry.kind} {name}": fingerprint(registry.get(name))
+        for registry, name in named
+        if name in registry and not registry.is_builtin(name)
+    }
+    if f"{MODELS.kind} {model}" in found:
+        made = network_of(scenario, images)
+        shapes = {name: list(value.shape) for name, value in made.state_dict().items()}
+        found["layers"] = f"{made} {shapes}"
+    return found

@@ -1,16 +1,18 @@
-"""The handwritten digits that ship inside scikit-learn: real images without a download."""
+"""The handwritten digits that ship with scikit-learn: real images without a download."""
 
 import torch
 
 from fedlab.data.images import CENTRED, ImageData
-from fedlab.data.request import Request, Source
 
 TEST = 360
-"""A fifth of the 1,797 images, drawn per class from the same stream in every scenario."""
+"""Number of test images: a fifth of the 1,797, drawn per class and the same in every scenario."""
 
 
-def load_digits(request: Request) -> ImageData:
-    """8x8 grey digits (UCI optical recognition of handwritten digits, its test part)."""
+def load_digits() -> ImageData:
+    """1,437 + 360 grey 8x8 digits that ship with scikit-learn.
+
+    They are the test part of UCI's optical recognition of handwritten digits.
+    """
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -29,6 +31,3 @@ def load_digits(request: Request) -> ImageData:
         mean=CENTRED[:1],
         std=CENTRED[1:],
     )
-
-
-DIGITS = Source("1,437 + 360 grey 8x8 digits that ship with scikit-learn", load_digits)

@@ -12,26 +12,27 @@ from torchvision.transforms.v2 import functional as transforms
 from fedlab.core.errors import BadInput
 from fedlab.core.seeds import generator
 from fedlab.data.images import CENTRED, ImageData
-from fedlab.data.request import Request, Source
+from fedlab.data.request import Request, takes_argument
 
 TEST_SHARE = 0.2
-"""Of each class, where the folder has no ``test`` of its own."""
+"""Share of the images of each class that are test images, where there is no folder ``test``."""
 
 Sample = tuple[str, int]
 
 
+@takes_argument("PATH")
 def load_folder(request: Request) -> ImageData:
-    """Images of ``folder:PATH``.
+    """A folder with one folder of pictures per class, split or not.
 
-    Either ``PATH/train/CLASS/*`` and ``PATH/test/CLASS/*`` (or ``val``), or ``PATH/CLASS/*``, of
-    which a fifth of each class is then the test set. Grey if every picture is. With an image size
-    the shorter side is resized to it and the middle is cut out; otherwise all pictures must have
-    the same size.
+    The pictures are in ``PATH/train/CLASS/*`` and ``PATH/test/CLASS/*`` (or ``val``), or in
+    ``PATH/CLASS/*``, of which a fifth of each class becomes the test set. The images are grey if
+    every picture is. With an image size, the shorter side of each picture is resized to it and the
+    middle is cut out; otherwise all pictures must have the same size.
 
     Raises:
         BadInput: If there is no such folder, a picture cannot be read, or sizes differ.
     """
-    path = Path(request.rest).expanduser()
+    path = Path(request.argument).expanduser()
     if not path.is_dir():
         raise BadInput(f"data.source names {path}, but there is no such folder")
     training, classes = _samples(path / "train" if (path / "train").is_dir() else path)
@@ -121,6 +122,3 @@ def _same_size(pictures: list[Tensor], path: Path) -> list[Tensor]:
             f"{second[0]}x{second[1]}): set data.image_size"
         )
     return pictures
-
-
-FOLDER = Source("a folder with one folder of pictures per class, split or not", load_folder, "PATH")

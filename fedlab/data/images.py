@@ -9,7 +9,8 @@ from fedlab.core.errors import BadInput
 from fedlab.core.seeds import generator
 
 CENTRED = (0.5, 0.5)
-"""Mean and standard deviation that depend on no image, for data without published ones."""
+"""Mean and standard deviation of a normalisation that does not depend on the images, for data
+without published constants."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,14 @@ class ImageData:
     """A training set and a test set of images of one size.
 
     Attributes:
-        name: What reports call it.
-        train_images: uint8 ``[n, channels, height, width]``, 1 or 3 channels.
+        name: Name of the data set in reports.
+        train_images: uint8 ``[n, channels, height, width]`` from 0 to 255, 1 or 3 channels.
         train_labels: int64 ``[n]``, from 0 to the number of classes - 1.
-        test_images: uint8 ``[m, channels, height, width]``.
-        test_labels: int64 ``[m]``.
-        classes: Their names.
-        mean: Of the public normalisation, per channel, on pixels in [0, 1].
-        std: Likewise, above 0.
+        test_images: uint8 ``[m, channels, height, width]`` from 0 to 255.
+        test_labels: int64 ``[m]``, from 0 to the number of classes - 1.
+        classes: Names of the classes, in order of their labels.
+        mean: Mean of each channel, for the public normalisation of pixels in [0, 1].
+        std: Standard deviation of each channel, above 0, for the same normalisation.
 
     Raises:
         BadInput: If the parts do not fit each other.
@@ -51,16 +52,16 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes in the data set."""
         return len(self.classes)
 
     @property
     def device(self) -> torch.device:
-        """Where the images are."""
+        """Device on which the images are stored."""
         return self.train_images.device
 
     def to(self, device: torch.device | str) -> "ImageData":
-        """The same images on a device."""
+        """Copy the images and labels to a device."""
         return replace(
             self,
             train_images=self.train_images.to(device),
@@ -70,24 +71,29 @@ class ImageData:
         )
 
     def pixels(self, images: Tensor) -> Tensor:
-        """uint8 images as float32 pixels in [0, 1]."""
+        """Convert uint8 images to float32 pixels in [0, 1]."""
         return images.float().div(255)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels in [0, 1] as the network takes them."""
+        """Convert pixels in [0, 1] to network inputs of about mean 0 and deviation 1."""
         mean, std = self._constants(pixels.device)
         return (pixels - mean) / std
 
     def denormalise(self, inputs: Tensor) -> Tensor:
-        """What the network takes as pixels, in [0, 1] if it came from there."""
+        """Convert network inputs back to pixels, the inverse of ``normalise``."""
         mean, std = self._constants(inputs.device)
         return inputs * std + mean
 
     def limited(self, train: int | None, test: int | None, seed: int) -> "ImageData":
-        """Only so many images of each set, drawn by seed; all of them for ``None``.
+        """Draw a subset of the training and of the test images.
+
+        Args:
+            train: Number of training images to keep; ``None`` keeps all.
+            test: Number of test images to keep; ``None`` keeps all.
+            seed: Root seed of the draws.
 
         Raises:
-            BadInput: If there are fewer.
+            BadInput: If the data set has fewer images.
         """
         for what, count, most in (
             ("train", train, len(self.train_labels)),

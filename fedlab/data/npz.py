@@ -10,22 +10,25 @@ from torch import Tensor
 
 from fedlab.core.errors import BadInput
 from fedlab.data.images import CENTRED, ImageData
-from fedlab.data.request import Request, Source
+from fedlab.data.request import Request, takes_argument
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""Arrays that the file must have."""
 
 
+@takes_argument("PATH")
 def load_npz(request: Request) -> ImageData:
-    """Images of ``npz:PATH``; nothing in the file is ever unpickled.
+    """An .npz file with train_images, train_labels, test_images and test_labels.
 
-    The file holds ``train_images`` and ``test_images``, uint8 ``[n, height, width]`` or
-    ``[n, height, width, channels]``, ``train_labels`` and ``test_labels``, whole numbers ``[n]``
-    or ``[n, 1]``, and if it likes the names of the ``classes``.
+    ``train_images`` and ``test_images`` are uint8 ``[n, height, width]`` or
+    ``[n, height, width, channels]``; ``train_labels`` and ``test_labels`` are whole numbers ``[n]``
+    or ``[n, 1]``. An array ``classes`` with the names of the classes is optional. Nothing in the
+    file is ever unpickled.
 
     Raises:
-        BadInput: If the file is missing, is no .npz, or holds something else.
+        BadInput: If the file is missing, is no .npz file, or lacks an array.
     """
-    path = Path(request.rest).expanduser()
+    path = Path(request.argument).expanduser()
     if not path.is_file():
         raise BadInput(f"data.source names {path}, but there is no such file")
     try:
@@ -72,6 +75,3 @@ def _labels(array: "np.ndarray[Any, Any]", key: str, path: Path) -> "np.ndarray[
             f"but is {array.dtype} {list(array.shape)}"
         )
     return array.astype(np.int64)
-
-
-NPZ = Source("an .npz file with train_images, train_labels and the same of test", load_npz, "PATH")

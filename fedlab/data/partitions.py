@@ -1,47 +1,65 @@
-"""How training images are spread over clients: disjoint, seeded, and nobody without any."""
+"""Partitions: how the training images are spread over the clients, disjoint and by seed."""
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedlab.core.errors import BadInput
+from fedlab.core.plugins import describe
+from fedlab.data.registry import PARTITIONS
 
 TRIES = 1_000
 """Draws of a Dirichlet partition before giving up on one without an empty client."""
 
-Scheme = Literal["iid", "dirichlet", "classes"]
+
+@dataclass(frozen=True)
+class PartitionSettings:
+    """Settings of the table ``[data]`` for the partitions that need them.
+
+    Attributes:
+        alpha: Concentration of ``dirichlet``, above 0; small values give very different clients.
+        classes_per_client: Number of classes of each client under ``classes``, at least 1.
+    """
+
+    alpha: float = 0.5
+    classes_per_client: int = 2
+
+
+Partition = Callable[[Tensor, int, PartitionSettings, torch.Generator], Sequence[Tensor]]
+"""A function of the int64 labels ``[n]``, the number of clients, the settings and the CPU generator
+of all draws. It returns one int64 tensor of image indices per client: disjoint, none empty, in any
+order. Images that it leaves out belong to nobody."""
+
+_HINTS = {"dirichlet": " or data.alpha", "classes": " or data.classes_per_client"}
 
 
 def partition(
     labels: Tensor,
     *,
     clients: int,
-    scheme: Scheme,
+    scheme: str,
     alpha: float = 0.5,
     classes_per_client: int = 2,
     generator: torch.Generator,
 ) -> tuple[Tensor, ...]:
-    """Indices of the images that each client holds.
+    """Spread training images over clients.
 
     Args:
         labels: int64 ``[n]``.
-        clients: How many, at least 1.
-        scheme: ``iid`` deals a random order out evenly; ``dirichlet`` gives each class to the
-            clients in proportions drawn from Dirichlet(alpha) (Hsu et al. 2019, arXiv 1909.06335);
-            ``classes`` gives each client images of so many classes only (McMahan et al. 2017,
-            section 3), shared evenly among those that hold the class.
-        alpha: Of ``dirichlet``: above 0, small for very different clients.
-        classes_per_client: Of ``classes``. With fewer places than classes, the images of the
-            classes left over belong to nobody.
+        clients: Number of clients, at least 1.
+        scheme: Name of a partition in ``PARTITIONS``, or ``package.module:function``.
+        alpha: Concentration of ``dirichlet``, above 0.
+        classes_per_client: Number of classes of each client under ``classes``, at least 1.
         generator: CPU generator of all draws.
 
     Returns:
-        One sorted int64 tensor per client; disjoint, none empty.
+        One sorted int64 tensor of image indices per client; disjoint, none empty.
 
     Raises:
-        BadInput: If a client would be left without images.
+        BadInput: If a client would have no images, or the partition breaks its contract.
     """
     labels = labels.cpu()
     if len(labels) < clients:
@@ -49,60 +67,91 @@ def partition(
             f"{clients} clients cannot share {len(labels)} images without an empty one: "
             "lower data.clients or raise data.train"
         )
-    match scheme:
-        case "iid":
-            parts = list(torch.randperm(len(labels), generator=generator).tensor_split(clients))
-        case "dirichlet":
-            parts = _dirichlet(labels, clients, alpha, generator)
-        case "classes":
-            parts = _classes(labels, clients, classes_per_client, generator)
+    spread: Partition = PARTITIONS.get(scheme)
+    try:
+        parts = spread(labels, clients, PartitionSettings(alpha, classes_per_client), generator)
+        if problem := _problem(parts, clients, len(labels)):
+            raise BadInput(f'partition "{scheme}" {problem}')
+    except BadInput:
+        raise
+    except Exception as error:  # somebody else's function may raise anything
+        raise BadInput(f'partition "{scheme}" failed: {describe(error)}') from error
     for client, part in enumerate(parts):
         if not len(part):
             raise BadInput(
-                f"client {client} would hold no image: lower data.clients, or raise data.train "
-                f"or {'data.alpha' if scheme == 'dirichlet' else 'data.classes_per_client'}"
+                f"client {client} would hold no image: lower data.clients, or raise data.train"
+                + _HINTS.get(scheme, "")
             )
     return tuple(part.sort().values for part in parts)
 
 
-def _dirichlet(
-    labels: Tensor, clients: int, alpha: float, generator: torch.Generator
-) -> list[Tensor]:
-    # NumPy has Dirichlet draws by generator; PyTorch has them only from its global one.
+def iid(
+    labels: Tensor, clients: int, settings: PartitionSettings, generator: torch.Generator
+) -> Sequence[Tensor]:
+    """Images in random order, as many for each client."""
+    return torch.randperm(len(labels), generator=generator).tensor_split(clients)
+
+
+def dirichlet(
+    labels: Tensor, clients: int, settings: PartitionSettings, generator: torch.Generator
+) -> Sequence[Tensor]:
+    """Shares of each class drawn from Dirichlet(data.alpha) (Hsu et al. 2019, arXiv 1909.06335)."""
+    # NumPy draws from a Dirichlet distribution by generator; PyTorch only by its global one.
     random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     members = _by_class(labels, generator)
     for _ in range(TRIES):
-        shares = random.dirichlet([alpha] * clients, size=len(members))
+        shares = random.dirichlet([settings.alpha] * clients, size=len(members))
         cuts = [
             np.rint(np.cumsum(share)[:-1] * len(indices)).astype(int).tolist()
             for share, indices in zip(shares, members, strict=True)
         ]
-        parts = _dealt(members, cuts, clients)
+        parts = _cut(members, cuts, clients)
         if all(len(part) for part in parts):
             break
     return parts
 
 
-def _classes(
-    labels: Tensor, clients: int, per_client: int, generator: torch.Generator
-) -> list[Tensor]:
-    members = _by_class(labels, generator)
+def by_classes(
+    labels: Tensor, clients: int, settings: PartitionSettings, generator: torch.Generator
+) -> Sequence[Tensor]:
+    """Images of data.classes_per_client classes for each client (McMahan et al. 2017, section 3).
+
+    The clients of a class share it evenly. With fewer places than classes, the images of the
+    classes left over belong to nobody.
+    """
+    members, per_client = _by_class(labels, generator), settings.classes_per_client
     if per_client > len(members):
         raise BadInput(
             f"data.classes_per_client is {per_client}, but the images have {len(members)} classes"
         )
     order = torch.randperm(len(members), generator=generator).tolist()
-    # Clients take the next classes in turn, so that every class has about as many holders.
-    holders: list[list[int]] = [[] for _ in members]
+    # Clients take the next classes in turn, so that every class has about as many clients.
+    owners: list[list[int]] = [[] for _ in members]
     for place in range(clients * per_client):
-        holders[order[place % len(members)]].append(place // per_client)
+        owners[order[place % len(members)]].append(place // per_client)
     parts: list[list[Tensor]] = [[] for _ in range(clients)]
-    for indices, who in zip(members, holders, strict=True):
+    for indices, who in zip(members, owners, strict=True):
         if not who:
             continue
         for client, piece in zip(who, indices.tensor_split(len(who)), strict=True):
             parts[client].append(piece)
     return [torch.cat(pieces) for pieces in parts]
+
+
+def _problem(parts: Sequence[Tensor], clients: int, images: int) -> str | None:
+    """How a partition breaks its contract, as the rest of a sentence that begins with its name."""
+    if len(parts) != clients:
+        return f"gives {len(parts)} parts for {clients} clients"
+    for client, part in enumerate(parts):
+        if not isinstance(part, Tensor) or part.dtype != torch.int64 or part.ndim != 1:
+            got = f"{part.dtype} {list(part.shape)}" if isinstance(part, Tensor) else type(part)
+            return f"must give int64 indices [n] for client {client}, not {got}"
+    together = torch.cat(list(parts))
+    if len(together) and not 0 <= int(together.min()) <= int(together.max()) < images:
+        return f"gives indices outside of 0 to {images - 1}"
+    if len(torch.unique(together)) < len(together):
+        return "gives an image to more than one client"
+    return None
 
 
 def _by_class(labels: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -111,6 +160,6 @@ def _by_class(labels: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [order[labels[order] == label] for label in torch.unique(labels)]
 
 
-def _dealt(members: list[Tensor], cuts: list[list[int]], clients: int) -> list[Tensor]:
+def _cut(members: list[Tensor], cuts: list[list[int]], clients: int) -> list[Tensor]:
     pieces = [torch.tensor_split(indices, cut) for indices, cut in zip(members, cuts, strict=True)]
     return [torch.cat([piece[client] for piece in pieces]) for client in range(clients)]

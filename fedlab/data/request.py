@@ -1,41 +1,44 @@
-"""What a source of images is asked for, and what it has to offer."""
+"""What a scenario says about its images, as a data set's function receives it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from fedlab.data.images import ImageData
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a scenario says about its images.
+    """Settings of the table ``[data]`` that a data set may need.
 
     Attributes:
-        rest: What follows the colon of a source such as ``folder:PATH``.
-        root: Where downloaded data sets live.
-        download: Whether something may be fetched.
-        image_size: Side in pixels that images are resized to.
-        factory: ``package.module:function`` of the user's own images.
+        argument: Text after the colon of a source such as ``folder:PATH``; empty without a colon.
+        root: Folder in which downloaded data sets are stored.
+        download: True if missing files may be downloaded.
+        image_size: Side in pixels to which images are resized; ``None`` keeps their size.
     """
 
-    rest: str
+    argument: str
     root: Path
     download: bool = False
     image_size: int | None = None
-    factory: str | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """A place where images come from.
+def takes_argument(name: str) -> Callable[[Function], Function]:
+    """Mark a data set that a scenario names with a colon and an argument behind it.
 
-    Attributes:
-        description: One line for ``fedlab data``.
-        load: Gets them, all of them, on the CPU.
-        argument: What a scenario writes after the name and a colon, such as ``PATH``.
+    Args:
+        name: Name of the argument in messages and lists, such as ``PATH``.
     """
 
-    description: str
-    load: Callable[[Request], ImageData]
-    argument: str = ""
+    def mark(function: Function) -> Function:
+        function.argument = name  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def argument_of(function: Callable[..., Any]) -> str:
+    """Name of the argument that a data set takes; empty if it takes none."""
+    return str(getattr(function, "argument", ""))

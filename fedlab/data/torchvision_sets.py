@@ -1,8 +1,7 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, read and fetched by torchvision."""
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, downloaded and read by torchvision."""
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,41 @@ from torchvision import datasets
 
 from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
-from fedlab.data.request import Request, Source
+from fedlab.data.request import Request
 
 log = logging.getLogger(__name__)
 
 Constants = tuple[float, ...]
+"""Mean or standard deviation per channel over all training pixels, as usually quoted."""
+
+
+def mnist(request: Request) -> ImageData:
+    """60,000 + 10,000 grey 28x28 digits (torchvision, download of 12 MB)."""
+    return _load(request, "mnist", datasets.MNIST, (0.1307,), (0.3081,))
+
+
+def fashion_mnist(request: Request) -> ImageData:
+    """60,000 + 10,000 grey 28x28 pieces of clothing (torchvision, download of 31 MB)."""
+    return _load(request, "fashion-mnist", datasets.FashionMNIST, (0.2860,), (0.3530,))
+
+
+def cifar10(request: Request) -> ImageData:
+    """50,000 + 10,000 colour 32x32 images of 10 classes (torchvision, download of 171 MB)."""
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    return _load(request, "cifar10", datasets.CIFAR10, mean, std)
+
+
+def cifar100(request: Request) -> ImageData:
+    """50,000 + 10,000 colour 32x32 images of 100 classes (torchvision, download of 169 MB)."""
+    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    return _load(request, "cifar100", datasets.CIFAR100, mean, std)
 
 
 def _load(
-    request: Request, *, name: str, kind: Callable[..., Any], mean: Constants, std: Constants
+    request: Request, name: str, kind: Callable[..., Any], mean: Constants, std: Constants
 ) -> ImageData:
     if request.download:
-        log.info("%s: looking in %s, and downloading what is missing", name, request.root)
+        log.info("%s: looking in %s, and downloading missing files", name, request.root)
     try:
         # torchvision checks the MD5 of each file before it reads one.
         train, test = (
@@ -54,42 +76,3 @@ def _channels_first(images: "Tensor | np.ndarray[Any, Any]") -> Tensor:
     tensor = torch.as_tensor(images)
     grey = tensor.ndim == 3
     return (tensor.unsqueeze(1) if grey else tensor.permute(0, 3, 1, 2)).contiguous()
-
-
-def _source(
-    description: str, name: str, kind: Callable[..., Any], mean: Constants, std: Constants
-) -> Source:
-    return Source(description, partial(_load, name=name, kind=kind, mean=mean, std=std))
-
-
-# Mean and standard deviation over all training pixels, as usually quoted.
-TORCHVISION_SETS = {
-    "mnist": _source(
-        "60,000 + 10,000 grey 28x28 digits (torchvision, download of 12 MB)",
-        "mnist",
-        datasets.MNIST,
-        (0.1307,),
-        (0.3081,),
-    ),
-    "fashion-mnist": _source(
-        "60,000 + 10,000 grey 28x28 pieces of clothing (torchvision, download of 31 MB)",
-        "fashion-mnist",
-        datasets.FashionMNIST,
-        (0.2860,),
-        (0.3530,),
-    ),
-    "cifar10": _source(
-        "50,000 + 10,000 colour 32x32 images of 10 classes (torchvision, download of 171 MB)",
-        "cifar10",
-        datasets.CIFAR10,
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-    ),
-    "cifar100": _source(
-        "50,000 + 10,000 colour 32x32 images of 100 classes (torchvision, download of 169 MB)",
-        "cifar100",
-        datasets.CIFAR100,
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-    ),
-}

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -84,10 +85,9 @@ def _builder(name: str) -> Builder:
 
 def _options(name: str, builder: Builder, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are given, each of which the builder must take."""
-    try:
+    parameters: Mapping[str, inspect.Parameter] = {}
+    with suppress(TypeError, ValueError):  # some functions written in C have no signature
         parameters = inspect.signature(builder).parameters
-    except (TypeError, ValueError):  # some functions written in C have no signature
-        parameters = {}
     given = {key: value for key, value in settings.items() if value is not None}
     if "norm" not in parameters and given.pop("norm", "none") != "none":
         raise BadInput(

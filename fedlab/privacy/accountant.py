@@ -8,12 +8,11 @@ al., arXiv 1911.11607).
 import math
 import warnings
 from functools import lru_cache
-from typing import Literal
 
 from opacus.accountants import IAccountant, PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import gdp
 
-AccountantName = Literal["rdp", "prv", "gdp"]
+from fedlab.privacy.accountant_name import AccountantName
 
 Step = tuple[float, float, int]
 """Noise multiplier, sample rate, number of steps: one entry of an Opacus history."""

@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from fedlab.privacy.accountant import AccountantName, Step, epsilon
+from fedlab.privacy.accountant import Step, epsilon
+from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.release import History, Mechanism, PrivacyRelease, participations
 
 UNCOVERED: frozenset[Mechanism] = frozenset({"none", "leakage-gate"})

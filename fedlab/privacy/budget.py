@@ -1,6 +1,6 @@
 """Whether what a client is about to do would cost more than it may."""
 
-from fedlab.privacy.accountant import AccountantName
+from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS
 from fedlab.privacy.release import History, Mechanism
 

@@ -4,7 +4,8 @@ import math
 
 from scipy import optimize
 
-from fedlab.privacy.accountant import AccountantName, Step, epsilon
+from fedlab.privacy.accountant import Step, epsilon
+from fedlab.privacy.accountant_name import AccountantName
 
 LEAST, MOST = 1 / 16, 2.0**14
 """Noise multipliers that are looked at: below, epsilon is in the hundreds for a single step."""

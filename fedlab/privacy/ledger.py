@@ -9,7 +9,7 @@ from itertools import chain
 import pandas as pd
 
 from fedlab.core.views import Viewable
-from fedlab.privacy.accountant import AccountantName
+from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.release import History, PrivacyRelease, participations

@@ -1,45 +1,76 @@
 """The tables of a scenario file, one class each."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from fedlab.core.errors import BadInput
+from fedlab.core.plugins import Registry
 from fedlab.core.schedule import ClientsText, RoundsText
 from fedlab.core.settings import Settings
-from fedlab.privacy.accountant import AccountantName
+from fedlab.data.registry import PARTITIONS
+from fedlab.models.registry import Norm
+from fedlab.privacy.accountant_name import AccountantName
+
+
+def _registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuse a name that stands for no plug-in, without importing the plug-in."""
+
+    def check(name: str) -> str:
+        try:
+            registry.path(name)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    return AfterValidator(check)
 
 
 class Data(Settings):
-    """Which images, and how they are spread over the clients."""
+    """The images, and how they are spread over the clients."""
 
     source: str = "digits"
-    """A name from ``fedlab data``, ``folder:PATH``, ``npz:PATH`` or ``factory``."""
+    """Data set: a name from ``fedlab list datasets``, ``folder:PATH``, ``npz:PATH``, your own
+    function as ``package.module:function``, or ``factory``."""
     factory: str | None = None
     """With ``source = "factory"``: ``package.module:function`` that returns an ImageData."""
     root: str = "~/.cache/fedlab"
-    """Where downloaded data sets live."""
+    """Folder in which downloaded data sets are stored."""
     download: bool = False
+    """Download a data set that is missing from ``root``."""
     image_size: int | None = Field(default=None, ge=4)
-    """For ``folder:PATH``: resize to this side in pixels."""
+    """Side in pixels, at least 4, to which images of ``folder:PATH`` are resized; by default they
+    keep their size."""
     train: int | None = Field(default=None, ge=1)
-    """Keep only so many training images, drawn by seed."""
+    """Number of training images to keep, drawn by seed; all by default."""
     test: int | None = Field(default=None, ge=1)
+    """Number of test images to keep, drawn by seed; all by default."""
     clients: int = Field(default=10, ge=1)
-    partition: Literal["iid", "dirichlet", "classes"] = "iid"
+    """Number of clients."""
+    partition: Annotated[str, _registered(PARTITIONS)] = "iid"
+    """How the training images are spread: ``iid``, ``dirichlet``, ``classes``, or your own function
+    as ``package.module:function``."""
     alpha: float = Field(default=0.5, gt=0)
-    """Concentration of the Dirichlet partition: small is skewed."""
+    """Concentration of the ``dirichlet`` partition, above 0: small values are skewed."""
     classes_per_client: int = Field(default=2, ge=1)
+    """Number of classes of each client under the ``classes`` partition."""
 
 
 class Model(Settings):
-    """Which network."""
+    """The network that all clients train."""
 
     name: str = "convnet"
+    """Name from ``fedlab list models``, name of a torchvision classifier, your own function as
+    ``package.module:function``, or ``factory``."""
     factory: str | None = None
-    """With ``name = "factory"``: ``package.module:function`` that makes the network."""
+    """With ``name = "factory"``: ``package.module:function`` that makes the network from ``shape``
+    and ``classes`` alone."""
     width: int | None = Field(default=None, ge=1)
-    norm: Literal["group", "batch", "none"] | None = None
-    """The network's own choice unless given."""
+    """Channels of the first layer, or units of a hidden layer; the network's usual number by
+    default."""
+    norm: Norm | None = None
+    """Normalisation layers, ``group``, ``batch`` or ``none``; the network's usual ones by
+    default."""
 
 
 class Training(Settings):
@@ -139,13 +170,14 @@ class Server(Settings):
 
 
 class Engine(Settings):
-    """What carries the messages, and on what hardware."""
+    """The engine that carries the messages, and its hardware."""
 
     name: Literal["in-process", "ray"] = "in-process"
+    """``in-process`` calls clients one after another, ``ray`` runs them in several processes."""
     device: str = "auto"
-    """``auto`` takes a GPU when there is one; otherwise ``cpu``, ``cuda`` or ``cuda:1``."""
+    """``cpu``, ``cuda``, ``cuda:1`` and so on; ``auto`` takes a GPU if there is one."""
     threads: int = Field(default=1, ge=1)
-    """PyTorch threads of every process."""
+    """Number of PyTorch threads of every process. Results are the same bits for equal numbers."""
 
 
 class Privacy(Settings):

@@ -8,6 +8,7 @@ import pytest
 from fedlab import BadInput
 from fedlab.comparison import cache_keys as keys
 from fedlab.comparison.cache_keys import keys_of
+from fedlab.models import MODELS
 from tests.federations import FORGETFUL, forgetful, small
 
 MODEL = """
@@ -83,8 +84,7 @@ def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
 
 
 def test_a_network_without_a_source_is_refused(monkeypatch):
-    made = partial(forgetful)
-    monkeypatch.setattr("fedlab.comparison.cache_keys.resolve", lambda _: made)
+    monkeypatch.setitem(MODELS._found, FORGETFUL["factory"], partial(forgetful))
     with pytest.raises(BadInput, match="no source"):
         key(model=FORGETFUL)
 

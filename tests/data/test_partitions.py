@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab import BadInput
-from fedlab.data import partition
+from fedlab.data import PARTITIONS, partition
 
 SCHEMES = ("iid", "dirichlet", "classes")
 
@@ -89,6 +89,33 @@ def test_another_seed_gives_another_partition():
         partition(labels(), clients=4, scheme="iid", generator=seeded(seed)) for seed in (0, 1)
     )
     assert not torch.equal(one[0], other[0])
+
+
+def halves(labels, clients, settings, generator):
+    return torch.arange(len(labels)).tensor_split(clients)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        (lambda *_: 1 / 0, "failed: ZeroDivisionError: division by zero"),
+        (lambda *_: None, "failed: TypeError"),
+        (lambda *_: [torch.arange(3)], "gives 1 parts for 2 clients"),
+        (lambda *_: [torch.arange(3), [4]], "int64 indices .* for client 1, not <class 'list'>"),
+        (lambda *_: [torch.arange(3), torch.ones(2)], "not torch.float32"),
+        (lambda *_: [torch.arange(3), torch.arange(2, 5)], "an image to more than one client"),
+        (lambda *_: [torch.arange(3), torch.tensor([600])], "outside of 0 to 599"),
+    ],
+)
+def test_a_partition_that_breaks_its_contract(monkeypatch, parts, sentence):
+    monkeypatch.setitem(PARTITIONS._found, f"{__name__}:halves", parts)
+    with pytest.raises(BadInput, match=f'partition "{__name__}:halves" .*{sentence}'):
+        partition(labels(), clients=2, scheme=f"{__name__}:halves", generator=seeded())
+
+
+def test_a_partition_by_import_path():
+    parts = partition(labels(7), clients=2, scheme=f"{__name__}:halves", generator=seeded())
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6]]
 
 
 def test_fewer_images_than_clients_and_a_hopeless_dirichlet():

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from PIL import Image
 from torchvision import datasets
 
 from fedlab import BadInput
-from fedlab.data import SOURCES, ImageData, load
+from fedlab.data import DATASETS, ImageData, load
 
 
 def images(n, *shape, seed=0):
@@ -40,6 +41,14 @@ def own_images() -> ImageData:
     x = torch.from_numpy(images(4, 1, 8, 8))
     y = torch.tensor([0, 1, 0, 1])
     return ImageData("own", x, y, x, y, ("a", "b"), (0.5,), (0.5,))
+
+
+def named_after_root(request):
+    return replace(own_images(), name=str(request.root))
+
+
+def broken():
+    return 1 / 0
 
 
 class TestDigits:
@@ -204,7 +213,8 @@ class TestOwn:
         [
             ("nonsense", "must be written as package.module:function"),
             ("no.such.module:make", "cannot be imported"),
-            ("math:nothing", "has no function nothing"),
+            ("math:nothing", "module math has no nothing"),
+            ("tests.data.test_sources:broken", "cannot be loaded: ZeroDivisionError"),
             ("collections:OrderedDict", "must return a fedlab.data.ImageData"),
         ],
     )
@@ -212,18 +222,27 @@ class TestOwn:
         with pytest.raises(BadInput, match=sentence):
             load("factory", factory=factory)
 
+    def test_a_source_by_import_path(self):
+        assert load("tests.data.test_sources:own_images").name == "own"
+        by_request = "tests.data.test_sources:named_after_root"
+        assert load(by_request, root="/somewhere").name == "/somewhere"
+        with pytest.raises(BadInput, match=r"no\.such\.module:make.* cannot be imported"):
+            load("no.such.module:make")
+
 
 def test_an_unknown_source_names_the_nearest():
     with pytest.raises(BadInput, match='did you mean "cifar10"'):
         load("cifar-10")
     with pytest.raises(BadInput, match='must be written as "npz:PATH"'):
         load("npz")
+    with pytest.raises(BadInput, match='did you mean "folder"'):
+        load("foldr:/some/path")
     with pytest.raises(BadInput, match='must be written as "digits"'):
         load("digits:here")
 
 
 def test_every_source_has_a_line_for_the_list():
-    assert all(source.description for source in SOURCES.values())
+    assert all(DATASETS.get(name).__doc__ for name in DATASETS.builtin)
 
 
 def idx(array: np.ndarray) -> bytes:

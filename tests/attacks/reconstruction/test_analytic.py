@@ -11,7 +11,7 @@ from attacks.reconstruction.analytic import (
     invert_linear,
     why_not,
 )
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 from fedlab.models import build
 
 DIGITS = load("digits")

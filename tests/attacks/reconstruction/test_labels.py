@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from attacks.reconstruction.labels import LABEL_RULES, infer_labels, joint_start, snap_mixture
-from fedlab.data.sources import load
+from fedlab.data.loading import load
 from fedlab.models import build
 
 NETWORKS = {"mlp": None, "lenet": None, "convnet": 8, "resnet8": 8}

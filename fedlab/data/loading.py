@@ -1,0 +1,78 @@
+"""Loading the images that a scenario names."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from fedlab.core.errors import BadInput, nearest
+from fedlab.core.plugins import describe
+from fedlab.data.images import ImageData
+from fedlab.data.registry import DATASETS
+from fedlab.data.request import Request, argument_of
+
+
+def load(
+    source: str,
+    *,
+    root: str | Path = "~/.cache/fedlab",
+    download: bool = False,
+    factory: str | None = None,
+    image_size: int | None = None,
+) -> ImageData:
+    """Load all images of a data set onto the CPU.
+
+    Args:
+        source: Name such as ``digits`` or ``cifar10``, a name with an argument such as
+            ``npz:PATH``, or the user's own function as ``package.module:function``.
+        root: Folder in which downloaded data sets are stored.
+        download: True to download missing files.
+        factory: With ``source = "factory"``, the function as ``package.module:function``.
+        image_size: Side in pixels to which images of ``folder:PATH`` are resized.
+
+    Raises:
+        BadInput: If there is no such data set, or it cannot be loaded.
+
+    Example:
+        >>> load("digits")
+        ImageData('digits', 1437 + 360 images of 1x8x8, 10 classes, cpu)
+    """
+    if source == "factory":
+        source = factory or ""
+        if ":" not in source:
+            raise BadInput(f'data.factory "{source}" must be written as package.module:function')
+        name, argument = source, ""
+    else:
+        name, argument = _parse(source)
+    function = DATASETS.get(name)
+    if bool(argument_of(function)) != bool(argument):
+        wanted = f"{name}:{argument_of(function)}" if argument_of(function) else name
+        raise BadInput(f'data.source "{source}" must be written as "{wanted}"')
+    request = Request(argument, Path(root).expanduser(), download, image_size)
+    try:
+        data = function(request) if _takes_request(function) else function()
+    except BadInput:
+        raise
+    except Exception as error:  # somebody else's function may raise anything
+        raise BadInput(f'data set "{source}" cannot be loaded: {describe(error)}') from error
+    if not isinstance(data, ImageData):
+        raise BadInput(f'data set "{source}" must return a fedlab.data.ImageData, not {type(data)}')
+    return data
+
+
+def _parse(source: str) -> tuple[str, str]:
+    """Split a source into the name of its data set and an argument, which may be empty."""
+    name, colon, argument = source.partition(":")
+    if name in DATASETS:
+        if colon and not argument:
+            raise BadInput(f'data.source "{source}" ends at its colon: name a path')
+        return name, argument
+    if argument.replace(".", "").isidentifier():
+        return source, ""
+    raise BadInput(f'there is no data set "{source}"; {nearest(name, DATASETS.names)}')
+
+
+def _takes_request(function: Callable[..., ImageData]) -> bool:
+    try:
+        return "request" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return False
