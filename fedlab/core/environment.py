@@ -1,4 +1,4 @@
-"""The versions and the hardware that figures depend on; no names of machines or paths."""
+"""Versions and hardware that results depend on, without names of machines or paths."""
 
 import os
 import platform
@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 PACKAGES = ("fedlab-privacy", "torch", "torchvision", "flwr", "opacus", "numpy")
 
 
 def environment() -> dict[str, Any]:
-    """What this process runs on.
+    """Describe the Python, the packages and the hardware of this process.
 
     Returns:
         ``python``, ``packages`` by name, ``system``, ``processor``, ``cores``, ``memory_gib``,
-        ``threads`` of PyTorch, and ``gpu``, which is ``None`` without one.
+        PyTorch ``threads``, and ``gpu``, which is ``None`` without one.
     """
+    # Reading a run folder imports this module, and PyTorch takes seconds to load.
+    import torch
+
     return {
         "python": platform.python_version(),
         "packages": {name: version_of(name) for name in PACKAGES},
@@ -32,7 +34,7 @@ def environment() -> dict[str, Any]:
 
 
 def version_of(name: str) -> str:
-    """That of an installed package; a checkout on the path has none of its own."""
+    """Version of an installed package; ``not installed`` for a checkout without metadata."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -40,7 +42,7 @@ def version_of(name: str) -> str:
 
 
 def _processor() -> str:
-    """The model's name, which only Linux' own file tells."""
+    """Model name of the processor, which Python itself does not report on Linux."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
