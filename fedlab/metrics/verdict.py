@@ -14,9 +14,9 @@ SUCCEEDS = 0.5
 """What a poisoning must reach of what chance leaves open, to succeed: more often than not."""
 
 CONSISTENT = 0.999
-"""Smallest cosine between a captured update and its replay that counts as agreement. Seeded noise is
-drawn again, so the two differ by float rounding alone (below 1e-5 in every test); where noise cannot
-be drawn again the cosine is NaN, and nothing is concluded from it."""
+"""Smallest cosine between a captured update and its replay that counts as agreement. Seeded noise
+is drawn again, so the two differ by float rounding alone (below 1e-5 in every test); where noise
+cannot be drawn again the cosine is NaN, and nothing is concluded from it."""
 
 
 @dataclass(frozen=True)
