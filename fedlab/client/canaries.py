@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from attacks.audit.canaries import Canaries, make_canaries, toss
+from attacks.privacy_audit.canaries import Canaries, make_canaries, toss
 from fedlab.core.seeds import generator
 from fedlab.data.images import ImageData
 from fedlab.scenario.scenario import Scenario

@@ -16,6 +16,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import AsHonest, as_carried_out, poison_shard, poison_update
 from fedlab.core.digest import digest
 from fedlab.core.seeds import derive, generator, seeded
+from fedlab.data.shard import Shard
 from fedlab.defenses import defense
 from fedlab.defenses.pipeline import (
     Batch,
@@ -23,7 +24,6 @@ from fedlab.defenses.pipeline import (
     Inspection,
     Pipeline,
     PlainGradient,
-    Shard,
     Withheld,
     shuffled,
     single,

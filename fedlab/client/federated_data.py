@@ -7,8 +7,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from attacks.audit.canaries import Canaries
-from attacks.malicious.imprint import imprint
+from attacks.malicious_server.imprint import imprint
+from attacks.privacy_audit.canaries import Canaries
 from fedlab.client.canaries import planted
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
@@ -16,7 +16,7 @@ from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.data.partitions import partition
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.models import build
 from fedlab.poisoning.cache import PoisonCache
 from fedlab.scenario.scenario import Scenario

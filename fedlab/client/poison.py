@@ -9,7 +9,7 @@ from torch import Tensor
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning import data_poison
 from fedlab.poisoning.context import PoisoningContext
 from fedlab.poisoning.settings import ConstrainAndScale

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.partners import Ahead, distinct, skipping
 from fedlab.defenses.pipeline import (
     Batch,
     ClientContext,
     Pipeline,
-    Shard,
     Transform,
     shuffled,
     single,

@@ -10,25 +10,8 @@ from torch.nn import functional
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
+from fedlab.data.shard import Shard as Shard
 from fedlab.privacy.release import History, PrivacyRelease
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The images that one client holds.
-
-    Attributes:
-        images: uint8 ``[n, channels, height, width]``.
-        labels: int64 ``[n]``.
-        num_classes: Classes of the whole data set.
-    """
-
-    images: Tensor
-    labels: Tensor
-    num_classes: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 
-from attacks.audit.membership import MembershipResult
+from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.federated_data import FederatedData, network_of

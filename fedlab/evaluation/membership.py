@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
-from attacks.audit.membership import (
+from attacks.privacy_audit.lira import by_likelihood_ratio, confidences, shadow_confidences
+from attacks.privacy_audit.membership import (
     MembershipResult,
     by_alignment,
     by_loss,

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from attacks.payload import Payload
 from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.defenses.settings import DPSGD
 from fedlab.defenses.unique_inputs import first_seen
 from fedlab.privacy.release import History

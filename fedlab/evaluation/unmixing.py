@@ -17,7 +17,7 @@ from attacks.reconstruction.unmix import unmix
 from fedlab.core.errors import BadInput
 from fedlab.core.views import Viewable
 from fedlab.data.images import ImageData
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.metrics.chance import baselines
 from fedlab.metrics.images import identified, match, psnr
 from fedlab.metrics.similarity import ssim

@@ -4,7 +4,7 @@ import torch
 
 from attacks.poisoning.availability import adversarial_poisons, misalign_training
 from attacks.poisoning.crafting import Brewing
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import Goal, PoisoningContext, Stream
 from fedlab.poisoning.crafting import Poisons, brewed
 from fedlab.poisoning.settings import Availability

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attacks.poisoning.backdoor import backdoor
 from attacks.poisoning.triggers import bars, blend, noise_pattern, sinusoid, stamp
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import Goal, PoisoningContext, Stream, check_classes, mistaken_for
 from fedlab.poisoning.settings import BadNets, Blended, Distributed, Sinusoidal
 

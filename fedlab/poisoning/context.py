@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.cache import PoisonCache
 from fedlab.scenario.tables import Training
 

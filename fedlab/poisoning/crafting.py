@@ -10,7 +10,7 @@ from attacks.poisoning.crafting import random_perturbation
 from fedlab.core.digest import digest
 from fedlab.core.modes import kept_modes
 from fedlab.core.seeds import seeded
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import PoisoningContext
 from fedlab.poisoning.settings import Brewed
 

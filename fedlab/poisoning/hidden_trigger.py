@@ -11,7 +11,7 @@ from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.sleeper_agent import sleeper_agent
 from attacks.poisoning.surrogate import Surrogate
 from attacks.poisoning.triggers import stamp
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import Goal, PoisoningContext, Stream, check_classes
 from fedlab.poisoning.crafting import Poisons, brewed, count
 from fedlab.poisoning.settings import HiddenTrigger

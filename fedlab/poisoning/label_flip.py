@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from attacks.poisoning.label_flip import flip, label_flip
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import Goal, PoisoningContext, Stream, check_classes, mistaken_for
 from fedlab.poisoning.settings import LabelFlip
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attacks.poisoning.surrogate import Surrogate
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import PoisoningContext
 from fedlab.poisoning.settings import Brewed
 

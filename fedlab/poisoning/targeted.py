@@ -13,7 +13,7 @@ from attacks.poisoning.meta_settings import MetaPoisoning
 from attacks.poisoning.metapoison import meta_poison
 from attacks.poisoning.selection import choose
 from attacks.poisoning.surrogate import Surrogate
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.poisoning.context import Goal, PoisoningContext, Stream, check_classes, mistaken_for
 from fedlab.poisoning.crafting import Poisons, brewed, count
 from fedlab.poisoning.settings import GradientMatching, MetaPoison

@@ -7,14 +7,14 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from attacks.model_poisoning.gaussian import gaussian
+from attacks.model_poisoning.inner_product import inner_product
+from attacks.model_poisoning.little_is_enough import largest_z, little_is_enough
+from attacks.model_poisoning.scaling import scale
+from attacks.model_poisoning.sign_flip import sign_flip
+from attacks.model_poisoning.vectors import flatten, unflatten
+from attacks.model_poisoning.within_spread import min_max, min_sum
 from attacks.payload import Payload
-from attacks.updates.gaussian import gaussian
-from attacks.updates.inner_product import inner_product
-from attacks.updates.little_is_enough import largest_z, little_is_enough
-from attacks.updates.scaling import scale
-from attacks.updates.sign_flip import sign_flip
-from attacks.updates.vectors import flatten, unflatten
-from attacks.updates.within_spread import min_max, min_sum
 from fedlab.poisoning.settings import (
     ConstrainAndScale,
     Gaussian,

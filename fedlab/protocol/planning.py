@@ -2,7 +2,7 @@
 
 import random
 
-from attacks.updates.little_is_enough import largest_z
+from attacks.model_poisoning.little_is_enough import largest_z
 from fedlab.core.errors import BadInput
 from fedlab.core.seeds import derive
 from fedlab.poisoning.settings import Colluding, LittleIsEnough, MinMax, MinSum

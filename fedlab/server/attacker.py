@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.knowledge import MOST_IMAGES, Knowledge
-from attacks.malicious.rebuild import read_imprints, single_out
+from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
     PRESETS,

@@ -12,8 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from attacks.malicious.fishing import fish_class, last_layer
-from attacks.malicious.imprint import BLOCK
+from attacks.malicious_server.fishing import fish_class, last_layer
+from attacks.malicious_server.imprint import BLOCK
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.privacy.release import History, before_last
 from fedlab.protocol.planning import sample_cohort, task_for

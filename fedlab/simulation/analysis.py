@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from attacks.audit.membership import MembershipResult
+from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.invert import Watch
 from fedlab.client.federated_data import FederatedData

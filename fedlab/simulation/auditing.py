@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from attacks.audit.bounds import Audit
-from attacks.audit.scoring import CanaryScores
+from attacks.privacy_audit.bounds import Audit
+from attacks.privacy_audit.scoring import CanaryScores
 from fedlab.client.canaries import canaries_of
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput

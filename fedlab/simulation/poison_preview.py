@@ -11,7 +11,7 @@ from fedlab.client.poison import poison_shard
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput
 from fedlab.core.views import Viewable, show
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.protocol.planning import task_for
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from attacks.model_poisoning.little_is_enough import little_is_enough
 from attacks.payload import Payload
-from attacks.updates.little_is_enough import little_is_enough
 from fedlab import BadInput, Federation
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from attacks.updates.gaussian import gaussian
-from attacks.updates.inner_product import inner_product
-from attacks.updates.sign_flip import sign_flip
+from attacks.model_poisoning.gaussian import gaussian
+from attacks.model_poisoning.inner_product import inner_product
+from attacks.model_poisoning.sign_flip import sign_flip
 
 
 def seeded(seed=0):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.audit.binomial import (
+from attacks.privacy_audit.binomial import (
     highest_rate,
     last_below,
     lowest_rate,

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from attacks.audit.bounds import SHARES, Audit, bound_by_guessing
-from attacks.audit.observation import descent, example_gradients
 from attacks.gradients import Tensors
 from attacks.payload import Payload
+from attacks.privacy_audit.bounds import SHARES, Audit, bound_by_guessing
+from attacks.privacy_audit.observation import descent, example_gradients
 
 NUMBERS = 2**25
 """Of per-example gradients in memory at once, 256 MiB in float64; beyond it they are computed

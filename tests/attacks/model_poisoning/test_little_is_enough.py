@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.updates.little_is_enough import largest_z, little_is_enough
+from attacks.model_poisoning.little_is_enough import largest_z, little_is_enough
 
 
 @pytest.mark.parametrize(

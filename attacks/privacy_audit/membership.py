@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from attacks.audit.bounds import NON_MEMBERS_PER_FALSE_ALARM, auc, tpr_at_fpr
-from attacks.audit.observation import TOGETHER, descent, example_gradients
 from attacks.gradients import Tensors
 from attacks.payload import Payload
+from attacks.privacy_audit.bounds import NON_MEMBERS_PER_FALSE_ALARM, auc, tpr_at_fpr
+from attacks.privacy_audit.observation import TOGETHER, descent, example_gradients
 
 RATES = (0.001, 0.01)
 """False positive rates to report: an average hides a few sure finds (arXiv 2112.03570)."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from attacks.model_poisoning.scaling import scale
 from attacks.payload import Payload
-from attacks.updates.scaling import scale
 
 
 @pytest.mark.parametrize("factor", [10.0, -1.0, 0.5])

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from attacks.audit.canaries import make_canaries, toss
-from attacks.audit.scoring import CanaryScores
+from attacks.privacy_audit.canaries import make_canaries, toss
+from attacks.privacy_audit.scoring import CanaryScores
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData

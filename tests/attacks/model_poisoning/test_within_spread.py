@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks.updates.within_spread import min_max, min_sum
+from attacks.model_poisoning.within_spread import min_max, min_sum
 
 DIRECTIONS = ("mean", "sign", "deviation")
 

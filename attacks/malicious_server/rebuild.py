@@ -14,8 +14,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from attacks.knowledge import Knowledge
-from attacks.malicious.fishing import count_labels, isolate, last_layer
-from attacks.malicious.imprint import BLOCK, THRESHOLD, Imprints, read_out
+from attacks.malicious_server.fishing import count_labels, isolate, last_layer
+from attacks.malicious_server.imprint import BLOCK, THRESHOLD, Imprints, read_out
 from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import Attack
@@ -44,7 +44,7 @@ def read_imprints(
     image as well, so nothing has to be granted.
 
     Args:
-        model: What ``attacks.malicious.imprint.imprint`` returned; left as it is found.
+        model: What ``attacks.malicious_server.imprint.imprint`` returned; left as it is found.
         global_state: Parameters and buffers that the client started from, by name.
         payload: What it sent.
         knowledge: Its labels are not used.

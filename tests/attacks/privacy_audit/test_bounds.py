@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from attacks.audit.binomial import at_least, highest_rate, lowest_rate, probabilities
-from attacks.audit.bounds import (
+from attacks.privacy_audit.binomial import at_least, highest_rate, lowest_rate, probabilities
+from attacks.privacy_audit.bounds import (
     auc,
     bound_by_guessing,
     epsilon_from_guesses,

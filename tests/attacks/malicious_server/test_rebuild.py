@@ -8,9 +8,9 @@ from torch import nn
 
 from attacks.gradients import batch_gradient
 from attacks.knowledge import Knowledge, LocalSGD
-from attacks.malicious.fishing import fish_class, last_layer
-from attacks.malicious.imprint import imprint
-from attacks.malicious.rebuild import read_imprints, single_out
+from attacks.malicious_server.fishing import fish_class, last_layer
+from attacks.malicious_server.imprint import imprint
+from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from fedlab.models import build
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.audit import scoring
-from attacks.audit.bounds import auc
-from attacks.audit.canaries import make_canaries, toss
-from attacks.audit.observation import descent, example_gradients
-from attacks.audit.scoring import CanaryScores
 from attacks.gradients import batch_gradient, clipped_gradient
 from attacks.payload import Payload
+from attacks.privacy_audit import scoring
+from attacks.privacy_audit.bounds import auc
+from attacks.privacy_audit.canaries import make_canaries, toss
+from attacks.privacy_audit.observation import descent, example_gradients
+from attacks.privacy_audit.scoring import CanaryScores
 from fedlab.models import build
 
 SHAPE = (1, 12, 12)

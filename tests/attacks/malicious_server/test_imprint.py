@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from attacks.gradients import batch_gradient
-from attacks.malicious.imprint import ImprintBlock, imprint, read_out, statistic_row
+from attacks.malicious_server.imprint import ImprintBlock, imprint, read_out, statistic_row
 from fedlab.data import load
 from fedlab.metrics.images import psnr
 from fedlab.models import build

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from attacks.audit.lira import by_likelihood_ratio, confidences, shadow_confidences
-from attacks.audit.membership import by_alignment, by_loss, by_loss_drop, judge
 from attacks.knowledge import LocalSGD
+from attacks.privacy_audit.lira import by_likelihood_ratio, confidences, shadow_confidences
+from attacks.privacy_audit.membership import by_alignment, by_loss, by_loss_drop, judge
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData
@@ -14,7 +14,7 @@ from fedlab.models import build
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.tables import Training
-from tests.attacks.audit.clients import CLASSES, SHAPE, clothes
+from tests.attacks.privacy_audit.clients import CLASSES, SHAPE, clothes
 
 MEMBERS = 100
 LOCAL = LocalSGD(lr=0.1, epochs=20, batch_size=20)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from attacks.gradients import batch_gradient
 from attacks.knowledge import Knowledge
-from attacks.malicious.fishing import count_labels, fish_class, fish_feature, isolate
+from attacks.malicious_server.fishing import count_labels, fish_class, fish_feature, isolate
 from attacks.payload import Payload
 from attacks.reconstruction import Attack, invert
 from fedlab.data import load

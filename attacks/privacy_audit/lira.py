@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attacks.audit.membership import logits_of
 from attacks.gradients import Tensors, unroll
 from attacks.knowledge import LocalSGD
+from attacks.privacy_audit.membership import logits_of
 
 
 def confidences(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks.audit.bounds import auc
-from tests.attacks.audit.clients import audited, clothes
+from attacks.privacy_audit.bounds import auc
+from tests.attacks.privacy_audit.clients import audited, clothes
 
 SEEDS = range(5)
 
