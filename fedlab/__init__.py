@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from fedlab.metrics.scores import score_images
     from fedlab.results.round_result import RoundResult
     from fedlab.scenario.scenario import Scenario
+    from fedlab.simulation.callbacks import Callback
     from fedlab.simulation.federation import Federation
 
 _HOMES = {
     "BadInput": "fedlab.core.errors",
+    "Callback": "fedlab.simulation.callbacks",
     "Comparison": "fedlab.comparison",
     "Federation": "fedlab.simulation.federation",
     "LocalSGD": "attacks.knowledge",
@@ -45,6 +47,7 @@ _HOMES = {
 __all__ = [
     "AttackTrace",
     "BadInput",
+    "Callback",
     "Comparison",
     "Federation",
     "LocalSGD",

@@ -204,7 +204,11 @@ class RunFolder(Viewable):
         return histories
 
     def ledger(self) -> Ledger:
-        """Privacy ledger of all clients, including the spending of a round that was killed."""
+        """The privacy account of every client, interrupted rounds included.
+
+        Raises:
+            BadInput: If the journal of privacy costs is lost or damaged.
+        """
         privacy = self.scenario.privacy
         return Ledger(self.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
 

@@ -14,6 +14,7 @@ from attacks.reconstruction.presets import PRESETS
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
 from fedlab.core.settings import Settings, value_of
+from fedlab.core.trackers import AnyTracker
 from fedlab.core.views import Viewable
 from fedlab.defenses.compatibility import check
 from fedlab.defenses.settings import DefenseSettings
@@ -58,6 +59,7 @@ class Scenario(Viewable, Settings):
     privacy: Privacy = Privacy()
     captures: Captures = Captures()
     audit: Audit | None = None
+    trackers: tuple[AnyTracker, ...] = ()
     roles: tuple[Role, ...] = ()
     defenses: tuple[DefenseSettings, ...] = ()
     reconstructions: tuple[Reconstruct, ...] = ()

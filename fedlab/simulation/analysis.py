@@ -1,6 +1,6 @@
-"""What can be asked of a federation at any time, without changing what it does."""
+"""Attacks, tests and accounts of a running or finished federation, which change nothing in it."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -24,19 +24,21 @@ from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
 from fedlab.server.rounds import RoundLoop
+from fedlab.simulation.auditing import Auditor, Verdict
+from fedlab.simulation.projection import Projection, projections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Analysis(ABC, Viewable):
-    """Attacks on what was kept, tests of the model, and what a run looks like so far.
+class Analysis(Viewable):
+    """The questions that a federation answers at any time, without any change to the experiment.
 
     Attributes:
-        scenario: As it stands, toggles included.
+        scenario: The scenario with all toggles so far.
         federated: The data of all clients.
-        folder: Of the run.
-        round: The last that has ended.
+        folder: The run folder.
+        round: The last round that has ended; 0 before the first.
     """
 
     scenario: Scenario
@@ -44,12 +46,39 @@ class Analysis(ABC, Viewable):
     folder: RunFolder
     round: int
     _evaluator: AttackEvaluator
+    _auditor: Auditor | None
     _loop: RoundLoop
 
     @property
-    @abstractmethod
     def ledger(self) -> Ledger:
-        """Every client's privacy account so far."""
+        """The privacy account of every client so far."""
+        privacy = self.scenario.privacy
+        return Ledger(
+            dict(self._loop.histories), privacy.accountant, privacy.delta, privacy.labels_public
+        )
+
+    @property
+    def projection(self) -> dict[int, Projection]:
+        """The epsilon to which the schedule takes each client, by partition id."""
+        return self._project(self.scenario)
+
+    def _project(
+        self, scenario: Scenario, clients: Iterable[int] | None = None
+    ) -> dict[int, Projection]:
+        sizes = self.federated.sizes
+        asked = sizes if clients is None else {client: sizes[client] for client in sorted(clients)}
+        return projections(scenario, asked, self._loop.histories, after=self.round)
+
+    @property
+    def audit(self) -> Verdict:
+        """The result of the audit so far.
+
+        Raises:
+            BadInput: If the scenario has no audit.
+        """
+        if self._auditor is None:
+            raise BadInput("nothing is audited: give the scenario an [audit] table")
+        return self._auditor.verdict(self.ledger)
 
     def reconstruct(
         self,
@@ -59,17 +88,17 @@ class Analysis(ABC, Viewable):
         watch: Watch | None = None,
         **settings: Any,
     ) -> Leak:
-        """Attack a kept Capture, whether or not it was attacked before.
+        """Run a reconstruction attack on a kept capture and score it against the true images.
 
         Args:
-            round: Counted from 1.
+            round: Round number, counted from 1.
             client: Partition id.
-            watch: Called now and then with the progress of the attack.
-            **settings: Those of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
+            watch: Function that is called now and then with the progress of the attack.
+            **settings: Settings of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
                 ``labels="inferred"``, ``iterations=300`` or ``seconds=20``.
 
         Raises:
-            BadInput: If none was kept, a setting is wrong, or it cannot be attacked.
+            BadInput: If no capture was kept, a setting is wrong, or the capture cannot be attacked.
         """
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
@@ -91,13 +120,17 @@ class Analysis(ABC, Viewable):
         return leak
 
     def consistency(self, *, round: int, client: int) -> Consistency:
-        """Whether the attacker's simulation of a client gives a kept Capture from the true images.
+        """Compare a kept capture with the attacker's own simulation of the client on true images.
 
-        A cosine near 1 says that the attack is aimed at what really happened; a defense's noise,
-        another mode of BatchNorm or a wrong learning rate show here.
+        A cosine near 1 says that the attacker simulates what really happened; a defense's noise,
+        another mode of BatchNorm or a wrong learning rate lower it.
+
+        Args:
+            round: Round number, counted from 1.
+            client: Partition id.
 
         Raises:
-            BadInput: If none was kept, or it cannot be simulated.
+            BadInput: If no capture was kept, or the client cannot be simulated.
         """
         capture = Capture.load(self.folder.captures, round=round, client=client)
         try:
@@ -116,17 +149,18 @@ class Analysis(ABC, Viewable):
         non_members: int = 1_000,
         shadows: int = 8,
     ) -> MembershipResult:
-        """How well the images behind a kept Capture are told from test images.
+        """Run a membership inference attack: tell the client's images from test images.
 
         Args:
-            round: Counted from 1.
+            round: Round number, counted from 1.
             client: Partition id.
-            test: ``loss``, ``loss-drop``, ``alignment`` or ``lira``.
-            non_members: Test images, at most; a rate of 1 % takes 1,000, one of 0.1 % 10,000.
-            shadows: Shadow clients of ``lira``, an even number.
+            test: Membership test: ``loss``, ``loss-drop``, ``alignment`` or ``lira``.
+            non_members: Largest number of test images. A false positive rate of 1 % takes 1,000
+                of them, one of 0.1 % takes 10,000.
+            shadows: Number of shadow clients of ``lira``, even.
 
         Raises:
-            BadInput: If none was kept, or it was of an empty batch.
+            BadInput: If no capture was kept, or the client's batch was empty.
         """
         capture = Capture.load(self.folder.captures, round=round, client=client)
         try:
@@ -144,12 +178,12 @@ class Analysis(ABC, Viewable):
     def robustness(
         self, *, epsilon: float = 8 / 255, iterations: int = 20, images: int = 500
     ) -> Robustness:
-        """How much accuracy the global model keeps when test images are attacked.
+        """Measure the accuracy of the global model on adversarial test images.
 
         Args:
             epsilon: Largest change of a pixel, on pixels in [0, 1].
-            iterations: Of PGD and of WITCHcraft.
-            images: Test images, at most, the first by place.
+            iterations: Number of iterations of PGD and of WITCHcraft.
+            images: Largest number of test images; the first of the test set are taken.
 
         Raises:
             BadInput: If a number is out of range.
@@ -173,17 +207,18 @@ class Analysis(ABC, Viewable):
     def unmix(
         self, *, client: int, rounds: str = "all", watch: Watch | None = None, **settings: Any
     ) -> UnmixedShard:
-        """Rebuild a client's mixtures of many rounds and un-mix them: DP-InstaHide's second test.
+        """Rebuild a client's mixed images of many rounds, and solve for the images behind them.
 
         Args:
             client: Partition id.
-            rounds: A text of the schedule's language; those count whose reply was kept and in
-                which DP-InstaHide alone was on.
-            watch: Called now and then with the progress of an attack.
-            **settings: See ``reconstruct``.
+            rounds: Rounds in the schedule's language. Only rounds count whose capture was kept and
+                in which the client ran a defense that mixes a known number of images.
+            watch: Function that is called now and then with the progress of an attack.
+            **settings: Settings of the attack; see ``reconstruct``.
 
         Raises:
-            BadInput: If no such round was kept, or k and the client's images leave nothing to find.
+            BadInput: If no such round was kept, or the number of mixed images leaves nothing to
+                solve for.
         """
         try:
             chosen = resolve_rounds(rounds, self.scenario.rounds)

@@ -1,8 +1,12 @@
-"""The audit of one client as the run goes: what canaries say of its epsilon, beside the ledger."""
+"""The privacy audit of one client during a run: a lower bound on its epsilon from canaries."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
@@ -19,18 +23,24 @@ from fedlab.privacy.ledger import Ledger
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
+from fedlab.simulation.callbacks import Callback
+
+if TYPE_CHECKING:
+    from fedlab.results.round_result import RoundResult
+    from fedlab.simulation.federation import Federation
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit found by the end of a round.
+    """The result of an audit at the end of a round.
 
     Attributes:
-        round: The last that it took in.
-        updates: How many of the client's it took in.
-        client: Partition id.
-        bound: Lower bound on its epsilon, with confidence and delta.
-        ledger: Epsilon of everything that it sent, by its ledger; infinite once it was open.
+        round: The last round from which the audit used an update; 0 before the first.
+        updates: Number of updates of the client that the audit used.
+        client: Partition id of the audited client.
+        bound: Lower bound on the client's epsilon, with its confidence and delta.
+        ledger: Epsilon of everything that the client sent, by its ledger; infinite once it sent
+            anything without protection.
     """
 
     round: int
@@ -41,11 +51,11 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the ledger's epsilon may be right; nothing proves that it is."""
+        """True if the bound does not exceed the ledger's epsilon, which does not prove it right."""
         return self.bound.epsilon <= self.ledger
 
     def __str__(self) -> str:
-        """One line about it."""
+        """The result as one line."""
         bound, says = self.bound, f"{self.ledger:.3f}"
         found = (
             f"client {self.client}: epsilon is at least {bound.epsilon:.3f} at "
@@ -55,16 +65,18 @@ class Verdict:
         return found if self.holds else f"{found}: the mechanism or its accounting is broken"
 
 
-class Auditor:
-    """Scores the canaries of one client by what the server sees of it.
+class Auditor(Callback):
+    """Scores the canaries of one client by the updates that the server sees, and writes the result.
 
     Args:
-        scenario: With an audit.
-        federated: Its data and network.
+        scenario: A scenario with an ``[audit]`` table.
+        federated: The data and the network of the scenario.
 
     Raises:
         ValueError: If the scenario has no audit.
     """
+
+    essential = True
 
     def __init__(self, scenario: Scenario, federated: FederatedData) -> None:
         if scenario.audit is None:
@@ -85,8 +97,17 @@ class Auditor:
             ),
         )
 
+    def on_captures(self, federation: Federation, captures: Sequence[Capture]) -> None:
+        """Score the captures of the audited client."""
+        for capture in captures:
+            self.observe(capture)
+
+    def on_round(self, federation: Federation, result: RoundResult) -> None:
+        """Write the scores and the result to the run folder."""
+        self.save(federation.folder, federation.ledger)
+
     def observe(self, capture: Capture) -> None:
-        """Take in a Capture, if it holds anything of the audited client."""
+        """Score a capture, if the audited client is among its clients."""
         if self._settings.client not in capture.clients:
             return
         parameters = {name: capture.global_state[name] for name in capture.payload.tensors}
@@ -95,10 +116,11 @@ class Auditor:
         self._round = capture.round
 
     def verdict(self, ledger: Ledger) -> Verdict:
-        """What follows so far.
+        """The result so far.
 
         Args:
-            ledger: The accounts; of those of the client the one that promises most is held to it.
+            ledger: The privacy accounts; the bound is held against the account of the client that
+                promises the smallest epsilon.
         """
         client = self._settings.client
         return Verdict(
@@ -108,12 +130,12 @@ class Auditor:
             bound=self._scores.outcome(
                 self._coins, delta=self._delta, confidence=self._settings.confidence
             ),
-            # A client's own epsilon holds for each of its images as well.
+            # An epsilon for whole clients holds for each of their images as well.
             ledger=min(ledger.total(client, account) for account in ledger.accounts),
         )
 
     def save(self, run: RunFolder, ledger: Ledger) -> None:
-        """Keep the scores and what follows from them in a run's folder."""
+        """Write the scores and the result to a run folder."""
         tensors = self._scores.memory() | {"round": torch.tensor(self._round)}
         write_atomically(_memory(run), save(tensors))
         verdict = self.verdict(ledger)
@@ -123,10 +145,10 @@ class Auditor:
         write_atomically(run.path / "audit.json", (json.dumps(facts, indent=1) + "\n").encode())
 
     def recall(self, run: RunFolder) -> None:
-        """Go on from the scores in a run's folder, if it holds any.
+        """Continue from the scores in a run folder, if there are any.
 
         Raises:
-            BadInput: If they cannot be read.
+            BadInput: If the scores cannot be read.
         """
         if not _memory(run).is_file():
             return
@@ -139,10 +161,10 @@ class Auditor:
 
 
 def verdict_of(run: RunFolder) -> Verdict:
-    """What the audit of a run found, as its folder has it.
+    """The result of a run's audit, from its folder.
 
     Raises:
-        BadInput: If it had none, or no round ended yet.
+        BadInput: If the scenario has no audit, or no round has ended yet.
     """
     path = run.path / "audit.json"
     if not path.is_file():
@@ -162,6 +184,6 @@ def _memory(run: RunFolder) -> Path:
 
 
 def _clipping_norm(scenario: Scenario) -> float | None:
-    """Of DP-SGD, if it has the same one throughout."""
+    """The clipping norm of DP-SGD, if it is the same in all its entries."""
     norms = {entry.clipping_norm for entry in scenario.defenses if isinstance(entry, DPSGD)}
     return norms.pop() if len(norms) == 1 else None

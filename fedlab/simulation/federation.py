@@ -1,11 +1,8 @@
-"""The running experiment: rounds, toggles, scheduled attacks, a run folder written as it goes."""
+"""The running experiment: rounds, toggles, scheduled attacks, and a run folder."""
 
 import logging
-import math
-import operator
 import time
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,34 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.progress import progress
-from fedlab.core.schedule import resolve_clients, spell
-from fedlab.defenses.settings import DPSGD, Soteria
-from fedlab.defenses.soteria import last_linear
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
-from fedlab.evaluation.leaks import Leak, LeakSeries, save_leaks
 from fedlab.evaluation.scoreboard import Scoreboard
-from fedlab.models.checks import private_training_problem
-from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import History
-from fedlab.protocol.planning import refuse_what_colluders_lack
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult
-from fedlab.results.rows import ClientRow, RoundRow
+from fedlab.results.rows import RoundRow
 from fedlab.scenario.scenario import Scenario
-from fedlab.scenario.tables import Reconstruct
 from fedlab.scenario.toggles import rounds_left, toggled
-from fedlab.server.captures import Capture
-from fedlab.server.rounds import Round, RoundLoop
-from fedlab.server.secure_sum import refuse_what_needs_single_replies
+from fedlab.server.rounds import RoundLoop
 from fedlab.simulation.analysis import Analysis
-from fedlab.simulation.auditing import Auditor, Verdict
-from fedlab.simulation.projection import Projection, calibrated, projections
+from fedlab.simulation.auditing import Auditor
+from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
+from fedlab.simulation.feasibility import refuse_what_cannot_work
+from fedlab.simulation.projection import calibrated
+from fedlab.simulation.recording import (
+    KeepCaptures,
+    WriteCheckpoint,
+    WriteReconstructions,
+    WriteTables,
+)
 from fedlab.simulation.root_training import root_training
+from fedlab.simulation.round_rows import client_row
+from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
+from fedlab.simulation.toggle_event import named_clients, toggle_event
+from fedlab.simulation.tracking import Tracking
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +47,22 @@ log = logging.getLogger(__name__)
 class Federation(Analysis):
     """A federated experiment that can be run, stepped, toggled, attacked and resumed.
 
+    Everything that watches the rounds is a callback: the run folder's tables, captures, pictures
+    and checkpoint, the audit, and the trackers of the scenario. They are called in this order, then
+    those of the caller. The checkpoint is the last file of a round, so that a kill at any moment
+    loses at most the round under way.
+
     Args:
-        scenario: What to run.
-        out: Folder of the run; unless given, a temporary one that goes when nobody holds it.
-        grid: A Flower Grid of another engine; calls the clients in this process unless given.
-        on_round: Called after every round.
+        scenario: The experiment.
+        out: Folder of the run, new or empty; by default a temporary folder that is deleted with
+            the last reference to it.
+        grid: A Flower Grid of another engine; by default clients run in this process.
+        callbacks: Callbacks of the caller; see ``fedlab.Callback``.
+        on_round: Function that is called after every round; its exceptions stop the run.
 
     Raises:
-        BadInput: If the scenario cannot work here: no such data, a network that does not fit
-            it or that DP-SGD cannot train, no such device.
+        BadInput: If the scenario cannot work here: the data or the device does not exist, or the
+            network fits neither the data nor a defense.
 
     Example:
         >>> federation = Federation(Scenario(rounds=1, data={"train": 200, "clients": 2}))
@@ -70,9 +76,10 @@ class Federation(Analysis):
         *,
         out: Path | str | None = None,
         grid: Grid | None = None,
+        callbacks: Sequence[Callback] = (),
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> None:
-        self._prepare(scenario, grid, on_round)
+        self._prepare(scenario, grid, callbacks, on_round)
         self.folder = (
             RunFolder.temporary(self.scenario)
             if out is None
@@ -82,16 +89,19 @@ class Federation(Analysis):
         self.folder.append_round(self._evaluated(0, 0.0))
 
     def _prepare(
-        self, scenario: Scenario, grid: Grid | None, on_round: Callable[[RoundResult], None] | None
+        self,
+        scenario: Scenario,
+        grid: Grid | None,
+        callbacks: Sequence[Callback],
+        on_round: Callable[[RoundResult], None] | None,
     ) -> None:
         prepare(scenario.engine.threads)
         self.federated = FederatedData.of(scenario)
         self.scenario = scenario = calibrated(scenario, self.federated.sizes)
         self._scoreboard = Scoreboard.of(scenario, self.federated)
-        self._refuse_what_cannot_work(scenario)
-        grid = grid or in_process(self.federated, scenario.data.clients)
+        refuse_what_cannot_work(scenario, self.federated)
         self._loop = RoundLoop(
-            grid,
+            grid or in_process(self.federated, scenario.data.clients),
             self.federated.state,
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,
@@ -101,12 +111,25 @@ class Federation(Analysis):
         )
         self._evaluator = AttackEvaluator(scenario, self.federated)
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
-        self._on_round = on_round
-        self._to_tell: dict[int, History] = {}
-        self._rows_may_be_ahead = False
+        self._callbacks = Callbacks(
+            [
+                KeepCaptures(),
+                WriteTables(),
+                WriteReconstructions(),
+                *([self._auditor] if self._auditor else []),
+                WriteCheckpoint(),
+                *map(Tracking, scenario.trackers),
+                *callbacks,
+                *([OnRound(on_round)] if on_round else []),
+            ]
+        )
+        self._started = False
+        self._resumed = False
+        # Histories that clients are still to be handed after a resume.
+        self._owed: dict[int, History] = {}
         self.round = 0
         if scenario.privacy.accountant == "gdp":
-            self._project(scenario)  # refuses what it cannot count, before it has to
+            self._project(scenario)  # refuses what it cannot count before anything runs
 
     @classmethod
     def resume(
@@ -114,60 +137,63 @@ class Federation(Analysis):
         folder: Path | str,
         *,
         grid: Grid | None = None,
+        callbacks: Sequence[Callback] = (),
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> "Federation":
-        """Go on with a run after its last finished round, or from its start if none ended.
+        """Continue a run after its last finished round, or from the start if none was finished.
 
-        The final weights are those of an unbroken run, bit for bit on the same device, unless
-        the round that was cut off is under DP: its replies were sent, so it draws new noise.
+        The final weights are those of an uninterrupted run, bit for bit on the same device. The
+        exception is an interrupted round under DP: its replies were sent, so it draws new noise.
+        Nothing in the folder changes before the next ``step``.
+
+        Args:
+            folder: Folder of the run.
+            grid: As for a new federation.
+            callbacks: As for a new federation.
+            on_round: As for a new federation.
 
         Raises:
-            BadInput: If the folder holds no run, or one whose checkpoint is lost or damaged.
+            BadInput: If the folder holds no run, or its checkpoint is missing or damaged.
         """
         run = RunFolder.open(Path(folder))
         checkpoint = Checkpoint.load(run.checkpoint) if run.has_ended_a_round else None
         federation = cls.__new__(cls)
-        federation._prepare(run.scenario, grid, on_round)
+        federation._prepare(run.scenario, grid, callbacks, on_round)
         federation.folder = run
         federation.federated.cache.folder = run.poisons
-        federation._rows_may_be_ahead = True
-        # What was spent in a round that never ended was sent all the same.
+        federation._resumed = True
+        # Includes the cost of a round that was interrupted, since its replies were sent.
         federation._loop.histories = run.spending()
-        federation._to_tell = run.spending()
+        federation._owed = run.spending()
         if federation._auditor:
             federation._auditor.recall(run)
-        if checkpoint is None:
-            return federation  # the seed says where it starts
-        federation.round = checkpoint.round
-        now = federation._loop.state
+        if checkpoint is not None:
+            federation._restore(checkpoint)
+        return federation
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        now = self._loop.state
         if {n: t.shape for n, t in checkpoint.state.items()} != {
             n: t.shape for n, t in now.items()
         }:
-            raise BadInput(f"the network of {folder}/scenario.toml is not the one that was trained")
-        federation._loop.state = {name: checkpoint.state[name] for name in now}
-        federation._loop.aggregation.recall(checkpoint.memory)
-        return federation
+            raise BadInput(
+                f"the network of {self.folder.path}/scenario.toml is not the one that was trained"
+            )
+        self.round = checkpoint.round
+        self._loop.state = {name: checkpoint.state[name] for name in now}
+        self._loop.aggregation.recall(checkpoint.memory)
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """The global parameters and buffers, on the CPU."""
         return dict(self._loop.state)
 
-    @property
-    def ledger(self) -> Ledger:
-        """Every client's privacy account so far."""
-        privacy = self.scenario.privacy
-        return Ledger(
-            dict(self._loop.histories), privacy.accountant, privacy.delta, privacy.labels_public
-        )
-
-    @property
-    def projection(self) -> dict[int, Projection]:
-        """Where the schedule takes the epsilon of every client's DP-SGD rounds, by client."""
-        return self._project(self.scenario)
+    def checkpoint(self) -> Checkpoint:
+        """Everything that the next round depends on, except the privacy histories."""
+        return Checkpoint(self.round, self._loop.state, self._loop.aggregation.memory())
 
     def run(self) -> RunFolder:
-        """Run all rounds that are left, with a line about how far it is where somebody looks on.
+        """Run all rounds that are left; a terminal or notebook shows the progress.
 
         Raises:
             RunFailed: If a round cannot go on, or the audit contradicts the ledger.
@@ -177,23 +203,12 @@ class Federation(Analysis):
         ) as tell:
             while self.round < self.scenario.rounds:
                 tell(self.step().model.round)
-        if self._auditor and not (verdict := self._auditor.verdict(self.ledger)).holds:
-            raise RunFailed(f"the audit contradicts the ledger: {verdict}")
+        if self._auditor and not self.audit.holds:
+            raise RunFailed(f"the audit contradicts the ledger: {self.audit}")
         return self.folder
 
-    @property
-    def audit(self) -> Verdict:
-        """What the audit found so far.
-
-        Raises:
-            BadInput: If the scenario has none.
-        """
-        if self._auditor is None:
-            raise BadInput("nothing is audited: give the scenario an [audit] table")
-        return self._auditor.verdict(self.ledger)
-
     def step(self) -> RoundResult:
-        """Run the next round, attack what the schedule says, and write everything down.
+        """Run the next round, run the attacks scheduled for it, and write everything to disk.
 
         Raises:
             BadInput: If all rounds are over.
@@ -201,38 +216,37 @@ class Federation(Analysis):
         """
         if self.round >= self.scenario.rounds:
             raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
-        if self._rows_may_be_ahead:
-            # Not before: until a round is run again, the folder is only looked at.
-            if self.round == 0:
-                self.folder.begin(self.scenario)
-                self.folder.append_round(self._evaluated(0, 0.0))
-            else:
-                self.folder.truncate(after=self.round)
-            self._rows_may_be_ahead = False
+        if not self._started:
+            self._start()
         started = time.perf_counter()
         done = self._loop.step(
-            self.scenario,
-            self.round + 1,
-            self._to_tell or None,
-            on_spent=self.folder.note_spending,
+            self.scenario, self.round + 1, self._owed or None, on_spent=self.folder.note_spending
         )
         self.round = done.number
-        self._to_tell = {c: h for c, h in self._to_tell.items() if c not in done.histories}
-        leaks = self._attack(done)
-        self._keep_captures(done)
-        if self._auditor:
-            for capture in done.captures:
-                self._auditor.observe(capture)
+        self._owed = {c: h for c, h in self._owed.items() if c not in done.histories}
+        leaks = run_scheduled_attacks(self.scenario, done.captures, done.histories, self._evaluator)
+        self._callbacks.call("on_captures", self, done.captures)
         result = RoundResult(
             model=self._evaluated(done.number, time.perf_counter() - started),
-            clients=tuple(self._client_row(done, client) for client in sorted(done.tasks)),
+            clients=tuple(client_row(done, client) for client in sorted(done.tasks)),
             leakage=tuple(row for leak in leaks for row in leak.rows),
             ledger=tuple(self.ledger.rows(done.number)),
         )
-        self._write(result, leaks)
-        if self._on_round:
-            self._on_round(result)
+        self._callbacks.call("on_leaks", self, leaks)
+        self._callbacks.call("on_round", self, result)
+        if self.round == self.scenario.rounds:
+            self._callbacks.call("on_end", self)
         return result
+
+    def _start(self) -> None:
+        """Bring the folder of a resumed run back to its last finished round, and start to watch."""
+        if self._resumed and self.round == 0:
+            self.folder.begin(self.scenario)
+            self.folder.append_round(self._evaluated(0, 0.0))
+        elif self._resumed:
+            self.folder.truncate(after=self.round)
+        self._callbacks.call("on_start", self)
+        self._started = True
 
     def toggle(
         self,
@@ -243,19 +257,19 @@ class Federation(Analysis):
         rounds: str | int = "all",
         **settings: Any,
     ) -> Scenario:
-        """Switch a defense on or off, from the next round on or in some of the rounds left.
+        """Switch a defense on or off, in all rounds that are left or in some of them.
 
-        Nothing runs yet: ``projection`` shows what the new schedule will cost, as the run folder's
-        ``toggles.jsonl`` does.
+        Nothing runs yet: ``projection`` and the run folder's ``toggles.jsonl`` show what the new
+        schedule will cost.
 
         Args:
-            defense: Its name, such as ``dp-sgd``.
-            on: On or off.
+            defense: Name of the defense, such as ``dp-sgd``.
+            on: True to switch it on, False to switch it off.
             clients: Partition ids, or a text of the schedule's language.
-            rounds: A text of the schedule's language, such as ``"4-6"`` or ``"every 2"``, of
-                which those count that are not over; all that are left unless given.
-            **settings: Replace settings of the defense, such as ``noise_multiplier=2.0``;
-                only when it is switched on.
+            rounds: A text of the schedule's language, such as ``"4-6"`` or ``"every 2"``; rounds
+                that are over do not count. By default all rounds that are left.
+            **settings: Settings of the defense to replace, such as ``noise_multiplier=2.0``; only
+                when it is switched on.
 
         Returns:
             The new scenario, which replays the whole run.
@@ -268,7 +282,7 @@ class Federation(Analysis):
                 "target_epsilon is solved before the first round; give noise_multiplier, and see "
                 "in projection what it comes to"
             )
-        who = self._clients(clients)
+        who = named_clients(clients, self.scenario.data.clients)
         following = self.round + 1
         changed = toggled(
             self.scenario,
@@ -279,133 +293,21 @@ class Federation(Analysis):
             rounds=rounds,
             settings=settings,
         )
-        self._refuse_what_cannot_work(changed)
+        refuse_what_cannot_work(changed, self.federated)
         when = rounds_left(changed, rounds, from_round=following)
         projection = self._project(changed, who)
         for client, each in projection.items():
             log.info("client %d: epsilon of dp-sgd is %s", client, each)
+        event = toggle_event(changed, defense, on=on, clients=who, rounds=when, settings=settings)
+        costs = {client: each.as_json() for client, each in projection.items()}
         self.folder.save_toggle(
-            changed,
-            {
-                "from_round": following,
-                "rounds": spell(when),
-                "defense": defense,
-                "on": on,
-                "clients": sorted(who),
-                "settings": _as_taken(settings, changed, defense, round=min(when), client=min(who)),
-                "projected_epsilon": {
-                    client: each.projected if math.isfinite(each.projected) else "inf"
-                    for client, each in projection.items()
-                },
-            },
+            changed, {"from_round": following, **event, "projected_epsilon": costs}
         )
         self.scenario = changed
         return changed
 
-    def _clients(self, chosen: Iterable[int] | str) -> frozenset[int]:
-        """The partition ids that a caller names; whole numbers of NumPy's become plain ones."""
-        try:
-            if isinstance(chosen, str):
-                return resolve_clients(chosen, self.scenario.data.clients)
-            return frozenset(map(operator.index, chosen))
-        except ValueError as error:
-            raise BadInput(str(error)) from error
-        except TypeError as error:
-            raise BadInput(f"clients are whole numbers or a text, not {chosen!r}") from error
-
-    def _refuse_what_cannot_work(self, scenario: Scenario) -> None:
-        refuse_what_needs_single_replies(scenario)
-        refuse_what_colluders_lack(scenario)
-        for mode in dict.fromkeys(e.per_example for e in scenario.defenses if isinstance(e, DPSGD)):
-            problem = private_training_problem(
-                self.federated.model, self.federated.data.shape, mode
-            )
-            if problem:
-                raise BadInput(f"dp-sgd cannot train this network: {problem}")
-        if any(isinstance(entry, Soteria) for entry in scenario.defenses):
-            try:
-                last_linear(self.federated.model)
-            except ValueError as error:
-                raise BadInput(str(error)) from error
-
-    def _project(
-        self, scenario: Scenario, clients: Iterable[int] | None = None
-    ) -> dict[int, Projection]:
-        sizes = self.federated.sizes
-        asked = sizes if clients is None else {client: sizes[client] for client in sorted(clients)}
-        return projections(scenario, asked, self._loop.histories, after=self.round)
-
-    def _attack(self, done: Round) -> list[Leak]:
-        leaks = []
-        for capture in done.captures:
-            for settings in self._attacks_on(capture):
-                try:
-                    leak = self._evaluator.examine(
-                        capture, settings, done.histories, scenario=self.scenario
-                    )
-                except ValueError as reason:
-                    log.warning("round %d: %s is not attacked: %s", done.number, capture.of, reason)
-                    continue
-                if leak is not None:
-                    leaks.append(leak)
-        return leaks
-
-    def _keep_captures(self, done: Round) -> None:
-        keep = self.scenario.captures.keep
-        for capture in done.captures:
-            if keep == "all" or (keep == "attacked" and self._attacks_on(capture)):
-                capture.save(self.folder.captures)
-
-    def _attacks_on(self, capture: Capture) -> tuple[Reconstruct, ...]:
-        """The scheduled attacks on any of the clients behind a Capture, each once."""
-        each = (
-            self.scenario.reconstructions_on(round=capture.round, client=client)
-            for client in capture.clients
-        )
-        return tuple(dict.fromkeys(chain.from_iterable(each)))
-
     def _evaluated(self, round: int, seconds: float) -> RoundRow:
         return self._scoreboard.score(self._loop.state, round=round, seconds=seconds)
-
-    def _client_row(self, done: Round, client: int) -> ClientRow:
-        task, declined = done.tasks[client], done.declined.get(client)
-        capture = next((each for each in done.captures if each.clients == (client,)), None)
-        status = declined.status if declined else "ok" if client in done.accepted else "refused"
-        norm = None
-        if capture is not None:
-            weights = capture.payload.as_weights(capture.global_state, lr=task.lr)
-            change = (w - capture.global_state[name] for name, w in weights.items())
-            norm = math.sqrt(sum(float(t.double().pow(2).sum()) for t in change))
-        return ClientRow(
-            round=done.number,
-            client=client,
-            role=task.role.role,
-            defenses=task.defense_names,
-            examples=capture.payload.num_examples if capture else None,
-            steps=capture.payload.steps if capture else None,
-            update_norm=norm,
-            status=status,
-            reason=declined.reason if declined else done.refused.get(client, ""),
-            selected={True: "yes", False: "no", None: ""}[done.selected.get(client)],
-        )
-
-    def _write(self, result: RoundResult, leaks: list[Leak]) -> None:
-        """The checkpoint comes last: until it is there, the round has not happened."""
-        number = result.model.round
-        self.folder.append_round(result.model)
-        self.folder.append("clients", result.clients)
-        self.folder.append("leakage", result.leakage)
-        self.folder.append("ledger", result.ledger)
-        if leaks:
-            leaks_file = self.folder.leaks(number)
-            save_leaks(leaks_file, leaks)
-            title = f"What did the server see in round {number}?"
-            LeakSeries(tuple(leaks), title).save(leaks_file.with_suffix(".png"))
-        if self._auditor:
-            self._auditor.save(self.folder, self.ledger)
-        Checkpoint(number, self._loop.state, self._loop.aggregation.memory()).save(
-            self.folder.checkpoint
-        )
 
     def __repr__(self) -> str:
         return (
@@ -413,13 +315,3 @@ class Federation(Analysis):
             f"{self.scenario.data.clients} clients, {self.federated.data.name}, "
             f"folder={str(self.folder.path)!r})"
         )
-
-
-def _as_taken(
-    settings: Iterable[str], scenario: Scenario, defense: str, *, round: int, client: int
-) -> dict[str, Any]:
-    """Settings of a defense as a scenario took them: a number of NumPy's is a plain one by now."""
-    entries = scenario.scheduled_defenses(round=round, client=client)
-    return {
-        key: getattr(entry, key) for entry in entries if entry.name == defense for key in settings
-    }

@@ -3,6 +3,7 @@
 Only public facts go in: the schedule, who is sampled, the sizes of the shards.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,10 @@ class Projection:
     spent: float
     projected: float
     rounds: int
+
+    def as_json(self) -> float | str:
+        """The projected epsilon for JSON, which has no infinity."""
+        return self.projected if math.isfinite(self.projected) else "inf"
 
     def __str__(self) -> str:
         return f"{self.spent:.3f} now, {self.projected:.3f} after {self.rounds} more rounds"

@@ -11,6 +11,7 @@ from fedlab import BadInput, Federation, Scenario
 from fedlab.privacy.accountant import epsilon
 from fedlab.results.folder import RunFolder
 from fedlab.simulation.projection import calibrated, projections
+from fedlab.simulation.recording import WriteTables
 from tests.federations import finished, small
 
 DP = {"name": "dp-sgd", "noise_multiplier": 1.0}
@@ -208,7 +209,7 @@ def toggled_run(folder, *, killed=False):
     federation.toggle("dp-sgd", on=True, clients=[1])
     if killed:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Federation, "_write", lambda *_: (_ for _ in ()).throw(Killed))
+            patched.setattr(WriteTables, "on_round", lambda *_: (_ for _ in ()).throw(Killed))
             with pytest.raises(Killed):
                 federation.step()
         federation = Federation.resume(folder)

@@ -10,8 +10,9 @@ from PIL import Image
 
 from fedlab import BadInput
 from fedlab.evaluation.leaks import load_leaks
-from fedlab.integrations.exports.tensorboard import pictures_of, scalars_of, write_events
+from fedlab.integrations.exports.tensorboard import write_events
 from fedlab.results.folder import RunFolder
+from fedlab.simulation.tracking import tracked_rounds
 from tests.federations import finished, small
 
 pytestmark = pytest.mark.skipif(
@@ -51,13 +52,21 @@ def events(run, tmp_path_factory):
     return accumulator
 
 
+def scalars_of(run):
+    return {
+        (tag, each.round): value
+        for each in tracked_rounds(run)
+        for tag, value in each.scalars.items()
+    }
+
+
 def test_the_file_holds_every_number_at_its_round(run, events):
     written = {
         (tag, event.step): event.value
         for tag in events.Tags()["scalars"]
         for event in events.Scalars(tag)
     }
-    expected = {(tag, round): value for tag, value, round in scalars_of(run)}
+    expected = scalars_of(run)
     assert written.keys() == expected.keys()
     assert [written[key] for key in expected] == pytest.approx(list(expected.values()), nan_ok=True)
 
@@ -123,8 +132,8 @@ def test_what_a_malicious_server_saw_has_a_tag_of_its_own(tmp_path):
     )
     run = finished(scenario, out=tmp_path / "run").folder
     whose = "client 0, imprint, labels inferred, malicious server"
-    assert f"PSNR/{whose}" in {tag for tag, _, _ in scalars_of(run)}
-    assert f"reconstruction/{whose}" in {tag for tag, _, _ in pictures_of(run)}
+    assert f"PSNR/{whose}" in {tag for tag, _ in scalars_of(run)}
+    assert f"reconstruction/{whose}" in {tag for each in tracked_rounds(run) for tag in each.images}
 
 
 def test_a_second_file_in_one_folder_is_refused(run, tmp_path):

@@ -1,0 +1,34 @@
+"""Checks of a scenario against the data and the network, before anything runs."""
+
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.errors import BadInput
+from fedlab.defenses.settings import DPSGD, Soteria
+from fedlab.defenses.soteria import last_linear
+from fedlab.models.checks import private_training_problem
+from fedlab.protocol.planning import refuse_what_colluders_lack
+from fedlab.scenario.scenario import Scenario
+from fedlab.server.secure_sum import refuse_what_needs_single_replies
+
+
+def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> None:
+    """Refuse a scenario that no round could carry out.
+
+    Args:
+        scenario: The scenario.
+        federated: Its data and network.
+
+    Raises:
+        BadInput: If colluders lack what they need, secure aggregation hides what the server needs,
+            or a defense cannot work with the network.
+    """
+    refuse_what_needs_single_replies(scenario)
+    refuse_what_colluders_lack(scenario)
+    for mode in dict.fromkeys(e.per_example for e in scenario.defenses if isinstance(e, DPSGD)):
+        problem = private_training_problem(federated.model, federated.data.shape, mode)
+        if problem:
+            raise BadInput(f"dp-sgd cannot train this network: {problem}")
+    if any(isinstance(entry, Soteria) for entry in scenario.defenses):
+        try:
+            last_linear(federated.model)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
