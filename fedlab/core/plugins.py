@@ -25,6 +25,10 @@ from fedlab.core.settings import Settings
 P = TypeVar("P")
 
 
+class PluginFailed(RuntimeError):
+    """A plug-in raised or returned something wrong; the message names it and says what."""
+
+
 class Registry(Generic[P]):
     """Names of one kind of plug-in.
 
