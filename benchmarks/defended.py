@@ -9,7 +9,9 @@ from statistics import median
 from benchmarks.cifar import scenario as leaking
 from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
-from fedlab.defenses import DPSGD, DefenseSettings, DPInstaHide
+from fedlab.defenses import Defense
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.report.figures.leaks import picture_of
 from fedlab.report.figures.reconstructions import save
 from fedlab.results.rows import LeakageRow
@@ -20,14 +22,14 @@ CLIENTS = 6
 ABOVE_CHANCE = 2.0
 """dB by which DP-SGD may leave an image above chance."""
 
-ARMS: dict[str, tuple[DefenseSettings, ...]] = {
+ARMS: dict[str, tuple[Defense, ...]] = {
     "open": (),
     "DP-SGD": (DPSGD(noise_multiplier=1.0, clipping_norm=1.0),),
     "DP-InstaHide": (DPInstaHide(k=4),),
 }
 
 
-def scenario(source: str, defenses: tuple[DefenseSettings, ...], device: str) -> Scenario:
+def scenario(source: str, defenses: tuple[Defense, ...], device: str) -> Scenario:
     """One round in which all clients leak one image each, as in the benchmark ``cifar``."""
     return leaking(source, 0, device).changed(
         name="the same images under each defense",

@@ -17,7 +17,6 @@ from fedlab.client.poison import AsHonest, as_carried_out, poison_shard, poison_
 from fedlab.core.digest import digest
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.data.shard import Shard
-from fedlab.defenses import defense
 from fedlab.defenses.pipeline import (
     Batch,
     ClientContext,
@@ -30,8 +29,15 @@ from fedlab.defenses.pipeline import (
     unchanged,
 )
 from fedlab.defenses.releases import released
-from fedlab.privacy.release import History, PrivacyRelease, from_json, longer, next_participation
-from fedlab.protocol.abstention import Abstention, over_budget
+from fedlab.privacy.release import (
+    OPEN,
+    History,
+    PrivacyRelease,
+    from_json,
+    longer,
+    next_participation,
+)
+from fedlab.protocol.abstention import Abstention, abstain_over_budget
 from fedlab.protocol.round_facts import round_facts
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.workload import Workload, workload
@@ -124,7 +130,7 @@ def run_client_round(
         poisson=todo.poisson,
         leaking=isinstance(task.role, Leaking),
         noiseless=noiseless,
-        rehearsal=keep_trace or noiseless,
+        replay=keep_trace or noiseless,
     )
     pipeline = _open_pipeline(context, todo)
     trace: list[Batch] = []
@@ -132,9 +138,9 @@ def run_client_round(
         pipeline = replace(pipeline, observers=(trace.append,))
     payload, declined = None, None
     try:
-        for settings in task.defenses:
-            pipeline = defense(settings).wrap(pipeline, context)
-        declined = over_budget(task, history, pipeline.planned)
+        for defense in task.defenses:
+            pipeline = defense.apply(pipeline, context)
+        declined = abstain_over_budget(task, history, pipeline.planned)
         if declined is None:
             batches = _batches(pipeline, shard, federated)
             with seeded(
@@ -163,7 +169,10 @@ def run_client_round(
     return ClientUpdate(
         payload=payload,
         declined=declined,
-        history=(*history, *_spent(pipeline, context, declined, shared=bool(buffers))),
+        history=(
+            *history,
+            *_spent(pipeline, context, declined, opened=bool(buffers) or _opens(task)),
+        ),
         buffers=buffers,
         shard=shard,
         trace=tuple(trace),
@@ -215,15 +224,20 @@ def _withheld(payload: Payload, inspections: Sequence[Inspection]) -> Abstention
 
 
 def _spent(
-    pipeline: Pipeline, context: ClientContext, declined: Abstention | None, *, shared: bool
+    pipeline: Pipeline, context: ClientContext, declined: Abstention | None, *, opened: bool
 ) -> tuple[PrivacyRelease, ...]:
     """The entries of this participation; none if the client declined before it looked."""
     if declined is not None and declined.status == "budget":
         return ()
     spent = tuple(charge() for charge in pipeline.charges)
-    if shared or not spent:  # shared statistics undo every defense
-        return (PrivacyRelease(context.round, context.participation, "none"),)
+    if opened or not spent:
+        return (PrivacyRelease(context.round, context.participation, OPEN),)
     return spent
+
+
+def _opens(task: ClientTask) -> bool:
+    """True if a defense neither claims an epsilon nor states that those of others still hold."""
+    return any(not each.keeps_guarantees and each.account is None for each in task.defenses)
 
 
 def _buffers(federated: FederatedData, task: ClientTask) -> dict[str, Tensor]:

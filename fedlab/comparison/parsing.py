@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput
 from fedlab.core.settings import value_of
-from fedlab.defenses.settings import NAMES
+from fedlab.defenses import DEFENSES
 from fedlab.scenario.scenario import Scenario
 
 _JOINT = re.compile(r"\+(?=\s*[a-z])")
@@ -103,8 +103,7 @@ def arm_of(defense: Defense) -> Arm:
     for part in parts:
         if part.name == NONE:
             raise BadInput("none is an arm of its own, and is combined with nothing")
-        if part.name not in NAMES:
-            raise BadInput(f'there is no defense "{part.name}"; {nearest(part.name, NAMES)}')
+        DEFENSES.get(part.name)
         if scheduled := sorted({"rounds", "clients"} & part.settings.keys()):
             raise BadInput(
                 f"{part.name}: {scheduled[0]} cannot be set, since every defense of a comparison "

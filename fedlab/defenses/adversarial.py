@@ -4,33 +4,58 @@ Geiping et al., "What Doesn't Kill You Makes You Robust(er)" (arXiv 2102.13624),
 ``adversarial-wb-recombine``: gradient alignment as in Witches' Brew, and all images trained on.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from attacks.gradients import batch_gradient
-from attacks.poisoning.crafting import bounded, start
-from attacks.reconstruction.objectives import misalignment
-from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
-from fedlab.defenses.settings import AdversarialPoisoning
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import ELSEWHERE, Defense
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Generator, Tensor
+
+    from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 
 
-class PoisonBatches:
-    """Adversarial poisoning as a defense of one round."""
+class AdversarialPoisoning(Defense):
+    """Trains against poisons made inside every batch (arXiv 2102.13624)."""
 
-    def __init__(self, settings: AdversarialPoisoning) -> None:
-        self.settings = settings
+    epsilon: float = Field(default=16 / 255, gt=0, le=1)
+    """Largest change of a pixel, on pixels in [0, 1]."""
+    steps: int = Field(default=5, ge=1)
+    """Steps of signed Adam on the alignment of gradients for every batch; the paper takes 5."""
+    lr: float = Field(default=0.1, gt=0)
+    """Step size of the inner attack, in units of epsilon."""
+    inner: Literal["alignment", "random"] = "alignment"
+    """``random`` is the control: noise of the same size instead of an optimised change."""
+
+    colour: ClassVar[str] = "#332288"
+    keeps_guarantees: ClassVar[bool] = True
+    couples_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the inner attack after whatever the pipeline does to a batch already."""
-        drawn = context.stream(self.settings.name)
+        """Run the inner attack after all changes that are made to a batch already."""
+        generator = context.stream(self.name)
 
         def transform(batch: Batch) -> Batch:
-            return poisoned(pipeline.transform(batch), context, self.settings, generator=drawn)
+            return poisoned(pipeline.transform(batch), context, self, generator=generator)
 
         return replace(pipeline, transform=transform)
+
+    def conflict(self, other: Defense) -> str | None:
+        """The inner attack needs one label for each image."""
+        if other.mixes_images:
+            return (
+                f"both {self.name} and {other.name}: the inner attack needs one label for each "
+                "image, and an image that it changed holds something of others, which no mixing "
+                f"accounts for; {ELSEWHERE}"
+            )
+        return None
 
 
 def poisoned(
@@ -38,7 +63,7 @@ def poisoned(
     context: ClientContext,
     settings: AdversarialPoisoning,
     *,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Batch:
     """A batch whose second half pulls the network towards a wrong label of its first half.
 
@@ -55,6 +80,8 @@ def poisoned(
     Returns:
         The batch with other pixels in its second half.
     """
+    from attacks.poisoning.crafting import start
+
     targets = len(batch.members) // 2
     if not targets:
         return batch
@@ -79,6 +106,9 @@ def _aligned(
     settings: AdversarialPoisoning,
 ) -> Tensor:
     """The change after so many steps of Adam on the sign of its gradient."""
+    from attacks.poisoning.crafting import bounded
+    from attacks.reconstruction.objectives import misalignment
+
     change = change.clone().requires_grad_()
     optimizer = torch.optim.Adam([change], lr=settings.lr * settings.epsilon)
     distance = misalignment(wanted)
@@ -95,6 +125,8 @@ def _aligned(
 def _gradient(
     context: ClientContext, pixels: Tensor, labels: Tensor, *, create_graph: bool
 ) -> dict[str, Tensor]:
+    from attacks.gradients import batch_gradient
+
     parameters = {name: p.detach() for name, p in context.model.named_parameters()}
     return batch_gradient(
         context.model,

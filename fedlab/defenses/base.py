@@ -151,6 +151,10 @@ class Defense(Plugin, Scheduled, ABC):
         """Reason why the defense must not be listed before another, with the way out."""
         return None
 
+    def conflict_after(self, earlier: Defense) -> str | None:
+        """Reason why the defense must not be listed after another, with the way out."""
+        return None
+
     def norm_problem(self, norm: str | None) -> str | None:
         """Reason why the defense cannot train networks with this normalisation layer.
 
@@ -186,9 +190,7 @@ class Defense(Plugin, Scheduled, ABC):
             )
         own = self.name not in ACCOUNTS
         stated = {"unit": self.account.unit, "adjacency": self.account.adjacency} if own else {}
-        return PrivacyRelease(
-            context.round, context.participation, self.name, **{**stated, **cost}
-        )
+        return PrivacyRelease(context.round, context.participation, self.name, **{**stated, **cost})
 
     def apply(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Call ``wrap``, and name the defense in whatever a stranger's code raises then or later.

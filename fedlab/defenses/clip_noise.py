@@ -4,44 +4,88 @@ McMahan et al., "Learning Differentially Private Recurrent Language Models" (arX
 with the noise drawn by each client, since the server is not trusted.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
-from fedlab.defenses.settings import ClipNoise
-from fedlab.privacy.release import PrivacyRelease
+from pydantic import Field
+
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense, NoiseSource
+from fedlab.privacy.accounts import CLIENT, Account
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Generator, Tensor
+
+    from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
+    from fedlab.privacy.release import History
 
 
-class ClipAndNoiseUpdate:
-    """Clip-noise as a defense of one round.
+class ClipNoise(Defense):
+    """Clips the whole update and adds Gaussian noise: differential privacy of the client.
 
-    What it protects is the update alone. The number of examples that travels with it is public.
+    Only the update is protected. The number of examples that travels with it is public.
     """
 
-    def __init__(self, settings: ClipNoise) -> None:
-        self.settings = settings
+    clipping_norm: float = Field(default=1.0, gt=0)
+    """Largest L2 norm of the update."""
+    noise_multiplier: float = Field(default=1.0, ge=0)
+    """Standard deviation of the noise in units of the clipping norm."""
+    budget: float | None = Field(default=None, gt=0)
+    """Largest epsilon of a client's rounds under the defense: it abstains from a round that would
+    exceed it."""
+
+    colour: ClassVar[str] = "#56B4E9"
+    account: ClassVar[Account] = CLIENT
+    keeps_guarantees: ClassVar[bool] = True
+    changes_update: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put clipping and noise after whatever is done to the update already."""
-        norm, multiplier = self.settings.clipping_norm, self.settings.noise_multiplier
-        deviation = 0.0 if context.noiseless else multiplier * norm
+        """Clip and noise the update after all changes that are made to it already."""
+        deviation = 0.0 if context.noiseless else self.noise_multiplier * self.clipping_norm
 
         def release(update: Update) -> Update:
-            return noised(clipped(update, norm), deviation=deviation, generator=context.noise)
+            clipped_update = clipped(update, self.clipping_norm)
+            return noised(clipped_update, deviation=deviation, generator=context.noise)
 
         return pipeline.releasing(release).charged(
-            PrivacyRelease(
-                round=context.round,
-                participation=context.participation,
-                mechanism="clip-noise",
-                clipping_norm=norm,
-                noise_multiplier=multiplier,
+            self.release(
+                context,
+                clipping_norm=self.clipping_norm,
+                noise_multiplier=self.noise_multiplier,
                 sample_rate=1.0,  # the server knows who takes part
                 steps=1,
             )
         )
+
+    @property
+    def noise_source(self) -> NoiseSource:
+        """Seeded noise, drawn anew in each participation."""
+        return "seeded"
+
+    @property
+    def privacy_budget(self) -> float | None:
+        """The setting ``budget``."""
+        return self.budget
+
+    def facts(self, history: History) -> dict[str, Any]:
+        """The clipping norm, and the standard deviation of the noise on each entry."""
+        return {
+            "update_clipping_norm": self.clipping_norm,
+            "update_noise": self.noise_multiplier * self.clipping_norm,
+        }
+
+    def conflict_before(self, later: Defense) -> str | None:
+        """A selection by the images must not follow the noise that covers them."""
+        if later.selects_by_images:
+            return (
+                f"{self.name} before {later.name}: {later.name} chooses what to send by looking at "
+                "the images, so it must not come after the noise that covers them; list "
+                f"{later.name} first"
+            )
+        return None
 
 
 def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
@@ -68,7 +112,7 @@ def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
 
 
 def noised(
-    update: Mapping[str, Tensor], *, deviation: float, generator: torch.Generator
+    update: Mapping[str, Tensor], *, deviation: float, generator: Generator
 ) -> dict[str, Tensor]:
     """An update with independent Gaussian noise on every entry.
 

@@ -4,44 +4,91 @@ Borgnia et al., "DP-InstaHide: Provably Defusing Poisoning and Backdoor Attacks 
 Differentially Private Data Augmentations" (arXiv 2103.02079).
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from pydantic import Field, model_validator
 
-from fedlab.data.shard import Shard
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense
 from fedlab.defenses.partners import Ahead, distinct, skipping
-from fedlab.defenses.pipeline import (
-    Batch,
-    ClientContext,
-    Pipeline,
-    Transform,
-    shuffled,
-    single,
-    unchanged,
-)
+from fedlab.defenses.pipeline import Batch, shuffled, single, unchanged
 from fedlab.defenses.pixel_noise import add_noise
-from fedlab.defenses.settings import DPInstaHide
 from fedlab.defenses.weights import dirichlet
 from fedlab.privacy import instahide
-from fedlab.privacy.release import PrivacyRelease
+from fedlab.privacy.accounts import IMAGE, Account
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from fedlab.data.shard import Shard
+    from fedlab.defenses.pipeline import ClientContext, Pipeline, Transform
+    from fedlab.privacy.release import History
 
 AT_ONCE = 64
 """Frozen mixtures made together: of more the k images of each outgrow the processor's caches."""
 
 
-class MixAndNoise:
-    """DP-InstaHide as a defense of one round.
+class DPInstaHide(Defense):
+    """DP-InstaHide: k-way mixup of images and labels plus noise (Borgnia et al. 2021).
 
     It mixes anew in every epoch, each image of a batch with partners from the whole shard, or
     trains on a set of mixtures that was made once and never changes.
     """
 
-    def __init__(self, settings: DPInstaHide) -> None:
-        self.settings = settings
+    k: int = Field(default=4, ge=1)
+    """Images mixed into one."""
+    weights: Literal["equal", "dirichlet"] = "equal"
+    """Weights of 1/k each, the case that the analysis covers, or random weights, which earn no
+    factor k."""
+    alpha: float = Field(default=1.0, gt=0)
+    """Concentration of Dirichlet weights, which are drawn for each mixture."""
+    cap: float | None = Field(default=None, gt=0, le=1)
+    """Largest Dirichlet weight, at least 1/k; capped weights earn the factor 1/cap."""
+    noise: Literal["laplace", "gaussian"] = "laplace"
+    """Distribution of the noise on each pixel; only Laplace noise has a formal epsilon."""
+    scale: float = Field(default=16 / 255, ge=0)
+    """Laplace scale or Gaussian standard deviation, on pixels in [0, 1]."""
+    frozen: int | None = Field(default=None, ge=1)
+    """Number of records to mix once and train on in every round, instead of mixing anew; they cost
+    their epsilon once. Each is of k images drawn without replacement."""
+
+    colour: ClassVar[str] = "#009E73"
+    account: ClassVar[Account] = IMAGE
+    keeps_guarantees: ClassVar[bool] = True
+    mixes_images: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_cap(self) -> Self:
+        if self.cap is not None and self.weights == "equal":
+            raise ValueError('a cap goes with weights = "dirichlet": equal weights are 1/k')
+        if self.cap is not None and self.cap * self.k < 1:
+            raise ValueError(f"{self.k} weights of at most {self.cap} do not sum to 1")
+        return self
+
+    @property
+    def position(self) -> int:
+        """A frozen set comes before augmentation, which would change it in every round."""
+        return 1 if self.frozen is None else 0
+
+    def facts(self, history: History) -> dict[str, Any]:
+        """The number of images in each mixture, where their weights are equal."""
+        return {"mixture_size": self.k if self.weights == "equal" else None}
+
+    def conflict_after(self, earlier: Defense) -> str | None:
+        """A frozen set must not be made from images that change in every round."""
+        if self.frozen is not None and earlier.draws_each_round:
+            return (
+                f"{earlier.name} before {self.name} with a frozen set: the set has to be the same "
+                f"in every round, or it costs its epsilon again, but {earlier.name} draws anew; "
+                f"list {earlier.name} after it, where it changes noisy mixtures only, or leave "
+                "frozen out"
+            )
+        return None
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Put the mixing after whatever the pipeline does to an image already.
@@ -50,18 +97,16 @@ class MixAndNoise:
             ValueError: If the client holds fewer than k images.
         """
         n = len(context.shard)
-        if n < self.settings.k:
-            raise ValueError(
-                f"dp-instahide mixes k = {self.settings.k} images, but the client holds {n}"
-            )
-        if self.settings.frozen is not None:
-            return self._frozen(pipeline, context, records=self.settings.frozen)
+        if n < self.k:
+            raise ValueError(f"{self.name} mixes k = {self.k} images, but the client holds {n}")
+        if self.frozen is not None:
+            return self._frozen(pipeline, context, records=self.frozen)
         return self._fresh(pipeline, context)
 
     def _fresh(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        n, k = len(context.shard), self.settings.k
+        n, k = len(context.shard), self.k
         # A round that is run again is another release: its noise must not cancel out.
-        again = f"{context.participation} {self._what}"
+        again = f"{context.participation} {self._settings_key}"
         chosen, drawn = context.stream(f"partners {again}"), context.stream(f"mixing noise {again}")
         others = Ahead(lambda count: distinct(count, k - 1, out_of=n - 1, generator=chosen))
         weights = self._weights(context.stream(f"weights {again}"))
@@ -77,15 +122,15 @@ class MixAndNoise:
             own_records=min(pipeline.records, context.epochs),
         )
         return replace(pipeline, held=held, transform=unchanged).charged(
-            self._spending(context, steps=pipeline.records, epsilon=epsilon)
+            self.release(context, steps=pipeline.records, epsilon=epsilon)
         )
 
     def _frozen(self, pipeline: Pipeline, context: ClientContext, *, records: int) -> Pipeline:
         """Train on mixtures of k images each, drawn from the shard without replacement."""
         # Another shard (poisoned from some round on) is another set, with noise of its own.
-        key = f"frozen {self._what} {_fingerprint(context.shard)}"
+        key = f"frozen {self._settings_key} {_fingerprint(context.shard)}"
         chosen, drawn = context.lasting(f"{key} partners"), context.lasting(f"{key} noise")
-        n, k = len(context.shard), self.settings.k
+        n, k = len(context.shard), self.k
         sources = distinct(records, k, out_of=n, generator=chosen).to(context.shard.images.device)
         weights = self._weights(context.lasting(f"{key} weights"))
         parts = [
@@ -109,7 +154,7 @@ class MixAndNoise:
             records=size if context.leaking else context.epochs * records,
         ).charged(
             # The server lacks the seed that the name is drawn by: a hash would tell of the images.
-            self._spending(
+            self.release(
                 context,
                 steps=records,
                 epsilon=epsilon,
@@ -117,14 +162,13 @@ class MixAndNoise:
             )
         )
 
-    def _weights(self, generator: torch.Generator) -> Ahead | None:
+    def _weights(self, generator: Generator) -> Ahead | None:
         """Random weights of mixtures; ``None`` for equal ones."""
-        chosen = self.settings
-        if chosen.weights == "equal":
+        if self.weights == "equal":
             return None
         return Ahead(
             lambda count: dirichlet(
-                count, chosen.k, alpha=chosen.alpha, cap=chosen.cap, generator=generator
+                count, self.k, alpha=self.alpha, cap=self.cap, generator=generator
             )
         )
 
@@ -134,18 +178,17 @@ class MixAndNoise:
         shard: Shard,
         before: Transform,
         weights: Ahead | None,
-        drawn: torch.Generator,
+        drawn: Generator,
     ) -> Batch:
         shares = None if weights is None else weights(len(sources))
         mixed = mix(sources, shard, weights=shares, before=before)
-        noisy = add_noise(
-            mixed.pixels, self.settings.noise, scale=self.settings.scale, generator=drawn
-        )
+        noisy = add_noise(mixed.pixels, self.noise, scale=self.scale, generator=drawn)
         return replace(mixed, pixels=noisy)
 
     @property
-    def _what(self) -> str:
-        return self.settings.model_dump_json(exclude={"rounds", "clients"})
+    def _settings_key(self) -> str:
+        """The settings as text, by which the random streams are keyed."""
+        return self.model_dump_json(exclude={"rounds", "clients"})
 
     def _epsilon(
         self, shard: Shard, *, records: int, own_records: int | None = None
@@ -158,46 +201,29 @@ class MixAndNoise:
             own_records: How many of them from each image with partners; ``None`` where all k
                 images of a mixture were drawn.
         """
-        if self.settings.noise != "laplace":
+        if self.noise != "laplace":
             return None
         weight = None
-        if self.settings.weights == "dirichlet":
-            weight = 1.0 if self.settings.cap is None else self.settings.cap
+        if self.weights == "dirichlet":
+            weight = 1.0 if self.cap is None else self.cap
         n, diameter = len(shard), float(shard.images[0].numel())
         if own_records is None:
             return instahide.epsilon(
                 n=n,
-                k=self.settings.k,
-                sigma=self.settings.scale,
+                k=self.k,
+                sigma=self.scale,
                 diameter=diameter,
                 records=records,
                 largest_weight=weight,
             )
         return instahide.epsilon_own_plus_partners(
             n=n,
-            k=self.settings.k,
-            sigma=self.settings.scale,
+            k=self.k,
+            sigma=self.scale,
             diameter=diameter,
             records=records,
             own_records=own_records,
             largest_weight=weight,
-        )
-
-    def _spending(
-        self,
-        context: ClientContext,
-        *,
-        steps: int,
-        epsilon: float | None,
-        release: str | None = None,
-    ) -> PrivacyRelease:
-        return PrivacyRelease(
-            round=context.round,
-            participation=context.participation,
-            mechanism="dp-instahide",
-            steps=steps,
-            epsilon=epsilon,
-            release=release,
         )
 
 
@@ -223,7 +249,7 @@ def mix(sources: Tensor, shard: Shard, *, weights: Tensor | None, before: Transf
     else:
         each = before(Batch(flat, flat.unsqueeze(1), levels.div_(255), labels))
         pixels = _weighted(each.pixels, weights)
-    one_hot = functional.one_hot(labels, shard.num_classes).float()
+    one_hot = torch.nn.functional.one_hot(labels, shard.num_classes).float()
     return Batch(sources[:, 0], sources, pixels, _weighted(one_hot, weights))
 
 

@@ -4,35 +4,48 @@ Gong et al., "MaxUp: A Simple Way to Improve Generalization of Neural Network Tr
 (arXiv 2002.09024); as a defense against poisons Borgnia et al. (arXiv 2011.09527).
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
+from pydantic import Field
 
-from fedlab.defenses.augmentation import PixelChange, pixel_change
-from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
-from fedlab.defenses.settings import Cutout, FlipCrop, MaxUp
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense
+from fedlab.defenses.cutout import Cutout
+from fedlab.defenses.flip_crop import FlipCrop
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedlab.defenses.augmentation import PixelChange
+    from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
 
 
-class WorstCopy:
-    """MaxUp as a defense of one round.
+class MaxUp(Defense):
+    """Trains on the worst of several augmented copies of each image (arXiv 2002.09024).
 
     The gradient of the largest of several losses is that of the copy that has it, so the worst
-    copies are chosen first and trained on by whatever computes gradients.
+    copies are chosen first, and trained on by whatever computes gradients.
     """
 
-    def __init__(self, settings: MaxUp) -> None:
-        self.settings = settings
+    copies: int = Field(default=4, ge=2)
+    """Number of augmented copies of each image."""
+    augmentation: Literal["cutout", "flip-crop"] = "cutout"
+    """What makes the copies, with its own default settings."""
+
+    colour: ClassVar[str] = "#882255"
+    keeps_guarantees: ClassVar[bool] = True
+    draws_each_round: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the choice after whatever the pipeline does to a batch already."""
-        augmentation = Cutout() if self.settings.augmentation == "cutout" else FlipCrop()
-        change = pixel_change(augmentation, context, generator=context.stream(self.settings.name))
+        """Choose the worst copies after all changes that are made to a batch already."""
+        augmentation = Cutout() if self.augmentation == "cutout" else FlipCrop()
+        change = augmentation.pixel_change(context, context.stream(self.name))
 
         def transform(batch: Batch) -> Batch:
-            return worst(pipeline.transform(batch), change, context, copies=self.settings.copies)
+            return worst(pipeline.transform(batch), change, context, copies=self.copies)
 
         return replace(pipeline, transform=transform)
 
@@ -65,13 +78,13 @@ def worst(batch: Batch, change: PixelChange, context: ClientContext, *, copies: 
     return replace(batch, pixels=chosen)
 
 
-@torch.no_grad()
 def _losses(context: ClientContext, pixels: Tensor, labels: Tensor) -> Tensor:
-    outputs = _outputs(context.model, context.network_input(pixels))
-    return functional.cross_entropy(outputs, labels, reduction="none")
+    with torch.no_grad():
+        outputs = _outputs(context.model, context.network_input(pixels))
+        return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
 
 
 def _outputs(model: nn.Module, images: Tensor) -> Tensor:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    outputs: Tensor = functional_call(model, buffers, (images,))
+    outputs: Tensor = torch.func.functional_call(model, buffers, (images,))
     return outputs

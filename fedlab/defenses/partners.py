@@ -1,15 +1,20 @@
 """Which images are mixed with each other."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedlab.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 BLOCK = 1024
 """Rows drawn at once: a few operations on many rows cost hardly more than on few."""
 
 
-def distinct(count: int, size: int, *, out_of: int, generator: torch.Generator) -> Tensor:
+def distinct(count: int, size: int, *, out_of: int, generator: Generator) -> Tensor:
     """Sets of different numbers, every set of this size equally likely.
 
     Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987) on all sets at once:

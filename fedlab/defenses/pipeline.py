@@ -1,17 +1,20 @@
 """How a client turns its shard into what it sends, as four parts that defenses replace or wrap."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
-from attacks.knowledge import Knowledge
-from attacks.payload import Payload
-from fedlab.data.shard import Shard as Shard
+from fedlab.core.lazy import torch
 from fedlab.privacy.release import History, PrivacyRelease
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from attacks.knowledge import Knowledge
+    from attacks.payload import Payload
+    from fedlab.data.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,19 @@ class Withheld(Exception):
 Transform = Callable[[Batch], Batch]
 """Changes a batch before the network sees it."""
 
-Update = Mapping[str, Tensor]
+Update: TypeAlias = "Mapping[str, Tensor]"
 """What the client is about to send, by parameter name: a gradient, or new less global weights."""
 
-Release = Callable[[Update], Update]
+Release: TypeAlias = "Callable[[Update], Update]"
 """Changes an update before it is sent."""
 
-Inspection = Callable[[Payload], None]
+Inspection: TypeAlias = "Callable[[Payload], None]"
 """Looks at what is about to be sent, and raises ``Withheld`` if it must not be."""
 
 Charge = Callable[[], PrivacyRelease]
 """What a defense costs, asked once the client's work is over."""
 
-Streams = Callable[[str], torch.Generator]
+Streams: TypeAlias = "Callable[[str], Generator]"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Pipeline:
     charges: tuple[Charge, ...] = ()
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
-    def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> "Pipeline":
+    def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> Pipeline:
         """The same pipeline with one more entry of privacy spending.
 
         Args:
@@ -115,11 +118,11 @@ class Pipeline:
             charges=(*self.charges, charge or (lambda: planned)),
         )
 
-    def releasing(self, release: Release) -> "Pipeline":
+    def releasing(self, release: Release) -> Pipeline:
         """The same pipeline with one more change of the update, after those that it has."""
         return replace(self, releases=(*self.releases, release))
 
-    def inspected(self, inspection: Inspection, *, observer: Callable[[Batch], None]) -> "Pipeline":
+    def inspected(self, inspection: Inspection, *, observer: Callable[[Batch], None]) -> Pipeline:
         """The same pipeline with one more look at what is about to be sent.
 
         Args:
@@ -154,7 +157,7 @@ class ClientContext:
         poisson: Whether DP-SGD draws Poisson batches; otherwise it accounts at q = 1.
         noiseless: Leave all noise on gradients and updates out (the Referee's rehearsal, never a
             client).
-        rehearsal: Whether the Referee goes through what a client did: nothing is decided anew.
+        replay: Whether the Referee goes through what a client did: nothing is decided anew.
     """
 
     model: nn.Module
@@ -166,25 +169,18 @@ class ClientContext:
     network_input: Callable[[Tensor], Tensor]
     stream: Streams
     lasting: Streams
-    noise: torch.Generator
+    noise: Generator
     known: Knowledge
     epochs: int
     poisson: bool
     leaking: bool = False
     noiseless: bool = False
-    rehearsal: bool = False
+    replay: bool = False
 
 
 def unchanged(batch: Batch) -> Batch:
     """A batch as it is."""
     return batch
-
-
-class Defense(Protocol):
-    """Something a client does to its batches, its gradients or its update."""
-
-    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """The pipeline with this defense in it, and its spending noted."""
 
 
 class PlainGradient:
@@ -196,10 +192,10 @@ class PlainGradient:
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Set ``.grad`` of every parameter."""
         self._model.zero_grad(set_to_none=True)
-        functional.cross_entropy(self._model(images), labels).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(self._model(images), labels).backward()  # type: ignore[no-untyped-call]
 
 
-def shuffled(n: int, *, batch_size: int, epochs: int, generator: torch.Generator) -> Sampler:
+def shuffled(n: int, *, batch_size: int, epochs: int, generator: Generator) -> Sampler:
     """Batches in a fresh order each epoch; the last one of an epoch may be smaller."""
 
     def batches() -> Iterator[Tensor]:
@@ -209,7 +205,7 @@ def shuffled(n: int, *, batch_size: int, epochs: int, generator: torch.Generator
     return batches
 
 
-def single(n: int, *, batch_size: int, generator: torch.Generator) -> Sampler:
+def single(n: int, *, batch_size: int, generator: Generator) -> Sampler:
     """One batch of distinct images."""
 
     def batches() -> Iterator[Tensor]:
@@ -218,7 +214,7 @@ def single(n: int, *, batch_size: int, generator: torch.Generator) -> Sampler:
     return batches
 
 
-def poisson(n: int, *, rate: float, steps: int, generator: torch.Generator) -> Sampler:
+def poisson(n: int, *, rate: float, steps: int, generator: Generator) -> Sampler:
     """Batches that each image joins independently with the same probability."""
 
     def batches() -> Iterator[Tensor]:

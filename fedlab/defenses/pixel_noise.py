@@ -1,11 +1,16 @@
 """Independent noise on every pixel of a mixture."""
 
+from __future__ import annotations
+
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from fedlab.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 def add_noise(
@@ -13,7 +18,7 @@ def add_noise(
     kind: Literal["laplace", "gaussian"],
     *,
     scale: float,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Tensor:
     """The pixels plus noise, then clipped to [0, 1], which is post-processing.
 
@@ -32,7 +37,7 @@ def add_noise(
     return torch.add(pixels, noise.to(pixels.device), alpha=scale).clamp_(0, 1)
 
 
-def laplace(shape: torch.Size | tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+def laplace(shape: torch.Size | tuple[int, ...], *, generator: Generator) -> Tensor:
     """Laplace noise of scale 1 by the inverse of its distribution function, never infinite.
 
     As all floating-point noise it lies on a grid. This one has 2^32 values, and ends where the true

@@ -1,26 +1,34 @@
-"""Magnitude pruning: of each tensor of an update only the largest entries are sent.
+"""Magnitude pruning: of each tensor of an update only the largest entries are sent."""
 
-Zhu et al., "Deep Leakage from Gradients" (arXiv 1906.08935, section 5.2), gives it as a defense.
-An attacker sees what was pruned, and compares nothing but the rest.
-"""
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
-from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
-from fedlab.defenses.settings import Pruning
+from pydantic import Field
+
+from fedlab.defenses.base import Defense
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
 
 
-class Prune:
-    """Pruning as a defense of one round; it has no epsilon."""
+class Pruning(Defense):
+    """Sends only the largest entries of each tensor of the update; no privacy guarantee."""
 
-    def __init__(self, settings: Pruning) -> None:
-        self.settings = settings
+    share: float = Field(default=0.9, gt=0, lt=1)
+    """Share of the entries of a tensor that are set to 0: the smallest ones, but never all."""
+
+    colour: ClassVar[str] = "#CC6677"
+    keeps_guarantees: ClassVar[bool] = True
+    changes_update: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the pruning after whatever is done to the update already."""
+        """Prune the update after all changes that are made to it already."""
 
         def release(update: Update) -> Update:
-            return {name: pruned(t, share=self.settings.share) for name, t in update.items()}
+            return {name: pruned(t, share=self.share) for name, t in update.items()}
 
         return pipeline.releasing(release)
 

@@ -1,26 +1,38 @@
 """Quantisation: every entry of an update is rounded to a few levels of its tensor.
 
-One bit is scaled sign descent (Karimireddy et al., arXiv 1901.09847, example 4); more are evenly
-spaced levels, rounded to the nearest one.
+One bit is scaled sign descent (Karimireddy et al., arXiv 1901.09847, example 4); more bits are
+evenly spaced levels, rounded to the nearest one.
 """
 
-from torch import Tensor
+from __future__ import annotations
 
-from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
-from fedlab.defenses.settings import Quantisation
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from fedlab.defenses.base import Defense
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
 
 
-class Quantise:
-    """Quantisation as a defense of one round; it has no epsilon."""
+class Quantisation(Defense):
+    """Rounds every entry of the update to a few levels; no privacy guarantee."""
 
-    def __init__(self, settings: Quantisation) -> None:
-        self.settings = settings
+    bits: int = Field(default=8, ge=1, le=16)
+    """Bits of each entry, its sign included; 1 keeps the sign and the tensor's mean magnitude."""
+
+    colour: ClassVar[str] = "#117733"
+    keeps_guarantees: ClassVar[bool] = True
+    changes_update: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the rounding after whatever is done to the update already."""
+        """Round the update after all changes that are made to it already."""
 
         def release(update: Update) -> Update:
-            return {name: quantised(t, bits=self.settings.bits) for name, t in update.items()}
+            return {name: quantised(t, bits=self.bits) for name, t in update.items()}
 
         return pipeline.releasing(release)
 

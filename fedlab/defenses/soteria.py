@@ -4,13 +4,20 @@ Sun et al., "Soteria: Provable Defense against Privacy Leakage in Federated Lear
 Representation Perspective" (CVPR 2021, arXiv 2012.06043), algorithm 1 and the authors' code.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from fedlab.defenses.pipeline import ClientContext, Gradient, Pipeline
-from fedlab.defenses.settings import Soteria
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedlab.defenses.pipeline import ClientContext, Gradient, Pipeline
 
 OFFSET = 0.1
 """Added to a feature before it divides, as in the authors' code: those behind a ReLU may be 0."""
@@ -19,17 +26,33 @@ AT_ONCE = 64
 """Features whose derivatives are taken together, which bounds the memory."""
 
 
-class PruneTellingFeatures:
-    """Soteria as a defense of one round; an attacker may simply leave that layer out."""
+class Soteria(Defense):
+    """Prunes the gradient of one linear layer by how much its input tells (arXiv 2012.06043).
 
-    def __init__(self, settings: Soteria) -> None:
-        self.settings = settings
+    An attacker may simply leave that layer out.
+    """
+
+    share: float = Field(default=0.6, gt=0, lt=1)
+    """Share of the layer's input features whose gradient is set to 0."""
+
+    colour: ClassVar[str] = "#44AA99"
+    keeps_guarantees: ClassVar[bool] = True
+    changes_update: ClassVar[bool] = True
+    selects_by_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Prune what the pipeline's gradient gives already."""
+        """Prune the gradient that the pipeline computes already."""
         layer = last_linear(context.model)
-        gradient = PrunedGradient(context.model, layer, pipeline.gradient, self.settings.share)
+        gradient = PrunedGradient(context.model, layer, pipeline.gradient, self.share)
         return replace(pipeline, gradient=gradient)
+
+    def network_problem(self, model: nn.Module, shape: tuple[int, int, int]) -> str | None:
+        """The network needs a linear layer."""
+        try:
+            last_linear(model)
+        except ValueError as error:
+            return str(error)
+        return None
 
 
 class PrunedGradient:
@@ -100,7 +123,7 @@ def last_linear(model: nn.Module) -> nn.Linear:
     Raises:
         ValueError: If there is none.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
     if not layers:
         raise ValueError("soteria prunes a linear layer, but the network has none")
     return layers[-1]

@@ -4,12 +4,18 @@ A cap bounds how far one image can move a mixture, which is what a guarantee nee
 InstaHide code is a heuristic of the same kind (arXiv 2010.02772).
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedlab.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 def dirichlet(
-    count: int, k: int, *, alpha: float, generator: torch.Generator, cap: float | None = None
+    count: int, k: int, *, alpha: float, generator: Generator, cap: float | None = None
 ) -> Tensor:
     """Weights of so many mixtures, from Dirichlet(alpha, ..., alpha).
 

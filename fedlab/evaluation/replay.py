@@ -13,7 +13,6 @@ from attacks.payload import Payload
 from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.shard import Shard
-from fedlab.defenses.settings import DPSGD
 from fedlab.defenses.unique_inputs import first_seen
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
@@ -154,9 +153,7 @@ def _sent(
 
 
 def _lost_noise(tasks: Sequence[ClientTask]) -> bool:
-    return any(
-        isinstance(entry, DPSGD) and entry.secure_noise for task in tasks for entry in task.defenses
-    )
+    return any(entry.noise_source == "system" for task in tasks for entry in task.defenses)
 
 
 def _change(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:

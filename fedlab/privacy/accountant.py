@@ -8,11 +8,12 @@ al., arXiv 1911.11607).
 import math
 import warnings
 from functools import lru_cache
-
-from opacus.accountants import IAccountant, PRVAccountant, RDPAccountant
-from opacus.accountants.analysis import gdp
+from typing import TYPE_CHECKING
 
 from fedlab.privacy.accountant_name import AccountantName
+
+if TYPE_CHECKING:
+    from opacus.accountants import IAccountant
 
 Step = tuple[float, float, int]
 """Noise multiplier, sample rate, number of steps: one entry of an Opacus history."""
@@ -66,6 +67,9 @@ def _merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 @lru_cache(maxsize=4096)  # many clients share a history, and PRV takes up to a second
 def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) -> float:
+    # Opacus loads PyTorch, which reading a scenario or a ledger's tables does not need.
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
     if accountant == "gdp":
         return _gaussian(steps, delta)
     bound = _counted(RDPAccountant(), steps, delta)
@@ -78,7 +82,7 @@ def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) 
     return value if math.isfinite(value) else bound
 
 
-def _counted(counter: IAccountant, steps: tuple[Step, ...], delta: float) -> float:
+def _counted(counter: "IAccountant", steps: tuple[Step, ...], delta: float) -> float:
     counter.history = list(steps)
     with warnings.catch_warnings():
         # An order at the end of the list is still a valid, if looser, bound.
@@ -91,6 +95,8 @@ def _counted(counter: IAccountant, steps: tuple[Step, ...], delta: float) -> flo
 
 def _gaussian(steps: tuple[Step, ...], delta: float) -> float:
     """What Opacus' GaussianAccountant gives, also where its search for epsilon would fail."""
+    from opacus.accountants.analysis import gdp
+
     if len({(noise, rate) for noise, rate, _ in steps}) > 1:
         raise ValueError(
             "the gdp accountant counts steps of one noise multiplier and one sample rate only, and "

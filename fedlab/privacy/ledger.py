@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedlab.core.views import Viewable
 from fedlab.privacy.accountant_name import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, CLIENT, EXAMPLE, IMAGE, UNCOVERED, Account
+from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
 
@@ -121,12 +121,12 @@ class Ledger(Viewable):
         return self._total(account, self.histories.get(client, ()))
 
     def _row(self, client: int, history: History, entry: PrivacyRelease) -> LedgerRow:
-        own = ACCOUNTS.get(entry.mechanism)
+        own = account_of(entry)
         if own is None:
             account = self._used(history)[0]
         else:
             account = own if self._has_total(own) else EXAMPLE
-        accounted = own is not None and own is not IMAGE
+        accounted = own is not None and own.composition == "gaussian"
         return LedgerRow(
             round=entry.round,
             client=client,
@@ -148,23 +148,22 @@ class Ledger(Viewable):
         )
 
     def _used(self, entries: History) -> tuple[Account, ...]:
-        mechanisms = {entry.mechanism for entry in entries}
-        return tuple(
-            account
-            for account in (EXAMPLE, CLIENT, IMAGE)
-            if account.mechanism in mechanisms and self._has_total(account)
-        ) or (EXAMPLE,)
+        found = {entry.mechanism: account_of(entry) for entry in entries}
+        order = [*ACCOUNTS, *(mechanism for mechanism in found if mechanism not in ACCOUNTS)]
+        accounts = (found.get(mechanism) for mechanism in order)
+        return tuple(each for each in accounts if each and self._has_total(each)) or (EXAMPLE,)
 
     def _has_total(self, account: Account) -> bool:
-        return account is not IMAGE or self.labels_public
+        return not account.needs_public_labels or self.labels_public
 
     def _round(self, history: History, entry: PrivacyRelease) -> float | None:
-        if entry.mechanism in UNCOVERED:
+        account = account_of(entry)
+        if entry.mechanism in UNCOVERED or account is None:
             return math.inf
         known = {each.release for each in history[:-1]}
         if entry.release is not None and entry.release in known:
             return 0.0  # the same records again tell nothing new
-        return self._epsilon(ACCOUNTS[entry.mechanism], (entry,))
+        return self._epsilon(account, (entry,))
 
     def _epsilon(self, account: Account, history: History) -> float | None:
         return account.epsilon(history, accountant=self.accountant, delta=self.delta)
@@ -175,7 +174,8 @@ class Ledger(Viewable):
     def _statement(self, entry: PrivacyRelease) -> str:
         if entry.mechanism in UNCOVERED:
             return "open"
-        if entry.mechanism == IMAGE.mechanism:
+        account = account_of(entry)
+        if account is not None and account.composition == "sum":
             return statement(entry.epsilon)
         if not entry.noise_multiplier:
             return "none"

@@ -1,4 +1,4 @@
-"""What one participation of one client costs in privacy, as a fact that may travel."""
+"""The privacy cost of one participation of one client, as an entry of its history."""
 
 import json
 import math
@@ -6,33 +6,48 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-Mechanism = Literal["none", "dp-sgd", "dp-instahide", "clip-noise", "leakage-gate"]
+Mechanism = str
+"""``none`` for an open release, or the name of the defense that made the release."""
+
+Unit = Literal["example", "client"]
+"""What an epsilon protects: one example of a client, or all of a client's data."""
+
+OPEN = "none"
+"""Mechanism of a participation that nothing protects."""
+
+KNOWN: frozenset[Mechanism] = frozenset(
+    {OPEN, "dp-sgd", "dp-instahide", "clip-noise", "leakage-gate"}
+)
+"""Mechanisms whose unit and adjacency are settled; any other entry has to state its own."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PrivacyRelease:
-    """One mechanism that a client ran in one round; checked, since it comes over the wire.
+    """The release of one mechanism in one round; validated, because it comes over the network.
 
     Attributes:
-        round: Counted from 1.
-        participation: Counted from 0 over the client's life; a round that is run again is another
-            one, and the entries of one participation stand together.
-        mechanism: ``none`` for an open participation.
+        round: Round number, counted from 1.
+        participation: Number of earlier participations of the client. A round that is run again is
+            another participation, and the entries of one participation stand together.
+        mechanism: ``none`` for an open participation, otherwise the name of the defense.
         clipping_norm: Largest L2 norm of one example's gradient (DP-SGD) or of the update
             (clip-noise).
-        next_clipping_norm: DP-SGD with adaptive clipping: the bound that the round ended with.
-        noise_multiplier: Noise standard deviation over the clipping norm.
+        next_clipping_norm: DP-SGD with adaptive clipping: the bound at the end of the round.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
         sample_rate: DP-SGD: probability that an example joins a batch. 1 for clip-noise.
         steps: Number of noisy gradients or updates released. DP-InstaHide: mixed records released.
-        epsilon: DP-InstaHide: formal epsilon of the round; ``None`` where there is no bound.
-        release: DP-InstaHide: which frozen set of records it was; the same set costs once.
+        epsilon: Epsilon of this release, which adds up over releases (DP-InstaHide, and foreign
+            defenses without Gaussian noise); ``None`` where there is no bound.
+        release: DP-InstaHide: name of the frozen set of records; the same set costs once.
         fixed_batch: DP-SGD: whether batches have a fixed size, so that one example more or less may
             replace another.
+        unit: What the epsilon protects, for a mechanism that is not built in.
+        adjacency: How neighbouring data sets differ, for a mechanism that is not built in.
     """
 
     round: Annotated[int, Field(ge=1)]
@@ -46,6 +61,23 @@ class PrivacyRelease:
     epsilon: float | None = Field(default=None, ge=0)
     release: str | None = None
     fixed_batch: bool | None = None
+    unit: Unit | None = None
+    adjacency: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        stated = self.unit is not None and self.adjacency is not None
+        if self.mechanism not in KNOWN and not stated:
+            raise ValueError(
+                f"mechanism {self.mechanism!r} states no unit and adjacency, so its epsilon would "
+                "say nothing"
+            )
+        composed = self.sample_rate is not None and self.steps is not None
+        if self.mechanism not in KNOWN and self.noise_multiplier is not None and not composed:
+            raise ValueError(
+                f"mechanism {self.mechanism!r} states noise without sample_rate and steps"
+            )
+        return self
 
 
 History = tuple[PrivacyRelease, ...]
@@ -54,7 +86,7 @@ _HISTORY = TypeAdapter(History)
 
 
 def to_json(history: Sequence[PrivacyRelease]) -> str:
-    """A client's history as text; infinite values as strings, so that it is strict JSON."""
+    """A client's history as strict JSON; infinite values are strings."""
     return f"[{','.join(map(_row, history))}]"
 
 
@@ -83,7 +115,7 @@ def from_json(text: str) -> History:
 
 
 def participations(history: History) -> list[History]:
-    """A history in parts: the entries of each participation, in order."""
+    """The entries of each participation, in order."""
     return [tuple(group) for _, group in groupby(history, lambda entry: entry.participation)]
 
 
@@ -93,7 +125,7 @@ def before_last(history: History) -> History:
 
 
 def next_participation(history: History) -> int:
-    """The number of the participation that comes after a history."""
+    """Number of the participation that follows a history."""
     return history[-1].participation + 1 if history else 0
 
 

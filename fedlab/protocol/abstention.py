@@ -1,10 +1,9 @@
-"""A client that declines to send anything in a round, and why."""
+"""A client that sends nothing in a round, and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from fedlab.defenses.settings import DPSGD, ClipNoise
-from fedlab.privacy.budget import passes
+from fedlab.privacy.budget import over_budget
 from fedlab.privacy.release import History, PrivacyRelease
 from fedlab.protocol.task import ClientTask
 
@@ -13,28 +12,34 @@ Status = Literal["budget", "withheld"]
 
 @dataclass(frozen=True)
 class Abstention:
-    """Why a client sends nothing.
+    """Why a client sends nothing in a round.
 
     Attributes:
-        status: ``budget`` if its epsilon would pass the budget: nothing was computed, and nothing
-            is charged. ``withheld`` if it kept its update back after it had looked at it.
-        reason: In a sentence.
+        status: ``budget`` if the round would exceed its privacy budget: nothing is computed, and
+            nothing is charged. ``withheld`` if the client inspected its update and kept it.
+        reason: The reason in a sentence, which the server sees.
     """
 
     status: Status
     reason: str
 
 
-def over_budget(
+def abstain_over_budget(
     task: ClientTask, history: History, planned: tuple[PrivacyRelease, ...]
 ) -> Abstention | None:
-    """The client's refusal, if what is planned would pass the budget of a defense of the task."""
-    for settings in task.defenses:
-        if not isinstance(settings, DPSGD | ClipNoise) or settings.budget is None:
+    """The client's abstention if the round would exceed the budget of one of its defenses.
+
+    Args:
+        task: The client's task.
+        history: Privacy history of the client before the round.
+        planned: Cost of the round as it is known before.
+    """
+    for defense in task.defenses:
+        if defense.privacy_budget is None or defense.account is None:
             continue
-        reason = passes(
-            settings.budget,
-            mechanism=settings.name,
+        reason = over_budget(
+            defense.privacy_budget,
+            replace(defense.account, mechanism=defense.name),
             history=history,
             planned=planned,
             accountant=task.privacy.accountant,

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from attacks.knowledge import Knowledge, LocalSGD
-from fedlab.defenses.dp_sgd import starting_bound
-from fedlab.defenses.settings import DPSGD, ClipNoise, DefenseSettings, DPInstaHide
+from fedlab.defenses import Defense
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
@@ -115,9 +114,7 @@ class RoundFacts:
         )
 
 
-def round_facts(
-    task: ClientTask, defenses: Sequence[DefenseSettings], history: History = ()
-) -> RoundFacts:
+def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History = ()) -> RoundFacts:
     """What a client was told by an honest server.
 
     Args:
@@ -126,9 +123,9 @@ def round_facts(
         history: Of the client before the round, which it had declared.
     """
     leaking = task.role if isinstance(task.role, Leaking) else None
-    private = next((entry for entry in defenses if isinstance(entry, DPSGD)), None)
-    mixing = next((entry for entry in defenses if isinstance(entry, DPInstaHide)), None)
-    noisy = next((entry for entry in defenses if isinstance(entry, ClipNoise)), None)
+    facts: dict[str, Any] = {}
+    for defense in reversed(defenses):  # the first of several defenses with the same fact counts
+        facts |= defense.facts(history)
     return RoundFacts(
         lr=task.lr,
         momentum=task.training.momentum,
@@ -136,12 +133,8 @@ def round_facts(
         epochs=task.training.epochs,
         batch_size=leaking.batch_size if leaking else task.training.batch_size,
         defenses=tuple(entry.name for entry in defenses),
-        clipping_norm=starting_bound(private, history) if private else None,
-        noise_multiplier=private.noise_multiplier if private else None,
-        mixture_size=mixing.k if mixing and mixing.weights == "equal" else None,
         poisson=leaking is not None and leaking.sampling == "poisson",
         proximal_mu=task.proximal_mu,
         training_mode=task.training.mode == "train",
-        update_clipping_norm=noisy.clipping_norm if noisy else None,
-        update_noise=noisy.noise_multiplier * noisy.clipping_norm if noisy else 0.0,
+        **facts,
     )

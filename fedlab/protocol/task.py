@@ -1,7 +1,7 @@
 """What the server asks of one client in one round; it travels as text in the message."""
 
 from fedlab.core.settings import Settings
-from fedlab.defenses.settings import DefenseSettings
+from fedlab.defenses import AnyDefense
 from fedlab.scenario.roles import Honest, Role
 from fedlab.scenario.tables import Privacy, Training
 
@@ -43,7 +43,7 @@ class ClientTask(Settings):
     lr: float
     training: Training
     role: Role = Honest()
-    defenses: tuple[DefenseSettings, ...] = ()
+    defenses: tuple[AnyDefense, ...] = ()
     proximal_mu: float = 0.0
     history: str | None = None
     privacy: Privacy = Privacy()

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from fedlab.defenses.settings.gradient import DPSGD
-from fedlab.defenses.settings.update import ClipNoise
 from fedlab.scenario.scenario import Scenario
 
 SYSTEM = "that of dp-sgd from the operating system (secure_noise)"
@@ -48,9 +46,9 @@ def repeatability(scenarios: Iterable[Scenario]) -> str:
 
 
 def _secure(scenario: Scenario) -> bool:
-    return any(isinstance(e, DPSGD) and e.secure_noise for e in scenario.defenses)
+    return any(entry.noise_source == "system" for entry in scenario.defenses)
 
 
 def _noisy(scenario: Scenario) -> bool:
     """Whether clients draw noise that counts their participations."""
-    return any(isinstance(each, DPSGD | ClipNoise) for each in scenario.defenses)
+    return any(entry.noise_source != "none" for entry in scenario.defenses)

@@ -16,8 +16,8 @@ from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
 from fedlab.core.settings import Settings, value_of
 from fedlab.core.trackers import AnyTracker
 from fedlab.core.views import Viewable
+from fedlab.defenses import AnyDefense, Defense
 from fedlab.defenses.compatibility import check
-from fedlab.defenses.settings import DefenseSettings
 from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
 from fedlab.scenario.tables import (
     Audit,
@@ -61,7 +61,7 @@ class Scenario(Viewable, Settings):
     audit: Audit | None = None
     trackers: tuple[AnyTracker, ...] = ()
     roles: tuple[Role, ...] = ()
-    defenses: tuple[DefenseSettings, ...] = ()
+    defenses: tuple[AnyDefense, ...] = ()
     reconstructions: tuple[Reconstruct, ...] = ()
 
     @classmethod
@@ -132,14 +132,14 @@ class Scenario(Viewable, Settings):
                 return entry
         return Honest()
 
-    def defenses_on(self, *, round: int, client: int) -> tuple[DefenseSettings, ...]:
+    def defenses_on(self, *, round: int, client: int) -> tuple[Defense, ...]:
         """The defenses that a client runs in a round, in the order of the scenario."""
         role = self.role(round=round, client=client)
         if isinstance(role, Poisoning) and not role.runs_defenses:
             return ()
         return self.scheduled_defenses(round=round, client=client)
 
-    def scheduled_defenses(self, *, round: int, client: int) -> tuple[DefenseSettings, ...]:
+    def scheduled_defenses(self, *, round: int, client: int) -> tuple[Defense, ...]:
         """The defenses scheduled for a client in a round, whether or not it obeys."""
         return tuple(
             e for e, rounds, clients in self._defenses if round in rounds and client in clients
@@ -172,7 +172,7 @@ class Scenario(Viewable, Settings):
         return [(e, *self._cells(e, f"roles.{i}")) for i, e in enumerate(self.roles)]
 
     @cached_property
-    def _defenses(self) -> "list[tuple[DefenseSettings, frozenset[int], frozenset[int]]]":
+    def _defenses(self) -> "list[tuple[Defense, frozenset[int], frozenset[int]]]":
         return [(e, *self._cells(e, f"defenses.{i}")) for i, e in enumerate(self.defenses)]
 
     @cached_property
@@ -191,7 +191,7 @@ class Scenario(Viewable, Settings):
         return frozenset(range(1, self.rounds + 1)), frozenset(range(self.data.clients))
 
     def _cells(
-        self, entry: "Role | DefenseSettings | Reconstruct | ClassFishing", where: str
+        self, entry: "Role | Defense | Reconstruct | ClassFishing", where: str
     ) -> tuple[frozenset[int], frozenset[int]]:
         try:
             return (
@@ -230,11 +230,9 @@ class Scenario(Viewable, Settings):
         return self
 
     def _refuse_impossible_defenses(self) -> None:
-        if self.model.norm == "batch" and any(e.name == "dp-sgd" for e in self.defenses):
-            raise ValueError(
-                "BatchNorm mixes the examples of a batch, so DP-SGD cannot bound what one of them "
-                'does: set model.norm = "group"'
-            )
+        for entry in self.defenses:
+            if problem := entry.norm_problem(self.model.norm):
+                raise ValueError(problem)
         cells = [(rounds, clients) for _, rounds, clients in self._defenses]
         for round, client, places in combined(cells):
             try:

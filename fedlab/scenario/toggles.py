@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Set
 from typing import Any
 
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.defenses import DEFENSES
 from fedlab.defenses.compatibility import place
-from fedlab.defenses.settings import NAMES
 from fedlab.scenario.scenario import Scenario
 
 
@@ -38,8 +38,7 @@ def toggled(
         BadInput: If the defense or a setting is unknown, a client or round does not exist, the
             rounds are over, or the change would clash with another defense.
     """
-    if name not in NAMES:
-        raise BadInput(f'there is no defense "{name}"; {nearest(name, NAMES)}')
+    DEFENSES.get(name)
     when = rounds_left(scenario, rounds, from_round=from_round)
     who = frozenset(clients)
     if not who or min(who) < 0 or max(who) >= scenario.data.clients:

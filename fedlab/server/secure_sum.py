@@ -17,8 +17,6 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing
 from fedlab.server.strategies import LINEAR
 
-NAME = "secure-aggregation"
-
 LEAST = 2
 """Clients in a sum; of fewer the sum would be the reply itself."""
 
@@ -43,7 +41,7 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
         BadInput: If the strategy, central clipping, a bound on the claimed number of examples or
             class fishing looks at single replies.
     """
-    if not any(entry.name == NAME for entry in scenario.defenses):
+    if not any(entry.sums_updates for entry in scenario.defenses):
         return
     server = scenario.server
     if server.strategy not in LINEAR:
@@ -78,7 +76,7 @@ def members(scenario: Scenario, *, round: int, clients: Iterable[int]) -> tuple[
         client
         for client in clients
         if any(
-            entry.name == NAME for entry in scenario.scheduled_defenses(round=round, client=client)
+            entry.sums_updates for entry in scenario.scheduled_defenses(round=round, client=client)
         )
     )
 

@@ -13,7 +13,7 @@ from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_rounds
 from fedlab.core.seeds import generator
 from fedlab.core.views import Viewable, show
-from fedlab.defenses.settings import DPInstaHide
+from fedlab.defenses.dp_instahide import DPInstaHide
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest

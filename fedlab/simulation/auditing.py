@@ -18,7 +18,7 @@ from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
-from fedlab.defenses.settings import DPSGD
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.privacy.ledger import Ledger
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_clients, spell
-from fedlab.defenses.dp_sgd import spending
-from fedlab.defenses.settings import DPSGD
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.privacy.accounts import EXAMPLE, as_step
 from fedlab.privacy.calibration import noise_multiplier_for
 from fedlab.privacy.release import History, PrivacyRelease
@@ -137,8 +136,7 @@ def _cost(
 ) -> PrivacyRelease:
     images = sizes[client]
     todo = workload(scenario.role(round=round, client=client), scenario.training, images)
-    return spending(
-        entry,
+    return entry.planned_release(
         round=round,
         participation=0,  # which no epsilon of DP-SGD depends on
         images=images,

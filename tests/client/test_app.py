@@ -33,6 +33,8 @@ SPENDING = {
     "fixed_batch",
     "steps",
     "epsilon",
+    "unit",
+    "adjacency",
 }
 
 

@@ -9,7 +9,8 @@ from attacks.poisoning.triggers import stamp
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import generator
-from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE
 from fedlab.privacy.ledger import Ledger

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedlab.core.errors import BadInput
-from fedlab.defenses import DPSGD
 from fedlab.defenses.adaptive_clipping import Quantile, count_noise
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.models import build
 from tests.defenses.private import batch, one_by_one, opened
 from tests.federations import finished, small

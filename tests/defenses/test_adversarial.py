@@ -8,10 +8,8 @@ import torch
 
 from attacks.gradients import batch_gradient
 from attacks.reconstruction.objectives import misalignment
-from fedlab.defenses import defense
-from fedlab.defenses.adversarial import poisoned
+from fedlab.defenses.adversarial import AdversarialPoisoning, poisoned
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import AdversarialPoisoning
 from fedlab.models import build
 from tests.defenses.contexts import circumstances, seeded
 
@@ -119,7 +117,7 @@ def test_as_a_defense_it_comes_after_what_was_done_before():
         batches=1,
         records=5,
     )
-    pipeline = defense(AdversarialPoisoning()).wrap(plain, where)
+    pipeline = AdversarialPoisoning().wrap(plain, where)
     found = pipeline.transform(batch_of(where.shard))
     halved = batch_of(where.shard).pixels / 2
     assert float((found.pixels - halved).abs().max()) <= EPSILON + 1e-6

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from fedlab.defenses import defense
-from fedlab.defenses.augmentation import cutout
+from fedlab.defenses.cutout import Cutout, cutout
+from fedlab.defenses.flip_crop import FlipCrop
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import Cutout, FlipCrop
 from tests.defenses.contexts import circumstances, seeded
 
 
@@ -62,7 +61,7 @@ def wrapped(settings, *, images=30, stream=None, **given):
     context = circumstances(model, held, **given)
     members = torch.arange(images)
     batch = Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
-    return defense(settings).wrap(plain, context), batch
+    return settings.wrap(plain, context), batch
 
 
 @pytest.mark.parametrize("settings", [FlipCrop(padding=2), Cutout()])

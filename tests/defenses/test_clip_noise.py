@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from opacus.accountants import RDPAccountant
 
 from fedlab import Federation
-from fedlab.defenses.clip_noise import clipped
-from fedlab.defenses.settings import ClipNoise
+from fedlab.defenses.clip_noise import ClipNoise, clipped
 from fedlab.privacy.accounts import CLIENT, EXAMPLE
 from fedlab.server.captures import Capture
 from tests.defenses.contexts import seeded

@@ -5,24 +5,22 @@ from itertools import permutations
 import pytest
 
 from fedlab.core.errors import BadInput
+from fedlab.defenses import DEFENSES
+from fedlab.defenses.adversarial import AdversarialPoisoning
+from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.defenses.compatibility import check, place
-from fedlab.defenses.settings import (
-    DPSGD,
-    NAMES,
-    AdversarialPoisoning,
-    ClipNoise,
-    CutMix,
-    Cutout,
-    DPInstaHide,
-    FlipCrop,
-    LeakageGate,
-    MaxUp,
-    Mixup,
-    Pruning,
-    Quantisation,
-    SecureAggregation,
-    Soteria,
-)
+from fedlab.defenses.cutmix import CutMix
+from fedlab.defenses.cutout import Cutout
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
+from fedlab.defenses.flip_crop import FlipCrop
+from fedlab.defenses.leakage_gate import LeakageGate
+from fedlab.defenses.maxup import MaxUp
+from fedlab.defenses.mixup import Mixup
+from fedlab.defenses.pruning import Pruning
+from fedlab.defenses.quantisation import Quantisation
+from fedlab.defenses.secure_aggregation import SecureAggregation
+from fedlab.defenses.soteria import Soteria
 from fedlab.scenario.toggles import toggled
 from tests.federations import small
 
@@ -100,7 +98,7 @@ def test_what_is_sound(stack):
     check(stack)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DEFENSES.names)
 def test_every_defense_stands_alone(name):
     assert small(defenses=[{"name": name}]).defenses[0].name == name
 

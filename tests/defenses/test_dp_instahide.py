@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fedlab.defenses import DPInstaHide, defense
-from fedlab.defenses.dp_instahide import mix
+from fedlab.defenses.dp_instahide import DPInstaHide, mix
 from fedlab.defenses.partners import distinct, skipping
 from fedlab.defenses.pipeline import (
     Pipeline,
@@ -79,7 +78,7 @@ def wrapped(held, chosen, *, epochs=2, plain=None):
         batches=6,
         records=epochs * n,
     )
-    return defense(chosen).wrap(plain, context)
+    return chosen.wrap(plain, context)
 
 
 def test_the_ledger_is_told_the_formal_epsilon_of_this_sampler():
@@ -190,7 +189,7 @@ def in_round(number, held, chosen=FROZEN, **given):
         lasting=lambda purpose: seeded(sum(map(ord, purpose))),
         **given,
     )
-    return defense(chosen).wrap(replace(PLAIN, records=12 * context.epochs), context)
+    return chosen.wrap(replace(PLAIN, records=12 * context.epochs), context)
 
 
 def test_frozen_mixtures_are_the_same_in_every_round_and_cost_once():
@@ -243,9 +242,9 @@ def test_another_frozen_set_is_another_release_with_noise_of_its_own(what):
 
     context = circumstances(torch.nn.Linear(9, 4), held, lasting=lasting)
     other = replace(context, shard=changed)
-    one = defense(FROZEN).wrap(PLAIN, context).planned[0]
+    one = FROZEN.wrap(PLAIN, context).planned[0]
     half = len(asked)
-    two = defense(chosen).wrap(PLAIN, other).planned[0]
+    two = chosen.wrap(PLAIN, other).planned[0]
     assert one.release != two.release
     assert not set(asked[:half]) & set(asked[half:])
 
@@ -267,7 +266,7 @@ def test_a_round_that_is_run_again_has_noise_and_partners_of_its_own():
 
     context = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
     for again in (context, replace(context, participation=2)):
-        defense(DPInstaHide(k=3)).wrap(PLAIN, again)
+        DPInstaHide(k=3).wrap(PLAIN, again)
     assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedlab.defenses import DPSGD, defense
 from fedlab.defenses.adaptive_clipping import Quantile
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, poisson, single
 from fedlab.defenses.private_gradient import PrivateGradient
 from fedlab.models import build
@@ -51,7 +51,7 @@ def test_the_accountant_is_told_the_samplers_own_rate(is_poisson, rate):
         records=20,
     )
     settings = DPSGD(noise_multiplier=1.5, clipping_norm=0.3)
-    pipeline = defense(settings).wrap(plain, circumstances)
+    pipeline = settings.wrap(plain, circumstances)
     (spent,) = pipeline.planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-sgd", 3, 4)
     assert (spent.noise_multiplier, spent.clipping_norm) == (1.5, 0.3)
@@ -73,7 +73,7 @@ def test_only_a_rehearsal_is_without_noise(noiseless):
         records=5,
     )
     circumstances = replace(around(model), noiseless=noiseless)
-    pipeline = defense(DPSGD(noise_multiplier=2.0, clipping_norm=0.3)).wrap(plain, circumstances)
+    pipeline = DPSGD(noise_multiplier=2.0, clipping_norm=0.3).wrap(plain, circumstances)
     images, labels = batch()
     pipeline.gradient(images[:0], labels[:0])
     drawn = flat(model)
@@ -104,7 +104,7 @@ def carried_out(monkeypatch, settings, *, history=(), images=20):
         records=5,
     )
     around_it = replace(around(model, n=images), history=history)
-    pipeline = defense(settings).wrap(plain, around_it)
+    pipeline = settings.wrap(plain, around_it)
     pipeline.gradient(*batch())
     (charge,) = (each() for each in pipeline.charges)
     for close in pipeline.close:

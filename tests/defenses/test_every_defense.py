@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from fedlab.defenses.settings import NAMES
+from fedlab.defenses import DEFENSES
 from fedlab.privacy.accounts import ACCOUNTS
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
 
 SECURE = "secure-aggregation"
-ALONE = [name for name in NAMES if name != SECURE]
+ALONE = [name for name in DEFENSES.names if name != SECURE]
 """On client 0, 1, 2, ...; the next two clients are summed, and the last one is open."""
 
 STACK = ["flip-crop", "cutout", "maxup", "dp-instahide", "soteria", "pruning", "quantisation"]
@@ -36,7 +36,7 @@ def test_each_on_clients_of_its_own(leaking):
     federation = finished(run)
     table = federation.folder.table("clients")
     assert set(table["status"]) <= {"ok", "withheld"}, table["reason"].tolist()
-    assert set(table["defenses"]) == {*NAMES, "none"}
+    assert set(table["defenses"]) == {*DEFENSES.names, "none"}
     ledger = federation.ledger
     assert all(len(history) == 2 for history in ledger.histories.values())
     for name in ("dp-sgd", "clip-noise"):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
-from fedlab.defenses.settings import LeakageGate
+from fedlab.defenses.leakage_gate import LeakageGate
 from fedlab.privacy.accounts import CLIENT
 from fedlab.protocol.planning import task_for
 from fedlab.server.captures import Capture

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fedlab.defenses import defense
-from fedlab.defenses.augmentation import pixel_change
-from fedlab.defenses.maxup import worst
+from fedlab.defenses.cutout import Cutout
+from fedlab.defenses.dp_sgd import DPSGD
+from fedlab.defenses.flip_crop import FlipCrop
+from fedlab.defenses.maxup import MaxUp, worst
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import DPSGD, Cutout, FlipCrop, MaxUp
 from fedlab.models import build
 from tests.defenses.contexts import circumstances, seeded
 
@@ -51,9 +51,9 @@ def test_each_image_gets_its_worst_copy(augmentation, soft):
         batches=1,
         records=5,
     )
-    chosen = defense(settings).wrap(plain, where).transform(batch)
+    chosen = settings.wrap(plain, where).transform(batch)
     default = Cutout() if augmentation == "cutout" else FlipCrop()
-    change = pixel_change(default, where, generator=where.stream("maxup"))
+    change = default.pixel_change(where, where.stream("maxup"))
     copies = [change(batch.pixels) for _ in range(5)]
     table = torch.stack([losses(where, each, batch.labels) for each in copies])
     picked = table.argmax(0)
@@ -69,7 +69,7 @@ def test_it_leaves_the_network_and_its_statistics_as_they_were():
     where = around(norm="batch")
     where.model.train()
     before = copy.deepcopy(where.model.state_dict())
-    change = pixel_change(Cutout(), where, generator=seeded())
+    change = Cutout().pixel_change(where, seeded())
     worst(batch_of(where.shard), change, where, copies=3)
     assert where.model.training
     after = where.model.state_dict()
@@ -81,7 +81,7 @@ def test_an_empty_batch():
     where = around()
     whole = batch_of(where.shard)
     empty = Batch(whole.members[:0], whole.sources[:0], whole.pixels[:0], whole.labels[:0])
-    change = pixel_change(Cutout(), where, generator=seeded())
+    change = Cutout().pixel_change(where, seeded())
     assert len(worst(empty, change, where, copies=3).pixels) == 0
 
 
@@ -100,7 +100,7 @@ def test_with_dp_sgd_each_image_is_clipped_as_if_it_were_alone():
     )
     pipeline = plain
     for settings in (MaxUp(), DPSGD(noise_multiplier=0.0, clipping_norm=0.1)):
-        pipeline = defense(settings).wrap(pipeline, where)
+        pipeline = settings.wrap(pipeline, where)
     seen = pipeline.transform(batch)
     pipeline.gradient(where.network_input(seen.pixels), seen.labels)
     found = torch.cat([p.grad.flatten() for p in model.parameters()])

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fedlab.defenses import defense
-from fedlab.defenses.mixing import cutmix, mixup
+from fedlab.defenses.cutmix import CutMix, cutmix
+from fedlab.defenses.mixup import Mixup, mixup
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import CutMix, Mixup
 from tests.defenses.contexts import circumstances, seeded
 
 CLASSES = 9
@@ -131,7 +130,7 @@ def test_as_a_defense_it_takes_batches_of_any_size_and_spends_nothing(settings, 
         batches=1,
         records=4,
     )
-    pipeline = defense(settings).wrap(plain, circumstances(model, held))
+    pipeline = settings.wrap(plain, circumstances(model, held))
     batch = batch_of(count)
     before = batch.pixels.clone()
     found = pipeline.transform(batch)

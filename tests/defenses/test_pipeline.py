@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.defenses.pipeline import PlainGradient, poisson, shuffled, single
 from tests.defenses.contexts import seeded
 

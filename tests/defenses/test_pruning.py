@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlab.defenses.pruning import pruned
-from fedlab.defenses.settings import Pruning
+from fedlab.defenses.pruning import Pruning, pruned
 from fedlab.server.captures import Capture
 from tests.defenses.updates import released, tensors, update
 from tests.federations import finished, small

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlab.defenses.quantisation import quantised
-from fedlab.defenses.settings import Pruning, Quantisation
+from fedlab.defenses.pruning import Pruning
+from fedlab.defenses.quantisation import Quantisation, quantised
 from tests.defenses.updates import released, tensors, update
 from tests.federations import finished, small
 

@@ -6,10 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from fedlab.core.errors import BadInput
-from fedlab.defenses import defense
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
-from fedlab.defenses.settings import Soteria
-from fedlab.defenses.soteria import PrunedGradient, last_linear, scores
+from fedlab.defenses.soteria import PrunedGradient, Soteria, last_linear, scores
 from fedlab.models import build
 from fedlab.simulation.federation import Federation
 from tests.defenses.contexts import circumstances, seeded
@@ -85,7 +83,7 @@ def test_it_wraps_whatever_gradient_there_is():
         batches=1,
         records=2,
     )
-    pipeline = defense(Soteria(share=0.5)).wrap(plain, circumstances(model, shard))
+    pipeline = Soteria(share=0.5).wrap(plain, circumstances(model, shard))
     pipeline.gradient(*batch())
     assert model[1].weight.grad.sum() == 32 * 10
     pipeline.gradient(*(part[:0] for part in batch()))

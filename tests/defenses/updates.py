@@ -4,7 +4,6 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlab.defenses import defense
 from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
 from tests.defenses.contexts import circumstances, seeded
 
@@ -34,7 +33,7 @@ def wrapped(settings, **given):
         batches=1,
         records=N,
     )
-    return defense(settings).wrap(plain, circumstances(model, shard, **given))
+    return settings.wrap(plain, circumstances(model, shard, **given))
 
 
 def released(settings, tensors, **given):

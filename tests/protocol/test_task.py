@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fedlab.defenses import DPSGD, DPInstaHide
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.poisoning.settings import BadNets, LabelFlip, Scaling
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Honest, Leaking, Poisoning

@@ -11,7 +11,7 @@ from attacks.privacy_audit.scoring import CanaryScores
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData
-from fedlab.defenses import DPSGD
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.models import build
 from fedlab.privacy.ledger import Ledger
 from fedlab.protocol.task import ClientTask

@@ -9,7 +9,7 @@ from attacks.privacy_audit.membership import by_alignment, by_loss, by_loss_drop
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.images import ImageData
-from fedlab.defenses import DPSGD
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.models import build
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking

@@ -12,10 +12,10 @@ from attacks.reconstruction import PRESETS, Attack, invert
 from attacks.reconstruction.defended import ROUGHNESS, adapted, noise_deviation
 from attacks.reconstruction.objectives import OBJECTIVES
 from fedlab.data import load
-from fedlab.defenses import defense as make
 from fedlab.defenses.clip_noise import clipped, noised
+from fedlab.defenses.cutmix import CutMix
+from fedlab.defenses.mixup import Mixup
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard
-from fedlab.defenses.settings import CutMix, Mixup
 from fedlab.metrics.images import psnr
 from fedlab.models import build
 from tests.defenses.contexts import circumstances
@@ -157,7 +157,7 @@ def test_what_a_batch_mixed_with_itself_shows_of_its_labels(victim, defense):
         batches=1,
         records=6,
     )
-    mixed = make(defense).wrap(plain, circumstances(model, shard)).transform(batch)
+    mixed = defense.wrap(plain, circumstances(model, shard)).transform(batch)
     assert bool((mixed.labels % 1 > 0.01).any())
     sent = batch_gradient(
         model, dict(model.named_parameters()), {}, data.normalise(mixed.pixels), mixed.labels

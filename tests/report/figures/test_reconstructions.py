@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from fedlab.defenses.settings import NAMES
+from fedlab.defenses import DEFENSES
 from fedlab.report.figures.colours import DEFENSE_COLOURS, defense_colour
 from fedlab.report.figures.reconstructions import (
     ReconstructionRow,
@@ -99,7 +99,10 @@ def test_a_defense_keeps_its_colour(digits: Tensor) -> None:
     for defense, colour in DEFENSE_COLOURS.items():
         figure = reconstruction_figure([row(digits[:1], defense=defense)], title=TITLE)
         assert to_hex(figure.axes[1].spines["left"].get_edgecolor()) == colour.lower()
-    assert len({*DEFENSE_COLOURS.values(), defense_colour("dp-sgd+clip")}) == 1 + len(NAMES) + 1
+    assert (
+        len({*DEFENSE_COLOURS.values(), defense_colour("dp-sgd+clip")})
+        == 1 + len(DEFENSES.names) + 1
+    )
 
 
 def test_it_shows_itself_and_leaves_pyplot_alone(digits: Tensor) -> None:

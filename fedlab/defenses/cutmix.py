@@ -1,0 +1,95 @@
+"""CutMix within a batch; no noise, so no epsilon.
+
+Yun et al., "CutMix" (arXiv 1905.04899); as a defense against poisons Borgnia et al. (arXiv
+2011.09527).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense
+from fedlab.defenses.mixing import random_orders, soft
+from fedlab.defenses.weights import dirichlet
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
+
+
+class CutMix(Defense):
+    """Pastes a box of another image of the batch, and mixes labels by exact area."""
+
+    alpha: float = Field(default=1.0, gt=0)
+    """Parameter of the Beta(alpha, alpha) distribution of the share of the image that is kept."""
+    probability: float = Field(default=0.5, gt=0, le=1)
+    """Probability that a batch is mixed at all."""
+
+    colour: ClassVar[str] = "#AA4499"
+    keeps_guarantees: ClassVar[bool] = True
+    mixes_images: ClassVar[bool] = True
+
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
+        """Paste boxes into a batch after all changes that are made to it already."""
+        generator = context.stream(self.name)
+
+        def transform(batch: Batch) -> Batch:
+            return cutmix(
+                pipeline.transform(batch),
+                alpha=self.alpha,
+                probability=self.probability,
+                classes=context.shard.num_classes,
+                generator=generator,
+            )
+
+        return replace(pipeline, transform=transform)
+
+
+def cutmix(
+    batch: Batch, *, alpha: float, probability: float, classes: int, generator: Generator
+) -> Batch:
+    """Each image with one box of another image of the batch, at the same place in all of them.
+
+    The label is shared by exact area, after the image's borders clipped the box. A batch that is
+    left as it is comes back in the same form, each image its own partner.
+
+    Args:
+        batch: Of any size.
+        alpha: The share that is kept is from Beta(alpha, alpha), but for the clipping.
+        probability: Of a batch being mixed at all.
+        classes: Of the whole data set.
+        generator: CPU generator.
+
+    Returns:
+        The mixtures, labels float32 ``[b, classes]``.
+    """
+    labels, device = soft(batch.labels, classes), batch.pixels.device
+    if float(torch.rand((), generator=generator)) >= probability:
+        return replace(batch, sources=batch.sources.repeat(1, 2), labels=labels)
+    # Beta(alpha, alpha) is the first of two Dirichlet weights.
+    kept = float(dirichlet(1, 2, alpha=alpha, generator=generator)[0, 0])
+    height, width = batch.pixels.shape[2:]
+    rows, columns = (_span(length, (1 - kept) ** 0.5, generator) for length in (height, width))
+    (order,) = random_orders(batch, 1, generator)
+    order = order.to(device)
+    pixels = batch.pixels.clone()
+    pixels[:, :, rows, columns] = batch.pixels[order][:, :, rows, columns]
+    area = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return replace(
+        batch,
+        sources=torch.cat([batch.sources, batch.sources[order]], dim=1),
+        pixels=pixels,
+        labels=(1 - area) * labels + area * labels[order],
+    )
+
+
+def _span(length: int, share: float, generator: Generator) -> slice:
+    """A share of a side around a random pixel, clipped at the borders."""
+    size = int(share * length)
+    first = int(torch.randint(length, (), generator=generator)) - size // 2
+    return slice(max(first, 0), min(first + size, length))

@@ -1,0 +1,77 @@
+"""Mixup within a batch; no noise, so no epsilon.
+
+Zhang et al., "mixup" (arXiv 1710.09412); as a defense against poisons Borgnia et al. (arXiv
+2011.09527), whose mixup takes k images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from fedlab.core.lazy import torch
+from fedlab.defenses.base import Defense
+from fedlab.defenses.mixing import random_orders, soft
+from fedlab.defenses.weights import dirichlet
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
+
+
+class Mixup(Defense):
+    """Mixes k images and their labels within the batch, with Dirichlet weights."""
+
+    k: int = Field(default=2, ge=2)
+    """Images in a mixture."""
+    alpha: float = Field(default=1.0, gt=0)
+    """Concentration of the Dirichlet weights, which are drawn once for a batch."""
+
+    colour: ClassVar[str] = "#999933"
+    keeps_guarantees: ClassVar[bool] = True
+    mixes_images: ClassVar[bool] = True
+
+    def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
+        """Mix a batch after all changes that are made to it already."""
+        generator = context.stream(self.name)
+
+        def transform(batch: Batch) -> Batch:
+            return mixup(
+                pipeline.transform(batch),
+                k=self.k,
+                alpha=self.alpha,
+                classes=context.shard.num_classes,
+                generator=generator,
+            )
+
+        return replace(pipeline, transform=transform)
+
+
+def mixup(batch: Batch, *, k: int, alpha: float, classes: int, generator: Generator) -> Batch:
+    """Images and labels of a batch mixed with those of k - 1 random orders of the same batch.
+
+    One set of weights is drawn for the batch. An image may meet itself.
+
+    Args:
+        batch: Of any size.
+        k: Images in a mixture.
+        alpha: Concentration of the Dirichlet weights.
+        classes: Of the whole data set.
+        generator: CPU generator.
+
+    Returns:
+        The mixtures, labels float32 ``[b, classes]``.
+    """
+    weights = dirichlet(1, k, alpha=alpha, generator=generator)[0].tolist()
+    orders = [torch.arange(len(batch.members)), *random_orders(batch, k - 1, generator)]
+    labels, device = soft(batch.labels, classes), batch.pixels.device
+    pixels = torch.zeros_like(batch.pixels)
+    shares = torch.zeros_like(labels)
+    for weight, order in zip(weights, orders, strict=True):
+        pixels.add_(batch.pixels[order.to(device)], alpha=weight)
+        shares.add_(labels[order.to(device)], alpha=weight)
+    sources = torch.cat([batch.sources[order.to(device)] for order in orders], dim=1)
+    return replace(batch, sources=sources, pixels=pixels, labels=shares)
