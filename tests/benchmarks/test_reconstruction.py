@@ -12,7 +12,7 @@ from benchmarks import long, reconstruction, tuning, victims
 from benchmarks.breaching_peer import Mark, PeerResult
 from benchmarks.families import FAMILIES, LOCAL, NARROW, PUBLISHED, STEPS, TRAINED, Tuned
 from benchmarks.options import Options
-from benchmarks.reconstruction import ON_GPU, PARTS, SETTINGS, SHARES, Aggregate, Line, Setting
+from benchmarks.reconstruction import ON_GPU, PARTS, SETTINGS, SHARES, Line, Outcome, Setting
 from benchmarks.report import Report
 from fedlab.core.errors import BadInput
 from fedlab.data import load
@@ -94,20 +94,20 @@ def test_only_those_of_a_trained_network_are_attacked_in_one_process():
 
 class TestOutcome:
     def test_a_sum_is_of_the_images_of_both(self):
-        one = Aggregate((20.0,), (0.5,), 2.0, ((10.0,), (20.0,)))
-        two = Aggregate((30.0, 31.0), (0.6, 0.7), 3.0, ((11.0, 12.0), (30.0, 31.0)))
+        one = Outcome((20.0,), (0.5,), 2.0, ((10.0,), (20.0,)))
+        two = Outcome((30.0, 31.0), (0.6, 0.7), 3.0, ((11.0, 12.0), (30.0, 31.0)))
         both = one + two
-        assert both == Aggregate(
+        assert both == Outcome(
             (20.0, 30.0, 31.0), (0.5, 0.6, 0.7), 5.0, ((10.0, 11.0, 12.0), (20.0, 30.0, 31.0))
         )
-        assert Aggregate() + one == one
+        assert Outcome() + one == one
 
     def test_it_settles_where_the_mean_comes_near_the_last(self):
         # Alone the first image is there at once, and the second only at the end.
         way = [(20.0, 10.0 + at) for at in range(PARTS)]
-        assert Aggregate(way=tuple(way)).settled == 1
+        assert Outcome(way=tuple(way)).settled == 1
         way[PARTS // 2 :] = [(20.0, 10.0 + PARTS)] * (PARTS // 2)
-        assert Aggregate(way=tuple(way)).settled == pytest.approx(0.5 + 1 / PARTS)
+        assert Outcome(way=tuple(way)).settled == pytest.approx(0.5 + 1 / PARTS)
 
 
 def test_where_breaching_ended_early_its_answer_stays(monkeypatch):
@@ -130,10 +130,10 @@ def line(ours, published=(20.0, 22.0), tuned=(24.0, 26.0)):
         name="x",
         ratios=(1.1, 0.9, 1.2),
         seconds=(0.1,),
-        published=Aggregate(published, (0.5, 0.5), 16.0, way),
-        tuned=Aggregate(tuned, (0.5, 0.5), 16.0, way),
+        published=Outcome(published, (0.5, 0.5), 16.0, way),
+        tuned=Outcome(tuned, (0.5, 0.5), 16.0, way),
         ours={
-            s: Aggregate(psnr, (0.5, 0.5), 16.0 / s) for s, psnr in zip(SHARES, ours, strict=True)
+            s: Outcome(psnr, (0.5, 0.5), 16.0 / s) for s, psnr in zip(SHARES, ours, strict=True)
         },
         accuracy=None,
     )
@@ -160,7 +160,7 @@ class TestLine:
         one, two = line([(10.0, 10.0)] * 5), line([(20.0, 20.0)] * 5)
         both = one + replace(two, ratios=(), seconds=())
         assert both.ratios == one.ratios
-        assert both.ours[8] == Aggregate((10.0, 10.0, 20.0, 20.0), (0.5,) * 4, 4.0)
+        assert both.ours[8] == Outcome((10.0, 10.0, 20.0, 20.0), (0.5,) * 4, 4.0)
         assert len(both.published.psnr) == len(both.published.way[0]) == 4
 
 
