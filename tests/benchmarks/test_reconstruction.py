@@ -132,9 +132,7 @@ def line(ours, published=(20.0, 22.0), tuned=(24.0, 26.0)):
         seconds=(0.1,),
         published=Outcome(published, (0.5, 0.5), 16.0, way),
         tuned=Outcome(tuned, (0.5, 0.5), 16.0, way),
-        ours={
-            s: Outcome(psnr, (0.5, 0.5), 16.0 / s) for s, psnr in zip(SHARES, ours, strict=True)
-        },
+        ours={s: Outcome(psnr, (0.5, 0.5), 16.0 / s) for s, psnr in zip(SHARES, ours, strict=True)},
         accuracy=None,
     )
 
