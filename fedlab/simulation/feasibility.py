@@ -2,9 +2,6 @@
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
-from fedlab.defenses.settings import DPSGD, Soteria
-from fedlab.defenses.soteria import last_linear
-from fedlab.models.checks import private_training_problem
 from fedlab.protocol.planning import refuse_what_colluders_lack
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.secure_sum import refuse_what_needs_single_replies
@@ -23,12 +20,7 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
     """
     refuse_what_needs_single_replies(scenario)
     refuse_what_colluders_lack(scenario)
-    for mode in dict.fromkeys(e.per_example for e in scenario.defenses if isinstance(e, DPSGD)):
-        problem = private_training_problem(federated.model, federated.data.shape, mode)
+    for entry in dict.fromkeys(scenario.defenses):
+        problem = entry.network_problem(federated.model, federated.data.shape)
         if problem:
-            raise BadInput(f"dp-sgd cannot train this network: {problem}")
-    if any(isinstance(entry, Soteria) for entry in scenario.defenses):
-        try:
-            last_linear(federated.model)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
+            raise BadInput(problem)

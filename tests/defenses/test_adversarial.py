@@ -8,8 +8,9 @@ import torch
 
 from attacks.gradients import batch_gradient
 from attacks.reconstruction.objectives import misalignment
+from fedlab.data.shard import Shard
 from fedlab.defenses.adversarial import AdversarialPoisoning, poisoned
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
 from fedlab.models import build
 from tests.defenses.contexts import circumstances, seeded
 

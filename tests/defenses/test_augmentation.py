@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.cutout import Cutout, cutout
 from fedlab.defenses.flip_crop import FlipCrop
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
 from tests.defenses.contexts import circumstances, seeded
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.adaptive_clipping import Quantile
 from fedlab.defenses.dp_sgd import DPSGD
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, poisson, single
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, poisson, single
 from fedlab.defenses.private_gradient import PrivateGradient
 from fedlab.models import build
 from fedlab.privacy.release import PrivacyRelease

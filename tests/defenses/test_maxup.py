@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.cutout import Cutout
 from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.defenses.flip_crop import FlipCrop
 from fedlab.defenses.maxup import MaxUp, worst
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
 from fedlab.models import build
 from tests.defenses.contexts import circumstances, seeded
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.cutmix import CutMix, cutmix
 from fedlab.defenses.mixup import Mixup, mixup
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard, single
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
 from tests.defenses.contexts import circumstances, seeded
 
 CLASSES = 9

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from fedlab.core.errors import BadInput
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
+from fedlab.data.shard import Shard
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, single
 from fedlab.defenses.soteria import PrunedGradient, Soteria, last_linear, scores
 from fedlab.models import build
 from fedlab.simulation.federation import Federation

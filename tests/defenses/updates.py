@@ -4,7 +4,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, Shard, single
+from fedlab.data.shard import Shard
+from fedlab.defenses.pipeline import Pipeline, PlainGradient, single
 from tests.defenses.contexts import circumstances, seeded
 
 N = 6

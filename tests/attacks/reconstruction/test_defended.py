@@ -12,10 +12,11 @@ from attacks.reconstruction import PRESETS, Attack, invert
 from attacks.reconstruction.defended import ROUGHNESS, adapted, noise_deviation
 from attacks.reconstruction.objectives import OBJECTIVES
 from fedlab.data import load
+from fedlab.data.shard import Shard
 from fedlab.defenses.clip_noise import clipped, noised
 from fedlab.defenses.cutmix import CutMix
 from fedlab.defenses.mixup import Mixup
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, Shard
+from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient
 from fedlab.metrics.images import psnr
 from fedlab.models import build
 from tests.defenses.contexts import circumstances

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fedlab.defenses.pipeline import Shard
+from fedlab.data.shard import Shard
 from fedlab.report.figures.poison import poison_figure
 from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.simulation.poison_preview import PoisonPreview
