@@ -1,1 +1,1 @@
-"""The adversary: what a curious server or a poisoning client does. Imports torch only."""
+"""The adversary: attacks of a curious server or a malicious client; imports PyTorch only."""

@@ -1,7 +1,7 @@
-"""What a client would send for given images, differentiably: gradients and local SGD.
+"""Differentiable simulation of a client: gradients and local SGD for given images.
 
-Everything is a pure function of named tensors, so the attacker's network is never changed
-and the result can be differentiated with respect to the images.
+Everything is a pure function of named tensors, so the attacker's network is never changed and the
+result can be differentiated with respect to the images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,11 @@ from attacks.knowledge import LocalSGD
 Tensors = Mapping[str, Tensor]
 
 KEPT_STEPS = 8
-"""Local steps whose activations are kept for the way back; more are computed again instead."""
+"""Largest number of local steps whose activations are stored for the backward pass; with more steps
+they are recomputed."""
 
 OPACUS_EPSILON = 1e-6
-"""Added to a norm before dividing by it, as Opacus does when it clips."""
+"""Added to a norm before a division by it, as Opacus does when it clips."""
 
 
 def batch_gradient(
@@ -37,11 +38,11 @@ def batch_gradient(
 
     Args:
         model: The architecture, in the mode that the client used.
-        parameters: By name; those not requiring grad are made to.
-        buffers: By name; never changed, even in training mode.
+        parameters: Parameters by name; those that do not require grad are detached and set to.
+        buffers: Buffers by name; they are not changed, even in training mode.
         images: float ``[b, channels, height, width]``, normalised.
         labels: int64 ``[b]`` or soft ``[b, classes]``.
-        create_graph: Whether the result can be differentiated again.
+        create_graph: Keep the graph, so that the result can be differentiated again.
 
     Returns:
         One tensor per parameter, by name.
@@ -71,18 +72,21 @@ def clipped_gradient(
 ) -> dict[str, Tensor]:
     """Mean of per-example gradients, each clipped to an L2 norm: DP-SGD without its noise.
 
-    Abadi et al. 2016, algorithm 1. Arguments and result as for ``batch_gradient``, but for:
+    Abadi et al. 2016, algorithm 1.
 
     Args:
-        model: See there.
-        parameters: See there.
-        buffers: See there.
-        images: See there; none at all give zeros.
-        labels: See there.
-        clipping_norm: Largest L2 norm that one example's gradient keeps.
-        batch_size: By which the sum is divided, the expected one of a Poisson batch; as many as
-            there are unless given.
-        create_graph: See there.
+        model: The architecture, in the mode that the client used.
+        parameters: Parameters by name.
+        buffers: Buffers by name; they are not changed.
+        images: float ``[b, channels, height, width]``, normalised; an empty batch gives zeros.
+        labels: int64 ``[b]`` or soft ``[b, classes]``.
+        clipping_norm: Largest L2 norm of the gradient of one example.
+        batch_size: Number by which the sum is divided: the expected size of a Poisson batch; the
+            number of images if ``None``.
+        create_graph: Keep the graph, so that the result can be differentiated again.
+
+    Returns:
+        One tensor per parameter, by name.
     """
     size = len(images) if batch_size is None else batch_size
     total = {} if len(images) else {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -118,20 +122,21 @@ def unroll(
 ) -> dict[str, Tensor]:
     """Parameters after local SGD on the images, with the arithmetic of ``torch.optim.SGD``.
 
-    With more than ``KEPT_STEPS`` steps each is computed again on the way back, so that memory
-    grows only by the weights of a step and not by its activations.
+    With more than ``KEPT_STEPS`` steps the backward pass recomputes each step, so that memory grows
+    by the weights of a step only and not by its activations.
 
     Args:
         model: The architecture, in the mode that the client used.
         parameters: The global parameters by name.
-        buffers: By name; never changed.
+        buffers: Buffers by name; they are not changed.
         images: float ``[n, channels, height, width]``, normalised.
         labels: int64 ``[n]`` or soft ``[n, classes]``.
-        local: The client's training.
-        blocks: Places of the images of each step, int64 each; ``local.blocks`` unless given.
-        clipping_norm: If given, each step uses ``clipped_gradient``.
-        batch_size: Of that.
-        create_graph: Whether the result can be differentiated with respect to the images.
+        local: Local training of the client.
+        blocks: Indices of the images of each step, int64; ``local.blocks`` if ``None``.
+        clipping_norm: Clipping norm of DP-SGD for each step; ``None`` without DP-SGD.
+        batch_size: Number by which a clipped sum is divided; see ``clipped_gradient``.
+        create_graph: Keep the graph, so that the result can be differentiated with respect to the
+            images.
 
     Returns:
         The new parameters by name.
@@ -161,7 +166,7 @@ def unroll(
         return (*after, *moved) if local.momentum else after
 
     blocks = local.blocks(len(images)) if blocks is None else blocks
-    # The state of random numbers cannot be read while a CUDA graph is recorded.
+    # The state of random generators cannot be read while a CUDA graph is captured.
     random = any(isinstance(layer, _DropoutNd) for layer in model.modules())
     remember = not create_graph or len(blocks) <= KEPT_STEPS
     state = tuple(parameters.values())
@@ -186,7 +191,18 @@ def gradient_of(
     batch_size: int | None,
     create_graph: bool,
 ) -> dict[str, Tensor]:
-    """The gradient that a client computes, clipped per example if it runs DP-SGD."""
+    """Gradient that a client computes, clipped per example if it runs DP-SGD.
+
+    Args:
+        model: The architecture, in the mode that the client used.
+        parameters: Parameters by name.
+        buffers: Buffers by name.
+        images: float ``[b, channels, height, width]``, normalised.
+        labels: int64 ``[b]`` or soft ``[b, classes]``.
+        clipping_norm: Clipping norm of DP-SGD; ``None`` without DP-SGD.
+        batch_size: Number by which a clipped sum is divided; see ``clipped_gradient``.
+        create_graph: Keep the graph, so that the result can be differentiated again.
+    """
     if clipping_norm is None:
         return batch_gradient(model, parameters, buffers, images, labels, create_graph=create_graph)
     return clipped_gradient(
@@ -202,7 +218,7 @@ def gradient_of(
 
 
 def _leaves(parameters: Tensors) -> dict[str, Tensor]:
-    """Parameters that autograd can differentiate by; results of earlier steps already are."""
+    """Parameters with ``requires_grad``; results of earlier steps already have it."""
     return {
         name: p if p.requires_grad else p.detach().requires_grad_()
         for name, p in parameters.items()

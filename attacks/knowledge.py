@@ -1,35 +1,40 @@
-"""What the attacker is assumed to know beside the payload; every assumption is explicit."""
+"""Explicit assumptions of the attacker beside the payload.
+
+PyTorch is imported where tensors are made only, because reading a scenario imports this module.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WITHIN_BATCH = frozenset({"mixup", "cutmix"})
-"""Defenses that mix the images of a batch with one another."""
+"""Names of defenses that mix the images of a batch with one another."""
 
 MIXING = WITHIN_BATCH | {"dp-instahide"}
-"""Defenses that mix labels."""
-
+"""Names of defenses that mix labels."""
 
 MOST_IMAGES = 64
-"""Updates of more images are not attacked: what comes out would only be noise."""
+"""Largest number of images behind an attacked update; with more, the result would be noise."""
 
 
 @dataclass(frozen=True)
 class LocalSGD:
-    """How a client trains between two messages, as the server announced it.
+    """Local training of a client between two messages, as the server asked for it.
 
     Attributes:
-        lr: Learning rate.
-        momentum: Of SGD, 0 for none.
-        weight_decay: L2 penalty of SGD.
-        epochs: Passes over the client's images.
-        batch_size: Images in a step; the last one of an epoch may have fewer.
-        proximal_mu: Weight of FedProx' pull towards the global weights, 0 for none.
+        lr: Learning rate, above 0.
+        momentum: Momentum of SGD in [0, 1); 0 for none.
+        weight_decay: L2 penalty of SGD, at least 0.
+        epochs: Number of passes over the client's images, at least 1.
+        batch_size: Number of images in a step, at least 1; the last step of an epoch may have
+            fewer.
+        proximal_mu: Weight of FedProx' proximal term, at least 0; 0 for none.
 
     Raises:
         ValueError: If a number is out of range.
@@ -53,44 +58,50 @@ class LocalSGD:
             raise ValueError("local SGD needs at least one epoch and a batch size of at least 1")
 
     def steps(self, num_images: int) -> int:
-        """How many steps so many images make."""
+        """Number of steps on this many images."""
         return self.epochs * math.ceil(num_images / self.batch_size)
 
     def blocks(self, num_images: int) -> tuple[Tensor, ...]:
-        """Places of the images of each step, taken in the same order in every epoch."""
+        """Indices of the images of each step, in the same order in every epoch."""
+        import torch
+
         return torch.split(torch.arange(num_images), self.batch_size) * self.epochs
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The attacker's assumptions.
+    """Assumptions of the attacker.
 
     Attributes:
-        image_shape: Channels, height, width.
-        num_classes: Outputs of the network.
-        mean: Of the normalisation, per channel, on pixels in [0, 1].
-        std: Likewise.
-        num_images: Images to rebuild.
-        labels: int64 ``[n]``, or float32 ``[n, classes]`` for mixed images, in the order of
-            the local batches; ``None`` if they have to be inferred.
-        local: Needed for weights; ``None`` for a gradient.
-        order: Which images each local step used, as places in ``labels``; or an assumption:
-            ``sequential`` blocks, the same in every epoch, as the public code has it, or
-            ``average``, steps on all images at once, which any order equals to first order in
-            the learning rate.
-        training_mode: Whether the client's network was in training mode.
-        statistics: Mean and variance of what its BatchNorm layers saw, by name of the layer: a
-            strong assumption, true only where clients share them. Otherwise the prior on them
-            takes the running ones that the server sent.
-        defenses: Names of what the client runs, for the choice of an attack.
-        clipping_norm: Of DP-SGD: the simulated gradient is then clipped per example as well.
-        noise_multiplier: Of DP-SGD: standard deviation of its noise over the clipping norm.
-        mixture_size: Of DP-InstaHide: images in each mixture; labels are multiples of its inverse.
-        update_clipping_norm: Of clip-noise: largest L2 norm of the payload's change before noise.
-        update_noise: Of clip-noise: standard deviation of the noise on each entry of that change.
+        image_shape: Channels, height and width of an image.
+        num_classes: Number of outputs of the network.
+        mean: Mean of the normalisation for each channel, on pixels in [0, 1].
+        std: Standard deviation of the normalisation for each channel, above 0.
+        num_images: Number n of images to reconstruct, at least 1.
+        labels: int64 ``[n]``, or float32 ``[n, classes]`` for mixed images, in the order of the
+            local batches; ``None`` if they have to be inferred.
+        local: Local training; required for weights, ``None`` for a gradient.
+        order: Indices in ``labels`` of the images of each local step, or an assumption:
+            ``sequential`` blocks that repeat in every epoch, as in the public code, or ``average``,
+            steps on all images at once, which equal any order to first order in the learning rate.
+        training_mode: True if the client's network was in training mode.
+        statistics: Mean and variance of the inputs of its BatchNorm layers, by layer name. This is
+            a strong assumption, true only where clients share them. If ``None``, the prior on
+            statistics uses the running ones that the server sent.
+        defenses: Names of the defenses that the client runs.
+        clipping_norm: Clipping norm of DP-SGD, by which simulated gradients are clipped as well;
+            ``None`` without DP-SGD.
+        noise_multiplier: Noise multiplier of DP-SGD: standard deviation of its noise divided by the
+            clipping norm; ``None`` without DP-SGD.
+        mixture_size: Number of images in each mixture of DP-InstaHide, whose labels are multiples
+            of its inverse; ``None`` if unknown.
+        update_clipping_norm: Clipping norm of clip-noise: largest L2 norm of the update before
+            noise; ``None`` without clip-noise.
+        update_noise: Standard deviation of the noise of clip-noise on each entry of the update.
 
     Raises:
-        ValueError: If there is nothing to rebuild, or normalisation, labels or order do not fit.
+        ValueError: If there is no image to reconstruct, or normalisation, labels or order do not
+            fit.
     """
 
     image_shape: tuple[int, int, int]
@@ -114,23 +125,23 @@ class Knowledge:
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
-            raise ValueError("there is no image to rebuild: num_images is 0")
+            raise ValueError("there is no image to reconstruct: num_images is 0")
         if not all(0 < deviation < math.inf for deviation in self.std):
             raise ValueError(f"std of the normalisation must be above 0, not {self.std}")
         if not all(math.isfinite(value) for value in self.mean):
             raise ValueError(f"mean of the normalisation must be finite, not {self.mean}")
         if self.labels is not None and len(self.labels) != self.num_images:
             raise ValueError(f"{len(self.labels)} labels were given for {self.num_images} images")
-        if self.labels is not None and (problem := self._misfit(self.labels)):
+        if self.labels is not None and (problem := self._label_problem(self.labels)):
             raise ValueError(problem)
         if not isinstance(self.order, str) and any(
             len(step) and not 0 <= int(step.min()) <= int(step.max()) < self.num_images
             for step in self.order
         ):
-            raise ValueError(f"the order names images beyond the {self.num_images} to rebuild")
+            raise ValueError(f"the order names images beyond the {self.num_images} to reconstruct")
 
-    def _misfit(self, labels: Tensor) -> str | None:
-        """What keeps labels from being those of this many classes."""
+    def _label_problem(self, labels: Tensor) -> str | None:
+        """Reason why labels do not fit the number of classes, or ``None``."""
         classes = self.num_classes
         if labels.is_floating_point():
             fits = labels.shape[1:] == (classes,)
@@ -142,11 +153,11 @@ class Knowledge:
 
     @property
     def label_parts(self) -> int | None:
-        """Of how many equal parts, each of one class, the mean label of the batch is made.
+        """Number of equal parts, each of one class, that make up the mean label of the batch.
 
-        ``None`` if that is not known, as where mixing weights are random. Mixup and CutMix mix a
-        batch with itself, so whatever their weights the sum of its labels stays as it was; equal
-        mixtures of DP-InstaHide give each of their k images one part.
+        It is ``None`` if unknown, as with random mixing weights of DP-InstaHide, whose equal
+        mixtures give one part to each of their k images. Mixup and CutMix mix a batch with itself,
+        which does not change the sum of its labels.
         """
         if not WITHIN_BATCH.isdisjoint(self.defenses):
             return self.num_images
@@ -154,7 +165,9 @@ class Knowledge:
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
-        """Places of the images of each local step, int64 each; of a gradient a single one."""
+        """Indices of the images of each local step, int64; a gradient has one step."""
+        import torch
+
         everything = torch.arange(self.num_images)
         if not isinstance(self.order, str):
             return self.order

@@ -1,22 +1,26 @@
-"""What one client's reply holds, as the server sees it."""
+"""The content of one client's reply, as the server receives it."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A gradient or new weights, and the public facts that go with them.
+    """A gradient or new weights, with the public facts about them.
 
     Attributes:
         kind: ``gradient`` of one batch, or ``weights`` after local training.
-        tensors: float32 by parameter name, shaped as the parameters.
-        num_examples: Images behind it, or the expected number under Poisson sampling.
-        steps: Local steps that were taken.
+        tensors: float32 tensors by parameter name, shaped as the parameters.
+        num_examples: Number of images behind the payload, or its expected value under Poisson
+            sampling; at least 1.
+        steps: Number of local steps, at least 1.
 
     Raises:
         ValueError: If there are no tensors, no examples or no steps.
@@ -36,16 +40,16 @@ class Payload:
                 f"and {self.steps}"
             )
 
-    def to(self, device: torch.device) -> "Payload":
-        """The same payload on a device."""
+    def to(self, device: torch.device) -> Payload:
+        """Return the payload on a device."""
         return replace(self, tensors={name: t.to(device) for name, t in self.tensors.items()})
 
     def as_weights(self, global_state: Mapping[str, Tensor], *, lr: float) -> dict[str, Tensor]:
-        """The client's model: its weights, or one step of SGD along the gradient that it sent.
+        """Return the client's weights: those it sent, or one SGD step along its gradient.
 
         Args:
-            global_state: What the client started from, by parameter name.
-            lr: Learning rate of that step.
+            global_state: Parameters that the client started from, by name.
+            lr: Learning rate of the step.
         """
         if self.kind == "weights":
             return dict(self.tensors)

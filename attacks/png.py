@@ -1,6 +1,6 @@
-"""Images as PNG files and as data of a page, with nothing but the standard library.
+"""Write images as PNG files and data URIs with the standard library alone.
 
-W3C, Portable Network Graphics (Third Edition): eight bits a sample, no filter.
+W3C, Portable Network Graphics (Third Edition), with eight bits per sample and no filter.
 """
 
 import base64
@@ -15,20 +15,21 @@ _GREY, _COLOUR = 0, 2
 
 
 def png(image: Tensor) -> bytes:
-    """An image as the bytes of a PNG file.
+    """Encode an image as PNG.
 
     Args:
-        image: ``[1 or 3, height, width]``, pixels in [0, 1]; others are clamped, NaN is mid-grey.
+        image: float ``[1 or 3, height, width]``, pixels in [0, 1]; other values are clamped, and
+            NaN becomes mid-grey.
 
     Raises:
-        ValueError: If it has another shape.
+        ValueError: If the image has another shape.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
         raise ValueError(f"an image is [1 or 3, height, width], not {list(image.shape)}")
     channels, height, width = image.shape
     pixels = image.detach().cpu().float().nan_to_num(nan=0.5).clamp(0, 1)
     samples = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).reshape(height, -1)
-    # Each line begins with its filter, of which 0 is none.
+    # Each line begins with its filter type; 0 is no filter.
     lines = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), samples], dim=1)
     kind = _GREY if channels == 1 else _COLOUR
     return (
@@ -40,7 +41,7 @@ def png(image: Tensor) -> bytes:
 
 
 def data_uri(image: Tensor) -> str:
-    """The same as a ``data:`` address, which a page shows without asking anybody for it."""
+    """Encode an image as a ``data:`` URI, which a page can show without a request."""
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attacks.knowledge import LocalSGD
-from attacks.reconstruction import PRESETS, Attack
+from attacks.reconstruction import PRESETS, AttackSettings
 from benchmarks.victims import Victim, large, trained, untrained, victim
 from fedlab.data.images import ImageData
 
@@ -59,7 +59,7 @@ class Family:
     batch: int
     tuned_on: tuple[int, ...]
     breaching: Tuned
-    ours: Attack
+    ours: AttackSettings
     local: LocalSGD | None = None
 
     def model(self, data: ImageData, device: torch.device) -> tuple[nn.Module, float | None]:

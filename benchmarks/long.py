@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from attacks.reconstruction import PRESETS, Attack, Reconstruction, invert
+from attacks.reconstruction import PRESETS, AttackSettings, Reconstruction, invert
 from benchmarks.families import TRAINED, WIDE
 from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
@@ -49,7 +49,7 @@ class _Arm:
     found: Sequence[Reconstruction]
 
     @classmethod
-    def of(cls, name: str, victims: Sequence[Victim], attack: Attack) -> "_Arm":
+    def of(cls, name: str, victims: Sequence[Victim], attack: AttackSettings) -> "_Arm":
         arm = cls(name, victims, [_unlabelled(one, attack) for one in victims])
         console.print(f"{name}: median {median(arm.psnr):.1f} dB")
         return arm
@@ -144,7 +144,7 @@ def _resnet(data: ImageData, device: torch.device) -> nn.Module:
     return build("resnet18", shape=data.shape, classes=data.num_classes, norm="batch").to(device)
 
 
-def _unlabelled(one: Victim, attack: Attack) -> Reconstruction:
+def _unlabelled(one: Victim, attack: AttackSettings) -> Reconstruction:
     """An attack that has to find the label by itself."""
     generator = torch.Generator().manual_seed(0)
     known = replace(one.knowledge, labels=None)

@@ -17,7 +17,7 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
-from attacks.reconstruction import PRESETS, Attack
+from attacks.reconstruction import PRESETS, AttackSettings
 from benchmarks.families import (
     BATCH,
     NARROW,
@@ -290,7 +290,7 @@ def _timed(one: Victim) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(ratios), tuple(seconds)
 
 
-def _loop_seconds(one: Victim, attack: Attack, *, workers: int = 1) -> float:
+def _loop_seconds(one: Victim, attack: AttackSettings, *, workers: int = 1) -> float:
     """The loop alone, as breaching's is counted: what more iterations take more."""
     # Not from the first: on a GPU a recording comes before it can be replayed.
     first = 1 if one.device.type == "cpu" else 8
@@ -312,7 +312,7 @@ def _breached(one: Victim, settings: Tuned, iterations: int, marks: Sequence[int
     return Outcome(tuple(quality), tuple(likeness), found.seconds, tuple(map(tuple, way)))
 
 
-def _ours(victims: Sequence[Victim], attack: Attack) -> Outcome:
+def _ours(victims: Sequence[Victim], attack: AttackSettings) -> Outcome:
     outcome = Outcome()
     for one in victims:
         found = attacked(one, attack)

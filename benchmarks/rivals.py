@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attacks.reconstruction import Attack, Reconstruction, invert
+from attacks.reconstruction import AttackSettings, Reconstruction, invert
 from benchmarks.breaching_peer import LocalSteps, PeerResult, invert_with_breaching
 from benchmarks.families import Tuned
 from benchmarks.victims import Victim
@@ -16,7 +16,7 @@ NAMES = {"step": "step-lr", "cosine": "cosine-decay", "linear": "linear"}
 """Schedules as breaching calls them."""
 
 
-def attacked(one: Victim, attack: Attack, *, workers: int = 1) -> Reconstruction:
+def attacked(one: Victim, attack: AttackSettings, *, workers: int = 1) -> Reconstruction:
     """Ours on one victim."""
     return invert(
         one.model,

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from attacks.reconstruction import Attack
+from attacks.reconstruction import AttackSettings
 from benchmarks.families import FAMILIES, FAST, PUBLISHED, Family, Tuned
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Figure, Report, console
@@ -24,7 +24,7 @@ from fedlab.data.loading import load
 
 ITERATIONS = 100
 
-Settings = Tuned | Attack
+Settings = Tuned | AttackSettings
 
 SHARED: Mapping[str, Sequence[Any]] = {
     "schedule": ("step", "cosine", "linear"),

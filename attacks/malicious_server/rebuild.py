@@ -18,12 +18,11 @@ from attacks.malicious_server.fishing import count_labels, isolate, last_layer
 from attacks.malicious_server.imprint import BLOCK, THRESHOLD, Imprints, read_out
 from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
-from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.presets import AttackSettings
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
-from attacks.reconstruction.search import box, pixels
 
-READ_OUT = Attack(
+READ_OUT = AttackSettings(
     method="analytic",
     source="Fowl et al. 2022 (arXiv 2110.13057): differences of neighbouring rows, no optimisation",
 )
@@ -58,7 +57,7 @@ def read_imprints(
     """
     started = time.perf_counter()
     problem = Problem.of(model, global_state, payload, knowledge)
-    low, high = box(problem)
+    low, high = problem.pixel_range
     shape = knowledge.image_shape
     gradient, threshold = problem.mean_gradient(), THRESHOLD
     if f"{BLOCK}.measure.bias" in problem.target:
@@ -69,7 +68,7 @@ def read_imprints(
     with mode(model, training=knowledge.training_mode):
         labels = _labels(problem, found, images)
     return Reconstruction(
-        images=pixels(problem, images),
+        images=problem.pixels(images),
         labels=labels,
         labels_known=False,
         cost=0.0,

@@ -1,21 +1,21 @@
-"""What several restarts agree on, though each may show a thing in a slightly different place.
+"""Registered mean of several restarts, for the group prior.
 
-The registered mean of GradInversion's group consistency: Yin et al., "See through Gradients"
-(arXiv 2104.07586), who register by a learned flow; shifts by whole pixels need no network.
+The group consistency of GradInversion: Yin et al., "See through Gradients" (arXiv 2104.07586), who
+register by a learned flow. Shifts by whole pixels need no network.
 """
 
 import torch
 from torch import Tensor
 
 MAX_SHIFT = 0.125
-"""Farthest shift either way, as a share of the height and of the width: 4 pixels of 32."""
+"""Largest shift in either direction, as a share of height and width: 4 pixels of 32."""
 
 
 def consensus(restarts: Tensor) -> Tensor:
-    """The mean of all restarts, each image first moved to where it fits the plain mean best.
+    """Mean of all restarts after each image is shifted to fit the plain mean best.
 
-    The shift is that of the largest circular correlation with the mean, all colours together. What
-    moves in from beyond the border repeats the border. Nothing waits for the device.
+    The shift is the one with the largest circular correlation with the mean, summed over colours.
+    Pixels from beyond the border repeat the border. The computation does not wait for the device.
 
     Args:
         restarts: float ``[restarts, n, channels, height, width]``.
@@ -39,7 +39,7 @@ def consensus(restarts: Tensor) -> Tensor:
 
 
 def _places(restarts: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row ``[restarts, n, height]`` and column ``[restarts, n, width]`` comes from."""
+    """Source of each row ``[restarts, n, height]`` and column ``[restarts, n, width]``."""
     height, width = mean.shape[-2:]
     # At shift d: sum over colours and u of restart(u + d) mean(u).
     products = torch.fft.rfft2(restarts) * torch.fft.rfft2(mean).conj()

@@ -1,6 +1,6 @@
-"""A step of a search as one CUDA graph, for a GPU that would wait for Python between small kernels.
+"""Replay of a search step as one CUDA graph, which avoids launch overhead between small kernels.
 
-PyTorch's notes on CUDA semantics, section "CUDA graphs", say what may be recorded.
+PyTorch's notes on CUDA semantics, section "CUDA graphs", list the operations that may be captured.
 """
 
 import logging
@@ -11,23 +11,24 @@ from contextlib import contextmanager
 import torch
 
 WARM_UPS = 3
-"""Calls before the recording, in which kernels are chosen and optimisers get their state."""
+"""Calls before the capture, in which kernels are chosen and optimisers allocate their state."""
 
 AHEAD = 16
-"""Most calls that wait on the device: enough for it never to be idle, few enough for a clock on
-the host to say how far it is. CUDA itself would take about a thousand."""
+"""Largest number of queued calls. It keeps the device busy and lets a clock on the host follow the
+progress; CUDA itself would queue about a thousand."""
 
 logger = logging.getLogger(__name__)
 
 
-class Recorded:
-    """Calls a function on a CUDA stream of its own, and replays it once it was recorded.
+class GraphedFunction:
+    """Calls a function on its own CUDA stream, captures it as a graph, and replays the graph.
 
-    The function may only read and write tensors that stay where they are, and must not look at
-    their values; one that does so anyway (in a user's network, say) is called as before.
+    The function may only read and write tensors that keep their addresses, and must not read their
+    values on the host. A function that does so anyway, such as a user's network, is called without
+    a graph.
 
     Args:
-        function: Without arguments and result.
+        function: Function without arguments and result.
         device: A CUDA device.
     """
 
@@ -39,20 +40,20 @@ class Recorded:
         self._pending: deque[torch.cuda.Event] = deque()
 
     @contextmanager
-    def lane(self) -> Iterator[None]:
-        """Inside the block work is queued on the stream, after what the caller's own holds."""
+    def stream(self) -> Iterator[None]:
+        """Queue the work of the block on the stream, after the work of the caller's stream."""
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             yield
 
     def join(self) -> None:
-        """Let the caller's stream wait for all that was queued."""
+        """Make the caller's stream wait for all queued calls."""
         torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
 
     def __call__(self) -> None:
-        """Call or replay the function, in the block of ``lane``, once few calls are waiting."""
+        """Call or replay the function within ``stream``, once few enough calls are queued."""
         if self._left == 0:
-            self._record()
+            self._capture()
         if self._graph is None:
             self._function()
         else:
@@ -62,10 +63,10 @@ class Recorded:
         if len(self._pending) > AHEAD:
             self._pending.popleft().synchronize()
 
-    def _record(self) -> None:
+    def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may allocate meanwhile.
+            # Other threads may allocate memory during the capture.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._function()
         except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""Re-tune an attack for a defense that the client is known to run.
+"""Adapt the settings of an attack to the defense that the client is known to run.
 
-An attack tuned on open updates flatters every defense: it matches noise as if it were signal. What
-is changed here follows from how each defense distorts the payload, not from the truth.
+An attack that is tuned on undefended updates overrates every defense, because it matches noise as
+if it were signal. The changes here follow from how each defense distorts the payload.
 """
 
 import math
@@ -12,53 +12,53 @@ from torch import Tensor
 
 from attacks.knowledge import MIXING, Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.presets import AttackSettings
 
 ROUGHNESS = 1.0
-"""Inverse of the mean difference of neighbouring pixels, in normalised units: that of digits. With
-photographs' 4 the prior wins over what the gradient still tells."""
+"""Inverse of the mean difference of neighbouring pixels of digits, in normalised units. With 4, the
+value of photographs, the prior dominates the information in the gradient."""
 
 PRUNED = 0.5
-"""Share of exact zeros in a payload above which it is taken for a pruned one."""
+"""Share of exact zeros in a payload above which it counts as pruned."""
 
 SCARCE = 4
-"""Entries of a payload for each unknown pixel below which the prior has to fill in what is missing.
-With 4,900 entries for 3,100 or 12,300 pixels a stronger one gained 9 to 11 dB."""
+"""Payload entries per unknown pixel below which the total variation gets at least ``FILLING``. With
+4,900 entries for 3,100 or 12,300 pixels, a stronger prior gained 9 to 11 dB."""
 
 FILLING = 0.02
-"""Weight of the total variation that does so."""
+"""Least weight of the total variation where few payload entries are left."""
 
 
 def adapted(
-    attack: Attack,
+    attack: AttackSettings,
     payload: Payload,
     knowledge: Knowledge,
     *,
     sent: Mapping[str, Tensor] | None = None,
-) -> Attack:
-    """The attack as an adaptive adversary would run it against this payload.
+) -> AttackSettings:
+    """Settings that an adaptive adversary would use against this payload.
 
-    * DP-SGD: the noise is Gaussian of known size s = z C / B, so the most probable images minimise
-      ||g - g*||^2 / (2 s^2) plus the negative log prior, here that of Laplace-distributed
-      differences of neighbours. Cosine and a fixed total variation know nothing of s, and priors
-      on statistics and features lose their meaning where each example is clipped by itself.
+    * DP-SGD: the noise is Gaussian with the known deviation s = z C / B, so the most probable
+      images minimise ||g - g*||^2 / (2 s^2) plus the negative log prior, here that of Laplace
+      distributed differences between neighbours. Cosine and a fixed total variation ignore s, and
+      priors on statistics and features are meaningless where each example is clipped separately.
     * DP-InstaHide, mixup and CutMix: labels are mixed, so their mean is estimated, and rounded
-      only to what such a mean can be.
-    * Clip-noise: the update is known to have been shortened to the norm C and to hold noise of the
-      size s. Of a simulated one of that same norm, ||C g/||g|| - g*||^2 is 2 C ||g*|| (1 - cosine)
-      and a constant, so the cosine is the right match here, weighed like that against the prior.
-    * Pruning, announced or seen in the payload itself: only what was left is compared, and where
-      that is little, smoothness fills in the rest.
-    * Quantisation keeps directions and changes scales, so the attack stays as it is.
+      to the values that such a mean can have.
+    * Clip-noise: the update was scaled to at most the norm C and carries noise of deviation s. For
+      a simulated update of the same norm, ||C g/||g|| - g*||^2 equals 2 C ||g*|| (1 - cosine) plus
+      a constant, so the objective is the cosine with that weight relative to the prior.
+    * Pruning, known or visible in the payload: only the remaining entries are compared, and where
+      few are left, the total variation is raised.
+    * Quantisation keeps directions and changes scales, so the settings stay unchanged.
 
     Args:
-        attack: As tuned for open updates.
-        payload: As captured.
-        knowledge: Which defenses are on, and the noise that the server asked for.
-        sent: The global state, by name; needed to see the change that weights stand for.
+        attack: Settings for undefended updates.
+        payload: The captured payload.
+        knowledge: Assumptions, including the defenses that are on and their noise.
+        sent: The global state by name; needed to compute the change of the weights.
 
     Returns:
-        The same attack if none of this applies.
+        The adapted settings; the same ones if no defense calls for a change.
     """
     changes = _changes(payload, sent)
     noise = noise_deviation(payload, knowledge)
@@ -74,8 +74,8 @@ def adapted(
             attack = replace(attack, match=2 * knowledge.update_clipping_norm * length)
     if knowledge.clipping_norm is not None:
         attack = replace(attack, features=0.0, statistics=0.0)
-    if not MIXING.isdisjoint(knowledge.defenses) and attack.labels == "auto":
-        attack = replace(attack, labels="mixed")
+    if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
+        attack = replace(attack, label_rule="mixed")
     pruned = "pruning" in knowledge.defenses or _zeros(changes) > PRUNED
     if attack.mask is None and pruned:
         attack = replace(attack, mask="nonzero")
@@ -85,11 +85,11 @@ def adapted(
 
 
 def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
-    """Standard deviation of all noise on each entry of the descent, 0 without any.
+    """Standard deviation of all noise on each entry of the descent; 0 without noise.
 
-    That of clip-noise is added to the update itself. Of weights the noises of DP-SGD's steps add
-    up, each scaled by the learning rate; momentum, the network's own change between the steps, and
-    that clip-noise may shorten them are left out.
+    Clip-noise is added to the update itself. For weights, the noise of DP-SGD's steps adds up, each
+    scaled by the learning rate. The estimate ignores momentum, changes of the gradient between
+    steps, and the scaling by clip-noise.
     """
     return math.hypot(knowledge.update_noise, _noise_of_steps(payload, knowledge))
 
@@ -107,7 +107,7 @@ def _noise_of_steps(payload: Payload, knowledge: Knowledge) -> float:
 
 
 def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
-    """What images did to each tensor; nothing of weights whose start is not known."""
+    """Change of each tensor by the images; empty for weights whose start is unknown."""
     if payload.kind == "gradient":
         return payload.tensors
     if sent is None:
@@ -116,16 +116,16 @@ def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str
 
 
 def _zeros(changes: Mapping[str, Tensor]) -> float:
-    """Share of the entries that are exactly what they would be without any image."""
+    """Share of the entries that did not change at all."""
     total = sum(tensor.numel() for tensor in changes.values())
     return (total - _left(changes)) / max(1, total)
 
 
 def _left(changes: Mapping[str, Tensor]) -> int:
-    """Number of the other entries."""
+    """Number of entries that changed."""
     return sum(int((tensor != 0).sum()) for tensor in changes.values())
 
 
 def _length(changes: Mapping[str, Tensor]) -> float:
-    """L2 norm of all changes taken as one vector."""
+    """L2 norm of all changes, taken as one vector."""
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in changes.values()))

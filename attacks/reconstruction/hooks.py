@@ -1,4 +1,4 @@
-"""What can be heard inside the network while it simulates a client: statistics and features."""
+"""Forward hooks that collect inputs of BatchNorm layers and of the last linear layer."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,93 +12,103 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass
-class Taps:
-    """Inputs of layers in the latest forward pass, still differentiable.
+class LayerInputs:
+    """Inputs of layers in the latest forward pass, attached to the autograd graph.
 
     Attributes:
-        normalised: Input of each BatchNorm layer by name.
-        features: Input of the last linear layer, float ``[n, features]``.
+        batch_norms: Input of each BatchNorm layer by layer name.
+        features: Input of the last linear layer, float ``[n, features]``; ``None`` before the first
+            pass and in a network without one.
     """
 
-    normalised: dict[str, Tensor] = field(default_factory=dict)
+    batch_norms: dict[str, Tensor] = field(default_factory=dict)
     features: Tensor | None = None
 
 
 @contextmanager
-def tapped(model: nn.Module) -> Iterator[Taps]:
-    """Listen to a network until the block ends."""
-    taps = Taps()
+def collect_layer_inputs(model: nn.Module) -> Iterator[LayerInputs]:
+    """Collect layer inputs at every forward pass until the block ends."""
+    collected = LayerInputs()
     handles = [
-        layer.register_forward_pre_hook(partial(_note_normalised, taps, name))
+        layer.register_forward_pre_hook(partial(_keep_batch_norm, collected, name))
         for name, layer in model.named_modules()
         if isinstance(layer, BATCH_NORMS)
     ]
     if last := last_linear(model):
         handles.append(
-            model.get_submodule(last).register_forward_pre_hook(partial(_note_features, taps))
+            model.get_submodule(last).register_forward_pre_hook(partial(_keep_features, collected))
         )
     try:
-        yield taps
+        yield collected
     finally:
         for handle in handles:
             handle.remove()
 
 
-def statistics_distance(taps: Taps, reference: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-    """Squared distance of the batch's statistics from others, summed over BatchNorm layers.
+def statistics_distance(
+    inputs: LayerInputs, reference: Mapping[str, tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Squared distance between batch and reference statistics, summed over BatchNorm layers.
 
     sum_l ||mean_l(x) - mean_l||^2 + ||var_l(x) - var_l||^2: the BatchNorm prior of GradInversion
     (arXiv 2104.07586), with plain squares.
 
     Args:
-        taps: After a forward pass of the candidate images.
-        reference: Mean and variance ``[channels]`` by name of the layer.
+        inputs: Layer inputs after a forward pass of the candidate images.
+        reference: Mean and variance ``[channels]`` by layer name.
+
+    Returns:
+        A scalar.
     """
     distances = []
     for name, (mean, variance) in reference.items():
-        heard = taps.normalised[name]
-        axes = [axis for axis in range(heard.ndim) if axis != 1]
-        distances.append((heard.mean(axes) - mean).square().sum())
-        distances.append((heard.var(axes, unbiased=False) - variance).square().sum())
+        values = inputs.batch_norms[name]
+        axes = [axis for axis in range(values.ndim) if axis != 1]
+        distances.append((values.mean(axes) - mean).square().sum())
+        distances.append((values.var(axes, unbiased=False) - variance).square().sum())
     return torch.stack(distances).sum()
 
 
 def running_statistics(
     model: nn.Module, buffers: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """The running mean and variance of every BatchNorm layer, out of a network's buffers.
+    """Running mean and variance of every BatchNorm layer.
+
+    Args:
+        model: The network.
+        buffers: The network's buffers by name.
 
     Raises:
-        ValueError: If the network keeps none.
+        ValueError: If no layer keeps running statistics.
     """
-    kept = {
+    found = {
         name: (buffers[f"{name}.running_mean"], buffers[f"{name}.running_var"])
         for name, layer in model.named_modules()
         if isinstance(layer, BATCH_NORMS) and f"{name}.running_mean" in buffers
     }
-    if not kept:
+    if not found:
         raise ValueError(
             "the prior on BatchNorm statistics needs a network with BatchNorm that keeps them"
         )
-    return kept
+    return found
 
 
 def recovered_features(model: nn.Module, gradient: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-    """Inputs of the last layer, (dL/dW)_y / (dL/db)_y for the label y of each image.
+    """Inputs of the last linear layer, (dL/dW)_y / (dL/db)_y for the label y of each image.
 
-    Exact for a label that one image alone has while the others' outputs for it are near zero;
-    breaching's ``modern`` attack uses it so.
+    The result is exact for a label that only one image has, while the outputs of the other images
+    for that label are near zero. The ``modern`` attack of breaching uses it in this way.
 
     Args:
-        model: Its last linear layer must have a bias.
-        gradient: By parameter name.
+        model: The network; its last linear layer must have a bias.
+        gradient: Gradient by parameter name.
         labels: int64 ``[n]`` or soft ``[n, classes]``.
 
     Returns:
         float ``[n, features]``.
 
     Raises:
-        ValueError: If there is no such layer.
+        ValueError: If the network has no linear layer with a bias.
     """
     name = last_linear(model)
     if name is None or f"{name}.bias" not in gradient:
@@ -109,22 +119,24 @@ def recovered_features(model: nn.Module, gradient: Mapping[str, Tensor], labels:
     return gradient[f"{name}.weight"][classes] / safe
 
 
-def features_distance(taps: Taps, recovered: Tensor) -> Tensor:
+def features_distance(inputs: LayerInputs, recovered: Tensor) -> Tensor:
     """Mean squared distance of the candidates' features from recovered ones ``[n, features]``."""
-    if taps.features is None:
+    if inputs.features is None:
         raise ValueError("the network has no linear layer whose input could be compared")
-    return (taps.features - recovered).square().mean()
+    return (inputs.features - recovered).square().mean()
 
 
 def last_linear(model: nn.Module) -> str | None:
-    """Name of the last linear layer, ``None`` if there is none."""
+    """Name of the last linear layer, or ``None`` if the network has none."""
     names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     return names[-1] if names else None
 
 
-def _note_normalised(taps: Taps, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    taps.normalised[name] = inputs[0]
+def _keep_batch_norm(
+    collected: LayerInputs, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]
+) -> None:
+    collected.batch_norms[name] = inputs[0]
 
 
-def _note_features(taps: Taps, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    taps.features = inputs[0]
+def _keep_features(collected: LayerInputs, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    collected.features = inputs[0]

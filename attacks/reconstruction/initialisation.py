@@ -1,4 +1,4 @@
-"""The images that an attack begins with, in normalised pixels."""
+"""Distributions of the first images of an attack, in normalised pixels."""
 
 from collections.abc import Callable
 
@@ -6,24 +6,24 @@ import torch
 from torch import Tensor
 
 TILE = 4
-"""Side of the random tile of ``pattern``."""
+"""Side of the random tile of ``pattern``, in pixels."""
 
-Start = Callable[[tuple[int, ...], torch.Generator], Tensor]
-"""From a shape ``[n, channels, height, width]`` and a CPU generator to images."""
+Initialisation = Callable[[tuple[int, ...], torch.Generator], Tensor]
+"""Function from a shape ``[n, channels, height, width]`` and a CPU generator to images."""
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Independent N(0, 1) pixels, the start of Geiping et al. 2020."""
+    """Independent N(0, 1) pixels, as in Geiping et al. 2020."""
     return torch.randn(shape, generator=generator)
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Independent pixels in [-1, 1]."""
+    """Independent pixels, uniform in [-1, 1]."""
     return 2 * torch.rand(shape, generator=generator) - 1
 
 
 def grey(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """The mean colour everywhere, which is 0 in normalised pixels; every restart is the same."""
+    """Zeros, which are the mean colour in normalised pixels; every restart starts the same."""
     return torch.zeros(shape)
 
 
@@ -32,12 +32,3 @@ def pattern(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     count, channels, height, width = shape
     tile = torch.randn(count, channels, TILE, TILE, generator=generator)
     return tile.repeat(1, 1, -(-height // TILE), -(-width // TILE))[..., :height, :width]
-
-
-STARTS: dict[str, Start] = {
-    "normal": normal,
-    "uniform": uniform,
-    "grey": grey,
-    "pattern": pattern,
-}
-"""Starts by name."""

@@ -1,7 +1,7 @@
-"""Labels from the gradient of the last layer, by the published rules.
+"""Published rules that infer labels from the gradient of the last layer.
 
-With mean cross-entropy that gradient holds softmax outputs minus labels, summed over the batch;
-the rules differ in what they take for the outputs and the last features, which are unknown.
+With mean cross-entropy this gradient is the sum over the batch of softmax outputs minus labels. The
+rules differ in their assumptions about the outputs and the last features, which are unknown.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,54 +10,64 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks.reconstruction.components import LABEL_RULES, name_of
+
 
 def infer_labels(
-    gradient: Mapping[str, Tensor], *, num_images: int, probabilities: Tensor, rule: str = "auto"
+    gradient: Mapping[str, Tensor],
+    *,
+    num_images: int,
+    probabilities: Tensor,
+    rule: "str | LabelRule" = "auto",
 ) -> Tensor:
-    """The labels of a batch by one of ``LABEL_RULES``.
+    """Infer the labels of a batch.
 
     Args:
-        gradient: By parameter name, in order of the layers, so that the last tensors are weight
-            and bias (if any) of the classifier; of a weight update the update divided by minus
-            the learning rate and the steps.
-        num_images: B, at least 1.
+        gradient: Gradient by parameter name, in the order of the layers, so that the last tensors
+            are weight and bias (if any) of the classifier. For a weight update, the update divided
+            by minus the learning rate and by the number of steps.
+        num_images: Number of images B in the batch, at least 1.
         probabilities: float ``[classes]``, expected softmax output of an image. ``counts`` and
-            ``mixed`` are exact if it is the true mean of the batch, and estimates otherwise.
-        rule: A key of ``LABEL_RULES``.
+            ``mixed`` are exact if it is the true mean over the batch, and estimates otherwise.
+        rule: Label rule, or its name, a key of ``LABEL_RULES``.
 
     Returns:
-        int64 ``[num_images]``, ascending; for ``mixed`` float32 ``[num_images, classes]``.
+        int64 ``[num_images]``, ascending; float32 ``[num_images, classes]`` for ``mixed``.
 
     Raises:
-        ValueError: If there is no such rule, the last layer does not look like a classifier of
-            these classes, or the rule cannot work on this gradient or number of images.
+        ValueError: If no rule has that name, the last layer is not a classifier of these classes,
+            the rule cannot work on this gradient or number of images, or its result does not fit.
 
     Example:
         >>> sent = {"weight": torch.zeros(3, 2), "bias": torch.tensor([0.3, -0.5, 0.2])}
         >>> infer_labels(sent, num_images=1, probabilities=torch.full((3,), 1 / 3))
         tensor([1])
     """
-    if rule not in LABEL_RULES:
-        raise ValueError(f'there is no label rule "{rule}", only {", ".join(LABEL_RULES)}')
+    LABEL_RULES.check(rule)
     if num_images < 1:
         raise ValueError("there is no label to infer: num_images is 0")
     layer = _output_layer(gradient, len(probabilities))
-    return LABEL_RULES[rule](layer, num_images, probabilities)
+    labels = LABEL_RULES.resolve(rule)(layer, num_images, probabilities)
+    if len(labels) != num_images:
+        raise ValueError(
+            f"label rule {name_of(rule)} returned {len(labels)} labels for {num_images} images"
+        )
+    return labels
 
 
 def snap_mixture(labels: Tensor, *, k: int | None) -> Tensor:
-    """Soft labels moved to the nearest that a mixture of k images can have.
+    """Move soft labels to the nearest ones that a mixture of k images can have.
 
-    DP-InstaHide (arXiv 2103.02079) mixes k images with weights 1/k, so a label is a multiple of
-    1/k; what is missing to a sum of 1 goes to the largest remainders. The mean label of B such
-    mixtures is a multiple of 1/(B k): pass B k for it.
+    DP-InstaHide (arXiv 2103.02079) mixes k images with weights 1/k, so each entry of a label is a
+    multiple of 1/k. The largest remainders are rounded up until the row sums to 1. The mean label
+    of B such mixtures is a multiple of 1/(B k): pass B k for it.
 
     Args:
-        labels: float ``[n, classes]``, not negative, each row snapped on its own.
-        k: Images in a mixture, at least 1; ``None`` if not known, and the labels stay.
+        labels: float ``[n, classes]``, not negative; each row is moved separately.
+        k: Number of images in a mixture, at least 1; ``None`` leaves the labels unchanged.
 
     Returns:
-        float ``[n, classes]`` with rows that sum to 1 (the labels themselves without ``k``).
+        float ``[n, classes]`` with rows that sum to 1, or the labels themselves without ``k``.
 
     Raises:
         ValueError: If ``k`` is below 1.
@@ -74,15 +84,15 @@ def snap_mixture(labels: Tensor, *, k: int | None) -> Tensor:
 
 
 def joint_start(num_images: int, classes: int, generator: torch.Generator) -> Tensor:
-    """Logits to start from when soft labels are optimised together with the images.
+    """Draw first logits for soft labels that are optimised together with the images.
 
     DLG (Zhu et al. 2019, arXiv 1906.08935, algorithm 1) draws them from N(0, 1); their softmax is
     the label of an image.
 
     Args:
-        num_images: Rows.
-        classes: Columns.
-        generator: CPU generator.
+        num_images: Number of rows.
+        classes: Number of columns.
+        generator: CPU generator of the logits.
 
     Returns:
         float32 ``[num_images, classes]`` on the CPU.
@@ -95,9 +105,9 @@ class OutputLayer:
     """Gradient of a classifier's last layer.
 
     Attributes:
-        signal: float ``[classes]``: the bias gradient, or row sums of that of the weights.
-        has_bias: Which of the two.
-        weight: float ``[classes, features]``; ``None`` if only a bias was found.
+        signal: float ``[classes]``, the bias gradient, or the row sums of the weight gradient.
+        has_bias: True if ``signal`` is the bias gradient.
+        weight: float ``[classes, features]``, the weight gradient; ``None`` if only a bias exists.
     """
 
     signal: Tensor
@@ -106,11 +116,12 @@ class OutputLayer:
 
 
 LabelRule = Callable[[OutputLayer, int, Tensor], Tensor]
-"""From last layer, number of images and expected softmax output to labels."""
+"""Function from the gradient of the last layer, the number of images n and the expected softmax
+output ``[classes]`` to labels: int64 ``[n]`` or soft ``[n, classes]``."""
 
 
 def idlg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """The class with the smallest gradient (iDLG, Zhao et al., arXiv 2001.02610).
+    """Take the class with the smallest gradient (iDLG, Zhao et al., arXiv 2001.02610).
 
     For one image the true class is the only one whose output bias has a negative gradient. The
     same holds for its row of the output weights if the last features are not negative, as they
@@ -127,13 +138,13 @@ def idlg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
 
 
 def counts(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """How often each class is in the batch, from the bias gradient.
+    """Estimate how often each class occurs in the batch from the bias gradient.
 
     dL/db_c = (1/B) sum_j (p_jc - 1[y_j = c]) gives n_c = sum_j p_jc - B dL/db_c (cf. Geng et al.,
     arXiv 2110.09074), exact if ``probabilities`` is the true mean output, and a good estimate while
-    the network is near uniform. A clipped or noisy gradient spoils the scale it rests on. Without
-    a bias, row sums of the weight gradient stand in for it, scaled to the share of negative ones:
-    each row is p - 1[y] times unknown positive features, so only its relative size tells.
+    the outputs are near uniform. A clipped or noisy gradient has the wrong scale for it. Without a
+    bias the row sums of the weight gradient are used, divided by the sum of the negative ones: each
+    row is p - 1[y] times unknown positive features, so only its relative size is informative.
 
     Raises:
         ValueError: If no class has a negative gradient.
@@ -147,15 +158,15 @@ def counts(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor
 
 
 def auto(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """The most reliable rule: ``idlg`` for one image, ``counts`` for a batch."""
+    """Use the most reliable rule: ``idlg`` for one image, ``counts`` for a batch."""
     return (idlg if num_images == 1 else counts)(layer, num_images, probabilities)
 
 
 def yin(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """The B classes whose row of the weight gradient has the smallest minimum.
+    """Take the B classes whose row of the weight gradient has the smallest minimum.
 
-    Yin et al., "See through Gradients" (GradInversion, arXiv 2104.07586), eq. 8. Rests on last
-    features that are not negative, and on labels that do not repeat in the batch.
+    Yin et al., "See through Gradients" (GradInversion, arXiv 2104.07586), eq. 8. It
+    assumes last features that are not negative, and labels that do not repeat in the batch.
 
     Raises:
         ValueError: If there are more images than classes, or no weight gradient.
@@ -172,16 +183,16 @@ def yin(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
 
 
 def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """Classes one by one, each taking the impact of an image off its gradient.
+    """Take classes one by one, and subtract the impact of an image from the gradient each time.
 
     Wainakh et al., "User-Level Label Leakage from Gradients in Federated Learning" (arXiv
     2105.09369), without offsets. With g_c the row sums of the weight gradient, an image moves that
-    of its class by about m = (1 + 1/C)/B times the sum of negative g_c. Every negative class is in
-    the batch once; then the class of the smallest g is taken, again and again, m off each time.
-    The authors' code takes it off another class at that second stage.
+    of its class by about m = (1 + 1/C)/B times the sum of negative g_c. Every negative class occurs
+    once. Then the class with the smallest g is taken repeatedly, and m subtracted each time. The
+    authors' code subtracts it from another class at that second stage.
 
-    Rests on last features that are not negative and alike for all images, and on outputs that are
-    near uniform, so it is for untrained networks.
+    The rule assumes last features that are not negative and alike for all images, and outputs that
+    are near uniform, so it suits untrained networks.
 
     Raises:
         ValueError: If no class has a negative gradient.
@@ -192,7 +203,7 @@ def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
         raise ValueError("no class has a negative gradient, so no label can be inferred")
     impact = (1 + 1 / len(left)) / num_images * negative.sum()
     found = torch.zeros_like(left, dtype=torch.int64)
-    # More negative classes than images are possible after training: the clearest ones count.
+    # After training there may be more negative classes than images: take the most negative.
     first = left.argsort(stable=True)[: min(num_images, int((negative < 0).sum()))]
     found[first] += 1
     left[first] -= impact
@@ -204,14 +215,14 @@ def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
 
 
 def mixed(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """Soft labels of a client that mixes its images (DP-InstaHide, arXiv 2103.02079).
+    """Estimate soft labels of a client that mixes its images (DP-InstaHide, arXiv 2103.02079).
 
-    Counting still works for the sum of soft labels, sum_j y_jc = sum_j p_jc - B dL/db_c, but says
-    nothing about which image has which: every image gets the mean, never negative and with
-    a sum of 1. Exact for one image, see ``snap_mixture`` too.
+    The sum of soft labels is sum_j y_jc = sum_j p_jc - B dL/db_c, but it does not determine the
+    label of each image: every image gets the mean, clamped at 0 and scaled to a sum of 1. The
+    result is exact for one image; see also ``snap_mixture``.
 
     Raises:
-        ValueError: If the layer has no bias, or what is left is no label at all.
+        ValueError: If the layer has no bias, or the estimate is zero for every class.
     """
     if not layer.has_bias:
         raise ValueError('the label rule "mixed" needs a bias in the last layer')
@@ -219,17 +230,6 @@ def mixed(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     if not total.sum() > 0:  # NaN as well
         raise ValueError("the bias gradient exceeds the expected output: no soft label is left")
     return (total / total.sum()).float().expand(num_images, -1).clone()
-
-
-LABEL_RULES: dict[str, LabelRule] = {
-    "auto": auto,
-    "idlg": idlg,
-    "counts": counts,
-    "yin": yin,
-    "llg": llg,
-    "mixed": mixed,
-}
-"""By name; ``infer_labels`` is the way in."""
 
 
 def _output_layer(gradient: Mapping[str, Tensor], classes: int) -> OutputLayer:
@@ -250,7 +250,7 @@ def _repeated(counts: Tensor) -> Tensor:
 
 
 def _whole(counts: Tensor, total: int) -> Tensor:
-    """Whole numbers near the counts that add up to a total (largest remainders)."""
+    """Round counts to whole numbers with a given sum, by the largest remainders."""
     positive = counts.clamp(min=0)
     positive = positive * (total / positive.sum().clamp(min=1e-12))
     floors = positive.floor()

@@ -1,4 +1,4 @@
-"""Training or evaluation mode for as long as an attack lasts."""
+"""Set a network to training or evaluation mode for the duration of an attack."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,12 @@ from torch import nn
 
 @contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the network into the client's mode, and each layer back into its own."""
+    """Set the mode of the network, and restore the mode of each module afterwards.
+
+    Args:
+        model: The network.
+        training: True for training mode, False for evaluation mode.
+    """
     before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:

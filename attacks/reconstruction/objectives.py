@@ -1,7 +1,7 @@
-"""How far a simulated payload is from the captured one.
+"""Objectives: distances between a simulated payload and the captured one.
 
-Geiping et al. 2020 (arXiv 2003.14053) for the cosine; Balunović et al., "Bayesian Framework for
-Gradient Leakage" (arXiv 2111.04706) for which distance suits which noise.
+Geiping et al. 2020 (arXiv 2003.14053) introduce the cosine distance; Balunović et al., "Bayesian
+Framework for Gradient Leakage" (arXiv 2111.04706) derive the distance that suits each noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,28 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attacks.reconstruction.components import MASKS
+
 Objective = Callable[[Mapping[str, Tensor]], Tensor]
-"""From a simulated payload by parameter name to a scalar, smaller for a better match."""
+"""Function from a simulated payload by parameter name to a differentiable scalar; lower is a better
+match."""
 
-Objectives = Callable[[Mapping[str, Tensor]], Objective]
-"""From the captured payload to its objective."""
+ObjectiveFactory = Callable[[Mapping[str, Tensor]], Objective]
+"""Function from the captured payload by parameter name to the objective for it."""
 
+Mask = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Function from the captured payload to 1 for each entry to compare and 0 for the others."""
 
 LEAST = 1e-24
-"""Smallest squared norm of what is simulated: nothing at all is at right angles to everything."""
+"""Smallest squared norm of a simulated payload; a payload of zeros then has a cosine of 0."""
 
 
 def cosine(target: Mapping[str, Tensor]) -> Objective:
     """One minus the cosine between payloads, all tensors taken as one vector.
 
-    1 - <g, g*> / (||g|| ||g*||), Geiping et al. 2020, eq. 4. The target is normalised once, so
-    an evaluation costs one dot product and one norm, and its slope is written out, since autograd
-    would go over all weights several times more. It has no second derivative of its own.
+    1 - <g, g*> / (||g|| ||g*||), Geiping et al. 2020, eq. 4. The target is normalised once, so an
+    evaluation costs one dot product and one norm. The gradient is written out, because autograd
+    would pass over all weights several times more; it cannot be differentiated again.
 
     Args:
         target: The captured payload by parameter name.
@@ -40,17 +45,17 @@ def cosine(target: Mapping[str, Tensor]) -> Objective:
 
 
 def misalignment(target: Mapping[str, Tensor]) -> Objective:
-    """The same for a gradient to aim at, which may be zero: to that, all is at right angles.
+    """One minus the cosine to a target that may be zero, whose cosine to everything is 0.
 
     Args:
-        target: By parameter name.
+        target: Gradient to aim at, by parameter name.
     """
     norm = torch.sqrt(sum_of_squares(target).clamp(min=LEAST))
     return _distance({name: tensor / norm for name, tensor in target.items()})
 
 
 def _distance(direction: Mapping[str, Tensor]) -> Objective:
-    """One minus the cosine to a direction of norm 1."""
+    """One minus the cosine to a direction with norm 1."""
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = _Cosine.apply(*direction.values(), *(simulated[name] for name in direction))
@@ -60,7 +65,7 @@ def _distance(direction: Mapping[str, Tensor]) -> Objective:
 
 
 class _Cosine(torch.autograd.Function):
-    """One minus the cosine between unit directions and what was simulated, in this order."""
+    """One minus the cosine between tensors with total norm 1 and simulated ones, in this order."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
@@ -85,10 +90,10 @@ class _Cosine(torch.autograd.Function):
 
 
 def layer_cosine(target: Mapping[str, Tensor]) -> Objective:
-    """The mean over tensors of one minus each one's own cosine.
+    """Mean over tensors of one minus the cosine of each tensor.
 
-    The option ``simlocal`` of the public code of Geiping et al. 2020. Tensors whose target is
-    zero have no direction and are left out.
+    This is the option ``simlocal`` of the public code of Geiping et al. 2020. Tensors whose target
+    is zero have no direction and are left out.
 
     Args:
         target: The captured payload by parameter name.
@@ -106,7 +111,7 @@ def layer_cosine(target: Mapping[str, Tensor]) -> Objective:
 
 
 def squared_error(target: Mapping[str, Tensor]) -> Objective:
-    """Squared L2 distance, ||g - g*||^2: DLG (arXiv 1906.08935); optimal for Gaussian noise.
+    """Squared L2 distance, ||g - g*||^2, as in DLG (arXiv 1906.08935); optimal for Gaussian noise.
 
     Args:
         target: The captured payload by parameter name.
@@ -139,28 +144,21 @@ def absolute_error(target: Mapping[str, Tensor]) -> Objective:
     return cost
 
 
-OBJECTIVES: dict[str, Objectives] = {
-    "cosine": cosine,
-    "layer-cosine": layer_cosine,
-    "l2": squared_error,
-    "l1": absolute_error,
-}
-"""Objectives by name."""
-
-
-def masked(objectives: Objectives, target: Mapping[str, Tensor], *, mask: str) -> Objective:
-    """An objective that looks only at those entries of a payload that were left alone.
+def masked(
+    factory: ObjectiveFactory, target: Mapping[str, Tensor], *, mask: str | Mask
+) -> Objective:
+    """Restrict an objective to some entries of the payload.
 
     Args:
-        objectives: The objective to restrict.
+        factory: The objective to restrict.
         target: The captured payload by parameter name.
-        mask: A key of ``MASKS``.
+        mask: Choice of the entries, or its name, a key of ``MASKS``.
 
     Raises:
-        ValueError: If no entry is left, or the rest is not finite.
+        ValueError: If no entry is chosen, or the chosen ones are not finite.
     """
-    kept = MASKS[mask](target)
-    restricted = objectives({name: tensor * kept[name] for name, tensor in target.items()})
+    kept = MASKS.resolve(mask)(target)
+    restricted = factory({name: tensor * kept[name] for name, tensor in target.items()})
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
         return restricted({name: simulated[name] * keep for name, keep in kept.items()})
@@ -168,24 +166,19 @@ def masked(objectives: Objectives, target: Mapping[str, Tensor], *, mask: str) -
     return cost
 
 
-def _nonzero(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def nonzero(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Choose the entries that pruning did not set to 0."""
     return {name: (tensor != 0).to(tensor.dtype) for name, tensor in target.items()}
 
 
-def _unsaturated(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unsaturated(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Choose the entries below the bound of a clipping of single values."""
     bound = torch.stack([tensor.abs().max() for tensor in target.values()]).max()
     return {name: (tensor.abs() < bound).to(tensor.dtype) for name, tensor in target.items()}
 
 
-MASKS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
-    "nonzero": _nonzero,
-    "unsaturated": _unsaturated,
-}
-"""Entries to look at: those that pruning left, or those below the bound of a value clipping."""
-
-
 def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
-    """Dot product of all tensors taken as one vector, over the names of the right one."""
+    """Dot product of tensors taken as one vector, over the names on the right."""
     return torch.stack([(left[name] * tensor).sum() for name, tensor in right.items()]).sum()
 
 
@@ -195,7 +188,7 @@ def sum_of_squares(tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _dots(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """The same of tensors in the same order, without a temporary of their size."""
+    """Dot product of tensors in the same order, without a temporary of their size."""
     pairs = zip(left, right, strict=True)
     return torch.stack([torch.dot(one.flatten(), other.flatten()) for one, other in pairs]).sum()
 

@@ -1,58 +1,92 @@
-"""Attacks by name, each with the settings that its paper or public code used."""
+"""Settings of a reconstruction, and presets with the values of a paper or its public code."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from attacks.reconstruction.initialisation import STARTS
-from attacks.reconstruction.labels import LABEL_RULES
-from attacks.reconstruction.objectives import MASKS, OBJECTIVES
-from attacks.reconstruction.schedules import SCHEDULES
+from attacks.reconstruction.components import (
+    INITIALISATIONS,
+    LABEL_RULES,
+    MASKS,
+    METHODS,
+    OBJECTIVES,
+    PRIORS,
+    SCHEDULES,
+)
+
+if TYPE_CHECKING:
+    from attacks.reconstruction.initialisation import Initialisation
+    from attacks.reconstruction.labels import LabelRule
+    from attacks.reconstruction.methods import Method
+    from attacks.reconstruction.objectives import Mask, ObjectiveFactory
+    from attacks.reconstruction.priors import Prior
+    from attacks.reconstruction.schedules import Schedule
+
+JOINT = "joint"
+"""Label rule that optimises soft labels together with the images."""
+
+PRIOR_FIELDS = {
+    "total-variation": "tv",
+    "norm": "norm",
+    "statistics": "statistics",
+    "features": "features",
+}
+"""Field of ``AttackSettings`` that holds the weight of each built-in prior."""
 
 
 @dataclass(frozen=True)
-class Attack:
-    """The settings of a reconstruction.
+class AttackSettings:
+    """Settings of a reconstruction.
+
+    Fields that take the name of a component also take an object of that kind.
 
     Attributes:
-        method: ``optimise`` the images, or read them off the first layer (``analytic``), which
-            uses none of the settings below.
-        objective: How payloads are compared, a key of ``OBJECTIVES``.
-        mask: Which entries of the payload are compared, a key of ``MASKS``; all unless given.
-        match: Weight of the objective beside the priors.
-        tv: Weight of the total variation.
-        tv_isotropic: Whether that is the isotropic form.
-        tv_opponents: Whether differences between colour channels are smoothed as well.
-        norm: Weight of the mean square of the pixels.
-        statistics: Weight of the distance to the network's BatchNorm statistics.
-        features: Weight of the distance to the features recovered from the last layer.
-        group: Weight of the distance of each restart from the registered mean of all.
-        labels: How unknown labels are found: a key of ``LABEL_RULES``, or ``joint`` to optimise
-            soft labels together with the images.
-        optimiser: ``adam`` or ``l-bfgs``; the settings down to ``langevin`` are Adam's.
-        sign: What Adam sees of the gradient: its ``hard`` sign, a ``soft`` one that turns linear
-            towards the end, or all of it (``none``).
-        betas: Of Adam.
-        schedule: How the step size falls, a key of ``SCHEDULES``.
-        warmup: Iterations over which it first rises.
+        method: Name of the method: ``optimise`` searches for images by gradient descent;
+            ``analytic`` solves for the input of a fully connected first layer and ignores the
+            settings below.
+        objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
+        mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
+            if ``None``.
+        match: Weight of the objective relative to the priors, above 0.
+        tv: Weight of the total variation prior, at least 0.
+        tv_isotropic: Use the isotropic form of the total variation.
+        tv_opponents: Also smooth the differences between colour channels.
+        norm: Weight of the prior on the mean square of the pixels, at least 0.
+        statistics: Weight of the squared distance to the network's BatchNorm statistics.
+        features: Weight of the squared distance to features recovered from the last layer.
+        priors: Further priors with their weights, as pairs.
+        group: Weight of the distance of each restart from the registered mean of all restarts.
+        label_rule: Name of the rule for unknown labels, a key of ``LABEL_RULES``, or ``joint`` to
+            optimise soft labels together with the images.
+        optimiser: ``adam`` or ``l-bfgs``; the fields from ``sign`` to ``langevin`` apply to Adam.
+        sign: Form of the gradient that Adam receives: ``hard`` for its sign, ``soft`` for a sign
+            that becomes linear towards the end, ``none`` for the gradient itself.
+        betas: Decay rates of Adam's moment estimates.
+        schedule: Name of the schedule of the step size, a key of ``SCHEDULES``.
+        warmup: Number of iterations over which the step size first rises linearly.
         langevin: Standard deviation of noise on the gradient, in units of the step size.
-        lr: Step size, in normalised pixels.
-        boxed: Whether pixels are kept in their range.
-        start: The first images, a key of ``STARTS``.
-        iterations: Steps of each restart.
-        restarts: Starting images; the one with the lowest matching cost wins.
-        keep: The ``best`` iterate by objective and priors, or the ``last``: where the objective is
-            rugged its lowest value comes by chance, and a schedule that falls to 0 settles better.
-        patience: Stop once the matching cost fell by less than a thousandth over so many
-            iterations; 0 for never.
-        source: Where the settings come from.
+        lr: Step size in normalised pixels, above 0.
+        boxed: Clamp pixels to their valid range after each step.
+        initialisation: Name of the distribution of the first images, a key of
+            ``INITIALISATIONS``.
+        iterations: Number of steps of each restart, at least 1.
+        restarts: Number of starting points, at least 1; the result is the restart with the lowest
+            matching cost.
+        keep: Iterate to return: ``best`` by objective and priors, or ``last``. On a rugged
+            objective the lowest value occurs by chance, and a schedule that falls to 0 converges
+            to better images.
+        patience: Stop once the matching cost fell by less than a thousandth over this many
+            iterations; 0 never stops early.
+        source: Reference for the settings.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range or a name is unknown.
     """
 
-    method: Literal["optimise", "analytic"] = "optimise"
-    objective: str = "cosine"
-    mask: str | None = None
+    method: str | Method = "optimise"
+    objective: str | ObjectiveFactory = "cosine"
+    mask: str | Mask | None = None
     match: float = 1.0
     tv: float = 1e-4
     tv_isotropic: bool = False
@@ -60,17 +94,18 @@ class Attack:
     norm: float = 0.0
     statistics: float = 0.0
     features: float = 0.0
+    priors: tuple[tuple[Prior, float], ...] = ()
     group: float = 0.0
-    labels: str = "auto"
+    label_rule: str | LabelRule = "auto"
     optimiser: Literal["adam", "l-bfgs"] = "adam"
     sign: Literal["hard", "soft", "none"] = "hard"
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: str = "step"
+    schedule: str | Schedule = "step"
     warmup: int = 0
     langevin: float = 0.0
     lr: float = 0.1
     boxed: bool = True
-    start: str = "normal"
+    initialisation: str | Initialisation = "normal"
     iterations: int = 4_800
     restarts: int = 1
     keep: Literal["best", "last"] = "best"
@@ -81,100 +116,127 @@ class Attack:
         if self.iterations < 1 or self.restarts < 1 or self.lr <= 0 or self.match <= 0:
             raise ValueError("iterations and restarts must be at least 1, and lr and match above 0")
         weights = (self.tv, self.norm, self.statistics, self.features, self.group, self.langevin)
-        if min(weights) < 0 or min(self.warmup, self.patience) < 0:
+        further = [weight for _, weight in self.priors]
+        if min(*weights, *further) < 0 or min(self.warmup, self.patience) < 0:
             raise ValueError("weights of priors, langevin, warmup and patience must be at least 0")
+        METHODS.check(self.method)
+        OBJECTIVES.check(self.objective)
+        MASKS.check(self.mask)
+        SCHEDULES.check(self.schedule)
+        INITIALISATIONS.check(self.initialisation)
+        if self.label_rule != JOINT:
+            LABEL_RULES.check(self.label_rule)
         for what, name, known in (
-            ("objective", self.objective, OBJECTIVES),
-            ("mask", self.mask, (None, *MASKS)),
-            ("labels", self.labels, ("joint", *LABEL_RULES)),
             ("optimiser", self.optimiser, ("adam", "l-bfgs")),
             ("sign", self.sign, ("hard", "soft", "none")),
-            ("schedule", self.schedule, SCHEDULES),
-            ("start", self.start, STARTS),
         ):
             if name not in known:
-                raise ValueError(f"{what} is none of {', '.join(map(str, known))}: {name}")
-        if self.labels == "joint" and self.features:
+                raise ValueError(f"{what} is none of {', '.join(known)}: {name}")
+        if self.label_rule == JOINT and self.features:
             raise ValueError("the prior on features needs labels, so they cannot be joint as well")
 
+    @property
+    def weighted_priors(self) -> tuple[tuple[Prior, float], ...]:
+        """Priors with a weight above 0: the built-in ones in the order of ``PRIORS``, then others."""
+        builtin = ((name, float(getattr(self, field))) for name, field in PRIOR_FIELDS.items())
+        own = tuple((PRIORS[name], weight) for name, weight in builtin if weight)
+        return own + tuple((prior, weight) for prior, weight in self.priors if weight)
 
-PRESETS: dict[str, Attack] = {
-    "inverting-gradients": Attack(
-        source="Geiping et al. 2020 (arXiv 2003.14053): library default of 4,800 iterations, "
-        "total variation 1e-4 as on its command line"
-    ),
-    "fast": Attack(
-        tv=1e-4,
-        tv_opponents=True,
-        sign="none",
-        lr=1.0,
-        betas=(0.8, 0.99),
-        schedule="cosine",
-        iterations=300,
-        keep="last",
-        source="this project: the same objective in a fraction of the iterations, by large steps "
-        "down all of the gradient and a smooth mixture of colours (python -m benchmarks tuning)",
-    ),
-    "dlg": Attack(
-        objective="l2",
-        tv=0.0,
-        labels="joint",
-        optimiser="l-bfgs",
-        lr=1.0,
-        boxed=False,
-        iterations=300,
-        source="Zhu et al. 2019 (arXiv 1906.08935) and its public code: squared error, L-BFGS, "
-        "soft labels optimised with the images",
-    ),
-    "idlg": Attack(
-        objective="l2",
-        tv=0.0,
-        labels="idlg",
-        optimiser="l-bfgs",
-        lr=1.0,
-        boxed=False,
-        iterations=300,
-        source="Zhao et al. 2020 (arXiv 2001.02610): DLG with the label read off the last layer",
-    ),
-    "see-through-gradients": Attack(
-        objective="l2",
-        match=5e-5,
-        tv=1e-4,
-        norm=5e-7,
-        statistics=0.1,
-        group=0.01,
-        labels="yin",
-        sign="none",
-        schedule="cosine",
-        warmup=50,
-        langevin=0.01,
-        iterations=20_000,
-        restarts=4,
-        source="Yin et al. 2021 (arXiv 2104.07586), weights as in breaching's configuration, whose "
-        "squares carry a half; the group of four is registered by shifts of whole pixels",
-    ),
-    "modern": Attack(
-        tv=0.1,
-        tv_isotropic=True,
-        tv_opponents=True,
-        features=0.1,
-        sign="soft",
-        schedule="cosine",
-        warmup=50,
-        start="pattern",
-        iterations=24_000,
-        source="breaching's configuration of that name; its total variation is meant for images "
-        "of 224 pixels and far too strong for small ones",
-    ),
-    "fedavg": Attack(
-        tv=1e-3,
-        iterations=24_000,
-        source="Geiping et al. 2020, section 6, with total variation 1e-3 as in breaching's "
-        "notebook for four CIFAR-10 images and four local steps",
-    ),
-    "analytic": Attack(
-        method="analytic",
-        source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
-        "exact for one image and often for some of a batch",
-    ),
+
+INVERTING_GRADIENTS = AttackSettings(
+    source="Geiping et al. 2020 (arXiv 2003.14053): library default of 4,800 iterations, "
+    "total variation 1e-4 as on its command line"
+)
+
+FAST = AttackSettings(
+    tv=1e-4,
+    tv_opponents=True,
+    sign="none",
+    lr=1.0,
+    betas=(0.8, 0.99),
+    schedule="cosine",
+    iterations=300,
+    keep="last",
+    source="this project: the same objective in a fraction of the iterations, by large steps "
+    "down all of the gradient and a smooth mixture of colours (python -m benchmarks tuning)",
+)
+
+DLG = AttackSettings(
+    objective="l2",
+    tv=0.0,
+    label_rule=JOINT,
+    optimiser="l-bfgs",
+    lr=1.0,
+    boxed=False,
+    iterations=300,
+    source="Zhu et al. 2019 (arXiv 1906.08935) and its public code: squared error, L-BFGS, "
+    "soft labels optimised with the images",
+)
+
+IDLG = AttackSettings(
+    objective="l2",
+    tv=0.0,
+    label_rule="idlg",
+    optimiser="l-bfgs",
+    lr=1.0,
+    boxed=False,
+    iterations=300,
+    source="Zhao et al. 2020 (arXiv 2001.02610): DLG with the label read off the last layer",
+)
+
+SEE_THROUGH_GRADIENTS = AttackSettings(
+    objective="l2",
+    match=5e-5,
+    tv=1e-4,
+    norm=5e-7,
+    statistics=0.1,
+    group=0.01,
+    label_rule="yin",
+    sign="none",
+    schedule="cosine",
+    warmup=50,
+    langevin=0.01,
+    iterations=20_000,
+    restarts=4,
+    source="Yin et al. 2021 (arXiv 2104.07586), weights as in breaching's configuration, whose "
+    "squares carry a half; the group of four is registered by shifts of whole pixels",
+)
+
+MODERN = AttackSettings(
+    tv=0.1,
+    tv_isotropic=True,
+    tv_opponents=True,
+    features=0.1,
+    sign="soft",
+    schedule="cosine",
+    warmup=50,
+    initialisation="pattern",
+    iterations=24_000,
+    source="breaching's configuration of that name; its total variation is meant for images "
+    "of 224 pixels and far too strong for small ones",
+)
+
+FEDAVG = AttackSettings(
+    tv=1e-3,
+    iterations=24_000,
+    source="Geiping et al. 2020, section 6, with total variation 1e-3 as in breaching's "
+    "notebook for four CIFAR-10 images and four local steps",
+)
+
+ANALYTIC = AttackSettings(
+    method="analytic",
+    source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
+    "exact for one image and often for some of a batch",
+)
+
+PRESETS: dict[str, AttackSettings] = {
+    "inverting-gradients": INVERTING_GRADIENTS,
+    "fast": FAST,
+    "dlg": DLG,
+    "idlg": IDLG,
+    "see-through-gradients": SEE_THROUGH_GRADIENTS,
+    "modern": MODERN,
+    "fedavg": FEDAVG,
+    "analytic": ANALYTIC,
 }
+"""Built-in presets by name; the constant of each is its name in capitals with underscores."""

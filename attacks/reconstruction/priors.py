@@ -1,24 +1,74 @@
-"""What images are like before any gradient was seen: smooth, and not too bright."""
+"""Priors: penalties on candidate images that do not depend on how well they match the payload."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from attacks.reconstruction.hooks import (
+    LayerInputs,
+    features_distance,
+    recovered_features,
+    running_statistics,
+    statistics_distance,
+)
+from attacks.reconstruction.presets import AttackSettings
+from attacks.reconstruction.problem import Problem
+
 SMOOTHING = 1e-8
-"""Under the root of the isotropic form, whose slope is infinite at a flat place."""
+"""Added under the root of the isotropic total variation, whose slope is infinite at 0."""
+
+
+@dataclass(frozen=True)
+class PriorContext:
+    """Everything that a prior may use beside the candidate images.
+
+    Attributes:
+        problem: The captured payload, the network and the attacker's knowledge.
+        settings: Settings of the attack.
+        labels: int64 ``[n]`` or soft ``[n, classes]`` labels of the images; logits ``[n, classes]``
+            at the start of the attack if labels are optimised as well.
+        inputs: Inputs of BatchNorm layers and of the last linear layer for the candidate images.
+    """
+
+    problem: Problem
+    settings: AttackSettings
+    labels: Tensor = field(repr=False)
+    inputs: LayerInputs = field(repr=False)
+
+    @cached_property
+    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Reference mean and variance of each BatchNorm layer, by layer name."""
+        known = self.problem.knowledge.statistics
+        if known is not None:
+            return dict(known)
+        return running_statistics(self.problem.model, self.problem.buffers)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Inputs of the last linear layer as recovered from its gradient, ``[n, features]``."""
+        return recovered_features(self.problem.model, self.problem.target, self.labels)
+
+
+Prior = Callable[[Tensor, PriorContext], Tensor]
+"""Penalty of normalised images ``[n, channels, height, width]`` as a differentiable scalar; the
+lower, the more plausible the images are."""
 
 
 def total_variation(images: Tensor, *, isotropic: bool = False, opponents: bool = False) -> Tensor:
-    """Total variation, the mean over pixels of how much neighbours differ.
+    """Total variation: the mean difference between neighbouring pixels.
 
-    Anisotropic, mean |horizontal| + mean |vertical difference|: Geiping et al. 2020, section 4,
-    and their public code. Isotropic, the mean length of the difference vector: Rudin, Osher and
-    Fatemi 1992.
+    The anisotropic form is mean |horizontal difference| + mean |vertical difference|, as in Geiping
+    et al. 2020, section 4, and their public code. The isotropic form is the mean length of the
+    difference vector (Rudin, Osher and Fatemi 1992).
 
     Args:
         images: float ``[n, channels, height, width]``.
-        isotropic: Whether to take the length of the difference vector.
-        opponents: Also penalise the differences between colour channels (double opponents);
-            without effect on one channel.
+        isotropic: Use the length of the difference vector.
+        opponents: Also penalise the differences between colour channels (double opponents); has
+            no effect on images with one channel.
 
     Returns:
         A scalar.
@@ -41,3 +91,45 @@ def total_variation(images: Tensor, *, isotropic: bool = False, opponents: bool 
 def square_norm(images: Tensor) -> Tensor:
     """Mean square of the normalised pixels, as in GradInversion (arXiv 2104.07586)."""
     return images.square().mean()
+
+
+def total_variation_prior(images: Tensor, context: PriorContext) -> Tensor:
+    """Total variation in the form that the settings choose."""
+    settings = context.settings
+    return total_variation(images, isotropic=settings.tv_isotropic, opponents=settings.tv_opponents)
+
+
+def norm_prior(images: Tensor, context: PriorContext) -> Tensor:
+    """Mean square of the normalised pixels."""
+    return square_norm(images)
+
+
+def statistics_prior(images: Tensor, context: PriorContext) -> Tensor:
+    """Squared distance of the batch's BatchNorm statistics from the reference ones."""
+    return statistics_distance(context.inputs, context.statistics)
+
+
+def features_prior(images: Tensor, context: PriorContext) -> Tensor:
+    """Squared distance of the last layer's inputs from those recovered from its gradient."""
+    return features_distance(context.inputs, context.features)
+
+
+def check_priors(problem: Problem, settings: AttackSettings) -> None:
+    """Raise an error if a prior cannot work on the payload.
+
+    Raises:
+        ValueError: If a prior on statistics or features is on, and the payload is not the gradient
+            of one batch or is clipped per example.
+    """
+    if not (settings.statistics or settings.features):
+        return
+    if problem.payload.kind != "gradient":
+        raise ValueError(
+            "priors on statistics and features are for the gradient of one batch: weights after "
+            "local steps mix the passes of several networks"
+        )
+    if problem.knowledge.clipping_norm is not None:
+        raise ValueError(
+            "priors on statistics and features need one pass of the whole batch, but a client that "
+            "clips per example makes one for each image"
+        )

@@ -1,4 +1,4 @@
-"""The captured payload as a direction of descent, and what simulates it for candidate images."""
+"""The captured payload as a descent direction, and the simulation of it for candidate images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,26 +10,28 @@ from torch.func import functional_call
 from attacks.gradients import gradient_of, unroll
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
+from attacks.reconstruction.labels import LabelRule, infer_labels, snap_mixture
 
 PROBES = 64
-"""Random images whose mean output stands in for that of the client's images."""
+"""Number of random images whose mean output approximates that of the client's images."""
 
 Simulate = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""From normalised images and labels to the descent that a client would send for them."""
+"""Function from normalised images and labels to the descent that a client would send for them."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A payload to be explained by images.
+    """A captured payload and all that is known about it.
 
     Attributes:
         model: The architecture, in the client's mode.
-        parameters: That the client started from, by name.
-        buffers: Likewise.
-        target: Of a gradient itself; of weights, what was taken off the global ones.
-        payload: As captured.
-        knowledge: Of the attacker.
-        blocks: Places of the images of each local step, on the device.
+        parameters: Parameters that the client started from, by name.
+        buffers: Buffers that the client started from, by name.
+        target: Descent to match, by parameter name: the gradient itself, or the global weights
+            minus the client's weights.
+        payload: The captured payload.
+        knowledge: Assumptions of the attacker.
+        blocks: Indices of the images of each local step, int64, on the device.
     """
 
     model: nn.Module
@@ -48,14 +50,22 @@ class Problem:
         payload: Payload,
         knowledge: Knowledge,
     ) -> "Problem":
-        """Check that network, capture and knowledge fit each other.
+        """Make a problem after a check that network, capture and knowledge fit each other.
+
+        Tensors of another precision are converted.
+
+        Args:
+            model: The architecture, on the device to compute on.
+            global_state: Parameters and buffers that the client started from, by name.
+            payload: Gradient or weights that the client sent.
+            knowledge: Assumptions of the attacker.
 
         Raises:
-            ValueError: If tensors are missing, unknown or of another shape, or weights come
-                without ``knowledge.local``. Numbers of another precision are converted.
+            ValueError: If tensors are missing, unknown or of another shape, or the payload holds
+                weights and ``knowledge.local`` is ``None``.
         """
         names = [name for name, _ in model.named_parameters()]
-        _refuse_other_networks(model, names, global_state, payload)
+        _check_network(model, names, global_state, payload)
         own = dict(model.named_parameters())
         parameters = {name: global_state[name].detach().to(own[name]) for name in names}
         target = {name: tensor.to(own[name]) for name, tensor in payload.tensors.items()}
@@ -76,18 +86,40 @@ class Problem:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device of the parameters."""
         return next(iter(self.parameters.values())).device
+
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest normalised pixel, ``[1, channels, 1, 1]`` each."""
+        mean, std = self._normalisation
+        return (0 - mean) / std, (1 - mean) / std
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Convert normalised images to pixels in [0, 1]."""
+        mean, std = self._normalisation
+        return (images * std + mean).clamp(0, 1)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Convert pixels in [0, 1] to the network's input."""
+        mean, std = self._normalisation
+        return (images.to(self.device) - mean) / std
+
+    @property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        known = self.knowledge
+        mean = torch.tensor(known.mean, device=self.device).view(1, -1, 1, 1)
+        return mean, torch.tensor(known.std, device=self.device).view(1, -1, 1, 1)
 
     def simulate(
         self, images: Tensor, labels: Tensor, *, create_graph: bool = True
     ) -> dict[str, Tensor]:
-        """What the client would have sent for these images, in the form of ``target``.
+        """Compute what the client would have sent for these images, in the form of ``target``.
 
         Args:
             images: float ``[n, channels, height, width]``, normalised.
             labels: int64 ``[n]`` or soft ``[n, classes]``.
-            create_graph: Whether the result can be differentiated.
+            create_graph: Keep the graph, so that the result can be differentiated.
         """
         known = self.knowledge
         if self.payload.kind == "gradient" or known.local is None:
@@ -98,7 +130,7 @@ class Problem:
                 images,
                 labels,
                 clipping_norm=known.clipping_norm,
-                # DP-SGD divides by the expected size, whatever a Poisson batch has.
+                # DP-SGD divides by the expected batch size, also for a Poisson batch.
                 batch_size=self.payload.num_examples,
                 create_graph=create_graph,
             )
@@ -117,14 +149,15 @@ class Problem:
         return {name: self.parameters[name] - after[name] for name in after}
 
     def mean_gradient(self) -> dict[str, Tensor]:
-        """The payload as the mean gradient of a local step, from which labels can be read.
+        """The payload as the mean gradient of a local step, from which labels can be inferred.
 
-        Exact for one step; of several, weight decay is taken as that of the first.
+        The result is exact for one step. For several steps, weight decay is approximated by that
+        of the first step.
         """
         local = self.knowledge.local
         if self.payload.kind == "gradient" or local is None:
             return dict(self.payload.tensors)
-        # Momentum sums the gradients of earlier steps into each later one.
+        # Momentum adds the gradients of earlier steps to each later one.
         steps = sum(
             local.lr * (1 - local.momentum**left) / (1 - local.momentum)
             for left in range(1, self.payload.steps + 1)
@@ -134,11 +167,34 @@ class Problem:
             for name, tensor in self.target.items()
         }
 
-    def rounding(self, name: str) -> float:
-        """What rounding leaves of a tensor's change, as a part of its largest entry.
+    def infer_labels(self, rule: str | LabelRule, generator: torch.Generator) -> Tensor:
+        """Infer the labels of the images from the payload.
 
-        Weights are rounded to their own size, which their change by a local step is far below; a
-        gradient is rounded to its own, so this is 0.
+        Args:
+            rule: A label rule or its name, a key of ``LABEL_RULES``.
+            generator: CPU generator of the random images that give the expected output.
+
+        Returns:
+            int64 ``[n]``, or soft ``[n, classes]`` for mixed images.
+
+        Raises:
+            ValueError: If the rule cannot work on the payload.
+        """
+        known = self.knowledge
+        labels = infer_labels(
+            self.mean_gradient(),
+            num_images=known.num_images,
+            probabilities=self.expected_output(generator),
+            rule=rule,
+        )
+        # Soft labels are the mean label of the batch, which mixing restricts to certain values.
+        return snap_mixture(labels, k=known.label_parts) if labels.is_floating_point() else labels
+
+    def rounding(self, name: str) -> float:
+        """Rounding error of a tensor's change, as a share of its largest entry.
+
+        Weights are rounded relative to their own size, which is far above their change by a local
+        step. A gradient is rounded relative to itself, so the result is 0.
         """
         if self.payload.kind == "gradient":
             return 0.0
@@ -146,7 +202,7 @@ class Problem:
         return float(2 * torch.finfo(largest.dtype).eps * largest / change)
 
     def expected_output(self, generator: torch.Generator) -> Tensor:
-        """Mean softmax output for noise, float ``[classes]``."""
+        """Mean softmax output of the network on noise, float ``[classes]``."""
         probes = torch.randn((PROBES, *self.knowledge.image_shape), generator=generator)
         with torch.no_grad():
             state = {**self.parameters, **{n: b.clone() for n, b in self.buffers.items()}}
@@ -155,17 +211,17 @@ class Problem:
 
 
 def _buffers(model: nn.Module, global_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the server sent, and the network's own where they are not part of its state."""
-    kept = model.state_dict().keys()
+    """Buffers that the server sent, and the network's own where they are not part of its state."""
+    in_state = model.state_dict().keys()
     found = {}
     for name, own in model.named_buffers():
-        if name in kept and name not in global_state:
+        if name in in_state and name not in global_state:
             raise ValueError(f"the buffer {name} of the network is missing from the global state")
-        found[name] = global_state[name].to(own) if name in kept else own.detach()
+        found[name] = global_state[name].to(own) if name in in_state else own.detach()
     return found
 
 
-def _refuse_other_networks(
+def _check_network(
     model: nn.Module, names: list[str], global_state: Mapping[str, Tensor], payload: Payload
 ) -> None:
     if missing := [n for n in names if n not in global_state or n not in payload.tensors]:

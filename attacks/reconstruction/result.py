@@ -1,36 +1,38 @@
-"""What an attack returns; there is no ground truth in it."""
+"""Result of an attack; it contains no ground truth."""
 
+import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from attacks.reconstruction.html import reconstruction_html
-from attacks.reconstruction.presets import Attack
+from attacks.reconstruction.presets import AttackSettings
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Rebuilt images.
+    """Reconstructed images.
 
     Attributes:
         images: float32 ``[n, channels, height, width]``, pixels in [0, 1].
-        labels: int64 ``[n]`` or soft ``[n, classes]``, given or inferred.
-        labels_known: Whether they were given.
-        cost: Lowest matching cost, without the prior.
+        labels: int64 ``[n]`` or soft ``[n, classes]``, known or inferred.
+        labels_known: True if the labels were known to the attacker.
+        cost: Matching cost of the images, without priors; NaN if the method has none.
         costs: float32 ``[iterations]``, matching cost along the best restart.
-        restart: Which restart that was.
-        seconds: Wall time of all restarts.
-        attack: The settings.
+        restart: Index of the best restart, counted from 0.
+        seconds: Wall time of all restarts in seconds.
+        attack: Settings of the attack.
     """
 
     images: Tensor = field(repr=False)
     labels: Tensor
-    labels_known: bool
-    cost: float
-    costs: Tensor = field(repr=False)
-    restart: int
-    seconds: float
-    attack: Attack
+    labels_known: bool = False
+    cost: float = math.nan
+    costs: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
+    restart: int = 0
+    seconds: float = 0.0
+    attack: AttackSettings = AttackSettings()
 
     def _repr_html_(self) -> str:
         return reconstruction_html(self)

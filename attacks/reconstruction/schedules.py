@@ -1,18 +1,18 @@
-"""How the step size falls over an attack."""
+"""Schedules of the step size of an attack."""
 
 import math
 from collections.abc import Callable
 
 DECAYS = (2.667, 1.6, 1.142)
-"""The step falls to a tenth at I/2.667, I/1.6 and I/1.142, as the authors' code writes 3/8, 5/8
-and 7/8 (Geiping et al. 2020)."""
+"""The step size falls to a tenth at I/2.667, I/1.6 and I/1.142, as the authors' code writes 3/8,
+5/8 and 7/8 (Geiping et al. 2020)."""
 
 Schedule = Callable[[float, int], float]
-"""From the iteration, counted from 0, and the number of all iterations to a factor in [0, 1]."""
+"""Function from the iteration, counted from 0, and the number of iterations to a factor in [0, 1]."""
 
 
 def step(iteration: float, iterations: int) -> float:
-    """A tenth after each milestone."""
+    """Fall to a tenth at each milestone."""
     return float(0.1 ** sum(iteration >= at > 0 for at in milestones(iterations)))
 
 
@@ -29,15 +29,6 @@ def linear(iteration: float, iterations: int) -> float:
 def constant(iteration: float, iterations: int) -> float:
     """Always 1."""
     return 1.0
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "step": step,
-    "cosine": cosine,
-    "linear": linear,
-    "constant": constant,
-}
-"""Schedules by name."""
 
 
 def milestones(iterations: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""How the candidate images move: Adam on a gradient or its sign, or L-BFGS, and the box."""
+"""Step rules for candidate images: Adam on the gradient or its sign, and L-BFGS."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -6,68 +6,73 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from attacks.reconstruction.presets import Attack
-from attacks.reconstruction.schedules import SCHEDULES
+from attacks.reconstruction.components import SCHEDULES
+from attacks.reconstruction.presets import AttackSettings
 
 Closure = Callable[[], Tensor]
-"""Computes the objective anew and leaves its gradient in the moved tensors."""
+"""Function that evaluates the objective and stores its gradient in the optimised tensors."""
 
 EVALUATIONS = 20
-"""Most evaluations in one iteration of L-BFGS, PyTorch's and DLG's default."""
+"""Largest number of evaluations in one iteration of L-BFGS, the default of PyTorch and DLG."""
 
 
-class Step(Protocol):
+class StepRule(Protocol):
     """Moves tensors that require grad towards a lower objective.
 
     Attributes:
-        recordable: Whether ``move`` never looks at a value, so that a CUDA graph can hold it.
+        graphable: True if ``move`` never reads a value back to the host, so that it can become part
+            of a CUDA graph.
     """
 
-    recordable: bool
+    graphable: bool
 
     def prepare(self, iteration: float) -> None:
-        """Set what depends on the time; called before each step.
+        """Set what depends on the iteration; called before each step.
 
         Args:
-            iteration: Counted from 0; fractional where a time budget sets the pace.
+            iteration: Iteration of the schedule, counted from 0; fractional with a time budget.
         """
 
     def move(self, closure: Closure) -> None:
-        """Take one step down the objective."""
+        """Take one step.
+
+        Args:
+            closure: Function that evaluates the objective.
+        """
 
 
 class AdamStep:
-    """Adam on the gradient of the images, on its sign (Geiping et al. 2020) or a soft sign.
+    """Adam on the gradient of the images, on its sign (Geiping et al. 2020), or on a soft sign.
 
-    The soft sign is tanh(s g) / s with s falling from 1 to 0: it begins near the sign and ends
+    The soft sign is tanh(s g) / s with s falling from 1 to 0. It starts close to the sign and ends
     linear, as in breaching's ``modern`` attack.
 
     Args:
-        moved: Leaves that require grad; the first holds the images.
-        attack: Step size, schedule, sign and noise.
+        leaves: Tensors that require grad; the first holds the images.
+        attack: Settings of the attack, of which step size, schedule, sign and noise are used.
         generator: CPU generator of the Langevin noise.
     """
 
-    recordable = True
+    graphable = True
 
     def __init__(
-        self, moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator
+        self, leaves: Sequence[Tensor], attack: AttackSettings, *, generator: torch.Generator
     ) -> None:
-        self._images = moved[0]
+        self._images = leaves[0]
         self._attack = attack
         self._generator = generator
-        self._schedule = SCHEDULES[attack.schedule]
+        self._schedule = SCHEDULES.resolve(attack.schedule)
         device = self._images.device
-        # On a GPU all that changes from step to step has its place there, so that a recorded step
-        # finds it.
+        # On a GPU everything that changes between steps is a tensor at a fixed address, where a
+        # CUDA graph finds it.
         on_gpu = device.type == "cuda"
         size = torch.tensor(attack.lr, device=device) if on_gpu else attack.lr
-        self._adam = torch.optim.Adam(moved, lr=size, betas=attack.betas, capturable=on_gpu)
+        self._adam = torch.optim.Adam(leaves, lr=size, betas=attack.betas, capturable=on_gpu)
         self._softness = torch.ones((), device=device)
         self._noise = torch.zeros_like(self._images, requires_grad=False)
 
     def prepare(self, iteration: float) -> None:
-        """See ``Step``."""
+        """Set step size, softness of the sign and noise."""
         size = self._size(iteration)
         for group in self._adam.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -80,9 +85,9 @@ class AdamStep:
             self._noise.copy_(self._attack.langevin * size * noise)
 
     def move(self, closure: Closure) -> None:
-        """See ``Step``."""
+        """Take one step of Adam."""
         closure()
-        self._bend()
+        self._transform_gradient()
         self._adam.step()
 
     def _size(self, iteration: float) -> float:
@@ -90,8 +95,8 @@ class AdamStep:
         warm = min(1.0, (iteration + 1) / attack.warmup) if attack.warmup else 1.0
         return attack.lr * warm * self._schedule(iteration, attack.iterations)
 
-    def _bend(self) -> None:
-        """Turn the gradient of the images into what Adam is to see."""
+    def _transform_gradient(self) -> None:
+        """Add noise to the gradient of the images and apply the sign function."""
         gradient = self._images.grad
         if gradient is None:
             return
@@ -107,25 +112,33 @@ class LBFGSStep:
     """L-BFGS without a line search, as in DLG (arXiv 1906.08935).
 
     Args:
-        moved: Leaves that require grad.
-        attack: Its step size.
+        leaves: Tensors that require grad.
+        attack: Settings of the attack, of which the step size is used.
     """
 
-    recordable = False
+    graphable = False
 
-    def __init__(self, moved: Sequence[Tensor], attack: Attack) -> None:
-        self._lbfgs = torch.optim.LBFGS(moved, lr=attack.lr, max_iter=EVALUATIONS)
+    def __init__(self, leaves: Sequence[Tensor], attack: AttackSettings) -> None:
+        self._lbfgs = torch.optim.LBFGS(leaves, lr=attack.lr, max_iter=EVALUATIONS)
 
     def prepare(self, iteration: float) -> None:
-        """See ``Step``; its step size is the same throughout."""
+        """Do nothing, since the step size is constant."""
 
     def move(self, closure: Closure) -> None:
-        """See ``Step``."""
+        """Take one iteration of L-BFGS."""
         self._lbfgs.step(closure)  # type: ignore[no-untyped-call]
 
 
-def step_of(moved: Sequence[Tensor], attack: Attack, *, generator: torch.Generator) -> Step:
-    """The step rule of an attack; see the two classes for the arguments."""
+def step_rule(
+    leaves: Sequence[Tensor], attack: AttackSettings, *, generator: torch.Generator
+) -> StepRule:
+    """Make the step rule of an attack.
+
+    Args:
+        leaves: Tensors that require grad; the first holds the images.
+        attack: Settings of the attack.
+        generator: CPU generator of the Langevin noise.
+    """
     if attack.optimiser == "l-bfgs":
-        return LBFGSStep(moved, attack)
-    return AdamStep(moved, attack, generator=generator)
+        return LBFGSStep(leaves, attack)
+    return AdamStep(leaves, attack, generator=generator)

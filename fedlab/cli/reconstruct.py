@@ -13,8 +13,8 @@ from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
 
 if TYPE_CHECKING:  # torch takes a second to load, which `--help` should not cost
-    from attacks.reconstruction import Attack
-    from attacks.reconstruction.search import Progress
+    from attacks.reconstruction import AttackSettings
+    from attacks.reconstruction.watch import Progress
     from fedlab.integrations.update_files import Update
 
 RUN, FILES = "A run", "Files from anywhere"
@@ -291,7 +291,7 @@ def _presets() -> Table:
     return table
 
 
-def _summary(attack: "Attack") -> str:
+def _summary(attack: "AttackSettings") -> str:
     if attack.method == "analytic":
         return "read off the first layer, no optimisation"
     return (

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.seeds import generator
 from fedlab.evaluation.leaks import Leak

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from attacks.reconstruction.search import Progress
+from attacks.reconstruction.watch import Progress
 from fedlab.core.views import Viewable, show
 from fedlab.metrics.images import match, psnr
 

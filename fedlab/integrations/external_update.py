@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction import Attack, Reconstruction, invert
+from attacks.reconstruction import AttackSettings, Reconstruction, invert
 from attacks.reconstruction.defended import adapted
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.models import build
 from fedlab.models.checks import misfit
@@ -52,7 +52,7 @@ def rebuild(
     model: nn.Module,
     exchange: Exchange,
     knowledge: Knowledge,
-    attack: Attack,
+    attack: AttackSettings,
     *,
     adapt: bool,
     seed: int,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.reconstruction import Reconstruction
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
 from fedlab.integrations.external_update import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from attacks.knowledge import Knowledge, LocalSGD
-from attacks.reconstruction import Attack, Reconstruction
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction import AttackSettings, Reconstruction
+from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.core.tensor_files import read_tensors
 from fedlab.integrations.external_update import Exchange, Kind, network_of, per_channel, rebuild
@@ -50,7 +50,7 @@ class Update:
 
 def reconstruct_update(
     update: Update,
-    attack: Attack,
+    attack: AttackSettings,
     *,
     seed: int = 0,
     device: str = "cpu",

@@ -15,14 +15,14 @@ from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
     PRESETS,
-    Attack,
+    AttackSettings,
     Consistency,
     Reconstruction,
     consistency,
     invert,
 )
 from attacks.reconstruction.defended import adapted
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction.watch import Watch
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
 
@@ -151,7 +151,7 @@ class Attacker:
         )
 
 
-def attack_of(settings: Reconstruct) -> Attack:
+def attack_of(settings: Reconstruct) -> AttackSettings:
     """The preset of a scenario's entry, with the values that the entry replaces."""
     attack = PRESETS[settings.preset]
     replaced = {"iterations", "tv", "lr", "restarts", "objective", "mask", "patience"}

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
-from attacks.reconstruction.invert import Watch
+from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_rounds

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.reconstruction.search import Progress
+from attacks.reconstruction.watch import Progress
 from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.metrics.images import psnr
 from tests.federations import finished, small

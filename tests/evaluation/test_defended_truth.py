@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attacks.reconstruction import Attack, Reconstruction
+from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.referee import Referee
@@ -83,7 +83,7 @@ def test_a_perfect_reconstruction_is_perfect_against_what_the_network_saw(defens
         costs=torch.zeros(1),
         restart=0,
         seconds=0.0,
-        attack=Attack(),
+        attack=AttackSettings(),
     )
     score = Referee(federated).score(capture, tasks, truth, perfect, preset="perfect")
     seen = (

@@ -6,7 +6,7 @@ from statistics import median
 import pytest
 import torch
 
-from attacks.reconstruction import Attack, Reconstruction
+from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab import BadInput, Federation, Scenario
 from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.metrics.images import match, psnr
@@ -89,7 +89,7 @@ class TestOfGivenMixtures:
         return shard, found
 
     def reconstruction(self, images, labels):
-        return Reconstruction(images, labels, True, 0.0, torch.zeros(1), 0, 0.0, Attack())
+        return Reconstruction(images, labels, True, 0.0, torch.zeros(1), 0, 0.0, AttackSettings())
 
     def unmixed(self, run, given, shard, k=2):
         return unmix_reconstructions(

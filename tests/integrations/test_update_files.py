@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from attacks.knowledge import LocalSGD
-from attacks.reconstruction import PRESETS, Attack
+from attacks.reconstruction import PRESETS, AttackSettings
 from fedlab import BadInput
 from fedlab.integrations.update_files import Update, reconstruct_update
 from fedlab.metrics.images import psnr
@@ -76,7 +76,7 @@ def update(files, **changes):
     return replace(known, **changes)
 
 
-ATTACK = Attack(iterations=300, tv=1e-4)
+ATTACK = AttackSettings(iterations=300, tv=1e-4)
 
 
 class TestInPython:
@@ -107,16 +107,17 @@ class TestInPython:
 
     def test_the_seed_draws_the_start(self, files):
         one, same, other = (
-            reconstruct_update(update(files), Attack(iterations=3), seed=seed) for seed in (1, 1, 2)
+            reconstruct_update(update(files), AttackSettings(iterations=3), seed=seed)
+            for seed in (1, 1, 2)
         )
         assert torch.equal(one.images, same.images)
         assert not torch.equal(one.images, other.images)
 
     def test_the_weights_that_the_factory_makes_do_not_matter(self, files):
         torch.manual_seed(1)
-        one = reconstruct_update(update(files), Attack(iterations=3))
+        one = reconstruct_update(update(files), AttackSettings(iterations=3))
         torch.manual_seed(2)
-        other = reconstruct_update(update(files), Attack(iterations=3))
+        other = reconstruct_update(update(files), AttackSettings(iterations=3))
         assert torch.equal(one.images, other.images)
 
     def test_a_network_of_fedlab_by_name(self, files):
@@ -129,13 +130,13 @@ class TestInPython:
         reply = load_file(files / "reply.safetensors")
         save_file({**reply, "1.running_mean": torch.ones(8)}, tmp_path / "more.safetensors")
         given = update(files, reply=tmp_path / "more.safetensors")
-        found = reconstruct_update(given, Attack(iterations=3))
-        plain = reconstruct_update(update(files), Attack(iterations=3))
+        found = reconstruct_update(given, AttackSettings(iterations=3))
+        plain = reconstruct_update(update(files), AttackSettings(iterations=3))
         assert torch.equal(found.images, plain.images)
 
     def test_whoever_watches(self, files):
         seen = []
-        reconstruct_update(update(files), Attack(iterations=30), watch=seen.append)
+        reconstruct_update(update(files), AttackSettings(iterations=30), watch=seen.append)
         assert seen[-1].iteration == 30
 
     @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ class TestByCommand:
             save(figure, path, **more)
 
         monkeypatch.setattr("fedlab.report.figures.reconstructions.save", note)
-        monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
+        monkeypatch.setattr(sys.modules["attacks.reconstruction.watch"], "INTERVAL", 0.0)
         code, _, err = fedlab("reconstruct", *options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")
         assert [name for name, _ in titles] == [*["now.png"] * 3, "rebuilt.png"]

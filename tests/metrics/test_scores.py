@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from attacks.reconstruction import Attack, Reconstruction
+from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab import score_images
 from fedlab.metrics.images import psnr
 from fedlab.metrics.similarity import ssim
@@ -16,7 +16,7 @@ def images(count, seed=0):
 
 
 def found(rebuilt, labels):
-    return Reconstruction(rebuilt, labels, False, 0.0, torch.zeros(1), 0, 1.0, Attack())
+    return Reconstruction(rebuilt, labels, False, 0.0, torch.zeros(1), 0, 1.0, AttackSettings())
 
 
 TRUE = images(3)

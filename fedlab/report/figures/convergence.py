@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
-from attacks.reconstruction.search import Progress
+from attacks.reconstruction.watch import Progress
 from fedlab.metrics.images import match
 from fedlab.report.figures.colours import FAINT, INK, LINE
 from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet

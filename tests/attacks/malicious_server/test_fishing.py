@@ -8,7 +8,7 @@ from attacks.gradients import batch_gradient
 from attacks.knowledge import Knowledge
 from attacks.malicious_server.fishing import count_labels, fish_class, fish_feature, isolate
 from attacks.payload import Payload
-from attacks.reconstruction import Attack, invert
+from attacks.reconstruction import AttackSettings, invert
 from fedlab.data import load
 from fedlab.metrics.images import psnr
 from fedlab.models import build
@@ -61,7 +61,7 @@ def cosine(left, right):
 def rebuild(data, model, parameters, found, target):
     known = Knowledge(data.shape, 10, data.mean, data.std, 1, torch.tensor([target]))
     payload = Payload("gradient", found, num_examples=BATCH, steps=1)
-    attack = Attack(iterations=300, tv=1e-4)
+    attack = AttackSettings(iterations=300, tv=1e-4)
     return invert(model, parameters, payload, known, attack, generator=seeded()).images
 
 

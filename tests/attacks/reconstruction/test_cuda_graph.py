@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attacks.reconstruction import cuda_graph
-from attacks.reconstruction.cuda_graph import AHEAD, Recorded
+from attacks.reconstruction.cuda_graph import AHEAD, GraphedFunction
 
 
 class Device:
@@ -40,7 +40,7 @@ def test_no_more_calls_than_a_few_wait_for_the_device(stream):
         stream[0].queued += 1
         waiting.append(stream[0].queued - stream[0].done)
 
-    replayed = Recorded(step, torch.device("cuda"))
+    replayed = GraphedFunction(step, torch.device("cuda"))
     for _ in range(100):
         replayed()
     assert max(waiting) == AHEAD + 1

@@ -8,9 +8,9 @@ import torch
 from attacks.gradients import batch_gradient, clipped_gradient
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
-from attacks.reconstruction import PRESETS, Attack, invert
+from attacks.reconstruction import PRESETS, AttackSettings, invert
+from attacks.reconstruction.components import OBJECTIVES
 from attacks.reconstruction.defended import ROUGHNESS, adapted, noise_deviation
-from attacks.reconstruction.objectives import OBJECTIVES
 from fedlab.data import load
 from fedlab.data.shard import Shard
 from fedlab.defenses.clip_noise import clipped, noised
@@ -21,7 +21,7 @@ from fedlab.metrics.images import psnr
 from fedlab.models import build
 from tests.defenses.contexts import circumstances
 
-PLAIN = Attack(iterations=200, schedule="cosine", lr=0.3)
+PLAIN = AttackSettings(iterations=200, schedule="cosine", lr=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_labels_of_mixing_clients_are_taken_for_mixed(victim, defense):
     data, _, _, labels = victim
     payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
     known = knowledge(data, labels, defenses=(defense,))
-    assert adapted(PLAIN, payload, known).labels == "mixed"
-    assert adapted(PRESETS["dlg"], payload, known).labels == "joint"
+    assert adapted(PLAIN, payload, known).label_rule == "mixed"
+    assert adapted(PRESETS["dlg"], payload, known).label_rule == "joint"
 
 
 def test_the_mean_label_comes_in_the_parts_that_mixing_leaves(victim):

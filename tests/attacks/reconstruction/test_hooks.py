@@ -7,13 +7,13 @@ from torch.nn import functional
 
 from attacks.gradients import batch_gradient
 from attacks.reconstruction.hooks import (
-    Taps,
+    LayerInputs,
+    collect_layer_inputs,
     features_distance,
     last_linear,
     recovered_features,
     running_statistics,
     statistics_distance,
-    tapped,
 )
 
 
@@ -52,33 +52,33 @@ def hooks(model):
 class TestListening:
     def test_inputs_of_batch_norm_and_of_the_last_linear_layer(self):
         model, batch = network().eval(), images()
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             output = model(batch)
-        assert set(taps.normalised) == {"1", "5"}
-        assert torch.equal(taps.normalised["1"], model[0](batch))
-        assert torch.equal(taps.normalised["5"], model[:5](batch))
-        assert torch.equal(model[7](taps.features), output)
+        assert set(inputs.batch_norms) == {"1", "5"}
+        assert torch.equal(inputs.batch_norms["1"], model[0](batch))
+        assert torch.equal(inputs.batch_norms["5"], model[:5](batch))
+        assert torch.equal(model[7](inputs.features), output)
 
     def test_the_latest_pass_counts(self):
         model = network().eval()
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             model(images(seed=1))
             model(images(seed=2))
-        assert torch.equal(taps.normalised["1"], model[0](images(seed=2)))
+        assert torch.equal(inputs.batch_norms["1"], model[0](images(seed=2)))
 
     def test_what_was_heard_can_be_differentiated(self):
         model, batch = network().eval(), images()
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             model(batch)
-        assert torch.autograd.grad(taps.features.sum(), batch)[0].any()
+        assert torch.autograd.grad(inputs.features.sum(), batch)[0].any()
 
     def test_hooks_are_gone_afterwards_even_after_an_error(self):
         model = network()
         before = hooks(model)
-        with tapped(model):
+        with collect_layer_inputs(model):
             assert hooks(model) == before + 3
         assert hooks(model) == before
-        with pytest.raises(RuntimeError), tapped(model):
+        with pytest.raises(RuntimeError), collect_layer_inputs(model):
             raise RuntimeError
         assert hooks(model) == before
 
@@ -94,9 +94,9 @@ class TestStatistics:
             "1": (torch.tensor([0.1, -0.2, 0.3]).double(), torch.tensor([1.0, 0.5, 2.0]).double()),
             "5": (torch.zeros(5).double(), torch.full((5,), 0.7).double()),
         }
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             model(batch)
-        found = statistics_distance(taps, reference)
+        found = statistics_distance(inputs, reference)
         (slope,) = torch.autograd.grad(found, batch)
 
         expected = torch.zeros((), dtype=torch.float64)
@@ -115,11 +115,11 @@ class TestStatistics:
 
     def test_it_is_zero_at_the_batch_itself(self):
         model, batch = network(), images(4)
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             model(batch)
         first = model[0](batch)
         own = {"1": (first.mean((0, 2, 3)), first.var((0, 2, 3), unbiased=False))}
-        assert float(statistics_distance(taps, own).detach()) < 1e-24
+        assert float(statistics_distance(inputs, own).detach()) < 1e-24
 
     def test_running_statistics_are_those_of_the_buffers_given(self):
         model = network()
@@ -179,9 +179,9 @@ class TestFeatures:
     def test_distance_and_gradient_against_a_loop(self):
         model, batch = network().eval(), images(2)
         recovered = torch.randn(2, 5, generator=seeded(), dtype=torch.float64)
-        with tapped(model) as taps:
+        with collect_layer_inputs(model) as inputs:
             model(batch)
-        found = features_distance(taps, recovered)
+        found = features_distance(inputs, recovered)
         (slope,) = torch.autograd.grad(found, batch)
         expected = torch.zeros((), dtype=torch.float64)
         for one, other in zip(model[:7](batch).flatten(), recovered.flatten(), strict=True):
@@ -200,4 +200,4 @@ class TestFeatures:
 
     def test_nothing_heard_is_refused(self):
         with pytest.raises(ValueError, match="no linear layer"):
-            features_distance(Taps(), torch.zeros(1, 3))
+            features_distance(LayerInputs(), torch.zeros(1, 3))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from attacks.reconstruction.labels import LABEL_RULES, infer_labels, joint_start, snap_mixture
+from attacks.reconstruction.components import LABEL_RULES
+from attacks.reconstruction.labels import infer_labels, joint_start, snap_mixture
 from fedlab.data.loading import load
 from fedlab.models import build
 
@@ -233,7 +234,7 @@ def test_a_batch_gets_as_many_labels_as_images_whatever_was_sent(signal, images,
         (torch.full((3,), torch.nan), 2, "llg", "no class has a negative gradient"),
         (torch.full((3,), torch.nan), 2, "mixed", "exceeds the expected output"),
         (-torch.ones(3), 0, "auto", "no label to infer"),
-        (-torch.ones(3), 1, "oracle", "only auto, idlg, counts, yin, llg, mixed"),
+        (-torch.ones(3), 1, "oracle", "none of auto, idlg, counts, yin, llg, mixed: oracle"),
     ],
 )
 def test_what_a_rule_cannot_work_on(bias, images, rule, message):

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from attacks.reconstruction.components import MASKS, OBJECTIVES
 from attacks.reconstruction.objectives import (
-    MASKS,
-    OBJECTIVES,
     cosine,
     layer_cosine,
     masked,

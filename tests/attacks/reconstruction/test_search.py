@@ -11,13 +11,13 @@ from torch import nn
 from attacks.gradients import batch_gradient, unroll
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
-from attacks.reconstruction import PRESETS, Attack, consistency, invert
+from attacks.reconstruction import PRESETS, AttackSettings, consistency, invert
 from attacks.reconstruction.hooks import (
+    collect_layer_inputs,
     features_distance,
     recovered_features,
     running_statistics,
     statistics_distance,
-    tapped,
 )
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.search import Search
@@ -25,7 +25,7 @@ from fedlab.data import load
 from fedlab.metrics.images import psnr
 from fedlab.models import build
 
-QUICK = Attack(iterations=12)
+QUICK = AttackSettings(iterations=12)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def paces(monkeypatch):
 
 class TestBudget:
     def test_a_budget_ends_the_search_and_squeezes_the_schedule(self, data, single, paces):
-        found = attacked(data, single, Attack(iterations=100_000), seconds=0.5)
+        found = attacked(data, single, AttackSettings(iterations=100_000), seconds=0.5)
         (places,) = paces.values()
         assert 2 < len(found.costs) == len(places) < 100_000
         assert found.seconds < 20
@@ -175,7 +175,7 @@ class TestBudget:
     @pytest.mark.parametrize("workers", [1, 2])
     @pytest.mark.parametrize("group", [0.0, 0.01])
     def test_every_restart_has_its_share(self, data, single, paces, workers, group):
-        attack = Attack(iterations=100_000, restarts=4, group=group)
+        attack = AttackSettings(iterations=100_000, restarts=4, group=group)
         attacked(data, single, attack, seconds=1.2, workers=workers)
         assert len(paces) == 4
         for places in paces.values():
@@ -188,20 +188,20 @@ class TestBudget:
     def test_one_that_is_not_reached_changes_little_but_the_pace_never_runs_behind(
         self, data, single
     ):
-        long = attacked(data, single, Attack(iterations=5), seconds=1000)
-        assert torch.equal(long.images, attacked(data, single, Attack(iterations=5)).images)
+        long = attacked(data, single, AttackSettings(iterations=5), seconds=1000)
+        assert torch.equal(long.images, attacked(data, single, AttackSettings(iterations=5)).images)
 
 
 @pytest.mark.parametrize("group", [0.0, 0.01])
 def test_whoever_watches_sees_images(data, single, group, monkeypatch):
     seen = []
-    attack = Attack(iterations=20, restarts=2, group=group, boxed=False)
+    attack = AttackSettings(iterations=20, restarts=2, group=group, boxed=False)
     attacked(data, single, attack, watch=seen.append)
     assert sorted((p.restart, p.iteration) for p in seen) == [
         (0, 20),
         (1, 20),
     ]  # too short for more
-    monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
+    monkeypatch.setattr(sys.modules["attacks.reconstruction.watch"], "INTERVAL", 0.0)
     seen.clear()
     attacked(data, single, attack, watch=seen.append)
     every = [(restart, done) for restart in (0, 1) for done in range(1, 21)]
@@ -228,7 +228,7 @@ class Choosy:
 
 @pytest.mark.parametrize(("group", "workers"), [(0.0, 1), (0.0, 2), (0.01, 1)])
 def test_a_watch_may_choose_its_iterations_and_changes_no_bit(data, single, group, workers):
-    attack = Attack(iterations=12, restarts=2, group=group, langevin=0.1)
+    attack = AttackSettings(iterations=12, restarts=2, group=group, langevin=0.1)
     watch = Choosy()
     watched = attacked(data, single, attack, workers=workers, watch=watch)
     assert sorted(watch.seen) == [(restart, done) for restart in (0, 1) for done in (5, 10, 12)]
@@ -238,7 +238,7 @@ def test_a_watch_may_choose_its_iterations_and_changes_no_bit(data, single, grou
 
 
 def test_the_clock_does_not_call_a_watch_that_chooses(data, single, monkeypatch):
-    monkeypatch.setattr(sys.modules["attacks.reconstruction.invert"], "LOOKS", 0.0)
+    monkeypatch.setattr(sys.modules["attacks.reconstruction.watch"], "INTERVAL", 0.0)
     watch = Choosy()
     attacked(data, single, QUICK, watch=watch)
     assert [done for _, done in watch.seen] == [5, 10, 12]
@@ -246,7 +246,7 @@ def test_the_clock_does_not_call_a_watch_that_chooses(data, single, monkeypatch)
 
 class TestWorkers:
     def test_restarts_in_threads_give_the_same_bits(self, data, single):
-        attack = Attack(iterations=15, restarts=4, langevin=0.1)
+        attack = AttackSettings(iterations=15, restarts=4, langevin=0.1)
         threads = torch.get_num_threads()
         one, two = (attacked(data, single, attack, workers=count) for count in (1, 2))
         assert torch.get_num_threads() == threads
@@ -260,7 +260,7 @@ class TestWorkers:
 
         threads = torch.get_num_threads()
         torch.set_num_threads(2)
-        attack = Attack(iterations=60, restarts=2)
+        attack = AttackSettings(iterations=60, restarts=2)
         try:
             with pytest.raises(RuntimeError, match="seen enough"):
                 attacked(data, single, attack, workers=2, watch=refuse)
@@ -271,7 +271,7 @@ class TestWorkers:
     def test_the_network_is_left_as_it_was(self, data, single):
         model = single[0]
         before, hooks = state(model), [len(m._forward_pre_hooks) for m in model.modules()]
-        attack = Attack(iterations=5, restarts=3, features=0.1)
+        attack = AttackSettings(iterations=5, restarts=3, features=0.1)
         attacked(data, single, attack, workers=3)
         assert [len(m._forward_pre_hooks) for m in model.modules()] == hooks
         assert all(torch.equal(value, before[name]) for name, value in state(model).items())
@@ -292,14 +292,14 @@ class TestWorkers:
             state(model),
             payload,
             known_of(data, 1, labels),
-            Attack(iterations=3, restarts=3),
+            AttackSettings(iterations=3, restarts=3),
             generator=seeded(),
             workers=3,
         )
         assert len(used) == 3
 
     def test_with_priors_that_listen_the_same_bits_as_well(self, data, single):
-        attack = Attack(iterations=15, restarts=3, features=0.5)
+        attack = AttackSettings(iterations=15, restarts=3, features=0.5)
         one, two = (attacked(data, single, attack, workers=count) for count in (1, 3))
         assert torch.equal(one.images, two.images)
 
@@ -307,8 +307,8 @@ class TestWorkers:
 class TestStart:
     def test_it_begins_with_the_given_images(self, data, single):
         _, _, pixels, _ = single
-        still = Attack(iterations=1, lr=1e-6, tv=0.0)
-        found = attacked(data, single, still, start=pixels)
+        still = AttackSettings(iterations=1, lr=1e-6, tv=0.0)
+        found = attacked(data, single, still, initial_images=pixels)
         torch.testing.assert_close(found.images, pixels, atol=1e-4, rtol=0)
         assert found.cost < 1e-5
         other = attacked(data, single, still)
@@ -317,8 +317,8 @@ class TestStart:
     def test_later_restarts_begin_nearby(self, data, single):
         _, _, pixels, _ = single
         seen = []
-        attack = Attack(iterations=50, lr=1e-6, tv=0.0, restarts=3)
-        attacked(data, single, attack, start=pixels, watch=seen.append)
+        attack = AttackSettings(iterations=50, lr=1e-6, tv=0.0, restarts=3)
+        attacked(data, single, attack, initial_images=pixels, watch=seen.append)
         quality = [float(psnr(pixels, progress.images)) for progress in seen]
         assert quality[0] > 60
         assert all(25 < each < 50 for each in quality[1:])
@@ -326,16 +326,16 @@ class TestStart:
 
 class TestPatience:
     def test_it_stops_once_the_cost_no_longer_falls(self, data, single):
-        stuck = Attack(iterations=400, lr=1e-9, patience=10)
+        stuck = AttackSettings(iterations=400, lr=1e-9, patience=10)
         found = attacked(data, single, stuck)
         assert len(found.costs) == 20
 
     def test_of_a_group_all_have_to_stop(self, data, single):
-        stuck = Attack(iterations=400, lr=1e-9, patience=10, restarts=2, group=0.01)
+        stuck = AttackSettings(iterations=400, lr=1e-9, patience=10, restarts=2, group=0.01)
         assert len(attacked(data, single, stuck).costs) == 20
 
     def test_it_goes_on_while_the_cost_falls(self, data, single):
-        falling = Attack(iterations=60, lr=0.02, schedule="constant", patience=10)
+        falling = AttackSettings(iterations=60, lr=0.02, schedule="constant", patience=10)
         assert len(attacked(data, single, falling).costs) == 60
 
 
@@ -348,7 +348,7 @@ class TestPriors:
             def note(progress, ends=ends):
                 ends[progress.restart] = progress.images
 
-            attack = Attack(iterations=100, restarts=3, group=weight, sign="none")
+            attack = AttackSettings(iterations=100, restarts=3, group=weight, sign="none")
             attacked(data, single, attack, watch=note)
             spread[weight] = float(torch.stack([ends[r] for r in range(3)]).std(0).mean())
         assert spread[50.0] < 0.3 * spread[0.0]
@@ -394,10 +394,10 @@ class TestPriors:
         recovered = recovered_features(model, payload.tensors, labels)
         distances, quality = [], []
         for weight in (0.0, 1.0):
-            found = attacked(data, single, Attack(iterations=60, features=weight))
-            with tapped(model) as taps, torch.no_grad():
+            found = attacked(data, single, AttackSettings(iterations=60, features=weight))
+            with collect_layer_inputs(model) as inputs, torch.no_grad():
                 model(data.normalise(found.images))
-            distances.append(float(features_distance(taps, recovered)))
+            distances.append(float(features_distance(inputs, recovered)))
             quality.append(float(psnr(pixels, found.images)))
         assert distances[1] < 0.7 * distances[0], (distances, quality)
 
@@ -405,10 +405,10 @@ class TestPriors:
         model = with_batch_norm()
         pixels, labels = some(data, 4)
         payload = leaked(data, model, pixels, labels)
-        with tapped(model) as taps, torch.no_grad():
+        with collect_layer_inputs(model) as inputs, torch.no_grad():
             model(data.normalise(pixels))
         model.load_state_dict(state(model))
-        heard = taps.normalised["1"]
+        heard = inputs.batch_norms["1"]
         own = {"1": (heard.mean((0, 2, 3)), heard.var((0, 2, 3), unbiased=False))}
         start = state(model)
         running = running_statistics(model, start)
@@ -418,7 +418,7 @@ class TestPriors:
                 start,
                 payload,
                 known_of(data, 4, labels, statistics=statistics),
-                Attack(iterations=60, match=1e-3, statistics=1.0, tv=0.0, sign="none"),
+                AttackSettings(iterations=60, match=1e-3, statistics=1.0, tv=0.0, sign="none"),
                 generator=seeded(),
             )
             for name, statistics in (("own", own), ("running", None))
@@ -426,9 +426,9 @@ class TestPriors:
         for name, reference in (("own", own), ("running", running)):
             distances = {}
             for other, result in found.items():
-                with tapped(model) as taps, torch.no_grad():
+                with collect_layer_inputs(model) as inputs, torch.no_grad():
                     model(data.normalise(result.images))
-                distances[other] = float(statistics_distance(taps, reference))
+                distances[other] = float(statistics_distance(inputs, reference))
             assert min(distances, key=distances.get) == name, distances
 
 
@@ -491,7 +491,9 @@ class TestOrder:
 class TestKeep:
     @staticmethod
     def wild(keep):
-        return Attack(iterations=30, lr=3.0, tv=0.0, schedule="constant", boxed=False, keep=keep)
+        return AttackSettings(
+            iterations=30, lr=3.0, tv=0.0, schedule="constant", boxed=False, keep=keep
+        )
 
     def test_the_best_and_the_last(self, data, single):
         best, last = (attacked(data, single, self.wild(keep)) for keep in ("best", "last"))
@@ -499,9 +501,9 @@ class TestKeep:
         assert best.cost <= float(best.costs.min()) + 1e-6
         assert last.cost > best.cost
 
-    def test_a_start_of_another_shape_is_refused(self, data, single):
-        with pytest.raises(ValueError, match="the start has shape"):
-            attacked(data, single, self.wild("last"), start=torch.zeros(1, 1, 4, 4))
+    def test_initial_images_of_another_shape_are_refused(self, data, single):
+        with pytest.raises(ValueError, match="the initial images have shape"):
+            attacked(data, single, self.wild("last"), initial_images=torch.zeros(1, 1, 4, 4))
 
 
 def test_weight_decay_is_no_part_of_the_mean_gradient(data):

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.reconstruction.initialisation import STARTS
-from attacks.reconstruction.presets import PRESETS, Attack
-from attacks.reconstruction.schedules import SCHEDULES, milestones
-from attacks.reconstruction.steps import step_of
+from attacks.reconstruction.components import INITIALISATIONS, SCHEDULES
+from attacks.reconstruction.presets import PRESETS, AttackSettings
+from attacks.reconstruction.schedules import milestones
+from attacks.reconstruction.steps import step_rule
 
 
 def seeded(seed=0):
@@ -20,7 +20,7 @@ def seeded(seed=0):
 def moved_by(gradients, *, steps=None, **options):
     """Where an image at 0 is after steps along given gradients."""
     image = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    rule = step_of([image], Attack(**options), generator=seeded())
+    rule = step_rule([image], AttackSettings(**options), generator=seeded())
     places = []
     for iteration, gradient in enumerate(gradients):
 
@@ -56,7 +56,7 @@ class TestAdam:
         # Without momentum Adam divides by the size itself, so look at what it is given.
         seen = []
         image = torch.zeros(1, 1, 2, 2, requires_grad=True)
-        rule = step_of([image], Attack(**options), generator=seeded())
+        rule = step_rule([image], AttackSettings(**options), generator=seeded())
         for iteration, gradient in enumerate(gradients):
 
             def closure(gradient=gradient):
@@ -71,7 +71,9 @@ class TestAdam:
 
     def test_langevin_noise_is_of_the_stated_size_and_seeded(self):
         image = torch.zeros(1, 1, 100, 100, requires_grad=True)
-        rule = step_of([image], Attack(langevin=0.5, lr=0.2, sign="none"), generator=seeded(1))
+        rule = step_rule(
+            [image], AttackSettings(langevin=0.5, lr=0.2, sign="none"), generator=seeded(1)
+        )
 
         def closure():
             image.grad = torch.zeros_like(image)
@@ -97,7 +99,7 @@ class TestAdam:
 def test_lbfgs_finds_the_minimum_of_a_bowl():
     image = torch.ones(1, 1, 2, 2, requires_grad=True)
     centre = torch.tensor([[[[1.0, -2.0], [3.0, 0.5]]]])
-    rule = step_of([image], Attack(optimiser="l-bfgs", lr=1.0), generator=seeded())
+    rule = step_rule([image], AttackSettings(optimiser="l-bfgs", lr=1.0), generator=seeded())
 
     def closure():
         image.grad = None
@@ -128,19 +130,19 @@ class TestSchedules:
 
 
 class TestStarts:
-    @pytest.mark.parametrize("name", STARTS)
+    @pytest.mark.parametrize("name", INITIALISATIONS)
     def test_shape_and_repeatability(self, name):
         shape = (2, 3, 9, 14)
-        one, same = (STARTS[name](shape, seeded(3)) for _ in range(2))
+        one, same = (INITIALISATIONS[name](shape, seeded(3)) for _ in range(2))
         assert one.shape == shape
         assert torch.equal(one, same)
 
     def test_what_they_look_like(self):
         shape = (1, 3, 64, 64)
-        assert float(STARTS["normal"](shape, seeded()).std()) == pytest.approx(1, rel=0.05)
-        assert float(STARTS["uniform"](shape, seeded()).abs().max()) <= 1
-        assert not STARTS["grey"](shape, seeded()).any()
-        pattern = STARTS["pattern"](shape, seeded())
+        assert float(INITIALISATIONS["normal"](shape, seeded()).std()) == pytest.approx(1, rel=0.05)
+        assert float(INITIALISATIONS["uniform"](shape, seeded()).abs().max()) <= 1
+        assert not INITIALISATIONS["grey"](shape, seeded()).any()
+        pattern = INITIALISATIONS["pattern"](shape, seeded())
         assert torch.equal(pattern[..., 4:, 4:], pattern[..., :-4, :-4])
         assert not torch.equal(pattern[..., 1:], pattern[..., :-1])
 
@@ -150,7 +152,7 @@ class TestPresets:
         attack = PRESETS["inverting-gradients"]
         assert (attack.objective, attack.sign, attack.boxed) == ("cosine", "hard", True)
         assert (attack.iterations, attack.lr, attack.tv) == (4_800, 0.1, 1e-4)
-        assert (attack.schedule, attack.start) == ("step", "normal")
+        assert (attack.schedule, attack.initialisation) == ("step", "normal")
         assert "2003.14053" in attack.source
 
     def test_every_preset_says_where_it_comes_from(self):
@@ -164,8 +166,8 @@ class TestPresets:
     )
     def test_numbers_out_of_range(self, wrong):
         with pytest.raises(ValueError, match="at least"):
-            Attack(**wrong)
+            AttackSettings(**wrong)
 
     def test_features_need_labels(self):
         with pytest.raises(ValueError, match="cannot be joint"):
-            Attack(labels="joint", features=0.1)
+            AttackSettings(label_rule="joint", features=0.1)

@@ -1,4 +1,4 @@
-"""Whether a capture is what given images would have caused: the check behind every result."""
+"""Comparison of a captured payload with the simulated payload of given images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from attacks.reconstruction.problem import Problem
 
 @dataclass(frozen=True)
 class Consistency:
-    """How near the update that images would cause is to the captured one.
+    """Agreement between the simulated payload of images and a captured one.
 
     Attributes:
-        cosine: Between the two, all tensors taken as one vector.
+        cosine: Cosine between the two, all tensors taken as one vector.
         relative_error: ||simulated - captured|| / ||captured||.
         worst: Name of the tensor with the largest share of the squared error.
     """
@@ -36,17 +36,17 @@ def consistency(
     images: Tensor,
     labels: Tensor,
 ) -> Consistency:
-    """Simulate the client on given images and compare with what it sent.
+    """Simulate the client on given images and compare the result with its payload.
 
-    With the true images, labels and order this is near 1 unless something is not as assumed: the
-    mode of BatchNorm, a learning rate, a defense. With rebuilt images it says how well they
-    explain the capture, which needs no truth.
+    With the true images, labels and order the cosine is near 1 unless an assumption is wrong, such
+    as the mode of BatchNorm, a learning rate or a defense. With reconstructed images it measures
+    how well they explain the capture, without ground truth.
 
     Args:
-        model: The architecture; left as it is found.
+        model: The architecture; it is not changed.
         global_state: Parameters and buffers that the client started from, by name.
-        payload: What it sent.
-        knowledge: Assumptions, the order of the images among them.
+        payload: Gradient or weights that the client sent.
+        knowledge: Assumptions of the attacker, including the order of the images.
         images: float ``[n, channels, height, width]``, normalised.
         labels: int64 ``[n]`` or soft ``[n, classes]``.
 
@@ -56,7 +56,7 @@ def consistency(
     problem = Problem.of(model, global_state, payload, knowledge)
     with mode(model, training=knowledge.training_mode):
         found = problem.simulate(images, labels, create_graph=False)
-    # float64, since cosines near 1 are told apart by their last digits.
+    # float64, because cosines near 1 differ in their last digits only.
     simulated = {name: tensor.detach().double() for name, tensor in found.items()}
     captured = {name: tensor.double() for name, tensor in problem.target.items()}
     error = {name: simulated[name] - tensor for name, tensor in captured.items()}

@@ -9,13 +9,13 @@ from torch import nn
 from attacks.gradients import batch_gradient, clipped_gradient, unroll
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
-from attacks.reconstruction import Attack, Reconstruction, invert
+from attacks.reconstruction import AttackSettings, Reconstruction, invert
 from attacks.reconstruction.objectives import cosine
 from fedlab.data import load
 from fedlab.metrics.images import match, psnr
 from fedlab.models import build
 
-ATTACK = Attack(iterations=300, tv=1e-4)
+ATTACK = AttackSettings(iterations=300, tv=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_same_generator_same_bits(victim):
     data, model = victim
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)
-    short = Attack(iterations=20)
+    short = AttackSettings(iterations=20)
     one, same, other = (
         invert(model, state(model), payload, knowledge(data, 1), short, generator=seeded(seed))
         for seed in (1, 1, 2)
@@ -135,9 +135,9 @@ def test_of_several_restarts_the_cheapest_wins(victim):
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)
     known = knowledge(data, 1, labels)
-    many = Attack(iterations=15, restarts=4)
+    many = AttackSettings(iterations=15, restarts=4)
     best = invert(model, state(model), payload, known, many, generator=seeded())
-    generator, once = seeded(), Attack(iterations=15)
+    generator, once = seeded(), AttackSettings(iterations=15)
     alone = [
         invert(model, state(model), payload, known, once, generator=generator) for _ in range(4)
     ]
@@ -211,7 +211,7 @@ class TestRefusals:
                     state(model),
                     payload,
                     knowledge(data, 1, labels),
-                    Attack(iterations=2),
+                    AttackSettings(iterations=2),
                     generator=seeded(),
                 )
 
@@ -244,7 +244,7 @@ class TestRefusals:
             Payload("gradient", {}, num_examples=1, steps=1)
         with pytest.raises(ValueError, match="at least one example"):
             Payload("gradient", {"a": torch.ones(1)}, num_examples=0, steps=1)
-        with pytest.raises(ValueError, match="no image to rebuild"):
+        with pytest.raises(ValueError, match="no image to reconstruct"):
             knowledge(data, 0)
         with pytest.raises(ValueError, match="3 labels were given for 2 images"):
             knowledge(data, 2, torch.tensor([1, 2, 3]))
@@ -278,7 +278,7 @@ def test_batch_norm_in_the_clients_mode(victim):
             state(model),
             payload,
             knowledge(data, 2, labels, training_mode=mode),
-            Attack(iterations=60),
+            AttackSettings(iterations=60),
             generator=seeded(),
         ).cost
         for mode in (True, False)
@@ -299,7 +299,7 @@ def test_the_best_iterate_is_returned_and_not_the_last(victim):
     data, model = victim
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)
-    wild = Attack(iterations=40, lr=1.0, tv=0.0, schedule="constant")  # it never settles
+    wild = AttackSettings(iterations=40, lr=1.0, tv=0.0, schedule="constant")  # it never settles
     found = invert(
         model, state(model), payload, knowledge(data, 1, labels), wild, generator=seeded(4)
     )
@@ -315,7 +315,7 @@ def test_without_the_box_candidates_leave_it(victim):
     data, model = victim
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)
-    free = Attack(iterations=25, lr=1.0, tv=0.0, boxed=False)
+    free = AttackSettings(iterations=25, lr=1.0, tv=0.0, boxed=False)
     found = invert(
         model, state(model), payload, knowledge(data, 1, labels), free, generator=seeded(4)
     )
@@ -343,7 +343,7 @@ def test_labels_are_inferred_from_weights(victim, epochs, size):
         start,
         payload,
         knowledge(data, 2, local=local),
-        Attack(iterations=1),
+        AttackSettings(iterations=1),
         generator=seeded(),
     )
     assert found.labels.tolist() == [3, 8]
@@ -396,7 +396,7 @@ def test_the_network_is_left_as_it_was_found(victim):
         before,
         payload,
         knowledge(data, 1, training_mode=False),
-        Attack(iterations=2),
+        AttackSettings(iterations=2),
         generator=seeded(),
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

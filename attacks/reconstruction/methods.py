@@ -1,0 +1,98 @@
+"""Reconstruction methods: functions from a captured payload to images.
+
+A method of one's own is a function ``(problem, settings, options) -> Reconstruction`` that fills in
+images and labels; ``invert`` adds the settings, the wall time and whether labels were known.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
+from attacks.reconstruction.components import OBJECTIVES
+from attacks.reconstruction.optimise import search_images
+from attacks.reconstruction.presets import AttackSettings
+from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.result import Reconstruction
+from attacks.reconstruction.watch import Watch
+
+MOST_TOLERANCE = 2e-5
+"""Largest relative tolerance on rows in the analytic method. With a larger one, rows of different
+images were taken for rows of the same image."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a method runs, apart from its settings.
+
+    Attributes:
+        generator: CPU generator of all random numbers.
+        initial_images: float ``[n, channels, height, width]``, pixels in [0, 1], to start from
+            instead of the initialisation of the settings; restarts after the first add noise.
+        seconds: Time budget in seconds; ``None`` for none.
+        workers: Number of restarts that run at the same time.
+        cuda_graph: Replay each step as a CUDA graph on a CUDA device.
+        watch: Callback that receives the progress; ``None`` for none.
+    """
+
+    generator: torch.Generator
+    initial_images: Tensor | None = None
+    seconds: float | None = None
+    workers: int = 1
+    cuda_graph: bool = True
+    watch: Watch | None = None
+
+
+Method = Callable[[Problem, AttackSettings, RunOptions], Reconstruction]
+"""Function that reconstructs the images behind a payload. The network is in the client's mode."""
+
+
+def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
+    """Search for images by gradient descent on the objective and the priors."""
+    found = search_images(
+        problem,
+        settings,
+        generator=options.generator,
+        initial_images=options.initial_images,
+        seconds=options.seconds,
+        workers=options.workers,
+        cuda_graph=options.cuda_graph,
+        watch=options.watch,
+    )
+    return Reconstruction(
+        images=problem.pixels(found.images),
+        labels=found.labels,
+        cost=found.cost,
+        costs=found.costs,
+        restart=found.restart,
+    )
+
+
+def analytic(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
+    """Solve for the input of a fully connected first layer, without optimisation."""
+    known = problem.knowledge
+    low, high = problem.pixel_range
+    recovered = invert_first_layer(
+        problem.model,
+        problem.mean_gradient(),
+        image_shape=known.image_shape,
+        num_images=known.num_images,
+        low=low,
+        high=high,
+        tolerance=_tolerance(problem),
+    )
+    labels = known.labels
+    if labels is None:
+        labels = problem.infer_labels("auto", options.generator)
+    simulated = problem.simulate(recovered.inputs, labels, create_graph=False)
+    cost = OBJECTIVES.resolve(settings.objective)(problem.target)(simulated)
+    return Reconstruction(images=problem.pixels(recovered.inputs), labels=labels, cost=float(cost))
+
+
+def _tolerance(problem: Problem) -> float:
+    """Largest relative difference of rows from the same image; larger for rounded weights."""
+    names = first_linear(problem.model, problem.target)
+    rounding = 0.0 if names is None else problem.rounding(names[0])
+    return max(TOLERANCE, min(rounding, MOST_TOLERANCE))
