@@ -137,7 +137,7 @@ class AttackSettings:
 
     @property
     def weighted_priors(self) -> tuple[tuple[Prior, float], ...]:
-        """Priors with a weight above 0: the built-in ones in the order of ``PRIORS``, then others."""
+        """Priors with a weight above 0: built-in ones in the order of ``PRIORS``, then others."""
         builtin = ((name, float(getattr(self, field))) for name, field in PRIOR_FIELDS.items())
         own = tuple((PRIORS[name], weight) for name, weight in builtin if weight)
         return own + tuple((prior, weight) for prior, weight in self.priors if weight)

@@ -32,7 +32,7 @@ class Reconstruction:
     costs: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
     restart: int = 0
     seconds: float = 0.0
-    attack: AttackSettings = AttackSettings()
+    attack: AttackSettings = field(default_factory=AttackSettings)
 
     def _repr_html_(self) -> str:
         return reconstruction_html(self)

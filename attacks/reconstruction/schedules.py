@@ -8,7 +8,7 @@ DECAYS = (2.667, 1.6, 1.142)
 5/8 and 7/8 (Geiping et al. 2020)."""
 
 Schedule = Callable[[float, int], float]
-"""Function from the iteration, counted from 0, and the number of iterations to a factor in [0, 1]."""
+"""Function from the iteration, counted from 0, and their number to a factor in [0, 1]."""
 
 
 def step(iteration: float, iterations: int) -> float:
