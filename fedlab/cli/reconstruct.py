@@ -296,7 +296,7 @@ def _summary(attack: "AttackSettings") -> str:
         return "read off the first layer, no optimisation"
     return (
         f"{attack.objective}, {attack.optimiser}, TV {attack.tv:g}, "
-        f"{attack.iterations:,} iterations, labels {attack.labels}"
+        f"{attack.iterations:,} iterations, labels {attack.label_rule}"
     )
 
 

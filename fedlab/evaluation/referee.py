@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from attacks.reconstruction import Reconstruction
+from attacks.reconstruction.components import name_of
 from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.replay import Truth
 from fedlab.metrics.chance import baselines
@@ -172,7 +173,7 @@ class _Judge:
                     chance_psnr=float(chance.best[index]),
                     identified=bool(hits[index]),
                 ),
-                objective=attack.objective,
+                objective=name_of(attack.objective),
                 tv=attack.tv,
                 iterations=len(self.reconstruction.costs),
                 seconds=self.reconstruction.seconds,

@@ -145,7 +145,7 @@ class TestInPython:
             ({"local": None}, "learning rate is known"),
             ({"labels": (1, 2)}, "2 labels were given for 1 images"),
             ({"mean": (0.5, 0.5)}, "mean and std need 1 or 1 values, not 2"),
-            ({"num_images": 0, "labels": None}, "no image to rebuild"),
+            ({"num_images": 0, "labels": None}, "no image to reconstruct"),
             ({"num_images": 65, "labels": None}, "averages 65 images; more than 64 are not"),
             ({"model": "tests.integrations.test_update_files:made"}, "has no function made"),
             ({"model": "nonsense"}, "is unknown"),
