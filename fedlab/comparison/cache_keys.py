@@ -17,6 +17,7 @@ from fedlab.core.plugins import Registry, fingerprint
 from fedlab.data.images import ImageData
 from fedlab.data.registry import PARTITIONS
 from fedlab.models.registry import MODELS
+from fedlab.scenario.rules import RULES
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Data
 
@@ -94,6 +95,7 @@ def _plugins(scenario: Scenario, images: ImageData) -> dict[str, str]:
     named: list[tuple[Registry[Any], str]] = [
         (MODELS, model),
         (PARTITIONS, scenario.data.partition),
+        (RULES, scenario.server.strategy),
     ]
     found = {
         f"{registry.kind} {name}": fingerprint(registry.get(name))

@@ -11,6 +11,7 @@ from fedlab.core.settings import Settings
 from fedlab.data.registry import PARTITIONS
 from fedlab.models.registry import Norm
 from fedlab.privacy.accountant_name import AccountantName
+from fedlab.scenario.rules import RULES
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -142,31 +143,34 @@ class CentralDP(Settings):
 class Server(Settings):
     """How replies become the next global model."""
 
-    strategy: str = "FedAvg"
-    """A FedAvg-derived strategy of Flower by its class name, or one of ours beside them:
-    ``NormClipping``, ``GeometricMedian`` and ``FLTrust``."""
+    strategy: Annotated[str, _registered(RULES)] = "FedAvg"
+    """Aggregation rule: a name from ``fedlab list rules``, or your own class as
+    ``package.module:Name``."""
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
-    """Keyword arguments of that strategy."""
+    """Keyword arguments of the aggregation rule."""
     cohort: int | None = Field(default=None, ge=1)
-    """Clients sampled each round; all of them unless given."""
+    """Number of clients sampled in each round; all clients by default."""
     max_failures: float = Field(default=1.0, ge=0, le=1)
-    """Share of the cohort that may fail before the run stops; it always stops if all fail."""
+    """Share of the cohort, from 0 to 1, that may fail before the run stops. It always stops if all
+    fail."""
     max_examples: int | None = Field(default=None, ge=1)
-    """Refuse a reply that claims more examples than this, as a weight of its own choosing."""
+    """Largest number of examples that a reply may claim; others are refused. No limit by
+    default."""
     cap_examples: int | None = Field(default=None, ge=1)
-    """Weigh a reply by so many examples at most, whatever it claims."""
+    """Largest number of examples by which a reply is weighted, whatever it claims. No limit by
+    default."""
     root_images: int = Field(default=100, ge=1)
-    """For ``FLTrust``: training images that the server keeps for itself, drawn by seed before the
-    others are spread over the clients."""
+    """Number of training images that the server keeps for rules that need some, such as
+    ``FLTrust``. They are drawn by seed before the others are spread over the clients."""
     central_dp: CentralDP | None = None
-    """Differential privacy by the server, for comparison; off unless given."""
+    """Differential privacy by the server, for comparison; off by default."""
     malicious: Malicious | None = None
-    """What it tampers with to see more; a server that is honest but curious unless given."""
+    """Active attack of the server; by default it is honest but curious."""
 
     @property
     def needs_root(self) -> bool:
-        """Whether the strategy needs an update of the server's own, on root images."""
-        return self.strategy == "FLTrust"
+        """True if the aggregation rule needs an update that the server trains on root images."""
+        return bool(getattr(RULES.get(self.strategy), "needs_root", False))
 
 
 class Engine(Settings):

@@ -1,4 +1,4 @@
-"""Any FedAvg-derived strategy, made by name, fed checked replies, and resumable."""
+"""Aggregation: a rule made by name, applied to checked replies, and resumable."""
 
 import gc
 import logging
@@ -11,36 +11,31 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.exception import AggregationError
-from flwr.serverapp.strategy import (
-    Bulyan,
-    DifferentialPrivacyServerSideFixedClipping,
-    MultiKrum,
-    Strategy,
-)
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, Strategy
 from torch import Tensor
 
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.plugins import describe
 from fedlab.core.seeds import derive
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import CentralDP
-from fedlab.server.byzantine_limits import fitted, refuse_small_cohort, too_few
+from fedlab.server.byzantine_limits import fitted, refuse_small_cohort
 from fedlab.server.changes import ChangeRule
-from fedlab.server.fltrust import FLTrust
 from fedlab.server.memory import Memory, memory_of, recall
-from fedlab.server.strategies import LINEAR, make_strategy
+from fedlab.server.strategies import make_strategy
+from fedlab.server.traits import LINEAR, traits_of
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WeightedUpdate:
-    """One part in an aggregate.
+    """One client's model in an aggregate, or that of several under secure aggregation.
 
     Attributes:
-        message: That brought it; its content is replaced.
-        num_examples: Its weight.
-        arrays: What is averaged, by name.
+        message: Message that brought the reply; its content is replaced.
+        num_examples: Weight of the model, in examples.
+        arrays: Tensors that are combined, by name.
     """
 
     message: Message
@@ -50,11 +45,11 @@ class WeightedUpdate:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What became of the votes of a round.
+    """Result of aggregating the updates of a round.
 
     Attributes:
-        arrays: The new ones by name; none where the model stays as it is.
-        used: Places of the votes that the strategy let in; ``None`` where it does not choose.
+        arrays: New tensors by name; empty if the global model stays as it is.
+        used: Places of the updates that the rule used; ``None`` if it does not choose among them.
     """
 
     arrays: Mapping[str, Tensor]
@@ -62,19 +57,20 @@ class Aggregate:
 
 
 class Aggregation:
-    """One strategy and its memory, such as momentum.
+    """An aggregation rule and its memory, such as momentum.
 
     Args:
-        name: A key of ``STRATEGIES``.
-        options: Keyword arguments of that class.
-        central: Central differential privacy around it, by Flower's wrapper with server-side
-            clipping. It says nothing about this server, which sees every reply before.
-        seed: Root seed of the scenario, for that noise.
-        cohort: Clients in a round, where that is known.
+        name: Name of the rule, or ``package.module:Name``.
+        options: Keyword arguments of its class.
+        central: Central differential privacy by Flower's wrapper with server-side clipping;
+            ``None`` for none. It gives no protection from this server, which sees every reply
+            before it is clipped.
+        seed: Root seed of the scenario, for the central noise.
+        cohort: Number of clients in a round; ``None`` if it is not known.
 
     Raises:
-        BadInput: If there is no such strategy, it does not take these options, it needs a larger
-            cohort, or central noise is not made for it.
+        BadInput: If there is no such rule, it does not take these options, it needs a larger
+            cohort, or central noise does not fit it.
     """
 
     def __init__(
@@ -86,8 +82,10 @@ class Aggregation:
         seed: int = 0,
         cohort: int | None = None,
     ) -> None:
+        self._name = name
         self._inner = make_strategy(name, options)
-        if central and name not in LINEAR:
+        self._traits = traits_of(type(self._inner))
+        if central and not self._traits.linear:
             raise BadInput(
                 f"server.central_dp scales its noise for a mean, and {name} is none: use one of "
                 f"{', '.join(LINEAR)}"
@@ -99,16 +97,16 @@ class Aggregation:
         self._central = central and DifferentialPrivacyServerSideFixedClipping(
             self._inner, central.noise_multiplier, central.clipping_norm, num_sampled_clients=1
         )
-        # Flower's rules pass on to this exactly those contents that they let in.
-        self._inner.train_metrics_aggr_fn = self._note
-        self._let_in: list[RecordDict] = []
+        # Flower's rules call this function with exactly those contents that they use.
+        self._inner.train_metrics_aggr_fn = self._note_used
+        self._used: list[RecordDict] = []
 
     @classmethod
     def of(cls, scenario: Scenario) -> "Aggregation":
-        """The strategy that a scenario names, as it is before the first round.
+        """Make the rule of a scenario, as it is before the first round.
 
         Raises:
-            BadInput: If it cannot be made.
+            BadInput: If the rule cannot be made.
         """
         return cls(
             scenario.server.strategy,
@@ -120,8 +118,8 @@ class Aggregation:
 
     @property
     def needs_root(self) -> bool:
-        """Whether the strategy compares replies with an update of the server's own."""
-        return isinstance(self._inner, FLTrust)
+        """True if the rule compares replies with an update that the server trains itself."""
+        return self._traits.needs_root
 
     @property
     def _outer(self) -> Strategy:
@@ -129,84 +127,99 @@ class Aggregation:
 
     @property
     def compares_changes(self) -> bool:
-        """Whether the strategy goes by the length and direction of whole changes."""
+        """True if the rule looks at the length and direction of whole changes."""
         return isinstance(self._inner, ChangeRule)
 
     def configure(
         self, round: int, state: Mapping[str, Tensor], grid: Grid, nodes: Sequence[int]
     ) -> ConfigRecord:
-        """Let the strategy prepare a round for these nodes.
+        """Let the rule prepare a round.
+
+        Args:
+            round: Round number, counted from 1.
+            state: Global tensors that clients send back, by name.
+            grid: Grid that carries the messages.
+            nodes: Nodes of the cohort.
 
         Returns:
-            What it wants its clients to know, such as FedProx' ``proximal-mu``.
+            Settings that the rule sends to its clients, such as FedProx' ``proximal-mu``.
+
+        Raises:
+            RunFailed: If the rule fails.
         """
-        messages = list(
-            self._outer.configure_train(
-                round, _record(state), ConfigRecord(), cast(Grid, _Cohort(grid, nodes))
+        cohort = cast(Grid, _Cohort(grid, nodes))
+        try:
+            messages = list(
+                self._outer.configure_train(round, _record(state), ConfigRecord(), cohort)
             )
-        )
-        return messages[0].content.config_records[self._inner.configrecord_key]
+            return messages[0].content.config_records[self._inner.configrecord_key]
+        except Exception as error:  # somebody else's rule may raise anything
+            raise self._failure(round, describe(error)) from error
 
     def aggregate(
         self,
         round: int,
-        votes: Sequence[WeightedUpdate],
+        updates: Sequence[WeightedUpdate],
         *,
         root: Mapping[str, Tensor] | None = None,
     ) -> Aggregate:
         """Combine the clients' models.
 
         Args:
-            round: Counted from 1.
-            votes: In order of the clients.
-            root: The server's own model of this round by name, if ``needs_root``.
+            round: Round number, counted from 1.
+            updates: Models in order of the clients.
+            root: Global tensors after the server trained on its root images, if ``needs_root``.
 
         Raises:
-            RunFailed: If the strategy refuses.
+            RunFailed: If the rule fails, or returns another model than the global one.
         """
-        inner = self._inner
-        selects = isinstance(inner, Bulyan | MultiKrum | FLTrust)
-        if too_few(inner, len(votes)):
+        if len(updates) < self._traits.fewest_replies:
             log.warning(
                 "round %d: %s has only %d replies and the model stays as it is",
                 round,
-                type(inner).__name__,
-                len(votes),
+                self._name,
+                len(updates),
             )
             return Aggregate({}, frozenset())
-        contents = self._filled(votes)
-        if isinstance(inner, FLTrust) and root is not None:
-            inner.trained(_record({name: root[name] for name in votes[0].arrays}))
-        merged = self._merged(round, [vote.message for vote in votes])
-        let_in, self._let_in = {id(content) for content in self._let_in}, []
-        used = frozenset(place for place, each in enumerate(contents) if id(each) in let_in)
+        contents = self._fill(updates)
+        like = updates[0].arrays
+        root_arrays = None if root is None else _record({name: root[name] for name in like})
+        merged = self._merge(round, [update.message for update in updates], root_arrays)
+        noted, self._used = {id(content) for content in self._used}, []
+        used = frozenset(place for place, each in enumerate(contents) if id(each) in noted)
         # Some rules compute in float64; the model goes on in the precision that it has.
         arrays = {
-            name: torch.from_numpy(array.numpy().copy()).to(votes[0].arrays[name].dtype)
+            name: torch.from_numpy(array.numpy().copy()).to(like[name].dtype)
             for name, array in merged.items()
+            if name in like
         }
-        return Aggregate(arrays, used if selects else None)
+        if {n: t.shape for n, t in arrays.items()} != {n: t.shape for n, t in like.items()}:
+            raise self._failure(round, "it returns other arrays than those of the global model")
+        return Aggregate(arrays, used if self._traits.selects else None)
 
-    def _filled(self, votes: Sequence[WeightedUpdate]) -> list[RecordDict]:
-        """What the strategy gets to see of each vote, which is now in its message."""
+    def _fill(self, updates: Sequence[WeightedUpdate]) -> list[RecordDict]:
+        """Put the tensors and the weight of each update into its message; return the contents."""
         inner = self._inner
-        # Flower gets distances from squared norms, which in float32 says little of near models.
-        exact = isinstance(inner, Bulyan | MultiKrum)
-        for vote in votes:
-            arrays = {n: each.double() for n, each in vote.arrays.items()} if exact else vote.arrays
+        for update in updates:
+            arrays = update.arrays
+            if self._traits.double_precision:
+                arrays = {name: each.double() for name, each in arrays.items()}
             # Central noise is scaled for a plain mean: no client may weigh more than another.
-            weight = 1 if self._central else vote.num_examples
-            vote.message.content = RecordDict(
+            weight = 1 if self._central else update.num_examples
+            update.message.content = RecordDict(
                 {
                     inner.arrayrecord_key: _record(arrays),
                     "metrics": MetricRecord({inner.weighted_by_key: weight}),
                 }
             )
-        return [vote.message.content for vote in votes]
+        return [update.message.content for update in updates]
 
-    def _merged(self, round: int, messages: list[Message]) -> ArrayRecord:
-        """What the strategy makes of filled messages."""
-        inner, count = self._inner, len(messages)
+    def _merge(self, round: int, messages: list[Message], root: ArrayRecord | None) -> ArrayRecord:
+        """Apply the rule to filled messages."""
+        inner: Any = self._inner
+        count = len(messages)
+        if root is not None and self.needs_root:
+            inner.set_root(root)
         if self._central:
             self._central.num_sampled_clients = count
         try:
@@ -216,33 +229,36 @@ class Aggregation:
                 fitted(inner, round=round, replies=count, cohort=self._cohort or count),
             ):
                 merged, _ = self._outer.aggregate_train(round, messages)
-        except ZeroDivisionError as error:
-            raise RunFailed(
-                f"round {round}: a reply changes nothing, and Flower's central clipping divides by "
-                "its norm"
-            ) from error
-        except (AggregationError, ValueError) as error:
-            raise RunFailed(f"round {round}: {type(inner).__name__}: {error}") from error
-        if merged is None:
-            raise RunFailed(f"round {round}: {type(inner).__name__} gave no model")
+        except Exception as error:  # somebody else's rule may raise anything
+            if self._central and isinstance(error, ZeroDivisionError):
+                raise RunFailed(
+                    f"round {round}: a reply changes nothing, and Flower's central clipping "
+                    "divides by its norm"
+                ) from error
+            raise self._failure(round, describe(error)) from error
+        if not isinstance(merged, ArrayRecord):
+            raise self._failure(round, "it returns no model")
         return merged
 
-    def _note(self, contents: list[RecordDict], _: str) -> MetricRecord:
-        self._let_in = contents
+    def _failure(self, round: int, reason: str) -> RunFailed:
+        return RunFailed(f'round {round}: aggregation rule "{self._name}" failed: {reason}')
+
+    def _note_used(self, contents: list[RecordDict], _: str) -> MetricRecord:
+        self._used = contents
         return MetricRecord()
 
     def memory(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Everything that the strategy remembers between rounds, by a path of names."""
+        """Collect all arrays that the rule keeps between rounds, by a path of names."""
         return memory_of(self._inner)
 
     def recall(self, memory: Memory) -> None:
-        """Give back what ``memory`` returned, to a strategy made with the same options."""
+        """Restore what ``memory`` returned, to a rule made with the same options."""
         recall(self._inner, memory)
 
 
 @contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Flower draws its noise from NumPy's global generator, which is put back afterwards."""
+    """Seed NumPy's global generator, from which Flower draws noise, and restore it afterwards."""
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:
@@ -253,9 +269,9 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _quick_collections() -> Iterator[None]:
-    """Flower's Bulyan collects garbage after every reply: 0.15 s and more beside PyTorch.
+    """Make garbage collection fast: it skips all objects that exist now.
 
-    What was there before is not looked through each time.
+    Flower's Bulyan collects garbage after every reply, which takes 0.15 s and more beside PyTorch.
     """
     gc.freeze()
     try:
@@ -265,7 +281,7 @@ def _quick_collections() -> Iterator[None]:
 
 
 class _Cohort:
-    """A grid in which only the nodes of this round's cohort can be seen."""
+    """A grid that shows only the nodes of this round's cohort."""
 
     def __init__(self, grid: Grid, nodes: Iterable[int]) -> None:
         self._grid = grid

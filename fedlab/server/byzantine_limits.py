@@ -1,4 +1,4 @@
-"""How many attackers a rule stands among so many replies, and what it does in a short round."""
+"""How many malicious clients an aggregation rule tolerates, and what it does in a short round."""
 
 import logging
 from collections.abc import Iterator
@@ -11,37 +11,41 @@ from fedlab.core.errors import BadInput
 log = logging.getLogger(__name__)
 
 FEWEST = 3
-"""Replies of which Krum and Bulyan can tell one from the others."""
+"""Smallest number of replies among which Krum and Bulyan can tell one from the others."""
 
 
 def refuse_small_cohort(rule: FedAvg, cohort: int) -> None:
     """Refuse a rule whose guarantee needs more replies than a round can have.
 
     Krum and Multi-Krum need ``n > 2 f + 2`` (Blanchard et al. 2017, proposition 4.2), Bulyan
-    ``n >= 4 f + 3`` (El Mhamdi et al. 2018, section 4). A trimmed mean must cut something.
+    ``n >= 4 f + 3`` (El Mhamdi et al. 2018, section 4). A trimmed mean must cut something. Any
+    other rule may state its own limit by a method ``cohort_problem``, see ``ChangeRule``.
 
     Args:
-        rule: With its options.
-        cohort: Clients in a round.
+        rule: Aggregation rule with its options.
+        cohort: Number of clients in a round.
 
     Raises:
-        BadInput: If so.
+        BadInput: If the cohort is too small.
     """
     name = type(rule).__name__
+    own_limit = getattr(rule, "cohort_problem", None)
+    if own_limit is not None and (problem := own_limit(cohort)):
+        raise BadInput(f"{name} {problem}")
     if isinstance(rule, Bulyan | MultiKrum):
         malicious = rule.num_malicious_nodes
         if malicious < 0:
             raise BadInput(f"{name}: num_malicious_nodes is a whole number of at least 0")
-        if cohort < (needed := _needed(rule, malicious)):
+        if cohort < (needed := _required_replies(rule, malicious)):
             lower = (
-                f"lower num_malicious_nodes to {_bearable(rule, cohort)} or "
+                f"lower num_malicious_nodes to {_tolerated(rule, cohort)} or "
                 if cohort >= FEWEST
                 else ""
             )
             formula = "4 f + 3" if isinstance(rule, Bulyan) else "2 f + 3"
             raise BadInput(
-                f"{name} stands {malicious} malicious clients among {needed} or more ({formula}), "
-                f"but a round has {cohort}: {lower}raise server.cohort"
+                f"{name} tolerates {malicious} malicious clients among {needed} or more "
+                f"({formula}), but a round has {cohort}: {lower}raise server.cohort"
             )
     if isinstance(rule, MultiKrum):
         chosen, most = rule.num_nodes_to_select, cohort - rule.num_malicious_nodes
@@ -50,7 +54,7 @@ def refuse_small_cohort(rule: FedAvg, cohort: int) -> None:
                 f"{name}: num_nodes_to_select is {chosen}, but of {cohort} clients only 1 "
                 f"to {most} can be selected without a malicious one"
             )
-    # Flower holds beta below a half, so that it never cuts all.
+    # Flower keeps beta below a half, so that it never cuts everything.
     if isinstance(rule, FedTrimmedAvg) and rule.beta > 0 and not int(rule.beta * cohort):
         raise BadInput(
             f"{name} with beta {rule.beta:g} cuts nothing of {cohort} replies and is a plain mean: "
@@ -58,30 +62,27 @@ def refuse_small_cohort(rule: FedAvg, cohort: int) -> None:
         )
 
 
-def too_few(rule: FedAvg, replies: int) -> bool:
-    """Whether nothing can be said of so few replies, so that the model had better stay."""
-    return isinstance(rule, Bulyan | MultiKrum) and replies < FEWEST
-
-
 @contextmanager
 def fitted(rule: FedAvg, *, round: int, replies: int, cohort: int) -> Iterator[None]:
-    """Let a rule work with the replies that a round is left with; afterwards it is as before.
+    """Adapt a rule to the replies of a short round, and restore its options afterwards.
 
-    With too few for its number of attackers, Krum, Multi-Krum and Bulyan go on with the most that
-    these replies allow, and Multi-Krum selects no more than it was sure of. A trimmed mean cuts as
-    many as of a full cohort, as long as one is left.
+    With too few replies for their number of malicious clients, Krum, Multi-Krum and Bulyan tolerate
+    the most that these replies allow, and Multi-Krum selects no more replies than are surely
+    honest. A trimmed mean cuts as many replies as of a full cohort, as long as one is left.
 
     Args:
-        rule: The rule, which stands what it should in a full cohort.
-        round: Counted from 1, for the warning.
-        replies: How many there are.
-        cohort: How many there should be.
+        rule: Aggregation rule with its options for a full cohort.
+        round: Round number, counted from 1, for the warning.
+        replies: Number of replies.
+        cohort: Number of clients in the cohort.
     """
     changed: dict[str, float] = {}
-    if isinstance(rule, Bulyan | MultiKrum) and replies < _needed(rule, rule.num_malicious_nodes):
-        changed["num_malicious_nodes"] = _bearable(rule, replies)
+    if isinstance(rule, Bulyan | MultiKrum) and replies < _required_replies(
+        rule, rule.num_malicious_nodes
+    ):
+        changed["num_malicious_nodes"] = _tolerated(rule, replies)
         log.warning(
-            "round %d: %s has %d replies of %d, too few for %d malicious clients; it stands %d",
+            "round %d: %s has %d replies of %d, too few for %d malicious clients; it tolerates %d",
             round,
             type(rule).__name__,
             replies,
@@ -118,10 +119,10 @@ def fitted(rule: FedAvg, *, round: int, replies: int, cohort: int) -> Iterator[N
             setattr(rule, name, value)
 
 
-def _needed(rule: Bulyan | MultiKrum, malicious: int) -> int:
+def _required_replies(rule: Bulyan | MultiKrum, malicious: int) -> int:
     return 4 * malicious + 3 if isinstance(rule, Bulyan) else 2 * malicious + 3
 
 
-def _bearable(rule: Bulyan | MultiKrum, replies: int) -> int:
-    """The most attackers that so many replies allow."""
+def _tolerated(rule: Bulyan | MultiKrum, replies: int) -> int:
+    """Largest number of malicious clients that a rule tolerates among so many replies."""
     return (replies - FEWEST) // (4 if isinstance(rule, Bulyan) else 2)

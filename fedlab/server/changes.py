@@ -1,11 +1,11 @@
-"""The frame of our own rules: they combine the clients' changes of the global model."""
+"""Base class of aggregation rules that combine the clients' changes of the global model."""
 
 import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -19,11 +19,11 @@ Vector = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Combined:
-    """What a rule made of the changes of a round.
+    """Result of combining the changes of a round.
 
     Attributes:
-        change: ``[d]``, of the global model.
-        used: Places of the changes that went into it.
+        change: Change of the global model, float ``[d]``.
+        used: Places of the clients' changes that went into it.
     """
 
     change: Vector
@@ -31,27 +31,61 @@ class Combined:
 
 
 class ChangeRule(FedAvg):
-    """A Flower strategy that combines changes, each one flat vector over all arrays.
+    """An aggregation rule that combines changes, each one flat vector over all arrays.
 
-    It keeps the global arrays of the round, which Flower hands to ``configure_train`` alone.
+    A subclass implements ``combine`` and states its options as keyword arguments of ``__init__``.
+    Its class attributes say what it needs, see ``fedlab.server.traits.RuleTraits``. A scenario
+    names it as ``package.module:Name``.
+
+    Example:
+        >>> class Median(ChangeRule):
+        ...     "The median of every entry."
+        ...
+        ...     def combine(self, changes, examples):
+        ...         return np.median(changes, axis=0)
     """
 
-    # A bare array, so that it is no part of what is remembered between rounds.
+    linear: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
+    needs_root: ClassVar[bool] = False
+
+    # Bare arrays, so that they are no part of what is kept between rounds.
     _before: Vector
+    root_change: Vector
+    """Change that the server trained itself in this round, float ``[d]``, with ``needs_root``."""
 
     @abstractmethod
-    def combined(self, changes: Sequence[Vector], examples: Vector) -> Combined:
-        """Combine the changes.
+    def combine(self, changes: Sequence[Vector], examples: Vector) -> Combined | Vector:
+        """Combine the changes of a round.
 
         Args:
-            changes: Of every client, float ``[d]`` each, in order of the clients.
-            examples: ``[n]``, how many each of them claims.
+            changes: Change of every client, float ``[d]`` each, in order of the clients.
+            examples: Number of examples that each client claims, ``[n]``.
+
+        Returns:
+            The change of the global model, ``[d]``; as ``Combined`` if the rule chooses among the
+            clients.
         """
+
+    def cohort_problem(self, cohort: int) -> str | None:
+        """Find out why the rule cannot keep its promise in such a cohort; ``None`` if it can.
+
+        Args:
+            cohort: Number of clients in a round.
+
+        Returns:
+            The rest of a sentence that begins with the name of the rule.
+        """
+        return None
+
+    def set_root(self, arrays: ArrayRecord) -> None:
+        """Take the global arrays of this round after the server trained on its root images."""
+        self.root_change = flat(arrays) - self._before
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Keep the global arrays, and prepare the round as FedAvg does."""
+        """Keep the global arrays, which Flower passes to no other method, and prepare the round."""
         self._before = flat(arrays)
         return super().configure_train(server_round, arrays, config, grid)
 
@@ -66,8 +100,14 @@ class ChangeRule(FedAvg):
         models = [next(iter(content.array_records.values())) for content in contents]
         metrics = [next(iter(content.metric_records.values())) for content in contents]
         examples = np.asarray([cast(float, each[self.weighted_by_key]) for each in metrics])
-        done = self.combined([flat(model) - self._before for model in models], examples)
-        if not done.used:
+        found = self.combine([flat(model) - self._before for model in models], examples)
+        done = found if isinstance(found, Combined) else Combined(found, range(len(models)))
+        if np.shape(done.change) != self._before.shape:
+            raise ValueError(
+                f"combine must return a change of shape {list(self._before.shape)}, "
+                f"not {list(np.shape(done.change))}"
+            )
+        if not len(done.used):
             log.warning(
                 "round %d: %s uses none of %d replies and the model stays as it is",
                 server_round,
@@ -80,17 +120,17 @@ class ChangeRule(FedAvg):
 
 
 def flat(arrays: ArrayRecord) -> Vector:
-    """All arrays as one vector, in their order."""
+    """Concatenate all arrays to one vector, in their order."""
     return np.concatenate([array.numpy().ravel() for array in arrays.values()])
 
 
 def norm(vector: Vector) -> float:
-    """The L2 norm, in double precision, where no finite float32 overflows."""
+    """Compute the L2 norm in double precision, where no finite float32 overflows."""
     return math.sqrt(float(np.square(vector, dtype=np.float64).sum()))
 
 
 def weighted_sum(weights: Iterable[float], vectors: Sequence[Vector]) -> Vector:
-    """``sum_i w_i v_i`` in double precision."""
+    """Compute ``sum_i w_i v_i`` in double precision."""
     total = np.zeros(vectors[0].shape)
     for weight, vector in zip(weights, vectors, strict=True):
         total += np.multiply(vector, weight, dtype=np.float64)

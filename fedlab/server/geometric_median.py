@@ -9,21 +9,22 @@ from fedlab.server.changes import ChangeRule, Combined, Vector, norm, weighted_s
 
 
 class GeometricMedian(ChangeRule):
-    """The point with the least sum of distances to all changes, by smoothed Weiszfeld steps.
+    """The point with the smallest sum of distances to all changes, by smoothed Weiszfeld steps.
 
     ``v <- sum_i b_i c_i / sum_i b_i`` with ``b_i = a_i / max(eps, ||v - c_i||)`` (algorithm 2).
-    Attackers move it by a bounded distance as long as their weight is less than a half. The paper
-    starts at the mean; this starts at the global model itself, which no attacker can move away.
+    Attackers can move it by a bounded distance as long as their weight is less than a half. The
+    paper starts at the mean; this starts at the global model itself, which no attacker can move.
 
     Args:
-        iterations: Most steps.
-        eps: Smallest distance that is told from 0, and the step at which the search is over.
-        weighted: Weigh changes (``a_i``) by the number of examples that clients claim, as the
-            paper does; an attacker then chooses its weight, up to ``server.cap_examples``.
-        **settings: Of FedAvg.
+        iterations: Largest number of Weiszfeld steps, at least 1; 200 by default.
+        eps: Smallest distance in the weights, and length of the step at which the search ends;
+            above 0, 1e-6 by default.
+        weighted: True to weigh changes (``a_i``) by the number of examples that clients claim, as
+            the paper does; an attacker then chooses its weight, up to ``server.cap_examples``.
+        **settings: Keyword arguments of FedAvg.
 
     Raises:
-        ValueError: If there is no iteration, or eps is not above 0.
+        ValueError: If iterations or eps is out of range.
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class GeometricMedian(ChangeRule):
         self.eps = eps
         self.weighted = weighted
 
-    def combined(self, changes: Sequence[Vector], examples: Vector) -> Combined:
-        """The geometric median of the changes."""
+    def combine(self, changes: Sequence[Vector], examples: Vector) -> Combined:
+        """Compute the geometric median of the changes."""
         shares = examples if self.weighted else np.ones(len(changes))
         point = np.zeros(changes[0].shape)
         for _ in range(self.iterations):

@@ -1,4 +1,4 @@
-"""What a Flower strategy remembers between rounds, such as momentum, as arrays by name."""
+"""What an aggregation rule keeps between rounds, such as momentum, as arrays by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ Memory = Mapping[str, np.ndarray[Any, Any]]
 
 
 def memory_of(strategy: Strategy) -> dict[str, np.ndarray[Any, Any]]:
-    """Every collection of arrays among its attributes, by a path of names.
+    """Collect the arrays among the attributes of a rule, by a path of names.
 
-    An attribute that is one bare array is left out: our own rules keep in such what they set anew
-    in every round.
+    An attribute that is one bare array is left out: our own rules store in such attributes what
+    they set anew in every round.
     """
     return {
         f"{attribute}/{part}/{place:06d}/{name}": array
@@ -25,9 +25,9 @@ def memory_of(strategy: Strategy) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def recall(strategy: Strategy, memory: Memory) -> None:
-    """Give back what ``memory_of`` returned, to a strategy made with the same options."""
+    """Restore what ``memory_of`` returned, to a rule made with the same options."""
     kept: dict[tuple[str, str], dict[str, np.ndarray[Any, Any]]] = {}
-    # In order of their places: Flower's rules go through their arrays by position.
+    # In order of their places, since Flower's rules access their arrays by position.
     for path, array in sorted(memory.items()):
         attribute, part, _, name = path.split("/", 3)
         kept.setdefault((attribute, part), {})[name] = array
@@ -36,7 +36,7 @@ def recall(strategy: Strategy, memory: Memory) -> None:
 
 
 def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
-    """The arrays in an attribute of a strategy, and in what kind of container they are."""
+    """Kind of container that an attribute is, and the arrays in it by name."""
     if isinstance(value, ArrayRecord):
         return "record", {name: array.numpy() for name, array in value.items()}
     if isinstance(value, dict) and all(map(_numeric, value.values())):
@@ -47,7 +47,7 @@ def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
 
 
 def _numeric(value: object) -> bool:
-    """Whether a value is an array; arithmetic makes plain numbers of those without dimensions."""
+    """True for an array, or a NumPy number that arithmetic made of one without dimensions."""
     return isinstance(value, np.ndarray | np.generic)
 
 

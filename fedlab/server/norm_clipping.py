@@ -11,21 +11,21 @@ from fedlab.server.changes import ChangeRule, Combined, Vector, norm, weighted_s
 class NormClipping(ChangeRule):
     """The mean of the changes, each shortened to an L2 norm: ``min(1, C / ||c_i||) c_i``.
 
-    It bounds what an attacker can do to a round and finds out nobody: f of n attackers move the
-    mean by at most ``C f / n``, always in the direction that they choose.
+    It bounds the influence of attackers without finding them: f of n attackers move the mean by at
+    most ``C f / n``, in a direction that they choose.
 
     Args:
-        clipping_norm: C; the median norm of the round's changes unless given, which stands
-            attackers short of a half.
-        noise: Standard deviation of Gaussian noise on every entry of the mean, the "weak
-            differential privacy" of the paper, which counts no epsilon. Drawn from NumPy's global
-            generator, as Flower draws its own.
-        weighted: Weigh changes by the number of examples that clients claim, as the paper does;
-            an attacker then chooses its weight, up to ``server.cap_examples``.
-        **settings: Of FedAvg.
+        clipping_norm: Largest L2 norm C of a change, above 0; by default the median norm of the
+            round's changes, which tolerates attackers as long as they are less than a half.
+        noise: Standard deviation, at least 0, of Gaussian noise on every entry of the mean: the
+            "weak differential privacy" of the paper, for which no epsilon is claimed. It is drawn
+            from NumPy's global generator, as Flower's own noise is.
+        weighted: True to weigh changes by the number of examples that clients claim, as the paper
+            does; an attacker then chooses its weight, up to ``server.cap_examples``.
+        **settings: Keyword arguments of FedAvg.
 
     Raises:
-        ValueError: If the norm is not above 0, or the noise below it.
+        ValueError: If the norm or the noise is out of range.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class NormClipping(ChangeRule):
         self.noise = noise
         self.weighted = weighted
 
-    def combined(self, changes: Sequence[Vector], examples: Vector) -> Combined:
-        """The mean of the clipped changes."""
+    def combine(self, changes: Sequence[Vector], examples: Vector) -> Combined:
+        """Compute the mean of the clipped changes."""
         norms = np.asarray([norm(change) for change in changes])
         bound = float(np.median(norms)) if self.clipping_norm is None else self.clipping_norm
         factors = np.asarray([min(1.0, bound / each) if each > 0 else 1.0 for each in norms])

@@ -15,7 +15,8 @@ from attacks.payload import Payload
 from fedlab.core.errors import BadInput
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing
-from fedlab.server.strategies import LINEAR
+from fedlab.server.strategies import rule_class
+from fedlab.server.traits import LINEAR, traits_of
 
 LEAST = 2
 """Clients in a sum; of fewer the sum would be the reply itself."""
@@ -44,7 +45,7 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
     if not any(entry.sums_updates for entry in scenario.defenses):
         return
     server = scenario.server
-    if server.strategy not in LINEAR:
+    if not traits_of(rule_class(server.strategy)).linear:
         raise BadInput(
             f"{server.strategy} compares single replies, which secure aggregation hides: use one "
             f"of {', '.join(LINEAR)}"

@@ -1,71 +1,87 @@
-"""The rules that replies are combined by: Flower's, and ours beside them."""
+"""Aggregation rules made from the name and the options in a scenario."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from flwr.serverapp import strategy
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, QFedAvg
 
 from fedlab.core.errors import BadInput
-from fedlab.server.fltrust import FLTrust
-from fedlab.server.geometric_median import GeometricMedian
-from fedlab.server.norm_clipping import NormClipping
+from fedlab.core.plugins import check_subclass, describe
+from fedlab.scenario.rules import RULES
+from fedlab.server.traits import traits_of
 
-STRATEGIES: dict[str, type[FedAvg]] = {
-    name: found
-    for name, found in vars(strategy).items()
-    if inspect.isclass(found) and issubclass(found, FedAvg) and "Xgb" not in name
-} | {rule.__name__: rule for rule in (NormClipping, GeometricMedian, FLTrust)}
-"""Flower's aggregation rules for weights and ours, by class name."""
-
-LINEAR = ("FedAvg", "FedAvgM", "FedAdam", "FedAdagrad", "FedYogi", "FedProx")
-"""Those that need no more than the weighted mean of the replies."""
-
-OURS: dict[str, Any] = {
+FIXED: dict[str, Any] = {
     "fraction_train": 1.0,  # the cohort is sampled by partition id before Flower sees it
     "fraction_evaluate": 1.0,  # never used: the server evaluates the global model itself
     "min_train_nodes": 1,
     "min_evaluate_nodes": 0,
     "min_available_nodes": 1,
 }
-"""Arguments that are not for a scenario to choose."""
+"""Arguments of Flower's rules that a scenario cannot choose."""
+
+
+def rule_class(name: str) -> type[FedAvg]:
+    """Import an aggregation rule.
+
+    Args:
+        name: Name in ``RULES``, or ``package.module:Name``.
+
+    Raises:
+        BadInput: If there is no such rule, it is no subclass of Flower's ``FedAvg``, or it lacks a
+            method.
+    """
+    found: type[FedAvg] = RULES.get(name)
+    if problem := check_subclass(FedAvg)(found):
+        raise BadInput(f'aggregation rule "{name}" {problem}')
+    if issubclass(found, QFedAvg):
+        raise BadInput(f"{name} weighs clients by their training losses, which do not travel here")
+    if traits_of(found).needs_root and not hasattr(found, "set_root"):
+        raise BadInput(f'aggregation rule "{name}" needs root images but lacks the method set_root')
+    return found
 
 
 def make_strategy(name: str, options: Mapping[str, Any]) -> FedAvg:
-    """A rule by its name.
+    """Make an aggregation rule.
 
     Args:
-        name: A key of ``STRATEGIES``.
-        options: Keyword arguments of that class.
+        name: Name in ``RULES``, or ``package.module:Name``.
+        options: Keyword arguments of its class.
 
     Raises:
-        BadInput: If there is no such rule, it does not take these options, or its clients would
-            have to send what they do not.
+        BadInput: If there is no such rule, it does not take these options, or it needs what
+            clients do not send.
     """
-    if name not in STRATEGIES:
-        raise BadInput(
-            f'server.strategy "{name}" is unknown; known: {", ".join(sorted(STRATEGIES))}'
-        )
-    if name == "QFedAvg":
-        raise BadInput("QFedAvg weighs clients by their training losses, which do not travel here")
-    signature = inspect.signature(STRATEGIES[name])
-    taken = signature.parameters.values()
-    known = {each.name for each in taken if each.kind is not each.VAR_KEYWORD} - set(OURS)
+    rule = rule_class(name)
+    parameters = _signature(rule).parameters
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    known = {key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
+    known -= set(FIXED)
     if unknown := sorted(set(options) - known):
         offered = sorted(key for key in known if not key.endswith(("_key", "_fn", "_rule")))
         raise BadInput(f"{name} has no option {unknown[0]}; it has {', '.join(offered) or 'none'}")
     for key, value in options.items():
-        if problem := _misfit(value, signature.parameters[key].annotation):
+        if problem := _mismatch(value, parameters[key].annotation):
             raise BadInput(f"{name}: {key} is {problem}, not {value!r}")
+    fixed = {key: value for key, value in FIXED.items() if open_ended or key in parameters}
     try:
-        return STRATEGIES[name](**OURS, **options)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} cannot be made with these options: {error}") from error
+        made = rule(**fixed, **options)
+    except Exception as error:  # somebody else's class may raise anything
+        raise BadInput(f"{name} cannot be made with these options: {describe(error)}") from error
+    for key in FIXED.keys() - fixed.keys():
+        setattr(made, key, FIXED[key])
+    return made
 
 
-def _misfit(value: object, annotation: object) -> str | None:
-    """What an option should be, if it is something else; the rules themselves do not ask."""
+def _signature(rule: type[FedAvg]) -> inspect.Signature:
+    try:
+        return inspect.signature(rule, eval_str=True)
+    except NameError:  # an annotation that exists for type checkers alone
+        return inspect.signature(rule)
+
+
+def _mismatch(value: object, annotation: object) -> str | None:
+    """The kind of value that an option takes, if this is another one; rules do not check it."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is bool and not isinstance(value, bool):
         return "true or false"

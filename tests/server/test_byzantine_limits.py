@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fedlab import BadInput, Federation
+from fedlab.scenario.rules import RULES
 from fedlab.scenario.tables import CentralDP
 from fedlab.server.aggregation import Aggregation
-from fedlab.server.strategies import LINEAR, STRATEGIES
+from fedlab.server.traits import LINEAR
 from tests.federations import small
 from tests.server.votes import SIZE, STATE, changes_of, flat, model, vote
 
@@ -60,7 +61,7 @@ def test_a_federation_says_so_before_it_runs(server):
     server |= {"strategy": "Bulyan", "options": {"num_malicious_nodes": 1}}
     clients = 8 if "cohort" in server else 4
     scenario = small(server=server, data={"train": 160, "test": 80, "clients": clients}, rounds=1)
-    with pytest.raises(BadInput, match="Bulyan stands 1 malicious clients among 7 or more"):
+    with pytest.raises(BadInput, match="Bulyan tolerates 1 malicious clients among 7 or more"):
         Federation(scenario)
 
 
@@ -84,7 +85,7 @@ def test_a_short_round_goes_on_with_what_its_replies_allow(
     assert done.used == expected.used
     assert caplog.messages == [
         f"round 1: {name} has {left} replies of {cohort}, too few for {malicious} malicious "
-        f"clients; it stands {stood}"
+        f"clients; it tolerates {stood}"
     ]
     caplog.clear()
     vote(models(cohort), name, aggregation=aggregation)  # which is again as before
@@ -135,7 +136,7 @@ def test_trimming_takes_what_it_should_of_any_number_of_replies(caplog):
 
 
 def test_central_noise_is_only_for_means():
-    for name in sorted(STRATEGIES):
+    for name in sorted(RULES.builtin):
         options = {"FedTrimmedAvg": {"beta": 0.3}}.get(name, {})
         if name in LINEAR:
             Aggregation(name, options, central=CentralDP(), cohort=8)
