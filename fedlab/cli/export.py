@@ -52,7 +52,8 @@ def _tables(folder: Path, kind: Literal["csv", "parquet"], out: Path) -> None:
     from fedlab.results.folder import RunFolder
 
     if is_comparison(folder):
-        tables = tables_of_comparison(Comparison.open(folder))
+        compared = Comparison.open(folder)
+        tables = tables_of_comparison(compared.frame, compared.leakage)
     else:
         tables = tables_of_run(RunFolder.open(folder))
     for file in write_tables(tables, out, kind):

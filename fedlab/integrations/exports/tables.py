@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import pandas as pd
 
-from fedlab.comparison import Comparison
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.results.folder import TABLES, RunFolder
@@ -22,10 +21,10 @@ _TYPES: dict[type, Any] = {int: "int64", float: "float64", bool: "bool"}
 
 
 def tables_of_run(run: RunFolder) -> dict[str, pd.DataFrame]:
-    """``rounds``, ``clients``, ``leakage`` and ``ledger`` of a run, one row per fact.
+    """The tables ``rounds``, ``clients``, ``leakage`` and ``ledger`` of a run, one row per fact.
 
-    Whole numbers that a row may lack are nullable integers; other numbers are NaN there. An
-    unprotected epsilon is infinite.
+    Integer columns with missing values have the nullable type ``Int64``; other numbers are NaN
+    where they are missing. The epsilon of an unprotected client is infinite.
     """
     rounds = pd.DataFrame(
         [dataclasses.asdict(row) for row in run.rounds()],
@@ -35,26 +34,29 @@ def tables_of_run(run: RunFolder) -> dict[str, pd.DataFrame]:
     return tables | {name: _typed(run.table(name), row) for name, row in TABLES.items()}
 
 
-def tables_of_comparison(comparison: Comparison) -> dict[str, pd.DataFrame]:
-    """``comparison``, a row per client and round, and ``leakage``, a row per attacked image."""
-    return {
-        "comparison": comparison.frame,
-        "leakage": _typed(comparison.leakage, LeakageRow),
-    }
+def tables_of_comparison(frame: pd.DataFrame, leakage: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables ``comparison`` and ``leakage`` of a comparison, with the right types.
+
+    Args:
+        frame: ``Comparison.frame``, one row for each client and round.
+        leakage: ``Comparison.leakage``, one row for each attacked image.
+    """
+    return {"comparison": frame, "leakage": _typed(leakage, LeakageRow)}
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, kind: Kind) -> list[Path]:
-    """Write each table to a file of its name.
+    """Write each table to a file that has its name.
 
-    In CSV nothing is an empty field, infinity ``inf``, and yes and no ``True`` and ``False``.
+    In CSV a missing value is an empty field, infinity is ``inf``, and truth values are ``True``
+    and ``False``.
 
     Args:
-        tables: By name, without an ending.
-        folder: Made if it is not there.
-        kind: Parquet keeps the types and needs pyarrow.
+        tables: Tables by file name without its ending.
+        folder: Folder of the files; it is created.
+        kind: File format; ``parquet`` keeps the types and needs pyarrow.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         BadInput: If pyarrow is not installed, or the folder cannot be written to.
@@ -86,7 +88,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _typed(table: pd.DataFrame, row: type[Any]) -> pd.DataFrame:
-    """The table with its columns in the types of a row's fields; other columns stay."""
+    """Convert each column that is a field of the row class to the field's type."""
     hints = get_type_hints(row)
     return table.assign(
         **{name: _cast(table[name], hints[name]) for name in table.columns if name in hints}

@@ -101,7 +101,7 @@ def test_csv_comes_back_with_its_numbers(tables, tmp_path):
 def test_a_comparison(run, tmp_path):
     runs = tuple(ComparedRun(label, "FedAvg", 0, run) for label in ("none", "mixup"))
     comparison = Comparison(SCENARIO, tmp_path, runs, {})
-    tables = tables_of_comparison(comparison)
+    tables = tables_of_comparison(comparison.frame, comparison.leakage)
     assert tables["comparison"].equals(comparison.frame)
     assert tables["comparison"]["images"].sum() == 4
     assert tables["leakage"]["defense"].tolist() == ["none"] * 2 + ["mixup"] * 2
