@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import PlainValidator, SerializeAsAny
 
@@ -109,6 +109,20 @@ class Defense(Plugin, Scheduled, ABC):
     @property
     def target(self) -> float | None:
         """Epsilon for which the noise is still to be solved before the run; ``None`` if settled."""
+        return None
+
+    def settled(self, noise_multiplier: float | None) -> Self:
+        """The defense without its ``target``.
+
+        Args:
+            noise_multiplier: Noise multiplier that reaches the target; ``None`` keeps the noise
+                that is set.
+        """
+        raise NotImplementedError(f"{self.name} has a target, so its class must define settled()")
+
+    @property
+    def mixture_size(self) -> int | None:
+        """Number of images in each training example that is mixed; ``None`` if it is not fixed."""
         return None
 
     def facts(self, history: History) -> dict[str, Any]:

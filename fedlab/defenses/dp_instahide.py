@@ -75,6 +75,11 @@ class DPInstaHide(Defense):
         """A frozen set comes before augmentation, which would change it in every round."""
         return 1 if self.frozen is None else 0
 
+    @property
+    def mixture_size(self) -> int:
+        """The setting ``k``."""
+        return self.k
+
     def facts(self, history: History) -> dict[str, Any]:
         """The number of images in each mixture, where their weights are equal."""
         return {"mixture_size": self.k if self.weights == "equal" else None}

@@ -127,6 +127,11 @@ class DPSGD(Defense):
         """The setting ``target_epsilon``."""
         return self.target_epsilon
 
+    def settled(self, noise_multiplier: float | None) -> Self:
+        """The defense with a noise multiplier in the place of its target epsilon."""
+        noise = self.noise_multiplier if noise_multiplier is None else noise_multiplier
+        return self.model_copy(update={"noise_multiplier": noise, "target_epsilon": None})
+
     def facts(self, history: History) -> dict[str, Any]:
         """The clipping norm that the round starts with, and the noise multiplier."""
         return {

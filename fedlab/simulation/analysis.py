@@ -13,7 +13,6 @@ from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_rounds
 from fedlab.core.seeds import generator
 from fedlab.core.views import Viewable, show
-from fedlab.defenses.dp_instahide import DPInstaHide
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest
@@ -225,10 +224,10 @@ class Analysis(Viewable):
         except ValueError as error:
             raise BadInput(str(error)) from error
         mixing = {
-            number: entry.k
+            number: entry.mixture_size
             for number in sorted(chosen)
             for entry in self.scenario.defenses_on(round=number, client=client)
-            if isinstance(entry, DPInstaHide)
+            if entry.mixture_size is not None
             and self.scenario.malice(round=number, client=client) is None
             and Capture.kept(self.folder.captures, number, client)
         }

@@ -18,7 +18,6 @@ from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
-from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.privacy.ledger import Ledger
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
@@ -184,6 +183,7 @@ def _memory(run: RunFolder) -> Path:
 
 
 def _clipping_norm(scenario: Scenario) -> float | None:
-    """The clipping norm of DP-SGD, if it is the same in all its entries."""
-    norms = {entry.clipping_norm for entry in scenario.defenses if isinstance(entry, DPSGD)}
+    """The norm to which defenses clip each example's gradient, if it is always the same."""
+    facts = (entry.facts(()) for entry in scenario.defenses)
+    norms = {each["clipping_norm"] for each in facts if "clipping_norm" in each}
     return norms.pop() if len(norms) == 1 else None

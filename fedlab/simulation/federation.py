@@ -29,12 +29,7 @@ from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
 from fedlab.simulation.feasibility import refuse_what_cannot_work
 from fedlab.simulation.projection import calibrated
-from fedlab.simulation.recording import (
-    KeepCaptures,
-    WriteCheckpoint,
-    WriteReconstructions,
-    WriteTables,
-)
+from fedlab.simulation.recording import run_folder_callbacks
 from fedlab.simulation.root_training import root_training
 from fedlab.simulation.round_rows import client_row
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
@@ -105,26 +100,14 @@ class Federation(Analysis):
             self.federated.state,
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,
-            root_update=root_training(self.federated, scenario)
-            if scenario.server.needs_root
-            else None,
+            root_update=root_training(self.federated, scenario),
         )
         self._evaluator = AttackEvaluator(scenario, self.federated)
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
-        self._callbacks = Callbacks(
-            [
-                KeepCaptures(),
-                WriteTables(),
-                WriteReconstructions(),
-                *([self._auditor] if self._auditor else []),
-                WriteCheckpoint(),
-                *map(Tracking, scenario.trackers),
-                *callbacks,
-                *([OnRound(on_round)] if on_round else []),
-            ]
-        )
-        self._started = False
-        self._resumed = False
+        own = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]
+        users = [*callbacks, *([OnRound(on_round)] if on_round else [])]
+        self._callbacks = Callbacks([*own, *users])
+        self._started = self._resumed = False
         # Histories that clients are still to be handed after a resume.
         self._owed: dict[int, History] = {}
         self.round = 0
@@ -297,12 +280,11 @@ class Federation(Analysis):
         when = rounds_left(changed, rounds, from_round=following)
         projection = self._project(changed, who)
         for client, each in projection.items():
-            log.info("client %d: epsilon of dp-sgd is %s", client, each)
+            log.info("client %d: epsilon of %s is %s", client, each.mechanism, each)
         event = toggle_event(changed, defense, on=on, clients=who, rounds=when, settings=settings)
         costs = {client: each.as_json() for client, each in projection.items()}
-        self.folder.save_toggle(
-            changed, {"from_round": following, **event, "projected_epsilon": costs}
-        )
+        event |= {"projected_epsilon": costs}
+        self.folder.save_toggle(changed, {"from_round": following, **event})
         self.scenario = changed
         return changed
 

@@ -1,36 +1,42 @@
-"""What the scheduled rounds of DP-SGD will cost every client, before any of them runs.
+"""The epsilon to which the schedule takes every client, computed before the rounds run.
 
-Only public facts go in: the schedule, who is sampled, the sizes of the shards.
+Only public facts are used: the schedule, the sampled cohorts, and the number of images of each
+client.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedlab.core.errors import BadInput
 from fedlab.core.schedule import resolve_clients, spell
-from fedlab.defenses.dp_sgd import DPSGD
-from fedlab.privacy.accounts import EXAMPLE, as_step
+from fedlab.defenses import Defense
+from fedlab.privacy.accounts import EXAMPLE, account_of, as_step
 from fedlab.privacy.calibration import noise_multiplier_for
 from fedlab.privacy.release import History, PrivacyRelease
 from fedlab.protocol.planning import sample_cohort
 from fedlab.protocol.workload import workload
 from fedlab.scenario.scenario import Scenario
 
+Planned = Sequence[tuple[Defense, PrivacyRelease]]
+"""Scheduled rounds of one client: the defense, and its privacy cost in that round."""
+
 
 @dataclass(frozen=True)
 class Projection:
-    """Where the privacy account of one client stands, and where the schedule takes it.
+    """The privacy account of one client now, and after all scheduled rounds.
 
     Attributes:
-        spent: Epsilon of its rounds under DP-SGD so far; 0 before the first.
-        projected: Epsilon after all rounds that are scheduled.
-        rounds: Number of its rounds under DP-SGD that are still to come.
+        spent: Epsilon of the client's rounds under the defense so far; 0 before the first.
+        projected: Epsilon after all scheduled rounds.
+        rounds: Number of the client's rounds under the defense that are still to come.
+        mechanism: Name of the defense.
     """
 
     spent: float
     projected: float
     rounds: int
+    mechanism: str = EXAMPLE.mechanism
 
     def as_json(self) -> float | str:
         """The projected epsilon for JSON, which has no infinity."""
@@ -47,98 +53,110 @@ def projections(
     *,
     after: int = 0,
 ) -> dict[int, Projection]:
-    """The DP-SGD accounts of clients, of those that have one or are scheduled for one.
+    """Project the privacy accounts of clients whose scheduled costs are known in advance.
 
-    A budget may stop a client before it gets to the epsilon that is projected.
+    A client without such a round, past or to come, is left out. A budget may stop a client before
+    it reaches the projected epsilon.
 
     Args:
         scenario: The experiment, with all noise multipliers given.
-        sizes: Images of the clients that are asked about.
-        histories: What was spent.
+        sizes: Number of images of each client to project, by partition id.
+        histories: Privacy history of each client so far.
         after: Number of rounds that are over.
 
     Raises:
         BadInput: If the accountant cannot count what is scheduled.
     """
-    counted = scenario.privacy
     found = {}
     for client, planned in _scheduled(scenario, sizes, after).items():
-        history = (histories or {}).get(client, ())
-        coming = tuple(entry for _, entry in planned)
         try:
-            spent, projected = (
-                EXAMPLE.epsilon(each, accountant=counted.accountant, delta=counted.delta)
-                for each in (history, (*history, *coming))
-            )
+            projection = _project(planned, (histories or {}).get(client, ()), scenario)
         except ValueError as error:
             raise BadInput(f"client {client}: {error}") from error
-        if projected is not None:
-            found[client] = Projection(spent or 0.0, projected, len(coming))
+        if projection is not None:
+            found[client] = projection
     return found
 
 
-def calibrated(scenario: Scenario, sizes: Mapping[int, int]) -> Scenario:
-    """The scenario with a noise multiplier in the place of every target epsilon.
+def _project(planned: Planned, history: History, scenario: Scenario) -> Projection | None:
+    """Project the first account in which the client has rounds; DP-SGD's comes first."""
+    counted = scenario.privacy
+    coming = tuple(release for _, release in planned)
+    for account in dict.fromkeys([EXAMPLE, *map(account_of, coming)]):
+        if account is None:
+            continue
+        spent, projected = (
+            account.epsilon(each, accountant=counted.accountant, delta=counted.delta)
+            for each in (history, (*history, *coming))
+        )
+        if projected is not None:
+            rounds = sum(account_of(release) == account for release in coming)
+            return Projection(spent or 0.0, projected, rounds, account.mechanism)
+    return None
 
-    What is found depends on the client's shard, so an entry with a target becomes one for each
-    group of clients with the same noise. Rounds under entries without a target count as well.
+
+def calibrated(scenario: Scenario, sizes: Mapping[int, int]) -> Scenario:
+    """Replace every target epsilon by the noise multiplier that reaches it.
+
+    The noise depends on the number of images of a client, so an entry with a target becomes one
+    entry for each group of clients with the same noise. Rounds under entries of the same defense
+    without a target count as well.
 
     Args:
-        scenario: As the user wrote it.
-        sizes: Images of every client.
+        scenario: The scenario as the user wrote it.
+        sizes: Number of images of every client, by partition id.
 
     Raises:
-        BadInput: If a client has two targets, or no noise reaches its target.
+        BadInput: If a client has two targets for one defense, or no noise reaches its target.
     """
-    if not any(_has_target(entry) for entry in scenario.defenses):
+    targets = dict.fromkeys(entry.name for entry in scenario.defenses if entry.target is not None)
+    if not targets:
         return scenario
-    noise = {
-        client: found
-        for client, planned in _scheduled(scenario, sizes).items()
-        if (found := _noise(client, planned, scenario)) is not None
-    }
+    noise: dict[tuple[str, int], float] = {}
+    for client, planned in _scheduled(scenario, sizes).items():
+        for name in targets:
+            own = [(entry, cost) for entry, cost in planned if entry.name == name]
+            found = _noise(client, own, scenario)
+            if found is not None:
+                noise[name, client] = found
     entries: list[dict[str, object]] = []
     for entry in scenario.defenses:
-        if not (isinstance(entry, DPSGD) and _has_target(entry)):
+        if entry.target is None:
             entries.append(entry.model_dump())
             continue
-        groups: dict[float, list[int]] = {}
+        groups: dict[float | None, list[int]] = {}
         for client in sorted(resolve_clients(entry.clients, scenario.data.clients)):
-            # Whoever is never sampled keeps what was written, which nobody will see.
-            groups.setdefault(noise.get(client, entry.noise_multiplier), []).append(client)
+            # A client that is never sampled keeps the noise of the entry, which it never draws.
+            groups.setdefault(noise.get((entry.name, client)), []).append(client)
         entries += [
-            entry.model_dump()
-            | {"noise_multiplier": found, "target_epsilon": None, "clients": spell(members)}
+            entry.settled(found).model_dump() | {"clients": spell(members)}
             for found, members in groups.items()
         ]
     return scenario.changed(defenses=entries)
 
 
-def _has_target(entry: object) -> bool:
-    return isinstance(entry, DPSGD) and entry.target_epsilon is not None
-
-
 def _scheduled(
     scenario: Scenario, sizes: Mapping[int, int], after: int = 0
-) -> dict[int, list[tuple[DPSGD, PrivacyRelease]]]:
-    """Every client's DP-SGD rounds that are still to come, with their cost."""
-    planned: dict[int, list[tuple[DPSGD, PrivacyRelease]]] = {client: [] for client in sizes}
+) -> dict[int, list[tuple[Defense, PrivacyRelease]]]:
+    """The rounds to come of every client under a defense whose cost is known in advance."""
+    planned: dict[int, list[tuple[Defense, PrivacyRelease]]] = {client: [] for client in sizes}
     for round in range(after + 1, scenario.rounds + 1):
         for client in planned.keys() & sample_cohort(scenario, round):
             for entry in scenario.defenses_on(round=round, client=client):
-                if isinstance(entry, DPSGD):
-                    planned[client].append((entry, _cost(entry, scenario, round, client, sizes)))
+                cost = _cost(entry, scenario, round, client, sizes)
+                if cost is not None:
+                    planned[client].append((entry, cost))
     return planned
 
 
 def _cost(
-    entry: DPSGD, scenario: Scenario, round: int, client: int, sizes: Mapping[int, int]
-) -> PrivacyRelease:
+    entry: Defense, scenario: Scenario, round: int, client: int, sizes: Mapping[int, int]
+) -> PrivacyRelease | None:
     images = sizes[client]
     todo = workload(scenario.role(round=round, client=client), scenario.training, images)
     return entry.planned_release(
         round=round,
-        participation=0,  # which no epsilon of DP-SGD depends on
+        participation=0,  # no composed epsilon depends on it
         images=images,
         batch_size=todo.batch_size,
         steps=todo.steps,
@@ -146,29 +164,30 @@ def _cost(
     )
 
 
-def _noise(
-    client: int, planned: list[tuple[DPSGD, PrivacyRelease]], scenario: Scenario
-) -> float | None:
-    """The noise of a client's rounds with a target; ``None`` if it has none."""
-    targets = {entry.target_epsilon for entry, _ in planned} - {None}
+def _noise(client: int, planned: Planned, scenario: Scenario) -> float | None:
+    """The noise multiplier of a client's rounds with a target; ``None`` if it has none."""
+    targets = {entry.target for entry, _ in planned} - {None}
     if not targets:
         return None
     if len(targets) > 1:
         raise BadInput(
-            f"client {client} has dp-sgd with different values of target_epsilon, but all its "
-            "protected rounds count together: give them the same"
+            f"client {client} has {planned[0][0].name} with different values of target_epsilon, "
+            "but all its protected rounds count together: give them the same"
         )
     (target,) = targets
-    open_steps = tuple(
-        as_step(replace(cost, noise_multiplier=1.0))
+    account = account_of(planned[0][1]) or EXAMPLE
+    solved = tuple(
+        as_step(replace(cost, noise_multiplier=1.0), account.sensitivity)
         for entry, cost in planned
-        if _has_target(entry)
+        if entry.target is not None
     )
-    fixed = tuple(as_step(cost) for entry, cost in planned if not _has_target(entry))
+    fixed = tuple(
+        as_step(cost, account.sensitivity) for entry, cost in planned if entry.target is None
+    )
     try:
         return noise_multiplier_for(
             target or 0.0,
-            open_steps,
+            solved,
             fixed=fixed,
             accountant=scenario.privacy.accountant,
             delta=scenario.privacy.delta,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fedlab.evaluation.leaks import Leak, LeakSeries, save_leaks
 from fedlab.results.round_result import RoundResult
 from fedlab.server.captures import Capture
+from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback
 from fedlab.simulation.scheduled_attacks import scheduled_attacks
 
@@ -78,3 +79,13 @@ class WriteCheckpoint(Callback):
     def on_round(self, federation: Federation, result: RoundResult) -> None:
         """Write the checkpoint."""
         federation.checkpoint().save(federation.folder.checkpoint)
+
+
+def run_folder_callbacks(auditor: Auditor | None) -> tuple[Callback, ...]:
+    """The callbacks that write a run folder, in the order in which they write.
+
+    Args:
+        auditor: Audits the run, if the scenario has an audit.
+    """
+    audits = () if auditor is None else (auditor,)
+    return (KeepCaptures(), WriteTables(), WriteReconstructions(), *audits, WriteCheckpoint())

@@ -1,4 +1,4 @@
-"""The server's own update, from clean images that no client holds: what FLTrust measures by."""
+"""The server's own update, trained on clean images that no client has; FLTrust compares with it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,18 +13,22 @@ from fedlab.scenario.scenario import Scenario
 State = Mapping[str, Tensor]
 
 
-def root_training(federated: FederatedData, scenario: Scenario) -> Callable[[int, State], State]:
-    """Local training on the root images, as an honest client without a defense would do it.
+def root_training(
+    federated: FederatedData, scenario: Scenario
+) -> Callable[[int, State], State] | None:
+    """Local training on the server's root images, as an honest client without a defense trains.
 
     Args:
-        federated: Whose ``root`` images they are, and whose network is borrowed.
-        scenario: For the local training.
+        federated: Data with the root images, and the network that is trained.
+        scenario: Scenario with the settings of local training.
 
     Returns:
-        From the number of a round and the global state to that state after training, on the CPU;
-        the same bits each time.
+        A function of round and global state that returns the state after training, on the CPU and
+        with the same bits each time; ``None`` if the aggregation rule needs no root images.
     """
-    place = len(federated.partitions)  # one more client, whom no schedule names
+    if not scenario.server.needs_root:
+        return None
+    place = len(federated.partitions)  # one client more, which no schedule names
     own = replace(federated, partitions=(*federated.partitions, federated.root))
     alone = scenario.changed(roles=[], defenses=[])
 

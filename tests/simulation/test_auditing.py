@@ -9,7 +9,7 @@ import torch
 from fedlab import BadInput, Federation, RunFailed, Scenario
 from fedlab.cli.app import main
 from fedlab.client.canaries import canaries_of
-from fedlab.defenses.dp_sgd import PrivateGradient
+from fedlab.defenses.private_gradient import PrivateGradient
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.simulation.auditing import verdict_of
