@@ -75,7 +75,7 @@ def network(shape, classes):
 # %% [markdown]
 # ## A federation of them
 # `__main__` is this notebook; in a file it would be `package.module:function`. On this network the
-# attack `modern` does best: it leans more on smooth images. `fedlab reconstruct --list` names all.
+# attack `modern` does best: it leans more on smooth images. `fedlab list presets` names all.
 
 # %%
 scenario = Scenario(

@@ -1,49 +1,67 @@
-"""The command ``fedlab compare``: defenses beside each other, on one scenario."""
+"""The command ``fedlab compare``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedlab.cli.options import Device, Overrides, ScenarioName
 from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput, RunFailed
 
 
 def compare(
-    scenario: Annotated[str, typer.Argument(help="A name from `fedlab list`, or a TOML file.")],
+    scenario: ScenarioName,
     defenses: Annotated[
         str,
         typer.Option(
-            help="With commas: none, dp-sgd, dp-sgd:noise_multiplier=2, mixup+pruning, ..."
+            help="Defenses to compare, separated by commas; none for no defense, plus signs for "
+            "several at once, settings after colons: none,dp-sgd:noise_multiplier=2,mixup+pruning."
         ),
     ],
     attacks: Annotated[
         str | None,
-        typer.Option(help="Presets, instead of the scenario's own: inverting-gradients,fast, ..."),
+        typer.Option(
+            help="Reconstruction presets, separated by commas, such as inverting-gradients,fast. "
+            "Default: the scenario's own."
+        ),
     ] = None,
     seeds: Annotated[
         str,
-        typer.Option(help="How many, from the scenario's own on; or which: 0,5,9, or 7, for one."),
+        typer.Option(
+            help="Number of seeds, counted from the scenario's own, or the seeds themselves with "
+            "commas: 0,5,9, or 7, for a single one."
+        ),
     ] = "3",
     rules: Annotated[
         str | None,
-        typer.Option(help="Instead of the scenario's own: FedAvg,FedTrimmedAvg:beta=0.2, ..."),
+        typer.Option(
+            help="Aggregation rules, separated by commas, with settings after colons: "
+            "FedAvg,FedTrimmedAvg:beta=0.2. Default: the scenario's own."
+        ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a setting: training.lr=0.05, ...")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    overrides: Overrides = None,
+    device: Device = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time; one on a GPU.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of runs at the same time. Default: 1 on a GPU, otherwise as many "
+            "as cores and memory allow.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the comparison: new, or one to go on with."),
+        typer.Option(
+            help="Folder of the comparison: a new one, or one to continue. Default: "
+            "runs/compare-NAME."
+        ),
     ] = None,
 ) -> None:
-    """Run a scenario under each defense, with several seeds: table, frontier and a page to send.
+    """Run a scenario under each defense with several seeds: table, frontier and HTML page.
 
-    Each defense stands on all rounds and clients. Started again it does only what is not finished.
+    Each defense runs in all rounds and on all clients. Started again, the command does only what is
+    not finished. A defense, rule or scenario that names code by package.module:Name runs that code.
     """
     from fedlab.comparison import compare as compared
     from fedlab.comparison.comparison import SUMMARY, TABLE

@@ -1,4 +1,4 @@
-"""The command ``fedlab export``: a run or a comparison in the forms of other tools."""
+"""The command ``fedlab export``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,29 +8,34 @@ import typer
 from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
 
-CAPTURE = "breaching"
-"""The one form that is of a single reply."""
-
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run, or of a comparison.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or of a comparison.")],
     to: Annotated[
         Literal["csv", "parquet", "tensorboard", "breaching"],
-        typer.Option(help="breaching: one kept reply, for that attack library."),
+        typer.Option(
+            help="Format: tables as csv or parquet, tensorboard events, or one kept reply for the "
+            "attack library breaching."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write to: new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to, new or empty.")],
     round: Annotated[
-        int | None, typer.Option(help="Round, counted from 1.", rich_help_panel=CAPTURE)
+        int | None,
+        typer.Option(help="Round of the reply, counted from 1. Needed for breaching."),
     ] = None,
     client: Annotated[
-        int | None, typer.Option(help="Partition id, counted from 0.", rich_help_panel=CAPTURE)
+        int | None,
+        typer.Option(help="Client of the reply, counted from 0. Needed for breaching."),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Of its images, 3,5; inferred if left out.", rich_help_panel=CAPTURE),
+        typer.Option(
+            help="Labels of the images behind the reply, such as 3,5, for breaching. Default: "
+            "inferred."
+        ),
     ] = None,
 ) -> None:
-    """Write tables, TensorBoard events, or a reply as breaching takes it."""
+    """Export a run or a comparison: tables, TensorBoard events, or a reply for breaching."""
     from fedlab.core.files import check_folder
 
     check_folder(out)
@@ -66,7 +71,7 @@ def _events(folder: Path, out: Path) -> None:
     from fedlab.results.folder import RunFolder
 
     if is_comparison(folder):
-        # TensorBoard takes each folder below for a run and draws them beside each other.
+        # TensorBoard takes each subfolder for a run and draws them beside each other.
         for run in Comparison.open(folder).runs:
             write_events(run.folder, out / run.folder.path.name)
     else:
@@ -81,7 +86,7 @@ def _reply(
     from fedlab.results.folder import RunFolder
 
     if round is None or client is None:
-        raise BadInput("say which reply breaching is to have: --round and --client")
+        raise BadInput("name the reply to export: --round and --client")
     parts = [] if labels is None else labels.split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise BadInput(f'labels "{labels}" must be whole numbers with commas: 3,5')

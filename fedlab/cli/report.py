@@ -1,4 +1,4 @@
-"""The command ``fedlab report``: one offline page about a run or a comparison."""
+"""The command ``fedlab report``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +8,14 @@ import typer
 from fedlab.core.consoles import console
 
 
-def write_report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run or a comparison.")],
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or of a comparison.")],
     out: Annotated[
-        Path | None, typer.Option(help="HTML file to write; report.html in that folder.")
+        Path | None,
+        typer.Option(help="HTML file to write. Default: report.html in that folder."),
     ] = None,
 ) -> None:
-    """Write one HTML page with verdicts, figures and tables, which needs no network to be read."""
+    """Write one HTML page with verdicts, figures and tables; it needs no network to be read."""
     from fedlab.report.page import PAGE, open_subject, write_page
 
     written = write_page(open_subject(folder), out or folder / PAGE)

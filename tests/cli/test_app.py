@@ -330,8 +330,9 @@ def test_lists(fedlab, scenario):
     assert code == 0
     for name in ("quickstart", "fashion_mnist", "cifar10", "chest_xray"):
         assert name in out
-    code, out, _ = fedlab("data")
+    code, out, _ = fedlab("list", "datasets")
     assert code == 0
+    assert fedlab("data") == (0, out, "")
     for name in ("digits", "fashion-mnist", "cifar100", "npz:PATH", "folder:PATH"):
         assert name in out
     code, out, _ = fedlab("show", scenario)

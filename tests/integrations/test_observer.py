@@ -384,7 +384,7 @@ class TestReconstruction:
 
     def test_the_documented_command_on_the_files_as_they_are(self, watched, fedlab):
         code, out, err = fedlab(
-            "reconstruct",
+            "reconstruct-files",
             "--global",
             watched.folder / "global-0001.safetensors",
             "--reply",

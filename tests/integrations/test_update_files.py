@@ -147,8 +147,8 @@ class TestInPython:
             ({"mean": (0.5, 0.5)}, "mean and std need 1 or 1 values, not 2"),
             ({"num_images": 0, "labels": None}, "no image to reconstruct"),
             ({"num_images": 65, "labels": None}, "averages 65 images; more than 64 are not"),
-            ({"model": "tests.integrations.test_update_files:made"}, "has no function made"),
-            ({"model": "nonsense"}, "is unknown"),
+            ({"model": "tests.integrations.test_update_files:made"}, "has no made"),
+            ({"model": "nonsense"}, "there is no model"),
             ({"labels": (12,)}, "label 12"),
             ({"labels": (-1,)}, "label -1"),
             ({"classes": 7}, "different shapes"),
@@ -207,7 +207,7 @@ class TestByCommand:
             "reconstruct_update",
             lambda *given, **more: results.append(attack(*given, **more)) or results[-1],
         )
-        code, out, err = fedlab("reconstruct", *options(files))
+        code, out, err = fedlab("reconstruct-files", *options(files))
         assert (code, err) == (0, "")
         assert "1 images rebuilt" in out
         assert "unscored" in out
@@ -227,7 +227,7 @@ class TestByCommand:
             iterations=3,
             out="deep/mine.png",
         )
-        code, out, err = fedlab("reconstruct", *given)
+        code, out, err = fedlab("reconstruct-files", *given)
         assert (code, err) == (0, "")
         assert "picture: deep/mine.png" in out
         assert (tmp_path / "deep" / "mine.png").is_file()
@@ -241,7 +241,7 @@ class TestByCommand:
 
         monkeypatch.setattr("fedlab.report.figures.reconstructions.save", note)
         monkeypatch.setattr(sys.modules["attacks.reconstruction.watch"], "INTERVAL", 0.0)
-        code, _, err = fedlab("reconstruct", *options(files, preview="now.png", iterations=3))
+        code, _, err = fedlab("reconstruct-files", *options(files, preview="now.png", iterations=3))
         assert (code, err) == (0, "")
         assert [name for name, _ in titles] == [*["now.png"] * 3, "rebuilt.png"]
         assert "restart 0, iteration 1," in titles[0][1]
@@ -250,18 +250,25 @@ class TestByCommand:
 
     @pytest.mark.parametrize("option", [("--round", 1), ("--order", "average"), ("--no-adapt",)])
     def test_options_of_a_run_are_not_ignored(self, fedlab, files, option):
-        code, _, err = fedlab("reconstruct", *options(files), *option)
+        code, _, err = fedlab("reconstruct-files", *options(files), *option)
         assert code == 2
-        assert "is for a run" in err
+        assert f"No such option '{option[0]}'" in err
 
     @pytest.mark.parametrize("option", [("--device", "cuda"), ("--num-images", 1)])
     def test_options_of_files_are_not_ignored_with_a_run(self, fedlab, option):
         code, _, err = fedlab("reconstruct", "run", "--round", 1, "--client", 0, *option)
         assert code == 2
-        assert f"{option[0]} is for files from anywhere" in err
+        assert f"No such option '{option[0]}'" in err
+
+    def test_the_old_form_of_the_command_still_works(self, fedlab, files):
+        code, out, err = fedlab("reconstruct", *options(files, iterations=2))
+        assert (code, err) == (0, "")
+        assert "1 images rebuilt" in out
 
     def test_a_time_budget(self, fedlab, files):
-        code, out, err = fedlab("reconstruct", *options(files, seconds=0.5, iterations=1_000_000))
+        code, out, err = fedlab(
+            "reconstruct-files", *options(files, seconds=0.5, iterations=1_000_000)
+        )
         assert (code, err) == (0, "")
         assert "1 images rebuilt in" in out
 
@@ -294,7 +301,7 @@ class TestByCommand:
         ids=lambda value: " ".join(map(str, value.items())) if isinstance(value, dict) else "",
     )
     def test_bad_input_is_one_sentence_and_exit_code_two(self, fedlab, files, changes, sentence):
-        code, out, err = fedlab("reconstruct", *options(files, iterations=2, **changes))
+        code, out, err = fedlab("reconstruct-files", *options(files, iterations=2, **changes))
         assert (code, out) == (2, "")
         assert err.startswith("fedlab: ")
         assert sentence in err

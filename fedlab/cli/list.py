@@ -1,0 +1,161 @@
+"""The command ``fedlab list``."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedlab.core.consoles import console
+from fedlab.core.errors import BadInput, nearest
+from fedlab.core.plugins import Plugin, Registry, load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REGISTRIES = {
+    "defenses": "fedlab.defenses.base:DEFENSES",
+    "rules": "fedlab.scenario.rules:RULES",
+    "models": "fedlab.models.registry:MODELS",
+    "datasets": "fedlab.data.registry:DATASETS",
+    "partitions": "fedlab.data.registry:PARTITIONS",
+    "trackers": "fedlab.core.trackers:TRACKERS",
+}
+"""Import path of the registry of each kind of plug-in."""
+COMPONENTS = {
+    "objectives": "attacks.reconstruction.components:OBJECTIVES",
+    "priors": "attacks.reconstruction.components:PRIORS",
+    "labels": "attacks.reconstruction.components:LABEL_RULES",
+}
+"""Import path of the table of each kind of component of an attack."""
+KINDS = ("scenarios", "presets", *REGISTRIES, *COMPONENTS)
+
+_HIDDEN = ("_key", "_fn", "_nodes", "fraction_train", "fraction_evaluate")
+"""Endings of the arguments of Flower's rules that a scenario cannot choose."""
+_SCHEDULE = frozenset({"rounds", "clients"})
+"""Settings of every plug-in that a scenario schedules."""
+
+
+def list_plugins(
+    kind: Annotated[
+        str, typer.Argument(help=f"Kind of thing to list: {', '.join(KINDS)}.")
+    ] = "scenarios",
+    installed: Annotated[
+        bool,
+        typer.Option(
+            "--installed",
+            help="Import the plug-ins of installed packages, which runs their code, and describe "
+            "them as well. Otherwise only their names and packages are printed.",
+        ),
+    ] = False,
+) -> None:
+    """List what a scenario can name, with a description and the settings with their defaults."""
+    if kind not in KINDS:
+        raise BadInput(f'there is no list of "{kind}"; {nearest(kind, KINDS)}')
+    if kind == "scenarios":
+        console.print(_scenarios_table())
+    elif kind == "presets":
+        console.print(presets_table())
+    else:
+        console.print(_plugins_table(kind, installed=installed))
+
+
+def list_datasets() -> None:
+    """List the data sets that a scenario can name, as `fedlab list datasets` does."""
+    list_plugins("datasets")
+
+
+def presets_table() -> Table:
+    """The reconstruction presets with the values that make them up and their sources."""
+    from rich.table import Table
+
+    from attacks.reconstruction import PRESETS
+
+    table = Table("preset", "what it does", "source", title="Attacks by name", show_lines=True)
+    for name, attack in PRESETS.items():
+        summary = (
+            "read off the first layer, no optimisation"
+            if attack.method == "analytic"
+            else f"{attack.objective}, {attack.optimiser}, TV {attack.tv:g}, "
+            f"{attack.iterations:,} iterations, labels {attack.label_rule}"
+        )
+        table.add_row(name, summary, attack.source)
+    return table
+
+
+def _scenarios_table() -> Table:
+    from rich.table import Table
+
+    from fedlab.scenario.scenario import PACKAGED, packaged
+
+    table = Table("scenario", "what it shows")
+    for name in packaged():
+        first = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+        table.add_row(name, first.removeprefix("#").strip())
+    return table
+
+
+def _plugins_table(kind: str, *, installed: bool) -> Table:
+    from rich.table import Table
+
+    path = REGISTRIES.get(kind) or COMPONENTS[kind]
+    names = load(path, what=f"the list of {kind}")
+    table = Table("name", "what it is", "settings and defaults")
+    for name in names.builtin if isinstance(names, Registry) else names:
+        plugin = names.get(name)
+        table.add_row(_with_argument(name, plugin), _summary(plugin), _settings(plugin))
+    packages = _packages(names.group) if isinstance(names, Registry) else {}
+    for name, package in packages.items():
+        summary, settings = f"of the package {package}", ""
+        if installed:
+            try:
+                plugin = names.get(name)
+                summary, settings = f"{_summary(plugin)} ({package})", _settings(plugin)
+            except BadInput as error:
+                summary = str(error)
+        table.add_row(name, summary, settings)
+    return table
+
+
+def _packages(group: str) -> dict[str, str]:
+    """The package of each plug-in that installed packages add, by name."""
+    return {
+        point.name: point.dist.name if point.dist else "unknown"
+        for point in entry_points(group=group)
+    }
+
+
+def _with_argument(name: str, plugin: Any) -> str:
+    """The name as a scenario has it: a data set may take an argument after a colon."""
+    argument = getattr(plugin, "argument", "")
+    return f"{name}:{argument}" if isinstance(argument, str) and argument else name
+
+
+def _summary(plugin: Any) -> str:
+    """The first paragraph of a plug-in's docstring."""
+    text = inspect.cleandoc(plugin.__doc__ or "")
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def _settings(plugin: Any) -> str:
+    """The settings of a plug-in with their defaults."""
+    if isinstance(plugin, type) and issubclass(plugin, Plugin):
+        hidden = _SCHEDULE | {plugin.tag}
+        fields = {name: each for name, each in plugin.model_fields.items() if name not in hidden}
+        found = {
+            name: None if each.is_required() else each.get_default(call_default_factory=True)
+            for name, each in fields.items()
+        }
+    else:
+        found = {
+            name: each.default
+            for name, each in inspect.signature(plugin).parameters.items()
+            if each.default is not each.empty and not name.endswith(_HIDDEN)
+        }
+    return ", ".join(f"{name}={_text(value)}" for name, value in found.items())
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool | None) else str(value)

@@ -1,0 +1,48 @@
+"""Pictures that commands write, and their live preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedlab.core.errors import BadInput
+from fedlab.core.files import check_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attacks.reconstruction.watch import Progress
+
+
+def prepare_picture(path: Path) -> Path:
+    """Make the folder of a picture before an attack that takes minutes.
+
+    Raises:
+        BadInput: If the picture cannot be written there.
+    """
+    check_folder(path.parent)
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder: name a PNG to write with --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def preview_writer(preview: Path | None) -> Callable[[Progress], None] | None:
+    """Make the function that draws the images of an attack while it runs.
+
+    Raises:
+        BadInput: If the preview cannot be written.
+    """
+    if preview is None:
+        return None
+    target = prepare_picture(preview)
+
+    def write(progress: Progress) -> None:
+        from fedlab.report.figures.gallery import gallery
+        from fedlab.report.figures.reconstructions import save
+
+        names = [""] * len(progress.images)
+        title = f"restart {progress.restart}, iteration {progress.iteration}, {progress.cost:.2g}"
+        save(gallery(progress.images, names, title=title), target)
+
+    return write

@@ -1,0 +1,197 @@
+"""The command ``fedlab reconstruct-files``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedlab.cli import options
+from fedlab.core.consoles import console
+from fedlab.core.errors import BadInput
+
+
+def reconstruct_files(
+    folder: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            "--global",
+            help="Safetensors file of the global state_dict that the client was sent. Needed.",
+        ),
+    ] = None,
+    reply: Annotated[
+        Path | None, typer.Option(help="Safetensors file of the client's reply. Needed.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network: a name from `fedlab list models`, or package.module:function, which is "
+            "run with shape and classes. Needed."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["weights", "difference", "gradient"],
+        typer.Option(
+            help="Content of the reply: weights after training, their difference from the global "
+            "ones, or the gradient of one batch."
+        ),
+    ] = "weights",
+    shape: Annotated[
+        str, typer.Option(help="Image shape as CHANNELSxHEIGHTxWIDTH, in pixels.")
+    ] = "3x32x32",
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes in the data set.")] = 10,
+    num_images: Annotated[int, typer.Option(min=1, help="Number of images behind the reply.")] = 1,
+    labels: Annotated[
+        str,
+        typer.Option(help="Labels of the images, such as 3,5, or inferred to infer them."),
+    ] = "inferred",
+    local_lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of the client's SGD, above 0. Needed unless the reply is a "
+            "gradient."
+        ),
+    ] = None,
+    local_momentum: Annotated[
+        float, typer.Option(min=0, help="Momentum of the client's SGD.")
+    ] = 0.0,
+    local_epochs: Annotated[
+        int, typer.Option(min=1, help="Number of local epochs of the client.")
+    ] = 1,
+    local_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images in a batch of the client. Default: all images."),
+    ] = None,
+    mode: Annotated[
+        Literal["train", "eval"], typer.Option(help="Mode of the client's network.")
+    ] = "train",
+    mean: Annotated[
+        str,
+        typer.Option(
+            help="Mean of the normalisation for pixels in [0, 1]: one value, or one per channel "
+            "such as 0.49,0.48,0.45."
+        ),
+    ] = "0.5",
+    std: Annotated[
+        str,
+        typer.Option(
+            help="Standard deviation of the normalisation, above 0: one value, or one per channel."
+        ),
+    ] = "0.25",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Device: cpu, cuda, cuda:1 and so on, or auto for a GPU if there is one."
+        ),
+    ] = "auto",
+    presets: options.ListPresets = False,
+    preset: options.Preset = "inverting-gradients",
+    iterations: options.Iterations = None,
+    tv: options.TotalVariation = None,
+    lr: options.StepSize = None,
+    restarts: options.Restarts = None,
+    workers: options.Workers = None,
+    seconds: options.Seconds = None,
+    preview: options.Preview = None,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("rebuilt.png"),
+) -> None:
+    """Reconstruct images from files of any federation: the global model and a client's reply.
+
+    The result is not scored, since the true images are not known.
+    """
+    if presets:
+        from fedlab.cli.list import presets_table
+
+        console.print(presets_table())
+        return
+    if folder is not None:
+        raise BadInput(
+            f"name the folder of a run for fedlab reconstruct, or files here, not both: {folder}"
+        )
+    if before is None or reply is None or model is None:
+        raise BadInput("name the files and the network: --global, --reply and --model")
+    if labels == "known":
+        raise BadInput("nobody knows the labels of files: give the classes, or infer them")
+    from attacks.knowledge import LocalSGD
+    from fedlab.cli.pictures import prepare_picture, preview_writer
+    from fedlab.core.devices import device_of
+    from fedlab.integrations.external_update import reconstruction_entry
+    from fedlab.integrations.update_files import Update, reconstruct_update
+    from fedlab.report.figures.gallery import gallery
+    from fedlab.report.figures.reconstructions import save
+    from fedlab.server.attacker import attack_of
+
+    try:
+        local = local_lr is not None and LocalSGD(
+            lr=local_lr,
+            momentum=local_momentum,
+            epochs=local_epochs,
+            batch_size=local_batch or num_images,
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    update = Update(
+        before=before,
+        reply=reply,
+        model=model,
+        shape=_shape(shape),
+        classes=classes,
+        kind=kind,
+        num_images=num_images,
+        labels=None if labels == "inferred" else _classes(labels),
+        local=local or None,
+        training_mode=mode == "train",
+        mean=_numbers(mean, "mean"),
+        std=_numbers(std, "std"),
+    )
+    target = prepare_picture(out)
+    entry = reconstruction_entry(
+        {
+            "preset": preset,
+            "iterations": iterations,
+            "tv": tv,
+            "lr": lr,
+            "restarts": restarts,
+            "seconds": seconds,
+            "workers": workers,
+        }
+    )
+    found = reconstruct_update(
+        update,
+        attack_of(entry),
+        device=str(device_of(device)),
+        seconds=entry.seconds,
+        workers=entry.workers,
+        watch=preview_writer(preview),
+    )
+    hard = found.labels.argmax(1) if found.labels.is_floating_point() else found.labels
+    names = [f"label {label}" for label in hard.tolist()]
+    save(gallery(found.images, names, title="What does this update give away?"), target)
+    console.print(
+        f"{len(found.images)} images rebuilt in {found.seconds:.1f} s, matching cost "
+        f"{found.cost:.2g}; unscored, since there is no truth here",
+        soft_wrap=True,
+    )
+    console.print(f"picture: {target}", soft_wrap=True)
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise BadInput(f'shape "{text}" must be written as channels x height x width: 3x32x32')
+    channels, height, width = map(int, sides)
+    return channels, height, width
+
+
+def _classes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise BadInput(f'labels "{text}" must be whole numbers with commas: 3,5')
+    return tuple(int(part) for part in parts)
+
+
+def _numbers(text: str, what: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadInput(f'{what} "{text}" must be numbers with commas: 0.49,0.48') from error

@@ -1,0 +1,23 @@
+"""The command ``fedlab resume``."""
+
+from fedlab.cli.options import RunPath
+from fedlab.core.consoles import console
+
+
+def resume(folder: RunPath) -> None:
+    """Continue a run after its last finished round, on the engine that it was started on."""
+    from fedlab.report.tables.terminal import report
+    from fedlab.results.folder import RunFolder
+
+    scenario = RunFolder.open(folder).scenario
+    if scenario.engine.name == "ray":
+        from fedlab.engine.ray import run_on_ray
+
+        run_on_ray(scenario, folder, on_line=console.print, resume=True)
+    else:
+        from fedlab.simulation.federation import Federation
+
+        federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
+        console.print(f"going on after round {federation.round} of {scenario.rounds}")
+        federation.run()
+    report(folder, console)

@@ -1,0 +1,50 @@
+"""The command ``fedlab run``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedlab.cli.options import Device, Overrides, ScenarioName
+from fedlab.core.consoles import console
+
+
+def run(
+    scenario: ScenarioName,
+    overrides: Overrides = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine: in-process or ray. Default: the scenario's engine.name."),
+    ] = None,
+    device: Device = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the run. Default: a free name in the folder runs."),
+    ] = None,
+) -> None:
+    """Run a scenario and print its leakage, poisoning, accuracy and privacy cost.
+
+    A scenario that names code by package.module:Name runs that code.
+    """
+    from fedlab.core.files import check_folder
+    from fedlab.report.tables.terminal import report
+    from fedlab.results.folder import next_free
+    from fedlab.scenario.scenario import Scenario
+
+    settings = [*(overrides or [])]
+    settings += [f"engine.name={engine}"] if engine else []
+    settings += [f"engine.device={device}"] if device else []
+    chosen = Scenario.load(scenario, settings)
+    folder = out or next_free(Path("runs"), chosen.name)
+    check_folder(folder)
+    if chosen.engine.name == "ray":
+        from fedlab.engine.ray import run_on_ray
+
+        run_on_ray(chosen, folder, on_line=console.print)
+    else:
+        from fedlab.simulation.federation import Federation
+
+        federation = Federation(chosen, out=folder, on_round=lambda done: console.print(str(done)))
+        console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
+        federation.run()
+    report(folder, console)
