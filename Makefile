@@ -1,11 +1,15 @@
-# `make demo` and `make test` set up everything they need in .venv on a fresh machine.
+# Every target installs what it needs into .venv first, also on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests side by side; those that start Ray, or run notebooks, one after another: each fills a machine.
+# Tests run side by side, except for those that fill a machine (Ray, notebooks): --dist loadgroup.
 BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
-.PHONY: demo test fast check notebooks clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast check format notebooks clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,24 +17,29 @@ SOURCES := fedlab attacks simulations tests benchmarks notebooks
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: .venv/ready  ## run the quickstart and say where to look
+demo: .venv/ready  ## run the quickstart scenario (1 minute) and print where its results are
 	$(BIN)/fedlab run quickstart
 
-test: .venv/ready  ## all tests
+test: .venv/ready  ## run all tests, notebooks included
 	$(BIN)/python -m pytest -q $(BESIDE)
 
-fast: .venv/ready  ## the tests of daily work
+fast: .venv/ready  ## run the tests without the slow ones
 	$(BIN)/python -m pytest -q $(BESIDE) -m "not slow"
 
-check: .venv/ready  ## lint, format, types
+check: .venv/ready  ## check style, format, import contracts and types; change nothing
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-notebooks: .venv/ready  ## run the notebooks and keep what they show
+format: .venv/ready  ## format the sources and repair what ruff can repair
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+notebooks: .venv/ready  ## run the notebooks and store their output
 	folder=$$(mktemp -d) && \
 		$(BIN)/jupytext --quiet --to ipynb --execute --run-path $$folder notebooks/*.py && \
 		rm -r $$folder
 
-clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+clean:  ## remove .venv, caches and built packages
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
