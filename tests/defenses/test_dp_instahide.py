@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from fedlab.data.shard import Shard
 from fedlab.defenses.dp_instahide import DPInstaHide, mix
 from fedlab.defenses.partners import distinct, skipping
 from fedlab.defenses.pipeline import (
     Pipeline,
     PlainGradient,
-    Shard,
     shuffled,
     single,
     unchanged,
