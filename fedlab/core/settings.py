@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedlab.core.errors import nearest
@@ -12,7 +12,7 @@ from fedlab.core.schedule import ClientsText, RoundsText
 
 
 class Settings(BaseModel):
-    """A frozen table of a scenario; an unknown key or a value out of range is refused."""
+    """A frozen table of a scenario, which refuses unknown keys and values out of range."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -44,7 +44,7 @@ class Scheduled(Settings):
 
 
 def value_of(text: str) -> Any:
-    """A value as a command line gives it: as TOML has it, or the text itself where it is none.
+    """The value of a setting on a command line: a TOML value, or else the text itself.
 
     Example:
         >>> value_of("0.5"), value_of("true"), value_of("fast")
@@ -54,3 +54,22 @@ def value_of(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
+
+
+def sentence(error: ValidationError) -> str:
+    """The first mistake that a validation found, as one sentence that names the key."""
+    first = error.errors()[0]
+    where = first["loc"]
+    table = ".".join(str(part) for part in where)
+    if first["type"] == "unknown_key":
+        return f"{table or 'the scenario'} {first['msg']}"
+    if first["type"] == "union_tag_invalid":
+        tag = first["ctx"]["tag"]
+        expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
+        return f'{".".join(map(str, where))}: "{tag}" is unknown; {nearest(tag, expected)}'
+    message = first["msg"].removeprefix("Value error, ")
+    if not table:
+        return message
+    # A single wrong value is worth repeating, a whole table is not.
+    whole = isinstance(first["input"], Mapping | list | tuple)
+    return f"{table}: {message}" if whole else f"{table}: {message} (it is {first['input']!r})"

@@ -115,7 +115,7 @@ def _knowledge(
     """What the server knew when it kept a Capture, and what its owner adds."""
     told, granted = capture.announced, None if labels is None else torch.as_tensor(labels)
     if local is not None:
-        told = told.asking(local)
+        told = told.with_local_sgd(local)
     if capture.payload.kind == "weights" and not told.lr:
         raise BadInput(
             "weights can only be attacked if the client's learning rate is known: pass "

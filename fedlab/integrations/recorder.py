@@ -182,4 +182,4 @@ def _tensors(record: Mapping[str, Array]) -> dict[str, Tensor]:
 def _announced(local: LocalSGD | None, *, training_mode: bool) -> RoundFacts:
     """What the server asked for as far as it was told to us."""
     told = RoundFacts(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
-    return told if local is None else told.asking(local)
+    return told if local is None else told.with_local_sgd(local)

@@ -1,6 +1,7 @@
-"""What a client and the server both know of a round, because the server asked for it."""
+"""The public facts of a client's round: what the server asked for, and so knows of the reply."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -9,31 +10,34 @@ from fedlab.defenses import Defense
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import ClassFishing
 
 
 @dataclass(frozen=True)
 class RoundFacts:
-    """What the server told the client to do, and how it tampered, which it alone knows.
+    """What the server asked a client to do, and how it tampered with what it sent.
 
     Attributes:
-        lr: Learning rate of the round; 0 in somebody else's app, of which the server was not told.
-        momentum: Of local SGD.
-        weight_decay: Of local SGD.
+        lr: Learning rate of the round; 0 in another Flower app, whose learning rate is unknown.
+        momentum: Momentum of local SGD.
+        weight_decay: Weight decay of local SGD.
         epochs: Passes over the client's images.
         batch_size: Images in a local batch.
         defenses: Names of the scheduled defenses.
-        clipping_norm: Of DP-SGD where that is scheduled; of adaptive clipping the bound that the
-            round started with. The attacker takes per-layer clipping for a flat one of this norm.
-        noise_multiplier: Likewise.
+        clipping_norm: Clipping norm of DP-SGD where it is scheduled; under adaptive clipping the
+            bound at the start of the round. The attacker takes per-layer clipping for a flat one of
+            this norm.
+        noise_multiplier: Noise multiplier of DP-SGD where it is scheduled.
         mixture_size: Images in each mixture where DP-InstaHide is scheduled.
-        poisson: Whether the single batch of a leaking client is a Poisson one.
-        proximal_mu: Of FedProx.
-        training_mode: Whether the network was to be in training mode.
+        poisson: Whether the single batch of a leaking client is a Poisson sample.
+        proximal_mu: Weight of FedProx' proximal term.
+        training_mode: Whether the network is in training mode.
         malicious: How the server tampered with what it sent, ``imprint`` or ``class-fishing``;
-            ``None`` if it is honest but curious.
-        target: The class that it fished for.
-        update_clipping_norm: Of clip-noise where that is scheduled.
-        update_noise: Likewise, standard deviation of the noise on each entry of the update.
+            ``None`` if it is honest but curious. The client does not know it.
+        target: The class for which a malicious server fished.
+        update_clipping_norm: Clipping norm of clip-noise where it is scheduled.
+        update_noise: Standard deviation of the noise on each entry of the update under clip-noise.
     """
 
     lr: float
@@ -55,18 +59,11 @@ class RoundFacts:
 
     @property
     def local_sgd(self) -> LocalSGD:
-        """The local training that it asked for, as attacks take it."""
-        return LocalSGD(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            proximal_mu=self.proximal_mu,
-        )
+        """The local training that the server asked for, as attacks take it."""
+        return LocalSGD(**{each.name: getattr(self, each.name) for each in fields(LocalSGD)})
 
-    def asking(self, local: LocalSGD) -> "RoundFacts":
-        """The same with other local training asked for."""
+    def with_local_sgd(self, local: LocalSGD) -> "RoundFacts":
+        """The same facts with other local training."""
         return replace(self, **{each.name: getattr(local, each.name) for each in fields(local)})
 
     @property
@@ -84,18 +81,18 @@ class RoundFacts:
         kind: Literal["gradient", "weights"],
         num_images: int,
     ) -> Knowledge:
-        """What it tells an attacker of a reply, together with the public facts of the data set.
+        """What an attacker knows of a reply from these facts and the public facts of the data set.
 
         Args:
             shape: Channels, height and width of an image.
-            num_classes: Of the data set.
-            mean: Of the public normalisation, per channel.
-            std: Likewise.
-            kind: Of the payload.
-            num_images: Behind the reply.
+            num_classes: Number of classes in the data set.
+            mean: Mean of the public normalisation for each channel, on pixels in [0, 1].
+            std: Standard deviation of the public normalisation for each channel.
+            kind: Kind of the payload.
+            num_images: Number of images behind the reply.
 
         Returns:
-            Knowledge without labels, of images that were taken in the same order in every epoch.
+            Knowledge without labels, of images in the same order in every epoch.
         """
         return Knowledge(
             image_shape=shape,
@@ -115,12 +112,12 @@ class RoundFacts:
 
 
 def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History = ()) -> RoundFacts:
-    """What a client was told by an honest server.
+    """The facts that an honest server and the client share.
 
     Args:
-        task: Its orders.
-        defenses: That are scheduled for it, whether or not it obeys.
-        history: Of the client before the round, which it had declared.
+        task: The client's task.
+        defenses: Defenses scheduled for the client, whether or not it runs them.
+        history: Privacy history of the client before the round, as it declared it.
     """
     leaking = task.role if isinstance(task.role, Leaking) else None
     facts: dict[str, Any] = {}
@@ -137,4 +134,55 @@ def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History 
         proximal_mu=task.proximal_mu,
         training_mode=task.training.mode == "train",
         **facts,
+    )
+
+
+def scheduled_facts(task: ClientTask, scenario: Scenario, history: History = ()) -> RoundFacts:
+    """The facts that the server knows of a client's round, its own tampering included.
+
+    Args:
+        task: The client's task.
+        scenario: The scenario, which says what is scheduled.
+        history: Privacy history of the client before the round, as it declared it.
+    """
+    attack = scenario.malicious_attack(round=task.round, client=task.client)
+    defenses = scenario.scheduled_defenses(round=task.round, client=task.client)
+    return replace(
+        round_facts(task, defenses, history),
+        malicious=attack.attack if attack else None,
+        target=attack.target if isinstance(attack, ClassFishing) else None,
+    )
+
+
+def summed_facts(
+    tasks: Sequence[ClientTask], scenario: Scenario, histories: Mapping[int, History]
+) -> RoundFacts:
+    """The facts of a sum of replies: its clients act as one client with a larger batch.
+
+    The noise of m clients' DP-SGD adds up to that of one client with a multiplier sqrt(m) times as
+    large, where all clip to the same norm; in general it is given in units of the largest norm. The
+    noise of clip-noise averages out, as far as the clients hold equally many images.
+
+    Args:
+        tasks: Tasks of the clients, at least one.
+        scenario: The scenario, which says what is scheduled.
+        histories: Privacy histories of the clients before the round, as they declared them.
+    """
+    parts = [scheduled_facts(task, scenario, histories.get(task.client, ())) for task in tasks]
+    private = [
+        (each.clipping_norm, each.noise_multiplier)
+        for each in parts
+        if each.clipping_norm is not None and each.noise_multiplier is not None
+    ]
+    bound = max((norm for norm, _ in private), default=None)
+    norms = [each.update_clipping_norm for each in parts if each.update_clipping_norm is not None]
+    return replace(
+        parts[0],
+        batch_size=sum(each.batch_size for each in parts),
+        defenses=tuple(dict.fromkeys(name for each in parts for name in each.defenses)),
+        clipping_norm=bound,
+        noise_multiplier=math.hypot(*(c * z for c, z in private)) / bound if bound else None,
+        # Where one of them does not clip, nothing bounds the mean.
+        update_clipping_norm=max(norms) if len(norms) == len(parts) else None,
+        update_noise=math.hypot(*(each.update_noise for each in parts)) / len(parts),
     )

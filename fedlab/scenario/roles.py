@@ -4,37 +4,30 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedlab.core.schedule import ClientsText, RoundsText
-from fedlab.core.settings import Settings
+from fedlab.core.settings import Scheduled
 from fedlab.poisoning.settings import Colluding, DataSettings, LabelFlip, UpdateSettings
 
 
-class Honest(Settings):
+class Honest(Scheduled):
     """Trains on its own images and sends its weights. What a client is unless told otherwise."""
 
     role: Literal["honest"] = "honest"
-    rounds: RoundsText = "all"
-    clients: ClientsText = "all"
 
 
-class Leaking(Settings):
+class Leaking(Scheduled):
     """Sends the raw gradient of one batch (FedSGD), the payload that shows most of its images."""
 
     role: Literal["leaking"] = "leaking"
-    rounds: RoundsText = "all"
-    clients: ClientsText = "all"
     batch_size: int = Field(default=1, ge=1)
     """Images in the batch; the expected number under ``sampling = "poisson"``."""
     sampling: Literal["fixed", "poisson"] = "fixed"
     """Under DP-SGD: a batch of exactly this size, accounted at q = 1, or a Poisson batch."""
 
 
-class Poisoning(Settings):
+class Poisoning(Scheduled):
     """Tampers with its data, its update, its weight, or several; else it flips labels."""
 
     role: Literal["poisoning"] = "poisoning"
-    rounds: RoundsText = "all"
-    clients: ClientsText = "all"
     data: DataSettings | None = None
     update: UpdateSettings | None = None
     claims: int | None = Field(default=None, ge=1)

@@ -1,11 +1,11 @@
-"""A whole experiment as data: frozen, validated, and TOML in and out without loss."""
+"""A whole experiment as data: frozen, validated, read from TOML and written to it without loss."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
@@ -13,11 +13,12 @@ from pydantic import Field, ValidationError, model_validator
 from attacks.reconstruction.presets import PRESETS
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
-from fedlab.core.settings import Settings, value_of
+from fedlab.core.settings import Scheduled, Settings, sentence
 from fedlab.core.trackers import AnyTracker
 from fedlab.core.views import Viewable
 from fedlab.defenses import AnyDefense, Defense
 from fedlab.defenses.compatibility import check
+from fedlab.scenario.overrides import apply_override
 from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
 from fedlab.scenario.tables import (
     Audit,
@@ -34,11 +35,23 @@ from fedlab.scenario.tables import (
 )
 
 PACKAGED = Path(__file__).resolve().parents[2] / "simulations"
-"""Where the scenarios live that ship with the package."""
+"""Folder of the scenarios that ship with the package."""
+
+E = TypeVar("E")
+Entry = TypeVar("Entry", covariant=True)
+S = TypeVar("S", bound=Scheduled)
+
+
+class Cells(NamedTuple, Generic[Entry]):
+    """An entry of the scenario, with the rounds and clients to which it applies."""
+
+    entry: Entry
+    rounds: frozenset[int]
+    clients: frozenset[int]
 
 
 class Scenario(Viewable, Settings):
-    """A federated experiment: data, model, training, and who is what in which round.
+    """A federated experiment: data, model, training, and the roles of clients in each round.
 
     Example:
         >>> scenario = Scenario(rounds=2, roles=[{"role": "leaking", "clients": "0"}])
@@ -49,8 +62,11 @@ class Scenario(Viewable, Settings):
     """
 
     name: str = "unnamed"
+    """Name of the experiment, in titles and tables."""
     seed: int = Field(default=0, ge=0)
+    """Root seed, from which every random draw follows."""
     rounds: int = Field(default=1, ge=1)
+    """Number of rounds."""
     data: Data = Data()
     model: Model = Model()
     training: Training = Training()
@@ -66,16 +82,14 @@ class Scenario(Viewable, Settings):
 
     @classmethod
     def load(cls, name: str | Path, overrides: Iterable[str] = ()) -> Self:
-        """Read a scenario file, or one that ships with the package by its name.
+        """Read a scenario from a file, or one that ships with the package.
 
         Args:
             name: A path to a TOML file, or a name from ``fedlab list``.
-            overrides: Settings to replace, such as ``"training.lr=0.05"``,
-                ``"roles.0.batch_size=4"`` or ``"defenses.dp-sgd.noise_multiplier=0"``
-                (every entry of that name).
+            overrides: Settings to replace; see ``fedlab.scenario.overrides.apply_override``.
 
         Raises:
-            BadInput: If there is no such file, or it cannot work.
+            BadInput: If there is no such file, or the scenario is not valid.
         """
         path = Path(name)
         if not path.is_file() and path.suffix != ".toml":
@@ -96,14 +110,14 @@ class Scenario(Viewable, Settings):
         """Read a scenario from TOML text; see ``load`` for the overrides.
 
         Raises:
-            BadInput: If the text is not TOML, or describes what cannot work.
+            BadInput: If the text is not TOML, or the scenario is not valid.
         """
         try:
             table = tomllib.loads(toml)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"the scenario is not valid TOML: {error}") from error
         for override in overrides:
-            _override(table, override)
+            apply_override(table, override)
         return cls._validated(table)
 
     @classmethod
@@ -111,52 +125,45 @@ class Scenario(Viewable, Settings):
         try:
             return cls.model_validate(table)
         except ValidationError as error:
-            raise BadInput(_sentence(error)) from error
+            raise BadInput(sentence(error)) from error
 
     def changed(self, **tables: Any) -> Self:
-        """The scenario with some of its tables replaced, validated anew.
+        """A scenario with some tables replaced, validated anew.
+
+        Args:
+            **tables: New values by top-level key, such as ``rounds=3`` or ``defenses=[...]``.
 
         Raises:
-            BadInput: If the result cannot work.
+            BadInput: If the result is not valid.
         """
         return self._validated(self.model_dump() | tables)
 
     def to_toml(self) -> str:
-        """The scenario as TOML text from which ``parse`` makes an equal one."""
+        """The scenario as TOML text, which ``parse`` turns into an equal scenario."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     def role(self, *, round: int, client: int) -> Honest | Leaking | Poisoning:
-        """What a client is in a round."""
-        for entry, rounds, clients in self._roles:
-            if round in rounds and client in clients:
-                return entry
-        return Honest()
+        """The role of a client in a round; honest unless an entry says otherwise."""
+        return next(iter(_at(self._roles, round, client)), Honest())
 
     def defenses_on(self, *, round: int, client: int) -> tuple[Defense, ...]:
-        """The defenses that a client runs in a round, in the order of the scenario."""
+        """The defenses that a client runs in a round, in their order in the scenario."""
         role = self.role(round=round, client=client)
         if isinstance(role, Poisoning) and not role.runs_defenses:
             return ()
         return self.scheduled_defenses(round=round, client=client)
 
     def scheduled_defenses(self, *, round: int, client: int) -> tuple[Defense, ...]:
-        """The defenses scheduled for a client in a round, whether or not it obeys."""
-        return tuple(
-            e for e, rounds, clients in self._defenses if round in rounds and client in clients
-        )
+        """The defenses scheduled for a client in a round, whether or not the client runs them."""
+        return _at(self._defenses, round, client)
 
     def reconstructions_on(self, *, round: int, client: int) -> tuple[Reconstruct, ...]:
         """The attacks scheduled against a client in a round."""
-        return tuple(
-            e
-            for e, rounds, clients in self._reconstructions
-            if round in rounds and client in clients
-        )
+        return _at(self._reconstructions, round, client)
 
-    def malice(self, *, round: int, client: int) -> Imprint | ClassFishing | None:
-        """How the server tampers with what it sends to a client in a round, if it does."""
-        rounds, clients = self._tampered
-        return self.server.malicious if round in rounds and client in clients else None
+    def malicious_attack(self, *, round: int, client: int) -> Imprint | ClassFishing | None:
+        """The server's tampering with the model that it sends to a client, if there is any."""
+        return next(iter(_at(self._tampered, round, client)), None)
 
     def lr(self, round: int) -> float:
         """The learning rate of a round, counted from 1."""
@@ -168,33 +175,32 @@ class Scenario(Viewable, Settings):
         return tuple(role for role in self.roles if isinstance(role, Poisoning))
 
     @cached_property
-    def _roles(self) -> "list[tuple[Role, frozenset[int], frozenset[int]]]":
-        return [(e, *self._cells(e, f"roles.{i}")) for i, e in enumerate(self.roles)]
+    def _roles(self) -> list[Cells[Role]]:
+        return [self._cells(entry, f"roles.{i}") for i, entry in enumerate(self.roles)]
 
     @cached_property
-    def _defenses(self) -> "list[tuple[Defense, frozenset[int], frozenset[int]]]":
-        return [(e, *self._cells(e, f"defenses.{i}")) for i, e in enumerate(self.defenses)]
+    def _defenses(self) -> list[Cells[Defense]]:
+        return [self._cells(entry, f"defenses.{i}") for i, entry in enumerate(self.defenses)]
 
     @cached_property
-    def _reconstructions(self) -> list[tuple[Reconstruct, frozenset[int], frozenset[int]]]:
-        return [
-            (e, *self._cells(e, f"reconstructions.{i}")) for i, e in enumerate(self.reconstructions)
-        ]
+    def _reconstructions(self) -> list[Cells[Reconstruct]]:
+        entries = enumerate(self.reconstructions)
+        return [self._cells(entry, f"reconstructions.{i}") for i, entry in entries]
 
     @cached_property
-    def _tampered(self) -> tuple[frozenset[int], frozenset[int]]:
+    def _tampered(self) -> list[Cells[Imprint | ClassFishing]]:
         malicious = self.server.malicious
-        if isinstance(malicious, ClassFishing):
-            return self._cells(malicious, "server.malicious")
         if malicious is None:
-            return frozenset(), frozenset()
-        return frozenset(range(1, self.rounds + 1)), frozenset(range(self.data.clients))
+            return []
+        if isinstance(malicious, Imprint):  # part of the network, so of every round
+            every = frozenset(range(1, self.rounds + 1)), frozenset(range(self.data.clients))
+            return [Cells(malicious, *every)]
+        return [self._cells(malicious, "server.malicious")]
 
-    def _cells(
-        self, entry: "Role | Defense | Reconstruct | ClassFishing", where: str
-    ) -> tuple[frozenset[int], frozenset[int]]:
+    def _cells(self, entry: S, where: str) -> Cells[S]:
         try:
-            return (
+            return Cells(
+                entry,
                 resolve_rounds(entry.rounds, self.rounds),
                 resolve_clients(entry.clients, self.data.clients),
             )
@@ -202,11 +208,11 @@ class Scenario(Viewable, Settings):
             raise ValueError(f"{where}: {error}") from error
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        _refuse_overlap("roles", [(e.role, r, c) for e, r, c in self._roles], always=True)
-        _refuse_overlap("defenses", [(e.name, r, c) for e, r, c in self._defenses], always=False)
+    def _check(self) -> Self:
+        _refuse_overlap("roles", self._roles, lambda role: "")
+        _refuse_overlap("defenses", self._defenses, lambda defense: defense.name)
         self._refuse_impossible_defenses()
-        self.malice(round=1, client=0)  # refuses a schedule that cannot be read
+        self.malicious_attack(round=1, client=0)  # raises if its schedule cannot be read
         if self.server.cohort is not None and self.server.cohort > self.data.clients:
             raise ValueError(
                 f"server.cohort is {self.server.cohort}, but there are only "
@@ -217,7 +223,8 @@ class Scenario(Viewable, Settings):
                 f"audit.client is {self.audit.client}, but clients go from 0 to "
                 f"{self.data.clients - 1}"
             )
-        for index, (attack, _, _) in enumerate(self._reconstructions):
+        for index, cells in enumerate(self._reconstructions):
+            attack = cells.entry
             if attack.preset not in PRESETS:
                 raise ValueError(
                     f'reconstructions.{index}.preset "{attack.preset}" is unknown; '
@@ -233,7 +240,7 @@ class Scenario(Viewable, Settings):
         for entry in self.defenses:
             if problem := entry.norm_problem(self.model.norm):
                 raise ValueError(problem)
-        cells = [(rounds, clients) for _, rounds, clients in self._defenses]
+        cells = [(each.rounds, each.clients) for each in self._defenses]
         for round, client, places in combined(cells):
             try:
                 check([self.defenses[place] for place in places])
@@ -246,66 +253,17 @@ def packaged() -> list[str]:
     return sorted(path.stem for path in PACKAGED.glob("*.toml"))
 
 
-def _refuse_overlap(
-    what: str, cells: list[tuple[str, frozenset[int], frozenset[int]]], *, always: bool
-) -> None:
-    """Refuse two entries for the same cell; ``always`` or only if they have the same name."""
-    for (i, one), (j, other) in combinations(enumerate(cells), 2):
-        if not always and one[0] != other[0]:
-            continue
-        if (rounds := one[1] & other[1]) and (clients := one[2] & other[2]):
+def _at(entries: Iterable[Cells[E]], round: int, client: int) -> tuple[E, ...]:
+    return tuple(each.entry for each in entries if round in each.rounds and client in each.clients)
+
+
+def _refuse_overlap(what: str, entries: Sequence[Cells[E]], kind: Callable[[E], str]) -> None:
+    """Refuse two entries of one kind for the same round and client."""
+    for (i, one), (j, other) in combinations(enumerate(entries), 2):
+        rounds, clients = one.rounds & other.rounds, one.clients & other.clients
+        if kind(one.entry) == kind(other.entry) and rounds and clients:
+            names = [getattr(each.entry, "role", None) or kind(each.entry) for each in (one, other)]
             raise ValueError(
-                f"{what}.{i} ({one[0]}) and {what}.{j} ({other[0]}) both claim "
+                f"{what}.{i} ({names[0]}) and {what}.{j} ({names[1]}) both claim "
                 f"round {min(rounds)}, client {min(clients)}"
             )
-
-
-def _override(table: dict[str, Any], override: str) -> None:
-    path, separator, text = override.partition("=")
-    if not separator or not path.strip():
-        raise BadInput(f'"{override}" is no setting: write it as --set training.lr=0.05')
-    value = value_of(text)
-    *parents, last = path.strip().split(".")
-    places: list[Any] = [table]
-    for key in parents:
-        places = [inner for place in places for inner in _descend(place, key, path)]
-    for place in places:
-        if isinstance(place, list):
-            raise BadInput(f'"{path}" ends at a list; name one of its settings')
-        place[last] = value
-
-
-def _descend(place: Any, key: str, path: str) -> list[Any]:
-    """The tables one step down: a key of a table, an index of a list, or all of a name in it."""
-    if isinstance(place, list):
-        if key.isdecimal() and int(key) < len(place):
-            return [place[int(key)]]
-        named = [entry for entry in place if key in (entry.get("name"), entry.get("role"))]
-        if named:
-            return named
-        raise BadInput(f'"{path}" does not lead anywhere: there is no entry "{key}"')
-    if key.isdecimal():
-        raise BadInput(f'"{path}" does not lead anywhere: there is no entry {key}')
-    inner = place.setdefault(key, {})
-    if not isinstance(inner, dict | list):
-        raise BadInput(f'"{path}" does not lead anywhere: "{key}" is a value, not a table')
-    return [inner]
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong, as one sentence that names the key."""
-    first = error.errors()[0]
-    where = first["loc"]
-    table = ".".join(str(part) for part in where)
-    if first["type"] == "unknown_key":
-        return f"{table or 'the scenario'} {first['msg']}"
-    if first["type"] == "union_tag_invalid":
-        tag = first["ctx"]["tag"]
-        expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
-        return f'{".".join(map(str, where))}: "{tag}" is unknown; {nearest(tag, expected)}'
-    message = first["msg"].removeprefix("Value error, ")
-    if not table:
-        return message
-    # A whole table is not worth repeating.
-    told = isinstance(first["input"], Mapping | list | tuple)
-    return f"{table}: {message}" if told else f"{table}: {message} (it is {first['input']!r})"

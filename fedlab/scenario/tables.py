@@ -6,8 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import Registry
-from fedlab.core.schedule import ClientsText, RoundsText
-from fedlab.core.settings import Settings
+from fedlab.core.settings import Scheduled, Settings
 from fedlab.data.registry import PARTITIONS
 from fedlab.models.registry import Norm
 from fedlab.privacy.accountant_name import AccountantName
@@ -104,7 +103,7 @@ class Imprint(Settings):
     """Of the cosine by which the block tells images apart; 0 is their mean brightness."""
 
 
-class ClassFishing(Settings):
+class ClassFishing(Scheduled):
     """The server sends some clients a last layer through which one class alone sends a gradient.
 
     A malicious server (arXiv 2202.00580): the client can see it in the weights. What a fished
@@ -114,8 +113,6 @@ class ClassFishing(Settings):
     attack: Literal["class-fishing"] = "class-fishing"
     target: int = Field(default=0, ge=0)
     """The class to fish for."""
-    rounds: RoundsText = "all"
-    clients: ClientsText = "all"
 
 
 Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
@@ -211,11 +208,9 @@ class Audit(Settings):
     """Public images, at most, that the auditor tells the client's other images by."""
 
 
-class Reconstruct(Settings):
+class Reconstruct(Scheduled):
     """When the server attacks which clients, and how."""
 
-    rounds: RoundsText = "all"
-    clients: ClientsText = "all"
     preset: str = "inverting-gradients"
     labels: Literal["known", "inferred"] = "known"
     order: Literal["known", "sequential", "average"] = "sequential"

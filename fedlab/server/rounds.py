@@ -18,7 +18,7 @@ from fedlab.core.errors import BadInput, RunFailed
 from fedlab.privacy.release import History, before_last
 from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.reply import FACTS
-from fedlab.protocol.scheduled_facts import scheduled_facts, summed_facts
+from fedlab.protocol.round_facts import scheduled_facts, summed_facts
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing, Imprint
@@ -294,7 +294,7 @@ class RoundLoop:
     def _sent(self, tasks: Mapping[int, ClientTask], scenario: Scenario) -> dict[int, State]:
         """What each client is sent: the global state itself, or a fished one."""
         malice = {
-            client: scenario.malice(round=task.round, client=client)
+            client: scenario.malicious_attack(round=task.round, client=client)
             for client, task in tasks.items()
         }
         fishing = next((each for each in malice.values() if isinstance(each, ClassFishing)), None)

@@ -228,7 +228,7 @@ class Analysis(Viewable):
             for number in sorted(chosen)
             for entry in self.scenario.defenses_on(round=number, client=client)
             if entry.mixture_size is not None
-            and self.scenario.malice(round=number, client=client) is None
+            and self.scenario.malicious_attack(round=number, client=client) is None
             and Capture.kept(self.folder.captures, number, client)
         }
         if len(set(mixing.values())) != 1:

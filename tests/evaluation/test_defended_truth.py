@@ -9,7 +9,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import rehearsed
 from fedlab.protocol.planning import task_for
-from fedlab.protocol.scheduled_facts import scheduled_facts
+from fedlab.protocol.round_facts import scheduled_facts
 from fedlab.server.captures import Capture
 from tests.federations import small
 

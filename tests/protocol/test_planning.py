@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedlab.privacy.release import PrivacyRelease, from_json
 from fedlab.protocol.planning import sample_cohort, task_for
-from fedlab.protocol.scheduled_facts import scheduled_facts
+from fedlab.protocol.round_facts import scheduled_facts
 from tests.federations import small
 
 DP = {"name": "dp-sgd", "clipping_norm": 0.7, "rounds": "2-"}

@@ -10,8 +10,7 @@ from attacks.reconstruction.presets import PRESETS
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.protocol.planning import task_for
-from fedlab.protocol.round_facts import RoundFacts, round_facts
-from fedlab.protocol.scheduled_facts import scheduled_facts
+from fedlab.protocol.round_facts import RoundFacts, round_facts, scheduled_facts
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture

@@ -92,6 +92,6 @@ def _cell(scenario: Scenario, round: int, client: int) -> Cell:
     return Cell(
         role=scenario.role(round=round, client=client).role,
         attacked=bool(scenario.reconstructions_on(round=round, client=client)),
-        tampered=scenario.malice(round=round, client=client) is not None,
+        tampered=scenario.malicious_attack(round=round, client=client) is not None,
         defenses=tuple(e.name for e in scenario.defenses_on(round=round, client=client)),
     )
