@@ -46,7 +46,7 @@ def package(monkeypatch):
     """Entry points of a package: one works, one cannot be imported."""
     group = DATASETS.group
     points = [
-        EntryPoint("noise", "tests.plugins:images", group),
+        EntryPoint("noise", "tests.foreign:images", group),
         EntryPoint("lost", "no.such:images", group),
     ]
     monkeypatch.setattr(command, "entry_points", lambda group: points)
@@ -57,7 +57,7 @@ def package(monkeypatch):
 
 
 def test_plugins_of_packages_are_named_but_not_imported(fedlab, package, monkeypatch):
-    monkeypatch.setattr("tests.plugins.images.__doc__", "Random pixels.", raising=False)
+    monkeypatch.setattr("tests.foreign.images.__doc__", "Random pixels.", raising=False)
     monkeypatch.setattr(DATASETS, "_found", {})
     code, out, _ = fedlab("list", "datasets")
     assert code == 0
@@ -67,7 +67,7 @@ def test_plugins_of_packages_are_named_but_not_imported(fedlab, package, monkeyp
 
 
 def test_plugins_of_packages_are_described_on_request(fedlab, package, monkeypatch):
-    monkeypatch.setattr("tests.plugins.images.__doc__", "Random pixels.")
+    monkeypatch.setattr("tests.foreign.images.__doc__", "Random pixels.")
     code, out, _ = fedlab("list", "datasets", "--installed")
     assert code == 0
     assert "Random pixels." in out

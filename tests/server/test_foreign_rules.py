@@ -84,9 +84,9 @@ def test_a_broken_rule_stops_the_run_with_its_name(name, sentence):
 def test_a_federation_runs_on_plug_ins():
     scenario = small(
         "rounds=1",
-        "data.source='tests.plugins:images'",
-        "data.partition='tests.plugins:halves'",
-        "model.name='tests.plugins:network'",
+        "data.source='tests.foreign:images'",
+        "data.partition='tests.foreign:halves'",
+        "model.name='tests.foreign:network'",
         "server.strategy='tests.server.rules:TowardsRoot'",
     )
     done = finished(scenario)
