@@ -77,42 +77,47 @@ class Training(Settings):
     """Local SGD at every client."""
 
     epochs: int = Field(default=1, ge=1)
+    """Passes over a client's images in each round."""
     batch_size: int = Field(default=32, ge=1)
+    """Images in a batch; the expected number under Poisson sampling."""
     lr: float = Field(default=0.1, gt=0)
+    """Learning rate of the first round."""
     lr_decay: float = Field(default=1.0, gt=0, le=1)
-    """The learning rate of round r is ``lr * lr_decay ** (r - 1)``."""
+    """Factor of the learning rate: that of round r is ``lr * lr_decay ** (r - 1)``."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Momentum of SGD, from 0 to below 1."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of SGD."""
     mode: Literal["train", "eval"] = "train"
-    """Of the clients' network: in ``eval`` BatchNorm takes the statistics that the server sent,
-    as the public code of gradient inversion assumes."""
+    """Mode of the clients' network: in ``eval`` BatchNorm takes the statistics that the server
+    sent, as the public code of gradient inversion assumes."""
     share_buffers: bool = False
     """Send BatchNorm statistics too. They leak, and the round then counts as open."""
 
 
 class Imprint(Settings):
-    """The server puts a block in front of the network that writes single images into gradients.
+    """A malicious server puts a block before the network that writes single images into gradients.
 
-    A malicious server (arXiv 2110.13057): every client can see it in the architecture.
+    Every client can see it in the architecture (arXiv 2110.13057).
     """
 
     attack: Literal["imprint"] = "imprint"
     bins: int = Field(default=128, ge=2)
-    """Hidden units of the block; several for each image of a batch."""
+    """Number of hidden units of the block; take several for each image of a batch."""
     frequency: int = Field(default=0, ge=0)
-    """Of the cosine by which the block tells images apart; 0 is their mean brightness."""
+    """Frequency of the cosine by which the block tells images apart; 0 is their mean brightness."""
 
 
 class ClassFishing(Scheduled):
-    """The server sends some clients a last layer through which one class alone sends a gradient.
+    """A malicious server sends a last layer through which one class alone sends a gradient.
 
-    A malicious server (arXiv 2202.00580): the client can see it in the weights. What a fished
-    client replies does not become part of the global model.
+    The client can see it in the weights (arXiv 2202.00580). The reply of such a client does not
+    become part of the global model.
     """
 
     attack: Literal["class-fishing"] = "class-fishing"
     target: int = Field(default=0, ge=0)
-    """The class to fish for."""
+    """The class whose images the server wants to see."""
 
 
 Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
@@ -121,20 +126,20 @@ Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
 NO_PROTECTION = (
     "central DP gives no protection from this server, which sees every reply before it is clipped"
 )
-"""What has to stand beside every result of a run with ``server.central_dp``."""
+"""Sentence beside every result of a run with ``server.central_dp``."""
 
 
 class CentralDP(Settings):
-    """Flower's server-side differential privacy: clip each reply, add noise to their mean.
+    """Flower's server-side differential privacy: clip each reply and add noise to their mean.
 
-    It gives no protection from this server, which sees every reply before it is clipped; only
-    from those who see the global model. Replies then weigh the same, whatever their examples.
+    It protects from those who see the global model, and not from this server, which sees every
+    reply before it is clipped. Replies then weigh the same, whatever their number of examples.
     """
 
     noise_multiplier: float = Field(default=1.0, ge=0)
     """Standard deviation of the noise on the sum, in units of the clipping norm."""
     clipping_norm: float = Field(default=1.0, gt=0)
-    """Largest L2 norm that one reply's change keeps."""
+    """Largest L2 norm of the change that one reply makes."""
 
 
 class Server(Settings):
@@ -182,30 +187,33 @@ class Engine(Settings):
 
 
 class Privacy(Settings):
-    """How privacy loss is counted, for every client alike."""
+    """How privacy loss is counted, in the same way for every client."""
 
     accountant: AccountantName = "rdp"
-    """``rdp`` and ``prv`` are upper bounds, ``gdp`` is an approximation."""
+    """Accountant of Gaussian noise: ``rdp`` and ``prv`` are upper bounds, ``gdp`` is an
+    approximation."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of every epsilon of Gaussian noise, between 0 and 1."""
     labels_public: bool = False
-    """Declare labels public: DP-InstaHide's formal epsilon, which holds for images given their
-    labels, then has a total of its own."""
+    """Declare labels public: DP-InstaHide's formal epsilon holds for images given their labels,
+    and has a total only then."""
 
 
 class Audit(Settings):
     """Canaries in one client's data, which bound its epsilon from below (arXiv 2305.08846).
 
-    Each of them joins the client's images by a fair coin; the auditor, who never sees the coins,
-    tells from the client's updates which did.
+    Each canary joins the client's images by a fair coin. The auditor never sees the coins, and
+    infers from the client's updates which canaries joined.
     """
 
     client: int = Field(default=0, ge=0)
+    """Partition id of the audited client."""
     canaries: int = Field(default=200, ge=200)
-    """Images made for it; about half of them join."""
+    """Number of canary images, at least 200; about half of them join."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Chance, at least, that the bound is not above the true epsilon."""
+    """Probability, at least, that the bound is not above the true epsilon."""
     background: int = Field(default=500, ge=0)
-    """Public images, at most, that the auditor tells the client's other images by."""
+    """Largest number of public images by which the auditor models the client's other images."""
 
 
 class Reconstruct(Scheduled):
@@ -247,6 +255,7 @@ class Reconstruct(Scheduled):
 
 
 class Captures(Settings):
-    """Which of the replies that the server saw are kept on disk."""
+    """Which replies are kept on disk as the server saw them."""
 
     keep: Literal["attacked", "all", "none"] = "attacked"
+    """Replies of attacked clients, all replies, or none."""

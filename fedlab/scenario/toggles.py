@@ -1,4 +1,4 @@
-"""Switching a defense on or off from a round on, as a new scenario."""
+"""Toggles: a defense switched on or off from a round on, as a new scenario."""
 
 from collections.abc import Iterable, Set
 from typing import Any
@@ -20,19 +20,19 @@ def toggled(
     rounds: str | int = "all",
     settings: dict[str, Any] | None = None,
 ) -> Scenario:
-    """The scenario with one defense on or off for some clients, in rounds that are left.
+    """The scenario with one defense on or off for some clients, in rounds that are still to come.
 
     Earlier rounds stay as they were, so the result describes the whole run and replays it.
 
     Args:
-        scenario: As it stands.
-        name: Of the defense, such as ``dp-sgd``.
-        on: On or off.
-        clients: Partition ids.
+        scenario: The scenario as it stands.
+        name: Name of the defense, such as ``dp-sgd``.
+        on: Whether to switch it on or off.
+        clients: Partition ids of the clients.
         from_round: The first round that can change, counted from 1.
-        rounds: Those to change, in the schedule's language; see ``rounds_left``.
-        settings: Replace the defense's settings; those of its first entry in the scenario
-            are the default, or else its own defaults. Only with ``on``.
+        rounds: Rounds to change, in the schedule language; see ``rounds_left``.
+        settings: Settings of the defense to replace, only with ``on``. The others are those of its
+            first entry in the scenario, or else its own defaults.
 
     Raises:
         BadInput: If the defense or a setting is unknown, a client or round does not exist, the
@@ -53,22 +53,25 @@ def toggled(
         free = _without_another(scenario, name, when, who)
         if free in (when, frozenset()):
             raise
-        _with(scenario, name, free, who, settings or {})  # another reason speaks for itself
+        _with(
+            scenario, name, free, who, settings or {}
+        )  # raises by itself if that is not the only problem
         raise BadInput(
             f'{error}; rounds="{spell(free)}" switches it only where no other defense is on'
         ) from error
 
 
 def rounds_left(scenario: Scenario, rounds: str | int, *, from_round: int) -> frozenset[int]:
-    """Those of some rounds that are not over.
+    """The rounds of a text that are still to come.
 
     Args:
-        scenario: Says how many rounds there are.
-        rounds: In the schedule's language, such as ``"4-6"``; ``"all"`` are all that are left.
-        from_round: The first that is left, counted from 1.
+        scenario: The scenario, which says how many rounds there are.
+        rounds: A text of the schedule language, such as ``"4-6"``; ``"all"`` means all rounds that
+            are still to come.
+        from_round: The next round, counted from 1.
 
     Returns:
-        The round numbers, never empty.
+        The round numbers, at least one.
 
     Raises:
         BadInput: If the text cannot be read, or all of its rounds are over.
@@ -97,7 +100,7 @@ def _with(
 
 
 def _without(scenario: Scenario, name: str, when: Set[int], who: Set[int]) -> list[dict[str, Any]]:
-    """The entries of all defenses, less the cells of one of them."""
+    """The entries of all defenses, without some rounds and clients of one of them."""
     rows: list[dict[str, Any]] = []
     for entry in scenario.defenses:
         row = entry.model_dump()
