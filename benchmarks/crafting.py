@@ -1,6 +1,6 @@
-"""Time of one brewing step of gradient matching, beside the Adversarial Robustness Toolbox (ART).
+"""Time of one crafting step of gradient matching, beside the Adversarial Robustness Toolbox (ART).
 
-Both brew the same poisons against the same network on the same threads; the time of a step is the
+Both craft the same poisons against the same network on the same threads; the time of a step is the
 difference of a long and a short search, so what comes before and after them is left out.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.poisoning.crafting import Brewing
+from attacks.poisoning.crafting import CraftSettings
 from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.surrogate import Surrogate
 from benchmarks.report import Claim, Figure
@@ -61,7 +61,7 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
             labels,
             targets=target,
             intended=torch.zeros(1, dtype=torch.int64),
-            settings=Brewing(epsilon=EPSILON, steps=steps, restarts=1),
+            settings=CraftSettings(epsilon=EPSILON, steps=steps, restarts=1),
             generator=torch.Generator().manual_seed(0),
         )
 
@@ -70,7 +70,7 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
         prepare(threads)
         seconds = _race({"ART": arts, "ours": ours})
         ratio = [a / b for a, b in zip(seconds["ART"], seconds["ours"], strict=True)]
-        what = f"a brewing step of {POISONS} poisons, threads: {threads}"
+        what = f"a crafting step of {POISONS} poisons, threads: {threads}"
         figures += [
             Figure(f"{what}, ART", "s", seconds["ART"]),
             Figure(f"{what}, ours", "s", seconds["ours"]),
@@ -78,7 +78,7 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
         ]
         claims.append(
             Claim(
-                f"a brewing step takes 1/{median(ratio):.1f} of ART's time on threads: {threads}, "
+                f"a crafting step takes 1/{median(ratio):.1f} of ART's time on threads: {threads}, "
                 f"at most 1/{GOAL:.0f}",
                 median(ratio) >= GOAL,
             )

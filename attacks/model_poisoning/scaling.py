@@ -1,27 +1,19 @@
-"""Scaling an update up, until it outweighs the others: model replacement.
+"""Scaling an update so that it outweighs the others: model replacement.
 
 Bagdasaryan et al., "How To Backdoor Federated Learning" (AISTATS 2020), eq. 3.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 from torch import Tensor
 
-from attacks.payload import Payload
 
+def scale(change: Tensor, *, factor: float) -> Tensor:
+    """Multiply the change of the global model by a factor: X - G becomes ``factor * (X - G)``.
 
-def scale(payload: Payload, global_state: Mapping[str, Tensor], factor: float) -> Payload:
-    """The payload with its change of the global model multiplied by a factor.
+    Args:
+        change: Change of an honest client, float ``[d]``.
+        factor: With n clients of equal weight, n replaces the global model by the client's.
 
-    Weights X become G + factor * (X - G); a gradient is multiplied.
+    Returns:
+        A new vector of the same shape.
     """
-    if payload.kind == "gradient":
-        return replace(payload, tensors={n: factor * g for n, g in payload.tensors.items()})
-    return replace(
-        payload,
-        tensors={
-            name: global_state[name] + factor * (weights - global_state[name])
-            for name, weights in payload.tensors.items()
-        },
-    )
+    return factor * change

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Cost, CraftedImages, CraftSettings, craft, pixels_of
 from attacks.poisoning.gradient_matching import matching
 from attacks.poisoning.surrogate import Surrogate
 
 PARTITION = 512
 """Images that are changed together, and whose graph is in memory."""
 
-PGD = Brewing(epsilon=8 / 255, steps=250, restarts=8, lr=0.05 * 8 / 255, rule="pgd")
+PGD = CraftSettings(epsilon=8 / 255, steps=250, restarts=8, lr=0.05 * 8 / 255, rule="pgd")
 """What the code of arXiv 2106.10807 uses; its step is 0.05 epsilon."""
 
 
@@ -52,11 +52,11 @@ def misalign_training(
     images: Tensor,
     labels: Tensor,
     *,
-    settings: Brewing,
+    settings: CraftSettings,
     augment: CropAndFlip | None = None,
     partition: int = PARTITION,
     generator: torch.Generator,
-) -> Brewed:
+) -> CraftedImages:
     """Change all images so that their training gradient lowers the reverse cross-entropy.
 
     The gradient of the reverse cross-entropy over the whole clean set is fixed, so each partition
@@ -94,11 +94,11 @@ def adversarial_poisons(
     labels: Tensor,
     *,
     num_classes: int,
-    settings: Brewing = PGD,
+    settings: CraftSettings = PGD,
     augment: CropAndFlip | None = None,
     partition: int = PARTITION,
     generator: torch.Generator,
-) -> Brewed:
+) -> CraftedImages:
     """Change all images so that a clean network takes each for the next class; labels stay.
 
     A network trained on them learns the features of class y + 1 under the label y. Targets are
@@ -136,16 +136,16 @@ def _mistaking(surrogate: Surrogate, intended: Tensor, augment: CropAndFlip | No
 def _by_partition(
     images: Tensor,
     costs: Callable[[slice], Sequence[Cost]],
-    settings: Brewing,
+    settings: CraftSettings,
     partition: int,
     generator: torch.Generator,
-) -> Brewed:
+) -> CraftedImages:
     parts = []
     for first in range(0, len(images), partition):
         places = slice(first, first + partition)
-        parts.append(brew(images[places], costs(places), settings=settings, generator=generator))
+        parts.append(craft(images[places], costs(places), settings=settings, generator=generator))
     mean = torch.stack([part.costs for part in parts]).mean(0)
-    return Brewed(
+    return CraftedImages(
         images=torch.cat([part.images for part in parts]),
         costs=mean,
         kept=int(mean[:, -1].argmin()),

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks.poisoning.perturbation import whole_steps
+from attacks.poisoning.pixel_levels import whole_levels
 from attacks.reconstruction import schedules
 
 Cost = Callable[[Tensor, torch.Generator], Tensor]
@@ -28,7 +28,7 @@ last decay: there the change hardly moves, and the mean is not at the mercy of o
 
 
 @dataclass(frozen=True)
-class Brewing:
+class CraftSettings:
     """How poisons are optimised; the defaults are those of Witches' Brew on CIFAR-10.
 
     Attributes:
@@ -54,7 +54,7 @@ class Brewing:
             raise ValueError(f"epsilon is in (0, 1], as pixels are, not {self.epsilon}")
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(
-                f"brewing needs at least one step and one start, not {self.steps} and "
+                f"crafting needs at least one step and one start, not {self.steps} and "
                 f"{self.restarts}"
             )
         if not self.lr > 0:
@@ -62,7 +62,7 @@ class Brewing:
 
 
 @dataclass(frozen=True)
-class Brewed:
+class CraftedImages:
     """Poisons, and how the search for them went.
 
     Attributes:
@@ -76,15 +76,15 @@ class Brewed:
     kept: int
 
 
-def brew(
+def craft(
     images: Tensor,
     cost: Cost | Sequence[Cost],
     *,
-    settings: Brewing,
+    settings: CraftSettings,
     generator: torch.Generator,
     renew: Renewal | None = None,
     renewals: int = 0,
-) -> Brewed:
+) -> CraftedImages:
     """Change images within epsilon so that a cost falls.
 
     Nothing is read back from the device before the end, so a GPU is never waited for.
@@ -100,10 +100,10 @@ def brew(
 
     Example:
         >>> grey = torch.full((1, 1, 2, 2), 128, dtype=torch.uint8)
-        >>> found = brew(
+        >>> found = craft(
         ...     grey,
         ...     lambda pixels, generator: pixels.sum(),
-        ...     settings=Brewing(steps=20, restarts=1),
+        ...     settings=CraftSettings(steps=20, restarts=1),
         ...     generator=torch.Generator().manual_seed(0),
         ... )
         >>> found.images.unique().tolist()
@@ -133,7 +133,7 @@ def brew(
         # A cost that is not a number is not below any other, so such a restart is never kept.
         best = torch.where(scores[-1] < least, change.detach(), best)
         least = torch.fmin(scores[-1], least)
-    return Brewed(
+    return CraftedImages(
         images=rounded(images, best, epsilon=settings.epsilon),
         costs=torch.stack(histories).float().cpu(),
         kept=int(torch.stack(scores).nan_to_num(nan=math.inf).argmin()),
@@ -182,7 +182,7 @@ def rounded(images: Tensor, change: Tensor, *, epsilon: float) -> Tensor:
         change: float of the same shape, in pixel units.
         epsilon: Largest change; of 255 levels it allows those that fit into it whole.
     """
-    levels = whole_steps(epsilon)
+    levels = whole_levels(epsilon)
     moved = images + (change * 255).round().clamp(-levels, levels)
     return moved.clamp(0, 255).to(torch.uint8)
 

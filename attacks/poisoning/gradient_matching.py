@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Cost, CraftedImages, CraftSettings, craft, pixels_of
 from attacks.poisoning.surrogate import Surrogate
 from attacks.reconstruction.objectives import misalignment
 
@@ -25,11 +25,11 @@ def match_gradients(
     *,
     targets: Tensor,
     intended: Tensor,
-    settings: Brewing,
+    settings: CraftSettings,
     augment: CropAndFlip | None = None,
     block: int = BLOCK,
     generator: torch.Generator,
-) -> Brewed:
+) -> CraftedImages:
     """Brew poisons after which training takes unchanged target images for another class.
 
     Lowers the mean over surrogates of the paper's eq. 3,
@@ -52,7 +52,7 @@ def match_gradients(
     for surrogate in surrogates:
         wanted = surrogate.gradient(pixels_of(targets), intended)
         costs += matching(surrogate, labels, wanted, augment=augment, block=block)
-    return brew(images, costs, settings=settings, generator=generator)
+    return craft(images, costs, settings=settings, generator=generator)
 
 
 def matching(

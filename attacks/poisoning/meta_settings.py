@@ -6,7 +6,7 @@ from typing import Literal
 from attacks.knowledge import LocalSGD
 from attacks.poisoning.colour import Colour
 from attacks.poisoning.meta_loss import LOSSES, Loss
-from attacks.poisoning.perturbation import whole_steps
+from attacks.poisoning.pixel_levels import whole_levels
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class MetaPoisoning:
     looks: int | None = None
 
     def __post_init__(self) -> None:
-        if whole_steps(self.epsilon) < 1 or self.epsilon > 1:
+        if whole_levels(self.epsilon) < 1 or self.epsilon > 1:
             raise ValueError(f"epsilon must be in [1/255, 1], not {self.epsilon}")
         counts = (self.crafts, self.unrolled, self.models, self.epochs, self.poisons_per_batch)
         if min(*counts, *(c for c in (self.advance, self.looks) if c is not None)) < 1:

@@ -12,7 +12,8 @@ from torch import Tensor
 from attacks.poisoning.ensemble import Ensemble, Staggered, Start
 from attacks.poisoning.meta_loss import LOSSES, meta_loss
 from attacks.poisoning.meta_settings import MetaPoisoning
-from attacks.poisoning.perturbation import WHITE, Disguise
+from attacks.poisoning.perturbation import Perturbation
+from attacks.poisoning.pixel_levels import WHITE
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def craft(
         raise ValueError("MetaPoison needs at least one poison, one target and one clean image")
     places = places.to(images.device)
     pixels = images.float() / WHITE
-    disguise = Disguise(
+    perturbation = Perturbation(
         images[places],
         epsilon=settings.epsilon,
         colour=settings.colour,
@@ -138,12 +139,12 @@ def craft(
         if step:
             seen = pixels
             if settings.trajectory == "poisoned":
-                seen = pixels.index_copy(0, places, disguise.pixels().detach())
+                seen = pixels.index_copy(0, places, perturbation.pixels().detach())
             ensemble.advance(seen)
-        poisons = disguise.pixels()
+        poisons = perturbation.pixels()
         gradient, losses[step], before[step] = aim.gradient(ensemble, poisons.detach())
-        disguise.move(poisons, gradient, rate=settings.rate_at(step))
-    return MetaPoisoned(disguise.rounded(), labels[places], places, losses, before)
+        perturbation.move(poisons, gradient, rate=settings.rate_at(step))
+    return MetaPoisoned(perturbation.rounded(), labels[places], places, losses, before)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.colour import Colour, recolour, roughness
+from attacks.poisoning.pixel_levels import WHITE, whole_levels
 
-WHITE = 255
 
-
-class Disguise:
+class Perturbation:
     """x_p = f_g(x) + delta: a change within epsilon, and optionally one of all colours alike.
 
     Both begin small: delta uniform in its ball, g at zero. Adam moves them, and after each step
@@ -33,7 +32,7 @@ class Disguise:
         generator: torch.Generator,
     ) -> None:
         self._bases = bases.float() / WHITE
-        self._epsilon = whole_steps(epsilon) / WHITE
+        self._epsilon = whole_levels(epsilon) / WHITE
         self._colour, self._signed = colour, signed
         first = self._epsilon * (2 * torch.rand(bases.shape, generator=generator) - 1)
         self._delta = first.to(bases.device)
@@ -96,14 +95,3 @@ class Disguise:
             tensor.clamp_(-limit, limit)
         plain = self._recoloured()
         self._delta.copy_((plain + self._delta).clamp(0, 1) - plain)
-
-
-def whole_steps(epsilon: float) -> int:
-    """Largest change of a uint8 value that stays within epsilon.
-
-    Example:
-        >>> whole_steps(16 / 255), whole_steps(0.05)
-        (16, 12)
-    """
-    # 16 / 255 * 255 may come out a little below 16.
-    return int(epsilon * WHITE + 1e-6)

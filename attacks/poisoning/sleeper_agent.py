@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.crafting import Brewed, Brewing, Cost, brew, pixels_of
+from attacks.poisoning.crafting import Cost, CraftedImages, CraftSettings, craft, pixels_of
 from attacks.poisoning.gradient_matching import BLOCK, matching
 from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.surrogate import Surrogate
@@ -27,11 +27,11 @@ class Sleepers:
 
     Attributes:
         chosen: int64 ``[p]``, their places in the training set.
-        brewed: Their images, and how they came about.
+        crafted: Their images, and how they came about.
     """
 
     chosen: Tensor
-    brewed: Brewed
+    crafted: CraftedImages
 
 
 def sleeper_agent(
@@ -43,7 +43,7 @@ def sleeper_agent(
     target_class: int,
     trigger: Callable[[Tensor], Tensor],
     count: int,
-    settings: Brewing,
+    settings: CraftSettings,
     augment: CropAndFlip | None = None,
     block: int = BLOCK,
     retrain: Callable[[Tensor], Surrogate] | None = None,
@@ -68,7 +68,7 @@ def sleeper_agent(
         augment: See ``match_gradients``.
         block: See there.
         retrain: From all images, with the poisons so far among them, to a network trained on them,
-            against which brewing goes on. Without it the surrogates stay.
+            against which crafting goes on. Without it the surrogates stay.
         retrains: How often, at equal distances.
         generator: CPU generator.
 
@@ -93,7 +93,7 @@ def sleeper_agent(
         sofar[chosen] = poisons
         return costs([retrain(sofar)])
 
-    brewed = brew(
+    crafted = craft(
         images[chosen],
         costs(surrogates),
         settings=settings,
@@ -101,4 +101,4 @@ def sleeper_agent(
         renew=renew,
         renewals=0 if retrain is None else retrains,
     )
-    return Sleepers(chosen, brewed)
+    return Sleepers(chosen, crafted)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
-from fedlab.client.poison import AsHonest, as_carried_out, poison_shard, poison_update
+from fedlab.client.poison import HonestUpdate, adjust_task, poison_shard, poison_update
 from fedlab.core.digest import digest
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.data.shard import Shard
@@ -101,7 +101,7 @@ def run_client_round(
     """
     if task.history is not None:
         history = longer(history, from_json(task.history))
-    task = as_carried_out(task)
+    task = adjust_task(task)
     federated.load(global_state)
     shard = poison_shard(federated.shard(task.client), task, federated, global_state)
     federated.model.train(task.training.mode == "train")
@@ -181,7 +181,7 @@ def run_client_round(
 
 def _honest(
     task: ClientTask, federated: FederatedData, global_state: Mapping[str, Tensor]
-) -> AsHonest:
+) -> HonestUpdate:
     """What clients send in this round if they are honest and run no defense.
 
     Colluders ask for the same ones each, so those of a round are remembered.

@@ -1,4 +1,4 @@
-"""A poisoning client: how it trains, on which images, and what it sends instead."""
+"""A poisoning client: how it trains, on which images, and what it sends."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -6,56 +6,73 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
-from fedlab.poisoning import data_poison
-from fedlab.poisoning.context import PoisoningContext
-from fedlab.poisoning.settings import ConstrainAndScale
-from fedlab.poisoning.updates import Collusion, tampered
+from fedlab.poisoning import Collusion, PoisoningContext, UpdateContext
+from fedlab.poisoning.updates.base import flat_change
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Poisoning
 
-AsHonest = Callable[[int], Payload]
-"""What a client would have sent as an honest one, by partition id."""
+HonestUpdate = Callable[[int], Payload]
+"""Returns the payload that a client would send if it were honest, by partition id."""
 
 
-def as_carried_out(task: ClientTask) -> ClientTask:
-    """The orders as the client follows them, if it poisons.
-
-    Constrain-and-scale minimises ``a L + (1 - a) ||w - G||^2``, whose gradient is
-    ``a (grad L + (2 (1 - a) / a) (w - G))``: a smaller learning rate and a proximal term.
-    """
+def adjust_task(task: ClientTask) -> ClientTask:
+    """Return the task with the local training that the client's update attack runs instead."""
     role = task.role
-    if not isinstance(role, Poisoning) or not isinstance(role.update, ConstrainAndScale):
+    if not isinstance(role, Poisoning) or role.update is None:
         return task
-    settings = role.update
-    lr = task.lr if settings.lr is None else settings.lr
-    epochs = settings.epochs or task.training.epochs
-    return task.model_copy(
+    asked = local_sgd(task)
+    own = role.update.adjust_training(asked)
+    if own == asked:
+        return task
+    training = task.training.model_copy(
         update={
-            "lr": settings.alpha * lr,
-            "proximal_mu": task.proximal_mu + 2 * (1 - settings.alpha) / settings.alpha,
-            "training": task.training.model_copy(update={"epochs": epochs}),
+            "epochs": own.epochs,
+            "batch_size": own.batch_size,
+            "momentum": own.momentum,
+            "weight_decay": own.weight_decay,
         }
+    )
+    return task.model_copy(
+        update={"lr": own.lr, "proximal_mu": own.proximal_mu, "training": training}
+    )
+
+
+def local_sgd(task: ClientTask) -> LocalSGD:
+    """Return the local training that a task asks for."""
+    return LocalSGD(
+        lr=task.lr,
+        momentum=task.training.momentum,
+        weight_decay=task.training.weight_decay,
+        epochs=task.training.epochs,
+        batch_size=task.training.batch_size,
+        proximal_mu=task.proximal_mu,
     )
 
 
 def poison_shard(
     shard: Shard, task: ClientTask, federated: FederatedData, global_state: Mapping[str, Tensor]
 ) -> Shard:
-    """The shard as the client trains on it, poisoned if that is its role."""
+    """Return the images and labels that the client trains on, poisoned if its role says so.
+
+    Raises:
+        ValueError: If the poison cannot be made from these images.
+        PluginFailed: If the poison raises anything else.
+    """
     role = task.role
     if not isinstance(role, Poisoning) or role.data is None:
         return shard
-    return data_poison(role.data).poison(shard, context(task, federated, global_state))
+    return role.data.apply(shard, poisoning_context(task, federated, global_state))
 
 
-def context(
+def poisoning_context(
     task: ClientTask, federated: FederatedData, global_state: Mapping[str, Tensor]
 ) -> PoisoningContext:
-    """What a client has at hand to make a poison with."""
+    """Return the inputs with which a client makes its data poison."""
 
     def own(purpose: str) -> torch.Generator:
         return generator(federated.seed, purpose, task.client)
@@ -73,7 +90,7 @@ def context(
         ),
         test=federated.test,
         network_input=federated.data.normalise,
-        training=task.training.model_copy(update={"lr": task.lr}),
+        training=local_sgd(task),
         own=own,
         common=common,
         cache=federated.cache,
@@ -85,31 +102,36 @@ def poison_update(
     task: ClientTask,
     global_state: Mapping[str, Tensor],
     *,
-    honest: AsHonest,
+    honest: HonestUpdate,
     generator: torch.Generator,
 ) -> Payload:
-    """The payload as the client sends it, poisoned if that is its role.
+    """Return the payload that the client sends, poisoned if its role says so.
 
     Args:
-        payload: What its training gave.
-        task: Its orders.
-        global_state: What it was sent.
-        honest: Asked for the updates that the threat model lets it know, its own included.
-        generator: CPU generator of random updates, fresh in every round.
+        payload: Payload of the client's own training.
+        task: Task of the client.
+        global_state: Global parameters and buffers that the client received.
+        honest: Computes the honest updates that a colluding client knows, its own included.
+        generator: CPU generator of random updates, new in every round.
 
     Raises:
-        ValueError: If it knows no honest update, but needs one.
+        ValueError: If the attack needs honest updates, and the client knows none.
+        PluginFailed: If the attack raises anything else.
     """
     role = task.role
     if not isinstance(role, Poisoning):
         return payload
     if role.update is not None:
-        together = task.collusion
-        ring = None
+        together, collusion = task.collusion, None
         if together is not None:
-            known = together.known
-            ring = Collusion(
-                together.clients, together.malicious, lambda: [honest(c) for c in known]
-            )
-        payload = tampered(payload, role.update, global_state, ring=ring, generator=generator)
+            known = [flat_change(honest(client), global_state) for client in together.known]
+            collusion = Collusion(together.clients, together.malicious, torch.stack(known))
+        context = UpdateContext(
+            client=task.client,
+            round=task.round,
+            parameters={name: global_state[name] for name in payload.tensors},
+            generator=generator,
+            collusion=collusion,
+        )
+        payload = role.update.apply(payload, context)
     return payload if role.claims is None else replace(payload, num_examples=role.claims)

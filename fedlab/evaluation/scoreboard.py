@@ -1,4 +1,4 @@
-"""How good the global model is, and how far the scenario's poisonings got, on the test images."""
+"""Scores of the global model on the test images: accuracy, and success of the data poisons."""
 
 import math
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
+from fedlab.core.plugins import PluginFailed
 from fedlab.core.seeds import generator
 from fedlab.evaluation.model import evaluate, success_rate
 from fedlab.metrics.verdict import success_above_chance
-from fedlab.poisoning import data_poison
-from fedlab.poisoning.context import Goal
+from fedlab.poisoning import Goal
 from fedlab.results.rows import RoundRow
 from fedlab.scenario.scenario import Scenario
 
@@ -24,7 +24,7 @@ class Scoreboard:
 
     Attributes:
         federated: The test images, and a network to load the weights into.
-        goals: What each kind of poisoned data wants.
+        goals: Goal of every data poison in the scenario that has one.
     """
 
     federated: FederatedData
@@ -32,35 +32,29 @@ class Scoreboard:
 
     @classmethod
     def of(cls, scenario: Scenario, federated: FederatedData) -> "Scoreboard":
-        """The scoreboard of a scenario.
+        """Make the scoreboard of a scenario.
 
         Raises:
-            BadInput: If a poisoning does not fit the images: a trigger larger than they are,
-                a class that they do not have, or one of which there is no test image.
+            BadInput: If a data poison does not fit the images, for example because its trigger is
+                larger than they are, or because no test image is of the class that it needs.
         """
-        kinds = dict.fromkeys(role.data for role in scenario.poisons if role.data is not None)
-        found = []
-        for kind in kinds:
-            try:
-                goal = data_poison(kind).goal(federated.test, partial(generator, federated.seed))
-            except ValueError as error:
-                raise BadInput(f"{kind.attack}: {error}") from error
-            if goal is not None:
-                if not len(goal.images):
-                    raise BadInput(
-                        f"{kind.attack}: no test image is of a class that would show whether it "
-                        "succeeds: raise data.test"
-                    )
-                found.append(goal)
-        return cls(federated, tuple(found))
+        poisons = dict.fromkeys(role.data for role in scenario.poisons if role.data is not None)
+        try:
+            found = [
+                poison.find_goal(federated.test, partial(generator, federated.seed))
+                for poison in poisons
+            ]
+        except (ValueError, PluginFailed) as error:
+            raise BadInput(str(error)) from error
+        return cls(federated, tuple(goal for goal in found if goal is not None))
 
     def score(self, state: Mapping[str, Tensor], *, round: int, seconds: float) -> RoundRow:
-        """Evaluate global weights.
+        """Evaluate global weights; of several poisons the most successful above chance counts.
 
         Args:
-            state: Global parameters and buffers.
-            round: The round that they come from.
-            seconds: Wall time of that round.
+            state: Global parameters and buffers by name.
+            round: Round that the weights come from.
+            seconds: Wall time of that round in seconds.
         """
         self.federated.load(state)
         data, model, normalise = (

@@ -1,66 +1,76 @@
-"""Images from which little can be learned that holds for others."""
+"""Availability poisons: images from which a model learns little (arXiv 2103.02683, 2106.10807)."""
 
-import torch
+from __future__ import annotations
 
-from attacks.poisoning.availability import adversarial_poisons, misalign_training
-from attacks.poisoning.crafting import Brewing
-from fedlab.data.shard import Shard
-from fedlab.poisoning.context import Goal, PoisoningContext, Stream
-from fedlab.poisoning.crafting import Poisons, brewed
-from fedlab.poisoning.settings import Availability
-from fedlab.poisoning.surrogates import surrogates
+from typing import TYPE_CHECKING, Literal
 
-STEP = 0.05
-"""Of PGD in its 250 steps, over epsilon (arXiv 2106.10807, its public code)."""
+from pydantic import Field
 
-ACROSS = 2.5
-"""Steps together, over epsilon, where there are fewer: from one side of the ball to the other."""
+from fedlab.core.lazy import torch
+from fedlab.poisoning.crafting import CRAFTING, CraftedPoison
 
-TOGETHER = 100
-"""Images whose gradient is aligned together: fewer are aligned better, and take more time."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlab.data.shard import Shard
+    from fedlab.poisoning.context import PoisoningContext
+
+PGD_STEP = 0.05
+"""Step size of PGD over epsilon, for 250 steps (arXiv 2106.10807, its public code)."""
+
+PGD_PATH = 2.5
+"""Total length of fewer PGD steps over epsilon: enough to cross the ball of radius epsilon."""
+
+ALIGNED_TOGETHER = 100
+"""Images whose gradient is aligned together: fewer are aligned better, but take more time."""
 
 
-class MisleadTraining:
-    """Availability poisons: success is lost accuracy, so no label in particular is wanted."""
+class Availability(CraftedPoison):
+    """Changes images so that a model trained on them learns little; success is lost accuracy."""
 
-    def __init__(self, settings: Availability) -> None:
-        self.settings = settings
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the client's images that are changed, in (0, 1]; the papers change all."""
+    method: Literal["alignment", "adversarial"] = "alignment"
+    """``alignment``: align the training gradient with that of the reverse cross-entropy.
+    ``adversarial``: use adversarial examples of another class (arXiv 2106.10807)."""
+    against: Literal["global", "own"] = "own"
+    """Network that the poison is crafted against: the ``global`` one of the round, or the client's
+    ``own``, trained from scratch."""
+    when: Literal["each-round", "once"] = "once"
+    """Craft a new poison in every round, or only in the first one that the client poisons."""
 
-    def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
-        """The shard with changed images, all of them unless told otherwise."""
-        return brewed(shard, context, self.settings, lambda: self._made(shard, context))
+    def craft(self, shard: Shard, context: PoisoningContext) -> tuple[Tensor, Tensor]:
+        """Choose images at random and craft them."""
+        # These import torch, which reading a scenario does not need.
+        from attacks.poisoning.availability import adversarial_poisons, misalign_training
+        from attacks.poisoning.crafting import CraftSettings
+        from fedlab.poisoning.surrogates import surrogates
 
-    def goal(self, test: Shard, common: Stream) -> Goal | None:
-        """None: it is measured by accuracy."""
-        return None
-
-    def _made(self, shard: Shard, context: PoisoningContext) -> Poisons:
-        settings = self.settings
         order = torch.randperm(len(shard), generator=context.own("poison"))
-        places = order[: max(1, round(settings.share * len(shard)))].to(shard.labels.device)
+        places = order[: max(1, round(self.share * len(shard)))].to(shard.labels.device)
         images, labels = shard.images[places], shard.labels[places]
-        if settings.control:
+        if self.control:
             return places, images
-        networks, drawn = surrogates(context, shard, settings), context.own("brewing")
-        if settings.method == "alignment":
-            how = Brewing(epsilon=settings.epsilon, steps=settings.steps, restarts=1)
-            made = misalign_training(
-                networks, images, labels, settings=how, partition=TOGETHER, generator=drawn
+        networks, drawn = surrogates(context, shard, self), context.own(CRAFTING)
+        if self.method == "alignment":
+            crafted = misalign_training(
+                networks,
+                images,
+                labels,
+                settings=CraftSettings(epsilon=self.epsilon, steps=self.steps, restarts=1),
+                partition=ALIGNED_TOGETHER,
+                generator=drawn,
             )
         else:
-            how = Brewing(
-                epsilon=settings.epsilon,
-                steps=settings.steps,
-                restarts=1,
-                lr=max(STEP, ACROSS / settings.steps) * settings.epsilon,
-                rule="pgd",
-            )
-            made = adversarial_poisons(
+            step = max(PGD_STEP, PGD_PATH / self.steps) * self.epsilon
+            crafted = adversarial_poisons(
                 networks,
                 images,
                 labels,
                 num_classes=shard.num_classes,
-                settings=how,
+                settings=CraftSettings(
+                    epsilon=self.epsilon, steps=self.steps, restarts=1, lr=step, rule="pgd"
+                ),
                 generator=drawn,
             )
-        return places, made.images
+        return places, crafted.images

@@ -1,4 +1,4 @@
-"""Where a client keeps the poison that it made, so that it need not make it again."""
+"""A cache of poisons, so that a client need not make the same poison again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,31 +9,32 @@ from torch import Tensor
 from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
 
-Poisoned = dict[str, Tensor]
-"""Named tensors of a poisoned shard."""
+Tensors = dict[str, Tensor]
+"""The tensors of one cached poison by name."""
 
 
 class PoisonCache:
-    """Poisons by what they were made for: the last few in memory, those to last in a folder.
+    """A cache that remembers the last result of every owner, and stores lasting ones in a folder.
 
-    Every process of a run that has the folder finds what another one made, and so does a run that
-    is gone on with; without a folder each process makes its own.
+    All processes of a run share the folder, and a resumed run finds it again. Without a folder,
+    each process makes its own poisons.
+
+    Attributes:
+        folder: Folder of the lasting results; ``None`` keeps everything in memory.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self._recent: dict[str, tuple[str, Poisoned]] = {}
+        self._recent: dict[str, tuple[str, Tensors]] = {}
 
-    def take(
-        self, owner: str, key: str, make: Callable[[], Poisoned], *, lasting: bool
-    ) -> Poisoned:
-        """What was made for a key, or what ``make`` makes now.
+    def take(self, owner: str, key: str, make: Callable[[], Tensors], *, lasting: bool) -> Tensors:
+        """Return the result for a key, and make it if it is not stored.
 
         Args:
-            owner: Whose it is; of each the last one is remembered.
-            key: Tells poisons of one owner apart; good for a file name.
-            make: Called if there is none.
-            lasting: Whether to keep it in the folder too.
+            owner: Owner of the result; only the last result of each owner stays in memory.
+            key: Name of the result, unique for the owner and usable as a file name.
+            make: Makes the result.
+            lasting: Also store the result in the folder.
         """
         name, found = self._recent.get(owner, ("", {}))
         if name == key:
@@ -51,11 +52,11 @@ class PoisonCache:
         return found
 
     def forget(self, owners: str, *, but: str) -> None:
-        """Remove from memory what is of no more use.
+        """Remove outdated results from memory.
 
         Args:
-            owners: How their names begin.
-            but: How the keys of what stays begin.
+            owners: Prefix of the owners whose results are removed.
+            but: Prefix of the keys whose results stay.
         """
         self._recent = {
             owner: (key, found)

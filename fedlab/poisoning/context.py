@@ -1,35 +1,39 @@
-"""What a poisoning client has at hand when it tampers with its images, and what it may want."""
+"""The inputs of data poisons and update attacks, and the goal of a data poison."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-from fedlab.data.shard import Shard
-from fedlab.poisoning.cache import PoisonCache
-from fedlab.scenario.tables import Training
+    from attacks.knowledge import LocalSGD
+    from fedlab.data.shard import Shard
+    from fedlab.poisoning.cache import PoisonCache
 
-Stream = Callable[[str], torch.Generator]
+    Stream = Callable[[str], torch.Generator]
+    """Returns a new random generator for a named purpose; the same name gives the same draws."""
 
 
 @dataclass(frozen=True)
 class PoisoningContext:
-    """Everything beside its clean shard that a client can make a poison with.
+    """Everything besides its clean images that a client can use to make a data poison.
 
     Attributes:
-        client: Partition id.
-        round: Counted from 1.
-        model: The network of the federation, in evaluation mode while a poison is made.
-        sent: The global parameters and buffers that it was sent.
-        fresh: Makes the network at initial weights of the client's own, by number.
-        test: Public images that it may aim at; never trained on.
-        network_input: Normalises pixels in [0, 1] as the network takes them.
-        training: How the clients of this federation train.
-        own: Gives the generator of a named purpose, for this client in all rounds alike.
-        common: The same for all clients, such as for the image that they aim at.
-        cache: Where poisons are kept that are made only once.
+        client: Partition id of the client.
+        round: Round number, counted from 1.
+        model: The network at the global weights of the round.
+        sent: Global parameters and buffers by name, as the client received them.
+        fresh: Makes the same network with other initial weights, drawn by the given number.
+        test: Public test images that the poison may target; clients never train on them.
+        network_input: Normalises pixels in [0, 1] for the network.
+        training: Local SGD settings of the round.
+        own: Random generators of this client, the same in every round.
+        common: Random generators that all clients share, for example to agree on a target image.
+        cache: Stores poisons that are made once and reused in later rounds.
     """
 
     client: int
@@ -39,7 +43,7 @@ class PoisoningContext:
     fresh: Callable[[int], nn.Module]
     test: Shard
     network_input: Callable[[Tensor], Tensor]
-    training: Training
+    training: LocalSGD
     own: Stream
     common: Stream
     cache: PoisonCache
@@ -47,17 +51,19 @@ class PoisoningContext:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a poisoning wants of the global model.
+    """The predictions that a data poison is meant to cause.
+
+    The attack success rate is the share of ``images`` that the global model predicts as
+    ``wanted``. The chance rate is measured on clean test images with ``chance``.
 
     Attributes:
-        images: uint8 ``[n, channels, height, width]``, test images as the attacker shows them.
-        wanted: int64 ``[n]``, the labels that it wants for them.
-        chance: Pairs of a class and a label: how often clean test images of the one are taken for
-            the other shows what the network does of itself. Of a trigger these are the images
-            without it; of one target image those of every class but the wanted one; of flipped
-            labels those of classes that are not flipped to that one. Of the latter two it is the
-            network's bias to the label, and not how much two classes are alike. Empty where there
-            is no such class.
+        images: Test images as the attacker shows them, uint8 ``[n, channels, height, width]``.
+        wanted: Label that the attacker wants for each image, int64 ``[n]``.
+        chance: Pairs of a true class and a predicted class. The share of clean test images of the
+            first that the model predicts as the second is the success rate without any poison. For
+            a trigger these are the other classes and the target; for one target image every class
+            but the wanted one; for flipped labels the classes that are not flipped to that label.
+            Empty if there is no such class.
     """
 
     images: Tensor = field(repr=False)
@@ -65,40 +71,54 @@ class Goal:
     chance: frozenset[tuple[int, int]]
 
 
-class DataPoison(Protocol):
-    """Something a client does to its images and labels before it trains."""
+@dataclass(frozen=True)
+class Collusion:
+    """The knowledge that colluding clients share in one round.
 
-    def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
-        """The shard as the client trains on it.
+    Attributes:
+        clients: Number of clients in the cohort.
+        malicious: Number of them that collude.
+        honest: Honest changes of the global parameters that they know, float ``[m, d]``.
+    """
 
-        Raises:
-            ValueError: If these images cannot be poisoned so.
-        """
+    clients: int
+    malicious: int
+    honest: Tensor = field(repr=False)
 
-    def goal(self, test: Shard, common: Stream) -> Goal | None:
-        """What it wants of the global model; ``None`` if no label in particular.
 
-        Args:
-            test: The test images.
-            common: As in a context.
+@dataclass(frozen=True)
+class UpdateContext:
+    """Everything besides its own update that a client can use in an update attack.
 
-        Raises:
-            ValueError: If there is no such class, or what it shows does not fit the images.
-        """
+    Attributes:
+        client: Partition id of the client.
+        round: Round number, counted from 1.
+        parameters: Global parameters by name, as the client received them. A flat change has their
+            entries in alphabetical order of the names; ``attacks.model_poisoning.vectors`` converts
+            between the two.
+        generator: CPU generator, new in every round.
+        collusion: Knowledge shared with other clients; ``None`` for an attack on its own.
+    """
+
+    client: int
+    round: int
+    parameters: Mapping[str, Tensor] = field(repr=False)
+    generator: torch.Generator = field(repr=False)
+    collusion: Collusion | None = None
 
 
 def check_classes(test: Shard, *classes: int) -> None:
-    """Refuse classes that the images do not have.
+    """Refuse class numbers that the data set does not have.
 
     Raises:
-        ValueError: If one is missing.
+        ValueError: If a class number is too large.
     """
     if classes and max(classes) >= test.num_classes:
         raise ValueError(
-            f"names class {max(classes)}, but there are classes 0 to {test.num_classes - 1}"
+            f"there is no class {max(classes)}, only classes 0 to {test.num_classes - 1}"
         )
 
 
-def mistaken_for(target: int, test: Shard) -> frozenset[tuple[int, int]]:
-    """Pairs of every other class with the one that its images would be mistaken for."""
+def chance_pairs(target: int, test: Shard) -> frozenset[tuple[int, int]]:
+    """Pairs of every other class with the target, for ``Goal.chance``."""
     return frozenset((label, target) for label in range(test.num_classes) if label != target)

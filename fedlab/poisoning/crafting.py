@@ -1,75 +1,128 @@
-"""What all brewed poisons have in common: made once or anew, kept, or random for control."""
+"""The base class of crafted poisons: small, optimised changes of images whose labels stay right."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
 
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from attacks.poisoning.crafting import random_perturbation
-from fedlab.core.digest import digest
-from fedlab.core.modes import kept_modes
-from fedlab.core.seeds import seeded
-from fedlab.data.shard import Shard
-from fedlab.poisoning.context import PoisoningContext
-from fedlab.poisoning.settings import Brewed
+from fedlab.core.plugins import fingerprint
+from fedlab.poisoning.base import DataPoison
 
-Poisons = tuple[Tensor, Tensor]
-"""Places in the shard, int64 ``[p]``, and the images to put there, uint8."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlab.data.shard import Shard
+    from fedlab.poisoning.context import PoisoningContext
+
+CRAFTING = "brewing"
+"""Name of the random stream of crafting; another name would change every crafted poison."""
 
 
-def brewed(
-    shard: Shard, context: PoisoningContext, settings: Brewed, make: Callable[[], Poisons]
-) -> Shard:
-    """A shard with poisons in it, those made before where there are any.
+class CraftedPoison(DataPoison):
+    """Optimises small changes of images against one or more networks.
 
-    Args:
-        shard: Clean.
-        context: The client's.
-        settings: Whether to make them once, and whether they are a random control.
-        make: Makes them.
+    A subclass implements ``craft``. With ``against = "global"`` the client crafts with the network
+    that the server has just sent, a stronger attacker than the grey box of the papers; with ``own``
+    it first trains networks from scratch on its clean images, as the papers do.
     """
 
-    def fresh() -> dict[str, Tensor]:
-        seed, device = context.own("layers").initial_seed(), shard.images.device
-        with kept_modes(context.model), seeded(seed, device):
-            places, images = make()
-        if settings.control:
-            images = random_perturbation(
-                shard.images[places],
-                epsilon=settings.epsilon,
-                generator=context.own("control"),
+    epsilon: float = Field(default=16 / 255, gt=0, le=1)
+    """Largest change of a pixel, in (0, 1] where pixels are in [0, 1]."""
+    control: bool = False
+    """Change the same images at random by epsilon instead, as the control of the attack."""
+    against: Literal["global", "own"] = "global"
+    """Network that the poison is crafted against: the ``global`` one of the round, or the client's
+    ``own``, trained from scratch."""
+    when: Literal["each-round", "once"] = "each-round"
+    """Craft a new poison in every round, or only in the first one that the client poisons."""
+    epochs: int = Field(default=20, ge=1)
+    """Epochs for which the client trains its own networks, at least 1."""
+    steps: int = Field(default=250, ge=1)
+    """Optimisation steps of crafting, at least 1."""
+
+    @model_validator(mode="after")
+    def _check_epsilon(self) -> Self:
+        from attacks.poisoning.pixel_levels import whole_levels  # keeps reading a scenario short
+
+        # A control that changes nothing is the same run without a poison.
+        if not self.control and not whole_levels(self.epsilon):
+            raise ValueError(
+                f"epsilon {self.epsilon:g} is less than one level of a pixel, 1/255, and would "
+                "change nothing"
             )
-        return {"places": places, "images": images}
+        return self
 
-    found = context.cache.take(
-        f"poison {context.client}",
-        _key(context, settings),
-        fresh,
-        lasting=settings.when == "once",
-    )
-    images = shard.images.clone()
-    images[found["places"].to(images.device)] = found["images"].to(images.device)
-    return replace(shard, images=images)
+    @abstractmethod
+    def craft(self, shard: Shard, context: PoisoningContext) -> tuple[Tensor, Tensor]:
+        """Return the indices of the changed images, int64 ``[p]``, and their new pixels, uint8.
+
+        With ``control`` only the indices count: random changes replace the new pixels.
+
+        Args:
+            shard: The client's clean images and labels; leave them unchanged.
+            context: Network, public images, training settings and random generators.
+
+        Raises:
+            ValueError: If these images cannot be poisoned in this way.
+        """
+
+    def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
+        """Return the shard with the crafted images, from the cache if they were made before."""
+
+        def make() -> dict[str, Tensor]:
+            places, images = self._craft_reproducibly(shard, context)
+            return {"places": places, "images": images}
+
+        found = context.cache.take(
+            f"poison {context.client}",
+            self._cache_key(context),
+            make,
+            lasting=self.when == "once",
+        )
+        images = shard.images.clone()
+        images[found["places"].to(images.device)] = found["images"].to(images.device)
+        return replace(shard, images=images)
+
+    def _craft_reproducibly(self, shard: Shard, context: PoisoningContext) -> tuple[Tensor, Tensor]:
+        # These import torch, which reading a scenario does not need.
+        from attacks.poisoning.crafting import random_perturbation
+        from fedlab.core.modes import kept_modes
+        from fedlab.core.seeds import seeded
+
+        seed = context.own("layers").initial_seed()
+        with kept_modes(context.model), seeded(seed, shard.images.device):
+            places, images = self.craft(shard, context)
+        if self.control:
+            images = random_perturbation(
+                shard.images[places], epsilon=self.epsilon, generator=context.own("control")
+            )
+        return places, images
+
+    def _cache_key(self, context: PoisoningContext) -> str:
+        """A hash of everything that the poison depends on; the round counts only if it matters."""
+        from fedlab.core.digest import digest  # imports torch
+
+        depends = self.model_dump_json()
+        if self.when == "each-round":
+            depends += repr(context.training)  # the learning rate may fall from round to round
+            if self.against == "global":
+                depends += digest(context.sent)
+        elif context.cache.folder is not None and not self.registry.is_builtin(self.key):
+            depends += fingerprint(type(self))
+        return f"client-{context.client}-{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
 
 
-def count(shard: Shard, share: float, target: int) -> int:
-    """How many poisons of a class a share of a whole shard is: at least one, at most all it has.
+def poison_count(shard: Shard, share: float, target: int) -> int:
+    """Number of images of the target class that a share of the whole shard allows, at least one.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the client has no image of that class.
     """
     held = int((shard.labels == target).sum())
     if not held:
         raise ValueError(f"the client has no image of class {target} to make poisons of")
     return min(held, max(1, round(share * len(shard))))
-
-
-def _key(context: PoisoningContext, settings: Brewed) -> str:
-    """What a poison depends on; one that is made once, not on the round."""
-    what = settings.model_dump_json()
-    if settings.when == "each-round":
-        what += context.training.model_dump_json()  # whose learning rate may fall
-        if settings.against == "global":
-            what += digest(context.sent)
-    return f"client-{context.client}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"

@@ -1,25 +1,31 @@
-"""The networks that a poisoning client brews against: the global one, or its own."""
+"""The networks that a poison is crafted against: the global one, or the client's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from attacks.poisoning.surrogate import Surrogate
-from fedlab.data.shard import Shard
-from fedlab.poisoning.context import PoisoningContext
-from fedlab.poisoning.settings import Brewed
+
+if TYPE_CHECKING:
+    from fedlab.data.shard import Shard
+    from fedlab.poisoning.context import PoisoningContext
+    from fedlab.poisoning.crafting import CraftedPoison
 
 
 def surrogates(
-    context: PoisoningContext, shard: Shard, settings: Brewed, *, count: int = 1
+    context: PoisoningContext, shard: Shard, settings: CraftedPoison, *, count: int = 1
 ) -> list[Surrogate]:
-    """The networks to brew against, in evaluation mode.
+    """Return the networks to craft against, in evaluation mode.
 
     Args:
-        context: The client's.
-        shard: Its clean images, which its own networks are trained on.
-        settings: Whether these are its own, and for how many epochs.
-        count: Of its own networks; of global ones there is one.
+        context: Global network, and a way to make and train others.
+        shard: The client's clean images, on which its own networks are trained.
+        settings: Names the kind of network, and the epochs for which own ones are trained.
+        count: Number of own networks; of the global network there is one.
     """
     if settings.against == "global":
         return [surrogate(context.model, context)]
@@ -32,7 +38,7 @@ def surrogates(
 
 
 def surrogate(network: nn.Module, context: PoisoningContext) -> Surrogate:
-    """A network as it is now, which training it on does not change."""
+    """Return a copy of the network's current state, which later training does not change."""
     network.eval()
     return Surrogate(
         model=network,
@@ -51,26 +57,31 @@ def train(
     epochs: int,
     number: int,
 ) -> None:
-    """Train a network as the clients of the federation do, but for a learning rate that falls to 0.
+    """Train a network as the clients of the federation do, with a learning rate that falls to 0.
 
     Args:
-        network: Changed in place.
-        images: uint8 ``[n, channels, height, width]``.
-        labels: int64 ``[n]``.
-        context: Names learning rate, momentum, weight decay and batch size.
-        epochs: Passes over the images.
-        number: Tells the order of images of several networks apart.
+        network: Network to train; it is changed in place.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        labels: Labels, int64 ``[n]``.
+        context: Learning rate, momentum, weight decay, batch size and random generators.
+        epochs: Number of passes over the images.
+        number: Number of the network; each one draws its own order of the images.
     """
-    how = context.training
+    training = context.training
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay
+        network.parameters(),
+        lr=training.lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
     )
-    # Small networks that train for a few epochs have no use for the papers' early drops.
+    # The early drops of the papers' schedules do not help small networks that train briefly.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
     drawn = context.own(f"surrogate {number}")
     network.train()
     for _ in range(epochs):
-        for places in torch.split(torch.randperm(len(labels), generator=drawn), how.batch_size):
+        for places in torch.split(
+            torch.randperm(len(labels), generator=drawn), training.batch_size
+        ):
             places = places.to(labels.device)
             batch = context.network_input(images[places].float().div(255))
             optimizer.zero_grad()

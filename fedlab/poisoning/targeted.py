@@ -1,124 +1,82 @@
-"""Poisons after which one test image is taken for another class."""
+"""The base class of poisons after which one test image is predicted as another class."""
 
-from typing import assert_never
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import abstractmethod
+from typing import TYPE_CHECKING
 
-from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.colour import Colour
-from attacks.poisoning.crafting import Brewing
-from attacks.poisoning.gradient_matching import match_gradients
-from attacks.poisoning.meta_settings import MetaPoisoning
-from attacks.poisoning.metapoison import meta_poison
-from attacks.poisoning.selection import choose
-from attacks.poisoning.surrogate import Surrogate
-from fedlab.data.shard import Shard
-from fedlab.poisoning.context import Goal, PoisoningContext, Stream, check_classes, mistaken_for
-from fedlab.poisoning.crafting import Poisons, brewed, count
-from fedlab.poisoning.settings import GradientMatching, MetaPoison
-from fedlab.poisoning.surrogates import surrogate, surrogates
+from pydantic import Field
+
+from fedlab.core.lazy import torch
+from fedlab.poisoning.context import Goal, chance_pairs, check_classes
+from fedlab.poisoning.crafting import CraftedPoison, poison_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedlab.data.shard import Shard
+    from fedlab.poisoning.context import PoisoningContext, Stream
 
 
-class TargetedPoison:
-    """Witches' Brew and MetaPoison: success is the target image predicted as intended."""
+class TargetedPoison(CraftedPoison):
+    """Crafts images of one class so that the model predicts that class for one test image.
 
-    def __init__(self, settings: GradientMatching | MetaPoison) -> None:
-        self.settings = settings
+    A subclass implements ``craft_images``.
+    """
 
-    def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
-        """The shard with poisons of the intended class in it."""
-        return brewed(shard, context, self.settings, lambda: self._made(shard, context))
+    image: int | None = Field(default=None, ge=0)
+    """Index of the target image among the test images; by default one of another class is drawn
+    by seed."""
+    target: int = Field(default=0, ge=0)
+    """Class that the model shall predict for the target image."""
+    share: float = Field(default=0.05, gt=0, le=1)
+    """Poison budget: number of poisons over the number of all images of the client, in (0, 1]; at
+    most all images of the class ``target``."""
+
+    @abstractmethod
+    def craft_images(
+        self, shard: Shard, places: Tensor, goal: Goal, context: PoisoningContext
+    ) -> Tensor:
+        """Return the poisoned images, uint8 ``[p, channels, height, width]``.
+
+        Args:
+            shard: The client's clean images and labels.
+            places: Indices of the images to poison, int64 ``[p]``.
+            goal: The target image and the class wanted for it.
+            context: Network, training settings and random generators.
+        """
 
     def goal(self, test: Shard, common: Stream) -> Goal:
-        """The target image."""
-        check_classes(test, self.settings.target)
-        place = self._aim(test, common)
-        wanted = torch.full_like(test.labels[:1], self.settings.target)
-        chance = mistaken_for(self.settings.target, test)
-        return Goal(test.images[place : place + 1], wanted, chance)
+        """Return the target image and the class wanted for it."""
+        check_classes(test, self.target)
+        place = self._target_image(test, common)
+        wanted = torch.full_like(test.labels[:1], self.target)
+        return Goal(test.images[place : place + 1], wanted, chance_pairs(self.target, test))
 
-    def _aim(self, test: Shard, common: Stream) -> int:
-        """Place of the target image among the test images."""
-        if self.settings.image is None:
-            others = (test.labels != self.settings.target).nonzero().squeeze(1)
-            if not len(others):
-                raise ValueError(f"all test images are of class {self.settings.target} already")
-            drawn = torch.randint(len(others), (1,), generator=common("aim"))
-            return int(others[drawn.to(others.device)])
-        if self.settings.image >= len(test):
-            raise ValueError(f"names test image {self.settings.image} of {len(test)}")
-        if int(test.labels[self.settings.image]) == self.settings.target:
-            raise ValueError(
-                f"test image {self.settings.image} is of class {self.settings.target} already"
-            )
-        return self.settings.image
+    def craft(self, shard: Shard, context: PoisoningContext) -> tuple[Tensor, Tensor]:
+        """Choose images of the target class and craft them."""
+        from attacks.poisoning.selection import choose  # imports torch
 
-    def _made(self, shard: Shard, context: PoisoningContext) -> Poisons:
-        settings = self.settings
         places = choose(
             shard.labels,
-            target_class=settings.target,
-            count=count(shard, settings.share, settings.target),
+            target_class=self.target,
+            count=poison_count(shard, self.share, self.target),
             generator=context.own("poison"),
         )
-        if settings.control:
+        if self.control:
             return places, shard.images[places]
         goal = self.goal(context.test, context.common)
-        match settings:
-            case GradientMatching():
-                return places, _matched(settings, shard, places, goal, context)
-            case MetaPoison():
-                return places, _looked_ahead(settings, shard, places, goal, context)
-            case _:
-                assert_never(settings)
+        return places, self.craft_images(shard, places, goal, context)
 
-
-def _matched(
-    settings: GradientMatching, shard: Shard, places: Tensor, goal: Goal, context: PoisoningContext
-) -> Tensor:
-    return match_gradients(
-        surrogates(context, shard, settings, count=settings.ensemble),
-        shard.images[places],
-        shard.labels[places],
-        targets=goal.images,
-        intended=goal.wanted,
-        settings=Brewing(
-            epsilon=settings.epsilon, steps=settings.steps, restarts=settings.restarts
-        ),
-        augment=CropAndFlip() if settings.augment else None,
-        generator=context.own("brewing"),
-    ).images
-
-
-def _looked_ahead(
-    settings: MetaPoison, shard: Shard, places: Tensor, goal: Goal, context: PoisoningContext
-) -> Tensor:
-    def start(number: int) -> Surrogate:
-        own = settings.against == "own"
-        return surrogate(context.fresh(number) if own else context.model, context)
-
-    how = context.training
-    return meta_poison(
-        start,
-        shard.images,
-        shard.labels,
-        places=places,
-        targets=goal.images,
-        intended=goal.wanted,
-        settings=MetaPoisoning(
-            epsilon=settings.epsilon,
-            colour=Colour(bound=settings.colour) if settings.colour else None,
-            crafts=settings.steps,
-            rate=settings.rate,
-            warmup=0,
-            unrolled=settings.unroll,
-            models=settings.ensemble,
-            epochs=settings.epochs,
-            lr=how.lr,
-            weight_decay=how.weight_decay,
-            batch_size=min(how.batch_size, len(shard)),
-            poisons_per_batch=min(max(1, how.batch_size // 5), len(places)),
-        ),
-        generator=context.own("brewing"),
-    ).images
+    def _target_image(self, test: Shard, common: Stream) -> int:
+        if self.image is None:
+            others = (test.labels != self.target).nonzero().squeeze(1)
+            if not len(others):
+                raise ValueError(f"all test images are of class {self.target} already")
+            drawn = torch.randint(len(others), (1,), generator=common("aim"))
+            return int(others[drawn.to(others.device)])
+        if self.image >= len(test):
+            raise ValueError(f"image is {self.image}, but there are only {len(test)} test images")
+        if int(test.labels[self.image]) == self.target:
+            raise ValueError(f"test image {self.image} is of class {self.target} already")
+        return self.image

@@ -1,4 +1,4 @@
-"""What the server asks of one client in one round; it travels as text in the message."""
+"""The task of one client in one round, which the server sends as text in the message."""
 
 from fedlab.core.settings import Settings
 from fedlab.defenses import AnyDefense
@@ -7,13 +7,13 @@ from fedlab.scenario.tables import Privacy, Training
 
 
 class CollusionTask(Settings):
-    """What a poisoning client knows of others in a round, by its threat model.
+    """The honest updates that a colluding client knows in a round.
 
     Attributes:
-        known: Clients whose honest updates it knows: the colluding ones, its own included, or all
-            those that do not poison.
-        clients: In the cohort.
-        malicious: Those among them that poison in the same way.
+        known: Partition ids of the clients whose honest updates it knows: the colluding ones, or
+            all that do not poison.
+        clients: Number of clients in the cohort.
+        malicious: Number of clients in the cohort with the same attack.
     """
 
     known: tuple[int, ...]
@@ -22,20 +22,20 @@ class CollusionTask(Settings):
 
 
 class ClientTask(Settings):
-    """One client's orders for one round.
+    """The task of one client in one round.
 
     Attributes:
-        round: Counted from 1.
-        client: Partition id.
-        lr: Learning rate of this round.
-        training: Local SGD.
-        role: What the client is in this round.
-        defenses: What it runs in this round, in order; already empty for a client that
-            does not obey.
-        proximal_mu: Weight of FedProx' proximal term, 0 for other strategies.
-        history: The client's accountant history as the server knows it, after a resume.
-        privacy: How the client counts what it spends, for its budget.
-        collusion: For a poisoning client that makes its update from honest ones.
+        round: Round number, counted from 1.
+        client: Partition id of the client.
+        lr: Learning rate of the round.
+        training: Settings of local SGD.
+        role: Role of the client in the round.
+        defenses: Defenses that the client runs, in order; empty for a client that does not run
+            them.
+        proximal_mu: Weight of the proximal term of FedProx, 0 for other strategies.
+        history: Privacy history of the client as the server knows it, sent after a resume.
+        privacy: Accountant and delta by which the client counts its privacy budget.
+        collusion: Knowledge of a client whose update attack is made from honest updates.
     """
 
     round: int
@@ -51,5 +51,5 @@ class ClientTask(Settings):
 
     @property
     def defense_names(self) -> str:
-        """The defenses that run, joined by ``+``, or ``none``."""
+        """Names of the defenses that run, joined by ``+``, or ``none``."""
         return "+".join(entry.name for entry in self.defenses) or "none"

@@ -2,7 +2,7 @@
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
-from fedlab.protocol.planning import refuse_what_colluders_lack
+from fedlab.protocol.planning import check_collusion
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.secure_sum import refuse_what_needs_single_replies
 
@@ -19,7 +19,7 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
             or a defense cannot work with the network.
     """
     refuse_what_needs_single_replies(scenario)
-    refuse_what_colluders_lack(scenario)
+    check_collusion(scenario)
     for entry in dict.fromkeys(scenario.defenses):
         problem = entry.network_problem(federated.model, federated.data.shape)
         if problem:

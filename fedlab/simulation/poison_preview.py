@@ -10,6 +10,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import poison_shard
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput
+from fedlab.core.plugins import PluginFailed
 from fedlab.core.views import Viewable, show
 from fedlab.data.shard import Shard
 from fedlab.protocol.planning import task_for
@@ -110,7 +111,7 @@ def preview(
     task = task_for(scenario, round=number, client=chosen)
     try:
         poisoned = poison_shard(clean, task, federated, sent)
-    except ValueError as error:
+    except (ValueError, PluginFailed) as error:
         raise BadInput(f"client {chosen} cannot poison its images: {error}") from error
     return PoisonPreview(
         client=chosen,

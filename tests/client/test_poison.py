@@ -8,7 +8,7 @@ from attacks.payload import Payload
 from fedlab import BadInput, Federation
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
-from fedlab.client.poison import as_carried_out
+from fedlab.client.poison import adjust_task
 from fedlab.protocol.planning import task_for
 from tests.federations import finished, small
 
@@ -118,7 +118,7 @@ def test_constrain_and_scale_is_sgd_on_its_loss():
 def test_only_constrain_and_scale_changes_the_orders():
     for update in (None, {"attack": "scaling"}):
         task = task_for(small(roles=[POISON | {"update": update}]), round=1, client=0)
-        assert as_carried_out(task) is task
+        assert adjust_task(task) is task
 
 
 def test_a_claim_is_its_weight_and_the_servers_limit_the_answer():
@@ -143,7 +143,7 @@ def test_a_colluders_own_data_would_change_nothing():
 
 def test_a_colluders_defense_would_protect_nothing():
     role = POISON | {"update": {"attack": "inner-product"}}
-    with pytest.raises(BadInput, match="no defense that it ran would protect anything"):
+    with pytest.raises(BadInput, match="no defense that the client runs would protect"):
         small(roles=[role | {"obeys_defenses": True}])
     assert not small(roles=[role]).role(round=1, client=0).runs_defenses
 
@@ -151,10 +151,10 @@ def test_a_colluders_defense_would_protect_nothing():
 @pytest.mark.parametrize(
     ("clients", "update", "problem"),
     [
-        ("0", {"attack": "min-max"}, "client 0 in round 1: min-max .* knows of one only"),
-        ("3", {"attack": "min-sum"}, "client 3 in round 1: min-sum .* knows of one only"),
-        ("1-3", {"attack": "min-max", "knows": "everyone"}, "only: leave more clients honest"),
-        ("1-3", {"attack": "little-is-enough"}, "3 of 4 clients are none to hide from: give z"),
+        ("0", {"attack": "min-max"}, "client 0 in round 1: min-max .* knows only one"),
+        ("3", {"attack": "min-sum"}, "client 3 in round 1: min-sum .* knows only one"),
+        ("1-3", {"attack": "min-max", "knows": "everyone"}, "only one: leave more clients honest"),
+        ("1-3", {"attack": "little-is-enough"}, "3 of 4 clients collude: give z"),
     ],
 )
 def test_colluders_that_know_too_little_are_refused_before_the_run(clients, update, problem):

@@ -7,7 +7,6 @@ from fedlab import BadInput, Federation
 from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import poison_shard
 from fedlab.core.seeds import generator
-from fedlab.poisoning import data_poison
 from fedlab.protocol.planning import task_for
 from fedlab.results.folder import RunFolder
 from tests.federations import FORGETFUL, finished, small
@@ -47,7 +46,7 @@ def goal(data):
     chosen = scenario(data)
     federated = FederatedData.of(chosen)
     settings = chosen.role(round=1, client=0).data
-    found = data_poison(settings).goal(federated.test, lambda what: generator(federated.seed, what))
+    found = settings.find_goal(federated.test, lambda what: generator(federated.seed, what))
     return federated.test, found
 
 
@@ -205,11 +204,14 @@ def test_the_network_is_as_it_was_found():
     ("data", "words"),
     [
         ({"attack": "badnets", "size": 9}, "badnets: .*does not fit"),
-        ({"attack": "badnets", "target": 10}, "names class 10"),
+        ({"attack": "badnets", "target": 10}, "there is no class 10"),
         ({"attack": "distributed"}, "distributed: .*pixels"),
-        ({"attack": "label-flip", "pairs": [[1, 12]]}, "names class 12"),
-        ({"attack": "gradient-matching", "image": 80}, "test image 80 of 80"),
-        ({"attack": "hidden-trigger", "source": 11}, "names class 11"),
+        ({"attack": "label-flip", "pairs": [[1, 12]]}, "there is no class 12"),
+        (
+            {"attack": "gradient-matching", "image": 80},
+            "image is 80, but there are only 80",
+        ),
+        ({"attack": "hidden-trigger", "source": 11}, "there is no class 11"),
     ],
 )
 def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
@@ -239,7 +241,7 @@ def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
     [
         ({"attack": "gradient-matching", "epsilon": 0.0039}, "less than one level of a pixel"),
         ({"attack": "hidden-trigger", "source": 3, "target": 3}, "source and target are both 3"),
-        ({"attack": "label-flip", "pairs": [[1, 2], [4, 4]]}, "pairs takes 4 for itself"),
+        ({"attack": "label-flip", "pairs": [[1, 2], [4, 4]]}, "pairs relabels class 4 as itself"),
     ],
 )
 def test_poisons_that_would_change_nothing_are_refused(data, problem):

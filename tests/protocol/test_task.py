@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from fedlab.defenses.dp_instahide import DPInstaHide
 from fedlab.defenses.dp_sgd import DPSGD
-from fedlab.poisoning.settings import BadNets, LabelFlip, Scaling
+from fedlab.poisoning.badnets import BadNets
+from fedlab.poisoning.label_flip import LabelFlip
+from fedlab.poisoning.updates.scaling import Scaling
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Honest, Leaking, Poisoning
 from fedlab.scenario.tables import Training

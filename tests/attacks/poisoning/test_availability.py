@@ -10,7 +10,7 @@ from attacks.poisoning.availability import (
     misalign_training,
     reverse_cross_entropy,
 )
-from attacks.poisoning.crafting import Brewing
+from attacks.poisoning.crafting import CraftSettings
 from tests.attacks.poisoning.networks import clever, digits, seeded, surrogate
 from tests.attacks.poisoning.networks import logits as logits_of
 
@@ -75,7 +75,7 @@ def test_all_images_pull_against_their_training():
         [surrogate(clever(3))],
         images,
         labels,
-        settings=Brewing(steps=30, restarts=1),
+        settings=CraftSettings(steps=30, restarts=1),
         partition=20,
         generator=seeded(),
     )
@@ -98,7 +98,7 @@ def test_partitions_do_not_know_of_each_other():
             images,
             labels,
             num_classes=10,
-            settings=Brewing(steps=4, restarts=1),
+            settings=CraftSettings(steps=4, restarts=1),
             partition=20,
             generator=seeded(),
         ).images
@@ -116,7 +116,7 @@ def test_adversarial_poisons_are_taken_for_the_next_class(count):
         images,
         labels,
         num_classes=10,
-        settings=Brewing(epsilon=96 / 255, steps=30, restarts=1, lr=10 / 255, rule="pgd"),
+        settings=CraftSettings(epsilon=96 / 255, steps=30, restarts=1, lr=10 / 255, rule="pgd"),
         generator=seeded(),
     )
     intended = (labels + 1) % 10

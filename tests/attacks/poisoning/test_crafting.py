@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from attacks.poisoning.crafting import (
-    Brewing,
+    CraftSettings,
     bounded,
-    brew,
+    craft,
     random_perturbation,
     rounded,
     start,
@@ -24,8 +24,8 @@ def distance_to(goal):
 
 
 def found(images, cost, seed=0, **given):
-    settings = Brewing(**{"steps": 30, "restarts": 2} | given)
-    return brew(images, cost, settings=settings, generator=seeded(seed))
+    settings = CraftSettings(**{"steps": 30, "restarts": 2} | given)
+    return craft(images, cost, settings=settings, generator=seeded(seed))
 
 
 @pytest.mark.parametrize("rule", ["adam", "pgd"])
@@ -33,22 +33,22 @@ def found(images, cost, seed=0, **given):
 def test_the_change_goes_as_far_as_it_may_and_no_further(rule, epsilon):
     """Towards white every pixel goes up by epsilon, in whole levels, or to 255."""
     images = noise(3)
-    brewed = found(images, distance_to(1.0), rule=rule, epsilon=epsilon, lr=0.1, steps=60)
-    assert brewed.images.dtype == torch.uint8
+    crafted = found(images, distance_to(1.0), rule=rule, epsilon=epsilon, lr=0.1, steps=60)
+    assert crafted.images.dtype == torch.uint8
     expected = (images.int() + int(epsilon * 255 + 1e-6)).clamp(max=255)
-    assert torch.equal(brewed.images.int(), expected)
+    assert torch.equal(crafted.images.int(), expected)
     assert torch.equal(images, noise(3))
 
 
 @pytest.mark.parametrize("rule", ["adam", "pgd"])
 def test_costs_fall_and_are_those_before_each_step(rule):
     images = noise(4)
-    brewed = found(images, distance_to(0.5), rule=rule, restarts=3)
-    assert brewed.costs.shape == (3, 30)
-    assert (brewed.costs[:, -1] < brewed.costs[:, 0]).all()
+    crafted = found(images, distance_to(0.5), rule=rule, restarts=3)
+    assert crafted.costs.shape == (3, 30)
+    assert (crafted.costs[:, -1] < crafted.costs[:, 0]).all()
     clean = images.float() / 255
     first = start(clean, epsilon=EPSILON, generator=seeded())
-    assert float(brewed.costs[0, 0]) == pytest.approx(
+    assert float(crafted.costs[0, 0]) == pytest.approx(
         float((clean + first - 0.5).square().mean()), rel=1e-5
     )
 
@@ -80,11 +80,11 @@ def test_the_start_with_the_lowest_cost_is_kept():
         x = (pixels - images.float() / 255).sum() / EPSILON
         return (x.square() - 0.25).square() - 0.1 * x  # minima near -0.5 and, deeper, 0.5
 
-    brewed = found(images, cost, restarts=8, lr=1e-3, steps=60)
-    final = brewed.costs[:, -1]
+    crafted = found(images, cost, restarts=8, lr=1e-3, steps=60)
+    final = crafted.costs[:, -1]
     assert final.max() - final.min() > 0.05
-    assert brewed.kept == int(final.argmin())
-    assert brewed.images.int() > images.int()
+    assert crafted.kept == int(final.argmin())
+    assert crafted.images.int() > images.int()
 
 
 def test_a_start_whose_cost_is_not_a_number_is_never_kept():
@@ -96,9 +96,9 @@ def test_a_start_whose_cost_is_not_a_number_is_never_kept():
         return bad * (pixels - 1.0).square().mean()
 
     images = noise(2)
-    brewed = found(images, cost, steps=10, lr=0.1)
-    assert brewed.kept == 1
-    assert float((brewed.images.int() - images.int()).double().mean()) > 10
+    crafted = found(images, cost, steps=10, lr=0.1)
+    assert crafted.kept == 1
+    assert float((crafted.images.int() - images.int()).double().mean()) > 10
 
 
 def test_of_several_costs_the_mean_falls():
@@ -128,14 +128,14 @@ def test_costs_are_renewed_for_the_poisons_so_far():
         given.append(poisons)
         return [distance_to(0.0)]
 
-    settings = Brewing(steps=80, restarts=2, lr=0.1)
-    brewed = brew(
+    settings = CraftSettings(steps=80, restarts=2, lr=0.1)
+    crafted = craft(
         images, distance_to(1.0), settings=settings, generator=seeded(), renew=renew, renewals=3
     )
     assert len(given) == 2 * 3
     assert float((given[0].int() - images.int()).double().mean()) > 10  # towards white at first
-    assert float((brewed.images.int() - images.int()).double().mean()) < -10
-    jumps = (brewed.costs[0, 1:] - brewed.costs[0, :-1]).abs()
+    assert float((crafted.images.int() - images.int()).double().mean()) < -10
+    jumps = (crafted.costs[0, 1:] - crafted.costs[0, :-1]).abs()
     assert int(jumps.argmax()) + 1 == 20
 
 
@@ -166,4 +166,4 @@ def test_bounds_and_rounding():
 )
 def test_settings_out_of_range(wrong):
     with pytest.raises(ValueError, match="not"):
-        Brewing(**wrong)
+        CraftSettings(**wrong)

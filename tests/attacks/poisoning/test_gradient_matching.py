@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from attacks.poisoning.augment import CropAndFlip
-from attacks.poisoning.crafting import Brewing
+from attacks.poisoning.crafting import CraftSettings
 from attacks.poisoning.gradient_matching import match_gradients, matching
 from attacks.poisoning.selection import choose, choose_steepest, gradient_norms
 from tests.attacks.poisoning.networks import (
@@ -17,7 +17,7 @@ from tests.attacks.poisoning.networks import (
     surrogate,
 )
 
-FEW = Brewing(epsilon=48 / 255, steps=25, restarts=2, lr=0.05)
+FEW = CraftSettings(epsilon=48 / 255, steps=25, restarts=2, lr=0.05)
 """Digits need more than photographs: a stroke is black on white."""
 
 
@@ -39,7 +39,7 @@ def case(poisons=10, targets=2):
     }
 
 
-def brewed(networks, seed=0, settings=FEW, **given):
+def crafted(networks, seed=0, settings=FEW, **given):
     data = case()
     return match_gradients(
         [surrogate(n) for n in networks],
@@ -62,14 +62,14 @@ def cost(seed, images):
 
 
 def test_the_first_cost_is_that_of_the_paper():
-    settings = Brewing(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)  # the clean images
-    assert float(brewed([clever(3)], settings=settings).costs) == pytest.approx(
+    settings = CraftSettings(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)  # the clean images
+    assert float(crafted([clever(3)], settings=settings).costs) == pytest.approx(
         cost(3, case()["images"]), abs=1e-5
     )
 
 
 def test_blocks_and_surrogates_are_averaged():
-    settings = Brewing(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)
+    settings = CraftSettings(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)
     networks = [clever(3), clever(5)]
     data = case()
     expected = []
@@ -78,14 +78,14 @@ def test_blocks_and_surrogates_are_averaged():
         for places in (slice(0, 6), slice(6, 10)):
             found = flat(clever(seed), data["images"][places], data["labels"][places])
             expected.append(1 - float(functional.cosine_similarity(wanted, found, dim=0)))
-    assert float(brewed(networks, settings=settings, block=6).costs) == pytest.approx(
+    assert float(crafted(networks, settings=settings, block=6).costs) == pytest.approx(
         sum(expected) / 4, abs=1e-5
     )
 
 
 @pytest.mark.parametrize("augment", [None, CropAndFlip(padding=1)])
 def test_b_falls_within_epsilon(augment):
-    found = brewed([clever(3)], augment=augment)
+    found = crafted([clever(3)], augment=augment)
     before, after = found.costs[:, 0], found.costs[:, -3:].mean(1)
     assert (after < before - 0.1).all()
     change = found.images.int() - case()["images"].int()
@@ -94,24 +94,24 @@ def test_b_falls_within_epsilon(augment):
 
 
 def test_rounding_to_bytes_keeps_what_was_gained():
-    found = brewed([clever(3)])
+    found = crafted([clever(3)])
     assert cost(3, found.images) < float(found.costs[found.kept, 0]) - 0.1
     assert cost(3, found.images) == pytest.approx(float(found.costs.amin()), abs=0.03)
 
 
 def test_an_ensemble_aligns_with_each_of_its_networks():
     clean = [cost(seed, case()["images"]) for seed in (3, 5)]
-    both = brewed([clever(3), clever(5)]).images
-    single = brewed([clever(3)]).images
+    both = crafted([clever(3), clever(5)]).images
+    single = crafted([clever(3)]).images
     assert all(cost(s, both) < c - 0.1 for s, c in zip((3, 5), clean, strict=True))
     assert cost(5, both) < cost(5, single) - 0.05
 
 
 def test_the_generator_alone_decides():
     augment = CropAndFlip(padding=1)
-    few = Brewing(steps=3, restarts=1)
+    few = CraftSettings(steps=3, restarts=1)
     once, again, other = (
-        brewed([clever(3)], seed=s, settings=few, augment=augment) for s in (0, 0, 1)
+        crafted([clever(3)], seed=s, settings=few, augment=augment) for s in (0, 0, 1)
     )
     assert torch.equal(once.images, again.images)
     assert torch.equal(once.costs, again.costs)
@@ -121,7 +121,7 @@ def test_the_generator_alone_decides():
 def test_the_network_stays_as_it_was():
     model = network(3, norm=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    brewed([model], settings=Brewing(steps=2, restarts=1))
+    crafted([model], settings=CraftSettings(steps=2, restarts=1))
     assert all(torch.equal(before[n], value) for n, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 

@@ -13,7 +13,8 @@ from attacks.poisoning.ensemble import Recorded, Staggered, record
 from attacks.poisoning.meta_loss import margin
 from attacks.poisoning.meta_settings import MetaPoisoning
 from attacks.poisoning.metapoison import craft, meta_poison
-from attacks.poisoning.perturbation import Disguise, whole_steps
+from attacks.poisoning.perturbation import Perturbation
+from attacks.poisoning.pixel_levels import whole_levels
 from attacks.poisoning.surrogate import Surrogate
 
 EPSILON = 32 / 255
@@ -215,11 +216,11 @@ def test_the_rate_rises_by_the_square_and_falls_by_tens():
 @pytest.mark.parametrize("colour", [None, Colour(resolution=4)])
 def test_a_disguise_moves_down_the_gradient(colour):
     bases = torch.full((2, 3, 4, 4), 128, dtype=torch.uint8)
-    disguise = Disguise(bases, epsilon=8 / 255, colour=colour, generator=seeded())
+    perturbation = Perturbation(bases, epsilon=8 / 255, colour=colour, generator=seeded())
     for _ in range(4):
-        pixels = disguise.pixels()
-        disguise.move(pixels, torch.ones_like(pixels), rate=1.0)
-    moved = disguise.rounded().int() - 128
+        pixels = perturbation.pixels()
+        perturbation.move(pixels, torch.ones_like(pixels), rate=1.0)
+    moved = perturbation.rounded().int() - 128
     if colour is None:
         assert (moved == -8).all()
     else:
@@ -230,16 +231,16 @@ def test_a_disguise_moves_down_the_gradient(colour):
 
 def test_at_the_border_a_value_can_come_back():
     bases = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
-    disguise = Disguise(bases, epsilon=8 / 255, generator=seeded())
+    perturbation = Perturbation(bases, epsilon=8 / 255, generator=seeded())
     for direction, expected in ((1.0, [0, 247]), (-1.0, [8, 255])):
         for _ in range(12):
-            pixels = disguise.pixels()
-            disguise.move(pixels, torch.full_like(pixels, direction), rate=1.0)
-        assert disguise.rounded().flatten().tolist() == expected
+            pixels = perturbation.pixels()
+            perturbation.move(pixels, torch.full_like(pixels, direction), rate=1.0)
+        assert perturbation.rounded().flatten().tolist() == expected
 
 
 def test_whole_steps_are_those_of_uint8():
-    assert [whole_steps(k / 255) for k in range(256)] == list(range(256))
+    assert [whole_levels(k / 255) for k in range(256)] == list(range(256))
 
 
 @pytest.mark.parametrize(

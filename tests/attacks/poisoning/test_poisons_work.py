@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attacks.poisoning.availability import adversarial_poisons, misalign_training
-from attacks.poisoning.crafting import Brewing, random_perturbation
+from attacks.poisoning.crafting import CraftSettings, random_perturbation
 from attacks.poisoning.gradient_matching import match_gradients
 from attacks.poisoning.selection import choose
 from tests.attacks.poisoning.networks import accuracy, digits, logits, seeded, surrogate, trained
@@ -38,12 +38,12 @@ def test_matched_gradients_draw_a_target_into_another_class():
     """The control moves pixels just as far, and both leave the accuracy as it is."""
     images, labels, unseen, truth = split()
     right = (logits(clean(), unseen).argmax(1) == truth).nonzero().flatten()
-    settings = Brewing(epsilon=48 / 255, steps=40, restarts=1, lr=0.05)
+    settings = CraftSettings(epsilon=48 / 255, steps=40, restarts=1, lr=0.05)
     gained = []
     for trial, place in enumerate(right[:3].tolist()):
         target, intended = unseen[place : place + 1], (int(truth[place]) + 1 + trial) % 10
         chosen = choose(labels, target_class=intended, count=30, generator=seeded(trial))
-        brewed = match_gradients(
+        crafted = match_gradients(
             [surrogate(clean())],
             images[chosen],
             labels[chosen],
@@ -56,7 +56,7 @@ def test_matched_gradients_draw_a_target_into_another_class():
             images[chosen], epsilon=settings.epsilon, generator=seeded(trial)
         )
         margins = []
-        for poisons in (brewed.images, control):
+        for poisons in (crafted.images, control):
             planted = images.clone()
             planted[chosen] = poisons
             victim = trained(planted, labels, seed=trial)
@@ -78,16 +78,16 @@ def test_a_network_learns_little_from_images_turned_against_it(attack):
     # A network that has just begun has gradients of what is learned first.
     where = [surrogate(clean(epochs=1 if attack == "alignment" else 10))]
     if attack == "alignment":
-        settings = Brewing(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 3)
-        brewed = misalign_training(where, images, labels, settings=settings, generator=seeded())
+        settings = CraftSettings(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 3)
+        crafted = misalign_training(where, images, labels, settings=settings, generator=seeded())
     else:
-        settings = Brewing(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 8, rule="pgd")
-        brewed = adversarial_poisons(
+        settings = CraftSettings(epsilon=epsilon, steps=20, restarts=1, lr=epsilon / 8, rule="pgd")
+        crafted = adversarial_poisons(
             where, images, labels, num_classes=10, settings=settings, generator=seeded()
         )
     control = random_perturbation(images, epsilon=epsilon, generator=seeded())
     poisoned, plain = (
         accuracy(trained(training, labels, seed=1), unseen, truth)
-        for training in (brewed.images, control)
+        for training in (crafted.images, control)
     )
     assert poisoned < plain - 0.15

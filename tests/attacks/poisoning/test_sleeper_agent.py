@@ -2,7 +2,7 @@
 
 import torch
 
-from attacks.poisoning.crafting import Brewing
+from attacks.poisoning.crafting import CraftSettings
 from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.sleeper_agent import sleeper_agent
 from attacks.poisoning.triggers import stamp
@@ -29,7 +29,7 @@ def sleepers(steps=25, restarts=1, **given):
         sources=sources,
         target_class=2,
         count=6,
-        settings=Brewing(steps=steps, restarts=restarts),
+        settings=CraftSettings(steps=steps, restarts=restarts),
         generator=seeded(),
         **{"trigger": trigger} | given,
     )
@@ -41,9 +41,9 @@ def test_the_steepest_images_of_the_target_class_are_aligned():
     where = surrogate(clever(3))
     steepest = choose_steepest(where, images, labels, target_class=2, count=6)
     assert torch.equal(found.chosen, steepest)
-    costs = found.brewed.costs[0]
+    costs = found.crafted.costs[0]
     assert float(costs[-1]) < float(costs[0]) - 0.1
-    change = found.brewed.images.int() - images[found.chosen].int()
+    change = found.crafted.images.int() - images[found.chosen].int()
     assert 14 <= int(change.abs().max()) <= 16
 
 
@@ -59,7 +59,7 @@ def test_the_gradient_to_match_is_that_of_triggered_images():
         return float(torch.nn.functional.cosine_similarity(*vectors, dim=0))
 
     other = sleepers(trigger=lambda images: stamp(images, size=3, corner="top-left"))
-    one, two = sleepers().brewed.images, other.brewed.images
+    one, two = sleepers().crafted.images, other.crafted.images
     assert fit(one, "bottom-right") > fit(two, "bottom-right") + 0.02
     assert fit(two, "top-left") > fit(one, "top-left") + 0.02
 
@@ -80,11 +80,11 @@ def test_no_poison_carries_the_trigger():
         target_class=2,
         trigger=recording,
         count=6,
-        settings=Brewing(steps=3, restarts=1),
+        settings=CraftSettings(steps=3, restarts=1),
         generator=seeded(),
     )
     assert seen == [8]  # the sources, and no training image
-    assert int(found.brewed.images.max()) <= 16
+    assert int(found.crafted.images.max()) <= 16
 
 
 def test_the_network_is_trained_again_on_the_poisons_so_far():
@@ -105,5 +105,5 @@ def test_the_network_is_trained_again_on_the_poisons_so_far():
         sleepers(steps=20, retrain=lambda images, s=s: surrogate(clever(s)), retrains=3)
         for s in (5, 3)
     )
-    assert torch.equal(first.brewed.images, sleepers(steps=20).brewed.images)
-    assert not torch.equal(last.brewed.images, first.brewed.images)
+    assert torch.equal(first.crafted.images, sleepers(steps=20).crafted.images)
+    assert not torch.equal(last.crafted.images, first.crafted.images)
