@@ -53,9 +53,8 @@ def toggled(
         free = _without_another(scenario, name, when, who)
         if free in (when, frozenset()):
             raise
-        _with(
-            scenario, name, free, who, settings or {}
-        )  # raises by itself if that is not the only problem
+        # Raises by itself if the conflict is not the only problem.
+        _with(scenario, name, free, who, settings or {})
         raise BadInput(
             f'{error}; rounds="{spell(free)}" switches it only where no other defense is on'
         ) from error

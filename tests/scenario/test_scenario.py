@@ -17,7 +17,7 @@ def refusal(toml: str, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize("name", packaged())
-def test_packaged_scenarios_survive_toml(name: str) -> None:
+def test_packaged_scenarios_round_trip_through_toml(name: str) -> None:
     scenario = Scenario.load(name)
     assert Scenario.parse(scenario.to_toml()) == scenario
     assert scenario.name == name
@@ -32,7 +32,7 @@ def test_packaged_scenarios_survive_toml(name: str) -> None:
     leaking=st.sampled_from(["fixed", "poisson"]),
     options=st.dictionaries(st.text("abc_", min_size=1), st.floats(-1e6, 1e6) | st.booleans()),
 )
-def test_any_scenario_survives_toml(
+def test_any_scenario_round_trips_through_toml(
     seed: int, rounds: int, lr: float, clipping: float, scale: float, leaking: str, options: dict
 ) -> None:
     scenario = Scenario.model_validate(
@@ -55,7 +55,7 @@ def test_any_scenario_survives_toml(
     assert Scenario.parse(scenario.to_toml()) == scenario
 
 
-def test_overrides_reach_tables_entries_and_entries_by_name() -> None:
+def test_overrides_reach_tables_and_entries() -> None:
     scenario = Scenario.load(
         "quickstart",
         ["training.lr=0.05", "roles.0.batch_size=4", "defenses.dp-sgd.noise_multiplier=0"],
@@ -119,19 +119,19 @@ def test_bad_scenarios_get_one_sentence(toml: str, overrides: list[str], words: 
         assert word in sentence
 
 
-def test_a_missing_scenario_names_those_there_are() -> None:
+def test_missing_scenario_lists_known_ones() -> None:
     with pytest.raises(BadInput, match="quickstart"):
         Scenario.load("no-such")
 
 
-def test_a_client_may_turn_bad_in_a_later_round() -> None:
+def test_role_can_change_in_a_later_round() -> None:
     toml = QUICK + '[[roles]]\nrole = "poisoning"\nclients = "2"\nrounds = "5-"\n'
     scenario = Scenario.parse(toml)
     assert scenario.role(round=4, client=2).role == "honest"
     assert scenario.role(round=5, client=2).role == "poisoning"
 
 
-def test_a_client_that_tampers_with_its_update_ignores_defenses_unless_told_to_obey() -> None:
+def test_update_attacker_skips_defenses_by_default() -> None:
     toml = QUICK + '[[defenses]]\nname = "dp-sgd"\n[[roles]]\nrole = "poisoning"\nclients = "2"\n'
     update = "roles.0.update={attack='scaling', factor=2.0}"
 
@@ -143,6 +143,6 @@ def test_a_client_that_tampers_with_its_update_ignores_defenses_unless_told_to_o
     assert runs(update, "roles.0.obeys_defenses=true") == 1
 
 
-def test_an_order_is_granted_with_the_labels_only():
+def test_known_order_needs_known_labels():
     with pytest.raises(BadInput, match='goes with labels = "known"'):
         Scenario.parse('[[reconstructions]]\norder = "known"\nlabels = "inferred"\n')

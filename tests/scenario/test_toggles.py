@@ -25,7 +25,7 @@ def grid(scenario, name="dp-sgd"):
 
 @settings(deadline=None, max_examples=60)
 @given(steps=st.lists(st.tuples(st.integers(1, 4), CLIENTS, st.booleans()), max_size=4))
-def test_the_grid_is_what_a_plain_table_of_switches_says(steps):
+def test_toggles_agree_with_a_plain_table(steps):
     scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-3", "clients": "1-2"}])
     expected = {cell: bool(entries) for cell, entries in grid(scenario).items()}
     for from_round, clients, on in steps:
@@ -39,7 +39,7 @@ def test_the_grid_is_what_a_plain_table_of_switches_says(steps):
     assert scenario.parse(scenario.to_toml()) == scenario
 
 
-def test_settings_come_from_the_first_entry_unless_they_are_given():
+def test_toggle_takes_settings_of_the_first_entry():
     scenario = small(defenses=[{"name": "dp-sgd", "rounds": "1", "noise_multiplier": 3.0}])
     on = toggled(scenario, "dp-sgd", on=True, clients=[0], from_round=2)
     assert grid(on)[2, 0][0].noise_multiplier == 3.0
@@ -55,7 +55,7 @@ def test_settings_come_from_the_first_entry_unless_they_are_given():
     assert grid(other)[1, 1][0].noise_multiplier == 3.0
 
 
-def test_nothing_can_be_switched_after_the_last_round():
+def test_toggle_after_the_last_round_is_refused():
     with pytest.raises(BadInput, match="all 4 rounds are over"):
         toggled(small(), "dp-sgd", on=True, clients=[0], from_round=5)
 
@@ -65,7 +65,7 @@ NAMES = st.sampled_from(["dp-sgd", "dp-instahide"])
 
 @settings(deadline=None, max_examples=60)
 @given(steps=st.lists(st.tuples(NAMES, st.integers(1, 4), CLIENTS, st.booleans()), max_size=5))
-def test_two_defenses_clash_exactly_where_a_plain_table_says_so(steps):
+def test_two_defenses_clash_as_a_plain_table_says(steps):
     scenario = small()
     cells = {(round, client): set() for round in range(1, 5) for client in range(4)}
     for name, from_round, clients, on in steps:
@@ -84,7 +84,7 @@ def test_two_defenses_clash_exactly_where_a_plain_table_says_so(steps):
             assert sorted(found) == sorted(names)
 
 
-def test_new_settings_leave_earlier_rounds_and_other_clients_as_they_were():
+def test_toggle_keeps_past_rounds_and_other_clients():
     scenario = small(defenses=[{"name": "dp-sgd", "noise_multiplier": 3.0}])
     changed = toggled(
         scenario,
@@ -107,7 +107,7 @@ def test_new_settings_leave_earlier_rounds_and_other_clients_as_they_were():
         max_size=4,
     )
 )
-def test_only_rounds_that_are_named_and_not_over_change(steps):
+def test_only_named_future_rounds_change(steps):
     scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-3", "clients": "1-2"}])
     expected = {cell: bool(entries) for cell, entries in grid(scenario).items()}
     for from_round, rounds, clients, on in steps:
@@ -123,7 +123,7 @@ def test_only_rounds_that_are_named_and_not_over_change(steps):
         assert {cell: bool(entries) for cell, entries in grid(scenario).items()} == expected
 
 
-def test_where_another_defense_is_in_the_way_the_rounds_without_it_are_named():
+def test_conflict_names_rounds_without_it():
     mixing = small(defenses=[{"name": "dp-instahide", "rounds": "3", "clients": "2-3"}])
     change = {"on": True, "clients": [1, 3], "from_round": 2}
     with pytest.raises(BadInput, match=r'round 3, client 3 has both .*; rounds="2,4" switches'):
@@ -136,12 +136,12 @@ def test_where_another_defense_is_in_the_way_the_rounds_without_it_are_named():
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_a_misspelt_defense_names_the_nearest(on):
+def test_misspelt_defense_names_the_nearest(on):
     with pytest.raises(BadInput, match=r'no defense "dp-sdg"; did you mean "dp-sgd"\?'):
         toggled(small(), "dp-sdg", on=on, clients=[0], from_round=1)
 
 
-def test_a_setting_of_a_defense_that_is_switched_off_is_refused():
+def test_settings_with_off_are_refused():
     with pytest.raises(BadInput, match="takes no noise_multiplier"):
         toggled(
             small(),
@@ -154,18 +154,18 @@ def test_a_setting_of_a_defense_that_is_switched_off_is_refused():
 
 
 @pytest.mark.parametrize("rounds", ["5", "0", "2-1", "", "soon"])
-def test_rounds_that_cannot_be_read_or_do_not_exist_are_refused(rounds):
+def test_unreadable_or_missing_rounds_are_refused(rounds):
     with pytest.raises(BadInput):
         toggled(small(), "dp-sgd", on=True, clients=[0], from_round=1, rounds=rounds)
 
 
 @pytest.mark.parametrize("clients", [[], [-1], [4], [0, 9]])
-def test_clients_that_do_not_exist_are_refused(clients):
+def test_unknown_clients_are_refused(clients):
     with pytest.raises(BadInput, match="clients go from 0 to 3"):
         toggled(small(), "dp-sgd", on=True, clients=clients, from_round=1)
 
 
-def test_the_scenario_that_was_toggled_stays_as_it_was():
+def test_toggle_leaves_the_old_scenario_unchanged():
     scenario = small(defenses=[{"name": "dp-sgd"}])
     text = scenario.to_toml()
     toggled(scenario, "dp-sgd", on=False, clients=[0], from_round=2)
