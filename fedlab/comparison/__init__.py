@@ -1,4 +1,4 @@
-"""Compare privacy defenses: the same federation under each of them, with several seeds."""
+"""Compare defenses: run the same federation under each of them, with several seeds."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_comparison
-from fedlab.comparison.parsing import Defense, arm_of, choice, distinct
+from fedlab.comparison.parsing import ChosenDefense, arm_of, distinct, rule_of
 from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.core.errors import BadInput, RunFailed
@@ -18,12 +18,12 @@ __all__ = ["ComparedRun", "Comparison", "compare", "is_comparison"]
 
 
 LOCK = ".lock"
-"""The file in a comparison's folder that whoever runs it holds."""
+"""File in a comparison's folder that is locked while the comparison runs."""
 
 
 def compare(
     scenario: Scenario | str | Path,
-    defenses: Iterable[Defense],
+    defenses: Iterable[ChosenDefense],
     *,
     attacks: Iterable[str] | None = None,
     seeds: int | Iterable[int] = 3,
@@ -31,34 +31,35 @@ def compare(
     out: Path | str | None = None,
     processes: int | None = None,
 ) -> Comparison:
-    """Run one scenario under each defense, with several seeds, and hold the results together.
+    """Run one scenario under each defense, with several seeds, and collect the results.
 
-    Every defense stands on all rounds and on all clients, in place of the scenario's own schedule;
-    roles stay as they are, so a poisoning client that does not obey does not here either. Runs are
-    kept under a hash of scenario, images, versions and device: a comparison that was interrupted
-    goes on where it was, one that is repeated is there at once, and one with more defenses or seeds
-    adds what is missing.
+    Every defense runs in all rounds and on all clients, in place of the scenario's own schedule;
+    roles stay as they are, so a poisoning client that does not obey defenses does not here either.
+    Runs are kept under a hash of scenario, images, plug-ins, versions and device: a comparison that
+    was interrupted continues, a repeated one is done at once, and one with more defenses or seeds
+    runs what is missing.
 
     Args:
-        scenario: Or its name or file.
-        defenses: Such as ``"none"``, ``"dp-sgd"``, ``"dp-sgd:noise_multiplier=2"``,
-            ``"mixup+pruning"`` or ``{"name": "dp-instahide", "k": 4}``. Settings that are not given
-            are those of the first such entry in the scenario.
-        attacks: Presets that rebuild images, in place of the scenario's own.
-        seeds: Which, or how many, from the scenario's own on.
-        rules: Aggregation rules, such as ``"FedAvg"`` or ``"FedTrimmedAvg:beta=0.2"``, in place of
-            the scenario's own.
-        out: Folder of the comparison; ``runs/compare-NAME`` unless given. It may be there already.
-        processes: Runs at the same time; unless given one on a GPU, and as many as there are cores
-            on a CPU.
+        scenario: The scenario, its name or its file.
+        defenses: Defenses, such as ``"none"``, ``"dp-sgd"``, ``"dp-sgd:noise_multiplier=2"``,
+            ``"mine.module:Mine:rate=0.2"``, ``"mixup+pruning"``, ``{"name": "dp-instahide",
+            "k": 4}`` or ``Mine(rate=0.2)``. A text or table takes settings that it leaves open from
+            the first entry of that defense in the scenario; an object has all of its own.
+        attacks: Presets of reconstruction attacks, in place of the scenario's own.
+        seeds: Root seeds, or their number, counted from the scenario's own seed.
+        rules: Aggregation rules, such as ``"FedAvg"``, ``"FedTrimmedAvg:beta=0.2"`` or
+            ``"mine.module:Rule"``, in place of the scenario's own.
+        out: Folder of the comparison, new or of an earlier comparison; ``runs/compare-NAME`` by
+            default.
+        processes: Number of runs at the same time; by default one on a GPU, and the number of
+            cores on a CPU.
 
     Returns:
-        The results; those of runs that could not go on are missing in them, and ``failures`` tells
-        why.
+        The results. Runs that failed are missing in them; ``failures`` has the reasons.
 
     Raises:
-        BadInput: If something cannot work, or another comparison is being run in the folder.
-        RunFailed: If no run has a result, or one of the processes was killed.
+        BadInput: If something cannot work, or the folder is in use by another comparison.
+        RunFailed: If no run has a result, or a process was killed.
     """
     chosen = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
     folder = Path(out) if out is not None else Path("runs") / f"compare-{chosen.name}"
@@ -86,14 +87,14 @@ def compare(
 
 def _cells(
     scenario: Scenario,
-    defenses: Iterable[Defense],
+    defenses: Iterable[ChosenDefense],
     presets: Sequence[str] | None,
     seeds: int | Iterable[int],
     rules: Iterable[str] | None,
 ) -> list[Cell]:
     arms = [arm_of(defense) for defense in defenses]
     distinct("defenses", (arm.label for arm in arms))
-    chosen_rules = None if rules is None else [choice(rule) for rule in rules]
+    chosen_rules = None if rules is None else [rule_of(rule) for rule in rules]
     if chosen_rules is not None:
         distinct("rules", map(str, chosen_rules))
     return cells_of(

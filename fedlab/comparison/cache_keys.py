@@ -1,43 +1,46 @@
-"""What a finished run is kept under: whatever its result depends on, and nothing else."""
+"""Cache keys of finished runs: a hash of everything that the result of a run depends on."""
 
 import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fedlab.client.federated_data import network_of, whole_images
+from fedlab.comparison.foreign_plugins import foreign_plugins
 from fedlab.core.devices import device_of
 from fedlab.core.digest import digest
 from fedlab.core.environment import environment
-from fedlab.core.plugins import Registry, fingerprint
 from fedlab.data.images import ImageData
-from fedlab.data.registry import PARTITIONS
 from fedlab.models.registry import MODELS
-from fedlab.scenario.rules import RULES
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Data
 
 PACKAGES = ("fedlab", "attacks")
-"""Whose source counts as part of their version, so that results of two codes never mix."""
+"""Packages whose source code is part of a key, so that results of two versions never mix."""
 LOOKS_ONLY = ("fedlab/report", "fedlab/integrations/exports", "fedlab/cli")
-"""What no result depends on."""
+"""Parts of the packages that no result depends on."""
 
 
 def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
-    """A hash of scenario, images, versions and device for each of some scenarios.
+    """Hash scenario, images, versions and device of each scenario.
 
-    Images count by their content and not by where they are. Plug-ins that are not fedlab's own
+    Images count by their content, not by where they are stored. Plug-ins that are not fedlab's own
     count by the source of their module and the version of their package, a network by its layers
     as well.
 
+    Args:
+        scenarios: The scenarios.
+
+    Returns:
+        One key of 12 hexadecimal digits for each scenario, in their order.
+
     Raises:
-        BadInput: If images, network or device cannot be had.
+        BadInput: If images, a plug-in or the device are not available.
     """
-    known: dict[Data, tuple[ImageData, str]] = {}  # each once, since it may hold gigabytes
+    known: dict[Data, tuple[ImageData, str]] = {}  # loaded once each: they may take gigabytes
     found = []
     for scenario in scenarios:
         source = scenario.data.model_copy(update={"train": None, "test": None})
@@ -54,7 +57,8 @@ def _key(scenario: Scenario, images: str, plugins: dict[str, str]) -> str:
     where = {"source", "root", "download", "factory"}
     facts = {
         "scenario": scenario.model_dump(
-            mode="json", exclude={"name": True, "data": where, "engine": {"device"}}
+            mode="json",
+            exclude={"name": True, "trackers": True, "data": where, "engine": {"device"}},
         ),
         "images": images,
         "plugins": plugins,
@@ -90,19 +94,10 @@ def _code() -> str:
 
 
 def _plugins(scenario: Scenario, images: ImageData) -> dict[str, str]:
-    """Source and version of the plug-ins that are not fedlab's own, and the layers of a network."""
+    """Source and version of all foreign plug-ins, and the layers of a foreign network."""
+    found = foreign_plugins(scenario)
     model = scenario.model.factory or scenario.model.name
-    named: list[tuple[Registry[Any], str]] = [
-        (MODELS, model),
-        (PARTITIONS, scenario.data.partition),
-        (RULES, scenario.server.strategy),
-    ]
-    found = {
-        f"{registry.kind} {name}": fingerprint(registry.get(name))
-        for registry, name in named
-        if name in registry and not registry.is_builtin(name)
-    }
-    if f"{MODELS.kind} {model}" in found:
+    if not MODELS.is_builtin(model) and model in MODELS:
         made = network_of(scenario, images)
         shapes = {name: list(value.shape) for name, value in made.state_dict().items()}
         found["layers"] = f"{made} {shapes}"

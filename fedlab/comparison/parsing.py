@@ -1,4 +1,4 @@
-"""What a comparison varies, as people write it: names with settings after colons."""
+"""Defenses and aggregation rules of a comparison: read from text, tables or objects."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,42 +6,55 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedlab.core.errors import BadInput
+from fedlab.core.plugins import Registry
 from fedlab.core.settings import value_of
-from fedlab.defenses import DEFENSES
+from fedlab.defenses import DEFENSES, Defense
+from fedlab.scenario.rules import RULES
 from fedlab.scenario.scenario import Scenario
 
-_JOINT = re.compile(r"\+(?=\s*[a-z])")
-"""What joins two defenses, but not the digits of 1e+2."""
+_JOINT = re.compile(r"\+(?=\s*[A-Za-z_])")
+"""The sign between two defenses; the one in ``1e+2`` is followed by a digit."""
+_NAME = re.compile(r"[A-Za-z_][\w.]*")
+"""A module or a class in an import path."""
+SCHEDULE = frozenset({"rounds", "clients"})
+"""Settings that a comparison gives every defense itself."""
 
 NONE = "none"
-"""The arm in which nobody defends itself."""
+"""The arm without a defense."""
 
-Defense = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""A text such as ``dp-sgd:noise_multiplier=2`` or ``mixup+pruning``, one defense's settings with
-its ``name``, or several in the order in which they run."""
+ChosenDefense = str | Defense | Mapping[str, Any] | Sequence[str | Defense | Mapping[str, Any]]
+"""A text such as ``dp-sgd:noise_multiplier=2``, ``mine.module:Mine:rate=0.2`` or
+``mixup+pruning``; a defense; its settings with its ``name``; or several of these in the order in
+which they run."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of what is varied.
+    """A defense or an aggregation rule with its settings.
 
     Attributes:
-        name: Of a defense or an aggregation rule.
-        settings: That were given for it.
+        name: Name of the defense or rule.
+        settings: Settings that differ from what holds otherwise.
+        complete: True if settings that are not given have their defaults, also where the scenario
+            sets them.
     """
 
     name: str
     settings: Mapping[str, Any]
+    complete: bool = False
 
     def __str__(self) -> str:
         return ":".join([self.name, *(f"{key}={_text(v)}" for key, v in self.settings.items())])
 
 
-def choice(text: str) -> Choice:
+def choice(text: str, known: Registry[Any] = DEFENSES) -> Choice:
     """Read a name and its settings.
 
     Args:
-        text: Such as ``dp-sgd``, ``dp-sgd:noise_multiplier=2:clipping_norm=0.5`` or ``Krum``.
+        text: Text such as ``dp-sgd``, ``dp-sgd:noise_multiplier=2:clipping_norm=0.5``, ``Krum`` or
+            ``mine.module:Mine:rate=0.2``.
+        known: Registry of the names. A name that it does not know, followed by a part without
+            ``=``, is the module of an import path.
 
     Raises:
         BadInput: If a setting has no value.
@@ -49,8 +62,12 @@ def choice(text: str) -> Choice:
     Example:
         >>> choice("dp-instahide:k=2").settings
         {'k': 2}
+        >>> choice("mine.module:Mine:rate=0.2").name
+        'mine.module:Mine'
     """
     name, *settings = (part.strip() for part in text.split(":"))
+    if settings and name not in known.names and all(map(_NAME.fullmatch, (name, settings[0]))):
+        name = f"{name}:{settings.pop(0)}"
     read: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -62,49 +79,55 @@ def choice(text: str) -> Choice:
     return Choice(name, read)
 
 
+def rule_of(rule: str) -> Choice:
+    """Read an aggregation rule and its options; see ``choice``."""
+    return choice(rule, RULES)
+
+
 @dataclass(frozen=True)
 class Arm:
-    """The defenses that stand together on all rounds.
+    """The defenses that run together in all rounds and on all clients.
 
     Attributes:
-        label: What tables and figures call it.
-        choices: In the order in which they run; none in the open arm.
+        label: Name of the arm in tables and figures.
+        choices: The defenses, in the order in which they run; empty in the open arm.
     """
 
     label: str
     choices: tuple[Choice, ...]
 
     def entries(self, scenario: Scenario) -> list[dict[str, Any]]:
-        """The ``[[defenses]]`` entries: on all rounds and clients, with the scenario's settings.
+        """The ``[[defenses]]`` entries of the arm, on all rounds and clients.
 
-        What the first entry of that name sets in the scenario holds where the arm says nothing.
+        Args:
+            scenario: A setting that the arm leaves open is that of the first entry of the same
+                defense in the scenario, or else the default.
         """
         found = []
         for each in self.choices:
             entries = (entry for entry in scenario.defenses if entry.name == each.name)
-            first = next(entries, None)
+            first = None if each.complete else next(entries, None)
             own = first.model_dump(exclude_defaults=True) if first else {}
             schedule = {"name": each.name, "rounds": "all", "clients": "all"}
             found.append(own | schedule | dict(each.settings))
         return found
 
 
-def arm_of(defense: Defense) -> Arm:
-    """The arm that somebody asks for.
+def arm_of(defense: ChosenDefense) -> Arm:
+    """The arm that a caller describes.
+
+    Args:
+        defense: The defense or defenses.
 
     Raises:
-        BadInput: If there is no such defense, or its schedule is set: it stands on all rounds.
+        BadInput: If there is no such defense, or rounds or clients are given for it.
     """
-    if isinstance(defense, str):
-        parts = [] if defense.strip() == NONE else [choice(part) for part in _JOINT.split(defense)]
-    else:
-        tables = [defense] if isinstance(defense, Mapping) else list(defense)
-        parts = [_from_table(table) for table in tables]
+    parts = _choices(defense)
     for part in parts:
         if part.name == NONE:
             raise BadInput("none is an arm of its own, and is combined with nothing")
         DEFENSES.get(part.name)
-        if scheduled := sorted({"rounds", "clients"} & part.settings.keys()):
+        if scheduled := sorted(SCHEDULE & part.settings.keys()):
             raise BadInput(
                 f"{part.name}: {scheduled[0]} cannot be set, since every defense of a comparison "
                 "stands on all rounds and clients"
@@ -113,10 +136,14 @@ def arm_of(defense: Defense) -> Arm:
 
 
 def distinct(what: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels, of which there must be at least one and none twice.
+    """Check that there is at least one label and none twice.
+
+    Args:
+        what: Word for the labels in messages, such as ``defenses``.
+        labels: The labels.
 
     Raises:
-        BadInput: If it is otherwise.
+        BadInput: If there is none, or one is there twice.
     """
     found = tuple(labels)
     if not found:
@@ -126,16 +153,28 @@ def distinct(what: str, labels: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _from_table(table: Mapping[str, Any]) -> Choice:
-    settings = dict(table)
-    if "name" not in settings:
-        raise BadInput(f"a defense needs a name: {dict(table)}")
-    return Choice(str(settings.pop("name")), settings)
+def _choices(defense: ChosenDefense) -> list[Choice]:
+    if isinstance(defense, str):
+        text = defense.strip()
+        return [] if text == NONE else [choice(part) for part in _JOINT.split(text)]
+    if isinstance(defense, Defense):
+        settings = defense.model_dump(exclude_defaults=True, exclude={"name"})
+        return [Choice(defense.key, settings, complete=True)]
+    if isinstance(defense, Mapping):
+        settings = dict(defense)
+        if "name" not in settings:
+            raise BadInput(f"a defense needs a name: {settings}")
+        return [Choice(str(settings.pop("name")), settings)]
+    if isinstance(defense, Sequence):
+        return [each for part in defense for each in _choices(part)]
+    raise BadInput(
+        f"{defense!r} is no defense: give a text, a defense, its settings, or a list of these"
+    )
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    # Short where that is the same number: labels are read again by whoever repeats a comparison.
+    # Shortened where that is the same number, since a label can be read again.
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return repr(value) if isinstance(value, float) and float(short) != value else short

@@ -1,4 +1,4 @@
-"""The runs that a comparison is made of: every defense under every rule with every seed."""
+"""The runs of a comparison: every defense under every aggregation rule with every seed."""
 
 import re
 from collections.abc import Sequence
@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from attacks.reconstruction.presets import PRESETS
 from fedlab.comparison.parsing import Arm, Choice, distinct
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregation
 
 TUNED = frozenset({"tv", "lr", "restarts", "objective", "mask", "patience"})
-"""Settings of a ``[[reconstructions]]`` entry that were chosen for its own preset."""
+"""Settings of a ``[[reconstructions]]`` entry that are tuned for its own preset."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,10 @@ class Cell:
     """One run of a comparison.
 
     Attributes:
-        defense: Label of its arm.
-        rule: Label of its aggregation rule.
+        defense: Label of the defenses.
+        rule: Label of the aggregation rule.
         seed: Root seed.
-        scenario: What is run.
+        scenario: The scenario of the run.
     """
 
     defense: str
@@ -35,7 +34,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What it is, good for a folder's name."""
+        """Name of the run, which can be the name of a folder."""
         words = f"{self.defense} {self.rule} seed {self.seed}"
         return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", words)
 
@@ -48,22 +47,23 @@ def cells_of(
     seeds: Sequence[int],
     rules: Sequence[Choice] | None,
 ) -> list[Cell]:
-    """All runs, in the order of the arms, rules and seeds.
+    """List all runs, in the order of the arms, rules and seeds.
 
-    Attacks do not touch what is trained, so one run carries all of them.
+    Attacks do not change what is trained, so one run carries all of them.
 
     Args:
-        scenario: Keeps its roles, data, network and training.
-        arms: What defends the clients, in place of the scenario's own schedule.
-        attacks: Presets, in place of those that the scenario's reconstructions name.
-        seeds: Of everything.
-        rules: Aggregation rules, in place of the scenario's own.
+        scenario: Scenario whose roles, data, network and training all runs share.
+        arms: Defenses, in place of the scenario's own.
+        attacks: Presets, in place of those that the scenario's reconstructions name; ``None``
+            keeps these.
+        seeds: Root seeds.
+        rules: Aggregation rules, in place of the scenario's own; ``None`` keeps it.
 
     Raises:
-        BadInput: If one of them cannot work.
+        BadInput: If one of the runs cannot work.
     """
     base = scenario.changed(
-        # Carries the same bits as Ray, and runs several at a time by itself.
+        # Same bits as with Ray; a comparison runs several runs at a time by itself.
         engine=scenario.engine.model_dump() | {"name": "in-process"},
         **({} if attacks is None else {"reconstructions": _attacked_by(scenario, attacks)}),
     )
@@ -75,7 +75,7 @@ def cells_of(
         server = scenario.server.model_dump() | {"strategy": rule.name, "options": dict(options)}
         try:
             changed = base.changed(seed=seed, server=server, defenses=arm.entries(scenario))
-            Aggregation.of(changed)  # refuses what no run of this rule gets past
+            Aggregation.of(changed)  # refuses a rule that no run could use
         except BadInput as error:
             raise BadInput(f"{arm.label} under {label}: {error}") from error
         found.append(Cell(arm.label, label, seed, changed))
@@ -84,13 +84,11 @@ def cells_of(
 
 
 def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, Any]]:
-    """The scenario's reconstructions by other presets, or of all leaking clients if it has none.
+    """The scenario's reconstructions by other presets, or attacks on all leaking clients.
 
-    An entry keeps whom it attacks, what it grants and its budget; settings that were tuned for
-    its own preset go.
+    An entry keeps its clients, its knowledge and its budget; settings that were tuned for its own
+    preset are left out.
     """
-    if unknown := [preset for preset in presets if preset not in PRESETS]:
-        raise BadInput(f'there is no attack "{unknown[0]}"; {nearest(unknown[0], PRESETS)}')
     scheduled = [entry.model_dump(exclude_defaults=True) for entry in scenario.reconstructions]
     leaking = [
         {"rounds": role.rounds, "clients": role.clients}

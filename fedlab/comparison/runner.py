@@ -1,10 +1,11 @@
-"""Runs what is not finished yet, several at a time where that helps."""
+"""Run all unfinished runs of a comparison, several at a time where that helps."""
 
 import logging
 import os
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ import loky
 import psutil
 
 from fedlab.comparison.cache_keys import keys_of
+from fedlab.comparison.foreign_plugins import defined_in_main
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.progress import Tell, progress, silence
@@ -26,8 +28,8 @@ from fedlab.simulation.federation import Federation
 
 log = logging.getLogger(__name__)
 
-LOOKS = 1.0
-"""Seconds between two looks at how far other processes are."""
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at the progress of other processes."""
 
 Places = Mapping[str, tuple[Path, Scenario]]
 """The folder and the scenario of each run, by its name."""
@@ -37,10 +39,14 @@ OnRound = Callable[[RoundResult], None]
 
 
 def places_of(scenarios: Mapping[str, Scenario], folder: Path) -> Places:
-    """Where each run is kept: under its name and the hash of what its result depends on.
+    """The folder of each run: its name with the hash of what its result depends on.
+
+    Args:
+        scenarios: Scenarios by the names of the runs.
+        folder: Folder with all runs.
 
     Raises:
-        BadInput: If its images, network or device cannot be had.
+        BadInput: If images, a plug-in or the device are not available.
     """
     keys = keys_of(scenarios.values())
     return {
@@ -52,12 +58,12 @@ def places_of(scenarios: Mapping[str, Scenario], folder: Path) -> Places:
 def finished(
     scenarios: Mapping[str, Scenario], folder: Path, *, processes: int
 ) -> dict[str, RunFolder]:
-    """All runs, of which those are run that were not yet, or not to the end.
+    """Run all runs that are not finished, and open the folders of all of them.
 
     Args:
-        scenarios: By names that are good for a folder.
-        folder: Where the runs are kept.
-        processes: How many at a time.
+        scenarios: Scenarios by names that can be names of folders.
+        folder: Folder with all runs.
+        processes: Number of runs at the same time.
 
     Raises:
         RunFailed: If one of them cannot go on; the others are finished first.
@@ -69,16 +75,17 @@ def finished(
 
 
 def finish(places: Places, *, processes: int) -> dict[str, str]:
-    """Run what was not run yet, or not to the end.
+    """Run all runs that are not finished.
 
     Args:
-        places: The runs.
-        processes: How many at a time; a single one is run in this process.
+        places: Folder and scenario of each run, by name.
+        processes: Number of runs at the same time; 1 runs them in this process.
 
     Returns:
-        Why runs have no result, by name; the others have one.
+        Reasons of the runs that have no result, by name.
 
     Raises:
+        BadInput: If other processes are asked for, but cannot import a plug-in.
         RunFailed: If a process was killed.
     """
     left = [name for name, place in places.items() if not is_over(*place)]
@@ -90,7 +97,9 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
 
     outcomes: dict[str, str] = {}
     if left:
-        for name in left:  # what a run logs is written beside its folder, before there is one
+        if processes > 1:
+            _refuse_what_others_cannot_import(scenario for _, scenario in places.values())
+        for name in left:  # the log of a run is written beside its folder, before there is one
             places[name][0].parent.mkdir(parents=True, exist_ok=True)
         with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
             if processes == 1:
@@ -101,26 +110,25 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
 
 
 def processes_for(scenario: Scenario) -> int:
-    """How many runs are worth doing at a time: one on a GPU, else as many as there are cores.
+    """Number of runs at the same time that pays: one on a GPU, else the number of cores.
 
-    Images or a network that a notebook or a script defines itself are known to its process alone.
+    Plug-ins that a notebook or a script defines itself exist in its own process only.
     """
-    own = (scenario.data.factory or "", scenario.model.factory or "")
     on_gpu = device_of(scenario.engine.device).type == "cuda"
-    if on_gpu or any(factory.startswith("__main__:") for factory in own):
+    if on_gpu or defined_in_main(scenario):
         return 1
     cores: int = loky.cpu_count()
     return max(1, cores // scenario.engine.threads)
 
 
 def is_over(place: Path, scenario: Scenario) -> bool:
-    """Whether a run has ended its last round."""
+    """True if a run has finished its last round."""
     checkpoint = RunFolder(place).checkpoint
     return checkpoint.is_file() and Checkpoint.round_of(checkpoint) == scenario.rounds
 
 
 def _contradiction(place: Path, scenario: Scenario) -> str:
-    """What the audit of a finished run says against its ledger, if it does."""
+    """The sentence about an audit that contradicts the ledger of a finished run, or nothing."""
     if scenario.audit is None or (verdict := verdict_of(RunFolder(place))).holds:
         return ""
     return f"the audit contradicts the ledger: {verdict}"
@@ -146,7 +154,7 @@ def _run_beside(
             jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
         waiting = set(jobs)
         while waiting:
-            over, waiting = wait(waiting, timeout=LOOKS, return_when=FIRST_COMPLETED)
+            over, waiting = wait(waiting, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED)
             for job in over:
                 job.result()  # raises what no run is expected to
             tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
@@ -155,14 +163,15 @@ def _run_beside(
 
 @contextmanager
 def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
-    """Processes that end with this one, and with the block.
+    """Worker processes that end with this process, and with the block.
 
-    They need no ``if __name__ == "__main__"`` in the script that compares, as those of the standard
-    library would.
+    Unlike those of the standard library, they need no ``if __name__ == "__main__"`` in the script
+    that compares. They import modules from where this process does.
     """
-    pool = loky.ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),))
+    facts = (os.getpid(), os.getcwd(), list(sys.path))
+    pool = loky.ProcessPoolExecutor(processes, initializer=_start_worker, initargs=facts)
     with warnings.catch_warnings():
-        # One whose memory grew between two runs is replaced, which nobody need hear of.
+        # loky replaces a worker whose memory grew between two runs.
         warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
         try:
             yield pool
@@ -176,12 +185,12 @@ def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
 
 
 def _finish_text(place: Path, text: str) -> str:
-    with silence():  # the process that compares tells how far all of them are
+    with silence():  # the parent process shows the progress of all runs
         return _finish(place, Scenario.parse(text))
 
 
 def _finish(place: Path, scenario: Scenario, on_round: OnRound | None = None) -> str:
-    """Run to the end what may have begun; why it cannot go on, or nothing."""
+    """Run or resume a run to its end; return the reason why it cannot go on, or nothing."""
     with _log_beside(place):
         try:
             if RunFolder(place).holds_a_run:
@@ -190,22 +199,22 @@ def _finish(place: Path, scenario: Scenario, on_round: OnRound | None = None) ->
                 Federation(scenario, out=place, on_round=on_round).run()
         except (BadInput, RunFailed) as error:
             return str(error)
-        except Exception as error:  # whatever it is, it must not cost the other runs
+        except Exception as error:  # it must not stop the other runs
             log.exception("the run ended")
             return f"{type(error).__name__}: {error}"
     return ""
 
 
 def _rounds(place: Path) -> int:
-    """How many rounds of a run are over; the first row is of the untrained network."""
+    """Number of rounds that are over; the first row is that of the untrained network."""
     return max(0, len(RunFolder(place).rounds()) - 1)
 
 
 @contextmanager
 def _log_beside(place: Path) -> Iterator[None]:
-    """What a run logs goes to a file beside it, where it does not tear the progress apart."""
+    """Send log messages to a file beside the run's folder, where they do not disturb the bar."""
     everything = logging.getLogger("fedlab")
-    # Only made once there is something to write.
+    # The file is created with the first message.
     file = logging.FileHandler(place.with_name(f"{place.name}.log"), delay=True, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(message)s"))
     before = everything.propagate
@@ -219,11 +228,28 @@ def _log_beside(place: Path) -> Iterator[None]:
         file.close()
 
 
-def _end_with(parent: int) -> None:
-    """Make this process end when another does: a killed comparison must leave nobody writing."""
+def _refuse_what_others_cannot_import(scenarios: Iterable[Scenario]) -> None:
+    for scenario in scenarios:
+        if own := defined_in_main(scenario):
+            raise BadInput(
+                f"{own} is defined in the notebook or script that runs, where other processes "
+                "cannot import it: put it into a module, or set processes=1"
+            )
+
+
+def _start_worker(parent: int, folder: str, path: list[str]) -> None:
+    """Import modules from where the parent does, and end with it, so that no worker is left over.
+
+    Args:
+        parent: Process id of the parent.
+        folder: Working folder of the parent.
+        path: Import path of the parent.
+    """
+    os.chdir(folder)
+    sys.path[:] = path
 
     def watch() -> None:
-        with suppress(psutil.NoSuchProcess):  # gone already
+        with suppress(psutil.NoSuchProcess):  # it has ended already
             psutil.Process(parent).wait()
         os._exit(1)
 

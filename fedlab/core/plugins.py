@@ -29,6 +29,10 @@ class PluginFailed(RuntimeError):
     """A plug-in raised or returned something wrong; the message names it and says what."""
 
 
+REGISTRIES: list[Registry[Any]] = []
+"""Every registry that was imported so far."""
+
+
 class Registry(Generic[P]):
     """Names of one kind of plug-in.
 
@@ -61,6 +65,7 @@ class Registry(Generic[P]):
         self.group = group
         self.builtin = dict(builtin)
         self._check = check
+        REGISTRIES.append(self)
         self._found: dict[str, P] = {}
 
     @cached_property

@@ -8,7 +8,6 @@ import pytest
 from fedlab import BadInput
 from fedlab.comparison import cache_keys as keys
 from fedlab.comparison.cache_keys import keys_of
-from fedlab.models import MODELS
 from tests.federations import FORGETFUL, forgetful, small
 
 MODEL = """
@@ -84,9 +83,42 @@ def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
 
 
 def test_a_network_without_a_source_is_refused(monkeypatch):
-    monkeypatch.setitem(MODELS._found, FORGETFUL["factory"], partial(forgetful))
+    made = partial(forgetful)
+    monkeypatch.setattr("fedlab.comparison.foreign_plugins.load", lambda *_, **__: made)
     with pytest.raises(BadInput, match="no source"):
         key(model=FORGETFUL)
+
+
+DEFENSE = """
+from fedlab.defenses import Defense
+
+class Halve(Defense):
+    factor: float = 0.5
+
+    def wrap(self, pipeline, context):
+        return pipeline.releasing(lambda update: {n: self.factor * t for n, t in update.items()})
+"""
+
+
+def test_source_of_a_foreign_defense_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "halving_defense.py").write_text(DEFENSE)
+    own = [{"name": "halving_defense:Halve"}]
+    before = key(defenses=own)
+    assert key(defenses=own) == before != key()
+    (tmp_path / "halving_defense.py").write_text(DEFENSE + "# changed\n")
+    assert key(defenses=own) != before
+
+
+def test_defense_of_a_notebook_is_refused(monkeypatch):
+    monkeypatch.setattr("fedlab.core.plugins.inspect.getsourcefile", lambda _: None)
+    with pytest.raises(BadInput, match="define it in a module"):
+        key(defenses=["tests.comparison.test_parsing:Mine"])
+
+
+def test_trackers_do_not_count():
+    assert key(trackers=["tensorboard"]) == key()
 
 
 @pytest.mark.parametrize("part", ["environment", "_code"])

@@ -3,7 +3,8 @@
 import pytest
 
 from fedlab import BadInput
-from fedlab.comparison.parsing import arm_of, choice, distinct
+from fedlab.comparison.parsing import arm_of, choice, distinct, rule_of
+from fedlab.defenses import DEFENSES, Defense
 from tests.federations import small
 
 
@@ -67,9 +68,72 @@ class TestEntries:
         assert arm_of("none").entries(self.scheduled) == []
 
 
+class Mine(Defense):
+    """Sends part of the update."""
+
+    factor: float = 0.5
+
+    def wrap(self, pipeline, context):
+        return pipeline
+
+
+MINE = "tests.comparison.test_parsing:Mine"
+
+
+class TestForeign:
+    @pytest.mark.parametrize(
+        ("text", "name", "settings"),
+        [
+            (MINE, MINE, {}),
+            (f"{MINE}:factor=0.2", MINE, {"factor": 0.2}),
+            (f" {MINE} : factor = 0.2", MINE, {"factor": 0.2}),
+            ("mine:Mine", "mine:Mine", {}),
+            ("mine:Mine:rate=1:size=2", "mine:Mine", {"rate": 1, "size": 2}),
+        ],
+    )
+    def test_import_path_is_one_name(self, text, name, settings):
+        assert choice(text) == choice(text, DEFENSES)
+        assert (choice(text).name, choice(text).settings) == (name, settings)
+
+    def test_rule_of_a_module_is_read(self):
+        found = rule_of("mine.rules:Median:beta=0.2")
+        assert (found.name, found.settings) == ("mine.rules:Median", {"beta": 0.2})
+
+    @pytest.mark.parametrize(
+        ("asked", "label"),
+        [
+            (f"{MINE}:factor=0.2", f"{MINE}:factor=0.2"),
+            (f"mixup+{MINE}+pruning", f"mixup+{MINE}+pruning"),
+            (Mine(), MINE),
+            (Mine(factor=0.2), f"{MINE}:factor=0.2"),
+            ([Mine(factor=0.2), "mixup"], f"{MINE}:factor=0.2+mixup"),
+            (DEFENSES.get("dp-sgd")(noise_multiplier=2.0), "dp-sgd:noise_multiplier=2"),
+        ],
+    )
+    def test_text_and_object_have_one_label(self, asked, label):
+        assert arm_of(asked).label == label
+        assert arm_of(label).label == label
+
+    def test_object_keeps_its_defaults(self):
+        scenario = small(defenses=[{"name": "dp-sgd", "noise_multiplier": 3.0}])
+        defense = DEFENSES.get("dp-sgd")()
+        for asked, noise in (("dp-sgd", 3.0), (defense, 1.0)):
+            (entry,) = scenario.changed(defenses=arm_of(asked).entries(scenario)).defenses
+            assert entry.noise_multiplier == noise
+
+    def test_object_runs_in_a_scenario(self):
+        entries = arm_of(Mine(factor=0.25)).entries(small())
+        (entry,) = small(defenses=entries).defenses
+        assert entry == Mine(factor=0.25)
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
+        ("no.such.module:Mine", "cannot be imported: ModuleNotFoundError"),
+        ("tests.federations:small", "is no subclass of"),
+        (3, "is no defense: give a text"),
+        (Mine(rounds="2"), "stands on all rounds"),
         ("dp-sdg", "did you mean.*dp-sgd"),
         ("dp-sgd:noise", "NAME:SETTING=VALUE"),
         ("dp-sgd:=2", "NAME:SETTING=VALUE"),

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from fedlab import BadInput
-from fedlab.comparison.parsing import arm_of, choice
+from fedlab.comparison.parsing import arm_of, rule_of
 from fedlab.comparison.run_grid import cells_of
 from tests.federations import small
 
@@ -19,7 +19,7 @@ def cells(scenario, defenses=("none",), *, attacks=None, seeds=(0,), rules=None)
         [arm_of(each) for each in defenses],
         attacks=attacks,
         seeds=seeds,
-        rules=None if rules is None else [choice(each) for each in rules],
+        rules=None if rules is None else [rule_of(each) for each in rules],
     )
 
 

@@ -9,6 +9,7 @@ from fedlab import BadInput, Federation, RunFailed
 from fedlab.comparison.runner import finish, finished, is_over, places_of, processes_for
 from fedlab.results.folder import RunFolder
 from fedlab.simulation.auditing import Verdict
+from tests.comparison.test_cache_keys import DEFENSE
 from tests.federations import small
 
 
@@ -103,6 +104,27 @@ def test_as_many_at_a_time_as_there_are_cores(monkeypatch):
 def test_what_a_script_defines_itself_is_run_by_it():
     own = {"name": "factory", "factory": "__main__:make"}
     assert processes_for(small(model=own)) == 1
+
+
+def test_plugins_of_main_are_not_sent_to_others(tmp_path):
+    own = {"name": "factory", "factory": "__main__:make"}
+    places = {name: (tmp_path / name, short(model=own)) for name in ("one", "other")}
+    with pytest.raises(BadInput, match=r"__main__:make is defined in the notebook .* a module"):
+        finish(places, processes=2)
+
+
+def test_workers_import_plugins_of_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "halving_beside.py").write_text(DEFENSE)
+    entries = [[{"name": "halving_beside:Halve", "factor": factor}] for factor in (0.5, 0.25)]
+    scenarios = {
+        name: short(defenses=each) for name, each in zip(("one", "other"), entries, strict=True)
+    }
+    places = places_of(scenarios, tmp_path / "runs")
+    assert finish(places, processes=2) == {}
+    for place, _ in places.values():
+        assert set(RunFolder(place).table("clients")["defenses"]) == {"halving_beside:Halve"}
 
 
 def test_an_error_that_nobody_expects_stops_nobody_else(tmp_path, monkeypatch):
