@@ -10,7 +10,6 @@ import typer
 
 from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput, nearest
-from fedlab.core.plugins import Plugin, Registry, load
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,6 +99,8 @@ def _scenarios_table() -> Table:
 def _plugins_table(kind: str, *, installed: bool) -> Table:
     from rich.table import Table
 
+    from fedlab.core.plugins import Registry, load
+
     path = REGISTRIES.get(kind) or COMPONENTS[kind]
     names = load(path, what=f"the list of {kind}")
     table = Table("name", "what it is", "settings and defaults")
@@ -141,6 +142,8 @@ def _summary(plugin: Any) -> str:
 
 def _settings(plugin: Any) -> str:
     """The settings of a plug-in with their defaults."""
+    from fedlab.core.plugins import Plugin
+
     if isinstance(plugin, type) and issubclass(plugin, Plugin):
         hidden = _SCHEDULE | {plugin.tag}
         fields = {name: each for name, each in plugin.model_fields.items() if name not in hidden}

@@ -1,18 +1,19 @@
-"""Which device a scenario runs on, and how PyTorch is set up there."""
+"""Choice of the device, and PyTorch's settings for reproducible results on it."""
 
-import torch
+from __future__ import annotations
 
 from fedlab.core.errors import BadInput
+from fedlab.core.lazy import torch
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a scenario names.
+    """Find the device that a scenario names.
 
     Args:
-        name: ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        name: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one.
 
     Raises:
-        BadInput: If there is no such device here.
+        BadInput: If this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,11 +34,11 @@ def device_of(name: str) -> torch.device:
 
 
 def prepare(threads: int) -> None:
-    """Make PyTorch give the same bits each time: fixed threads, deterministic kernels.
+    """Set up PyTorch so that equal computations give equal bits.
 
     Args:
-        threads: Intra-operation threads. Sums split over threads round differently, so
-            every engine must use the same number.
+        threads: Number of threads within an operation, at least 1. Sums that are split over threads
+            round differently, so every engine must use the same number.
     """
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True

@@ -1,4 +1,4 @@
-"""What tells two sets of tensors apart."""
+"""Hashes of tensors."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of tensors, in order of their names."""
+    """Compute SHA-256 over the names, types, shapes and bytes of tensors, in order of names."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

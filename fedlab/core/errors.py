@@ -1,24 +1,24 @@
-"""The two ways a command may end badly; everything else is a bug and keeps its traceback."""
+"""The two errors that users see as one sentence; any other exception is a bug with a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class BadInput(Exception):
-    """What the user gave cannot work; the message is one sentence with the fix (exit code 2)."""
+    """Input that cannot work; the message is one sentence with the fix (exit code 2)."""
 
 
 class RunFailed(Exception):
-    """The experiment could not go on, such as when every client failed (exit code 1)."""
+    """A run that cannot continue, such as when every client failed (exit code 1)."""
 
 
 def nearest(word: str, known: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
-    """The end of a sentence about a word that is not known.
+    """Write the end of a sentence about an unknown word: the nearest known one, or all of them.
 
     Args:
-        word: What was written.
-        known: What could have been.
-        listed: What to name if nothing is near; all that is known unless given.
+        word: Unknown word.
+        known: Known words.
+        listed: Words to list if no known word is near; all known ones by default.
 
     Example:
         >>> nearest("lrr", ["lr", "momentum"])

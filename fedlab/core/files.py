@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old one or the new one, never half."""
+"""Files and folders: checks before a long task, and writes that leave no half-written file."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from fedlab.core.errors import BadInput
 
 
 def check_folder(path: Path) -> None:
-    """Find out early, and without making anything, whether a folder can be written to.
+    """Check that files can be written to a folder, without creating anything.
 
     Args:
-        path: The folder; it need not exist.
+        path: Folder, which need not exist.
 
     Raises:
-        BadInput: If it, or the first folder above it that exists, is none or is not writable.
+        BadInput: If the folder, or the nearest existing one above it, is a file or is not writable.
     """
     whole = path.absolute()
     try:
@@ -27,11 +27,11 @@ def check_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content at once.
+    """Write a file as a whole: a kill at any moment leaves the old content or the new one.
 
     Args:
-        path: The file; its folder must exist.
-        content: All of its new bytes.
+        path: File, whose folder must exist.
+        content: Complete new content.
     """
     beside = path.with_name(path.name + ".partial")
     with beside.open("wb") as file:

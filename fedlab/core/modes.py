@@ -1,4 +1,4 @@
-"""Training and evaluation mode of a network, borrowed and put back."""
+"""Temporary changes of a network's training and evaluation modes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from torch import nn
 
 @contextmanager
 def kept_modes(network: nn.Module) -> Iterator[None]:
-    """Put the mode of every module back, whatever was done to it."""
-    # Module by module: a plain train() would also wake layers that were frozen on purpose.
+    """Restore the mode of every module after the block."""
+    # Module by module: a plain train() would also unfreeze layers in evaluation mode on purpose.
     modes = [(module, module.training) for module in network.modules()]
     try:
         yield
@@ -21,7 +21,7 @@ def kept_modes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's mode is put back afterwards."""
+    """Evaluate without gradients within the block, and restore every module's mode afterwards."""
     with kept_modes(network), torch.no_grad():
         network.eval()
         yield

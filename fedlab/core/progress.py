@@ -1,4 +1,4 @@
-"""How far a long task is, told where it is run: a bar in a terminal, one line in a notebook."""
+"""Progress of a long task: a bar in a terminal, one line in a notebook, nothing in a pipe."""
 
 import sys
 import time
@@ -19,37 +19,40 @@ from rich.progress import (
 
 from fedlab.core.consoles import complaints
 
-_told: ContextVar[bool] = ContextVar("_told", default=False)
-"""Whether a task is being told of, of which what is begun within it is a part."""
+_active: ContextVar[bool] = ContextVar("_active", default=False)
+"""True while an outer progress bar is active."""
 
 
 class Tell(Protocol):
-    """Says how much of a task is done."""
+    """Reports how much of a task is done."""
 
     def __call__(self, done: float, words: str = "") -> None:
-        """Say it.
+        """Update the progress.
 
         Args:
-            done: Of the task's total, as counted so far.
-            words: What is being done.
+            done: Number of units done so far.
+            words: Short text about the present step.
         """
         ...
 
 
 @contextmanager
 def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Tell]:
-    """Show how far a task is, with the time left, while the block runs.
+    """Show the progress of a task and the time left while the block runs.
 
-    A notebook gets one line that is replaced, a terminal a bar on standard error that goes when it
-    is over, and a pipe nothing. A task within another one is not told of.
+    In a notebook it is one line that is updated, in a terminal a bar on standard error that
+    disappears at the end, in a pipe nothing. A task within another one shows nothing.
 
     Args:
-        title: What is done.
-        total: Of the units to do.
-        unit: Their name in the plural, such as ``rounds``.
-        done: Of them before the block begins.
+        title: Name of the task.
+        total: Number of units to do.
+        unit: Name of the units in the plural, such as ``rounds``.
+        done: Number of units done before the block starts.
+
+    Yields:
+        The function that reports progress.
     """
-    if _told.get():
+    if _active.get():
         yield _silent
         return
     with silence():
@@ -60,23 +63,23 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Tell of no task within the block, because another one does: here, or in another process."""
-    token = _told.set(True)
+    """Show no progress within the block, because an outer task does, here or in another process."""
+    token = _active.set(True)
     try:
         yield
     finally:
-        _told.reset(token)
+        _active.reset(token)
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this process."""
-    ipython = sys.modules.get("IPython")  # of which a plain process need not know
+    """True if a Jupyter kernel runs this process."""
+    ipython = sys.modules.get("IPython")  # not imported in a plain process
     shell = ipython.get_ipython() if ipython else None
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _silent(done: float, words: str = "") -> None:
-    """Say nothing."""
+    """Ignore the progress."""
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
         console=complaints,
         transient=True,
         disable=not complaints.is_terminal,
-        speed_estimate_period=3_600,  # a round may take a minute
+        speed_estimate_period=3_600,  # seconds; a round may take a minute
     )
     with shown:
         task = shown.add_task(title, total=total, completed=before, words="")

@@ -4,23 +4,25 @@ Streams are named, not numbered in order of use, so that adding a draw somewhere
 never changes the draws elsewhere, and every engine gets the same bits.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
+from fedlab.core.lazy import torch
 
 
 def derive(seed: int, purpose: str, *key: int) -> int:
-    """The 63-bit seed of one named stream.
+    """Compute the 63-bit seed of a named stream.
 
-    SHA-256 keeps streams of neighbouring keys unrelated, which sums or products of
-    small integers would not.
+    SHA-256 makes the streams of neighbouring keys independent, unlike sums or products of small
+    integers.
 
     Args:
         seed: Root seed of the scenario.
-        purpose: What the draws are for, such as ``"batches"``.
-        *key: Round, client, counter or whatever else tells two streams apart.
+        purpose: Purpose of the draws, such as ``"batches"``.
+        *key: Round, client, counter or other numbers that distinguish streams of one purpose.
 
     Example:
         >>> derive(0, "batches", 1, 2) == derive(0, "batches", 1, 2)
@@ -35,29 +37,29 @@ def derive(seed: int, purpose: str, *key: int) -> int:
 def generator(
     seed: int, purpose: str, *key: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A fresh generator for one named stream.
+    """Make a generator at the start of a named stream.
 
     Args:
         seed: Root seed of the scenario.
-        purpose: What the draws are for.
-        *key: What tells this stream from others of the same purpose.
-        device: Where the draws are made. CPU and CUDA streams differ.
+        purpose: Purpose of the draws.
+        *key: Numbers that distinguish streams of one purpose.
+        device: Device on which the draws are made. CPU and CUDA streams differ.
 
     Returns:
-        A generator that starts at the same state each time it is asked for.
+        A generator whose first state is the same for equal arguments.
     """
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, *key))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators at a seed, and as they were afterwards.
+    """Seed PyTorch's global generators within the block, and restore them afterwards.
 
-    For layers such as Dropout, which draw from them and take no generator.
+    Layers such as Dropout draw from these generators and take none of their own.
 
     Args:
-        seed: As ``derive`` gives it.
-        device: Where the layers are.
+        seed: Seed of the block.
+        device: Device of the layers.
     """
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     with torch.random.fork_rng(devices=cuda):

@@ -1,4 +1,4 @@
-"""Reading .safetensors files, which cannot hold code."""
+"""Reading .safetensors files, which cannot contain code."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from fedlab.core.errors import BadInput
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a file by name, and its metadata.
+    """Read all tensors of a file by name, and its metadata.
 
     Raises:
-        BadInput: If it cannot be read.
+        BadInput: If the file cannot be read.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            # Cloned, since sums round differently over memory that is aligned differently.
+            # Cloned, since sums over memory with another alignment round differently.
             tensors = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except (OSError, SafetensorError) as error:
