@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REGISTRIES = {
     "defenses": "fedlab.defenses.base:DEFENSES",
+    "poisons": "fedlab.poisoning.base:POISONS",
+    "updates": "fedlab.poisoning.updates.base:UPDATE_ATTACKS",
     "rules": "fedlab.scenario.rules:RULES",
     "models": "fedlab.models.registry:MODELS",
     "datasets": "fedlab.data.registry:DATASETS",

@@ -30,7 +30,6 @@ def test_help_needs_no_library_but_the_command_lines():
     assert not imported(command("--help")) & (HEAVY | {"numpy", "pydantic"})
 
 
-@pytest.mark.xfail(strict=True, reason="poisons import PyTorch")
 @pytest.mark.parametrize(
     "code",
     [
