@@ -1,1 +1,1 @@
-"""What runs at a client: its role, its local training and the Flower ClientApp around them."""
+"""The client: its role, its local training, its data, and the Flower ClientApp."""

@@ -1,6 +1,7 @@
-"""The Flower ClientApp: reads its task from the message, works, and replies.
+"""The Flower ClientApp: it reads the task from a message, runs the client's round, and replies.
 
-State lives in ``Context.state``, so that Flower keeps it between rounds on every engine.
+The client's privacy history is kept in ``Context.state``, which every Flower engine preserves
+between rounds.
 """
 
 from collections.abc import Callable
@@ -33,20 +34,17 @@ PARTITION = "partition-id"
 
 
 def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientApp:
-    """A ClientApp whose clients work at a federated.
+    """Make the ClientApp of a federation, for any Flower engine.
 
     Args:
-        federated_data_of: Gives the images and network of this process; called in every message, so
-            it should remember what it made.
-
-    Returns:
-        The app, for any Flower engine.
+        federated_data_of: Returns the images and the network of this process. It is called for
+            every message, so it should cache its result.
     """
-    app, received = ClientApp(), _GlobalState()
+    app, global_state = ClientApp(), _GlobalState()
 
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
-        """Tell the server which partition this node holds; node ids are random."""
+        """Reply with the partition id of this node, because Flower's node ids are random."""
         identity = MetricRecord({PARTITION: int(context.node_config[PARTITION])})
         return Message(RecordDict({FACTS: identity}), reply_to=message)
 
@@ -54,10 +52,10 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
     def train(message: Message, context: Context) -> Message:
         federated = federated_data_of(context)
         task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
-        state = received.on(federated.device, message.content.array_records["arrays"])
-        done = run_client_round(task, federated, state, _history(context))
-        context.state[HISTORY] = ConfigRecord({HISTORY: to_json(done.history)})
-        return Message(_reply(done), reply_to=message)
+        state = global_state.on(federated.device, message.content.array_records["arrays"])
+        update = run_client_round(task, federated, state, _history(context))
+        context.state[HISTORY] = ConfigRecord({HISTORY: to_json(update.history)})
+        return Message(_reply(update), reply_to=message)
 
     return app
 
@@ -70,7 +68,7 @@ class _GlobalState:
         self._tensors: dict[str, Tensor] = {}
 
     def on(self, device: torch.device, arrays: ArrayRecord) -> dict[str, Tensor]:
-        """The arrays of a message on a device; only to be read."""
+        """Return the arrays of a message as tensors on a device; do not change them in place."""
         content = [array.data for array in arrays.values()]
         known = len(content) == len(self._bytes) and all(map(is_, content, self._bytes))
         if not known:
@@ -80,16 +78,16 @@ class _GlobalState:
 
 
 def _history(context: Context) -> History:
-    kept = context.state.config_records.get(HISTORY)
-    return from_json(str(kept[HISTORY])) if kept is not None else ()
+    stored = context.state.config_records.get(HISTORY)
+    return from_json(str(stored[HISTORY])) if stored is not None else ()
 
 
-def _reply(done: ClientUpdate) -> RecordDict:
-    declared = {HISTORY: to_json(done.history)}
-    if done.declined is not None:
-        why = {KIND: DECLINE, STATUS: done.declined.status, REASON: done.declined.reason}
-        return RecordDict({DECLARED: ConfigRecord({**declared, **why})})
-    payload = done.sent
+def _reply(update: ClientUpdate) -> RecordDict:
+    declared = {HISTORY: to_json(update.history)}
+    if update.abstention is not None:
+        reason = {STATUS: update.abstention.status, REASON: update.abstention.reason}
+        return RecordDict({DECLARED: ConfigRecord({**declared, KIND: DECLINE, **reason})})
+    payload = update.sent
     content = RecordDict(
         {
             PAYLOAD: ArrayRecord({k: v.cpu() for k, v in payload.tensors.items()}),
@@ -97,6 +95,6 @@ def _reply(done: ClientUpdate) -> RecordDict:
             DECLARED: ConfigRecord({**declared, KIND: payload.kind}),
         }
     )
-    if done.buffers:
-        content[BUFFERS] = ArrayRecord({k: v.cpu() for k, v in done.buffers.items()})
+    if update.buffers:
+        content[BUFFERS] = ArrayRecord({k: v.cpu() for k, v in update.buffers.items()})
     return content

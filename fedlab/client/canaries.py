@@ -1,4 +1,7 @@
-"""Which canaries of an audit the audited client trains on; the coins are the Referee's to know."""
+"""The canaries of an audit, and the ones that the audited client trains on.
+
+Only the Referee knows the coins that decide it.
+"""
 
 from torch import Tensor
 
@@ -9,7 +12,10 @@ from fedlab.scenario.scenario import Scenario
 
 
 def canaries_of(scenario: Scenario, data: ImageData) -> tuple[Canaries, Tensor]:
-    """All canaries of a scenario's audit, and the coin of each: bool, true for those that join.
+    """Make all canaries of a scenario's audit.
+
+    Returns:
+        The canaries, and one coin for each, bool ``[n]``: true if the client trains on it.
 
     Raises:
         ValueError: If the scenario has no audit.
@@ -28,7 +34,7 @@ def canaries_of(scenario: Scenario, data: ImageData) -> tuple[Canaries, Tensor]:
 
 
 def planted(scenario: Scenario, data: ImageData) -> dict[int, Canaries]:
-    """The canaries that the audited client holds, by its partition id."""
+    """Return the canaries that the audited client trains on, by its partition id."""
     if scenario.audit is None:
         return {}
     canaries, coins = canaries_of(scenario, data)

@@ -1,4 +1,4 @@
-"""What a client has at its place: its images, a network to train, and its random streams."""
+"""The images of all clients in one process, and the network that they take turns to train."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,27 +22,28 @@ from fedlab.poisoning.cache import PoisonCache
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing, Data, Imprint
 
-REFERENCES = 2_000
-"""Public images, at most, from which a malicious server takes the bins of its imprint block."""
+MAX_REFERENCE_IMAGES = 2_000
+"""Largest number of public images from which a malicious server computes the bins of its imprint
+block."""
 
 
-def _no_other(seed: int) -> nn.Module:
-    raise ValueError("this federated was made with one network only")
+def _single_network(seed: int) -> nn.Module:
+    raise ValueError("this FederatedData has a single network: make it with FederatedData.of")
 
 
 @dataclass(frozen=True)
 class FederatedData:
-    """The data of all clients in one process, and one network that they take turns with.
+    """The images of all clients in one process, and one network that they take turns to train.
 
     Attributes:
         seed: Root seed of the scenario.
         data: All images, on the device.
-        partitions: Image indices of each client.
-        model: Reused by every client; each loads the global weights first.
-        planted: Canaries that clients hold beside their own images, by partition id.
-        fresh: Makes the same network at initial weights of another seed, on the device.
-        root: Image indices that the server keeps for itself and no client holds.
-        cache: Where poisoning clients keep what they made.
+        partitions: Indices of each client's training images, int64, by partition id.
+        model: The shared network; each client loads the global weights before it trains.
+        planted: Canaries that the audited client holds besides its images, by partition id.
+        fresh: Makes the same network with initial weights of another seed, on the device.
+        root: Indices of the training images that the server keeps for itself.
+        cache: Poisons that clients reuse in later rounds.
     """
 
     seed: int
@@ -50,16 +51,16 @@ class FederatedData:
     partitions: tuple[Tensor, ...]
     model: nn.Module
     planted: Mapping[int, Canaries] = field(default_factory=dict)
-    fresh: Callable[[int], nn.Module] = field(default=_no_other)
+    fresh: Callable[[int], nn.Module] = field(default=_single_network)
     root: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     cache: PoisonCache = field(default_factory=PoisonCache)
 
     @classmethod
     def of(cls, scenario: Scenario) -> "FederatedData":
-        """Load the data and build the network that a scenario names.
+        """Load the images and build the network of a scenario.
 
         Raises:
-            BadInput: If either cannot be had, or they do not fit each other.
+            BadInput: If one of them cannot be made, or they do not fit each other.
         """
         device = device_of(scenario.engine.device)
         data = images_of(scenario)
@@ -69,7 +70,7 @@ class FederatedData:
                 f"server.malicious.target is {fishing.target}, but the classes of {data.name} go "
                 f"from 0 to {data.num_classes - 1}"
             )
-        root, spread = kept_back(scenario, len(data.train_labels))
+        root, spread = split_root_images(scenario, len(data.train_labels))
         partitions = partition(
             data.train_labels[spread],
             clients=scenario.data.clients,
@@ -90,12 +91,12 @@ class FederatedData:
 
     @property
     def device(self) -> torch.device:
-        """Where images and network live."""
+        """Device of the images and the network."""
         return self.data.train_images.device
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Images of every client, canaries included."""
+        """Number of images of every client, canaries included, by partition id."""
         own = {client: len(members) for client, members in enumerate(self.partitions)}
         return own | {
             client: own[client] + len(more.labels) for client, more in self.planted.items()
@@ -103,15 +104,15 @@ class FederatedData:
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        """Of all parameters and kept buffers, each tensor once."""
+        """Names of all parameters and persistent buffers; a shared tensor is named once."""
         each = (*self.model.named_parameters(), *self.model.named_buffers())
         return frozenset(name for name, _ in each) & self.model.state_dict().keys()
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """Copies of the network's parameters and buffers, on the CPU.
+        """Copies of the network's parameters and buffers by name, on the CPU.
 
-        A tensor that several layers share is in it once, under its first name.
+        A tensor that several layers share is included once, under its first name.
         """
         return {
             name: value.detach().cpu().clone()
@@ -120,10 +121,10 @@ class FederatedData:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put global parameters and buffers into the network.
+        """Load global parameters and buffers into the network.
 
         Raises:
-            ValueError: If they are not those of ``state``.
+            ValueError: If a name is missing, or the network has no such name.
         """
         if missing := sorted(self._names - set(state)):
             raise ValueError(f"the global state lacks {missing[0]}")
@@ -132,7 +133,7 @@ class FederatedData:
             raise ValueError(f"the network has no parameter {unknown[0]}")
 
     def shard(self, client: int) -> Shard:
-        """The images of one client, canaries included, before any poisoning."""
+        """Return the images of one client, canaries included, before any poisoning."""
         members = self.partitions[client].to(self.device)
         images, labels = self.data.train_images[members], self.data.train_labels[members]
         if client in self.planted:
@@ -143,26 +144,30 @@ class FederatedData:
 
     @property
     def test(self) -> Shard:
-        """The test images, which everyone may look at."""
+        """The test images, which are public."""
         return Shard(self.data.test_images, self.data.test_labels, self.data.num_classes)
 
     def network_input(self, images: Tensor) -> Tensor:
-        """uint8 images as the network takes them."""
+        """Convert uint8 images to the normalised input of the network."""
         return self.data.normalise(self.data.pixels(images))
 
     def stream(self, *key: int) -> Callable[[str], torch.Generator]:
-        """Generators of named purposes for one round and client."""
+        """Return a function that makes the random generator of a named purpose, for one key.
+
+        Args:
+            *key: Round and client, or the client alone for draws that are the same in every round.
+        """
         return partial(_stream, self.seed, key)
 
 
 def images_of(scenario: Scenario) -> ImageData:
-    """The images that a scenario names, on the CPU."""
+    """Load the images of a scenario, on the CPU, limited to as many as it keeps."""
     settings = scenario.data
     return whole_images(settings).limited(settings.train, settings.test, scenario.seed)
 
 
 def whole_images(settings: Data) -> ImageData:
-    """All images of the source that a scenario names, on the CPU."""
+    """Load all images of a data set, on the CPU."""
     return load(
         settings.source,
         root=settings.root,
@@ -172,11 +177,18 @@ def whole_images(settings: Data) -> ImageData:
     )
 
 
-def kept_back(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training images that the server keeps, and of those for the clients.
+def split_root_images(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
+    """Split the training images between the server and the clients.
+
+    Args:
+        scenario: Names the number of images that the server keeps.
+        images: Number of training images.
+
+    Returns:
+        Sorted indices of the server's images, and of the clients' images.
 
     Raises:
-        BadInput: If none would be left for the clients.
+        BadInput: If no image would be left for the clients.
     """
     count = scenario.server.root_images if scenario.server.needs_root else 0
     if count >= images:
@@ -189,17 +201,17 @@ def kept_back(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
 
 
 def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) -> nn.Module:
-    """The network that a scenario names, at its initial weights, on the CPU.
+    """Build the network of a scenario with its initial weights, on the CPU.
 
-    A malicious server may have put an imprint block in front of it, which all clients then get.
+    If the scenario has a malicious server with an imprint block, the block comes first.
 
     Args:
-        scenario: Names it, and the seed of its weights.
-        data: Says what its inputs and outputs are.
-        seed: Draws other initial weights.
+        scenario: Scenario that names the network and the seed of its weights.
+        data: Images that determine the shape of the input and the number of classes.
+        seed: Seed of other initial weights.
 
     Raises:
-        BadInput: If it cannot be built, or takes no such block.
+        BadInput: If the network cannot be built, or has no place for an imprint block.
     """
     network = build(
         scenario.model.name,
@@ -213,7 +225,7 @@ def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) 
     trap = scenario.server.malicious
     if not isinstance(trap, Imprint):
         return network
-    every = -(-len(data.test_images) // REFERENCES)
+    every = -(-len(data.test_images) // MAX_REFERENCE_IMAGES)
     public = data.test_images[::every].cpu()
     try:
         return imprint(

@@ -81,19 +81,21 @@ def rehearsed(
     orders = [tasks[client].model_copy(update={"history": None}) for client in capture.clients]
     before = [histories.get(client, ()) for client in capture.clients]
     own = list(zip(orders, before, strict=True))
-    done = [run_client_round(task, federated, state, spent, keep_trace=True) for task, spent in own]
+    done = [
+        run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own
+    ]
     quiet = [run_client_round(task, federated, state, spent, noiseless=True) for task, spent in own]
     sent = _change(capture.payload, state)
     again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
-    once = [first_seen(each.trace) for each in done]
+    once = [first_seen(each.batches) for each in done]
     labels = [
-        torch.cat([batch.labels for batch in each.trace])[places]
+        torch.cat([batch.labels for batch in each.batches])[places]
         for each, (places, _) in zip(done, once, strict=True)
     ]
     return Truth(
         inputs=torch.cat(
             [
-                torch.cat([batch.pixels for batch in each.trace])[places]
+                torch.cat([batch.pixels for batch in each.batches])[places]
                 for each, (places, _) in zip(done, once, strict=True)
             ]
         ),
@@ -132,7 +134,7 @@ def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
     """Places in the shards one after the other; an input of fewer images names its first again."""
     starts = accumulate((len(each.shard) for each in done), initial=0)
     rows = [
-        torch.cat([batch.sources for batch in each.trace])[places] + start
+        torch.cat([batch.sources for batch in each.batches])[places] + start
         for each, places, start in zip(done, once, starts, strict=False)
     ]
     k = max(row.shape[1] for row in rows)

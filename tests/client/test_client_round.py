@@ -82,9 +82,9 @@ def test_honest_work_is_a_plain_loop_bit_for_bit(momentum, mu):
 
 def test_a_leaking_client_sends_the_gradient_of_its_batch():
     scenario, federated, state = prepared(roles=[LEAK])
-    done = do(scenario, federated, state, keep_trace=True)
+    done = do(scenario, federated, state, keep_batches=True)
     assert (done.payload.kind, done.payload.num_examples, done.payload.steps) == ("gradient", 3, 1)
-    (batch,) = done.trace
+    (batch,) = done.batches
     shard = federated.shard(0)
     assert torch.equal(batch.labels, shard.labels[batch.members])
     federated.model.load_state_dict(state)
@@ -295,8 +295,8 @@ def test_a_round_that_is_run_again_draws_other_batches(roles):
     scenario, federated, state = prepared(roles=roles, defenses=[{"name": "dp-sgd"}])
 
     def members(history):
-        done = do(scenario, federated, state, history=history, keep_trace=True)
-        return done, [batch.members.tolist() for batch in done.trace]
+        done = do(scenario, federated, state, history=history, keep_batches=True)
+        return done, [batch.members.tolist() for batch in done.batches]
 
     first, drawn = members(())
     again, others = members(first.history)
@@ -313,8 +313,8 @@ def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():
     )
     sizes = {}
     for number in range(1, 21):
-        quiet = do(scenario, federated, state, round=number, keep_trace=True, noiseless=True)
-        (batch,) = quiet.trace
+        quiet = do(scenario, federated, state, round=number, keep_batches=True, noiseless=True)
+        (batch,) = quiet.batches
         sizes[number] = len(batch.members)
         assert bool(flat(quiet).any()) == bool(len(batch.members))
         assert quiet.history[0].sample_rate == pytest.approx(1 / 40)
@@ -326,8 +326,8 @@ def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():
 
 def test_a_leaking_batch_of_fixed_size_is_accounted_as_if_all_took_part():
     scenario, federated, state = prepared(roles=[LEAK], defenses=[{"name": "dp-sgd"}])
-    done = do(scenario, federated, state, keep_trace=True)
-    assert len(done.trace[0].members) == 3
+    done = do(scenario, federated, state, keep_batches=True)
+    assert len(done.batches[0].members) == 3
     assert (done.history[0].sample_rate, done.history[0].steps) == (1.0, 1)
 
 
@@ -335,11 +335,11 @@ def test_a_label_flipper_trains_on_wrong_labels_and_the_others_do_not():
     scenario, federated, state = prepared(roles=[{"role": "poisoning", "clients": "2"}])
     plain = small()
     before = federated.data.train_images.clone(), federated.data.train_labels.clone()
-    done = do(scenario, federated, state, client=2, keep_trace=True)
+    done = do(scenario, federated, state, client=2, keep_batches=True)
     clean = federated.shard(2)
     assert torch.equal(done.shard.images, clean.images)
     assert torch.equal(done.shard.labels, flip(clean.labels, num_classes=10))
-    for batch in done.trace:
+    for batch in done.batches:
         assert torch.equal(batch.labels, 9 - clean.labels[batch.members])
     assert not same(done.payload.tensors, do(plain, federated, state, client=2).payload.tensors)
     for client in (0, 1, 3):
@@ -351,11 +351,11 @@ def test_a_label_flipper_trains_on_wrong_labels_and_the_others_do_not():
 
 def test_the_trace_is_the_mixed_batches_and_only_kept_on_request():
     scenario, federated, state = prepared(defenses=[{"name": "dp-instahide", "k": 3, "scale": 0.0}])
-    done = do(scenario, federated, state, keep_trace=True)
-    assert do(scenario, federated, state).trace == ()
+    done = do(scenario, federated, state, keep_batches=True)
+    assert do(scenario, federated, state).batches == ()
     shard = federated.shard(0)
-    assert [len(batch.members) for batch in done.trace] == [16, 16, 8]
-    for batch in done.trace:
+    assert [len(batch.members) for batch in done.batches] == [16, 16, 8]
+    for batch in done.batches:
         assert batch.sources.shape == (len(batch.members), 3)
         mean = (shard.images.float() / 255)[batch.sources].mean(1)
         torch.testing.assert_close(batch.pixels, mean)
@@ -405,11 +405,11 @@ def test_a_frozen_set_of_mixtures_is_trained_on_in_every_round_and_costs_once():
     mixing = {"name": "dp-instahide", "k": 3, "frozen": 25, "scale": 50.0}
     leak = LEAK | {"rounds": "2"}
     scenario, federated, state = prepared(defenses=[mixing], roles=[leak])
-    first = do(scenario, federated, state, keep_trace=True)
-    second = do(scenario, federated, state, round=2, history=first.history, keep_trace=True)
-    third = do(scenario, federated, state, round=3, history=second.history, keep_trace=True)
+    first = do(scenario, federated, state, keep_batches=True)
+    second = do(scenario, federated, state, round=2, history=first.history, keep_batches=True)
+    third = do(scenario, federated, state, round=3, history=second.history, keep_batches=True)
     sets = [
-        {int(m): x for b in done.trace for m, x in zip(b.members, b.pixels, strict=True)}
+        {int(m): x for b in done.batches for m, x in zip(b.members, b.pixels, strict=True)}
         for done in (first, second, third)
     ]
     assert [len(each) for each in sets] == [25, 3, 25]

@@ -107,8 +107,8 @@ def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role
     task = task_for(scenario, round=1, client=0)
     passed = run_client_round(task, federated, state, ())
     # The same settings key the noise; the Referee looks at what was sent and not at itself.
-    rehearsed = run_client_round(task, federated, state, (), keep_trace=True)
-    assert passed.declined is None
+    rehearsed = run_client_round(task, federated, state, (), keep_batches=True)
+    assert passed.abstention is None
     assert all((passed.sent.tensors[n] == t).all() for n, t in rehearsed.sent.tensors.items())
     assert "leakage-gate" in {entry.mechanism for entry in passed.history}
     assert not any(module._forward_hooks for module in federated.model.modules())
@@ -120,7 +120,7 @@ def test_the_referee_decides_nothing_anew():
     state = {name: value.clone() for name, value in federated.model.state_dict().items()}
     task = task_for(scenario, round=1, client=0)
     assert run_client_round(task, federated, state, ()).payload is None
-    assert run_client_round(task, federated, state, (), keep_trace=True).payload is not None
+    assert run_client_round(task, federated, state, (), keep_batches=True).payload is not None
     assert run_client_round(task, federated, state, (), noiseless=True).payload is not None
 
 

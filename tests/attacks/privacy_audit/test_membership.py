@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
         task = ClientTask(
             round=1, client=0, lr=LOCAL.lr, training=training, defenses=defenses, **role
         )
-        done = run_client_round(task, federated, state, (), keep_trace=True)
+        done = run_client_round(task, federated, state, (), keep_batches=True)
         images = federated.network_input(torch.cat([data.train_images, data.test_images]))
         classes = torch.cat([data.train_labels, data.test_labels])
         return network.eval(), state, done, images, classes
@@ -79,7 +79,7 @@ def test_members_stand_out_unless_the_client_is_private(trained, kind):
 
 def test_the_gradient_of_one_batch_tells_who_was_in_it(trained):
     client = trained(role=Leaking(batch_size=2))
-    (batch,) = client[2].trace
+    (batch,) = client[2].batches
     scores = scored(client)["alignment"]
     assert judge(scores[batch.members], scores[MEMBERS:]).auc > 0.95
 

@@ -1,0 +1,137 @@
+"""The computation of one client in a round: batches, gradients and local SGD steps."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from attacks.payload import Payload
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.seeds import derive, seeded
+from fedlab.data.shard import Shard
+from fedlab.defenses.pipeline import (
+    Batch,
+    ClientContext,
+    Pipeline,
+    PlainGradient,
+    shuffled,
+    single,
+    unchanged,
+)
+from fedlab.protocol.task import ClientTask
+from fedlab.protocol.workload import Workload
+from fedlab.scenario.roles import Leaking
+
+
+def undefended_pipeline(context: ClientContext, work: Workload) -> Pipeline:
+    """Return the pipeline of a client that runs no defense."""
+    images, size, stream = len(context.shard), work.batch_size, context.stream("batches")
+    if context.leaking:
+        sampler = single(images, batch_size=size, generator=stream)
+    else:
+        sampler = shuffled(images, batch_size=size, epochs=work.epochs, generator=stream)
+    return Pipeline(
+        sampler=sampler,
+        transform=unchanged,
+        gradient=PlainGradient(context.model),
+        batch_size=size,
+        batches=work.steps,
+        records=work.records,
+    )
+
+
+def compute_payload(
+    task: ClientTask,
+    federated: FederatedData,
+    shard: Shard,
+    pipeline: Pipeline,
+    global_state: Mapping[str, Tensor],
+) -> Payload:
+    """Compute the gradient or the new weights of a client, before the changes of its update.
+
+    Args:
+        task: Task of the client.
+        federated: The network at the global weights; it is trained in place.
+        shard: Images and labels of the client.
+        pipeline: Batches and gradients under the defenses of the round.
+        global_state: Global parameters and buffers by name.
+    """
+    batches = _batches(pipeline, shard, federated)
+    seed = derive(federated.seed, "layers", task.round, task.client)
+    with seeded(seed, federated.device):
+        if isinstance(task.role, Leaking):
+            return _gradient(batches, pipeline, federated)
+        return _train(batches, pipeline, federated, task, global_state)
+
+
+def _batches(
+    pipeline: Pipeline, shard: Shard, federated: FederatedData
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield normalised images and labels for every local step."""
+    for members in pipeline.sampler():
+        members = members.to(federated.device)
+        raw = (
+            _unchanged_batch(members, shard, federated)
+            if pipeline.held is None
+            else pipeline.held(members)
+        )
+        batch = pipeline.transform(raw)
+        for observe in pipeline.observers:
+            observe(batch)
+        yield federated.data.normalise(batch.pixels), batch.labels
+
+
+def _unchanged_batch(members: Tensor, shard: Shard, federated: FederatedData) -> Batch:
+    return Batch(
+        members=members,
+        sources=members.unsqueeze(1),
+        pixels=federated.data.pixels(shard.images[members]),
+        labels=shard.labels[members],
+    )
+
+
+def _gradient(
+    batches: Iterator[tuple[Tensor, Tensor]], pipeline: Pipeline, federated: FederatedData
+) -> Payload:
+    for images, labels in batches:
+        pipeline.gradient(images, labels)
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in federated.model.named_parameters()
+    }
+    return Payload("gradient", gradients, num_examples=pipeline.batch_size, steps=1)
+
+
+def _train(
+    batches: Iterator[tuple[Tensor, Tensor]],
+    pipeline: Pipeline,
+    federated: FederatedData,
+    task: ClientTask,
+    global_state: Mapping[str, Tensor],
+) -> Payload:
+    optimizer = torch.optim.SGD(
+        federated.model.parameters(),
+        lr=task.lr,
+        momentum=task.training.momentum,
+        weight_decay=task.training.weight_decay,
+    )
+    steps = 0
+    for images, labels in batches:
+        pipeline.gradient(images, labels)
+        if task.proximal_mu:
+            _add_proximal_gradient(federated, global_state, task.proximal_mu)
+        optimizer.step()
+        steps += 1
+    weights = {name: p.detach().clone() for name, p in federated.model.named_parameters()}
+    return Payload(
+        "weights", weights, num_examples=pipeline.records // task.training.epochs, steps=steps
+    )
+
+
+def _add_proximal_gradient(
+    federated: FederatedData, global_state: Mapping[str, Tensor], mu: float
+) -> None:
+    """Add the gradient of the proximal term mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)."""
+    for name, parameter in federated.model.named_parameters():
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - global_state[name], alpha=mu)
