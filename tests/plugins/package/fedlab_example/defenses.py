@@ -1,0 +1,49 @@
+"""A defense without a privacy guarantee, and one with an epsilon."""
+
+import torch
+
+from fedlab.defenses import Account, Defense
+
+
+class Rounding(Defense):
+    """Rounds every entry of the update to a multiple of a step."""
+
+    step: float = 1e-3
+    """Distance between the values that are sent, above 0."""
+
+    colour = "#884422"
+    keeps_guarantees = True
+    changes_update = True
+
+    def wrap(self, pipeline, context):
+        return pipeline.releasing(
+            lambda update: {name: (t / self.step).round() * self.step for name, t in update.items()}
+        )
+
+
+class Noise(Defense):
+    """Clips the update and adds Gaussian noise."""
+
+    bound: float = 1.0
+    """Largest L2 norm of the update, above 0."""
+    noise: float = 2.0
+    """Standard deviation of the noise over the largest distance of two clipped updates."""
+
+    account = Account(unit="client", adjacency="replace-one", composition="gaussian")
+    keeps_guarantees = True
+    changes_update = True
+
+    def wrap(self, pipeline, context):
+        deviation = 0.0 if context.noiseless else self.noise * 2 * self.bound
+
+        def release(update):
+            norm = torch.cat([t.flatten() for t in update.values()]).norm()
+            factor = (self.bound / norm).clamp(max=1.0).nan_to_num()
+            return {
+                name: factor * t
+                + deviation * torch.randn(t.shape, generator=context.noise, device=t.device)
+                for name, t in update.items()
+            }
+
+        cost = self.release(context, noise_multiplier=self.noise, sample_rate=1.0, steps=1)
+        return pipeline.releasing(release).charged(cost)

@@ -1,0 +1,120 @@
+"""A package that is installed apart adds a plug-in of each kind, and each one appears."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from tests.plugins.conftest import HERE
+
+SCENARIO = HERE / "foreign.toml"
+COMPARE = (
+    *("compare", SCENARIO, "--defenses", "none,pruning,example-rounding:step=0.05,example-noise"),
+    *("--seeds", "1", "--processes", "1", "--set", "rounds=1", "--out", "compared"),
+)
+LISTED = {
+    "defenses": ("example-rounding", "example-noise"),
+    "rules": ("example-median",),
+    "models": ("example-linear",),
+    "datasets": ("example-stripes",),
+    "partitions": ("example-blocks",),
+    "trackers": ("example-log",),
+}
+
+
+@pytest.fixture(scope="module")
+def done(commands, tmp_path_factory):
+    """A federation of the package's plug-ins, shown, listed and reported, by command."""
+    folder = tmp_path_factory.mktemp("foreign")
+    lines = {
+        "show": ("show", SCENARIO),
+        "run": ("run", SCENARIO, "--out", "run"),
+        "report": ("report", "run"),
+        "ledger": ("ledger", "run"),
+        **{kind: ("list", kind, "--installed") for kind in LISTED},
+    }
+    results = dict(zip(lines, commands(folder, *lines.values()), strict=True))
+    assert not {name: result for name, result in results.items() if result[0]}
+    return folder / "run", {name: out for name, (_, out, _) in results.items()}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_list_describes_installed_plugins(done, kind):
+    _, outputs = done
+    assert all(name in outputs[kind] for name in LISTED[kind])
+    assert "(fedlab-example)" in outputs[kind]
+
+
+def test_show_and_tables_name_foreign_defenses(done):
+    folder, outputs = done
+    assert "example-rounding" in outputs["show"]
+    assert "example-noise" in outputs["show"]
+    clients = pd.read_csv(folder / "clients.csv", keep_default_na=False)
+    assert set(clients["status"]) == {"ok"}
+    defenses = clients.groupby("client")["defenses"].first()
+    assert defenses[0] == defenses[1] == "example-rounding"
+    assert defenses[3] == "example-noise"
+
+
+def test_ledger_counts_foreign_epsilon(done):
+    folder, outputs = done
+    ledger = pd.read_csv(folder / "ledger.csv", keep_default_na=False)
+    own = ledger[ledger["client"] == 3]
+    assert set(own["mechanism"]) == {"example-noise"}
+    assert set(own["unit"]) == {"client"}
+    assert set(own["adjacency"]) == {"replace-one"}
+    assert set(own["statement"]) == {"formal"}
+    first, second = own["epsilon_total"].astype(float)
+    # Gaussian noise of twice the sensitivity: 2.17 at delta 1e-5 by RDP for one release.
+    assert first == pytest.approx(2.166, abs=0.01)
+    assert first < second < 2 * first
+    assert set(ledger[ledger["client"] == 1]["statement"]) == {"open"}
+    assert "example-noise" in outputs["ledger"]
+
+
+def test_report_shows_foreign_plugins(done):
+    page = (done[0] / "report.html").read_text("utf-8")
+    for name in ("example-rounding", "example-noise", "example-median", "example-linear"):
+        assert name in page
+
+
+def test_tracker_receives_every_round(done):
+    lines = (done[0] / "example.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [0, 1, 2]
+    assert json.loads(lines[2])["epsilon/client 3"] > 2
+
+
+@pytest.fixture(scope="module")
+def compared(commands, tmp_path_factory):
+    """A comparison of two foreign defenses with one of ours, by command."""
+    folder = tmp_path_factory.mktemp("compared")
+    code, out, err = commands(folder, COMPARE)[0]
+    assert code == 0, err
+    return folder / "compared", out
+
+
+@pytest.mark.slow
+def test_compare_shows_foreign_defenses(compared):
+    folder, out = compared
+    assert "example-rounding" in out
+    frame = pd.read_csv(folder / "comparison.csv")
+    assert len(set(frame["defense"])) == 4
+    page = (folder / "report.html").read_text("utf-8")
+    assert "example-rounding" in page
+    assert "example-noise" in page
+
+
+@pytest.mark.slow
+def test_changed_plugin_runs_again(compared, commands, site, tmp_path):
+    folder, _ = compared
+    before = set(folder.glob("runs/*"))
+    changed = shutil.copytree(site, tmp_path / "changed")
+    source = changed / "fedlab_example" / "defenses.py"
+    source.write_text(source.read_text("utf-8").replace(".round()", ".floor()"), "utf-8")
+    code, _, err = commands(folder.parent, COMPARE, site=changed)[0]
+    assert code == 0, err
+    names = {
+        path.name.partition("-example-median")[0] for path in set(folder.glob("runs/*")) - before
+    }
+    assert names == {"example-rounding-step=0.05", "example-noise"}
