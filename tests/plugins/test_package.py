@@ -15,6 +15,8 @@ COMPARE = (
 )
 LISTED = {
     "defenses": ("example-rounding", "example-noise"),
+    "poisons": ("example-dimming",),
+    "updates": ("example-boost",),
     "rules": ("example-median",),
     "models": ("example-linear",),
     "datasets": ("example-stripes",),
