@@ -12,22 +12,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fedlab.client.client_round import ClientUpdate, run_client_round
+from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.privacy.release import History, from_json, to_json
-from fedlab.protocol.reply import (
-    BUFFERS,
-    DECLARED,
-    DECLINE,
-    FACTS,
-    HISTORY,
-    KIND,
-    NUM_EXAMPLES,
-    PAYLOAD,
-    REASON,
-    STATUS,
-    STEPS,
-)
+from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask
 
 PARTITION = "partition-id"
@@ -55,7 +43,8 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
         state = global_state.on(federated.device, message.content.array_records["arrays"])
         update = run_client_round(task, federated, state, _history(context))
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(update.history)})
-        return Message(_reply(update), reply_to=message)
+        reply = Reply(update.history, update.payload, update.buffers, update.abstention)
+        return Message(reply.to_record(), reply_to=message)
 
     return app
 
@@ -80,21 +69,3 @@ class _GlobalState:
 def _history(context: Context) -> History:
     stored = context.state.config_records.get(HISTORY)
     return from_json(str(stored[HISTORY])) if stored is not None else ()
-
-
-def _reply(update: ClientUpdate) -> RecordDict:
-    declared = {HISTORY: to_json(update.history)}
-    if update.abstention is not None:
-        reason = {STATUS: update.abstention.status, REASON: update.abstention.reason}
-        return RecordDict({DECLARED: ConfigRecord({**declared, KIND: DECLINE, **reason})})
-    payload = update.sent
-    content = RecordDict(
-        {
-            PAYLOAD: ArrayRecord({k: v.cpu() for k, v in payload.tensors.items()}),
-            FACTS: MetricRecord({NUM_EXAMPLES: payload.num_examples, STEPS: payload.steps}),
-            DECLARED: ConfigRecord({**declared, KIND: payload.kind}),
-        }
-    )
-    if update.buffers:
-        content[BUFFERS] = ArrayRecord({k: v.cpu() for k, v in update.buffers.items()})
-    return content

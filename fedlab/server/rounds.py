@@ -1,78 +1,70 @@
 """One federated round after another, over any Flower Grid.
 
-Flower's own ``Strategy.start`` always begins at round 1 and cannot step, toggle or resume.
+Flower's own ``Strategy.start`` always begins at round 1 and can neither step, toggle nor resume.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from attacks.malicious_server.fishing import fish_class, last_layer
-from attacks.malicious_server.imprint import BLOCK
-from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.errors import BadInput
 from fedlab.privacy.release import History, before_last
+from fedlab.protocol.abstention import Abstention
 from fedlab.protocol.planning import sample_cohort, task_for
-from fedlab.protocol.reply import FACTS
+from fedlab.protocol.reply import Expected, Reply
 from fedlab.protocol.round_facts import scheduled_facts, summed_facts
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
-from fedlab.scenario.tables import ClassFishing, Imprint
 from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
-from fedlab.server.checks import Expected, Reply, Unsent
-from fedlab.server.reply_collection import take_in
+from fedlab.server.reply_collection import ReplyCollection, collect_replies
 from fedlab.server.secure_sum import LEAST, Part, members, summed
-
-PATIENCE = 600.0
-"""Seconds to wait for nodes to appear, and for their introductions."""
-
-State = Mapping[str, Tensor]
-"""Parameters and buffers by name."""
+from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
+from fedlab.server.transport import State, Transport
 
 RootUpdate = Callable[[int, State], State]
-"""What the server trains itself: from a round and the global state to a new one."""
+"""Training on the server's root images: from a round and the global state to a new state."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in a round on the server's side.
+    """One round as the server saw it.
 
     Attributes:
-        number: Counted from 1.
-        tasks: What each sampled client was asked to do.
-        captures: What the server saw, in order of the clients: of each whose reply passed the
-            checks, or of all in secure aggregation together. The global arrays in it are those
-            that these clients were sent.
+        number: Round number, counted from 1.
+        tasks: Task of each sampled client.
+        captures: What the server saw, in order of the clients: one capture per client whose reply
+            passed the checks, and one for all clients in secure aggregation together. Their global
+            arrays are those that these clients were sent.
         accepted: Clients whose replies passed the checks.
-        declined: Clients that declined to send anything, and why.
-        refused: Why the others' replies were not used.
-        histories: Accountant histories of the clients that replied; those that were refused
-            too, since the server saw what they sent. Where a history cannot be believed, what was
-            sent counts as open.
-        state: The new global parameters and buffers.
-        selected: Whether the strategy let in what an accepted client sent; empty where it does not
-            choose among replies.
+        declined: Abstentions of clients that sent nothing.
+        refused: Reasons why the replies of the other clients were not used.
+        histories: Privacy histories of all clients that sent anything, refused ones included, since
+            the server saw what they sent. Where a history cannot be believed, the release counts
+            as unprotected.
+        state: New global parameters and buffers.
+        selected: True for each accepted client whose reply the aggregation rule used; empty if the
+            rule does not choose among replies.
     """
 
     number: int
     tasks: Mapping[int, ClientTask]
     captures: tuple[Capture, ...]
     accepted: frozenset[int]
-    declined: Mapping[int, Unsent]
+    declined: Mapping[int, Abstention]
     refused: Mapping[int, str]
     histories: Mapping[int, History]
-    state: Mapping[str, Tensor]
+    state: State
     selected: Mapping[int, bool]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A Capture, and its part in the aggregate."""
+    """A capture and its part in the aggregate."""
 
     capture: Capture
     part: Part
@@ -81,36 +73,33 @@ class _Seen:
 class RoundLoop:
     """The server's side of a federation.
 
-    A malicious server sends fished parameters to the clients that it fishes, and leaves their
-    replies out of the aggregate: they are steps from weights that no training gives. If all of a
-    round were fished, the global state stays as it is. An imprint block is put back to how it was
-    made after every round, since a single step of training would blur it.
+    A malicious server that fishes for a class leaves the replies of fished clients out of the
+    aggregate, since they start from weights that no training gives. If all clients of a round are
+    fished, the global state stays as it is.
 
     Args:
-        grid: Carries the messages.
-        state: The initial global parameters and buffers, on the CPU.
+        grid: Grid that carries the messages.
+        state: Initial global parameters and buffers, on the CPU.
         parameters: Names in ``state`` that are parameters; the others are buffers.
-        scenario: For the strategy and the number of clients.
-        root_update: From the number of a round and the global state to that state after training
-            on images of the server's own, for a strategy that compares replies with it.
+        scenario: The experiment, for the aggregation rule and the number of clients.
+        root_update: Training on the server's root images, for a rule that needs it.
 
     Raises:
-        BadInput: If the strategy cannot be made or lacks what it needs, or the network has no last
-            layer to fish with.
+        BadInput: If the aggregation rule cannot be made or lacks what it needs, or the network has
+            no last layer for class fishing.
     """
 
     def __init__(
         self,
         grid: Grid,
-        state: Mapping[str, Tensor],
+        state: State,
         parameters: Sequence[str],
         scenario: Scenario,
         *,
         root_update: RootUpdate | None = None,
     ) -> None:
-        self._grid = grid
+        self._transport = Transport(grid)
         self._parameters = tuple(parameters)
-        self._nodes: dict[int, int] = {}
         self.histories: dict[int, History] = {}
         self.state = dict(state)
         self.aggregation = Aggregation.of(scenario)
@@ -122,17 +111,8 @@ class RoundLoop:
                 f"{scenario.server.strategy} compares changes of the model, which BatchNorm's "
                 'statistics outweigh: set training.share_buffers = false or model.norm = "group"'
             )
-        malicious = scenario.server.malicious
-        self._trap = {
-            name: value
-            for name, value in state.items()
-            if isinstance(malicious, Imprint) and name.startswith(f"{BLOCK}.")
-        }
-        if isinstance(malicious, ClassFishing):
-            try:
-                self._fished(malicious)
-            except ValueError as error:
-                raise BadInput(f"server.malicious: {error}") from error
+        self._imprint = imprint_block(scenario, state)
+        refuse_impossible_fishing(scenario, state, parameters)
 
     def step(
         self,
@@ -145,24 +125,59 @@ class RoundLoop:
         """Run one round.
 
         Args:
-            scenario: May differ from the one before in roles, defenses and reconstructions.
-            round: Counted from 1.
-            resumed: Histories to hand to the clients, in the first round after a resume.
-            on_spent: Told what clients spent as soon as their replies are here, before anything is
-                done with them.
+            scenario: The experiment; it may differ from that of the round before in roles,
+                defenses and reconstructions.
+            round: Round number, counted from 1.
+            resumed: Privacy histories to send to the clients, in the first round after a resume.
+            on_spent: Called with what clients spent as soon as their replies arrive, before
+                anything else is done with them.
 
         Raises:
-            RunFailed: If all clients fail, or more than the scenario lets.
+            RunFailed: If all clients fail, or more than the scenario allows.
         """
-        nodes = self._introductions(scenario.data.clients)
-        cohort = sample_cohort(scenario, round)
         averaged = self._averaged(scenario)
-        config = self.aggregation.configure(
-            round, averaged, self._grid, [nodes[client] for client in cohort]
+        tasks = self._plan(scenario, round, averaged, resumed)
+        sent = states_to_send(scenario, tasks, self.state, self._parameters)
+        messages = self._transport.exchange(tasks, sent)
+        known = self.histories
+        replies = collect_replies(messages, tasks, expected=self._expected(scenario), known=known)
+        on_spent({each: h[len(known.get(each, ())) :] for each, h in replies.histories.items()})
+        self.histories = known | replies.histories
+        together = _summed_clients(scenario, replies)
+        replies.check_failures(scenario.server.max_failures)
+        seen = self._look(replies.replies, tasks, sent, averaged, scenario, together)
+        # A reply to fished weights is a step from a model that no training gives.
+        counted = [each for each in seen if each.capture.global_state is self.state]
+        result = self._aggregate(counted, messages, scenario, round)
+        self.state = {**self.state, **result.arrays, **self._imprint}
+        return Round(
+            number=round,
+            tasks=tasks,
+            captures=tuple(each.capture for each in seen),
+            accepted=frozenset(client for each in seen for client in each.capture.clients),
+            declined=replies.declined,
+            refused=replies.refused,
+            histories=replies.histories,
+            state=self.state,
+            selected=_selected(counted, result),
         )
-        # FedProx tells its clients by this key; every other strategy leaves it out.
+
+    def _plan(
+        self,
+        scenario: Scenario,
+        round: int,
+        averaged: State,
+        resumed: Mapping[int, History] | None,
+    ) -> dict[int, ClientTask]:
+        """Sample the cohort, let the aggregation rule prepare the round, and make the tasks."""
+        nodes = self._transport.nodes(scenario.data.clients)
+        cohort = sample_cohort(scenario, round)
+        config = self.aggregation.configure(
+            round, averaged, self._transport.grid, [nodes[client] for client in cohort]
+        )
+        # Only FedProx sends its clients a setting, under this key.
         proximal_mu = cast(float, config.get("proximal-mu", 0.0))
-        tasks = {
+        return {
             client: task_for(
                 scenario,
                 round=round,
@@ -172,52 +187,47 @@ class RoundLoop:
             )
             for client in cohort
         }
-        sent = self._sent(tasks, scenario)
-        messages = self._exchange(tasks, nodes, sent)
-        known = self.histories
-        intake = take_in(messages, tasks, expected=self._expected(scenario), known=known)
-        on_spent({each: h[len(known.get(each, ())) :] for each, h in intake.histories.items()})
-        self.histories = known | intake.histories
-        together = members(scenario, round=round, clients=intake.replies)
-        if len(together) < LEAST:
-            intake.leave_out(together)
-            together = ()
-        intake.refuse_to_go_on(scenario.server.max_failures)
-        seen = self._seen(intake.replies, tasks, sent, averaged, scenario, together)
-        # Replies to weights that were fished are steps from no model that training gives.
-        counted = [each for each in seen if each.capture.global_state is self.state]
-        outcome = self._aggregated(counted, messages, scenario, round)
-        self.state = {**self.state, **outcome.arrays, **self._trap}
-        return Round(
-            number=round,
-            tasks=tasks,
-            captures=tuple(each.capture for each in seen),
-            accepted=frozenset(client for each in seen for client in each.capture.clients),
-            declined=intake.declined,
-            refused=intake.refused,
-            histories=intake.histories,
-            state=self.state,
-            selected={
-                client: place in outcome.used
-                for place, each in enumerate(counted)
-                for client in each.capture.clients
-            }
-            if outcome.used is not None
-            else {},
-        )
 
-    def _aggregated(
+    def _look(
         self,
-        counted: Sequence["_Seen"],
+        replies: Mapping[int, Reply],
+        tasks: Mapping[int, ClientTask],
+        sent: Mapping[int, State],
+        averaged: Iterable[str],
+        scenario: Scenario,
+        together: Sequence[int],
+    ) -> list[_Seen]:
+        """Captures of what the server sees: single replies, and the sum of secure aggregation."""
+        parts = {
+            client: Part(reply.sent, self._model(reply, tasks[client].lr, averaged))
+            for client, reply in replies.items()
+        }
+        before = {client: before_last(reply.history) for client, reply in replies.items()}
+        round = next(iter(tasks.values())).round
+        seen = []
+        if together:
+            facts = summed_facts([tasks[client] for client in together], scenario, before)
+            whole = summed([parts[client] for client in together], averaged)
+            capture = Capture(round, tuple(together), self.state, whole.payload, facts)
+            seen.append(_Seen(capture, whole))
+        for client in sorted(set(parts) - set(together)):
+            facts = scheduled_facts(tasks[client], scenario, before[client])
+            capture = Capture(round, (client,), sent[client], parts[client].payload, facts)
+            seen.append(_Seen(capture, parts[client]))
+        return sorted(seen, key=lambda each: each.capture.clients)
+
+    def _aggregate(
+        self,
+        counted: Sequence[_Seen],
         messages: Mapping[int, Message],
         scenario: Scenario,
         round: int,
     ) -> Aggregate:
-        """What the strategy makes of the replies that count, if there are any."""
+        """Apply the aggregation rule to the replies that count, if there are any."""
         if not counted:
             return Aggregate({}, None)
         most = scenario.server.cap_examples
-        votes = [
+        updates = [
             WeightedUpdate(
                 messages[each.capture.clients[0]],
                 min(each.part.payload.num_examples, most or each.part.payload.num_examples),
@@ -228,57 +238,10 @@ class RoundLoop:
         root = None
         if self._root_update and self.aggregation.needs_root:
             root = self._root_update(round, self.state)
-        return self.aggregation.aggregate(round, votes, root=root)
-
-    def _seen(
-        self,
-        replies: Mapping[int, Reply],
-        tasks: Mapping[int, ClientTask],
-        sent: Mapping[int, State],
-        averaged: Iterable[str],
-        scenario: Scenario,
-        together: Sequence[int],
-    ) -> list["_Seen"]:
-        """What the server looks at: single replies, or the sum of those in secure aggregation."""
-        parts = {
-            client: Part(reply.payload, self._model(reply, tasks[client].lr, averaged))
-            for client, reply in replies.items()
-        }
-        before = {client: before_last(reply.history) for client, reply in replies.items()}
-        round = next(iter(tasks.values())).round
-        seen = []
-        if together:
-            told = summed_facts([tasks[client] for client in together], scenario, before)
-            whole = summed([parts[client] for client in together], averaged)
-            capture = Capture(round, tuple(together), self.state, whole.payload, told)
-            seen.append(_Seen(capture, whole))
-        for client in sorted(set(parts) - set(together)):
-            told = scheduled_facts(tasks[client], scenario, before[client])
-            capture = Capture(round, (client,), sent[client], parts[client].payload, told)
-            seen.append(_Seen(capture, parts[client]))
-        return sorted(seen, key=lambda each: each.capture.clients)
-
-    def _introductions(self, clients: int) -> dict[int, int]:
-        """Node of every partition; asked once, since node ids are random."""
-        deadline = time.monotonic() + PATIENCE
-        while len(nodes := list(self._grid.get_node_ids())) < clients:
-            if time.monotonic() > deadline:
-                raise RunFailed(f"only {len(nodes)} of {clients} clients appeared")
-            time.sleep(0.1)  # Flower starts the server before the nodes are registered
-        known = set(self._nodes.values())
-        if unknown := [node for node in nodes if node not in known]:
-            questions = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
-            for answer in self._grid.send_and_receive(questions, timeout=PATIENCE):
-                if answer.has_error():
-                    raise RunFailed(f"a client could not introduce itself: {answer.error.reason}")
-                partition = cast(int, answer.content.metric_records[FACTS]["partition-id"])
-                self._nodes[partition] = answer.metadata.src_node_id
-        if missing := sorted(set(range(clients)) - set(self._nodes)):
-            raise RunFailed(f"no node holds partition {missing[0]}")
-        return self._nodes
+        return self.aggregation.aggregate(round, updates, root=root)
 
     def _averaged(self, scenario: Scenario) -> dict[str, Tensor]:
-        """The part of the global state that clients send back and the strategy combines."""
+        """The part of the global state that clients send back and the rule combines."""
         return {
             name: value
             for name, value in self.state.items()
@@ -287,58 +250,9 @@ class RoundLoop:
         }
 
     def _model(self, reply: Reply, lr: float, averaged: Iterable[str]) -> dict[str, Tensor]:
-        """A client's part in the average, in the order that Flower's rules go by."""
-        model = reply.payload.as_weights(self.state, lr=lr) | dict(reply.buffers)
+        """A client's part in the average, in the order in which Flower's rules read arrays."""
+        model = reply.sent.as_weights(self.state, lr=lr) | dict(reply.buffers)
         return {name: model[name] for name in averaged}
-
-    def _sent(self, tasks: Mapping[int, ClientTask], scenario: Scenario) -> dict[int, State]:
-        """What each client is sent: the global state itself, or a fished one."""
-        malice = {
-            client: scenario.malicious_attack(round=task.round, client=client)
-            for client, task in tasks.items()
-        }
-        fishing = next((each for each in malice.values() if isinstance(each, ClassFishing)), None)
-        fished = self._fished(fishing) if fishing else self.state
-        return {
-            client: fished if isinstance(each, ClassFishing) else self.state
-            for client, each in malice.items()
-        }
-
-    def _fished(self, fishing: ClassFishing) -> dict[str, Tensor]:
-        """The global state with a last layer that one class alone gets through."""
-        parameters = {name: self.state[name] for name in self._parameters}
-        weight, bias = last_layer(parameters)
-        fished = fish_class(parameters, weight=weight, bias=bias, target=fishing.target)
-        return {**self.state, **fished}
-
-    def _exchange(
-        self, tasks: Mapping[int, ClientTask], nodes: Mapping[int, int], sent: Mapping[int, State]
-    ) -> dict[int, Message]:
-        # Converted once for all clients that are sent the same.
-        arrays = {
-            id(state): ArrayRecord({name: Array(value.numpy()) for name, value in state.items()})
-            for state in {id(state): state for state in sent.values()}.values()
-        }
-        messages = [
-            Message(
-                RecordDict(
-                    {
-                        "arrays": arrays[id(sent[client])],
-                        "config": ConfigRecord({"plan": task.model_dump_json(exclude_none=True)}),
-                    }
-                ),
-                nodes[client],
-                MessageType.TRAIN,
-            )
-            for client, task in tasks.items()
-        ]
-        partition = {node: client for client, node in nodes.items()}
-        replies = {
-            partition[reply.metadata.src_node_id]: reply
-            for reply in self._grid.send_and_receive(messages)
-        }
-        # Replies arrive in any order, and sums of floats depend on it.
-        return dict(sorted(replies.items()))
 
     def _expected(self, scenario: Scenario) -> Expected:
         averaged = self._averaged(scenario)
@@ -348,3 +262,22 @@ class RoundLoop:
             buffers=shared if scenario.training.share_buffers else {},
             max_examples=scenario.server.max_examples,
         )
+
+
+def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[int, ...]:
+    """Clients whose replies are seen only as a sum; too few to hide each other are dropped."""
+    together = members(scenario, round=collection.round, clients=collection.replies)
+    if len(together) >= LEAST:
+        return together
+    collection.drop(together)
+    return ()
+
+
+def _selected(counted: Sequence[_Seen], result: Aggregate) -> dict[int, bool]:
+    if result.used is None:
+        return {}
+    return {
+        client: place in result.used
+        for place, each in enumerate(counted)
+        for client in each.capture.clients
+    }

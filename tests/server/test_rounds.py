@@ -242,7 +242,7 @@ def test_a_reason_of_several_lines_is_told_in_one():
 
     with pytest.raises(RunFailed) as caught:
         loop(scenario, Tampered(scenario, failing)).step(scenario, 1)
-    assert "sizes differ" in str(caught.value)
+    assert "the client failed: RuntimeError: sizes differ" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

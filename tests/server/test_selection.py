@@ -39,7 +39,7 @@ def test_a_run_under_bulyan_goes_on_when_a_reply_is_dropped(caplog):
     for number in (1, 2):
         assert (
             f"round {number}: Bulyan has 6 replies of 7, too few for 1 malicious clients; "
-            "it stands 0" in caplog.messages
+            "it tolerates 0" in caplog.messages
         )
     table = federation.folder.table("clients")
     assert table["selected"].isna().tolist() == [client == 4 for client in range(7)] * 2

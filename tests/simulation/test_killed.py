@@ -30,21 +30,21 @@ from fedlab.server import rounds
 from fedlab.server.aggregation import Aggregation
 
 run, kept, place = sys.argv[1:]
-read = rounds.take_in
+read = rounds.collect_replies
 
 
 def keep(*asked, **rest):
-    intake = read(*asked, **rest)
-    sent = ((client, intake.replies[client].payload.tensors.items()) for client in (1, 2))
+    found = read(*asked, **rest)
+    sent = ((client, found.replies[client].payload.tensors.items()) for client in (1, 2))
     save_file({f"{client} {name}": t for client, tensors in sent for name, t in tensors}, kept)
-    return intake
+    return found
 
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-rounds.take_in = keep
+rounds.collect_replies = keep
 if place == "journal":
     RunFolder.note_spending = die
 else:

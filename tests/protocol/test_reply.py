@@ -7,12 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedlab.engine.in_process import InProcessGrid
-from fedlab.server.checks import Expected, Refused, read_reply
+from fedlab.protocol.abstention import Abstention
+from fedlab.protocol.reply import Expected, Refused, Reply
 
 PARAMETERS = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+BUFFERS = {"mean": torch.zeros(2)}
 HISTORY = '[{"round":1,"participation":0,"mechanism":"none"}]'
 
 
@@ -38,23 +39,51 @@ def content(arrays=None, facts=None, declared=None, **more):
     )
 
 
+def buffers():
+    return ArrayRecord({"mean": Array(np.ones(2, np.float32))})
+
+
 def read(record, *, kind="weights", buffers=None, most=None):
-    InProcessGrid(None, 1)
-    question = Message(RecordDict(), 1, "train")
-    message = Message(record, reply_to=question)
-    return read_reply(
-        message, client=3, kind=kind, expected=Expected(PARAMETERS, buffers or {}, most)
-    )
+    return Reply.from_record(record, kind=kind, expected=Expected(PARAMETERS, buffers or {}, most))
 
 
 def test_a_good_reply_is_taken_apart():
     reply = read(content())
-    assert reply.client == 3
+    assert reply.abstention is None
     assert reply.payload.kind == "weights"
     assert (reply.payload.num_examples, reply.payload.steps) == (5, 2)
     assert torch.equal(reply.payload.tensors["bias"], torch.ones(2))
     assert reply.history[0].mechanism == "none"
     assert reply.buffers == {}
+
+
+def test_a_reply_survives_its_records():
+    reply = read(content(buffers=buffers()), buffers=BUFFERS)
+    again = read(reply.to_record(), buffers=BUFFERS)
+    assert (again.history, again.abstention) == (reply.history, None)
+    assert (again.payload.num_examples, again.payload.steps) == (5, 2)
+    for name, tensor in reply.payload.tensors.items():
+        assert torch.equal(again.payload.tensors[name], tensor)
+    assert torch.equal(again.buffers["mean"], reply.buffers["mean"])
+
+
+@pytest.mark.parametrize("status", ["budget", "withheld"])
+def test_an_abstention_survives_its_records(status):
+    reply = Reply(history=(), abstention=Abstention(status, "in a sentence"))
+    assert read(reply.to_record()) == reply
+    with pytest.raises(ValueError, match="sent nothing"):
+        _ = reply.sent
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [({"status": "tired"}, "no known reason: tired"), ({"more": "x"}, "more than its reason")],
+)
+def test_an_odd_abstention_is_refused(changed, sentence):
+    record = Reply(history=(), abstention=Abstention("budget", "why")).to_record()
+    record["declared"] = ConfigRecord({**record["declared"], **changed})
+    with pytest.raises(Refused, match=sentence):
+        read(record)
 
 
 def arrays(**changed):
@@ -76,7 +105,6 @@ def declared(**changed):
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (Error(code=0, reason="ValueError: boom"), "the client failed: ValueError: boom"),
         (content(extra=MetricRecord({"loss": 0.1})), "instead of"),
         (content(arrays(bias=np.array([np.nan, 0], np.float32))), "not finite"),
         (content(arrays(bias=np.array([np.inf, 0], np.float32))), "not finite"),
@@ -115,13 +143,12 @@ def test_more_examples_than_are_believed():
 
 
 def test_buffers_travel_only_if_they_are_asked_for():
-    buffers = {"mean": torch.zeros(2)}
-    sent = ArrayRecord({"mean": Array(np.ones(2, np.float32))})
-    assert torch.equal(read(content(buffers=sent), buffers=buffers).buffers["mean"], torch.ones(2))
+    found = read(content(buffers=buffers()), buffers=BUFFERS).buffers["mean"]
+    assert torch.equal(found, torch.ones(2))
     with pytest.raises(Refused, match="instead of"):
-        read(content(buffers=sent))
+        read(content(buffers=buffers()))
     with pytest.raises(Refused, match="instead of"):
-        read(content(), buffers=buffers)
+        read(content(), buffers=BUFFERS)
 
 
 @pytest.mark.parametrize("record", ["payload", "facts", "declared"])

@@ -1,0 +1,69 @@
+"""What a malicious server sends instead of the global state."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from attacks.malicious_server.fishing import fish_class, last_layer
+from attacks.malicious_server.imprint import BLOCK
+from fedlab.core.errors import BadInput
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import ClassFishing, Imprint
+
+State = Mapping[str, Tensor]
+"""Parameters and buffers by name."""
+
+
+def imprint_block(scenario: Scenario, state: State) -> dict[str, Tensor]:
+    """Parameters of the imprint block as it was made; empty if the server makes none.
+
+    They are put back after every round, since a single step of training would blur them.
+    """
+    if not isinstance(scenario.server.malicious, Imprint):
+        return {}
+    return {name: value for name, value in state.items() if name.startswith(f"{BLOCK}.")}
+
+
+def refuse_impossible_fishing(scenario: Scenario, state: State, parameters: Iterable[str]) -> None:
+    """Refuse class fishing with a network that has no suitable last layer.
+
+    Raises:
+        BadInput: If there is no such layer.
+    """
+    malicious = scenario.server.malicious
+    if isinstance(malicious, ClassFishing):
+        try:
+            _fish(state, parameters, malicious)
+        except ValueError as error:
+            raise BadInput(f"server.malicious: {error}") from error
+
+
+def states_to_send(
+    scenario: Scenario, tasks: Mapping[int, ClientTask], state: State, parameters: Iterable[str]
+) -> dict[int, State]:
+    """Choose what each client is sent: the global state itself, or one that fishes for a class.
+
+    Args:
+        scenario: The experiment.
+        tasks: Task of each client of the round.
+        state: Global parameters and buffers.
+        parameters: Names of the parameters.
+    """
+    attacks = {
+        client: scenario.malicious_attack(round=task.round, client=client)
+        for client, task in tasks.items()
+    }
+    fishing = next((each for each in attacks.values() if isinstance(each, ClassFishing)), None)
+    fished = _fish(state, parameters, fishing) if fishing else state
+    return {
+        client: fished if isinstance(each, ClassFishing) else state
+        for client, each in attacks.items()
+    }
+
+
+def _fish(state: State, parameters: Iterable[str], fishing: ClassFishing) -> dict[str, Tensor]:
+    """The global state with a last layer that only images of one class get through."""
+    own = {name: state[name] for name in parameters}
+    weight, bias = last_layer(own)
+    return {**state, **fish_class(own, weight=weight, bias=bias, target=fishing.target)}
