@@ -22,7 +22,7 @@ def ledger(
     run_folder = RunFolder.open(folder)
     accounts = run_folder.ledger()
     console.print(ledger_table(accounts))
-    console.print(clients_table(run_folder.scenario, accounts))
+    console.print(clients_table(accounts, run_folder.scenario))
     if picture is not None:
         from fedlab.report.figures.reconstructions import save
 

@@ -6,7 +6,7 @@ own with a mapping of the same form under the entry point group ``fedlab.views``
 """
 
 _FIGURES = "fedlab.report.figures"
-_HTML = "fedlab.report.html"
+_HTML = "fedlab.report.html.notebook"
 _LEAK = "fedlab.evaluation.leaks:Leak"
 _LEAKS = "fedlab.evaluation.leaks:LeakSeries"
 _TRACE = "fedlab.evaluation.attack_trace:AttackTrace"
@@ -25,17 +25,17 @@ VIEWS: dict[tuple[str, str], str] = {
     (_ANY, "html"): f"{_FIGURES}.sheet:figure_html",
     ("matplotlib.figure:Figure", "bytes"): f"{_FIGURES}.sheet:encoded",
     (_LEAK, "plot"): f"{_FIGURES}.leaks:leak_figure",
-    (_LEAK, "html"): f"{_HTML}.leak:leak_html",
+    (_LEAK, "html"): f"{_HTML}:leak_html",
     (_LEAKS, "plot"): f"{_FIGURES}.leaks:leaks_figure",
     (_TRACE, "plot"): f"{_FIGURES}.convergence:convergence_figure",
     (_UNMIXED, "plot"): f"{_FIGURES}.leaks:unmixed_figure",
     (_LEDGER, "plot"): f"{_FIGURES}.ledger:ledger_figure",
-    (_LEDGER, "html"): f"{_HTML}.ledger:ledger_html",
+    (_LEDGER, "html"): f"{_HTML}:ledger_html",
     (_RUN, "plot"): f"{_FIGURES}.timeline:timeline_figure",
     (_RUN, "picture"): f"{_FIGURES}.leaks:run_figure",
-    (_RUN, "html"): f"{_HTML}.run:run_html",
+    (_RUN, "html"): f"{_HTML}:run_html",
     (_RUN, "table"): "fedlab.report.tables.rounds:rounds_table",
-    (_FEDERATION, "html"): f"{_HTML}.run:federation_html",
+    (_FEDERATION, "html"): f"{_HTML}:federation_html",
     (_POISON, "plot"): f"{_FIGURES}.poison:poison_figure",
     (_COMPARISON, "plot"): f"{_FIGURES}.comparison:frontier",
     (_COMPARISON, "picture"): f"{_FIGURES}.comparison:wall",
@@ -43,8 +43,8 @@ VIEWS: dict[tuple[str, str], str] = {
     (_COMPARISON, "chance"): f"{_FIGURES}.comparison:chance",
     (_COMPARISON, "poisoning"): f"{_FIGURES}.comparison:poisoning",
     (_COMPARISON, "table"): "fedlab.report.tables.defenses:comparison_table",
-    (_COMPARISON, "html"): f"{_HTML}.tables:shown_table",
+    (_COMPARISON, "html"): f"{_HTML}:comparison_html",
     (_COMPARISON, "page"): "fedlab.report.page.write:write_page",
     (_SCENARIO, "plot"): f"{_FIGURES}.schedule:schedule_figure",
-    (_SCENARIO, "html"): f"{_HTML}.scenario:scenario_html",
+    (_SCENARIO, "html"): f"{_HTML}:scenario_html",
 }

@@ -22,6 +22,7 @@ from fedlab.core.files import write_atomically
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
+from fedlab.results.recorded_ledger import RecordedLedger, recorded_epsilons
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
@@ -209,8 +210,12 @@ class RunFolder(Viewable):
         Raises:
             BadInput: If the journal of privacy costs is lost or damaged.
         """
-        privacy = self.scenario.privacy
-        return Ledger(self.spending(), privacy.accountant, privacy.delta, privacy.labels_public)
+        privacy, histories = self.scenario.privacy, self.spending()
+        accountant, delta = privacy.accountant, privacy.delta
+        recorded = recorded_epsilons(
+            self.path / "ledger.csv", histories, accountant=accountant, delta=delta
+        )
+        return RecordedLedger(histories, accountant, delta, privacy.labels_public, recorded)
 
     @property
     def _journal(self) -> Path:

@@ -4,7 +4,7 @@ from matplotlib.patches import Rectangle
 
 from fedlab.report.figures.colours import LINE, defense_colour, ink_on
 from fedlab.report.figures.sheet import Picture, first_of
-from fedlab.report.tables.schedule_cells import Cell, schedule_cells
+from fedlab.report.tables.schedule import ScheduleCell, schedule_grid
 from fedlab.scenario.scenario import Scenario
 
 _CELL = 1.3, 0.5
@@ -17,8 +17,11 @@ def schedule_figure(scenario: Scenario) -> Picture:
     Neighbouring rounds and clients with equal cells share a column or a row. A cell has the colour
     of its defense and names the role, the attack of the server and the defenses.
     """
-    schedule = schedule_cells(scenario)
-    across, down = len(schedule.rounds), len(schedule.clients)
+    schedule = schedule_grid(scenario)
+    rounds = [column.header for column in schedule.columns[1:]]
+    clients = [row[0] for row in schedule.rows]
+    grid = [row[1:] for row in schedule.rows]
+    across, down = len(rounds), len(clients)
     figure = Picture(
         figsize=(max(5.0, 1 + across * _CELL[0]), 1.6 + down * _CELL[1]), layout="constrained"
     )
@@ -26,11 +29,11 @@ def schedule_figure(scenario: Scenario) -> Picture:
     figure.suptitle(title, fontsize=11, fontweight="bold")
     axes = figure.subplots()
     axes.set(xlim=(0, across), ylim=(down, 0), xlabel="round", ylabel="client")
-    axes.set_xticks([place + 0.5 for place in range(across)], schedule.rounds, fontsize=8)
-    axes.set_yticks([place + 0.5 for place in range(down)], schedule.clients, fontsize=8)
+    axes.set_xticks([place + 0.5 for place in range(across)], rounds, fontsize=8)
+    axes.set_yticks([place + 0.5 for place in range(down)], clients, fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for row, cells in enumerate(schedule.cells):
+    for row, cells in enumerate(grid):
         for column, cell in enumerate(cells):
             colour = defense_colour("+".join(cell.defenses)) if cell.defenses else "white"
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor=LINE))
@@ -44,17 +47,16 @@ def schedule_figure(scenario: Scenario) -> Picture:
                 color=ink_on(colour),
                 parse_math=False,
             )
-    notes = [mark for mark in (*schedule.marks, schedule.remark) if mark]
-    figure.supxlabel("; ".join(notes), fontsize=7)
+    figure.supxlabel(schedule.note, fontsize=7)
     parts = [
-        f"clients {clients} in rounds {rounds}: {cell}"
-        for clients, cells in zip(schedule.clients, schedule.cells, strict=True)
-        for rounds, cell in zip(schedule.rounds, cells, strict=True)
+        f"clients {who} in rounds {when}: {cell}"
+        for who, cells in zip(clients, grid, strict=True)
+        for when, cell in zip(rounds, cells, strict=True)
     ]
     figure.alt = f"{title} {first_of(parts)}."
     return figure
 
 
-def _text(cell: Cell) -> str:
-    role = "honest" + cell.signs if cell.role == "honest" else cell.part
+def _text(cell: ScheduleCell) -> str:
+    role = "honest" + cell.part[1:] if cell.role == "honest" else cell.part
     return "\n".join([role, *cell.defenses])

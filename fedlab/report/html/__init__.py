@@ -1,1 +1,1 @@
-"""HTML for notebooks and pages."""
+"""HTML views of objects in notebooks."""

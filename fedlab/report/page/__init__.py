@@ -1,4 +1,4 @@
-"""One offline HTML page about a run or a comparison, which asks nothing of any network."""
+"""One offline HTML page about a run or a comparison."""
 
 from fedlab.report.page.write import PAGE, open_subject, write_page
 

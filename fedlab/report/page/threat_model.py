@@ -1,157 +1,151 @@
-"""Who is assumed to do and to know what, read off a scenario."""
+"""The threat model of a scenario: what each party does, and what the attacker knows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
-from fedlab.core.settings import Settings
+from fedlab.report.tables.numbers import counted
 from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.roles import Leaking, Poisoning
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION, Imprint, Reconstruct
 
 _ORDERS = {
-    "known": "the images of every local step are granted",
-    "sequential": "local steps are assumed to take the images in the same order in every epoch",
-    "average": "the order of local steps is averaged over",
+    "known": "the attacker is given the images of every local step",
+    "sequential": "local steps are assumed to use the images in the same order in every epoch",
+    "average": "the attacker averages over the order of local steps",
 }
 _MODES = {
     "announced": "the mode that the server asked for",
     "train": "training mode",
     "eval": "evaluation mode",
 }
+_KNOWS = {
+    "colluders": " They know the honest updates of their colluders.",
+    "everyone": " They know all honest updates, which is an upper bound.",
+}
 _STRENGTHS = frozenset(
     {"noise_multiplier", "clipping_norm", "k", "noise", "scale", "share", "bits", "size", "target"}
 )
-"""Settings of a defense that are told even where they are its own defaults."""
+"""Settings of defenses that are listed even at their default value."""
 
 
 def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[tuple[str, str]]:
-    """Terms and what holds of each, in the order in which a reader asks.
+    """Describe server, clients, attacks and defenses of a scenario.
 
     Args:
-        scenario: Of a run, or what the runs of a comparison share.
-        arms: Of a comparison, what was run: defenses may hide replies there.
+        scenario: The scenario of a run, or what all runs of a comparison share.
+        arms: Scenarios of all runs of a comparison, whose defenses may hide single updates.
+
+    Returns:
+        Pairs of a term and one or more sentences about it, in reading order.
     """
+    leaking = [entry for entry in scenario.roles if isinstance(entry, Leaking)]
+    poisoning = [entry for entry in scenario.roles if isinstance(entry, Poisoning)]
     return [
         ("Server", _server(scenario)),
-        *(("Leaking clients", text) for text in _leaking(scenario)),
+        *(("Leaking clients", _leaking(entry)) for entry in leaking),
         ("Other clients", _others(scenario)),
         *(("Attack on updates", _attack(entry)) for entry in scenario.reconstructions),
         ("Public", _public(scenario)),
         ("Hidden from the attacker", _hidden([scenario, *arms])),
-        *(("Poisoning", text) for text in _poisoning(scenario)),
+        *(("Poisoning", _poisoning(entry)) for entry in poisoning),
         *(("Defense", text) for text in defense_settings(scenario)),
     ]
 
 
+def defense_settings(scenario: Scenario) -> list[str]:
+    """One sentence on each scheduled defense: its clients, its rounds and its settings."""
+    sentences = []
+    for entry in scenario.defenses:
+        settings = entry.model_dump(exclude_none=True, exclude={"name", "rounds", "clients"})
+        changed = entry.model_dump(exclude_defaults=True)
+        values = [
+            f"{key} {_text(value)}"
+            for key, value in settings.items()
+            if key in _STRENGTHS or key in changed
+        ]
+        sentences.append(f"{entry.name}, {_where(entry)}{': ' * bool(values)}{', '.join(values)}.")
+    return sentences
+
+
 def _server(scenario: Scenario) -> str:
-    server = scenario.server
-    cohort = f", of {server.cohort} clients sampled each round" if server.cohort else ""
+    server, malicious = scenario.server, scenario.server.malicious
+    cohort = f" over {server.cohort} clients sampled each round" if server.cohort else ""
     rule = f"It aggregates by {server.strategy}{cohort}."
     if server.central_dp:
-        rule += f" It adds differential privacy to what it aggregates; {NO_PROTECTION}."
-    if server.malicious is None:
-        return f"Honest but curious: it follows the protocol and looks at what it gets. {rule}"
-    if isinstance(server.malicious, Imprint):
+        rule += f" It adds differential privacy to the aggregate; {NO_PROTECTION}."
+    if malicious is None:
+        return f"Honest but curious: it follows the protocol and analyses what it receives. {rule}"
+    if isinstance(malicious, Imprint):
         return (
-            f"Malicious: it puts a block of {server.malicious.bins} bins in front of the network "
-            f"that writes single images into gradients, which clients can see. {rule}"
+            f"Malicious: it inserts a block of {malicious.bins} bins before the network, which "
+            f"writes single images into gradients. Clients can see the block. {rule}"
         )
-    fished = server.malicious
     return (
-        f"Malicious: it sends clients {fished.clients} in rounds {fished.rounds} a last layer "
-        f"through which class {fished.target} alone sends a gradient, which they can see. {rule}"
+        f"Malicious: it sends clients {malicious.clients} in rounds {malicious.rounds} a last "
+        f"layer through which only class {malicious.target} has a gradient. Clients can see "
+        f"the layer. {rule}"
     )
 
 
-def _leaking(scenario: Scenario) -> Iterator[str]:
-    for entry in scenario.roles:
-        if isinstance(entry, Leaking):
-            drawn = " (expected, drawn by Poisson)" if entry.sampling == "poisson" else ""
-            yield (
-                f"{_where(entry).capitalize()}: the raw gradient of one "
-                f"batch of {entry.batch_size}{drawn}, the payload that shows most."
-            )
+def _leaking(entry: Leaking) -> str:
+    expected = " (expected size of a Poisson sample)" if entry.sampling == "poisson" else ""
+    return (
+        f"{_where(entry).capitalize()}: they send the raw gradient of one batch of "
+        f"{counted(entry.batch_size, 'image')}{expected}, which leaks most."
+    )
 
 
 def _others(scenario: Scenario) -> str:
     training = scenario.training
     buffers = (
-        "BatchNorm statistics travel too, and count as open"
+        "They send BatchNorm statistics too, so their rounds count as unprotected."
         if training.share_buffers
-        else "BatchNorm statistics stay with the clients"
+        else "BatchNorm statistics stay with the clients."
     )
     return (
-        f"Weights after {training.epochs} local epoch{'s' * (training.epochs > 1)} of SGD in "
-        f"batches of {training.batch_size}. {buffers}. Losses and accuracies on private images do "
-        f"not travel. Updates of more than {MOST_IMAGES} images are not attacked."
+        f"They send weights after {counted(training.epochs, 'local epoch')} of SGD in batches of "
+        f"{training.batch_size}. {buffers} Losses and accuracies on private images stay with the "
+        f"clients. Updates of more than {MOST_IMAGES} images are not attacked."
     )
 
 
 def _attack(entry: Reconstruct) -> str:
-    labels = "granted" if entry.labels == "known" else "inferred from the update"
-    adapted = (
-        "the attack is re-tuned for the defense that is on"
-        if entry.adapt
-        else "the attack stays as it is tuned for open updates"
-    )
-    budget = ""
-    if entry.seconds:
-        budget = f"; {entry.seconds:g} s at most, so that results depend on the machine"
+    labels = "known" if entry.labels == "known" else "inferred from the update"
+    adapted = "is tuned to the active defense" if entry.adapt else "is tuned to open updates"
     return (
-        f"{entry.preset} against {_where(entry)}: labels are {labels}; "
-        f"{_ORDERS[entry.order]}; the network is simulated in {_MODES[entry.mode]}; "
-        f"{adapted}{budget}."
+        f"{entry.preset} on {_where(entry)}. Labels are {labels}; {_ORDERS[entry.order]}; the "
+        f"network is simulated in {_MODES[entry.mode]}. The attack {adapted}."
+        + (
+            f" It stops after {entry.seconds:g} s at most; results depend on the machine."
+            if entry.seconds
+            else ""
+        )
     )
 
 
 def _public(scenario: Scenario) -> str:
-    labels = ", and, by the scenario's declaration, labels" * scenario.privacy.labels_public
+    labels = " Labels are declared public by the scenario." * scenario.privacy.labels_public
     return (
         "The network and the global weights of the round, the normalisation of images, the number "
-        "of images and local steps behind an update, learning rate, momentum and batch size, and "
-        f"which defenses are scheduled with their settings{labels}."
+        "of images and local steps of an update, learning rate, momentum and batch size, and the "
+        f"scheduled defenses with their settings.{labels}"
     )
 
 
 def _hidden(scenarios: Iterable[Scenario]) -> str:
-    masked = any(e.name == "secure-aggregation" for each in scenarios for e in each.defenses)
-    sums = " Where secure aggregation is on, single replies: it sees their sum." * masked
+    summed = any(entry.sums_updates for each in scenarios for entry in each.defenses)
     return (
-        "Images, seeds, and the noise of defenses. The evaluation alone sees both sides, and only "
-        f"to score.{sums}"
+        "Images, seeds, and the noise of defenses. Only the evaluation knows them, to score the "
+        "attacks." + " Under secure aggregation the server sees only the sum of updates." * summed
     )
 
 
-def _poisoning(scenario: Scenario) -> Iterator[str]:
-    for entry in scenario.roles:
-        if isinstance(entry, Poisoning):
-            obeys = "run the scheduled defenses" if entry.runs_defenses else "run no defense"
-            knows = getattr(entry.update, "knows", None)
-            seen = {
-                None: "",
-                "colluders": " They know the honest updates of those they collude with.",
-                "everyone": " They know all honest updates, an upper bound.",
-            }[knows]
-            yield (f"{_where(entry).capitalize()}: {attack_names(entry)}. They {obeys}.{seen}")
-
-
-def defense_settings(scenario: Scenario) -> Iterator[str]:
-    """Each scheduled defense in a sentence: for whom, and how strong it is."""
-    for entry in scenario.defenses:
-        given = entry.model_dump(exclude_none=True, exclude={"name", "rounds", "clients"})
-        usual = type(entry)().model_dump() if _has_defaults(type(entry)) else {}
-        told = [
-            f"{key} {_text(value)}"
-            for key, value in given.items()
-            if key in _STRENGTHS or value != usual.get(key)
-        ]
-        yield f"{entry.name}, {_where(entry)}" + (f": {', '.join(told)}" if told else "") + "."
-
-
-def _has_defaults(kind: type[Settings]) -> bool:
-    return not any(field.is_required() for field in kind.model_fields.values())
+def _poisoning(entry: Poisoning) -> str:
+    obeys = "run the scheduled defenses" if entry.runs_defenses else "run no defense"
+    knows = _KNOWS.get(getattr(entry.update, "knows", ""), "")
+    return f"{_where(entry).capitalize()}: {attack_names(entry)}. They {obeys}.{knows}"
 
 
 class _Scheduled(Protocol):
@@ -163,14 +157,16 @@ class _Scheduled(Protocol):
 
 
 def _where(entry: _Scheduled) -> str:
-    """Its clients and rounds as words."""
-    clients, rounds = entry.clients, entry.rounds
-    who = (
-        "all clients" if clients == "all" else f"client{'s' * (not clients.isdecimal())} {clients}"
-    )
-    if rounds == "all":
-        return f"{who} in all rounds"
-    return f"{who} in round{'s' * (not rounds.isdecimal())} {rounds}"
+    """Clients and rounds of an entry in words."""
+
+    def spelled(noun: str, numbers: str) -> str:
+        return f"all {noun}s" if numbers == "all" else f"{_plural(noun, numbers)} {numbers}"
+
+    return f"{spelled('client', entry.clients)} in {spelled('round', entry.rounds)}"
+
+
+def _plural(noun: str, numbers: str) -> str:
+    return noun if numbers.isdecimal() else f"{noun}s"
 
 
 def _text(value: object) -> str:

@@ -1,32 +1,31 @@
-"""Writing the page: one file, with its style and its pictures in it."""
+"""Writing a page: one HTML file that contains its style and its figures."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from fedlab.comparison import Comparison, is_comparison
-from fedlab.comparison.comparison import FACTS
 from fedlab.core.errors import BadInput
 from fedlab.core.files import check_folder, write_atomically
-from fedlab.report.page.content import Content
-from fedlab.report.page.of_comparison import page_of_comparison
-from fedlab.report.page.of_run import page_of_run
+from fedlab.report.page.run_page import run_page
+from fedlab.report.templates import render
 from fedlab.results.folder import RunFolder
 
+if TYPE_CHECKING:
+    from fedlab.comparison import Comparison
+
 PAGE = "report.html"
-"""What the page is called in the folder that it is about, unless told otherwise."""
+"""Default file name of a page, in the folder of its run or comparison."""
 
 
-def write_page(subject: RunFolder | Comparison, path: Path | None = None) -> Path:
+def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> Path:
     """Write one HTML page about a run or a comparison.
 
-    It asks nothing of any network: pictures and style are in it, and its own policy forbids the
-    rest.
+    The page loads nothing from a network: it contains figures and style, and its content security
+    policy forbids everything else.
 
     Args:
-        subject: What it is about.
-        path: The file to write; its folder is made. ``report.html`` in the subject's folder unless
-            given.
+        subject: The run or the comparison.
+        path: The file to write, whose missing folders are made. ``report.html`` in the folder of
+            the run or the comparison unless given.
 
     Returns:
         The file.
@@ -39,37 +38,33 @@ def write_page(subject: RunFolder | Comparison, path: Path | None = None) -> Pat
     check_folder(path.parent)
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name an HTML file")
-    content = (
-        page_of_run(subject) if isinstance(subject, RunFolder) else page_of_comparison(subject)
-    )
+    if isinstance(subject, RunFolder):
+        content = run_page(subject)
+    else:
+        # A page about a run need not load what runs and draws comparisons.
+        from fedlab.report.page.comparison_page import comparison_page
+
+        content = comparison_page(subject)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, html_of(content).encode())
+    write_atomically(path, render("page.html", page=content).encode())
     return path
 
 
-def html_of(content: Content) -> str:
-    """A page as text."""
-    templates = Environment(
-        loader=PackageLoader("fedlab.report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("page.html").render(page=content)
-
-
-def open_subject(folder: Path) -> RunFolder | Comparison:
-    """The run or the comparison that a folder holds.
+def open_subject(folder: Path) -> "RunFolder | Comparison":
+    """Open the run or the comparison in a folder.
 
     Raises:
-        BadInput: If it holds neither.
+        BadInput: If the folder contains neither.
     """
-    if is_comparison(folder):
-        return Comparison.open(folder)
-    if not RunFolder(folder).holds_a_run:
+    run = RunFolder(folder)
+    if run.holds_a_run:
+        return run
+    from fedlab.comparison import Comparison, is_comparison
+    from fedlab.comparison.comparison import FACTS
+
+    if not is_comparison(folder):
         raise BadInput(
-            f"{folder} holds neither a run nor a comparison: there is no scenario.toml and no "
-            f"{FACTS} in it"
+            f"{folder} contains neither a run nor a comparison: it has no scenario.toml and no "
+            f"{FACTS}"
         )
-    return RunFolder.open(folder)
+    return Comparison.open(folder)

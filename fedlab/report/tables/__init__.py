@@ -1,1 +1,1 @@
-"""Tables of runs and comparisons, for terminals and notebooks."""
+"""Tables of runs and comparisons for terminals, notebooks and pages."""

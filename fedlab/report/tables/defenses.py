@@ -1,250 +1,112 @@
-"""A comparison with a line for each defense: what it hides and stops, and what it costs."""
+"""A comparison as a table with one row per defense: what it stops, and what it costs."""
 
 import math
 import re
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.table import Table
 
 from fedlab.comparison.comparison import Comparison
-from fedlab.comparison.summary import EPSILONS, summary_of
-from fedlab.report.tables.numbers import number, plain
+from fedlab.comparison.summary import summary_of
+from fedlab.metrics.verdict import MARGIN
+from fedlab.report.tables.numbers import counted, number, plain
+from fedlab.report.tables.table import Column, ReportTable
 
-
-@dataclass(frozen=True)
-class Spread:
-    """A number over the seeds of a comparison.
-
-    Attributes:
-        median: NaN where there is none.
-        low: The smallest.
-        high: The largest.
-    """
-
-    median: float
-    low: float
-    high: float
-
-    def text(self, form: str) -> str:
-        """The median, and the range where it is one, in a format such as ``.3f``."""
-        if math.isnan(self.median):
-            return "-"
-        told, low, high = (format(each, form) for each in (self.median, self.low, self.high))
-        return told if low == high else f"{told}\n{low} … {high}"
-
-
-@dataclass(frozen=True)
-class Epsilon:
-    """The largest of some clients.
-
-    Attributes:
-        protected: Of protected rounds; NaN where there is none.
-        total: Of all rounds; NaN where nobody sent anything.
-        unit: What it hides: one ``example``, or one ``client``.
-    """
-
-    protected: float
-    total: float
-    unit: str
-
-    @property
-    def told(self) -> float:
-        """That of all rounds, or of protected ones where only those have a bound."""
-        bounded = math.isfinite(self.total) or math.isnan(self.protected)
-        return self.total if bounded else self.protected
-
-    @property
-    def text(self) -> str:
-        """For a cell, with what is not usual about it."""
-        if math.isnan(self.told):
-            return "-"
-        partly = "\nprot. rounds" if self.told != self.total else ""
-        return number(self.told) + partly + ("\nof a client" if self.unit == "client" else "")
-
-
-@dataclass(frozen=True)
-class DefenseLine:
-    """What a comparison found of one defense under one aggregation rule.
-
-    Attributes:
-        defense: Its label.
-        rule: Of the server.
-        seeds: Runs that finished.
-        attack: That rebuilds most; all about images is of this one.
-        accuracy: After the last round.
-        attack_success: After the last round; NaN where nobody poisons.
-        chance_success: How often clean images get the wanted label; NaN where that is not known.
-        success_above_chance: What it reaches of what chance leaves open, see
-            ``fedlab.metrics.verdict``.
-        leaking: Images that leak.
-        images: That were attacked.
-        psnr: Of the attacked clients of each round, in dB.
-        chance: Of the same, in dB.
-        above_chance: Of the same, in dB.
-        epsilon: Of clients that are honest throughout, or of all where nobody is.
-        attacked: Of those that were attacked.
-        delta: Of both; NaN where neither has one.
-        seconds: Of all rounds, attacks included.
-    """
-
-    defense: str
-    rule: str
-    seeds: int
-    attack: str
-    accuracy: Spread
-    attack_success: Spread
-    chance_success: Spread
-    success_above_chance: Spread
-    leaking: int
-    images: int
-    psnr: Spread
-    chance: Spread
-    above_chance: Spread
-    epsilon: Epsilon
-    attacked: Epsilon
-    delta: float
-    seconds: Spread
-
+DefenseLine = Any
+"""A row of ``summary_of`` as a named tuple."""
 
 _LONG = 22
-"""Letters of a label that one line has room for."""
-
-
-def note_of(lines: Sequence[DefenseLine]) -> str:
-    """What the columns mean."""
-    counts = {line.seeds for line in lines}
-    seeds = f"{(n := counts.pop())} seed{'s' * (n > 1)}" if len(counts) == 1 else "the seeds"
-    deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
-    at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
-    success = (
-        ", attack success with its chance (how often clean images get the wanted label)"
-        if _poisoned(lines)
-        else ""
-    )
-    return (
-        f"Medians and, below, the smallest and the largest over {seeds}; accuracy{success} after "
-        "the last round; PSNR, chance and what is above it in dB, over all attacked rounds, of the "
-        "attack that rebuilds most; an image leaks if it is at least 3 dB above chance and "
-        f"identified; ε{at}: the largest of the clients, hiding one example of theirs unless said; "
-        "time of all rounds, attacks included, beside other runs."
-    )
+"""Letters of a label that fit on one line."""
 
 
 def defense_lines(frame: pd.DataFrame) -> list[DefenseLine]:
-    """A line for each defense and rule, in the order of the frame.
+    """Rows of ``summary_of`` with a field for each column.
 
     Args:
-        frame: ``Comparison.frame``.
+        frame: The frame of a comparison, with at least one row.
     """
-    rows = summary_of(frame)
-    spreads = {
-        name: [
-            Spread(*values)
-            for values in rows[[measure, f"{measure}_min", f"{measure}_max"]].itertuples(
-                index=False
-            )
-        ]
-        for name, measure in (
-            ("accuracy", "accuracy"),
-            ("attack_success", "attack_success_rate"),
-            ("chance_success", "chance_success_rate"),
-            ("success_above_chance", "success_above_chance"),
-            ("psnr", "psnr"),
-            ("chance", "chance_psnr"),
-            ("above_chance", "above_chance"),
-            ("seconds", "seconds"),
-        )
-    }
-    return [
-        DefenseLine(
-            defense=row["defense"],
-            rule=row["rule"],
-            seeds=row["seeds"],
-            attack=row["attack"],
-            leaking=row["leaking"],
-            images=row["images"],
-            epsilon=_epsilon(row, ""),
-            attacked=_epsilon(row, "attacked_"),
-            delta=row["delta"],
-            **{name: values[place] for name, values in spreads.items()},
-        )
-        for place, row in enumerate(rows.to_dict("records"))
-    ]
+    return list(summary_of(frame).fillna({"unit": ""}).itertuples(index=False))
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The lines as texts.
-
-    Attributes:
-        header: Names of the columns.
-        rows: A text for each column.
-        names: How many columns in front hold names and not numbers.
-    """
-
-    header: list[str]
-    rows: list[list[str]]
-    names: int
-
-
-def columns_of(lines: Sequence[DefenseLine], *, besides: Collection[str] = ()) -> Columns:
-    """The lines as texts, without the columns in which nobody measured anything.
+def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
+    """One row per defense and aggregation rule, without columns in which nothing was measured.
 
     Args:
-        lines: At least one.
-        besides: Columns to leave out as well.
-    """
-    several = len({line.rule for line in lines}) > 1
-    attacked = any(line.images for line in lines)
-    columns: list[tuple[str, Callable[[DefenseLine], str], bool]] = [
-        ("defense", lambda line: _folded(line.defense), True),
-        ("rule", lambda line: _folded(line.rule), several),
-        ("seeds", lambda line: str(line.seeds), len({line.seeds for line in lines}) > 1),
-        ("accuracy", lambda line: line.accuracy.text(".3f"), True),
-        ("attack\nsuccess", _success, _poisoned(lines)),
-        ("images\nleaking", _leaking, attacked),
-        ("PSNR\n(chance)", _beside_chance, attacked),
-        ("above\nchance", lambda line: line.above_chance.text("+.1f"), attacked),
-        ("ε\nhonest", lambda line: line.epsilon.text, True),
-        ("ε\nattacked", lambda line: line.attacked.text, attacked),
-        ("time\ns", lambda line: f"{line.seconds.median:.0f}", True),
-    ]
-    shown = [(name, cell) for name, cell, wanted in columns if wanted and name not in besides]
-    return Columns(
-        [name for name, _ in shown],
-        [[cell(line) for _, cell in shown] for line in lines],
-        names=1 + several,
-    )
-
-
-def defenses_table(frame: pd.DataFrame, *, title: str) -> Table:
-    """The lines as a table of a terminal, which has no room for what others follow from.
-
-    Args:
-        frame: ``Comparison.frame``.
-        title: The question that it answers.
+        frame: The frame of a comparison, with at least one row.
+        title: The question that the table answers.
     """
     lines = defense_lines(frame)
-    columns = columns_of(lines, besides=["PSNR\n(chance)"])
-    table = Table(
-        title=title,
-        caption=note_of(lines),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    rules = len({line.rule for line in lines}) > 1
+    attacked = any(line.images for line in lines)
+    poisoned = not all(math.isnan(line.attack_success_rate) for line in lines)
+    seeds = len({line.seeds for line in lines}) > 1
+    columns: list[tuple[Column, Callable[[DefenseLine], str], bool]] = [
+        (Column("defense"), lambda line: _folded(line.defense), True),
+        (Column("rule"), lambda line: _folded(line.rule), rules),
+        (Column("seeds", "right"), lambda line: str(line.seeds), seeds),
+        (Column("accuracy", "right"), lambda line: spread(line, "accuracy", ".3f"), True),
+        (Column("attack\nsuccess", "right"), _success, poisoned),
+        (Column("images\nleaking", "right"), _leaking, attacked),
+        (Column("PSNR\n(chance)", "right", terminal=False), _beside_chance, attacked),
+        (Column("above\nchance", "right"), lambda line: spread(line, "above_chance", "+.1f"),
+         attacked),
+        (Column("ε\nhonest", "right"), epsilon_text, True),
+        (Column("ε\nattacked", "right"), lambda line: epsilon_text(line, "attacked_"), attacked),
+        (Column("time\ns", "right"), lambda line: f"{line.seconds:.0f}", True),
+    ]  # fmt: skip
+    shown = [(column, cell) for column, cell, wanted in columns if wanted]
+    return ReportTable(
+        title,
+        [column for column, _ in shown],
+        [[cell(line) for _, cell in shown] for line in lines],
+        _note(lines, poisoned=poisoned),
+        names=1 + rules,
     )
-    for place, name in enumerate(columns.header):
-        if place < columns.names:
-            table.add_column(name, overflow="fold")
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    for row in columns.rows:
-        table.add_row(*row)
-    return table
+
+
+def comparison_table(comparison: Comparison) -> ReportTable:
+    """The table of a comparison, with the question that it answers as its title."""
+    rules_only = len(comparison.defenses) == 1 and len(comparison.rules) > 1
+    question = "what does each rule stop?" if rules_only else "what does each defense buy?"
+    return defenses_table(comparison.frame, title=f"{comparison.name}: {question}")
+
+
+def spread(line: DefenseLine, measure: str, form: str) -> str:
+    """Median over seeds with the smallest and the largest value below, if they differ.
+
+    Args:
+        line: A row of ``defense_lines``.
+        measure: Name of a measure, such as ``accuracy``.
+        form: Format of each number, such as ``.3f``.
+    """
+    values = [getattr(line, measure + end) for end in ("", "_min", "_max")]
+    if math.isnan(values[0]):
+        return "-"
+    median, low, high = (format(value, form) for value in values)
+    return median if low == high else f"{median}\n{low} … {high}"
+
+
+def epsilon(line: DefenseLine, whose: str = "") -> float:
+    """Epsilon of all rounds, or of the protected ones where only those have a bound.
+
+    Args:
+        line: A row of ``defense_lines``.
+        whose: Empty for honest clients, ``attacked_`` for attacked ones.
+    """
+    protected = float(getattr(line, f"{whose}epsilon_protected"))
+    total = float(getattr(line, f"{whose}epsilon_total"))
+    return total if math.isfinite(total) or math.isnan(protected) else protected
+
+
+def epsilon_text(line: DefenseLine, whose: str = "") -> str:
+    """The same as a cell, which names protected rounds and the protection of whole clients."""
+    value = epsilon(line, whose)
+    if math.isnan(value):
+        return "-"
+    partly = "\nprot. rounds" * int(value != getattr(line, f"{whose}epsilon_total"))
+    client = "\nof a client" if line.unit == "client" else ""
+    return f"{number(value)}{partly}{client}"
 
 
 def _folded(name: str) -> str:
@@ -256,28 +118,28 @@ def _leaking(line: DefenseLine) -> str:
     return f"{line.leaking} of {line.images}" if line.images else "-"
 
 
-def _poisoned(lines: Sequence[DefenseLine]) -> bool:
-    return any(not math.isnan(line.attack_success.median) for line in lines)
-
-
 def _success(line: DefenseLine) -> str:
-    chance = line.chance_success.median
-    told = line.attack_success.text(".2f")
-    return told if math.isnan(chance) else f"{told}\nchance {chance:.2f}"
+    chance = line.chance_success_rate
+    rate = spread(line, "attack_success_rate", ".2f")
+    return rate if math.isnan(chance) else f"{rate}\nchance {chance:.2f}"
 
 
 def _beside_chance(line: DefenseLine) -> str:
-    psnr, chance = (plain(each.median, digits=1) for each in (line.psnr, line.chance))
+    psnr, chance = (plain(each, digits=1) for each in (line.psnr, line.chance_psnr))
     return f"{psnr} ({chance})" if line.images else "-"
 
 
-def _epsilon(row: Mapping[Hashable, Any], whose: str) -> Epsilon:
-    protected, total = (row[f"{whose}{name}"] for name in EPSILONS)
-    return Epsilon(protected, total, row["unit"] if isinstance(row["unit"], str) else "")
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Summary table of a comparison, with the question that it answers as its title."""
-    rules_only = len(comparison.defenses) == 1 and len(comparison.rules) > 1
-    asked = "what does each rule stop?" if rules_only else "what does each defense buy?"
-    return defenses_table(comparison.frame, title=f"{comparison.name}: {asked}")
+def _note(lines: Sequence[DefenseLine], *, poisoned: bool) -> str:
+    counts = {line.seeds for line in lines}
+    seeds = counted(counts.pop(), "seed") if len(counts) == 1 else "the seeds"
+    deltas = sorted({line.delta for line in lines if not math.isnan(line.delta)})
+    at = f" at δ = {', '.join(f'{delta:g}' for delta in deltas)}" if deltas else ""
+    success = " and attack success with its chance (the same rate on clean images)" * poisoned
+    return (
+        f"Medians over {seeds}, with the smallest and the largest value below. Accuracy{success}: "
+        "after the last round. PSNR, chance and PSNR above chance: in dB, over all attacked "
+        f"rounds, of the attack that leaks most. An image leaks if it is at least {MARGIN:g} dB "
+        f"above chance and identified. ε{at}: largest over clients, for one example unless the "
+        "cell names a client. Time: all rounds with their attacks, while other runs may share the "
+        "machine."
+    )

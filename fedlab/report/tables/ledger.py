@@ -1,144 +1,125 @@
-"""The privacy ledger as text tables: one line per round, and one per client."""
+"""Tables of the privacy ledger: one line per round, and one line per client."""
 
 from collections import defaultdict
-from itertools import groupby
-
-from rich import box
-from rich.table import Table
+from collections.abc import Iterable
 
 from fedlab.core.schedule import spell
-from fedlab.privacy.accounts import IMAGE, Account
+from fedlab.privacy.accounts import Account, account_of
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import number
+from fedlab.report.tables.table import Column, ReportTable
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION
 
 UNBOUNDED = "there is no total ε, as nobody ran a mechanism that has one"
 
 
-def ledger_table(ledger: Ledger) -> Table:
-    """Round by round what each client ran, and what it cost; like clients share a line."""
-    table = Table(
-        title="Privacy, round by round",
-        caption=neighbours(ledger),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for header in ("round", "clients"):
-        table.add_column(header, justify="right")
-    table.add_column("mechanism")
-    table.add_column("hides")
-    table.add_column("parameters")
-    for header in ("ε\nround", "ε prot.\nrounds", "ε\ntotal"):
-        table.add_column(header, justify="right")
-    table.add_column("statement")
-
-    def cells(row: LedgerRow) -> tuple[str, ...]:
-        return (
-            str(row.round),
-            named(row.mechanism),
-            _hides(row),
-            _parameters(row),
-            number(row.epsilon_round),
-            number(row.epsilon_protected),
-            number(row.epsilon_total),
-            row.statement,
-        )
-
-    lines: dict[tuple[str, ...], set[int]] = defaultdict(set)
+def ledger_table(ledger: Ledger) -> ReportTable:
+    """Mechanisms and epsilons by round; clients with equal values share a line."""
+    columns = [
+        Column("round", "right"),
+        Column("clients", "right"),
+        *map(Column, ("mechanism", "protects", "parameters")),
+        *(Column(header, "right") for header in ("ε\nround", "ε prot.\nrounds", "ε\ntotal")),
+        Column("statement"),
+    ]
+    lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for row in ledger.rows():
-        lines[cells(row)].add(row.client)
-    for (round, *text), clients in lines.items():
-        table.add_row(round, spell(clients), *text)
-    return table
+        epsilons = (row.epsilon_round, row.epsilon_protected, row.epsilon_total)
+        unit = f"one {row.unit}" if row.adjacency else "-"
+        values = (named(row.mechanism), unit, _parameters(row), *map(number, epsilons))
+        lines[str(row.round), *values, row.statement].append(row.client)
+    rows = [(round, spell(clients), *rest) for (round, *rest), clients in lines.items()]
+    return ReportTable("Privacy, round by round", columns, rows, epsilon_note(ledger))
 
 
-def clients_table(scenario: Scenario, ledger: Ledger) -> Table:
-    """Client by client: its roles, and what all of its rounds cost in each account in use."""
-    caption = neighbours(ledger)
-    if scenario.server.central_dp:
-        caption += f"\n{NO_PROTECTION}"
-    table = Table(title="Privacy, client by client", caption=caption, box=box.SIMPLE_HEAD)
-    table.add_column("client", justify="right")
-    table.add_column("role")
-    table.add_column("defenses, by round")
-    table.add_column("hides")
-    table.add_column("ε protected", justify="right")
-    table.add_column("ε total", justify="right")
-    lines = [
-        (client, (_roles(scenario, ledger, client), *cells)) for client, cells in lines_of(ledger)
+def clients_table(ledger: Ledger, scenario: Scenario | None = None) -> ReportTable:
+    """Mechanisms and total epsilons by client; clients with equal values share a line.
+
+    Args:
+        ledger: The accounts of all clients.
+        scenario: The experiment, for a column of roles; no such column without it.
+    """
+    lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for client, values in _client_values(ledger):
+        roles = (_roles(scenario, ledger, client),) if scenario else ()
+        lines[*roles, *values].append(client)
+    columns = [
+        Column("clients", "right"),
+        *([Column("role")] if scenario else []),
+        *map(Column, ("mechanisms, by round", "protects")),
+        *(Column(header, "right") for header in ("ε protected", "ε total")),
     ]
-    for text, alike in groupby(lines, lambda line: line[1]):
-        table.add_row(spell(client for client, _ in alike), *text)
-    return table
+    note = epsilon_note(ledger) if lines else "No client has taken part yet."
+    if scenario and scenario.server.central_dp:
+        note += f"\n{NO_PROTECTION}"
+    rows = [(spell(clients), *values) for values, clients in lines.items()]
+    return ReportTable("Privacy, client by client", columns, rows, note)
 
 
-def neighbours(ledger: Ledger) -> str:
-    """What its epsilons are about."""
-    hidden = [
-        f"one {account.unit} ({account.adjacency}) by {account.mechanism}"
-        for account in ledger.accounts
-        if ledger.protects(account)
+def epsilon_note(ledger: Ledger) -> str:
+    """Delta, accountant, unit and adjacency of the epsilons in a table."""
+    used = [account for account in ledger.accounts if ledger.protects(account)]
+    parts = [f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"] if used else []
+    units = "; ".join(f"one {a.unit} ({a.adjacency}) by {a.mechanism}" for a in used)
+    parts.append(f"protected: {units}" if used else UNBOUNDED)
+    parts += [
+        f"{account.mechanism} protects one {account.unit} ({account.adjacency}) a round"
+        for account in accounts_without_total(ledger)
     ]
-    parts = [f"hidden: {'; '.join(hidden)}" if hidden else UNBOUNDED]
-    if ledger.protects(IMAGE) and IMAGE not in ledger.accounts:
-        parts.append(f"{IMAGE.mechanism} hides one {IMAGE.unit} ({IMAGE.adjacency}) a round")
-    if hidden:
-        parts.insert(0, f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant")
     if ledger.repeated:
         parts.append(
             f"run again after an interruption: round {spell(ledger.repeated)}; what clients had "
-            "sent by then counts as well"
+            "sent before it counts as well"
         )
     return "; ".join(parts)
 
 
-def lines_of(ledger: Ledger) -> list[tuple[int, tuple[str, ...]]]:
-    """Client by client, in each account in use that protected it in any round.
+def accounts_without_total(ledger: Ledger) -> list[Account]:
+    """Accounts whose epsilons hold for single rounds but enter no total."""
+    entries = (entry for history in ledger.histories.values() for entry in history)
+    found = dict.fromkeys(filter(None, map(account_of, entries)))
+    return [account for account in found if account not in ledger.accounts]
 
-    Returns:
-        Of each the client, and what it ran by round, what that hides, and epsilon of its protected
-        and of all its rounds.
-    """
-    lines = []
+
+def _client_values(ledger: Ledger) -> Iterable[tuple[int, tuple[str, ...]]]:
+    """Values of each client in every account that protected it, and of unprotected clients."""
+    protected = set()
     for account in ledger.accounts:
         for client in sorted(ledger.histories):
             if ledger.protected(client, account) is not None:
-                lines.append((client, _cells(ledger, client, account, f"one {account.unit}")))
-    told = {client for client, _ in lines}
-    bare = sorted(set(ledger.histories) - told)
-    return lines + [(client, _cells(ledger, client, ledger.accounts[0], "-")) for client in bare]
+                protected.add(client)
+                yield client, _values(ledger, client, account, f"one {account.unit}")
+    for client in sorted(set(ledger.histories) - protected):
+        yield client, _values(ledger, client, ledger.accounts[0], "-")
 
 
-def _cells(ledger: Ledger, client: int, account: Account, hides: str) -> tuple[str, ...]:
-    history = ledger.histories[client]
-    mechanisms = [
-        f"{named(name)} " + spell({e.round for e in history if e.mechanism == name})
-        for name in dict.fromkeys(e.mechanism for e in history)
-    ]
+def _values(ledger: Ledger, client: int, account: Account, protects: str) -> tuple[str, ...]:
+    rounds: dict[str, set[int]] = defaultdict(set)
+    for entry in ledger.histories[client]:
+        rounds[entry.mechanism].add(entry.round)
     return (
-        "; ".join(mechanisms) or "-",
-        hides,
+        "; ".join(f"{named(name)} {spell(each)}" for name, each in rounds.items()) or "-",
+        protects,
         number(ledger.protected(client, account)),
         number(ledger.total(client, account)),
     )
 
 
-def _hides(row: LedgerRow) -> str:
-    return f"one {row.unit}" if row.adjacency else "-"
-
-
 def _parameters(row: LedgerRow) -> str:
-    named = (
-        ("C", row.clipping_norm, "{:g}"),
-        ("z", row.noise_multiplier, "{:.3g}"),
-        ("q", row.sample_rate, "{:.3g}"),
-        ("records" if row.mechanism == "dp-instahide" else "steps", row.steps, "{:d}"),
-    )
-    told = [f"{name} {form.format(value)}" for name, value, form in named if value is not None]
-    return ", ".join(told + ["batch of fixed size"] * (row.sampling == "fixed"))
+    parts = [
+        f"{name} {value:{form}}"
+        for name, value, form in (
+            ("C", row.clipping_norm, "g"),
+            ("z", row.noise_multiplier, ".3g"),
+            ("q", row.sample_rate, ".3g"),
+            # A release without Gaussian noise states how many records it holds.
+            ("records" if row.accountant == "" else "steps", row.steps, "d"),
+        )
+        if value is not None
+    ]
+    return ", ".join(parts + ["batch of fixed size"] * (row.sampling == "fixed"))
 
 
 def _roles(scenario: Scenario, ledger: Ledger, client: int) -> str:

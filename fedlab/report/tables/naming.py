@@ -1,14 +1,14 @@
-"""What a defense is called where there may be none."""
+"""Names of defenses in tables, figures and sentences."""
 
 UNDEFENDED = "none"
-"""What tables write where no defense is on."""
+"""Label of a round without a defense in tables and CSV files."""
 
 OPEN = "open"
-"""What figures call it."""
+"""Label of the same in figures."""
 
 
 def named(defenses: str) -> str:
-    """Names joined by ``+`` as they are, and ``open`` for none: the name of a row or a band.
+    """Label of a row or a band: the defenses joined by ``+``, or ``open`` for none.
 
     Example:
         >>> named("dp-sgd"), named("none")
@@ -18,7 +18,7 @@ def named(defenses: str) -> str:
 
 
 def under(defenses: str) -> str:
-    """The same within a sentence.
+    """The defenses as part of a sentence.
 
     Example:
         >>> under("dp-sgd"), under("none")

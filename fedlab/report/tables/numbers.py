@@ -1,15 +1,21 @@
-"""Numbers as people read them."""
+"""Formats of numbers in tables, figures and sentences."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 MOST_DECIBELS = 100.0
-"""``fedlab.metrics.images.PSNR_CAP``, told anew since scenarios may not reach evaluation."""
+"""``fedlab.metrics.images.PSNR_CAP`` in dB, repeated here because that module loads PyTorch."""
 
 
 def number(value: float | None) -> str:
-    """An epsilon with two decimals; whole once it has four digits, and never rounded to 0."""
-    if value is None:
+    """Format an epsilon with two decimals, without decimals from 1000 on, and never as 0.00.
+
+    Example:
+        >>> [number(value) for value in (None, float("inf"), 0.001, 2.481, 10_000)]
+        ['-', '∞', '< 0.01', '2.48', '10,000']
+    """
+    if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return "∞"
@@ -19,7 +25,11 @@ def number(value: float | None) -> str:
 
 
 def plain(value: object, *, digits: int = 2) -> str:
-    """Any cell of a table: ``-`` for what is missing, ``∞``, yes and no, and rounded numbers.
+    """Format any value: ``-`` if it is missing, ``∞``, yes and no, and rounded numbers.
+
+    Args:
+        value: The value of a cell.
+        digits: Decimals of numbers below 10,000 that are not whole.
 
     Example:
         >>> [plain(value) for value in (None, float("nan"), float("inf"), True, 3, 2.0, 0.123)]
@@ -27,22 +37,20 @@ def plain(value: object, *, digits: int = 2) -> str:
     """
     if value is None:
         return "-"
-    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's own is no bool
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # numpy.bool is not a bool
         return "yes" if value else "no"
-    if isinstance(value, Integral):
-        return str(int(value))
-    if isinstance(value, Real):
-        each = float(value)
-        if math.isnan(each):
-            return "-"
-        if math.isinf(each):
-            return "∞" if each > 0 else "-∞"
-        return f"{each:,.0f}" if abs(each) >= 10_000 else f"{each:.{digits}f}"
-    return str(value)
+    if not isinstance(value, Real) or isinstance(value, Integral):
+        return str(value)
+    each = float(value)
+    if math.isnan(each):
+        return "-"
+    if math.isinf(each):
+        return "∞" if each > 0 else "-∞"
+    return f"{each:,.0f}" if abs(each) >= 10_000 else f"{each:.{digits}f}"
 
 
 def decibels(value: float) -> str:
-    """A PSNR with one decimal, ``-`` where there is none.
+    """Format a PSNR with one decimal and its unit.
 
     Example:
         >>> decibels(14.26), decibels(100.0), decibels(float("nan"))
@@ -53,8 +61,18 @@ def decibels(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.1f} dB"
 
 
-def listed(words: "list[str] | tuple[str, ...]", last: str = "and") -> str:
-    """Words as a sentence names them.
+def interval(low: str, high: str, *, joint: str = " to ") -> str:
+    """Format a range; a single value if both ends read the same."""
+    return low if low == high else f"{low}{joint}{high}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Format a count with its noun, such as ``1 client`` or ``2 clients``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Join words as in a sentence.
 
     Example:
         >>> listed(["a", "b", "c"])

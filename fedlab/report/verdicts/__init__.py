@@ -1,1 +1,1 @@
-"""What results show, one sentence for each threat, by stated rules."""
+"""Verdicts on runs and comparisons: a few sentences for each threat, by stated rules."""

@@ -1,4 +1,4 @@
-"""What a comparison shows: which defense stops what, and at which cost, in a sentence a threat."""
+"""Verdicts on a comparison: which defense stops which threat, and at which cost."""
 
 import math
 from collections.abc import Sequence
@@ -6,159 +6,153 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.metrics.verdict import SUCCEEDS
-from fedlab.report.tables.defenses import DefenseLine, Epsilon, defense_lines
+from fedlab.report.tables.defenses import DefenseLine, defense_lines, epsilon, epsilon_text
 from fedlab.report.tables.naming import UNDEFENDED, under
-from fedlab.report.tables.numbers import decibels, listed, number
+from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
 from fedlab.report.verdicts.run import (
     NOT_SHOWN,
     Verdict,
-    circumstances,
     leaking_images,
+    payload_verdicts,
     scored_images,
+    setting_sentence,
     strongest_attack,
 )
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
-    """Leak, poison and privacy, in this order.
+    """Verdicts on leaks, payloads that differ from their replay, poisoning and privacy.
 
     Args:
-        frame: ``Comparison.frame``.
-        leakage: ``Comparison.leakage``.
+        frame: The frame of a comparison.
+        leakage: The leakage table of all its runs.
     """
     lines = defense_lines(frame)
-    return [*_leaks(lines, leakage), _poison(lines), _privacy(lines)]
-
-
-def _leaks(lines: Sequence[DefenseLine], leakage: pd.DataFrame) -> list[Verdict]:
     scored = scored_images(leakage)
-    if scored.empty:
-        return [Verdict("Leak", NOT_SHOWN, "The server attacked nobody in any of the runs.")]
-    return [_leak(str(threat), rows, lines) for threat, rows in scored.groupby("threat")]
+    leaks = [_leak(str(threat), rows, lines) for threat, rows in scored.groupby("threat")]
+    if not leaks:
+        leaks = [Verdict("Leak", NOT_SHOWN, "The server attacked no update in any of the runs.")]
+    return [*leaks, *payload_verdicts(leakage), _poison(lines), _privacy(lines)]
 
 
 def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
     shown, hidden, attacks = [], [], []
-    for label, each in rows.groupby("defense", sort=False):
-        defense, (leaking, images) = str(label), leaking_images(each)
-        strongest = strongest_attack(each)
-        attacks.append(strongest)
-        told = f"{leaking} of {images} images, {decibels(strongest.psnr)}"
+    for defense, each in rows.groupby("defense", sort=False):
+        leaking, images = leaking_images(each)
+        attack = strongest_attack(each)
+        attacks.append(attack)
+        result = f"{leaking} of {counted(images, 'image')}, {decibels(attack.psnr)}"
+        line = next(line for line in lines if line.defense == defense)
         if leaking:
-            shown.append(f"{under(defense)} ({told})")
+            shown.append(f"{under(line.defense)} ({result})")
         else:
-            first = next(line for line in lines if line.defense == defense)
-            hidden.append(f"{under(defense)} ({told}{_cost(lines, first)})")
-    clauses = [f"Images leak {listed(shown)}"] if shown else []
-    if hidden:
-        clauses.append(f"{'no' if shown else 'No'} leak is shown {listed(hidden)}")
-    chances = [each.chance for each in attacks]
-    low, high = decibels(min(chances)), decibels(max(chances))
-    names = list(dict.fromkeys(each.name for each in attacks))
-    clauses.append(
-        f"chance is {low if low == high else f'{low} to {high}'}, PSNR the median of the strongest "
-        f"attack on each ({listed(names, 'or')}), the setting "
-        f"{circumstances(pd.concat([each.rows for each in attacks]))}"
-    )
+            hidden.append(f"{under(line.defense)} ({result}{_cost(lines, line)})")
+    chances = [attack.chance for attack in attacks]
+    chance = interval(decibels(min(chances)), decibels(max(chances)))
+    names = listed(list(dict.fromkeys(attack.name for attack in attacks)), "or")
     return Verdict(
         "Leak, malicious server" if threat == "malicious" else "Leak",
         "leaks" if shown else NOT_SHOWN,
-        f"{'; '.join(clauses)}; {_seeds(lines)}.",
+        _sentences("Images leak", shown)
+        + _sentences("No leak is shown", hidden)
+        + f"PSNR is the median of the strongest attack on each defense ({names}); chance is "
+        f"{chance}. {setting_sentence(pd.concat([attack.rows for attack in attacks]))} "
+        f"{_seeds(lines)}",
     )
 
 
 def _poison(lines: Sequence[DefenseLine]) -> Verdict:
-    measured = [line for line in lines if not math.isnan(line.attack_success.median)]
+    measured = [line for line in lines if not math.isnan(line.attack_success_rate)]
     if not measured:
         return Verdict(
             "Poison",
             NOT_SHOWN,
-            "No run has an attack success rate: nobody poisons, or the poisoning aims at no class "
-            "and shows in the accuracy alone.",
+            "No run has an attack success rate: no client poisons, or the poisoning targets no "
+            "class and affects the accuracy alone.",
         )
-
     works, stopped = [], []
     for line in measured:
-        rate, chance = line.attack_success.median, line.chance_success.median
-        told = f"{rate:.2f}" + ("" if math.isnan(chance) else f", by chance {chance:.2f}")
-        if line.success_above_chance.median >= SUCCEEDS:
-            works.append(
-                f"{_arm(line, lines)} ({told}, at an accuracy of {line.accuracy.median:.3f})"
-            )
+        chance = line.chance_success_rate
+        rate = f"{line.attack_success_rate:.2f}"
+        rate += "" if math.isnan(chance) else f", by chance {chance:.2f}"
+        if line.success_above_chance >= SUCCEEDS:
+            works.append(f"{_arm(line, lines)} ({rate}; accuracy {line.accuracy:.3f})")
         else:
-            stopped.append(f"{_arm(line, lines)} ({told}{_cost(lines, line)})")
-    clauses = []
-    if works:
-        clauses.append(f"The poisoning succeeds {listed(works)}")
-    if stopped:
-        clauses.append(f"{'no' if works else 'No'} success is shown {listed(stopped)}")
+            stopped.append(f"{_arm(line, lines)} ({rate}{_cost(lines, line)})")
     return Verdict(
         "Poison",
         "succeeds" if works else NOT_SHOWN,
-        "; ".join(clauses)
-        + f"; in brackets the median attack success rate after the last round, {_seeds(lines)}.",
+        _sentences("The poisoning succeeds", works)
+        + _sentences("No success is shown", stopped)
+        + "The first number is the median attack success rate after the last round. "
+        + _seeds(lines),
     )
 
 
 def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
-    bounded = [line for line in lines if not math.isnan(line.epsilon.protected)]
+    bounded = [line for line in lines if not math.isnan(line.epsilon_protected)]
     if not bounded:
         return Verdict(
             "Privacy spent",
             "ε ∞",
-            "No run has an ε over what its clients sent, so the total of everybody is infinite.",
+            "No run has an ε over what its clients sent, so every total is infinite.",
         )
-    told = []
+    parts = []
     for line in bounded:
-        text = f"{_arm(line, lines)} {_epsilon(line.epsilon)}"
-        if line.attacked.text not in ("-", line.epsilon.text):
-            text += f" (attacked clients {_epsilon(line.attacked)})"
-        told.append(text)
+        attacked = epsilon_text(line, "attacked_")
+        other = attacked not in ("-", epsilon_text(line))
+        parts.append(
+            f"{_arm(line, lines)} {_epsilon(line)}"
+            + (f" (attacked clients {_epsilon(line, 'attacked_')})" if other else "")
+        )
     without = list(dict.fromkeys(under(line.defense) for line in lines if line not in bounded))
-    rest = f"; no total has a bound {listed(without)}" if without else ""
+    deltas = ", ".join(f"{delta:g}" for delta in sorted({line.delta for line in bounded}))
     return Verdict(
         "Privacy spent",
-        _ranges(lines),
-        "At most, over honest clients and seeds, at δ = "
-        f"{', '.join(f'{delta:g}' for delta in sorted({line.delta for line in bounded}))}: "
-        f"{'; '.join(told)}{rest}.",
+        _totals(lines),
+        f"The largest ε of honest clients over all seeds, at δ = {deltas}: {'; '.join(parts)}."
+        + (f" No total has a bound {listed(without)}." if without else ""),
     )
 
 
-def _epsilon(epsilon: Epsilon) -> str:
-    partly = " in protected rounds" if epsilon.told != epsilon.total else ""
-    return f"ε {number(epsilon.told)}{partly}, hiding one {epsilon.unit}"
+def _sentences(claim: str, cases: Sequence[str]) -> str:
+    return f"{claim} {listed(cases)}. " if cases else ""
 
 
-def _ranges(lines: Sequence[DefenseLine]) -> str:
-    """The totals of all arms, those that hide an example apart from those that hide a client."""
-    units = {line.epsilon.unit: None for line in lines if line.epsilon.unit}
+def _epsilon(line: DefenseLine, whose: str = "") -> str:
+    value = epsilon(line, whose)
+    partly = " in protected rounds" * (value != getattr(line, f"{whose}epsilon_total"))
+    return f"ε {number(value)}{partly} for one {line.unit}"
+
+
+def _totals(lines: Sequence[DefenseLine]) -> str:
+    """The range of totals by unit, since epsilons of two units are not comparable."""
+    units = [unit for unit in dict.fromkeys(line.unit for line in lines) if unit]
     found = []
     for unit in units:
-        totals = [line.epsilon.total for line in lines if line.epsilon.unit in (unit, "")]
-        low, high = number(min(totals)), number(max(totals))
-        found.append(f"ε {low if low == high else f'{low} to {high}'}")
-        found[-1] += f" of one {unit}" if len(units) > 1 else ""
+        totals = [line.epsilon_total for line in lines if line.unit in (unit, "")]
+        text = interval(number(min(totals)), number(max(totals)))
+        found.append(f"ε {text}" + f" of one {unit}" * (len(units) > 1))
     return "; ".join(found)
 
 
 def _arm(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
     several = len({each.rule for each in lines}) > 1
-    return under(line.defense) + (f" by {line.rule}" if several else "")
+    return under(line.defense) + f" by {line.rule}" * several
 
 
 def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
-    """The accuracy that a defense costs beside none under the same rule."""
+    """Accuracy of a defense beside no defense under the same aggregation rule."""
     for base in lines:
-        change = line.accuracy.median - base.accuracy.median
+        change = line.accuracy - base.accuracy
         if base.defense == UNDEFENDED != line.defense and base.rule == line.rule:
-            beside = f"{abs(change):.3f} {'below' if change < 0 else 'above'} none"
-            told = f"; accuracy {line.accuracy.median:.3f}, {beside}"
-            return "" if math.isnan(change) else told
+            side = "lower" if change < 0 else "higher"
+            text = f"; accuracy {line.accuracy:.3f}, {abs(change):.3f} {side} than undefended"
+            return "" if math.isnan(change) else text
     return ""
 
 
 def _seeds(lines: Sequence[DefenseLine]) -> str:
     counts = sorted({line.seeds for line in lines})
-    told = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{told} seed{'s' * (counts[-1] != 1)}"
+    text = interval(str(counts[0]), str(counts[-1]))
+    return f"Results are over {text} seed{'s' * (counts[-1] != 1)}."

@@ -1,21 +1,22 @@
-"""What a run shows, threat by threat, in one sentence each, by stated rules and with the numbers.
+"""Verdicts on a run: what leaked, what was poisoned, and what privacy was spent.
 
-A leak is what ``fedlab.metrics.verdict`` calls one. What was not found is "not shown" and never
-"safe": another attack may do better.
+``fedlab.metrics.verdict`` defines a leak and a success. Everything else is "not shown" and never
+"safe", since another attack may do better.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
-from fedlab.metrics.verdict import SUCCEEDS, success_above_chance
-from fedlab.privacy.accounts import IMAGE, Account
+from fedlab.metrics.verdict import CONSISTENT, SUCCEEDS, success_above_chance
+from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.tables.ledger import accounts_without_total
 from fedlab.report.tables.naming import under
-from fedlab.report.tables.numbers import decibels, listed, number
+from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
 from fedlab.results.attacks import attack_labels, best_of_each, strongest_label
 from fedlab.results.rows import RoundRow
 from fedlab.scenario.roles import Poisoning
@@ -26,12 +27,13 @@ NOT_SHOWN = "not shown"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one threat.
+    """The verdict on one threat.
 
     Attributes:
-        threat: ``Leak``, ``Poison`` or ``Privacy spent``, with what sets it apart.
-        word: ``leaks``, ``succeeds``, an epsilon, or ``not shown``.
-        sentence: With n, numbers and circumstances.
+        threat: ``Leak``, ``Poison``, ``Privacy spent`` or ``Payload check``; a malicious server is
+            named after a comma.
+        word: ``leaks``, ``succeeds``, an epsilon, ``mismatch`` or ``not shown``.
+        sentence: One or more sentences with counts, numbers, units and circumstances.
     """
 
     threat: str
@@ -40,15 +42,16 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Strongest:
-    """The attack that leaked the largest share of the images, then the one furthest above chance.
+class StrongestAttack:
+    """The attack that leaks the largest share of images and, among equals, is most above chance.
 
     Attributes:
-        name: Its preset, and what it knew of the labels.
+        name: Preset, and whether labels were known or inferred.
         rows: Its rows of the leakage table, one for each image.
-        leaking: How many of them leak.
-        psnr: Median over the leaking rows in dB, over all if none leaks; NaN without an image.
-        chance: Of the same rows.
+        leaking: Number of images that leak.
+        psnr: Median PSNR in dB of the leaking images, or of all if none leaks; NaN if nothing was
+            reconstructed.
+        chance: Median chance PSNR of the same images in dB.
     """
 
     name: str
@@ -58,36 +61,76 @@ class Strongest:
     chance: float
 
     def __str__(self) -> str:
-        ran = "reached" if not self.leaking else "leaks " + _of(self.leaking, len(self.rows))
-        what = "" if not self.leaking else " images, these at"
+        leaks = f"leaks {self.leaking} of {counted(len(self.rows), 'image')} with"
+        n = "" if self.leaking else f" (n = {len(self.rows)})"
         return (
-            f"{self.name}, {ran}{what} a median PSNR of {decibels(self.psnr)} beside "
-            f"{decibels(self.chance)} of chance"
+            f"The strongest attack is {self.name}. It {leaks if self.leaking else 'reaches'} a "
+            f"median PSNR of {decibels(self.psnr)}, where chance is {decibels(self.chance)}{n}."
         )
 
 
 def leak_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
-    """One for an honest but curious server, and one for a malicious one where there is any.
+    """Verdicts on an honest but curious server and on a malicious one, as far as they attack.
+
+    A payload that its replay does not confirm adds a verdict of its own.
 
     Args:
-        leakage: A run's ``leakage.csv``.
+        leakage: The leakage table of a run.
     """
     scored = scored_images(leakage)
     if scored.empty:
-        sentence = "The server attacked nobody, so nothing is said of what updates give away."
+        sentence = "The server attacked no update, so nothing is known about what updates leak."
         return [Verdict("Leak", NOT_SHOWN, sentence)]
-    return [_leak(str(threat), rows) for threat, rows in scored.groupby("threat")]
+    found = [_leak(str(threat), rows) for threat, rows in scored.groupby("threat")]
+    return found + payload_verdicts(leakage)
+
+
+def payload_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
+    """A verdict on payloads that differ from their replay; none if all agree."""
+    sentence = mismatch_sentence(leakage)
+    return [Verdict("Payload check", "mismatch", sentence)] if sentence else []
+
+
+def mismatch_sentence(leakage: pd.DataFrame) -> str:
+    """Name every captured update that differs from its replay; empty if there is none.
+
+    The cosine is NaN where a client's noise cannot be drawn again, and then nothing is concluded.
+
+    Args:
+        leakage: The leakage table of a run or a comparison.
+    """
+    if "payload_cosine" not in leakage:
+        return ""
+    cosines = pd.to_numeric(leakage["payload_cosine"], errors="coerce")
+    arm = [name for name in ("defense", "rule", "seed") if name in leakage]
+    whose = [*arm, "round", "client"]
+    lowest = leakage.assign(payload_cosine=cosines)[cosines < CONSISTENT]
+    lowest = lowest.groupby(whose, sort=False)["payload_cosine"].min().reset_index()
+    cases = [
+        " ".join(f"{name} {row[name]}" for name in ("round", "client"))
+        + "".join(f", {name} {row[name]}" for name in arm)
+        + f" (cosine {row['payload_cosine']:.3f})"
+        for row in lowest.to_dict("records")
+    ]
+    if not cases:
+        return ""
+    return (
+        f"The update that was captured differs from the replay of the client's training in "
+        f"{listed(cases)}; the scores there may compare with images that the client did not use."
+    )
 
 
 def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
-    """The rows about original images, with ``attack`` and ``threat``, which older runs lack.
+    """Rows about original images, one for each attack on an image.
 
-    An image has a row for each attack on it; see ``leaking_images`` and ``strongest_attack``.
+    Returns:
+        The rows with ``attack`` and ``leaks``, with ``threat`` and ``reasons``, which older runs
+        lack, and with numbers in ``psnr`` and ``chance_psnr``.
     """
     rows = leakage[leakage["target"] == "original"].copy()
+    for name, default in (("threat", "honest-but-curious"), ("reasons", "")):
+        rows[name] = rows[name].fillna(default) if name in rows else default
     rows["leaks"] = rows["verdict"] == "leaks"
-    for name, otherwise in (("threat", "honest-but-curious"), ("reasons", "")):
-        rows[name] = rows[name].fillna(otherwise) if name in rows else otherwise
     rows["attack"] = attack_labels(rows)
     for name in ("psnr", "chance_psnr"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce")
@@ -95,217 +138,210 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
-    """How many images leak under any attack, and how many were attacked.
+    """Number of images that leak under any attack, and number of attacked images.
 
-    An image that was attacked twice in a round counts once.
+    Args:
+        rows: Rows of ``scored_images``; several attacks on an image in a round count once.
     """
-    who = [name for name in ("defense", "rule", "seed") if name in rows]
-    leaks = rows.groupby([*who, "round", "client", "image"])["leaks"].any()
+    run = [name for name in ("defense", "rule", "seed") if name in rows]
+    leaks = rows.groupby([*run, "round", "client", "image"])["leaks"].any()
     return int(leaks.sum()), len(leaks)
 
 
-def strongest_attack(rows: pd.DataFrame) -> Strongest:
-    """Of at least one row of ``scored_images``, as ``fedlab.results.attacks`` chooses it."""
+def strongest_attack(rows: pd.DataFrame) -> StrongestAttack:
+    """The strongest attack in at least one row of ``scored_images``."""
     name, best = strongest_label(rows), best_of_each(rows)
     own = best[best["attack"] == name]
     leaking = int(own["leaks"].sum())
-    told = own[own["leaks"]] if leaking else own
-    psnr, chance = told["psnr"].median(), told["chance_psnr"].median()
-    return Strongest(name, own, leaking, float(psnr), float(chance))
+    counting = own[own["leaks"]] if leaking else own
+    medians = counting[["psnr", "chance_psnr"]].median()
+    return StrongestAttack(name, own, leaking, medians["psnr"], medians["chance_psnr"])
 
 
-def circumstances(rows: pd.DataFrame) -> str:
-    """Whether an attack's setting was diagnostic or realistic, and what made it diagnostic."""
-    counts: dict[str, int] = {}
-    for reasons in rows["reasons"]:
-        for reason in filter(None, str(reasons).split(", ")):
-            counts[reason] = counts.get(reason, 0) + 1
+def setting_sentence(rows: pd.DataFrame) -> str:
+    """State whether attacks were diagnostic or realistic, and why they were diagnostic."""
+    counts = rows["reasons"].astype(str).str.split(", ").explode().value_counts(sort=False)
     why = [
-        reason if count == len(rows) else f"{reason} in {_of(count, len(rows))}"
+        str(reason) + ("" if count == len(rows) else f" in {count} of {len(rows)}")
         for reason, count in counts.items()
+        if reason
     ]
-    settings = sorted(set(rows["setting"]))
-    return " and ".join(settings) + (f": {', '.join(why)}" if why else "")
+    settings = " and ".join(sorted(set(rows["setting"])))
+    return f"The setting is {settings}{': ' * bool(why)}{', '.join(why)}."
 
 
 def poison_verdict(scenario: Scenario, rounds: Sequence[RoundRow]) -> Verdict:
-    """Whether poisoning clients reached what they are after at the end of the run.
+    """Verdict on what poisoning clients reached by the end of a run.
 
     Args:
-        scenario: That was run.
-        rounds: From round 0 on; at least one.
+        scenario: The experiment.
+        rounds: Rows of the rounds from round 0 on; at least one.
     """
     if not scenario.poisons:
-        return Verdict(
-            "Poison", NOT_SHOWN, "Nobody poisons here, so nothing is said of what poison would do."
-        )
+        sentence = "No client poisons, so nothing is known about what poisoning would do."
+        return Verdict("Poison", NOT_SHOWN, sentence)
     first, last = rounds[0], rounds[-1]
     who = "; ".join(_poisoners(scenario, entry) for entry in scenario.poisons)
-    model = f"accuracy is {last.accuracy:.3f}" + (
-        ""
-        if _missing(last.worst_recall)
-        else f", recall of the worst class {last.worst_recall:.2f}"
-    )
-    rates = {r.round: r.attack_success_rate for r in rounds if not _missing(r.attack_success_rate)}
-    if last.round not in rates:
+    recall = f", recall of the worst class is {last.worst_recall:.2f}"
+    model = f"accuracy is {last.accuracy:.3f}" + recall * math.isfinite(last.worst_recall or 0)
+    run = f"This is one run with seed {scenario.seed}."
+    rates = {row.round: row.attack_success_rate for row in rounds}
+    known = {round: rate for round, rate in rates.items() if rate is not None and rate == rate}
+    if last.round not in known:
         best = max(rounds, key=lambda row: row.accuracy)
         return Verdict(
             "Poison",
             NOT_SHOWN,
-            f"{who}: it aims at no class, so it has no success rate; after round {last.round} "
-            f"{model}, at its best {best.accuracy:.3f} after round {best.round}, which takes a run "
-            f"without the poisoning to compare with (one run, seed {scenario.seed}).",
+            f"The attack is {who}. It targets no class and so has no success rate. After round "
+            f"{last.round} {model}; the highest accuracy was {best.accuracy:.3f} after round "
+            f"{best.round}. Compare with a run without the poisoning. {run}",
         )
-    known = {round: float(rate) for round, rate in rates.items() if rate is not None}
-    highest = max(known, key=lambda round: known[round])
     rate, chance = known[last.round], last.chance_success_rate
+    highest = max(known, key=lambda round: known[round])
+    beside = "chance is not known" if chance is None else f"chance is {chance:.2f}"
+    several = " of the attack furthest above chance" if len(scenario.poisons) > 1 else ""
+    before = f" and {known[first.round]:.2f} before round 1" if first.round in known else ""
     above = success_above_chance(rate, math.nan if chance is None else chance)
-    several = ", of several the furthest above chance," if len(scenario.poisons) > 1 else ""
-    before = f", {known[first.round]:.2f} before the first" if first.round in known else ""
     return Verdict(
         "Poison",
         "succeeds" if above >= SUCCEEDS else NOT_SHOWN,
-        f"{who}: after round {last.round} the attack success rate{several} is {rate:.2f}"
-        + (", its chance not known" if chance is None else f", by chance {chance:.2f}")
-        + f" (highest {known[highest]:.2f} after round {highest}{before}), and {model}; one run, "
-        f"seed {scenario.seed}.",
-    )
-
-
-def privacy_verdict(ledger: Ledger) -> Verdict:
-    """What all that clients sent has cost, in each account in use."""
-    clients = sorted(client for client, history in ledger.histories.items() if history)
-    if not clients:
-        return Verdict("Privacy spent", "nothing", "No client has sent anything yet.")
-    clauses = [_spent(ledger, account, clients) for account in ledger.accounts]
-    mixed = [row for row in ledger.rows() if row.mechanism == "dp-instahide"]
-    if mixed and not ledger.labels_public:
-        worth = listed(sorted({row.statement for row in mixed}))
-        most = max((row.epsilon_round for row in mixed if row.epsilon_round), default=None)
-        clauses.append(
-            f"DP-InstaHide's own bound, up to {number(most)} a round, is {worth} and in no total"
-        )
-    return Verdict("Privacy spent", _ranges(ledger, clients), "; ".join(clauses) + ".")
-
-
-def _ranges(ledger: Ledger, clients: Sequence[int]) -> str:
-    """Totals in a range for each account, since epsilons of two units are not alike.
-
-    A client counts in the accounts that it spent from; in all if it spent from none.
-    """
-    accounts = ledger.accounts
-    spent = {
-        client: {a for a in accounts if ledger.protected(client, a) is not None}
-        for client in clients
-    }
-    used = [account for account in accounts if any(account in own for own in spent.values())]
-    if not used:
-        return "ε ∞"
-    units = [account.unit for account in used]
-    told = []
-    for account in used:
-        counted = [client for client, own in spent.items() if account in own or not own]
-        totals = [ledger.total(client, account) for client in counted]
-        low, high = number(min(totals)), number(max(totals))
-        how = f" ({account.adjacency})" if units.count(account.unit) > 1 else ""
-        told.append(f"{low if low == high else f'{low} to {high}'} of one {account.unit}{how}")
-    deltas = dict.fromkeys(f"δ = {_delta(ledger, account):g}" for account in used)
-    return f"ε {'; '.join(told)} ({' or '.join(deltas)})"
-
-
-def _delta(ledger: Ledger, account: Account) -> float:
-    """Of an account's epsilons; DP-InstaHide's are pure."""
-    return 0.0 if account is IMAGE else ledger.delta
-
-
-def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
-    leaking, images = leaking_images(rows)
-    strongest = strongest_attack(rows)
-    malicious = threat == "malicious"
-    name = "Leak, malicious server" if malicious else "Leak"
-    told = f"{circumstances(strongest.rows)}"
-    realistic = rows[rows["setting"] == "realistic"]
-    if not realistic.empty and len(realistic) < len(rows):
-        told += f"; of the realistic ones {_of(*leaking_images(realistic))} images"
-    if not leaking:
-        return Verdict(
-            name,
-            NOT_SHOWN,
-            f"None of {images} attacked images came out; the strongest attack, {strongest} "
-            f"(n = {len(strongest.rows)}; {told}), and another attack may do better.",
-        )
-    groups = [
-        (str(defenses), leaking_images(each))
-        for defenses, each in rows.groupby("defenses", sort=False)
-    ]
-    hidden = [f"{under(name)} ({_of(*count)})" for name, count in groups if not count[0]]
-    shown = [f"{under(name)} ({_of(*count)})" for name, count in groups if count[0]]
-    where = f": {listed(shown)}" if len(groups) > 1 else ""
-    rest = f"; not shown {listed(hidden)}" if hidden else ""
-    return Verdict(
-        name,
-        "leaks",
-        f"{_of(leaking, images)} attacked images leak{where}{rest}; the strongest attack, "
-        f"{strongest} ({told}).",
-    )
-
-
-def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
-    clients = resolve_clients(entry.clients, scenario.data.clients)
-    rounds = resolve_rounds(entry.rounds, scenario.rounds)
-    return (
-        f"{attack_names(entry)} by {len(clients)} of {_clients(scenario.data.clients)} in "
-        f"round{'s' * (len(rounds) > 1)} {spell(rounds)}"
+        f"The attack is {who}. After round {last.round} the attack success rate{several} is "
+        f"{rate:.2f}, where {beside}; it was highest at {known[highest]:.2f} after round "
+        f"{highest}{before}. At the end {model}. {run}",
     )
 
 
 def attack_names(entry: Poisoning) -> str:
-    """What a poisoning client does, in the scenario's own names."""
+    """Names of a poisoning client's attacks on its data, its update and its claimed weight."""
     names: list[str] = [e.attack for e in (entry.data, entry.update) if e is not None]
     if entry.claims is not None:
         names.append(f"a claim of {entry.claims:,} examples")
     return " with ".join(names)
 
 
+def privacy_verdict(ledger: Ledger) -> Verdict:
+    """Verdict on the privacy that clients have spent, in each account in use."""
+    clients = sorted(client for client, history in ledger.histories.items() if history)
+    if not clients:
+        return Verdict("Privacy spent", "nothing", "No client has sent anything yet.")
+    sentences = [_spent(ledger, account, clients) for account in ledger.accounts]
+    for account in accounts_without_total(ledger):
+        rows = [row for row in ledger.rows() if row.mechanism == account.mechanism]
+        most = number(max((row.epsilon_round for row in rows if row.epsilon_round), default=None))
+        worth = listed(sorted({row.statement for row in rows}))
+        sentences.append(
+            f"The bound of {account.mechanism}, up to ε {most} a round, is {worth} and enters no "
+            "total."
+        )
+    return Verdict("Privacy spent", _totals(ledger, clients), " ".join(sentences))
+
+
+def _totals(ledger: Ledger, clients: Sequence[int]) -> str:
+    """The range of totals in each account, since epsilons of two units are not comparable.
+
+    A client counts in the accounts that protected it, and in all accounts if none did.
+    """
+    spent = {
+        client: [a for a in ledger.accounts if ledger.protected(client, a) is not None]
+        for client in clients
+    }
+    used = [account for account in ledger.accounts if any(account in s for s in spent.values())]
+    if not used:
+        return "ε ∞"
+    units = [account.unit for account in used]
+    parts = []
+    for account in used:
+        totals = [ledger.total(c, account) for c, own in spent.items() if account in own or not own]
+        adjacency = f" ({account.adjacency})" if units.count(account.unit) > 1 else ""
+        parts.append(
+            f"{interval(number(min(totals)), number(max(totals)))} of one {account.unit}{adjacency}"
+        )
+    deltas = dict.fromkeys(f"δ = {_delta(ledger, account):g}" for account in used)
+    return f"ε {'; '.join(parts)} ({' or '.join(deltas)})"
+
+
+def _delta(ledger: Ledger, account: Account) -> float:
+    """Delta of an account's epsilons; epsilons that mechanisms state themselves hold at 0."""
+    return 0.0 if account.composition == "sum" else ledger.delta
+
+
+def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
+    leaking, images = leaking_images(rows)
+    strongest = strongest_attack(rows)
+    sentences = []
+    if leaking:
+        groups = {str(k): leaking_images(each) for k, each in rows.groupby("defenses", sort=False)}
+        sentences.append(_leaking_groups(leaking, images, groups))
+    else:
+        sentences.append(
+            f"No leak is shown for {counted(images, 'attacked image')}; another attack may do "
+            "better."
+        )
+    sentences += [str(strongest), setting_sentence(strongest.rows)]
+    realistic = rows[rows["setting"] == "realistic"]
+    if 0 < len(realistic) < len(rows):
+        some, all = leaking_images(realistic)
+        sentences.append(f"In the realistic setting {some} of {all} leak.")
+    name = "Leak, malicious server" if threat == "malicious" else "Leak"
+    return Verdict(name, "leaks" if leaking else NOT_SHOWN, " ".join(sentences))
+
+
+def _leaking_groups(leaking: int, images: int, groups: Mapping[str, tuple[int, int]]) -> str:
+    def among(leak: bool) -> list[str]:
+        return [
+            f"{under(defenses)} ({some} of {all})"
+            for defenses, (some, all) in groups.items()
+            if bool(some) == leak
+        ]
+
+    where = f": {listed(among(True))}" if len(groups) > 1 else ""
+    verb = "leaks" if images == 1 else "leak"
+    sentence = f"{leaking} of {counted(images, 'attacked image')} {verb}{where}."
+    hidden = among(False)
+    return sentence + (f" No leak is shown {listed(hidden)}." if hidden else "")
+
+
+def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
+    clients = resolve_clients(entry.clients, scenario.data.clients)
+    rounds = resolve_rounds(entry.rounds, scenario.rounds)
+    return (
+        f"{attack_names(entry)} by {len(clients)} of {counted(scenario.data.clients, 'client')} in "
+        f"round{'s' * (len(rounds) > 1)} {spell(rounds)}"
+    )
+
+
 def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
     totals = {client: ledger.total(client, account) for client in clients}
-    finite = [client for client, total in totals.items() if math.isfinite(total)]
+    bounded = [client for client, total in totals.items() if math.isfinite(total)]
+    unbounded = [client for client in clients if client not in bounded]
     epsilons = {client: ledger.protected(client, account) for client in clients}
-    protected = [epsilon for epsilon in epsilons.values() if epsilon is not None]
-    hides = (
-        f"one {account.unit} by {account.mechanism} ({account.adjacency}) "
-        f"at δ = {_delta(ledger, account):g}"
+    everyone = counted(len(clients), "client")
+
+    def largest(who: Sequence[int]) -> str:
+        return number(max((e for c in who if (e := epsilons[c]) is not None), default=None))
+
+    if largest(clients) == "-":
+        return (
+            f"None of the {everyone} ran a mechanism with an ε of its own, so every total is "
+            "infinite."
+        )
+    about = (
+        f"With one {account.unit} protected by {account.mechanism} ({account.adjacency}) at "
+        f"δ = {_delta(ledger, account):g},"
     )
-    if not protected:
+    without = f"also took part without {account.mechanism}"
+    if not bounded:
         return (
-            f"No reply of {_clients(len(clients))} was under a mechanism with an ε of its own, so "
-            "every total is infinite"
+            f"{about} protected rounds cost a client at most ε {largest(clients)}; every total is "
+            f"infinite, since every client {without}."
         )
-    if not finite:
-        return (
-            f"Hiding {hides}, protected rounds cost a client ε {number(max(protected))} at most, "
-            "and every total is infinite, since everybody also sent without it"
-        )
-    most = number(max(totals[client] for client in finite))
-    if len(finite) == len(clients):
-        return f"Hiding {hides}, all of {_clients(len(clients))} stay within ε {most} in all"
-    others = [client for client in clients if client not in finite]
-    theirs = [epsilon for client in others if (epsilon := epsilons[client]) is not None]
-    cost = f", and their rounds with it cost ε {number(max(theirs))} at most" if theirs else ""
+    most = number(max(totals[client] for client in bounded))
+    if not unbounded:
+        return f"{about} the total of each of the {everyone} is at most ε {most}."
+    cost = largest(unbounded)
+    protected = "" if cost == "-" else f"; their protected rounds cost at most ε {cost}"
     return (
-        f"Hiding {hides}, client{'s' * (len(finite) > 1)} {spell(finite)} spent ε {most} in all; "
-        f"of the {len(others)} other{'s' * (len(others) > 1)} the total is infinite, since they "
-        f"also sent without it{cost}"
+        f"{about} the total of client{'s' * (len(bounded) > 1)} {spell(bounded)} is at most "
+        f"ε {most}. The total of {counted(len(unbounded), 'other client')} is infinite, since "
+        f"{'it' if len(unbounded) == 1 else 'they'} {without}{protected}."
     )
-
-
-def _clients(count: int) -> str:
-    return f"{count} client{'s' * (count > 1)}"
-
-
-def _of(some: int, all: int) -> str:
-    return f"{some} of {all}"
-
-
-def _missing(value: float | None) -> bool:
-    return value is None or math.isnan(value)

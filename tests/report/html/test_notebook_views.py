@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook: what they are, escaped, asking nobody."""
+"""Notebook views are complete, escaped, and load nothing from a network."""
 
 import pytest
 import torch
@@ -69,10 +69,10 @@ def test_a_leak(federation):
     (leak,) = load_leaks(federation.folder.leak_files[0])
     page = shown(leak)
     assert len(page.all("img")) == 6
-    assert {image["alt"] for image in page.all("img")} >= {"true image 0", "rebuilt image 1"}
-    assert "What the server rebuilt of client 0, round 1" in page.text
+    assert {image["alt"] for image in page.all("img")} >= {"true image 0", "reconstructed image 1"}
+    assert "Reconstructed images of client 0, round 1" in page.text
     assert (
-        "labels given, under dp-instahide; honest-but-curious server, diagnostic setting"
+        "labels known, under dp-instahide; honest-but-curious server, diagnostic setting"
         in page.text
     )
 

@@ -1,4 +1,4 @@
-"""Runs that the tests of the page look at; each is made once."""
+"""Runs and a comparison for the tests of the page, made once each."""
 
 import pytest
 

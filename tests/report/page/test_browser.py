@@ -1,4 +1,4 @@
-"""The page in a real browser, without a network: nothing is wider than the screen."""
+"""The page in a real browser without a network: nothing is wider than the screen."""
 
 import json
 import re

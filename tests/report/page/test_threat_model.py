@@ -1,6 +1,6 @@
-"""The threat model names every assumption of a scenario, and the question its parts."""
+"""The threat model states every assumption of a scenario, and the question its parts."""
 
-from fedlab.report.page.question import question
+from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.scenario.scenario import Scenario, packaged
 from tests.federations import small
@@ -10,19 +10,19 @@ def told(scenario, term):
     return " ".join(text for name, text in threat_model(scenario) if name == term)
 
 
-def test_every_scenario_that_ships_has_a_question_and_a_threat_model():
+def test_every_packaged_scenario_is_described():
     for name in packaged():
         scenario = Scenario.load(name)
-        assert question(scenario).endswith("?")
+        assert research_question(scenario).endswith("?")
         assert all(text.endswith(".") for _, text in threat_model(scenario)), name
 
 
 def test_the_server():
     assert told(small(), "Server").startswith("Honest but curious")
     imprint = small(server={"malicious": {"attack": "imprint", "bins": 64}})
-    assert told(imprint, "Server").startswith("Malicious: it puts a block of 64 bins")
+    assert told(imprint, "Server").startswith("Malicious: it inserts a block of 64 bins")
     fishing = small(server={"malicious": {"attack": "class-fishing", "target": 3, "rounds": "2"}})
-    assert "class 3 alone" in told(fishing, "Server")
+    assert "only class 3 has" in told(fishing, "Server")
     assert "no protection from this server" in told(small(server={"central_dp": {}}), "Server")
 
 
@@ -34,32 +34,35 @@ def test_the_attackers_knowledge():
     for words in (
         "client 1 in rounds 1-2",
         "inferred from the update",
-        "averaged over",
+        "averages over",
         "in evaluation mode",
-        "tuned for open updates",
-        "2 s at most",
+        "tuned to open updates",
+        "after 2 s at most",
     ):
         assert words in text
-    assert "labels are granted" in told(small(reconstructions=[{}]), "Attack on updates")
+    assert "Labels are known" in told(small(reconstructions=[{}]), "Attack on updates")
 
 
-def test_who_poisons_and_whether_they_obey():
+def test_poisoning_clients_and_their_defenses():
     data, update = (
         {"role": "poisoning", "clients": "0", "data": {"attack": "label-flip"}},
         {"role": "poisoning", "clients": "1", "update": {"attack": "min-max", "knows": "everyone"}},
     )
     text = told(small(roles=[data, update]), "Poisoning")
     assert "label-flip. They run the scheduled defenses." in text
-    assert "min-max. They run no defense. They know all honest updates, an upper bound." in text
+    assert (
+        "min-max. They run no defense. They know all honest updates, which is an upper bound."
+        in text
+    )
 
 
-def test_what_is_public_and_what_hidden():
-    assert "BatchNorm statistics travel too" in told(
+def test_public_and_hidden_facts():
+    assert "They send BatchNorm statistics too" in told(
         small(training={"share_buffers": True}), "Other clients"
     )
-    assert "declaration, labels" in told(small(privacy={"labels_public": True}), "Public")
+    assert "Labels are declared public" in told(small(privacy={"labels_public": True}), "Public")
     masked = small(defenses=[{"name": "secure-aggregation"}])
-    assert "it sees their sum" in told(masked, "Hidden from the attacker")
+    assert "the server sees only the sum" in told(masked, "Hidden from the attacker")
 
 
 def test_strength_of_defenses():
@@ -68,10 +71,12 @@ def test_strength_of_defenses():
 
 
 def test_questions():
-    assert question(small()) == "How well does a federation of 4 clients learn in 4 rounds?"
-    defended = small(reconstructions=[{"clients": "1"}], defenses=[{"name": "pruning"}])
-    assert question(defended) == (
-        "Can the server rebuild the images of client 1 from what they send, and what does pruning "
-        "do about it?"
+    assert (
+        research_question(small()) == "How well does a federation of 4 clients learn in 4 rounds?"
     )
-    assert question(defended, defenses=["a", "b"]).endswith("and what do a and b do about it?")
+    defended = small(reconstructions=[{"clients": "1"}], defenses=[{"name": "pruning"}])
+    assert research_question(defended) == (
+        "Can the server reconstruct the images of client 1 from their updates, and what does "
+        "pruning change?"
+    )
+    assert research_question(defended, defenses=["a", "b"]).endswith("and what do a and b change?")

@@ -1,4 +1,4 @@
-"""The page is whole, stands alone, escapes what it is told and says what the tables say."""
+"""The page is complete, needs no network, escapes its input and agrees with the tables."""
 
 import dataclasses
 import json
@@ -11,10 +11,15 @@ import pytest
 from fedlab import BadInput, Comparison, Federation, Scenario, compare
 from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.page import write_page
-from fedlab.report.page.meaning import meaning
-from fedlab.report.page.of_comparison import page_of_comparison
-from fedlab.report.page.pictures import Planned, shown
-from fedlab.report.page.places import put_beside, source_of, toml_of, without_places
+from fedlab.report.page.comparison_page import comparison_page
+from fedlab.report.page.embedded_figures import PlannedFigure, embed
+from fedlab.report.page.interpretation import interpretation
+from fedlab.report.page.local_paths import (
+    files_needed,
+    portable_toml,
+    source_of,
+    without_folders,
+)
 from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody
@@ -45,12 +50,12 @@ def page(text):
     return Page(text)
 
 
-def test_it_stands_alone(text):
+def test_page_loads_nothing_from_a_network(text):
     assert asks_nobody(text)
     assert "default-src 'none'" in text
 
 
-def test_all_sections_are_there_in_order_and_named_by_the_list(page):
+def test_sections_are_complete_in_order_and_linked(page):
     assert [each for each in page.ids if each in SECTIONS] == SECTIONS
     assert len(set(page.ids)) == len(page.ids)
     linked = [attrs["href"][1:] for attrs in page.all("a") if attrs["href"].startswith("#")]
@@ -58,7 +63,7 @@ def test_all_sections_are_there_in_order_and_named_by_the_list(page):
     assert set(linked) <= set(page.ids)
 
 
-def test_it_can_be_heard_and_read_on_a_phone(page):
+def test_page_is_accessible(page):
     (html,) = page.all("html")
     assert html["lang"] == "en"
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
@@ -70,46 +75,46 @@ def test_it_can_be_heard_and_read_on_a_phone(page):
     assert labels <= set(page.ids)
 
 
-def test_what_it_is_told_is_escaped(text, page):
+def test_names_are_escaped(text, page):
     assert "<script" not in text
     assert "at once <script>alert('hello')</script> & a very long name" in page.text
 
 
-def test_it_names_no_place_of_this_machine(text, attacked, page):
+def test_run_page_names_no_local_path(text, attacked, page):
     assert str(attacked.path.parent) not in text
     assert "fedlab report 'a run'" in page.text
 
 
-def test_the_threat_model_says_what_the_attacker_knows(page):
+def test_threat_model_states_attacker_knowledge(page):
     assert "Honest but curious" in page.text
-    assert "labels are granted" in page.text
-    assert "labels are inferred from the update" in page.text
+    assert "Labels are known" in page.text
+    assert "Labels are inferred from the update" in page.text
     assert "badnets. They run the scheduled defenses." in page.text
 
 
 @pytest.mark.parametrize("subject", ["attacked", "plain", "comparison"])
-def test_it_never_says_safe(subject, request, tmp_path):
+def test_page_never_says_safe(subject, request, tmp_path):
     path = write_page(request.getfixturevalue(subject), tmp_path / "page.html")
     words = Page(path.read_text(encoding="utf-8")).text.lower()
     assert "safe" not in words.replace("safetensors", "")
 
 
-def test_its_question_and_answers_are_those_of_the_run(page):
-    assert "Can the server rebuild the images of client 0" in page.text
-    assert "what does dp-sgd do about it?" in page.text
+def test_question_and_verdicts_are_those_of_the_run(page):
+    assert "Can the server reconstruct the images of client 0" in page.text
+    assert "what does dp-sgd change?" in page.text
     assert "Leak: leaks" in page.text
     assert "under dp-sgd (0 of 1)" in page.text
     assert "Privacy spent: ε ∞" in page.text
 
 
-def test_a_run_in_which_nothing_happens(plain, tmp_path):
+def test_run_without_attacks_or_defenses(plain, tmp_path):
     text = write_page(plain, tmp_path / "page.html").read_text(encoding="utf-8")
     assert asks_nobody(text)
     page = Page(text)
     assert page.text.count("not shown") >= 2
-    assert "The server attacked nobody" in page.text
-    assert "Nobody poisons here" in page.text
-    assert "No reply of 4 clients was under a mechanism" in page.text
+    assert "The server attacked no update" in page.text
+    assert "No client poisons" in page.text
+    assert "None of the 4 clients ran a mechanism" in page.text
     assert "figure-ledger" not in page.ids
     assert "How well does a federation of 4 clients learn in 1 round?" in page.text
     assert all(image["alt"] for image in page.all("img"))
@@ -129,16 +134,16 @@ def test_infinite_and_missing_numbers(plain, tmp_path):
     assert "None" not in page.text.replace("None of", "")
 
 
-def test_a_run_of_no_finished_round(tmp_path):
+def test_run_without_finished_round_is_refused(tmp_path):
     federation = Federation(small(), out=tmp_path / "run")
     with pytest.raises(BadInput, match="no finished round"):
         write_page(federation.folder, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
-def test_a_run_whose_environment_is_lost(plain, tmp_path, monkeypatch):
+def test_lost_environment_file_is_named(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "fedlab.report.page.of_run.environment_table", lambda *_: _missing(tmp_path)
+        "fedlab.report.page.run_page.environment_table", lambda *_: _missing(tmp_path)
     )
     page = Page(write_page(plain, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "no environment.json that can be read" in page.text
@@ -156,7 +161,7 @@ def test_toggles_are_listed(tmp_path):
     federation.toggle("dp-sgd", on=True, clients=[1], noise_multiplier=3.0)
     federation.step()
     page = Page(write_page(federation.folder, tmp_path / "p.html").read_text(encoding="utf-8"))
-    assert "Switched while it ran (1)" in page.text
+    assert "Toggles during the run (1 rows)" in page.text
     assert json.loads((tmp_path / "run/toggles.jsonl").read_text())["defense"] == "dp-sgd"
 
 
@@ -170,7 +175,7 @@ def test_a_comparison(comparison, tmp_path):
     assert all(image["alt"].strip() for image in page.all("img"))
     assert len(set(page.ids)) == len(page.ids)
     assert "Images leak without a defense (" in page.text
-    assert "no leak is shown under dp-sgd:noise_multiplier=1.25+pruning (0 of 4 images" in page.text
+    assert "No leak is shown under dp-sgd:noise_multiplier=1.25+pruning (0 of 4 images" in page.text
     assert "2 seeds" in page.text
     assert "dp-sgd & <more>" in page.text
     assert "Defenses side by side" in page.text
@@ -202,13 +207,13 @@ def assert_no_place(text, folder):
     assert "~/" not in text
 
 
-def test_a_run_names_no_place_of_its_images(own_images, tmp_path):
+def test_run_page_names_no_image_folder(own_images, tmp_path):
     folder, scenario = own_images
     run = finished(scenario, out=tmp_path / "run").folder
     assert_no_place(write_page(run, tmp_path / "page.html").read_text(encoding="utf-8"), folder)
 
 
-def test_a_comparison_names_no_place_of_its_images(own_images, tmp_path):
+def test_comparison_page_names_no_image_folder(own_images, tmp_path):
     folder, scenario = own_images
     found = compare(scenario, ["none"], seeds=1, out=tmp_path / "out", processes=1)
     why = f'"{folder / "scans.npz"}" cannot be read: [Errno 2] in ~/data/set/x.npz'
@@ -222,52 +227,52 @@ def test_a_comparison_names_no_place_of_its_images(own_images, tmp_path):
     ("source", "shown", "beside"),
     [
         ("digits", "digits", ""),
-        ("npz:C:\\data\\y.npz", "npz:y.npz", " Put the file y.npz beside it."),
-        ("folder:/srv/scans/", "folder:scans", " Put the folder scans beside it."),
-        ("folder:../scans", "folder:scans", " Put the folder scans beside it."),
+        ("npz:C:\\data\\y.npz", "npz:y.npz", "Put the file y.npz beside it."),
+        ("folder:/srv/scans/", "folder:scans", "Put the folder scans beside it."),
+        ("folder:../scans", "folder:scans", "Put the folder scans beside it."),
     ],
 )
-def test_of_a_path_only_the_last_part_is_told(source, shown, beside):
+def test_only_last_part_of_a_path_is_shown(source, shown, beside):
     scenario = small(data={"source": source})
-    assert (source_of(scenario), put_beside(scenario)) == (shown, beside)
-    again = Scenario.parse(toml_of(scenario))
+    assert (source_of(scenario), files_needed(scenario)) == (shown, beside)
+    again = Scenario.parse(portable_toml(scenario))
     assert again == scenario.changed(data={"source": shown})
 
 
-def test_only_folders_are_taken_out_of_a_message():
+def test_only_folders_are_removed_from_a_message():
     for text in ("1 / 2 and 3 / 4 images", "https://host.org/a/b", "train and/or test/val", "3/4"):
-        assert without_places(text) == text
-    assert without_places("npz:/home/x/y.npz and C:\\a b\\c.png") == "npz:y.npz and c.png"
+        assert without_folders(text) == text
+    assert without_folders("npz:/home/x/y.npz and C:\\a b\\c.png") == "npz:y.npz and c.png"
 
 
-def test_a_figure_that_fails_is_not_left_out():
+def test_failing_figure_is_not_left_out():
     def draw():
         raise ValueError("shapes do not fit")
 
     def nothing():
         raise NothingToDraw("nobody was attacked")
 
-    assert shown([Planned("a", "A.", nothing)]) == []
+    assert embed([PlannedFigure("a", "A.", nothing)]) == []
     with pytest.raises(ValueError, match="shapes do not fit"):
-        shown([Planned("a", "A.", draw)])
+        embed([PlannedFigure("a", "A.", draw)])
 
 
-def test_a_comparison_says_how_it_was_measured(comparison, tmp_path):
+def test_comparison_page_states_its_limits(comparison, tmp_path):
     page = Page(write_page(comparison, tmp_path / "p.html").read_text(encoding="utf-8"))
     assert "shared the machine's cores" in page.text
-    assert "shared the machine's cores" not in " ".join(meaning(comparison.scenario))
+    assert "shared the machine's cores" not in " ".join(interpretation(comparison.scenario))
     assert page.text.count("run again, it draws new noise under DP") == 2  # to do it, to read it
 
 
-def test_a_defense_of_one_arm_is_part_of_the_threat_model(tmp_path):
+def test_threat_model_covers_every_arm(tmp_path):
     found = compare(
         small(rounds=1), ["none", "secure-aggregation"], seeds=1, out=tmp_path / "c", processes=1
     )
-    content = page_of_comparison(found)
-    assert "it sees their sum" in dict(content.threat_model)["Hidden from the attacker"]
+    content = comparison_page(found)
+    assert "the server sees only the sum" in dict(content.threat_model)["Hidden from the attacker"]
 
 
-def test_noise_of_the_system_is_not_called_seeded(tmp_path):
+def test_system_noise_is_not_called_seeded(tmp_path):
     federation = Federation(small(rounds=2), out=tmp_path / "run")
     federation.step()
     federation.toggle("dp-sgd", on=True, clients=[1], secure_noise=True)
@@ -277,7 +282,7 @@ def test_noise_of_the_system_is_not_called_seeded(tmp_path):
     assert page.text.count("from the operating system (secure_noise)") == 3
 
 
-def test_a_comparison_without_a_run(comparison, tmp_path):
+def test_comparison_without_run_is_refused(comparison, tmp_path):
     empty = dataclasses.replace(comparison, runs=(), failures={"none seed 0": "it ended"})
     with pytest.raises(BadInput, match=r"no finished run.*none seed 0: it ended"):
         write_page(empty, tmp_path / "page.html")
@@ -293,10 +298,10 @@ def test_the_command(fedlab, attacked, tmp_path):
     assert (tmp_path / "new" / "other.html").is_file()
 
 
-def test_the_command_where_there_is_nothing(fedlab, attacked, tmp_path):
+def test_command_refuses_what_cannot_be_reported(fedlab, attacked, tmp_path):
     Federation(small(), out=tmp_path / "begun")
     for arguments, sentence in (
-        (["nothing"], "holds neither a run nor a comparison"),
+        (["nothing"], "contains neither a run nor a comparison"),
         ([tmp_path / "begun"], "no finished round"),
         ([attacked.path, "--out", tmp_path], "is a folder: name an HTML file"),
     ):
@@ -306,9 +311,9 @@ def test_the_command_where_there_is_nothing(fedlab, attacked, tmp_path):
         assert err.count("\n") == 1
 
 
-def test_the_command_of_a_comparison_makes_the_same_one(comparison, fedlab, tmp_path):
+def test_printed_command_repeats_the_comparison(comparison, fedlab, tmp_path):
     (tmp_path / "scenario.toml").write_text(comparison.scenario.to_toml())
-    command = page_of_comparison(comparison).commands[0].text.replace("\\\n", "")
+    command = comparison_page(comparison).commands[0].text.replace("\\\n", "")
     name, *arguments = shlex.split(command)
     assert name == "fedlab"
     code, _, err = fedlab(*arguments, "--processes", "1")

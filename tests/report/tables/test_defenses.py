@@ -1,12 +1,13 @@
-"""The table of defenses has a line for each, and no column in which nothing was measured."""
+"""The table of defenses has a row per arm and no column without a measurement."""
 
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from fedlab.report.tables.defenses import Epsilon, Spread, columns_of, defense_lines, defenses_table
+from fedlab.report.tables.defenses import defenses_table, epsilon_text, spread
 from tests.report.frames import frame
 
 LEAKING = {"images": 2, "leaking": 1, "psnr": 20.0, "chance_psnr": 15.0, "above_chance": 5.0}
@@ -14,11 +15,12 @@ PRIVATE = {"epsilon_protected": 3.0, "epsilon_total": 4.0}
 
 
 def lines(*rows):
-    columns = columns_of(defense_lines(frame(*rows)))
-    return [dict(zip(columns.header, row, strict=True)) for row in columns.rows]
+    table = defenses_table(frame(*rows), title="")
+    headers = [column.header for column in table.columns]
+    return [dict(zip(headers, row, strict=True)) for row in table.rows]
 
 
-def test_a_line_says_what_was_measured():
+def test_row_shows_all_measures():
     bad = {"attack_success_rate": 0.25}
     open_line, private = lines(
         {**LEAKING, **bad, "seed": 0, "accuracy": 0.8},
@@ -36,46 +38,49 @@ def test_a_line_says_what_was_measured():
     assert private["time\ns"] == "12"
 
 
-def test_attack_success_stands_above_its_chance():
+def test_attack_success_has_its_chance():
     (line,) = lines({"attack_success_rate": 0.9, "chance_success_rate": 0.04})
     assert line["attack\nsuccess"] == "0.90\nchance 0.04"
 
 
-def test_columns_without_a_measurement_are_left_out():
+def test_columns_without_measurement_are_left_out():
     (quiet,) = lines({})
     assert not {"PSNR\n(chance)", "images\nleaking", "attack\nsuccess", "rule"} & quiet.keys()
     with_rules = lines({}, {"rule": "Krum"})
     assert [line["rule"] for line in with_rules] == ["FedAvg", "Krum"]
 
 
-def test_an_arm_that_nobody_attacked_says_so():
+def test_arm_without_attack_has_dashes():
     _, hidden = lines(LEAKING, {"defense": "secure-aggregation"})
     assert (hidden["images\nleaking"], hidden["above\nchance"]) == ("-", "-")
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "text"),
+    ("protected", "total", "unit", "text"),
     [
-        (Epsilon(2.0, 2.0, "example"), "2.00"),
-        (Epsilon(2.0, math.inf, "example"), "2.00\nprot. rounds"),
-        (Epsilon(2.0, 2.0, "client"), "2.00\nof a client"),
-        (Epsilon(math.nan, math.inf, ""), "∞"),
-        (Epsilon(math.nan, math.nan, ""), "-"),
+        (2.0, 2.0, "example", "2.00"),
+        (2.0, math.inf, "example", "2.00\nprot. rounds"),
+        (2.0, 2.0, "client", "2.00\nof a client"),
+        (math.nan, math.inf, "", "∞"),
+        (math.nan, math.nan, "", "-"),
     ],
 )
-def test_an_epsilon_says_what_is_unusual_about_it(epsilon, text):
-    assert epsilon.text == text
+def test_epsilon_names_protected_rounds_and_clients(protected, total, unit, text):
+    line = SimpleNamespace(epsilon_protected=protected, epsilon_total=total, unit=unit)
+    assert epsilon_text(line) == text
 
 
 @pytest.mark.parametrize(
-    ("spread", "text"),
+    ("values", "text"),
     [((1.0, 1.0, 1.0), "1.0"), ((2.0, 1.0, 4.0), "2.0\n1.0 … 4.0"), ((math.nan,) * 3, "-")],
 )
-def test_a_spread(spread, text):
-    assert Spread(*spread).text(".1f") == text
+def test_spread_shows_median_and_range(values, text):
+    names = ("accuracy", "accuracy_min", "accuracy_max")
+    line = SimpleNamespace(**dict(zip(names, values, strict=True)))
+    assert spread(line, "accuracy", ".1f") == text
 
 
-def test_the_whole_table_fits_a_terminal():
+def test_table_fits_a_terminal():
     console = Console(width=110)
     name = "dp-sgd:noise_multiplier=0.5:clipping_norm=2"
     rows = [

@@ -1,4 +1,4 @@
-"""The ledger as tables and as a figure says what the accounts say."""
+"""Tables and figure of the ledger agree with its accounts."""
 
 import io
 import math
@@ -54,7 +54,7 @@ def line(table, *words):
     return found.split()
 
 
-def test_every_round_shows_its_parameters_and_three_epsilons():
+def test_rounds_show_parameters_and_three_epsilons():
     table = ledger_table(LEDGER)
     assert line(table, "1 ", "0-2", "dp-sgd")[-4:] == ["2.48", "2.48", "2.48", "formal"]
     assert "C 1, z 1, q 0.05, steps 20" in text(table)
@@ -63,29 +63,29 @@ def test_every_round_shows_its_parameters_and_three_epsilons():
     assert "one client" in text(table)
 
 
-def test_clients_have_a_line_in_each_account():
-    table = clients_table(SCENARIO, LEDGER)
+def test_clients_have_a_line_per_account():
+    table = clients_table(LEDGER, SCENARIO)
     example = line(table, "0-1", "one example")
     assert example[-1] == example[-2] == number(LEDGER.protected(0))
     assert line(table, "dp-sgd 1; open 2", "one example")[-1] == "∞"
     assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
 
 
-def test_a_round_that_was_run_again_is_named():
+def test_repeated_round_is_named():
     again = replace(private(2), participation=2)
     ledger = Ledger({0: (private(1), private(2), again), 1: (private(1), private(2))})
     assert ledger.repeated == (2,)
     bare = Ledger({0: (entry(1, "none"), replace(entry(1, "none"), participation=1))})
     assert "run again after an interruption: round 1" in " ".join(text(ledger_table(bare)).split())
     said = " ".join(text(ledger_table(ledger)).split())
-    assert "run again after an interruption: round 2; what clients had sent by then" in said
+    assert "run again after an interruption: round 2; what clients had sent before it" in said
     assert LEDGER.repeated == ()
     assert "run again" not in text(ledger_table(LEDGER))
 
 
-def test_where_nothing_is_hidden_no_unit_is_named():
+def test_unprotected_ledger_names_no_unit():
     bare = Ledger({0: (entry(1, "none"), entry(2, "none"))})
-    table = clients_table(SCENARIO, bare)
+    table = clients_table(bare, SCENARIO)
     assert line(table, "open 1-2")[-3:] == ["-", "-", "∞"]
     for said in (text(table), text(ledger_table(bare)), bare._repr_html_()):
         assert "one example" not in said
@@ -96,12 +96,12 @@ def test_where_nothing_is_hidden_no_unit_is_named():
     assert "dp-sgd" not in bare.plot().alt
 
 
-def test_who_runs_no_mechanism_has_nothing_that_hides_it():
+def test_unprotected_client_has_no_unit():
     mixed = Ledger({0: (private(1),), 1: (entry(1, "none"),)})
-    assert line(clients_table(SCENARIO, mixed), "open 1")[-3:] == ["-", "-", "∞"]
+    assert line(clients_table(mixed, SCENARIO), "open 1")[-3:] == ["-", "-", "∞"]
     bare = Ledger({0: (entry(1, "dp-instahide", steps=9, epsilon=9.0),)})
     said = " ".join(text(ledger_table(bare)).split())
-    assert "dp-instahide hides one example (replace-one, labels public) a round" in said
+    assert "dp-instahide protects one example (replace-one, labels public) a round" in said
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_who_runs_no_mechanism_has_nothing_that_hides_it():
         (1e4, "10,000"),
     ],
 )
-def test_numbers_are_never_rounded_to_nothing(value, said):
+def test_epsilon_is_never_rounded_to_zero(value, said):
     assert number(value) == said
 
 
-def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
+def test_figure_has_a_plot_per_account():
     figure = LEDGER.plot()
     example, client = figure.axes
     assert "one example" in example.get_title(loc="left")
@@ -132,7 +132,7 @@ def test_the_figure_has_a_plot_for_each_account_and_a_line_for_clients_alike():
     assert shared.get_ydata()[-1] == pytest.approx(LEDGER.protected(0))
 
 
-def test_the_figure_can_be_read_and_says_every_account_in_words():
+def test_figure_is_legible_and_described():
     figure = LEDGER.plot()
     assert_legible(figure)
     assert f"clients 0-1: ε {number(LEDGER.protected(0))} in protected rounds" in figure.alt
@@ -141,15 +141,15 @@ def test_the_figure_can_be_read_and_says_every_account_in_words():
     assert_legible(Ledger(many).plot())
 
 
-def test_nothing_is_drawn_of_nobody():
+def test_empty_ledger_is_not_drawn():
     with pytest.raises(ValueError, match="taken part"):
         Ledger({}).plot()
 
 
-def test_central_privacy_is_never_shown_without_what_it_does_not_do():
+def test_central_privacy_names_its_limit():
     central = SCENARIO.changed(server={"central_dp": {}})
-    for table in (clients_table(central, LEDGER), schedule_grid(central)):
+    for table in (clients_table(LEDGER, central), schedule_grid(central)):
         assert "no protection from this server" in " ".join(text(table).split())
-    for table in (clients_table(SCENARIO, LEDGER), schedule_grid(SCENARIO)):
+    for table in (clients_table(LEDGER, SCENARIO), schedule_grid(SCENARIO)):
         assert "protection from" not in text(table)
     assert Ledger({0: (entry(1, "none"),)}).rows()[0].statement == "open"

@@ -1,4 +1,4 @@
-"""Of each defense a comparison says whether it stops a threat, and what that costs."""
+"""Verdicts on a comparison name what each defense stops, and what it costs."""
 
 import math
 
@@ -44,26 +44,26 @@ def leakage():
     )
 
 
-def test_what_stops_what_at_which_cost():
+def test_defenses_are_named_with_their_cost():
     leak, poison, privacy = comparison_verdicts(frame(), leakage())
     assert leak.word == "leaks"
     assert "leak without a defense (6 of 6 images, 40.0 dB)" in leak.sentence
     assert (
-        "no leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, 0.100 below none)"
-        in leak.sentence
+        "No leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, 0.100 lower than "
+        "undefended)" in leak.sentence
     )
     assert "chance is 15.0 dB" in leak.sentence
     assert "diagnostic: labels known" in leak.sentence
-    assert "3 seeds" in leak.sentence
+    assert "over 3 seeds" in leak.sentence
     assert poison.word == "succeeds"
-    assert "succeeds without a defense (0.90, at an accuracy of 0.800)" in poison.sentence
-    assert "no success is shown under dp-sgd (0.20; accuracy 0.700" in poison.sentence
+    assert "succeeds without a defense (0.90; accuracy 0.800)" in poison.sentence
+    assert "No success is shown under dp-sgd (0.20; accuracy 0.700" in poison.sentence
     assert privacy.word == "ε 3.00 to ∞"
-    assert "at δ = 1e-05: under dp-sgd ε 3.00, hiding one example" in privacy.sentence
-    assert "no total has a bound without a defense" in privacy.sentence
+    assert "at δ = 1e-05: under dp-sgd ε 3.00 for one example" in privacy.sentence
+    assert "No total has a bound without a defense" in privacy.sentence
 
 
-def test_of_a_network_that_answers_the_target_to_everything_no_success_is_shown():
+def test_collapsed_network_shows_no_success():
     collapsed = frame(attack_success_rate=1.0, chance_success_rate=1.0)
     _, poison, _ = comparison_verdicts(collapsed, leakage())
     assert poison.word == "not shown"
@@ -79,7 +79,7 @@ def test_success_is_judged_seed_by_seed():
     assert poison.word == "not shown"
 
 
-def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
+def test_comparison_without_threats_or_epsilon():
     quiet = frame(
         images=0, leaking=0, attack_success_rate=math.nan, epsilon_protected=math.nan,
         epsilon_total=math.inf,
@@ -88,7 +88,15 @@ def test_nobody_attacked_nobody_poisoned_and_no_epsilon():
     assert [each.word for each in found] == ["not shown", "not shown", "ε ∞"]
 
 
-def test_a_malicious_server_stands_apart():
+def test_payload_mismatch_names_the_run():
+    bad = leakage().assign(payload_cosine=1.0)
+    bad.loc[(bad["seed"] == 2) & (bad["defense"] == "dp-sgd"), "payload_cosine"] = 0.5
+    _, check, *_ = comparison_verdicts(frame(), bad)
+    assert check.word == "mismatch"
+    assert "round 1 client 0, defense dp-sgd, rule FedAvg, seed 2 (cosine 0.500)" in check.sentence
+
+
+def test_malicious_server_has_its_own_verdict():
     both = pd.concat([leakage(), leakage().assign(threat="malicious")])
     threats = [each.threat for each in comparison_verdicts(frame(), both)]
     assert threats[:2] == ["Leak", "Leak, malicious server"]
@@ -96,14 +104,20 @@ def test_a_malicious_server_stands_apart():
 
 def test_several_rules_are_named():
     _, poison, _ = comparison_verdicts(frame(rules=("FedAvg", "Krum")), leakage())
-    assert "without a defense by Krum (0.90, at an accuracy of 0.900)" in poison.sentence
-    assert "under dp-sgd by FedAvg (0.20; accuracy 0.700, 0.100 below none)" in poison.sentence
-    assert "under dp-sgd by Krum (0.20; accuracy 0.700, 0.200 below none)" in poison.sentence
+    assert "without a defense by Krum (0.90; accuracy 0.900)" in poison.sentence
+    assert (
+        "under dp-sgd by FedAvg (0.20; accuracy 0.700, 0.100 lower than undefended)"
+        in poison.sentence
+    )
+    assert (
+        "under dp-sgd by Krum (0.20; accuracy 0.700, 0.200 lower than undefended)"
+        in poison.sentence
+    )
 
 
-def test_what_hides_a_client_and_what_hides_an_example_are_told_apart():
+def test_units_of_epsilon_are_kept_apart():
     noisy = ARMS["dp-sgd"] | {"unit": "client", "epsilon_protected": 7.0, "epsilon_total": 7.0}
     arms = {"dp-sgd": ARMS["dp-sgd"], "clip-noise": noisy}
     *_, privacy = comparison_verdicts(frame(arms=arms), leakage().iloc[:0])
     assert privacy.word == "ε 3.00 of one example; ε 7.00 of one client"
-    assert "under clip-noise ε 7.00, hiding one client" in privacy.sentence
+    assert "under clip-noise ε 7.00 for one client" in privacy.sentence

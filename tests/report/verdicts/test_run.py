@@ -1,4 +1,4 @@
-"""The sentences about a run follow stated rules, and say how often, how much and under what."""
+"""Verdicts on a run follow stated rules and give counts, numbers, units and circumstances."""
 
 import dataclasses
 import math
@@ -10,7 +10,12 @@ from fedlab.metrics.images import PSNR_CAP
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.numbers import MOST_DECIBELS, number
-from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
+from fedlab.report.verdicts.run import (
+    leak_verdicts,
+    mismatch_sentence,
+    poison_verdict,
+    privacy_verdict,
+)
 from fedlab.results.rows import LeakageRow, RoundRow
 from fedlab.scenario.scenario import Scenario
 from tests.report.tables.test_ledger import LEDGER, entry, noisy, private
@@ -30,63 +35,78 @@ def table(*changes):
     return pd.DataFrame([dataclasses.asdict(dataclasses.replace(ROW, **each)) for each in changes])
 
 
-def test_an_image_that_was_attacked_twice_counts_once():
+def test_image_attacked_twice_counts_once():
     (found,) = leak_verdicts(table({}, {"known_labels": False, **NOT}, {"image": 1, **NOT}))
     assert found.word == "leaks"
     assert "1 of 2 attacked images leak" in found.sentence
     assert (
-        "fast, labels known, leaks 1 of 2 images, these at a median PSNR of 40.0 dB beside 15.0 dB"
-        in found.sentence
+        "The strongest attack is fast, labels known. It leaks 1 of 2 images with a median PSNR of "
+        "40.0 dB, where chance is 15.0 dB." in found.sentence
     )
 
 
-def test_defenses_that_hide_are_named_with_their_numbers():
+def test_defenses_without_leak_are_named_with_counts():
     (found,) = leak_verdicts(table({}, {"round": 2, "defenses": "dp-sgd", **NOT}))
-    assert "without a defense (1 of 1); not shown under dp-sgd (0 of 1)" in found.sentence
+    assert "without a defense (1 of 1). No leak is shown under dp-sgd (0 of 1)." in found.sentence
 
 
-def test_what_is_not_shown_is_never_safe():
+def test_not_shown_is_never_safe():
     (found,) = leak_verdicts(table(NOT, {"image": 1, **NOT}))
     assert found.word == "not shown"
-    assert "None of 2 attacked images" in found.sentence
-    assert "12.0 dB beside 15.0 dB of chance (n = 2;" in found.sentence
+    assert "No leak is shown for 2 attacked images" in found.sentence
+    assert "12.0 dB, where chance is 15.0 dB (n = 2)." in found.sentence
     assert "another attack may do better" in found.sentence
 
 
-def test_the_setting_and_why():
+def test_setting_and_reasons_are_named():
     (found,) = leak_verdicts(table({}, {"image": 1, "reasons": "labels known"}))
-    assert "(diagnostic: labels known, single gradient step in 1 of 2)" in found.sentence
+    assert "is diagnostic: labels known, single gradient step in 1 of 2." in found.sentence
     realistic = {"setting": "realistic", "reasons": "", "known_labels": False}
     (found,) = leak_verdicts(table(realistic))
-    assert found.sentence.endswith("(realistic).")
+    assert found.sentence.endswith("The setting is realistic.")
 
 
-def test_the_realistic_ones_are_counted_apart():
+def test_realistic_attacks_are_counted_apart():
     (found,) = leak_verdicts(table({}, {"image": 1, "setting": "realistic", "reasons": "", **NOT}))
-    assert "of the realistic ones 0 of 1 images" in found.sentence
+    assert "In the realistic setting 0 of 1 leak." in found.sentence
 
 
-def test_a_malicious_server_has_a_verdict_of_its_own():
+def test_malicious_server_has_its_own_verdict():
     curious, malicious = leak_verdicts(table(NOT, {"threat": "malicious"}))
     assert (curious.threat, curious.word) == ("Leak", "not shown")
     assert (malicious.threat, malicious.word) == ("Leak, malicious server", "leaks")
 
 
-def test_an_image_of_which_nothing_was_rebuilt():
+def test_image_without_reconstruction_has_no_psnr():
     (found,) = leak_verdicts(table({"psnr": math.nan, "verdict": "not shown"}))
-    assert "PSNR of - beside" in found.sentence
+    assert "PSNR of -, where chance" in found.sentence
 
 
-def test_the_mixed_targets_do_not_count():
+def test_mixed_targets_do_not_count():
     (found,) = leak_verdicts(table({"target": "mixed"}))
     assert found.word == "not shown"
-    assert "attacked nobody" in found.sentence
+    assert "attacked no update" in found.sentence
 
 
-def test_a_table_without_rows_and_of_an_earlier_version():
+def test_empty_and_old_tables_are_read():
     assert leak_verdicts(table({}).iloc[:0])[0].word == "not shown"
     (found,) = leak_verdicts(table({}).drop(columns=["threat", "reasons"]))
     assert found.word == "leaks"
+
+
+def test_payload_mismatch_names_round_client_and_cosine():
+    bad = {"round": 3, "client": 7, "payload_cosine": 0.8712}
+    leak, check = leak_verdicts(table({}, bad, {**bad, "image": 1}))
+    assert (leak.word, check.word) == ("leaks", "mismatch")
+    assert check.sentence.count("round 3 client 7 (cosine 0.871)") == 1
+    assert "round 1" not in check.sentence
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.9991, math.nan, None])
+def test_agreeing_or_unknown_replay_is_not_named(cosine):
+    # Noise of the operating system cannot be drawn again, and leaves the cosine empty.
+    assert mismatch_sentence(table({"payload_cosine": cosine, "defenses": "dp-sgd"})) == ""
+    assert mismatch_sentence(table({}).drop(columns="payload_cosine")) == ""
 
 
 def rounds(*rates, accuracy=0.8):
@@ -106,12 +126,12 @@ POISONED = Scenario(
 @pytest.mark.parametrize(
     ("last", "word"), [(0.5, "succeeds"), (0.49, "not shown"), (1.0, "succeeds")]
 )
-def test_a_poisoning_succeeds_from_a_half_on(last, word):
+def test_poisoning_succeeds_from_one_half_on(last, word):
     found = poison_verdict(POISONED, rounds(0.1, 0.95, last))
     assert found.word == word
     assert "badnets by 2 of 4 clients in rounds 1-3" in found.sentence
-    assert f"after round 2 the attack success rate is {last:.2f}" in found.sentence
-    assert "0.10 before the first" in found.sentence
+    assert f"After round 2 the attack success rate is {last:.2f}" in found.sentence
+    assert "0.10 before round 1" in found.sentence
     assert "seed 0" in found.sentence
 
 
@@ -119,42 +139,41 @@ def test_a_poisoning_succeeds_from_a_half_on(last, word):
     ("rate", "chance", "word"),
     [(0.9, 0.05, "succeeds"), (0.9, 0.85, "not shown"), (1.0, 1.0, "not shown")],
 )
-def test_what_the_network_does_of_itself_is_no_success(rate, chance, word):
+def test_success_by_chance_is_not_shown(rate, chance, word):
     *before, last = rounds(0.1, 0.2, rate)
     found = poison_verdict(
         POISONED, [*before, dataclasses.replace(last, chance_success_rate=chance)]
     )
     assert found.word == word
-    assert f"is {rate:.2f}, by chance {chance:.2f} (highest" in found.sentence
+    assert f"is {rate:.2f}, where chance is {chance:.2f}; it was highest" in found.sentence
 
 
-def test_where_chance_is_not_known_the_verdict_says_so():
-    assert (
-        "is 0.90, its chance not known (highest" in poison_verdict(POISONED, rounds(0.9)).sentence
-    )
+def test_unknown_chance_is_stated():
+    sentence = poison_verdict(POISONED, rounds(0.9)).sentence
+    assert "is 0.90, where chance is not known; it was highest" in sentence
 
 
-def test_a_poisoning_without_a_rate_of_its_own():
+def test_untargeted_poisoning_has_no_rate():
     found = poison_verdict(POISONED, rounds(None, None, accuracy=0.1))
     assert found.word == "not shown"
     assert "no success rate" in found.sentence
     assert "accuracy is 0.100" in found.sentence
 
 
-def test_nobody_poisons():
-    assert "Nobody poisons" in poison_verdict(Scenario(rounds=1), rounds(None, None)).sentence
+def test_scenario_without_poisoning():
+    assert "No client poisons" in poison_verdict(Scenario(rounds=1), rounds(None, None)).sentence
 
 
-def test_privacy_in_each_account():
+def test_every_account_has_a_sentence():
     found = privacy_verdict(LEDGER)
-    assert "clients 0-1 spent ε" in found.sentence
-    assert "one client by clip-noise" in found.sentence
-    assert "client 3 spent" in found.sentence
-    assert "is vacuous and in no total" in found.sentence
+    assert "the total of clients 0-1 is at most ε" in found.sentence
+    assert "one client protected by clip-noise" in found.sentence
+    assert "the total of client 3 is" in found.sentence
+    assert "is vacuous and enters no total" in found.sentence
     assert found.word.endswith("∞ of one client (δ = 1e-05)")
 
 
-def test_epsilons_of_two_units_are_never_in_one_range():
+def test_epsilons_of_two_units_are_kept_apart():
     histories = {
         0: (private(1),),
         1: (private(1), entry(2, "none")),
@@ -169,7 +188,7 @@ def test_epsilons_of_two_units_are_never_in_one_range():
     assert f"; {client} to ∞ of one client" in found.word
 
 
-def test_two_notions_of_one_unit_are_told_apart():
+def test_two_adjacencies_are_kept_apart():
     mixed = entry(1, "dp-instahide", steps=100, epsilon=7.0)
     found = privacy_verdict(Ledger({0: (private(1),), 1: (mixed,)}, labels_public=True))
     assert found.word == (
@@ -178,26 +197,26 @@ def test_two_notions_of_one_unit_are_told_apart():
     )
 
 
-def test_privacy_of_all_alike():
+def test_equal_clients_share_a_bound():
     found = privacy_verdict(Ledger({0: (private(1),), 1: (private(1),)}))
-    assert "all of 2 clients stay within ε 2.48 in all" in found.sentence
+    assert "the total of each of the 2 clients is at most ε 2.48." in found.sentence
     assert found.word == "ε 2.48 of one example (δ = 1e-05)"
 
 
-def test_privacy_of_those_who_were_all_open_once():
+def test_clients_open_once_have_infinite_totals():
     found = privacy_verdict(Ledger({0: (private(1), entry(2, "none"))}))
     assert "every total is infinite" in found.sentence
-    assert "ε 2.48 at most" in found.sentence
+    assert "at most ε 2.48" in found.sentence
 
 
-def test_a_psnr_is_capped_where_the_evaluation_caps_it():
+def test_psnr_cap_is_that_of_the_evaluation():
     assert MOST_DECIBELS == PSNR_CAP
     (found,) = leak_verdicts(table({"psnr": 100.0}))
     assert "median PSNR of ≥ 100 dB" in found.sentence
 
 
-def test_privacy_of_nothing():
+def test_empty_ledger_spends_nothing():
     assert privacy_verdict(Ledger({})).word == "nothing"
     found = privacy_verdict(Ledger({0: (entry(1, "none"),)}))
-    assert (found.word, found.sentence[:8]) == ("ε ∞", "No reply")
+    assert (found.word, found.sentence[:8]) == ("ε ∞", "None of ")
     assert privacy_verdict(Ledger({0: (noisy(1),)})).word.startswith("ε")

@@ -1,4 +1,4 @@
-"""A scenario without the places of the machine that it ran on: a page is sent to others."""
+"""Removal of local paths, since a page is sent to others."""
 
 import re
 from pathlib import PureWindowsPath
@@ -8,11 +8,11 @@ import tomli_w
 from fedlab.scenario.scenario import Scenario
 
 _FOLDERS = re.compile(r"(?<![\w./\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\",;:][^/\\'\",;:\n]*[/\\])+")
-"""Folders in front of a name, from the root of a disk or from somebody's home."""
+"""Folders before a file name, from the root of a disk or from a home directory."""
 
 
 def source_of(scenario: Scenario) -> str:
-    """Where the images come from; of a path only its last part.
+    """Source of the images, with only the last part of a path.
 
     Example:
         >>> source_of(Scenario(data={"source": "npz:/home/somebody/scans.npz"}))
@@ -22,7 +22,7 @@ def source_of(scenario: Scenario) -> str:
     return kind + colon + _last(path)
 
 
-def toml_of(scenario: Scenario) -> str:
+def portable_toml(scenario: Scenario) -> str:
     """The scenario as TOML, with ``source_of`` as its source and without ``data.root``."""
     tables = scenario.model_dump(exclude_none=True)
     tables["data"]["source"] = source_of(scenario)
@@ -30,24 +30,24 @@ def toml_of(scenario: Scenario) -> str:
     return tomli_w.dumps(tables)
 
 
-def put_beside(scenario: Scenario) -> str:
-    """What has to lie beside the scenario to run it again, as a sentence with a space in front."""
-    kind, colon, path = scenario.data.source.partition(":")
-    if not colon or not _last(path):
+def files_needed(scenario: Scenario) -> str:
+    """Sentence on the file or folder that the scenario needs beside it; empty if it needs none."""
+    kind, _, path = scenario.data.source.partition(":")
+    if not _last(path):
         return ""
-    return f" Put the {'folder' if kind == 'folder' else 'file'} {_last(path)} beside it."
+    return f"Put the {'folder' if kind == 'folder' else 'file'} {_last(path)} beside it."
 
 
-def without_places(text: str) -> str:
+def without_folders(text: str) -> str:
     """A message in which paths have only their last part.
 
     Example:
-        >>> without_places('"/home/somebody/scans.npz" cannot be read')
+        >>> without_folders('"/home/somebody/scans.npz" cannot be read')
         '"scans.npz" cannot be read'
     """
     return _FOLDERS.sub("", text)
 
 
 def _last(path: str) -> str:
-    # Of either kind of path: a page may be written on another machine than the scenario.
+    # Windows paths include POSIX ones, and the scenario may come from either system.
     return PureWindowsPath(path).name

@@ -1,0 +1,37 @@
+"""Jinja templates of tables, notebook views and the page; everything in them is escaped."""
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render(template: str, **values: object) -> Markup:
+    """Fill in a template of this folder.
+
+    Args:
+        template: File name, such as ``page.html``.
+        **values: Variables of the template. Values with ``__html__`` are kept as they are, and all
+            others are escaped.
+    """
+    return Markup(_environment().get_template(template).render(values))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fedlab.report.templates", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["lines"] = _lines
+    return environment
+
+
+def _lines(value: object) -> Markup:
+    """Escaped text with its line breaks kept."""
+    if hasattr(value, "__html__"):
+        return Markup(value)
+    return Markup("<br>").join(str(value).strip("\n").split("\n"))
