@@ -17,6 +17,15 @@ def run(
         typer.Option(help="Engine: in-process or ray. Default: the scenario's engine.name."),
     ] = None,
     device: Device = None,
+    trackers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tracker",
+            metavar="NAME",
+            help="Experiment tracker that follows the run, beside the scenario's own: a name from "
+            "`fedlab list trackers` or package.module:Name. May be given several times.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="New folder for the run. Default: a free name in the folder runs."),
@@ -35,6 +44,8 @@ def run(
     settings += [f"engine.name={engine}"] if engine else []
     settings += [f"engine.device={device}"] if device else []
     chosen = Scenario.load(scenario, settings)
+    if trackers:
+        chosen = chosen.changed(trackers=[*chosen.trackers, *trackers])
     folder = out or next_free(Path("runs"), chosen.name)
     check_folder(folder)
     if chosen.engine.name == "ray":

@@ -1,4 +1,4 @@
-"""A finished comparison: its runs on disk, one tidy table of them, and what people look at."""
+"""A finished comparison: its runs on disk, their tidy table, and its figures."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FACTS = "comparison.json"
-"""The file that makes a folder that of a comparison."""
+"""File that makes a folder the folder of a comparison."""
 RUNS = "runs"
-"""The folder with a folder for each run."""
+"""Folder with one folder for each run."""
 TABLE, SUMMARY = "comparison.csv", "summary.csv"
-"""The files with ``Comparison.frame`` and ``Comparison.summary``."""
+"""Files with ``Comparison.frame`` and ``Comparison.summary``."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ComparedRun:
     """One run of a comparison.
 
     Attributes:
-        defense: Label of what defended the clients.
+        defense: Label of the defenses.
         rule: Label of the aggregation rule.
         seed: Root seed.
-        folder: Where it is.
+        folder: Folder of the run.
     """
 
     defense: str
@@ -48,14 +48,14 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Comparison(Viewable):
-    """What ``compare`` found, all of which is on disk.
+    """The result of ``compare``, all of which is on disk.
 
     Attributes:
-        scenario: What was compared on; each run has its own defenses, rule and seed in it.
-        folder: Holds the runs and everything that is made of them.
-        runs: That have a result, in the order of defenses, rules and seeds.
-        failures: Why others have none, by name.
-        presets: Attacks that took the place of the scenario's own; empty where those were kept.
+        scenario: The scenario; each run has its own defenses, rule and seed in it.
+        folder: Folder with the runs, the tables and the figures.
+        runs: The runs that have a result, in the order of defenses, rules and seeds.
+        failures: Reasons of the runs that have no result, by name.
+        presets: Attacks in place of the scenario's own; empty if its own were kept.
     """
 
     scenario: Scenario
@@ -66,10 +66,13 @@ class Comparison(Viewable):
 
     @classmethod
     def open(cls, folder: Path | str) -> "Comparison":
-        """Go back to a comparison.
+        """Open the folder of an earlier comparison.
+
+        Args:
+            folder: Path of the folder.
 
         Raises:
-            BadInput: If there is none, or it is damaged.
+            BadInput: If the folder holds no comparison, or a damaged one.
         """
         folder = Path(folder)
         if not is_comparison(folder):
@@ -93,7 +96,7 @@ class Comparison(Viewable):
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
 
     def write(self) -> None:
-        """Write down which runs belong together, and the tables of them."""
+        """Write the list of the runs, and their tables."""
         facts = {
             "scenario": self.scenario.to_toml(),
             "runs": [
@@ -114,36 +117,36 @@ class Comparison(Viewable):
 
     @property
     def name(self) -> str:
-        """Of the scenario."""
+        """Name of the scenario."""
         return self.scenario.name
 
     @property
     def others(self) -> int:
-        """Runs in the folder that are of other calls, and in none of the tables."""
+        """Number of runs in the folder that belong to other calls, and to none of the tables."""
         ours = {run.folder.path.name for run in self.runs}
         rest = {path.name for path in (self.folder / RUNS).iterdir() if path.is_dir()} - ours
-        # A failed one left a folder, unless it could not even begin.
+        # A failed run has a folder, unless it could not start.
         failed = sum(any(name.startswith(f"{f}-") for name in rest) for f in self.failures)
         return len(rest) - failed
 
     @property
     def defenses(self) -> tuple[str, ...]:
-        """Labels, in the order that was asked for."""
+        """Labels of the defenses, in the order of the call."""
         return tuple(dict.fromkeys(run.defense for run in self.runs))
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """Likewise of the aggregation rules."""
+        """Labels of the aggregation rules, in the order of the call."""
         return tuple(dict.fromkeys(run.rule for run in self.runs))
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Root seeds."""
+        """Root seeds, in the order of the call."""
         return tuple(dict.fromkeys(run.seed for run in self.runs))
 
     @property
     def attacks(self) -> tuple[str, ...]:
-        """Presets that were used, each with whether it was granted the labels."""
+        """Labels of the attacks: the preset, and whether it was given the labels."""
         return tuple(sorted(set(self.leakage["attack"])))
 
     @cached_property
@@ -155,16 +158,15 @@ class Comparison(Viewable):
     def frame(self) -> pd.DataFrame:
         """One row for each defense, rule, seed, attack, round and client.
 
-        Columns: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round`` from 1,
-        ``client``, ``role``, ``defenses`` that it ran, ``status``, ``selected`` by the rule and
-        ``update_norm``; of the round ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
-        ``chance_success_rate`` (NaN where nothing is wanted, or known) and ``seconds``; of the
-        attack on this client how many ``images`` it aimed at, how many of them are ``leaking``, and
-        medians of ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
-        ``identification``, with ``setting`` and ``threat``; and ``epsilon_round``,
-        ``epsilon_protected`` and ``epsilon_total`` of the client, infinite where it took part
-        unprotected and NaN where it sent nothing, with the ``unit`` that is hidden, the
-        ``adjacency`` and ``delta``.
+        Columns of the client: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round``
+        from 1, ``client``, ``role``, ``defenses``, ``status``, ``selected`` and ``update_norm``.
+        Columns of the round: ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
+        ``chance_success_rate`` (NaN without a poisoning that aims at a label) and ``seconds``.
+        Columns of the attack on the client: the numbers of attacked ``images`` and of ``leaking``
+        ones, the medians of ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in
+        dB) and ``identification``, ``setting`` and ``threat``. Columns of the client's privacy:
+        ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
+        unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """
         rows = _together(self.runs, (rows_of(run.folder, self.attacks) for run in self.runs))
         return rows.assign(scenario=self.name)[list(COLUMNS)]
@@ -239,12 +241,12 @@ class Comparison(Viewable):
 
 
 def is_comparison(folder: Path) -> bool:
-    """Whether a folder holds a comparison."""
+    """True if a folder holds a comparison."""
     return (folder / FACTS).is_file()
 
 
 def _together(runs: Sequence[ComparedRun], tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of all runs below each other, each with whose it is in front."""
+    """Stack the tables of all runs, with defense, rule and seed as first columns."""
     found = []
     for run, table in zip(runs, tables, strict=True):
         whose = pd.DataFrame(

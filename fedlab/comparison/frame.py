@@ -1,4 +1,4 @@
-"""A comparison as one tidy table: a row for each defense, rule, seed, attack, round and client."""
+"""The tidy table of a comparison: one row for each defense, rule, seed, attack, round, client."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 
 NOBODY = ""
-"""The attack of a comparison in which nobody is attacked."""
+"""Label of the attack in a comparison without attacks."""
 
 _FIRST = {account.mechanism: place for place, account in enumerate((EXAMPLE, CLIENT, IMAGE))}
-"""Of a participation in several accounts, the row that is told."""
+"""Order of the accounts; a client in several of them shows the first."""
 
 _OF_IMAGES = ("images", "leaking", "psnr", "ssim", "chance_psnr", "above_chance", "identification")
 
@@ -27,19 +27,19 @@ COLUMNS = (
 
 
 def leakage_of(run: RunFolder) -> pd.DataFrame:
-    """The table of what was rebuilt, with the attack in words in front."""
+    """The leakage table of a run, with the label of the attack as first column."""
     table = run.table("leakage")
     table.insert(0, "attack", attack_labels(table))
     return table
 
 
 def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
-    """A run's rows, one for each round, client and attack.
+    """The rows of a run, one for each round, client and attack.
 
     Args:
-        run: That has ended at least one round.
-        attacks: All attacks of the comparison; where one of them did not attack a client in a
-            round, the row counts no images.
+        run: Folder of a run that has ended at least one round.
+        attacks: Labels of all attacks of the comparison. A row counts no images if the attack was
+            not run on the client in that round.
     """
     clients = run.table("clients")[
         ["round", "client", "role", "defenses", "status", "selected", "update_norm"]
@@ -60,7 +60,7 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 
 
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the images that an attack aimed at, by round, client and attack."""
+    """Medians over the attacked images, by round, client and attack."""
     originals = best_of_each(leakage)
     originals["above_chance"] = originals["psnr"] - originals["chance_psnr"]
     groups = originals.groupby(["round", "client", "attack"])
@@ -71,7 +71,7 @@ def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
 
 
 def _epsilons(run: RunFolder) -> pd.DataFrame:
-    """A client's account after each round, that of its last participation in it."""
+    """The privacy account of each client after each round, at its last participation in it."""
     ledger = run.table("ledger")
     order = ledger["mechanism"].map(_FIRST).fillna(len(_FIRST))
     ordered = ledger.assign(order=order, participation=-ledger["participation"])

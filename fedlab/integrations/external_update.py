@@ -1,4 +1,4 @@
-"""The core of attacks on anybody's updates: what went out, what came back, and their network."""
+"""Attacks on updates of any federation: tensors that were sent, a reply, and the network."""
 
 import copy
 import re
@@ -21,24 +21,24 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 
 Kind = Literal["gradient", "weights", "difference"]
-"""What a reply holds: the gradient of one batch, weights after training, or these less those that
-were sent."""
+"""Content of a reply: the gradient of one batch, the weights after training, or their difference
+from the weights that were sent."""
 
 Network = nn.Module | Callable[..., nn.Module] | str
-"""A module; what makes one of ``shape`` and ``classes``; or its name, as ``model.name`` or as
-``package.module:function``."""
+"""A module; a function of ``shape`` and ``classes`` that makes one; or a name, as ``model.name`` of
+a scenario takes it or as ``package.module:function``."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What went out and what came back, by name.
+    """The tensors that a server sent and the reply of a client, by name.
 
     Attributes:
-        kind: Of the reply.
-        sent: Parameters and buffers.
-        received: New ones, what they differ by, or the gradient; buffers are left aside.
-        source: What to call the former where something is wrong with it.
-        reply: What to call the latter.
+        kind: Content of the reply.
+        sent: Parameters and buffers that the server sent.
+        received: Tensors of the reply; buffers in it are not used.
+        source: Name of the sent tensors in error messages.
+        reply: Name of the reply in error messages.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Exchange:
     reply: str
 
 
-def rebuild(
+def reconstruct_exchange(
     model: nn.Module,
     exchange: Exchange,
     knowledge: Knowledge,
@@ -61,54 +61,37 @@ def rebuild(
     workers: int,
     watch: Watch | None,
 ) -> Reconstruction:
-    """Rebuild images from an exchange.
+    """Reconstruct images from an exchange.
 
     Args:
-        model: The network of both sides, moved to the device; its weights do not matter.
-        exchange: Tensors by name, buffers beside the parameters or not.
-        knowledge: What else is assumed to be known.
-        attack: Settings.
-        adapt: Whether to re-tune them for defenses that are known, or seen in the reply.
-        seed: Of the starting images.
-        device: Where to compute.
-        seconds: Time budget.
-        workers: Restarts that run at the same time.
-        watch: Called now and then with the progress.
+        model: The network of client and server; it is moved to the device, and its weights are
+            not used.
+        exchange: The tensors, with or without buffers.
+        knowledge: Further assumptions about what the attacker knows.
+        attack: Settings of the attack.
+        adapt: Re-tune the settings for defenses that are known, or visible in the reply.
+        seed: Seed of the first images.
+        device: Device of the computation.
+        seconds: Time budget in seconds; ``None`` for no limit.
+        workers: Number of restarts that run at the same time.
+        watch: Function that is called now and then with the progress.
 
     Raises:
-        BadInput: If parameters are missing, the learning rate of weights is not known, or there
+        BadInput: If a parameter is missing, the learning rate behind weights is not known, or there
             are too many images.
-        ValueError: If the reply cannot be attacked for another reason, see ``invert``.
+        ValueError: If the reply cannot be attacked for another reason; see ``invert``.
     """
-    known, count = knowledge, knowledge.num_images
-    if exchange.kind != "gradient" and known.local is None:
-        raise BadInput("weights can only be attacked if the client's learning rate is known")
-    if count > MOST_IMAGES:
-        raise BadInput(
-            f"{exchange.reply} averages {count} images; more than {MOST_IMAGES} are not attacked, "
-            "since what comes out would only be noise"
-        )
-    model = model.to(device)
-    sent = named(model, exchange.sent)
-    parameters_of(model, sent, exchange.source)
-    reply = parameters_of(model, named(model, exchange.received), exchange.reply)
-    if exchange.kind == "difference":
-        reply = weights_after(sent, reply)
-    sent = {name: tensor.to(device) for name, tensor in sent.items()}
-    payload = Payload(
-        "gradient" if exchange.kind == "gradient" else "weights",
-        reply,
-        num_examples=count,
-        steps=known.local.steps(count) if known.local else 1,
-    ).to(device)
-    if known.labels is not None:
-        known = replace(known, labels=known.labels.to(device))
+    sent, payload = _payload_of(model, exchange, knowledge)
+    model, payload = model.to(device), payload.to(device)
+    state = {name: tensor.to(device) for name, tensor in sent.items()}
+    if knowledge.labels is not None:
+        knowledge = replace(knowledge, labels=knowledge.labels.to(device))
     return invert(
         model,
-        sent,
+        state,
         payload,
-        known,
-        adapted(attack, payload, known, sent=sent) if adapt else attack,
+        knowledge,
+        adapted(attack, payload, knowledge, sent=state) if adapt else attack,
         generator=torch.Generator().manual_seed(seed),
         seconds=seconds,
         workers=workers,
@@ -116,11 +99,36 @@ def rebuild(
     )
 
 
+def _payload_of(
+    model: nn.Module, exchange: Exchange, knowledge: Knowledge
+) -> tuple[Mapping[str, Tensor], Payload]:
+    """Check an exchange, and return what was sent with the reply as a payload."""
+    count = knowledge.num_images
+    if exchange.kind != "gradient" and knowledge.local is None:
+        raise BadInput("weights can only be attacked if the client's learning rate is known")
+    if count > MOST_IMAGES:
+        raise BadInput(
+            f"{exchange.reply} averages {count} images; more than {MOST_IMAGES} are not attacked, "
+            "since what comes out would only be noise"
+        )
+    sent = match_names(model, exchange.sent)
+    select_parameters(model, sent, exchange.source)
+    reply = select_parameters(model, match_names(model, exchange.received), exchange.reply)
+    if exchange.kind == "difference":
+        reply = add_difference(sent, reply)
+    return sent, Payload(
+        "gradient" if exchange.kind == "gradient" else "weights",
+        reply,
+        num_examples=count,
+        steps=knowledge.local.steps(count) if knowledge.local else 1,
+    )
+
+
 def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
-    """Settings of an attack as a scenario's entry; those that are ``None`` are left alone.
+    """Make a ``[[reconstructions]]`` entry from settings; those that are ``None`` are left out.
 
     Raises:
-        BadInput: If one is unknown or wrong.
+        BadInput: If a setting is unknown or wrong.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     (entry,) = Scenario().changed(reconstructions=[given]).reconstructions
@@ -128,10 +136,15 @@ def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
 
 
 def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network that was meant, on the CPU; a copy of one that was handed over.
+    """Make the network on the CPU; a module is copied.
+
+    Args:
+        model: The network, a function that makes it, or its name.
+        shape: Channels, height and width of an image.
+        classes: Number of classes.
 
     Raises:
-        BadInput: If it is none, or not one for such images and as many classes.
+        BadInput: If the result is no network, or fits neither the images nor the classes.
     """
     if isinstance(model, str):
         factory = model if ":" in model else None
@@ -147,10 +160,10 @@ def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.
 
 
 def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """A value for each channel, of which one may stand for all.
+    """Repeat a single value for all channels.
 
     Raises:
-        BadInput: If there are neither one nor as many.
+        BadInput: If the number of values is neither 1 nor the number of channels.
     """
     if len(values) not in (1, channels):
         raise BadInput(f"mean and std need 1 or {channels} values, not {len(values)}")
@@ -158,14 +171,18 @@ def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 _WRAPPED = re.compile(r"(_orig_mod|module|_module)\.")
-"""What ``torch.compile``, ``DataParallel`` and Opacus put in front of every name."""
+"""Prefixes of tensor names by ``torch.compile``, ``DataParallel`` and Opacus."""
 
 
-def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors by the names that the network has for them.
+def match_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Rename tensors to the names that they have in the network.
 
-    Flower keeps NumPy arrays as a numbered list: one as long as the ``state_dict`` is one of it,
-    and a shorter one of the parameters. Wrapped networks have a word in front of their names.
+    Flower keeps NumPy arrays as a numbered list: a list as long as the ``state_dict`` has all its
+    tensors, a shorter one the parameters alone. Wrapped networks put a prefix before every name.
+
+    Args:
+        model: The network.
+        tensors: Tensors by name or number.
     """
     state = list(model.state_dict())
     while tensors and not set(state) & set(tensors) and all(map(_WRAPPED.match, tensors)):
@@ -178,13 +195,13 @@ def named(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tenso
     return {name: tensors[place] for name, place in zip(names, places, strict=True)}
 
 
-def weights_after(
+def add_difference(
     sent: Mapping[str, Tensor], difference: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The weights that a reply of differences leads to.
+    """Add the differences of a reply to the weights that were sent.
 
     Raises:
-        BadInput: If something was not sent that it could be added to.
+        BadInput: If a tensor was not sent, or has another shape.
     """
     for name, tensor in difference.items():
         if name not in sent or sent[name].shape != tensor.shape:
@@ -192,21 +209,21 @@ def weights_after(
     return {name: sent[name] + tensor for name, tensor in difference.items()}
 
 
-def parameters_of(
+def select_parameters(
     model: nn.Module, tensors: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """The parameters alone, in the order of the layers.
+    """Select the parameters of a network, in the order of its layers.
 
-    A file has its names sorted, and a ``state_dict`` has buffers beside them, such as the counters
-    and running statistics of BatchNorm; only here, where the network is known, are they told apart.
+    Files sort their names, and a ``state_dict`` contains buffers as well, such as the running
+    statistics of BatchNorm; only the network tells them from parameters.
 
     Args:
-        model: Says which they are.
-        tensors: By name.
-        source: What to call the tensors where one is missing.
+        model: The network.
+        tensors: Tensors by name.
+        source: Name of the tensors in error messages.
 
     Raises:
-        BadInput: If one is missing.
+        BadInput: If a parameter is missing.
     """
     names = [name for name, _ in model.named_parameters()]
     if missing := [name for name in names if name not in tensors]:

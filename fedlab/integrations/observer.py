@@ -1,4 +1,4 @@
-"""Watch anybody's Flower app: keep what its server sent and got back, and change nothing."""
+"""Record what the server of any Flower app sends and receives, without a change to the app."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,35 +30,35 @@ def observe(
     arrays_key: str = "arrays",
     examples_key: str = "num-examples",
 ) -> "Observed":
-    """Put a strategy of a ServerApp under observation, which keeps Captures of its training rounds.
+    """Wrap a strategy of a ServerApp so that captures of its training rounds are kept.
 
-    The run stays as it is, bit for bit: the same messages, replies, aggregation and random draws.
-    A Capture holds all arrays of a reply by their names, buffers beside the parameters; an attack,
-    which knows the network, tells them apart.
-    What cannot be kept (an error, a reply without arrays, a full disk) is said in the log. Observe
-    the outermost strategy: what is inside of one of Flower's wrappers for differential privacy
-    gets to see clipped updates only.
+    The run stays the same, bit for bit: messages, replies, aggregation and random draws. A capture
+    contains all arrays of a reply by name, buffers included; an attack, which knows the network,
+    tells them from parameters. What cannot be kept (an error, a reply without arrays, a full disk)
+    is reported in the log. Wrap the outermost strategy: a strategy inside one of Flower's wrappers
+    for differential privacy sees clipped updates only.
 
     Args:
-        strategy: Any of Flower's Message API, or one's own.
-        folder: For the Captures, made with the first one; it must not hold others already.
-        local: What the server knows of its clients' training, the same in all rounds or by round;
+        strategy: A strategy of Flower's Message API, or your own.
+        folder: Folder of the captures, created with the first one; it must not hold captures.
+        local: Local training of the clients, the same in all rounds or a function of the round;
             attacks on weights need it, here or later.
-        rounds: To keep, as in a scenario: ``all``, ``3``, ``1,4,7-``, ``every 2``.
-        clients: To keep: ``all``, ``0-3``. Their number is the ``partition-id`` among a reply's
-            metrics if it is there, else their place in the order of first messages.
-        kind: What replies hold: ``weights`` after training, their ``difference`` from those that
-            were sent, which is kept as weights, or the ``gradient`` of one batch.
-        training_mode: Whether clients' networks are in training mode.
-        arrays_key: Of the record with the arrays, in messages and replies; if there is no such
-            record but a single other one of arrays, that is it.
-        examples_key: Of the number of images, among a reply's metrics.
+        rounds: Rounds to keep, as in a scenario: ``all``, ``3``, ``1,4,7-``, ``every 2``.
+        clients: Clients to keep, such as ``all`` or ``0-3``. The number of a client is the
+            ``partition-id`` among a reply's metrics if it is there, otherwise its place in the
+            order of first messages.
+        kind: Content of the replies: ``weights`` after training, their ``difference`` from the
+            weights that were sent, which is kept as weights, or the ``gradient`` of one batch.
+        training_mode: True if the clients' networks are in training mode.
+        arrays_key: Key of the record with the arrays, in messages and replies. Without such a
+            record, a single other record of arrays is taken.
+        examples_key: Key of the number of images among a reply's metrics.
 
     Returns:
-        What stands in for the strategy: ``observed.start(...)``.
+        A strategy to use in place of the given one: ``observed.start(...)``.
 
     Raises:
-        BadInput: If the folder holds Captures or cannot be written to, or rounds or clients cannot
+        BadInput: If the folder holds captures or cannot be written to, or rounds or clients cannot
             be read.
 
     Example:
@@ -84,10 +84,10 @@ def observe(
 
 
 class Observed(Strategy):
-    """A strategy under observation; see ``observe``.
+    """A strategy whose messages are recorded; see ``observe``.
 
-    Everything that it is asked for is done by the strategy itself: what is not named here, and
-    what is set, is passed on to it.
+    The wrapped strategy does all the work; attributes that are not defined here are read from it
+    and set on it.
     """
 
     _strategy: Strategy
@@ -95,28 +95,28 @@ class Observed(Strategy):
     _hooks: dict[str, Any]
 
     def __init__(self, strategy: Strategy, recorder: Recorder) -> None:
-        # Not by assignment, which goes to the strategy.
+        # An assignment would go to the wrapped strategy.
         vars(self).update(_strategy=strategy, _recorder=recorder, _hooks={})
 
     @property
     def folder(self) -> Path:
-        """Where the Captures are."""
+        """Folder of the captures."""
         return self._recorder.folder
 
     @property
     def clients(self) -> Mapping[int, int]:
-        """The number of each client of which a reply was looked at, by Flower's id of its node."""
+        """Number of each client that has replied, by Flower's node id."""
         return dict(self._recorder.numbers)
 
     def start(self, *args: Any, **kwargs: Any) -> Result:
-        """Run the strategy's own ``start``, whatever it takes."""
+        """Run ``start`` of the wrapped strategy with the same arguments."""
         with self._within():
             return self._strategy.start(*args, **kwargs)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """What the strategy sends, noted as it goes out."""
+        """Record the messages that the strategy sends."""
         self._recorder.begin()
         messages = self._own("configure_train")(server_round, arrays, config, grid)
         return _passing(messages, self._recorder.sent)
@@ -124,7 +124,7 @@ class Observed(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """What the strategy makes of the replies, each kept before it gets its hands on it."""
+        """Record each reply before the strategy aggregates it."""
 
         def keep(reply: Message) -> None:
             self._recorder.received(server_round, reply)
@@ -136,29 +136,29 @@ class Observed(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The strategy's own."""
+        """Call the method of the wrapped strategy."""
         return self._strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """The strategy's own."""
+        """Call the method of the wrapped strategy."""
         return self._strategy.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
-        """The strategy's own."""
+        """Call the method of the wrapped strategy."""
         self._strategy.summary()
 
     def reconstruct(self, *, round: int, client: int, **facts: Any) -> Reconstruction:
-        """Rebuild the images behind a kept reply; see ``reconstruct_capture``.
+        """Reconstruct the images behind a kept reply; see ``reconstruct_capture``.
 
         Args:
-            round: Counted from 1.
-            client: Its number.
-            **facts: ``model``, ``shape`` and ``classes``, and whatever else that function takes.
+            round: Round number, counted from 1.
+            client: Number of the client.
+            **facts: ``model``, ``shape``, ``classes`` and other arguments of that function.
 
         Raises:
-            BadInput: If it was not kept, or cannot be attacked.
+            BadInput: If the reply was not kept, or cannot be attacked.
 
         Example::
 
@@ -166,14 +166,14 @@ class Observed(Strategy):
                 round=1, client=0, model=Net(), shape=(1, 28, 28), classes=10, preset="fast"
             )
         """
-        # Only here: keeping Captures takes none of the networks that can be named.
+        # Imported here, since recording alone needs none of the built-in networks.
         from fedlab.integrations.recorded_attack import reconstruct_capture
 
         return reconstruct_capture(self.folder, round=round, client=client, **facts)
 
     @contextmanager
     def _within(self) -> Iterator[None]:
-        """Stand in for the strategy's hooks, for its own ``start``, which may be anybody's."""
+        """Replace the strategy's hooks while its own ``start`` runs."""
         attributes = vars(self._strategy)
         ours = {"configure_train": self.configure_train, "aggregate_train": self.aggregate_train}
         before = {name: attributes[name] for name in ours if name in attributes}
@@ -188,11 +188,11 @@ class Observed(Strategy):
             attributes.update(before)
 
     def _own(self, hook: str) -> Any:
-        """The strategy's own hook, where ours may stand in its place."""
+        """The strategy's own hook, also while it is replaced."""
         return self._hooks[hook] if hook in self._hooks else getattr(self._strategy, hook)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_strategy":  # of a copy in the making
+        if name == "_strategy":  # while a copy is being made
             raise AttributeError(name)
         return getattr(self._strategy, name)
 
@@ -204,9 +204,9 @@ class Observed(Strategy):
 
 
 def _passing(messages: Iterable[Message], look: Callable[[Message], None]) -> Iterable[Message]:
-    """The same messages, each looked at before anybody else has it.
+    """Pass messages on, after a look at each.
 
-    A collection is handed on as it is; what makes messages one by one goes on doing so in its time.
+    A collection is passed on as it is; a generator stays a generator.
     """
     if not isinstance(messages, Collection):
         return _one_by_one(messages, look)

@@ -1,4 +1,4 @@
-"""Attack a Capture of somebody's own app, of which there is no scenario to say what is known."""
+"""Attack a capture of another Flower app, for which no scenario says what is known."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from fedlab.integrations.external_update import (
     Network,
     network_of,
     per_channel,
-    rebuild,
+    reconstruct_exchange,
     reconstruction_entry,
 )
 from fedlab.scenario.tables import Reconstruct
@@ -44,32 +44,34 @@ def reconstruct_capture(
     watch: Watch | None = None,
     **settings: Any,
 ) -> Reconstruction:
-    """Rebuild the images behind a Capture of somebody's own app, which ``observe`` kept.
+    """Reconstruct the images behind a capture of another app, kept by ``observe``.
 
     Args:
-        folder: Of the Captures.
-        round: Counted from 1.
-        client: Its number.
-        model: The app's network; its weights do not matter, and it is left as it is.
+        folder: Folder of the captures.
+        round: Round number, counted from 1.
+        client: Number of the client.
+        model: The app's network; its weights are not used, and it is not changed.
         shape: Channels, height and width of an image.
-        classes: Outputs of the network.
-        num_images: Images behind the reply; as many as the client said unless given.
+        classes: Number of outputs of the network.
+        num_images: Number of images behind the reply; by default the number that the client
+            reported.
         labels: int64 ``[n]`` or soft ``[n, classes]``, in the order of the local batches; inferred
-            unless given.
-        local: The client's training, in place of what ``observe`` was told of it.
-        mean: Of the app's normalisation, one value or one per channel, on pixels in [0, 1].
-        std: Likewise.
-        seed: Of the starting images.
+            by default.
+        local: Local training of the client, in place of the value given to ``observe``.
+        mean: Mean of the app's normalisation, one value or one per channel, on pixels in [0, 1].
+        std: Standard deviation of the normalisation, one value or one per channel.
+        seed: Seed of the first images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        watch: Called now and then with the progress.
-        **settings: More of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
+        watch: Function that is called now and then with the progress.
+        **settings: Further settings of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
             ``iterations=300``, ``seconds=20``, ``mode="eval"`` or ``order="average"``.
 
     Returns:
-        The result, unscored; ``fedlab.score_images`` holds it against true images.
+        The reconstruction, unscored; ``fedlab.score_images`` compares it with true images.
 
     Raises:
-        BadInput: If none was kept, a setting is wrong, or Capture, network and facts do not fit.
+        BadInput: If no capture was kept, a setting is wrong, or capture, network and facts do not
+            fit each other.
     """
     capture = Capture.load(Path(folder), round=round, client=client)
     if capture.announced.malicious is not None:
@@ -79,7 +81,7 @@ def reconstruct_capture(
         )
     entry = reconstruction_entry(settings)
     try:
-        return rebuild(
+        return reconstruct_exchange(
             network_of(model, shape, classes),
             Exchange(
                 capture.payload.kind,
@@ -112,7 +114,7 @@ def _knowledge(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Knowledge:
-    """What the server knew when it kept a Capture, and what its owner adds."""
+    """What the server knew when the capture was kept, with what the caller adds."""
     told, granted = capture.announced, None if labels is None else torch.as_tensor(labels)
     if local is not None:
         told = told.with_local_sgd(local)
@@ -132,8 +134,7 @@ def _knowledge(
         num_images=num_images,
     )
     training = known.training_mode if entry.mode == "announced" else entry.mode == "train"
-    # Nobody knows the order in which somebody else's app took the images of given labels but the
-    # one who gives them, in the order of the batches.
+    # Labels are given in the order of the batches, which only the caller knows.
     return replace(
         known,
         labels=granted,

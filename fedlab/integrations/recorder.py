@@ -1,4 +1,4 @@
-"""Keep the messages of anybody's Flower app as Captures, without ever being in the way."""
+"""Save the messages of a Flower app as captures; an error here never stops the app."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -15,43 +15,42 @@ from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
 from fedlab.core.digest import digest
 from fedlab.core.schedule import names_client, names_round
-from fedlab.integrations.external_update import Kind, weights_after
+from fedlab.integrations.external_update import Kind, add_difference
 from fedlab.protocol.round_facts import RoundFacts
 from fedlab.server.captures import Capture
 
 log = logging.getLogger(__name__)
 
 PARTITION = "partition-id"
-"""The metric by which clients of a simulation say which they are, if they do."""
+"""Metric in which clients of a simulation report their partition id."""
 
 
 class _Sent:
-    """A record that went out, to one client or to all, as it was then."""
+    """A record of arrays as it was when it was sent, to one client or to several."""
 
     def __init__(self, record: ArrayRecord) -> None:
-        self._record = record  # held on to, so that nothing else gets its id meanwhile
-        self._arrays = dict(record)  # which are never written to, unlike the record
+        self._record = record  # keeps the id in use, which identifies the record
+        self._arrays = dict(record)  # unlike the record, the arrays are never changed
 
     @cached_property
     def state(self) -> dict[str, Tensor]:
-        """Its arrays as tensors."""
+        """The arrays as tensors."""
         return _tensors(self._arrays)
 
     @cached_property
     def digest(self) -> str:
-        """What tells it from other records."""
+        """Hash that tells the record from others."""
         return digest(self.state)
 
 
 @dataclass
 class Recorder:
-    """Keeps what goes out and comes back as Captures; what it cannot keep it says in the log.
+    """Saves sent and received messages as captures, and logs what it cannot save.
 
-    Args:
-        folder: Like all that follows as ``fedlab.observe`` takes it.
+    The arguments are those of ``fedlab.observe``.
 
     Attributes:
-        numbers: Of each client of which a reply was looked at, by the id of its node.
+        numbers: Number of each client that has replied, by node id.
     """
 
     folder: Path
@@ -70,13 +69,13 @@ class Recorder:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was sent in the round before."""
+        """Start a round: forget what was sent in the one before."""
         self._sent: dict[int, _Sent] = {}
         self._records: dict[int, _Sent] = {}
         self._shared: str | None = None
 
     def sent(self, message: Message) -> None:
-        """Note what goes out to a node."""
+        """Remember a message that is sent to a node."""
         with self._forgiven("a message cannot be read"):
             node = message.metadata.dst_node_id
             self._seen.setdefault(node, len(self._seen))
@@ -85,7 +84,7 @@ class Recorder:
                 self._sent[node] = self._records.setdefault(id(record), _Sent(record))
 
     def received(self, round: int, reply: Message) -> None:
-        """Keep a reply, if it is to be kept and there is something in it."""
+        """Save a reply, if its round and client were chosen and it contains arrays."""
         with self._forgiven(f"a reply of round {round} is not kept"):
             node = reply.metadata.src_node_id
             if not names_round(self.rounds, round):
@@ -123,7 +122,7 @@ class Recorder:
         local = self.local(round) if callable(self.local) else self.local
         sent, tensors = self._sent[node], _tensors(arrays)
         if self.kind == "difference":
-            tensors = weights_after(sent.state, tensors)
+            tensors = add_difference(sent.state, tensors)
         self._shared = self._shared or sent.digest
         Capture(
             round=round,
@@ -145,7 +144,7 @@ class Recorder:
         return next(iter(records.values()))
 
     def _number(self, node: int, partition: object) -> int:
-        """What to call a client: the same in all rounds, and never the same as another."""
+        """Number of a client: the same in all rounds, and different from all others."""
         if node not in self.numbers:
             taken = set(self.numbers.values())
             first = self._seen.setdefault(node, len(self._seen))
@@ -163,7 +162,7 @@ class Recorder:
 
     @contextmanager
     def _forgiven(self, what: str) -> Iterator[None]:
-        """Whatever goes wrong in here is said, the same error once, and the run goes on."""
+        """Log an error instead of raising it, each kind of error once."""
         try:
             yield
         except Exception as error:
@@ -175,11 +174,11 @@ class Recorder:
 
 
 def _tensors(record: Mapping[str, Array]) -> dict[str, Tensor]:
-    """Copies of a record's arrays."""
+    """Copy a record's arrays to tensors."""
     return {name: from_numpy(array.numpy()) for name, array in record.items()}
 
 
 def _announced(local: LocalSGD | None, *, training_mode: bool) -> RoundFacts:
-    """What the server asked for as far as it was told to us."""
+    """The public facts of the round, as far as they were given."""
     told = RoundFacts(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
     return told if local is None else told.with_local_sgd(local)

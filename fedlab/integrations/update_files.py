@@ -1,4 +1,4 @@
-"""Attack an update from anywhere: two files of tensors and the network they belong to."""
+"""Attack an update from two files of tensors, given the network that they belong to."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,28 +10,34 @@ from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.core.tensor_files import read_tensors
-from fedlab.integrations.external_update import Exchange, Kind, network_of, per_channel, rebuild
+from fedlab.integrations.external_update import (
+    Exchange,
+    Kind,
+    network_of,
+    per_channel,
+    reconstruct_exchange,
+)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What is known of an update that did not come from a run of fedlab.
+    """An update that no run of fedlab made, and what is known about it.
 
     Attributes:
-        before: The .safetensors file of the global model's ``state_dict``.
-        reply: The .safetensors file of the client's weights, of what they differ by from those
-            before, or of a gradient, by the same names.
+        before: A .safetensors file of the global model's ``state_dict``.
+        reply: A .safetensors file of the client's weights, their difference from those before, or
+            a gradient, by the same names.
         model: ``package.module:function``, called with ``shape`` and ``classes``, or a name that
             ``model.name`` of a scenario takes.
         shape: Channels, height and width of an image.
-        classes: Outputs of the network.
-        kind: What the reply holds.
-        num_images: Images behind it.
-        labels: Of the images, in the order of the local batches; inferred unless given.
-        local: The client's training; needed for all but a gradient.
-        training_mode: Whether the client's network was in training mode.
-        mean: Of the normalisation, per channel, on pixels in [0, 1].
-        std: Likewise.
+        classes: Number of outputs of the network.
+        kind: Content of the reply.
+        num_images: Number of images behind the reply.
+        labels: Labels of the images, in the order of the local batches; inferred by default.
+        local: Local training of the client; needed for all but a gradient.
+        training_mode: True if the client's network was in training mode.
+        mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1].
+        std: Standard deviation of the normalisation, one value or one per channel.
     """
 
     before: Path
@@ -58,19 +64,19 @@ def reconstruct_update(
     workers: int = 1,
     watch: Watch | None = None,
 ) -> Reconstruction:
-    """Rebuild the images behind an update.
+    """Reconstruct the images behind an update.
 
     Args:
-        update: The files and what is known of them.
-        attack: Settings.
-        seed: Of the starting images.
-        device: Where to compute.
-        seconds: Time budget.
-        workers: Restarts that run at the same time.
-        watch: Called now and then with the progress.
+        update: The files and what is known about them.
+        attack: Settings of the attack.
+        seed: Seed of the first images.
+        device: Device of the computation, such as ``cpu`` or ``cuda``.
+        seconds: Time budget in seconds; ``None`` for no limit.
+        workers: Number of restarts that run at the same time.
+        watch: Function that is called now and then with the progress.
 
     Returns:
-        The result, unscored: there is no truth here.
+        The reconstruction, unscored, since the true images are not known.
 
     Raises:
         BadInput: If a file cannot be read, or files, network and facts do not fit each other.
@@ -89,7 +95,7 @@ def reconstruct_update(
             local=None if update.kind == "gradient" else update.local,
             training_mode=update.training_mode,
         )
-        return rebuild(
+        return reconstruct_exchange(
             model,
             Exchange(update.kind, sent, received, str(update.before), str(update.reply)),
             knowledge,

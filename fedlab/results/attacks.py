@@ -1,24 +1,23 @@
-"""What an attack of a leakage table is called, and which of several is the strongest."""
+"""Labels of the attacks in a leakage table, and the strongest of several attacks."""
 
 import math
 
 import pandas as pd
 
 MALICIOUS = ", malicious server"
-"""How the label of an attack ends where the server tampered with what it sent."""
+"""End of the label of an attack by a server that tampered with what it sent."""
 
 _WHOSE = ("defense", "rule", "seed")
-"""Columns that the table of a comparison has in front."""
+"""First columns in the table of a comparison."""
 
 
 def attack_labels(leakage: pd.DataFrame) -> "pd.Series[str]":
-    """The attack of each row in words.
+    """The label of each row's attack: its preset, and whether it was given the labels.
 
-    It is the preset with whether it was granted the labels, and with the server's malice where it
-    tampered with what it sent.
+    The label says as well if the server tampered with what it sent.
 
     Args:
-        leakage: Rows of ``leakage.csv``; of an earlier version, it may lack ``threat``.
+        leakage: Rows of ``leakage.csv``; a table of an earlier version may lack ``threat``.
 
     Example:
         >>> rows = {"preset": ["fast"], "known_labels": [False], "threat": ["malicious"]}
@@ -33,17 +32,18 @@ def attack_labels(leakage: pd.DataFrame) -> "pd.Series[str]":
 
 
 def best_of_each(leakage: pd.DataFrame) -> pd.DataFrame:
-    """The rows of original images, one for each image and attack.
+    """The best row for each original image and attack.
 
-    Two attacks that are called the same may have had the same images, with other settings; the
-    better result stays: one that leaks, and then the higher PSNR.
+    Two attacks with the same label may have attacked the same image with other settings. The better
+    result is kept: one that leaks, and then the one with the higher PSNR.
 
     Args:
         leakage: Rows of a run's or of a comparison's ``leakage.csv``.
 
     Returns:
-        In the order of the table, with ``attack`` from ``attack_labels``, ``leaks`` and numbers
-        in ``psnr`` and ``chance_psnr``, NaN where nothing was rebuilt.
+        The rows in the order of the table, with the further columns ``attack`` from
+        ``attack_labels`` and ``leaks``; ``psnr`` and ``chance_psnr`` are NaN if nothing was
+        reconstructed.
     """
     rows = leakage[leakage["target"] == "original"].copy()
     rows["attack"] = attack_labels(rows)
@@ -62,10 +62,10 @@ def strongest_label(leakage: pd.DataFrame) -> str:
     """The label of the attack that leaks the largest share of its images.
 
     Among equals it is the one with the highest median of PSNR above chance in whole dB, and then
-    the one that knew less of labels.
+    the one that had to infer the labels.
 
     Args:
-        leakage: Rows of a leakage table, at least one of them about an original image.
+        leakage: Rows of a leakage table, at least one of them with the target ``original``.
     """
 
     def strength(attack: tuple[str, pd.DataFrame]) -> tuple[float, float, bool]:

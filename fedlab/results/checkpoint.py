@@ -1,4 +1,4 @@
-"""The state after a round, in one file that is replaced at once."""
+"""The state after a round, in one file that is replaced atomically."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from fedlab.core.tensor_files import read_tensors
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the next round depends on, but for what clients spent so far.
+    """Everything that the next round depends on, except the privacy histories.
 
     Attributes:
         round: The last finished round.
-        state: Global parameters and buffers.
-        memory: What the aggregation strategy remembers.
+        state: Global parameters and buffers by name.
+        memory: State of the aggregation rule by name, such as its momentum.
     """
 
     round: int
@@ -31,9 +31,9 @@ class Checkpoint:
     memory: Mapping[str, np.ndarray[Any, Any]]
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint in place of the one before."""
+        """Write the checkpoint, in place of an earlier one."""
         tensors = {f"state/{name}": value.contiguous() for name, value in self.state.items()}
-        # Strategies compute in float64 here and there; safetensors keeps that as it is.
+        # Some rules compute in float64, which safetensors keeps.
         tensors |= {
             f"memory/{name}": torch.from_numpy(np.asarray(value, order="C"))
             for name, value in self.memory.items()
@@ -42,10 +42,10 @@ class Checkpoint:
 
     @staticmethod
     def round_of(path: Path) -> int:
-        """The round of a checkpoint, without its tensors.
+        """The round of a checkpoint, read without its tensors.
 
         Raises:
-            BadInput: If it is damaged.
+            BadInput: If the file is damaged.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -58,7 +58,7 @@ class Checkpoint:
         """Read a checkpoint.
 
         Raises:
-            BadInput: If there is none, or it is damaged.
+            BadInput: If there is no such file, or it is damaged.
         """
         if not path.is_file():
             raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")

@@ -1,4 +1,4 @@
-"""The run folder: written as rounds end, so that a kill loses at most the round under way."""
+"""The run folder, written round by round: a kill loses at most the round under way."""
 
 import csv
 import dataclasses
@@ -28,7 +28,7 @@ from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
 
 TABLES = {"clients": ClientRow, "leakage": LeakageRow, "ledger": LedgerRow}
-"""Tables as CSV files, one row per fact, by file name without its ending."""
+"""Row class of each CSV table, by file name without its ending."""
 
 Row = ClientRow | LeakageRow | LedgerRow
 
@@ -37,7 +37,7 @@ class RunFolder(Viewable):
     """A folder that holds one run.
 
     Args:
-        path: Where it is; see ``create`` and ``open``.
+        path: Path of the folder; ``create`` and ``open`` check it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,15 +47,19 @@ class RunFolder(Viewable):
     def create(cls, path: Path, scenario: Scenario) -> "RunFolder":
         """Start a run in a new or empty folder.
 
+        Args:
+            path: Path of the folder.
+            scenario: The scenario of the run.
+
         Raises:
-            BadInput: If the folder holds something already, or cannot be made.
+            BadInput: If the folder is not empty, or cannot be created.
         """
         run = cls(path)
         try:
             if path.is_dir() and any(path.iterdir()):
                 raise BadInput(f"{path} is not empty: name another folder with --out")
             path.mkdir(parents=True, exist_ok=True)
-            # First of all: from here on a run that was killed can be gone on with.
+            # The first file: from here on, a run that was killed can be resumed.
             run.save_scenario(scenario)
             run.begin(scenario)
         except OSError as error:
@@ -63,7 +67,7 @@ class RunFolder(Viewable):
         return run
 
     def begin(self, scenario: Scenario) -> None:
-        """Set everything beside the scenario to how it is before round 0 is written down."""
+        """Create all files and folders except the scenario, as they are before round 0."""
         for inner in ("captures", "reconstructions", "checkpoints"):
             (self.path / inner).mkdir(exist_ok=True)
         self._journal.touch()
@@ -78,7 +82,7 @@ class RunFolder(Viewable):
 
     @classmethod
     def temporary(cls, scenario: Scenario) -> "RunFolder":
-        """Start a run in a folder that is removed when this object is gone."""
+        """Start a run in a temporary folder, which is deleted with the last reference to it."""
         path = Path(tempfile.mkdtemp(prefix="fedlab-"))
         run = cls.create(path, scenario)
         weakref.finalize(run, shutil.rmtree, path, ignore_errors=True)
@@ -86,10 +90,10 @@ class RunFolder(Viewable):
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Go back to a run.
+        """Open the folder of an earlier run.
 
         Raises:
-            BadInput: If there is none.
+            BadInput: If the folder holds no run.
         """
         run = cls(path)
         if not run.holds_a_run:
@@ -98,42 +102,42 @@ class RunFolder(Viewable):
 
     @property
     def holds_a_run(self) -> bool:
-        """Whether a run was started here."""
+        """True if a run was started in the folder."""
         return (self.path / "scenario.toml").is_file()
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario as it stands, toggles included."""
+        """The scenario with all toggles so far."""
         return Scenario.load(self.path / "scenario.toml")
 
     @property
     def captures(self) -> Path:
-        """Where the replies are kept."""
+        """Folder of the kept captures."""
         return self.path / "captures"
 
     @property
     def poisons(self) -> Path:
-        """Where poisoning clients keep what they made once."""
+        """Folder in which poisoning clients cache crafted images."""
         return self.path / "poisons"
 
     @property
     def checkpoint(self) -> Path:
-        """Everything needed to go on after the last finished round."""
+        """File with everything that the round after the last finished one needs."""
         return self.path / "checkpoints" / "last.safetensors"
 
     @property
     def has_ended_a_round(self) -> bool:
-        """Whether there is a checkpoint, or must have been one."""
+        """True if there is a checkpoint, or must have been one."""
         # The first checkpoint comes after the row of round 1 and before that of round 2.
         return self.checkpoint.is_file() or any(row.round > 1 for row in self.rounds())
 
     def leaks(self, round: int) -> Path:
-        """Images and scores of a round's reconstructions; a picture of the same name is beside."""
+        """File with images and scores of a round's reconstructions, beside a PNG of that name."""
         return self.path / "reconstructions" / f"round-{round:04d}.npz"
 
     @property
     def leak_files(self) -> list[Path]:
-        """The files of ``leaks`` that there are, in order of the rounds."""
+        """The existing files of ``leaks``, in order of the rounds."""
         return sorted((self.path / "reconstructions").glob("round-*.npz"))
 
     @property
@@ -142,11 +146,11 @@ class RunFolder(Viewable):
         return self.path / "reconstructions" / "all-rounds.png"
 
     def save_scenario(self, scenario: Scenario) -> None:
-        """Write the scenario, anew after each toggle."""
+        """Write the scenario; done at the start and after each toggle."""
         write_atomically(self.path / "scenario.toml", scenario.to_toml().encode())
 
     def save_toggle(self, scenario: Scenario, event: Mapping[str, Any]) -> None:
-        """Write the scenario anew and note the toggle that changed it, or neither if one fails."""
+        """Write the changed scenario and a line about the toggle, or neither if one fails."""
         notes, line = self.path / "toggles.jsonl", json.dumps(event) + "\n"
         before = notes.read_bytes() if notes.is_file() else None
         write_atomically(notes, (before or b"") + line.encode())
@@ -170,10 +174,13 @@ class RunFolder(Viewable):
             csv.writer(file).writerows(dataclasses.astuple(row) for row in rows)
 
     def note_spending(self, spent: Mapping[int, History]) -> None:
-        """Write down what clients spent, at once and for good.
+        """Append the privacy cost of a round to ``spending.jsonl``, and flush it to disk.
 
-        It is a line for each exchange, written before the replies are used: whatever happens to the
-        round afterwards, they were sent, and count.
+        The line is written before the replies are used: whatever happens to the round afterwards,
+        the replies were sent, and their cost counts.
+
+        Args:
+            spent: New entries of each client's privacy history, by partition id.
         """
         parts = (f'"{client}":{to_json(entries)}' for client, entries in spent.items())
         with self._journal.open("a", encoding="utf-8") as file:
@@ -182,19 +189,19 @@ class RunFolder(Viewable):
             os.fsync(file.fileno())
 
     def spending(self) -> dict[int, History]:
-        """Every client's accountant history, by partition id.
+        """The privacy history of every client, by partition id.
 
         Raises:
-            BadInput: If the journal is lost or damaged: no epsilon would be right.
+            BadInput: If ``spending.jsonl`` is lost or damaged, since no epsilon would be right.
         """
         histories: dict[int, History] = {}
         if not self._journal.is_file() and not self.rounds():
-            return histories  # killed while the folder was made
+            return histories  # the run was killed while the folder was created
         try:
             lines = self._journal.read_text(encoding="utf-8").splitlines(keepends=True)
             for line in lines:
                 if not line.endswith("\n"):
-                    break  # killed in this write, before any use of the replies
+                    break  # killed during this write, before the replies were used
                 for client, entries in json.loads(line).items():
                     more = from_json(json.dumps(entries))
                     histories[int(client)] = (*histories.get(int(client), ()), *more)
@@ -222,20 +229,28 @@ class RunFolder(Viewable):
         return self.path / "spending.jsonl"
 
     def rounds(self) -> list[RoundRow]:
-        """The rounds so far."""
+        """The rows of all rounds so far, round 0 included."""
         file = self.path / "rounds.jsonl"
         if not file.is_file():
             return []
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        # A kill may have left the last line half written; it then has no end.
+        # A line without an end was cut off by a kill.
         return [RoundRow(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the CSV tables."""
+        """Read one of the CSV tables.
+
+        Args:
+            name: Name of the table: ``clients``, ``leakage`` or ``ledger``.
+        """
         return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=["", "nan"])
 
     def truncate(self, *, after: int) -> None:
-        """Forget rows of later rounds, and what a kill may have left half written."""
+        """Delete the rows of later rounds, and lines that a kill cut off.
+
+        Args:
+            after: Last round whose rows stay.
+        """
         if self._journal.is_file():
             whole, _, _ = self._journal.read_bytes().rpartition(b"\n")
             write_atomically(self._journal, whole + b"\n" if whole else b"")
@@ -255,7 +270,7 @@ class RunFolder(Viewable):
             write_atomically(file, text.getvalue().encode())
 
     def size(self) -> int:
-        """Bytes in all files of the run."""
+        """Size of all files of the run, in bytes."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
     def __repr__(self) -> str:
@@ -263,7 +278,7 @@ class RunFolder(Viewable):
 
 
 def next_free(folder: Path, name: str) -> Path:
-    """``folder/name``, or the first of ``folder/name-2``, ``-3``, ... that is free."""
+    """The first of ``folder/name``, ``folder/name-2``, ``folder/name-3``, ... that is free."""
     path, number = folder / name, 2
     while path.exists():
         path, number = folder / f"{name}-{number}", number + 1
@@ -273,7 +288,7 @@ def next_free(folder: Path, name: str) -> Path:
 def _rows_until(file: Path, columns: list[str], after: int) -> Iterable[list[str]]:
     with file.open(newline="", encoding="utf-8") as opened:
         reader = csv.reader(opened)
-        # A run of an earlier version may lack the last columns.
+        # A table of an earlier version may lack the last columns.
         before = next(reader, columns)
         later = [""] * (len(columns) - len(before))
         place = columns.index("round")
@@ -282,7 +297,7 @@ def _rows_until(file: Path, columns: list[str], after: int) -> Iterable[list[str
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity and no NaN; both become null."""
+    """Replace infinity and NaN by ``None``, since JSON has neither."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()

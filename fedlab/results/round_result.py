@@ -1,4 +1,4 @@
-"""What a round brought, for whoever watches a federation."""
+"""The result of one round: its rows in all tables."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What a round brought.
+    """The rows of one round in all tables.
 
     Attributes:
-        model: The global model's scores after it.
-        clients: What each sampled client did.
-        leakage: Scores of the images that the server rebuilt.
-        ledger: Privacy rows of the round.
+        model: Scores of the global model after the round.
+        clients: One row for each sampled client.
+        leakage: One row for each image that the server reconstructed.
+        ledger: One row for each participation and mechanism.
     """
 
     model: RoundRow
@@ -33,7 +33,7 @@ class RoundResult:
                 + ("" if chance is None else f" (chance {chance:.3f})")
             )
         if rebuilt := [row for row in self.leakage if row.target == "original"]:
-            # NaN where nothing was rebuilt of an image.
+            # The PSNR is NaN if nothing was reconstructed of an image.
             best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)
             leaking = sum(row.verdict == "leaks" for row in rebuilt)
             malicious = any(row.threat == "malicious" for row in rebuilt)

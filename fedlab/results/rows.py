@@ -1,4 +1,4 @@
-"""The rows of a run's tables; their fields are the columns that people may rely on."""
+"""The rows of a run's tables; their fields are the columns of the files."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ class RoundRow:
     """A line of ``rounds.jsonl``: the global model after a round.
 
     Attributes:
-        round: Counted from 1; 0 is the untrained network.
-        accuracy: On the test images, in [0, 1].
+        round: Round number, counted from 1; 0 is the untrained network.
+        accuracy: Accuracy on the test images, in [0, 1].
         loss: Mean cross-entropy on the test images.
-        attack_success_rate: Of the scenario's poisoning, in [0, 1]; of several the one that is
-            furthest above its chance. ``None`` without any that wants a label.
-        seconds: Wall time of the round, reconstructions included.
-        worst_recall: Accuracy on the class that it knows worst, in [0, 1].
-        chance_success_rate: How often clean test images are taken for what that poisoning wants,
-            in [0, 1]; which images, ``fedlab.poisoning.context.Goal`` tells. ``None`` without any.
+        attack_success_rate: Success rate of the scenario's poisoning, in [0, 1]; of several
+            poisonings, that of the one furthest above its chance. ``None`` if no poisoning aims at
+            a label.
+        seconds: Wall time of the round in seconds, reconstructions included.
+        worst_recall: Accuracy on the class with the lowest accuracy, in [0, 1].
+        chance_success_rate: Share of clean test images that the model takes for the label that the
+            poisoning aims at, in [0, 1]; ``fedlab.poisoning.context.Goal`` says which images.
+            ``None`` if no poisoning aims at a label.
     """
 
     round: int
@@ -34,14 +36,19 @@ class ClientRow:
     """A line of ``clients.csv``: what one client did in one round.
 
     Attributes:
-        defenses: Names joined by ``+``, or ``none``.
-        examples: Like what follows, empty where secure aggregation hid it.
-        update_norm: L2 norm of the change that it asks for.
-        status: ``ok``; ``refused`` by the server; or what it declined for: ``budget``, or
-            ``withheld`` after it had looked at its update.
-        reason: Why.
-        selected: ``yes`` or ``no`` where the server's strategy chooses among the replies that it
-            got (Krum, MultiKrum, Bulyan, FLTrust), else empty.
+        round: Round number, counted from 1.
+        client: Partition id.
+        role: ``honest``, ``leaking`` or ``poisoning``.
+        defenses: Names of the defenses joined by ``+``, or ``none``.
+        examples: Number of examples that the client reported. This and the next two columns are
+            empty where secure aggregation hides them.
+        steps: Number of local steps.
+        update_norm: L2 norm of the change of the weights that the client asks for.
+        status: ``ok``; ``refused`` if the server did not use the reply; or why the client
+            abstained: ``budget`` for its privacy budget, ``withheld`` after a look at its update.
+        reason: Reason of a status other than ``ok``.
+        selected: ``yes`` or ``no`` if the aggregation rule chooses among the replies (Krum,
+            MultiKrum, Bulyan, FLTrust), otherwise empty.
     """
 
     round: int
@@ -58,38 +65,47 @@ class ClientRow:
 
 @dataclass(frozen=True)
 class LeakageRow:
-    """A line of ``leakage.csv``: one true image and what was rebuilt of it.
+    """A line of ``leakage.csv``: the scores of the reconstruction of one true image.
 
     Attributes:
-        preset: Name of the attack; ``imprint`` where the server read out a block of its own.
-        image: Place in the client's batch.
-        target: ``original``, or ``mixed`` for what a mixing client's network really saw.
-        psnr: dB on pixels in [0, 1].
+        round: Round number, counted from 1.
+        client: Partition id.
+        role: ``honest``, ``leaking`` or ``poisoning``.
+        defenses: Names of the defenses joined by ``+``, or ``none``.
+        preset: Name of the attack; ``imprint`` if the server read out a block that it had added.
+        image: Place of the image in the client's batch, counted from 0.
+        target: Image that the reconstruction is compared with: ``original``, or ``mixed`` for the
+            mixture that the network of a mixing client saw.
+        psnr: PSNR in dB, on pixels in [0, 1].
         ssim: Structural similarity, at most 1.
-        ms_ssim: The same over several scales, as many as fit the image.
-        registered_psnr: PSNR after the best small shift, turn and zoom; any guess gains 1 to 2 dB.
-        feature_distance: Mean squared difference of the global network's last features.
-        chance_psnr: The highest of the three baselines that follow.
-        chance_grey: PSNR of mid-grey.
-        chance_class_mean: PSNR of the mean test image of its class.
-        chance_nearest: PSNR of the nearest other image of the client.
-        iip: 1 if the rebuilt image is nearest to the true one among the client's images of
-            its class, else 0.
-        pool: How many images that was.
-        identification: Share of them that are further from the rebuilt image than the true one.
-        label_correct: Whether the label was recovered.
-        label_accuracy: Share of the batch's labels that was, in whatever order.
-        known_labels: Whether the attacker was given the labels.
-        setting: ``diagnostic`` or ``realistic``; ``reasons`` say why.
+        ms_ssim: Structural similarity over as many scales as fit the image, at most 1.
+        registered_psnr: PSNR in dB after the best small shift, rotation and zoom; these add 1 to
+            2 dB to any guess.
+        feature_distance: Mean squared difference of the last features of the global network.
+        chance_psnr: PSNR in dB of chance: the highest of the next three columns.
+        chance_grey: PSNR in dB of a grey image.
+        chance_class_mean: PSNR in dB of the mean test image of the same class.
+        chance_nearest: PSNR in dB of the nearest other image of the client.
+        iip: 1 if the true image is the nearest to the reconstruction among the client's images of
+            its class, otherwise 0.
+        pool: Number of the client's images of that class.
+        identification: Share of these images that are further from the reconstruction than the true
+            image, in [0, 1].
+        label_correct: True if the label was recovered.
+        label_accuracy: Share of the batch's labels that were recovered in any order, in [0, 1].
+        known_labels: True if the attacker was given the labels.
+        setting: ``diagnostic`` or ``realistic``; see ``reasons``.
         verdict: ``leaks`` or ``not shown``.
-        objective: What the attack compared payloads by, as tuned.
-        tv: Its weight of total variation, as tuned.
-        iterations: Done.
-        payload_cosine: Between the captured update and the Referee's rehearsal of it.
-        signal_cosine: The same with DP noise taken off both sides.
-        threat: ``honest-but-curious``, or ``malicious`` where the server tampered with the network
-            or the weights that it sent.
-        reasons: What made the attack easier than a real one, such as ``labels known, untrained
+        objective: Distance between payloads that the attack used, after tuning.
+        tv: Weight of the total variation prior, after tuning.
+        iterations: Number of iterations.
+        seconds: Wall time of the attack in seconds.
+        payload_cosine: Cosine between the captured update and the update that the client must have
+            sent; below 1 where the replay disagrees.
+        signal_cosine: The same cosine without the DP noise of both updates.
+        threat: ``honest-but-curious``, or ``malicious`` if the server tampered with the network or
+            the weights that it sent.
+        reasons: What makes the attack easier than a real one, such as ``labels known, untrained
             network``; empty for ``realistic``.
     """
 

@@ -1,4 +1,4 @@
-"""What a poisoning client would do to its images, looked at before a run."""
+"""Preview of a data poisoning: a client's images before and after, without a round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PoisonPreview(Viewable):
-    """A client's shard before and after it tampered with it.
+    """A client's images before and after poisoning.
 
     Attributes:
         client: Partition id.
-        round: Counted from 1.
-        attack: What it does.
-        clean: Its own images.
-        poisoned: What it would train on, in the same order.
-        classes: Names of the labels.
+        round: Round number, counted from 1.
+        attack: Name of the data poisoning.
+        clean: The client's own images.
+        poisoned: The images that it would train on, in the same order.
+        classes: Names of the classes, by label.
     """
 
     client: int
@@ -43,12 +43,12 @@ class PoisonPreview(Viewable):
 
     @property
     def changed(self) -> Tensor:
-        """Places of the images whose pixels or label changed, int64."""
+        """Places of the images whose pixels or label changed: int64 ``[n]``."""
         pixels = (self.clean.images != self.poisoned.images).flatten(1).any(1)
         return (pixels | (self.clean.labels != self.poisoned.labels)).nonzero().squeeze(1)
 
     def __str__(self) -> str:
-        """One line about what changed."""
+        """The changes as one line."""
         relabelled = int((self.clean.labels != self.poisoned.labels).sum())
         levels = (self.clean.images.int() - self.poisoned.images.int()).abs().max()
         return (
@@ -79,16 +79,17 @@ def preview(
     round: int | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> PoisonPreview:
-    """Let a client make its poison, without a round.
+    """Poison a client's images as the client itself would, without running a round.
 
     Args:
-        scenario: Says who poisons what.
-        client: Partition id; the first one that poisons images unless given.
-        round: Counted from 1; the first one in which that client does unless given.
-        state: Global parameters and buffers that it brews with; the initial ones unless given.
+        scenario: Scenario with a poisoning role.
+        client: Partition id; by default the first client that poisons images.
+        round: Round number, counted from 1; by default the first round in which the client poisons.
+        state: Global parameters and buffers for poisons that are crafted against a model; by
+            default the initial ones.
 
     Raises:
-        BadInput: If nobody poisons images there, or these cannot be poisoned so.
+        BadInput: If the client poisons no images in that round, or they cannot be poisoned so.
     """
     cells = [
         (number, each)
@@ -124,6 +125,6 @@ def preview(
 
 
 def _poison(scenario: Scenario, round: int, client: int) -> str | None:
-    """What a client does to its images in a round, if it does anything."""
+    """Name of the data poisoning of a client in a round, if it has one."""
     role = scenario.role(round=round, client=client)
     return role.data.attack if isinstance(role, Poisoning) and role.data else None

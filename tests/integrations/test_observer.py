@@ -437,7 +437,7 @@ class TestReconstruction:
             ({"round": 9}, "no reply of client 0 was kept in round 9"),
             ({"model": Net(norm=True)}, "what the server sent in round 1 lacks norm.weight"),
             ({"model": lambda shape, classes: None}, "must make a torch.nn.Module"),
-            ({"model": "nonsense"}, "is unknown"),
+            ({"model": "nonsense"}, 'there is no model "nonsense"'),
             ({"classes": 7}, r"model: for 2 images of 1x8x8 it must give \[2, 7\], but gives"),
             ({"shape": (3, 8, 8), "mean": (0.5,)}, "model: it does not take images of 3x8x8"),
             ({"labels": [1, 2], "num_images": 1}, "2 labels were given for 1 images"),

@@ -1,8 +1,8 @@
-"""A Capture as the public attack library breaching takes it.
+"""Export of a capture for the public attack library breaching.
 
-What its servers send and its users share are dictionaries (``server_payload`` and ``shared_data``
-of ``breaching/cases`` in github.com/JonasGeiping/breaching, 0.1.2). Here they are made of what was
-captured, so that any of its attackers can be set on a run of ours.
+Its servers send and its users share dictionaries (``server_payload`` and ``shared_data`` of
+``breaching/cases`` in github.com/JonasGeiping/breaching, 0.1.2). They are made from a capture here,
+so that each of its attacks can run on it.
 """
 
 import io
@@ -18,7 +18,7 @@ from attacks.knowledge import LocalSGD
 from fedlab.client.federated_data import images_of, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.integrations.external_update import named, parameters_of, per_channel
+from fedlab.integrations.external_update import match_names, per_channel, select_parameters
 from fedlab.results.folder import RunFolder
 from fedlab.server.captures import Capture
 
@@ -26,11 +26,17 @@ from fedlab.server.captures import Capture
 def case_of_run(
     run: RunFolder, *, round: int, client: int, labels: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """A kept Capture of a run, in the form of ``case_of``.
+    """Export a kept capture of a run; see ``case_of``.
+
+    Args:
+        run: Folder of the run.
+        round: Round number, counted from 1.
+        client: Partition id.
+        labels: Labels of the images, in the order of the local batches.
 
     Raises:
-        BadInput: If none was kept, a label is of no class, or breaching cannot be told how the
-            client trained.
+        BadInput: If no capture was kept, a label is out of range, or breaching has no words for
+            the client's training.
     """
     scenario = run.scenario
     data = images_of(scenario)
@@ -56,35 +62,35 @@ def case_of(
     labels: Sequence[int] | Tensor | None = None,
     local: LocalSGD | None = None,
 ) -> dict[str, Any]:
-    """What breaching's server sent and its user shared, of plain dicts, lists, tensors and numbers.
+    """Convert a capture to the dictionaries of breaching, made of plain values and tensors.
 
-    Weights after a single step become the gradient of that step, which breaching infers labels
-    from; after several they become the difference of the weights with the steps described beside
-    it. A client in training mode shares no buffers, by which breaching knows that mode.
+    Weights after a single step become the gradient of that step, from which breaching infers
+    labels; after several steps they become the difference of the weights, with a description of the
+    steps. A client in training mode shares no buffers, which is how breaching knows that mode.
 
     Args:
-        capture: What the server saw.
-        model: The network, of which only the order of parameters and buffers is taken.
+        capture: The capture.
+        model: The network; only the order of its parameters and buffers is used.
         shape: Channels, height and width of an image.
-        classes: Outputs of the network.
-        mean: Of the normalisation, per channel, on pixels in [0, 1].
-        std: Likewise.
-        labels: ``[n]``, in the order of the local batches; needed for several local steps.
-        local: The client's training, in place of what was announced.
+        classes: Number of outputs of the network.
+        mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1].
+        std: Standard deviation of the normalisation, one value or one per channel.
+        labels: Labels ``[n]``, in the order of the local batches; needed for several local steps.
+        local: Local training of the client, in place of the facts of the round.
 
     Returns:
         ``server_payload`` (``parameters``, ``buffers``, ``metadata``), ``shared_data``
         (``gradients``, ``buffers``, ``metadata``), and ``names`` of the parameters in order.
 
     Raises:
-        BadInput: If the network is another one, a label is of no class, or breaching has no words
-            for the training: momentum, FedProx, or labels that it cannot do without.
+        BadInput: If the network does not fit, a label is out of range, or breaching has no words
+            for the training: momentum, weight decay, FedProx, or missing labels.
     """
-    sent = named(model, capture.global_state)
+    sent = match_names(model, capture.global_state)
     source = f"what the server sent in round {capture.round}"
-    before = parameters_of(model, sent, source)
+    before = select_parameters(model, sent, source)
     reply = f"the reply of {capture.of} in round {capture.round}"
-    received = parameters_of(model, named(model, capture.payload.tensors), reply)
+    received = select_parameters(model, match_names(model, capture.payload.tensors), reply)
     known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
     if known is not None and len(strange := known[(known < 0) | (known >= classes)]):
         raise BadInput(f"label {int(strange[0])} is none of the {classes} classes, counted from 0")
@@ -92,22 +98,19 @@ def case_of(
     steps = None
     if capture.payload.kind == "weights":
         received, steps = _update(capture, before, received, known, count, local)
-    buffers = [name for name, _ in model.named_buffers() if name in model.state_dict()]
-    public = not buffers or not capture.announced.training_mode
-    if missing := [name for name in buffers if public and name not in sent]:
-        raise BadInput(f"{source} lacks {missing[0]}, which the network has")
+    metadata = {
+        "shape": list(shape),
+        "mean": list(per_channel(tuple(mean), shape[0])),
+        "std": list(per_channel(tuple(std), shape[0])),
+        "classes": classes,
+        "modality": "vision",
+        "task": "classification",
+    }
     return {
         "server_payload": {
             "parameters": list(before.values()),
-            "buffers": [sent[name] for name in buffers] if public else None,
-            "metadata": {
-                "shape": list(shape),
-                "mean": list(per_channel(tuple(mean), shape[0])),
-                "std": list(per_channel(tuple(std), shape[0])),
-                "classes": classes,
-                "modality": "vision",
-                "task": "classification",
-            },
+            "buffers": _public_buffers(capture, model, sent, source),
+            "metadata": metadata,
         },
         "shared_data": {
             "gradients": list(received.values()),
@@ -123,20 +126,34 @@ def case_of(
     }
 
 
+def _public_buffers(
+    capture: Capture, model: nn.Module, sent: Mapping[str, Tensor], source: str
+) -> list[Tensor] | None:
+    """The buffers that the attacker knows; ``None`` if the client was in training mode."""
+    buffers = [name for name, _ in model.named_buffers() if name in model.state_dict()]
+    if buffers and capture.announced.training_mode:
+        return None
+    if missing := [name for name in buffers if name not in sent]:
+        raise BadInput(f"{source} lacks {missing[0]}, which the network has")
+    return [sent[name] for name in buffers]
+
+
 def write_case(case: Mapping[str, Any], path: Path) -> None:
-    """Write what ``case_of`` made to a file that ``torch.load(path, weights_only=True)`` reads."""
+    """Write the result of ``case_of``; ``torch.load(path, weights_only=True)`` reads the file."""
     content = io.BytesIO()
     torch.save(dict(case), content)
     write_atomically(path, content.getvalue())
 
 
 def read_case(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read such a file; see ``in_memory``."""
+    """Read a file of ``write_case``; see ``in_memory``."""
     return in_memory(torch.load(path, weights_only=True))
 
 
 def in_memory(case: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The arguments of ``reconstruct`` of breaching's attackers, lists of one query.
+    """Convert a case to the arguments of ``reconstruct`` of breaching's attackers.
+
+    Both are lists with one query.
 
     Example::
 
@@ -144,7 +161,7 @@ def in_memory(case: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[
         found, _ = attacker.reconstruct(*in_memory(case), server_secrets={})
     """
     payload = dict(case["server_payload"])
-    # Breaching reads these by attribute, which plain files cannot hold.
+    # Breaching reads these as attributes.
     payload["metadata"] = SimpleNamespace(**payload["metadata"])
     return [payload], [dict(case["shared_data"])]
 
@@ -157,7 +174,7 @@ def _update(
     count: int,
     local: LocalSGD | None,
 ) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Weights as what breaching's users share, and the steps that led to them."""
+    """Convert weights to what breaching's users share, and describe the steps that led to them."""
     if local is None:
         try:
             local = capture.announced.local_sgd
@@ -165,7 +182,7 @@ def _update(
             raise BadInput(f"how the client trained is not known: {error}") from error
     steps = local.steps(count)
     if steps == 1:
-        # Of a first step momentum is nothing yet, and FedProx pulls to where it already is.
+        # In the first step momentum and the FedProx term are 0.
         return {
             name: (start - after[name]) / local.lr - local.weight_decay * start
             for name, start in before.items()
