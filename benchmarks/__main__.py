@@ -18,12 +18,12 @@ BENCHMARKS = {
     "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
-    "poisoning": "which poisons work, what stops them, and the time of a brewing step beside ART's",
+    "poisoning": "which poisons work, what stops them, and a crafting step's time beside ART's",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
-"""What each module of that name measures; it has a ``run`` from Options to a Report."""
+"""What the module of each name measures; its ``run`` turns Options into a Report."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark.
 
     Args:
-        arguments: Of the command line; this process' own unless given.
+        arguments: Command line arguments; those of this process unless given.
 
     Returns:
         0 if every claim held, 1 if one did not or the run failed, 2 for bad input.
@@ -42,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure what fedlab costs and what leaks."
     )
-    parser.add_argument("name", nargs="?", help="which one; lists them if left out")
-    parser.add_argument("--repeats", type=int, help="how often, instead of its own number")
-    parser.add_argument("--out", type=Path, help="JSON file, instead of benchmarks/results/")
-    parser.add_argument("--data", type=Path, help=".npz file with CIFAR-10")
-    parser.add_argument("--picture", type=Path, help="PNG to write")
-    parser.add_argument("--photo", type=Path, help="picture to attack as well (reconstruction)")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("name", nargs="?", help="name of the benchmark; without it all are listed")
+    own = "number of repeats, at least 1; by default the benchmark's own"
+    parser.add_argument("--repeats", type=int, help=own)
+    parser.add_argument("--out", type=Path, help="JSON file; by default in benchmarks/results/")
+    parser.add_argument("--data", type=Path, help=".npz of CIFAR-10, or a folder of .npz files")
+    parser.add_argument("--picture", type=Path, help="PNG file to write")
+    parser.add_argument("--photo", type=Path, help="photograph to attack too (reconstruction)")
+    parser.add_argument("--device", default="cpu", help="device: cpu (default), cuda or cuda:N")
     given = parser.parse_args(arguments)
     if given.name is None:
         for name, line in BENCHMARKS.items():
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, options: Options) -> Report:
-    """One benchmark's figures.
+    """Run one benchmark and return its figures.
 
     Raises:
         BadInput: If there is no such benchmark, or it cannot work with these options.

@@ -1,4 +1,4 @@
-"""The defenses that are compared, each standing on all rounds and on all clients alike."""
+"""The defenses that are compared, each on all rounds and all clients."""
 
 from collections.abc import Mapping
 from typing import Any

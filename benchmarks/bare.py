@@ -1,4 +1,4 @@
-"""Federated averaging written by hand in plain PyTorch: what a Federation is held against.
+"""Federated averaging written by hand in plain PyTorch, as the baseline of a Federation.
 
 It shares with fedlab what equal weights need (images, partition, network, order of the batches)
 and nothing else: no messages, no checks, no ledger, no files.
@@ -27,10 +27,10 @@ class Done:
     """One round of the loop.
 
     Attributes:
-        state: The global weights after it.
-        accuracy: On the test images.
+        state: Global weights after the round.
+        accuracy: Accuracy on the test images, from 0 to 1.
         loss: Mean cross-entropy on the test images.
-        seconds: Wall time.
+        seconds: Wall time of the round.
     """
 
     state: State
@@ -43,8 +43,8 @@ def rounds(scenario: Scenario) -> Iterator[Done]:
     """Plain FedAvg of honest clients.
 
     Args:
-        scenario: Data, partition, network, local SGD and number of rounds; roles, defenses,
-            strategy and everything else in it is not looked at.
+        scenario: Data, partition, network, local SGD and number of rounds. Roles, defenses,
+            strategy and everything else are ignored.
 
     Yields:
         One result per round; the last state is the Federation's bit for bit.

@@ -1,7 +1,7 @@
 """The attacker of the ``breaching`` package (0.1.2), given our network, weights and payload.
 
-Nothing here is a reimplementation: it is prepared with breaching's own Inverting Gradients
-configuration and runs its own loop (github.com/JonasGeiping/breaching), for us to be held against.
+Nothing here is a reimplementation: the attacker gets breaching's own Inverting Gradients
+configuration and runs its own loop (github.com/JonasGeiping/breaching), as the baseline of ours.
 """
 
 import json
@@ -24,11 +24,11 @@ CONFIGURATIONS, PRESET = "breaching.config.attack", "invertinggradients"
 
 @dataclass(frozen=True)
 class LocalSteps:
-    """Plain local SGD of a client, all of which breaching's attacker is told.
+    """Plain local SGD of a client, which breaching's attacker knows in full.
 
     Attributes:
         lr: Learning rate.
-        steps: How many; the images are gone through again from the first when they are used up.
+        steps: Number of steps; they start again at the first image when all are used.
         images_per_step: Size of each batch, taken in the order of the labels.
     """
 
@@ -38,12 +38,12 @@ class LocalSteps:
 
 
 class Mark(NamedTuple):
-    """What breaching would have answered had it been stopped here.
+    """The answer of breaching if it had been stopped at one iteration.
 
     Attributes:
-        iteration: How many it had done.
-        seconds: Since its loop began.
-        images: ``[n, channels, height, width]``, normalised.
+        iteration: Number of iterations done.
+        seconds: Wall time since its loop started.
+        images: Normalised images ``[n, channels, height, width]``.
     """
 
     iteration: int
@@ -53,16 +53,16 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Breaching's answer and what it took.
+    """Breaching's answer and its cost.
 
     Attributes:
         images: float32 ``[n, channels, height, width]`` in [0, 1], in the order of the labels.
         seconds: Wall time of its loop, without preparation and the final score; of all restarts
             together.
-        cost: Of the images by its own count: one minus the cosine of the payloads.
-        iterations: Done, of all restarts together. Fewer than asked where its objective was no
-            longer finite, or where it was interrupted, which breaching takes as the end.
-        trace: Of the first restart, in the order of the iterations; those not reached are missing.
+        cost: Its own cost of the images: one minus the cosine of the payloads.
+        iterations: Iterations done over all restarts. There are fewer than asked for where its
+            objective was no longer finite, or where it was interrupted.
+        trace: Answers of the first restart at the marks that it reached, in order.
     """
 
     images: Tensor
@@ -98,22 +98,22 @@ def invert_with_breaching(
     iterate that followed its lowest objective (not the last one), and so does the trace.
 
     Args:
-        model: With the global weights; it is copied, never changed.
-        payload: In the order of the model's parameters: the gradient, or the client's weights
-            after its local steps where ``local`` is given.
-        labels: ``[n]`` class of each image.
-        shape: Of one image: channels, height, width.
-        mean: Of each channel, which normalisation takes off pixels in [0, 1].
-        std: Of each channel, by which it divides.
-        iterations: Of one start; its step decay is scaled to them.
+        model: Network at the global weights; it is copied and never changed.
+        payload: Tensors in the order of the model's parameters: the gradient, or the client's
+            weights after its local steps where ``local`` is given.
+        labels: Class of each image, int64 ``[n]``.
+        shape: Channels, height and width of an image.
+        mean: Mean of the normalisation for each channel, on pixels in [0, 1].
+        std: Standard deviation of the normalisation for each channel.
+        iterations: Iterations of one start, to which its step decay is scaled.
         tv: Weight of total variation.
-        step_size: Of Adam.
-        sign: ``"hard"``, ``"soft"`` or None: what is done to the gradient before Adam's step.
-        schedule: Of the step size: ``"step-lr"``, ``"cosine-decay"``, ``"linear"`` or None.
+        step_size: Step size of Adam.
+        sign: ``"hard"``, ``"soft"`` or None: how the gradient is signed before Adam's step.
+        schedule: Step schedule: ``"step-lr"``, ``"cosine-decay"``, ``"linear"`` or None.
         local: The client's local SGD; None for a gradient.
-        marks: After how many iterations to note the answer so far, each from 0 to ``iterations``.
-        seed: Of the start. PyTorch's global generators are left as they were.
-        overrides: More of breaching's settings by their dotted names, such as
+        marks: Iterations after which to note the answer, each from 0 to ``iterations``.
+        seed: Seed of the start. PyTorch's global generators are left as they were.
+        overrides: Further settings of breaching by their dotted names, such as
             ``{"optim.langevin_noise": 0.01}``; a name new to its preset begins with ``+``.
 
     Raises:
@@ -167,7 +167,7 @@ def _case(
     std: Sequence[float],
     local: LocalSteps | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What breaching's server sent and what its user answered, as its ``cases`` make them."""
+    """The message of breaching's server and the answer of its user, as its ``cases``."""
     weights = [parameter.detach() for parameter in model.parameters()]
     labels = labels.to(weights[0].device)
     shared = [tensor.detach() for tensor in payload]
@@ -208,7 +208,7 @@ def _configuration(settings: Mapping[str, object]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without breaching's log, and without the warnings that it is older than PyTorch."""
+    """Silence breaching's log, and its warnings about newer versions of PyTorch."""
     log = logging.getLogger("breaching")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -222,9 +222,9 @@ def _quiet() -> Iterator[None]:
 
 
 class _Watch:
-    """Times an attacker's trials and notes its best iterate at marks, from outside its loop.
+    """Time an attacker's trials and note its best iterate at marks, from outside its loop.
 
-    An iteration costs it one comparison of two numbers that breaching has read from the device
+    Each iteration costs one comparison of two numbers that breaching has read from the device
     already, and a copy of the images when there is a new best.
     """
 
@@ -246,7 +246,7 @@ class _Watch:
         start: Tensor | None,
         dryrun: bool,
     ) -> Tensor:
-        """One trial; the arguments are breaching's."""
+        """Run one trial with breaching's arguments."""
         self._first = trial == 0
         self._values = stats[f"Trial_{trial}_Val"]
         self._lowest = float("inf")
@@ -266,7 +266,7 @@ class _Watch:
     def objective(
         self, images: Tensor, labels: Tensor, models: Any, optimizer: Any, shared: Any, done: int
     ) -> Callable[[], Tensor]:
-        """Breaching asks for it once at the beginning of every iteration."""
+        """The objective, which breaching calls once at the beginning of every iteration."""
         if self._first:
             # Its rule: the iterate after the step, if the objective before the step was lowest.
             if not done or self._values[-1] < self._lowest:

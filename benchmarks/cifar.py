@@ -1,4 +1,4 @@
-"""How much of a CIFAR-10 photograph its gradient gives away, on an untrained strided convnet.
+"""PSNR of single CIFAR-10 images rebuilt from their gradients on an untrained strided convnet.
 
 Eight clients send the gradient of one image each, undefended; the labels are known. The images
 are drawn by seed and none is left out.
@@ -21,7 +21,7 @@ LEAST = 35.0
 
 
 def scenario(source: str, seed: int, device: str = "cpu") -> Scenario:
-    """One round in which all of eight clients leak one image each."""
+    """A scenario of one round in which each of eight clients leaks one image."""
     return Scenario(
         name="single CIFAR-10 images",
         seed=seed,

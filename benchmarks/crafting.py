@@ -33,10 +33,10 @@ EPSILON = 16 / 255
 
 
 def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
-    """Seconds of a step of both, and their ratio, in turns.
+    """Measure the seconds of a step of both in turns, and their ratio.
 
     Args:
-        data: Its first training images of class 0 become poisons.
+        data: Images, of which the first training images of class 0 become poisons.
 
     Raises:
         BadInput: If ART is not installed.
@@ -90,7 +90,7 @@ def crafting(data: ImageData) -> tuple[list[Figure], list[Claim]]:
 def _arts(
     network: nn.Module, data: ImageData, images: Tensor, labels: Tensor, target: Tensor
 ) -> Callable[[int], None]:
-    """ART's search of so many steps for the same poisons."""
+    """Craft the same poisons with ART in a given number of steps."""
     try:
         from art.attacks.poisoning import GradientMatchingAttack
         from art.estimators.classification import PyTorchClassifier
@@ -128,7 +128,7 @@ def _arts(
 
 
 class _Normalised(nn.Module):
-    """The network as ART takes it, with pixels as its input."""
+    """The network with pixels as its input, as ART takes it."""
 
     def __init__(self, network: nn.Module, data: ImageData) -> None:
         super().__init__()
@@ -136,13 +136,13 @@ class _Normalised(nn.Module):
         self._data = data
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of pixels in [0, 1]."""
+        """The logits of pixels in [0, 1]."""
         logits: Tensor = self.network(self._data.normalise(pixels))
         return logits
 
 
 def _race(searches: Mapping[str, Callable[[int], None]]) -> dict[str, list[float]]:
-    """Seconds of a step of each in every turn, after one that warms up."""
+    """Seconds of a step of each in every turn, after a turn to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(TURNS + 1):
         for name, search in searches.items():
@@ -153,7 +153,7 @@ def _race(searches: Mapping[str, Callable[[int], None]]) -> dict[str, list[float
 
 
 def _step(search: Callable[[int], None]) -> float:
-    """Seconds that each further step of a search takes."""
+    """Seconds of each further step of a search."""
     taken = {}
     for steps in (SHORT, LONG):
         started = time.perf_counter()

@@ -1,7 +1,7 @@
 """The same photographs rebuilt from an open update, from DP-SGD and from DP-InstaHide.
 
-Six clients leak one image each in the first round of three federations that differ in nothing but
-the defense; the attacker is re-tuned for each.
+Six clients leak one image each in the first round of three federations that differ in the defense
+only; the attacker adapts to each.
 """
 
 from statistics import median
@@ -30,7 +30,7 @@ ARMS: dict[str, tuple[Defense, ...]] = {
 
 
 def scenario(source: str, defenses: tuple[Defense, ...], device: str) -> Scenario:
-    """One round in which all clients leak one image each, as in the benchmark ``cifar``."""
+    """A scenario of one round in which every client leaks one image, as in ``cifar``."""
     return leaking(source, 0, device).changed(
         name="the same images under each defense",
         data={"source": source, "clients": CLIENTS},

@@ -1,7 +1,7 @@
-"""What a round of local training costs a client under each defense, beside one without any.
+"""Time of a round of local training under each defense, beside a round without any.
 
-DP-SGD is held against Opacus as its documentation shows it, in the fastest of its modes for this
-network; all of them take turns, so that a busy machine slows them alike.
+The baseline of DP-SGD is Opacus as its documentation shows it, in its fastest mode for this
+network. All take turns, so that a busy machine slows them alike.
 """
 
 import time
@@ -37,10 +37,10 @@ MODES = {"hooks": GradSampleModule, "ew": GradSampleModuleExpandedWeights}
 
 
 def cost(open_run: Scenario) -> tuple[list[Figure], list[Claim]]:
-    """Time of one honest client's round under each arm, over that of the open one.
+    """Measure the time of an honest client's round under each arm over that of the open arm.
 
     Args:
-        open_run: Without defenses.
+        open_run: Scenario without defenses.
     """
     prepare(open_run.engine.threads)
     federated = FederatedData.of(open_run)
@@ -78,7 +78,7 @@ def cost(open_run: Scenario) -> tuple[list[Figure], list[Claim]]:
 
 
 def _race(racers: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Seconds of each in every turn, after one that warms up."""
+    """Seconds of each in every turn, after a turn to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in racers}
     for turn in range(TURNS + 1):
         for name, racer in racers.items():
@@ -100,7 +100,7 @@ def _ours(federated: FederatedData, scenario: Scenario) -> Callable[[], None]:
 
 
 def _by_hand(federated: FederatedData, scenario: Scenario, mode: str) -> Callable[[], None]:
-    """The same network, images and Poisson batches, with Opacus' objects and nothing else."""
+    """Train with the same network, images and Poisson batches by Opacus' objects alone."""
     training, shard, state = scenario.training, federated.shard(CLIENT), federated.state
     n = len(shard)
     steps = training.epochs * -(-n // training.batch_size)

@@ -1,8 +1,8 @@
 """What each defense costs and what it stops: accuracy, backdoor, reconstruction, epsilon, time.
 
-Ten clients, of which one sends the gradient of four images and two plant a backdoor, once running
-the defense as scheduled and once not. Every arm is run with every seed; what was finished is kept,
-so the table can be stopped and gone on with.
+Of ten clients one sends the gradient of four images and two plant a backdoor, once with the
+scheduled defense and once without it. Every arm runs with every seed. Finished runs are kept, so an
+interrupted table can be continued.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,13 @@ HOW = (
 
 @dataclass(frozen=True)
 class Study:
-    """One data set and what is compared on it.
+    """One data set and the comparison on it.
 
     Attributes:
-        file: Its name in the folder of ``--data``.
-        images: Of the training set.
-        rounds: Of every run.
-        arms: Names in ``ARMS``.
+        file: Name of its file in the folder of ``--data``.
+        images: Number of training images.
+        rounds: Number of rounds of every run.
+        arms: Names of the compared defenses in ``ARMS``.
     """
 
     file: str
@@ -63,15 +63,15 @@ STUDIES = (
 def scenario(
     study: Study, folder: Path, arm: str, *, obeys: bool, seed: int, device: str
 ) -> Scenario:
-    """One run of the table.
+    """The scenario of one run of the table.
 
     Args:
-        study: Names images and rounds.
-        folder: Where they are.
-        arm: Of ``ARMS``.
+        study: The data set, with its numbers of images and rounds.
+        folder: Folder with the images.
+        arm: Name of the defense in ``ARMS``.
         obeys: Whether the poisoning clients run the defense.
-        seed: Of everything.
-        device: Where to compute.
+        seed: Root seed of the run.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
     """
     open_run = Scenario(
         name=f"{arm}, poisoners {'obey' if obeys else 'do not obey'}",
@@ -107,7 +107,7 @@ def scenario(
 
 
 def run(options: Options) -> Report:
-    """Measure the costs, and fill the tables for which there are images.
+    """Measure the costs, and fill the tables of the data sets that are there.
 
     Raises:
         BadInput: If there are no images.
@@ -174,16 +174,16 @@ def _name(study: Study, arm: str, obeys: bool, seed: int) -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """An arm, one value for each seed.
+    """The results of one arm, one value for each seed.
 
     Attributes:
-        accuracy: On clean test images, the poisoners obeying.
-        backdoor: Attack success rate, the poisoners obeying.
-        disobeyed: Attack success rate, the poisoners not obeying.
-        psnr: Median of the attacked images, in dB; none where the sum hid them.
-        above: Median of PSNR less that of chance.
+        accuracy: Accuracy on clean test images where poisoning clients run the defense.
+        backdoor: Attack success rate where poisoning clients run the defense.
+        disobeyed: Attack success rate where poisoning clients do not run the defense.
+        psnr: Median PSNR of the attacked images in dB; none where the sum hid them.
+        above: Median PSNR minus that of chance, in dB.
         iip: Share of the attacked images that were identified.
-        epsilon: Of an honest client's rounds, in the account of its mechanism.
+        epsilon: Epsilon of an honest client's rounds, in the account of its mechanism.
     """
 
     accuracy: Sequence[float]
@@ -223,7 +223,7 @@ class _Row:
 
 
 def _epsilon(run: RunFolder) -> float | None:
-    """Of an honest client's rounds, in the account of the mechanism that it ran."""
+    """Epsilon of an honest client's rounds, in the account of the mechanism that it ran."""
     ledger = run.ledger()
     history = ledger.histories[ONE]
     account = ACCOUNTS.get(history[-1].mechanism)
@@ -233,7 +233,7 @@ def _epsilon(run: RunFolder) -> float | None:
 
 
 def _claims(label: str, rows: Mapping[str, _Row]) -> list[Claim]:
-    """What the papers say, where the arms that show it were run."""
+    """The claims of the papers, where the arms that show them were run."""
     success = {arm: median(row.backdoor) for arm, row in rows.items()}
     accuracy = {arm: median(row.accuracy) for arm, row in rows.items()}
     claims = []

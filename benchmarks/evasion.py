@@ -45,7 +45,7 @@ class _Victim:
         return found
 
     def accuracy(self, attack: Callable[..., Tensor], iterations: int, step: float) -> float:
-        """Left under an attack of the first test images."""
+        """Accuracy under an attack on the first test images."""
         pixels = self.data.pixels(self.data.test_images[:IMAGES])
         labels = self.data.test_labels[:IMAGES]
         with evaluation(self.network):
@@ -62,11 +62,11 @@ class _Victim:
 
 
 def evasion(data: ImageData, seeds: range) -> tuple[list[Figure], list[Claim]]:
-    """Accuracy that both attacks leave.
+    """Measure the accuracy that both attacks leave.
 
     Args:
-        data: Trained on and attacked.
-        seeds: Of the networks.
+        data: Images to train on and to attack.
+        seeds: Seeds of the networks.
     """
     prepare(THREADS)
     figures, differences = [], []

@@ -1,7 +1,7 @@
-"""Kinds of victims that want settings of their own, and the settings that suit each attacker there.
+"""Kinds of victims with settings of their own, chosen for each attacker.
 
-``python -m benchmarks tuning`` chose them on test images 100 to 107, for both attackers alike; the
-comparison reports on 0 to 7.
+``python -m benchmarks tuning`` chose the settings on test images 100 to 107, in the same way for
+both attackers; the comparison reports on images 0 to 7.
 """
 
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from fedlab.data.images import ImageData
 
 @dataclass(frozen=True)
 class Tuned:
-    """Settings of breaching, under the names that ours have.
+    """Settings of breaching, under the names of ours.
 
     Attributes:
         tv: Weight of total variation.
         lr: Step size.
         sign: ``hard``, ``soft`` or ``none``.
         schedule: ``step``, ``cosine`` or ``linear``.
-        tv_opponents: Whether differences of colours count.
+        tv_opponents: Whether total variation counts differences of colours.
     """
 
     tv: float
@@ -40,17 +40,17 @@ PUBLISHED = Tuned(tv=1e-6)
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of victims.
+    """One kind of victims.
 
     Attributes:
-        name: What is attacked.
+        name: Description of the victims.
         network: ``convnet8``, ``resnet18``, ``trained``, or ``large`` for large images.
-        width: Of the network.
-        batch: Images of one victim.
-        tuned_on: Places of the test images that settings were chosen on.
-        breaching: Its settings.
-        ours: Ours.
-        local: Local steps instead of one gradient.
+        width: Width of the network.
+        batch: Number of images of one victim.
+        tuned_on: Indices of the test images on which the settings were chosen.
+        breaching: Settings of breaching.
+        ours: Settings of our attack.
+        local: Local training of the client; a single gradient if ``None``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Family:
     local: LocalSGD | None = None
 
     def model(self, data: ImageData, device: torch.device) -> tuple[nn.Module, float | None]:
-        """The network on a device, and its test accuracy where it was trained."""
+        """The network on a device, and its test accuracy if it was trained."""
         if self.network == "trained":
             network, accuracy = trained(data)
             return network.to(device), accuracy
@@ -72,7 +72,7 @@ class Family:
         return untrained(self.network, data, width=self.width).to(device), None
 
     def victims(self, model: nn.Module, data: ImageData, places: tuple[int, ...]) -> list[Victim]:
-        """One for each batch of the test images at these places."""
+        """One victim for each batch of the test images at these indices."""
         starts = range(0, len(places), self.batch)
         batches = [list(places[start : start + self.batch]) for start in starts]
         return [victim(model, data, batch, local=self.local) for batch in batches]

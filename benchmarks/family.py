@@ -1,4 +1,4 @@
-"""The memory of a process and all that it started, which no single process knows."""
+"""Memory of a process and all its descendants."""
 
 import contextlib
 import threading
@@ -11,12 +11,12 @@ INTERVAL = 1.0
 
 
 class FamilyMemory:
-    """Watches this process and its descendants from a thread while it is open.
+    """Watch this process and its descendants from a thread while it is open.
 
-    Pages that several processes share are counted once, in parts (PSS), where the system tells.
+    Pages that several processes share count once (PSS) where the system reports it.
 
     Attributes:
-        peak: The most that was seen at once, in MiB.
+        peak: Largest memory seen at once, in MiB.
     """
 
     def __init__(self) -> None:

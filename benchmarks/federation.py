@@ -1,7 +1,7 @@
-"""What messages, reply checks, ledger and run folder cost beside a bare PyTorch loop.
+"""Time of messages, reply checks, ledger and run folder beside a bare PyTorch loop.
 
-Twenty rounds of ten honest clients with 200 made-up images each, in turn by hand, as a
-Federation, and as one that keeps every Capture; then once on Ray.
+Twenty rounds of ten honest clients with 200 synthetic images each: in turns by hand, as a
+Federation, and as a Federation that keeps every Capture; then once on Ray.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ Runs = dict[str, list[Fresh[Outcome]]]
 
 
 def scenario(images: str, width: int, keep: Literal["attacked", "all"] = "attacked") -> Scenario:
-    """The run that is measured.
+    """The scenario that is measured.
 
     Args:
-        images: A name in ``benchmarks.images``.
-        width: Of the convnet.
-        keep: Which Captures are kept; "attacked" keeps none here.
+        images: Name of a function in ``benchmarks.images``.
+        width: Width of the convnet.
+        keep: Which Captures are kept; ``attacked`` keeps none here.
     """
     return Scenario(
         name="benchmark",
@@ -44,7 +44,7 @@ def scenario(images: str, width: int, keep: Literal["attacked", "all"] = "attack
 
 
 def run(options: Options) -> Report:
-    """Measure, at two sizes of images: the smaller they are, the more everything else weighs."""
+    """Measure at two image sizes: the smaller the images, the more the overhead counts."""
     repeats = options.repeats or REPEATS
     large, small = scenario("like_mnist", 36), scenario("like_digits", 43)
     runs = {
@@ -73,7 +73,7 @@ def run(options: Options) -> Report:
 
 
 def _race(name: str, plain: Scenario, keeping: Scenario, repeats: int) -> Runs:
-    """All three in turn, so that a busy machine slows them alike."""
+    """Run all three in turns, so that a busy machine slows them alike."""
     racers: dict[str, tuple[Callable[[Scenario], Outcome], Scenario]] = {
         "bare loop": (by_hand, plain),
         "federation": (in_process, plain),
@@ -147,7 +147,7 @@ def _claims(runs: dict[str, Runs], ray: Fresh[Outcome] | None) -> list[Claim]:
 
 
 def _ratios(runs: Runs, racer: str) -> list[float]:
-    """Each repeat's time over that of the bare loop of the same repeat."""
+    """Time of each repeat over that of the bare loop in the same repeat."""
     return [
         one.result.seconds / bare.result.seconds
         for one, bare in zip(runs[racer], runs["bare loop"], strict=True)

@@ -1,4 +1,4 @@
-"""A function in a process of its own, so that its memory and its imports are its own."""
+"""Run a function in a new process, so that its memory and imports are its own."""
 
 import resource
 import sys
@@ -16,12 +16,12 @@ Given = ParamSpec("Given")
 
 @dataclass(frozen=True)
 class Fresh(Generic[Result]):
-    """What came out of a process.
+    """The result of a process and its cost.
 
     Attributes:
-        result: Of the function.
-        seconds: From before the process started until after it ended, imports included.
-        peak: Most memory that it had at once, in MiB.
+        result: Return value of the function.
+        seconds: Wall time of the whole process, imports included.
+        peak: Peak memory of the process, in MiB.
     """
 
     result: Result
@@ -35,9 +35,9 @@ def fresh(
     """Call a function in a new interpreter and wait for it.
 
     Args:
-        function: Of a module, so that the new process can import it.
-        *args: For it; anything that can be pickled.
-        **kwargs: Likewise.
+        function: Function of a module, which the new process can import.
+        *args: Arguments of the function; they must be picklable.
+        **kwargs: Keyword arguments of the function; they must be picklable.
     """
     started = time.perf_counter()
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
@@ -47,7 +47,7 @@ def fresh(
 
 
 def peak_memory() -> float:
-    """Most memory that this process had at once, in MiB."""
+    """Peak memory of this process, in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not ru_maxrss, which on Linux survives an exec and so starts at the parent's size.

@@ -1,4 +1,4 @@
-"""Seeded made-up images of any size, for benchmarks that need more of them than digits has.
+"""Seeded synthetic images of any size, for benchmarks that need more images than digits has.
 
 Each class has its own random pattern, so that a network learns them and no gradient vanishes.
 """
@@ -16,12 +16,12 @@ NOISE = 60.0
 
 
 def made_up(*, train: int, test: int, side: int) -> ImageData:
-    """Grey images of ten classes, the same at every call.
+    """Synthetic grey images of ten classes, the same at every call.
 
     Args:
-        train: Training images.
-        test: Test images.
-        side: Height and width in pixels.
+        train: Number of training images.
+        test: Number of test images.
+        side: Height and width of an image in pixels.
     """
     draws = generator(0, "made-up images", train, test, side)
     patterns = 255 * torch.rand(CLASSES, 1, side, side, generator=draws)

@@ -1,4 +1,4 @@
-"""What an attacker reaches who takes its time: untrained and trained networks, on a GPU.
+"""Long attacks on untrained and trained networks, on a GPU.
 
 Single CIFAR-10 test images from 0, none left out, labels inferred. The trained network is a
 ResNet-18, attacked as Geiping et al. 2020 did trained ones, with total variation 0.1, and with the
@@ -36,12 +36,12 @@ PUBLISHED = replace(PRESETS["inverting-gradients"], tv=1e-6)
 
 @dataclass(frozen=True)
 class _Arm:
-    """One attack on all victims of a network.
+    """The results of one attack on all victims of a network.
 
     Attributes:
-        name: Network and attack.
-        victims: Single images.
-        found: What was rebuilt of each.
+        name: Name of network and attack.
+        victims: Victims of a single image each.
+        found: Images that were rebuilt, one for each victim.
     """
 
     name: str
@@ -145,14 +145,14 @@ def _resnet(data: ImageData, device: torch.device) -> nn.Module:
 
 
 def _unlabelled(one: Victim, attack: AttackSettings) -> Reconstruction:
-    """An attack that has to find the label by itself."""
+    """An attack that has to infer the label."""
     generator = torch.Generator().manual_seed(0)
     known = replace(one.knowledge, labels=None)
     return invert(one.model, one.state, one.payload, known, attack, generator=generator)
 
 
 def _images_per_minute(one: Victim) -> list[Figure]:
-    """Attacks of ``ITERATIONS`` with eight restarts, one by one and side by side."""
+    """Attacks of ``ITERATIONS`` with eight restarts per minute, one by one and side by side."""
     figures = []
     for name, workers in (("one by one", 1), ("side by side", RESTARTS)):
         attack = replace(PUBLISHED, restarts=RESTARTS)

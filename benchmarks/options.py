@@ -1,4 +1,4 @@
-"""What a user may ask of a benchmark."""
+"""The options of a benchmark."""
 
 import os
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class Options:
     """The options of the command line; ``None`` leaves the choice to the benchmark.
 
     Attributes:
-        repeats: How often to measure, at least 1.
+        repeats: Number of repeats, at least 1.
         data: An .npz file with images.
         picture: A PNG file to write.
         photo: A picture of at least 256 pixels a side.
-        device: Where to compute: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        BadInput: If there would be nothing to measure.
+        BadInput: If the number of repeats is below 1.
     """
 
     repeats: int | None = None
@@ -39,7 +39,7 @@ class Options:
             raise BadInput(f"--repeats is {self.repeats}, but must be at least 1")
 
     def __str__(self) -> str:
-        """As on the command line, with the names of files only: folders are nobody's business."""
+        """The options as on the command line, with file names instead of paths."""
         repeats = f" --repeats {self.repeats}" if self.repeats else ""
         data = f" --data {self.data.name}" if self.data else ""
         photo = f" --photo {self.photo.name}" if self.photo else ""
@@ -47,15 +47,15 @@ class Options:
 
     @property
     def processes(self) -> int:
-        """How many run side by side where a benchmark has work for them: one on each free core."""
+        """Number of processes that run side by side: one for each free core."""
         return max(1, len(os.sched_getaffinity(0)) // THREADS)
 
 
 def cifar(options: Options) -> str:
-    """The file with CIFAR-10.
+    """The path of the file with CIFAR-10.
 
     Raises:
-        BadInput: If there is none.
+        BadInput: If there is no such file.
     """
     if options.data is None or not options.data.is_file():
         raise BadInput(HOW)

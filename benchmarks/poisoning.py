@@ -1,16 +1,16 @@
-"""Which poisons work, on whom, at what cost, and what stops them.
+"""Success of poisons, their cost, and what stops them.
 
-Brewed poisons on CIFAR-10 (MetaPoison on Fashion-MNIST), attacks on a federation against its
-aggregation rules and evasion on Fashion-MNIST, and the time of a brewing step beside the
-Adversarial Robustness Toolbox. What was finished is kept, so it can be stopped and gone on with.
+Crafted poisons on CIFAR-10 (MetaPoison on Fashion-MNIST), attacks on a federation against its
+aggregation rules and evasion on Fashion-MNIST, and the time of a crafting step beside the
+Adversarial Robustness Toolbox. Finished runs are kept, so an interrupted run can be continued.
 """
 
 from pathlib import Path
 
-from benchmarks.brews import STUDIES, brews
 from benchmarks.crafting import crafting
 from benchmarks.evasion import evasion
 from benchmarks.options import Options
+from benchmarks.poisons import STUDIES, measure_poisons
 from benchmarks.report import Report
 from benchmarks.rules import CLIENTS, IMAGES, MALICIOUS, ROUNDS, rules
 from fedlab.core.errors import BadInput
@@ -34,7 +34,7 @@ HOW = (
 
 
 def run(options: Options) -> Report:
-    """Measure everything.
+    """Run all studies.
 
     Raises:
         BadInput: If there are no images.
@@ -47,14 +47,14 @@ def run(options: Options) -> Report:
     how = {"device": options.device, "processes": options.processes}
     parts = [
         crafting(load(f"npz:{coloured}")),
-        brews(folder, KEPT, trials=options.repeats, **how),
+        measure_poisons(folder, KEPT, trials=options.repeats, **how),
         rules(grey, KEPT, range(options.repeats or SEEDS), **how),
         evasion(load(f"npz:{grey}"), range(options.repeats or VICTIMS)),
     ]
     return Report(
         title="Which poisons work, and what stops them?",
         settings={
-            "brewed": "; ".join(
+            "crafted": "; ".join(
                 f"{each.name}: {each.trials} seeds, {each.images:,} images of {each.file}, convnet "
                 f"of width {each.width}, {each.rounds} rounds"
                 for each in STUDIES

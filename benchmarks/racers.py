@@ -1,7 +1,7 @@
-"""One federation run in four ways: by hand, in this process, with every reply kept, and on Ray.
+"""One federation, run in four ways: by hand, in this process, with every reply kept, and on Ray.
 
-Each is called in a process of its own and imports only what it needs, so that its memory is its
-own too.
+Each is called in a new process and imports only what it needs, so that its memory can be
+measured.
 """
 
 import os
@@ -20,14 +20,14 @@ from fedlab.scenario.scenario import Scenario
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run took and where it ended.
+    """The cost and the result of a run.
 
     Attributes:
-        seconds: Of all rounds together, without imports, data and the first evaluation.
-        weights: SHA-256 of the final weights.
-        accuracy: Of them on the test images.
-        folder: Megabytes on disk.
-        family_peak: MiB of all its processes at once, where there are several.
+        seconds: Wall time of all rounds, without imports, data and the first evaluation.
+        weights: SHA-256 hash of the final weights.
+        accuracy: Accuracy of the final weights on the test images.
+        folder: Size of the run folder in megabytes.
+        family_peak: Peak memory of all its processes together in MiB, where there are several.
     """
 
     seconds: float
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def by_hand(scenario: Scenario) -> Outcome:
-    """The bare loop."""
+    """Run the bare loop."""
     from benchmarks.bare import rounds
     from fedlab.server.captures import digest
 
@@ -50,7 +50,7 @@ def by_hand(scenario: Scenario) -> Outcome:
 
 
 def in_process(scenario: Scenario) -> Outcome:
-    """A Federation with reply checks, ledger and run folder."""
+    """Run a Federation with reply checks, ledger and run folder."""
     from fedlab.server.captures import digest
     from fedlab.simulation.federation import Federation
 
@@ -64,7 +64,7 @@ def in_process(scenario: Scenario) -> Outcome:
 
 
 def on_ray(scenario: Scenario) -> Outcome:
-    """The same through ``flwr run`` on Ray; seconds are those of its rounds, files left out."""
+    """Run the same by ``flwr run`` on Ray; the seconds are those of its rounds, without files."""
     from fedlab.engine.ray import run_on_ray
     from fedlab.results.checkpoint import Checkpoint
     from fedlab.results.folder import RunFolder

@@ -64,13 +64,13 @@ BLOCKS = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the comparison.
+    """One victim kind and budget of the comparison.
 
     Attributes:
-        name: What is attacked.
-        family: Network and settings.
-        places: Of the test images, in batches of the family's size.
-        iterations: Of breaching.
+        name: Description of the victims.
+        family: Kind of victims, with network and settings.
+        places: Indices of the test images, in batches of the family's size.
+        iterations: Iterations of breaching.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Setting:
     iterations: int
 
     def parts(self) -> Iterator[tuple[int, ...]]:
-        """Places of what one process attacks: one victim, but all that share a trained network."""
+        """Indices for each process: one victim, or all that share a trained network."""
         size = len(self.places) if self.family.network == "trained" else self.family.batch
         for start in range(0, len(self.places), size):
             yield self.places[start : start + size]
@@ -113,13 +113,13 @@ PHOTOGRAPH = Setting("a photograph of 256 pixels, torchvision's resnet18", PHOTO
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attacker reached on the victims of a setting.
+    """The result of one attacker on the victims of a setting.
 
     Attributes:
-        psnr: dB of each image.
-        ssim: Of each image.
-        seconds: Of all attacks together.
-        way: dB of each image at each of ``PARTS`` marks on the way, where they were noted.
+        psnr: PSNR of each image in dB.
+        ssim: SSIM of each image.
+        seconds: Wall time of all attacks together.
+        way: PSNR of each image in dB at each of ``PARTS`` marks, where it was noted.
     """
 
     psnr: tuple[float, ...] = ()
@@ -128,7 +128,7 @@ class Outcome:
     way: tuple[tuple[float, ...], ...] = ()
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        """Of the victims of both."""
+        """Merge the results on two sets of victims."""
         ways = zip(self.way, other.way, strict=True) if self.way and other.way else ()
         return Outcome(
             self.psnr + other.psnr,
@@ -139,7 +139,7 @@ class Outcome:
 
     @property
     def settled(self) -> float:
-        """Share of the time after which the mean PSNR was within ``CLOSE`` of the final one."""
+        """Share of the time after which the mean PSNR was within ``CLOSE`` of its final value."""
         means = [mean(at) for at in self.way]
         first = next((n for n, at in enumerate(means, 1) if at >= means[-1] - CLOSE), PARTS)
         return first / PARTS
@@ -150,13 +150,13 @@ class Line:
     """One setting, measured on some or all of its victims.
 
     Attributes:
-        name: Of the setting.
-        ratios: Breaching's time for an iteration over ours, block by block.
-        seconds: Of one iteration of breaching, block by block.
-        published: Breaching with its Inverting Gradients settings.
-        tuned: Breaching, tuned.
-        ours: By the share of the iterations.
-        accuracy: Of the network on the test images, where it was trained.
+        name: Name of the setting.
+        ratios: Breaching's time for an iteration over ours, one for each block.
+        seconds: Seconds of one iteration of breaching, one for each block.
+        published: Result of breaching with its Inverting Gradients settings.
+        tuned: Result of breaching with tuned settings.
+        ours: Our results by the share of the iterations.
+        accuracy: Test accuracy of the network, if it was trained.
     """
 
     name: str
@@ -168,7 +168,7 @@ class Line:
     accuracy: float | None
 
     def __add__(self, other: "Line") -> "Line":
-        """On the victims of both."""
+        """Merge the measurements on two sets of victims."""
         return replace(
             self,
             ratios=self.ratios + other.ratios,
@@ -187,7 +187,7 @@ class Line:
 
 
 def run(options: Options) -> Report:
-    """Attack all victims with all attackers: one on each core, or one after another on a GPU.
+    """Attack all victims with all attackers, one on each core or one after another on a GPU.
 
     Raises:
         BadInput: If there are no images.
@@ -240,7 +240,7 @@ def run(options: Options) -> Report:
 
 
 def restarted(path: str, device: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Breaching's time over ours side by side, and ours one by one over side by side."""
+    """Breaching's time over ours with restarts side by side, and ours one by one over that."""
     data = load(f"npz:{path}")
     (one,) = NARROW.victims(NARROW.model(data, torch.device(device))[0], data, (0,))
     attack = replace(PRESETS["inverting-gradients"], tv=PUBLISHED.tv, restarts=RESTARTS)
@@ -256,7 +256,7 @@ def restarted(path: str, device: str) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def measured(setting: Setting, source: str, places: tuple[int, ...], device: str) -> Line:
-    """Both attackers on some victims of a setting; in a process of its own."""
+    """Attack some victims of a setting with both attackers, in a new process."""
     torch.set_num_threads(THREADS)
     data = photograph(Path(source)) if setting.family.network == "large" else load(f"npz:{source}")
     family = setting.family
@@ -280,7 +280,7 @@ def measured(setting: Setting, source: str, places: tuple[int, ...], device: str
 
 
 def _timed(one: Victim) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Breaching's time over ours, and its own, for an iteration of the same attack, in turns."""
+    """Breaching's time for an iteration over ours, and its seconds, measured in turns."""
     ratios, seconds = [], []
     attack = replace(PRESETS["inverting-gradients"], tv=PUBLISHED.tv)
     for _ in range(BLOCKS):
@@ -291,7 +291,7 @@ def _timed(one: Victim) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _loop_seconds(one: Victim, attack: AttackSettings, *, workers: int = 1) -> float:
-    """The loop alone, as breaching's is counted: what more iterations take more."""
+    """Seconds of the loop alone, as for breaching: the extra time of extra iterations."""
     # Not from the first: on a GPU a recording comes before it can be replayed.
     first = 1 if one.device.type == "cpu" else 8
     short = attacked(one, replace(attack, iterations=first), workers=workers).seconds

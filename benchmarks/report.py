@@ -1,4 +1,4 @@
-"""Figures with their spread, as a table to read and as JSON to keep."""
+"""Figures with their spread, as a table and as JSON."""
 
 import json
 import sys
@@ -19,18 +19,18 @@ THREADS = 1
 """PyTorch threads of every process that is measured."""
 
 console = Console(width=None if sys.stdout.isatty() else 110)
-"""Everything that benchmarks print goes through here."""
+"""Console on which all benchmarks print."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that was measured, once or several times.
+    """A measurement, made once or several times.
 
     Attributes:
-        name: What it is, such as ``bare loop: 20 rounds``.
-        unit: Of the values; empty for a ratio.
-        values: One for each repeat.
-        failure: Why there are no values.
+        name: Name of the figure, such as ``bare loop: 20 rounds``.
+        unit: Unit of the values; empty for a ratio.
+        values: Measured values, one for each repeat.
+        failure: Reason why there are no values.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that a benchmark must show.
+    """A claim that a benchmark checks.
 
     Attributes:
         text: The claim, with its number.
-        holds: Whether it was so.
+        holds: Whether the measurement confirms it.
     """
 
     text: str
@@ -73,13 +73,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark found.
+    """The results of a benchmark.
 
     Attributes:
         title: The question that it answers.
-        settings: What was run, for people and for the JSON.
-        figures: In order of the table.
-        claims: What they are held against.
+        settings: Settings of the benchmark, for readers and for the JSON.
+        figures: Figures in the order of the table.
+        claims: Claims that the figures confirm or not.
     """
 
     title: str
@@ -89,11 +89,11 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether every claim does."""
+        """True if every claim holds."""
         return all(claim.holds for claim in self.claims)
 
     def table(self) -> Table:
-        """All figures, and below them settings and claims."""
+        """A table of all figures, with settings and claims below."""
         said = ", ".join(f"{name}: {_short(value)}" for name, value in self.settings.items())
         claims = [f"{'holds' if c.holds else 'FAILS'}: {c.text}" for c in self.claims]
         table = Table(
@@ -111,11 +111,11 @@ class Report:
         return table
 
     def save(self, path: Path, *, command: str) -> None:
-        """Write the figures and what they were measured on; no names of machines or paths.
+        """Write the figures and the hardware to JSON, without names of machines or paths.
 
         Args:
             path: The JSON file.
-            command: What gives them again.
+            command: Command that measures them again.
         """
         # Only now: it imports PyTorch, which whoever lists the benchmarks need not wait for.
         from fedlab.core.environment import environment
@@ -142,7 +142,7 @@ class Report:
 
 
 def _short(value: str | float) -> str:
-    """A number with the digits that mean something."""
+    """A number with its significant digits."""
     if isinstance(value, str):
         return value
     if isinstance(value, int):

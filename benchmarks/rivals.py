@@ -1,4 +1,4 @@
-"""Both attackers on one victim, and how close the images that they rebuild are."""
+"""Run both attackers on one victim, and score the images that they rebuild."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ NAMES = {"step": "step-lr", "cosine": "cosine-decay", "linear": "linear"}
 
 
 def attacked(one: Victim, attack: AttackSettings, *, workers: int = 1) -> Reconstruction:
-    """Ours on one victim."""
+    """Run our attack on one victim."""
     return invert(
         one.model,
         one.state,
@@ -37,7 +37,7 @@ def breached(
     restarts: int = 1,
     marks: Sequence[int] = (),
 ) -> PeerResult:
-    """Breaching on one victim; ``marks`` are the iterations at which its answer is noted."""
+    """Run breaching on one victim; ``marks`` are the iterations at which its answer is noted."""
     known, local = one.knowledge, one.knowledge.local
     overrides: dict[str, object] = {
         "+regularization.total_variation.double_opponents": settings.tv_opponents

@@ -1,7 +1,7 @@
-"""What stops which attack on a federation: attack x aggregation rule x defense, on all seeds.
+"""Attacks on a federation under aggregation rules and defenses: attack x rule x defense.
 
-Fifteen clients, of which three are malicious, as many as Bulyan bears. Every row has its control:
-no attack at all, and a random update as large as the scaled ones.
+Three of fifteen clients are malicious, as many as Bulyan tolerates. The controls are no attack at
+all, and a random update as large as the scaled ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,12 +63,12 @@ DEFENDED = product(("no attack", "BadNets", "BadNets x5"), ("FedAvg", "NormClipp
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table.
+    """One cell of the table.
 
     Attributes:
-        attack: A key of ``ATTACKS``.
-        rule: A key of ``RULES``.
-        defense: A key of ``DEFENSES``, or ``none``.
+        attack: Key of the attack in ``ATTACKS``.
+        rule: Key of the aggregation rule in ``RULES``.
+        defense: Key of the defense in ``DEFENSES``, or ``none``.
     """
 
     attack: str
@@ -77,7 +77,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How the report calls it."""
+        """Name of the cell in the report."""
         defended = "" if self.defense == "none" else f", {self.defense}"
         return f"{self.attack}, {self.rule}{defended}"
 
@@ -89,13 +89,13 @@ CELLS = (
 
 
 def scenario(cell: Cell, images: Path, seed: int, device: str) -> Scenario:
-    """One run of the table.
+    """The scenario of one run of the table.
 
     Args:
-        cell: Which one.
-        images: The .npz file.
-        seed: Of everything.
-        device: Where to compute.
+        cell: Cell of the table.
+        images: Path of the .npz file with the images.
+        seed: Root seed of the run.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
     """
     role = {"role": "poisoning", "clients": f"last {100 * MALICIOUS // CLIENTS}%"}
     settings = ATTACKS[cell.attack]
@@ -121,14 +121,14 @@ def scenario(cell: Cell, images: Path, seed: int, device: str) -> Scenario:
 def rules(
     images: Path, folder: Path, seeds: Sequence[int], *, device: str, processes: int
 ) -> tuple[list[Figure], list[Claim]]:
-    """The table.
+    """Fill the table.
 
     Args:
-        images: The .npz file.
-        folder: Where finished runs are kept.
-        seeds: Of each cell.
-        device: Where to compute.
-        processes: Runs at a time.
+        images: Path of the .npz file with the images.
+        folder: Folder in which finished runs are kept.
+        seeds: Seeds of each cell.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        processes: Number of runs at a time.
     """
     runs = finished(
         {
@@ -164,7 +164,7 @@ def rules(
 
 
 def _left_out(run: RunFolder) -> tuple[float, float] | None:
-    """Share of malicious and of honest replies that the rule left out; ``None`` if it takes all."""
+    """Shares of malicious and honest replies that the rule left out; ``None`` if it takes all."""
     rows = run.table("clients")
     chosen = rows[rows["selected"].isin(["yes", "no"])]
     if not len(chosen):

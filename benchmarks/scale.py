@@ -1,6 +1,6 @@
-"""Whether memory grows with the number of virtual clients beyond the images that they hold.
+"""Growth of memory with the number of virtual clients, beyond the images of the clients.
 
-Five rounds with a cohort of 50 among 100 and among 1,000 clients, each in a process of its own.
+Five rounds with a cohort of 50 out of 100 and out of 1,000 clients, each in a new process.
 """
 
 import time
@@ -26,15 +26,15 @@ MOST_GROWTH = 32.0
 
 @dataclass(frozen=True)
 class Crowd:
-    """What a run with many clients took.
+    """The cost of a run with many clients.
 
     Attributes:
         start: Peak memory before the first round, in MiB.
         end: Peak memory after the last, in MiB.
-        data: All images and labels, in MiB.
-        seconds: Wall time of each round but the first, which also introduces the clients.
+        data: Size of all images and labels, in MiB.
+        seconds: Wall time of each round but the first, in which clients also register.
         introduction: Wall time of the first round.
-        folder: The run folder in kilobytes.
+        folder: Size of the run folder in kilobytes.
     """
 
     start: float
@@ -46,7 +46,7 @@ class Crowd:
 
 
 def run(options: Options) -> Report:
-    """Measure both crowds in turn."""
+    """Measure both numbers of clients in turn."""
     crowds: dict[int, list[Crowd]] = {100: [], 1_000: []}
     for repeat in range(options.repeats or REPEATS):
         for clients, them in crowds.items():
@@ -80,7 +80,7 @@ def run(options: Options) -> Report:
 
 
 def gather(clients: int) -> Crowd:
-    """Run a federation of many clients; to be called in a fresh process."""
+    """Run a federation of many clients; call it in a new process."""
     from fedlab.simulation.federation import Federation
 
     scenario = Scenario(

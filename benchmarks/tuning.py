@@ -1,10 +1,9 @@
-"""Which settings suit each attacker, on images that the comparison never shows.
+"""Settings of each attacker, chosen on images that the comparison does not use.
 
-A walk for each family of victims and each attacker: one setting after another is tried at all its
-values, and what gives the highest mean PSNR is kept before the next. Both walk over the same
-values; ours has one setting more, Adam's memory, and begins from the best of its preset, of what
-was chosen before and of what breaching's walk ended with. What comes out is what
-``benchmarks.families`` holds.
+A coordinate search for each family of victims and each attacker tries one setting after another
+at all its values, and keeps the value of the highest mean PSNR. Both search the same values; ours
+has one setting more, Adam's memory, and starts from the best of its preset, of the earlier choice
+and of breaching's result. ``benchmarks.families`` contains the results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,22 +44,22 @@ Quality = Callable[[Settings], float]
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a walk went.
+    """The course of one coordinate search.
 
     Attributes:
-        tried: Each of its settings with its mean PSNR in dB, in order.
+        tried: Every tried setting with its mean PSNR in dB, in order.
     """
 
     tried: tuple[tuple[Settings, float], ...]
 
     @property
     def best(self) -> tuple[Settings, float]:
-        """The best of all."""
+        """The best setting of all."""
         return max(self.tried, key=lambda pair: pair[1])
 
 
 def run(options: Options) -> Report:
-    """Walk for both attackers on every family, all walks at once as far as there are cores.
+    """Search for both attackers on every family, one search on each core.
 
     Raises:
         BadInput: If there are no images.
@@ -114,13 +113,13 @@ def _both(family: Family, path: str, device: str) -> list[Figure]:
 def walked(
     walk: str, starts: Sequence[Settings], axes: Mapping[str, Sequence[Any]], quality: Quality
 ) -> Walk:
-    """Go from the best of some settings along one axis after another, and say where it ended.
+    """Search from the best of some settings along one axis after another.
 
     Args:
-        walk: Its name, for who watches.
-        starts: To choose the first from.
-        axes: Values of each setting, in the order of the walk.
-        quality: What is to be high.
+        walk: Name of the search, for the progress display.
+        starts: Settings among which the start is chosen.
+        axes: Values of each setting, in the order of the search.
+        quality: Function to maximise.
     """
     tried: dict[Settings, float] = {}
     for start in starts:

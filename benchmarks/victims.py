@@ -1,4 +1,4 @@
-"""What the reconstruction benchmarks attack: networks, real images, and the updates they cause."""
+"""Victims of the reconstruction benchmarks: networks, real images, and their updates."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +25,14 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Victim:
-    """A network in evaluation mode, as all public code has it, and one update of a client.
+    """A network in evaluation mode, as in all public code, and one update of a client.
 
     Attributes:
-        model: At the global weights.
-        pixels: float32 ``[n, channels, height, width]`` in [0, 1], the truth.
-        labels: int64 ``[n]``, granted to every attacker.
-        payload: What the client sent.
-        knowledge: What every attacker is told.
+        model: Network at the global weights.
+        pixels: True images, float32 ``[n, channels, height, width]`` in [0, 1].
+        labels: Labels, int64 ``[n]``, which every attacker knows.
+        payload: Payload that the client sent.
+        knowledge: Knowledge of every attacker.
     """
 
     model: nn.Module = field(repr=False)
@@ -43,7 +43,7 @@ class Victim:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.model.parameters()).device
 
     @property
@@ -55,13 +55,13 @@ class Victim:
 def victim(
     model: nn.Module, data: ImageData, places: list[int], *, local: LocalSGD | None = None
 ) -> Victim:
-    """The update that some test images cause.
+    """A victim: the update that some test images cause.
 
     Args:
-        model: In evaluation mode.
-        data: Its test images are attacked.
-        places: Which of them, one batch.
-        local: Send weights after this training instead of the gradient of the batch.
+        model: Network in evaluation mode.
+        data: Data set whose test images are attacked.
+        places: Indices of the test images, one batch.
+        local: Local training after which weights are sent; a gradient is sent if ``None``.
     """
     pixels, labels = data.pixels(data.test_images[places]), data.test_labels[places]
     device = next(model.parameters()).device
@@ -90,7 +90,7 @@ def victim(
 
 
 def untrained(name: str, data: ImageData, *, width: int | None = None) -> nn.Module:
-    """A network with BatchNorm at its first weights, in evaluation mode."""
+    """A network with BatchNorm at its initial weights, in evaluation mode."""
     model = build(name, shape=data.shape, classes=CLASSES, width=width, norm="batch", seed=0)
     return model.eval()
 
@@ -99,8 +99,8 @@ def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module,
     """A network after some epochs on the training images, and its accuracy on the test images.
 
     Args:
-        data: On the network's device.
-        model: At its first weights; a ``convnet`` of width 32 unless given.
+        data: Data set on the network's device.
+        model: Network at its initial weights; a ``convnet`` of width 32 unless given.
     """
     if model is None:
         model = build("convnet", shape=data.shape, classes=data.num_classes, width=32, seed=0)
@@ -127,7 +127,7 @@ def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module,
 
 
 def large(data: ImageData) -> nn.Module:
-    """Torchvision's ResNet-18 for images of some hundred pixels, at its first weights."""
+    """Torchvision's ResNet-18 for images of some hundred pixels, at its initial weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torchvision_models.build("resnet18", shape=data.shape, classes=data.num_classes)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from benchmarks import brews, rules
+from benchmarks import poisons, rules
 from benchmarks.crafting import GOAL, crafting
 from fedlab import BadInput, Federation, Scenario
 from fedlab.data.images import ImageData
@@ -30,7 +30,7 @@ def images(tmp_path):
 
 
 def test_every_cell_of_every_table_is_a_scenario_that_can_start(images):
-    for study in brews.STUDIES:
+    for study in poisons.STUDIES:
         names = {arm: study.scenario(arm, 3, images, "cpu").name for arm in study.arms}
         assert len(set(names.values())) == len(study.arms)
     grey = images / "fashion_mnist.npz"
@@ -42,7 +42,7 @@ def test_every_cell_of_every_table_is_a_scenario_that_can_start(images):
 
 
 def test_no_poison_is_no_change_and_the_control_is(images):
-    study = replace(brews.STUDIES[0], images=200, rounds=1)
+    study = replace(poisons.STUDIES[0], images=200, rounds=1)
     shards = {}
     for arm in ("none", "random"):
         scenario = study.scenario(arm, 3, images, "cpu")
@@ -56,7 +56,7 @@ def test_no_poison_is_no_change_and_the_control_is(images):
 
 
 def test_wilsons_interval():
-    trials = brews.Trials([0.5], [0.5], success=[1.0] * 12 + [0.0] * 8)
+    trials = poisons.Trials([0.5], [0.5], success=[1.0] * 12 + [0.0] * 8)
     z, n, p = float(norm.ppf(0.975)), 20, 0.6
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)

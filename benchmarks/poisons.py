@@ -1,8 +1,8 @@
-"""Do brewed poisons work? Each beside as large a random change, and beside no change at all.
+"""Success of crafted poisons, beside random changes of the same size and no change at all.
 
-A trial is a test image drawn by seed, a class that it shall be taken for, and a victim trained from
-scratch: twenty of them for a success rate. The central setting of the papers is a federation with
-one client; the federated one has ten, of which one brews on its own tenth of the images.
+A trial is a test image drawn by seed, an intended class, and a victim trained from scratch; a
+success rate takes twenty trials. The central setting of the papers is a federation with one
+client; the federated setting has ten clients, of which one crafts poisons on its own images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,21 +40,21 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """One poison in one setting.
+    """A study of one poison in one setting.
 
     Attributes:
-        name: What the report calls it.
-        poison: Settings of the data poison, less its target.
-        trials: Seeds.
-        targeted: Whether one image is aimed at.
-        file: With the images.
-        images: Of the training set.
-        width: Of the network.
-        clients: The last one poisons.
-        rounds: Of every run.
-        training: Of every client.
-        more: Of the poisoning role.
-        arms: Names in ``ARMS``.
+        name: Name of the study in the report.
+        poison: Settings of the data poison, without its target.
+        trials: Number of trials, one for each seed.
+        targeted: Whether the poison aims at one image.
+        file: Name of the file with the images.
+        images: Number of training images.
+        width: Width of the network.
+        clients: Number of clients, of which the last one poisons.
+        rounds: Number of rounds of every run.
+        training: Local training of every client.
+        more: Further settings of the poisoning role.
+        arms: Names of the compared arms in ``ARMS``.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Study:
     arms: Sequence[str] = tuple(ARMS)
 
     def scenario(self, arm: str, seed: int, folder: Path, device: str) -> Scenario:
-        """One run.
+        """The scenario of one run.
 
         Args:
-            arm: Of ``arms``.
-            seed: Draws image, class and weights.
-            folder: Where the images are.
-            device: Where to compute.
+            arm: Name of the arm.
+            seed: Seed that draws image, class and weights.
+            folder: Folder with the images.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
         """
         aim = {"target": seed % CLASSES} if self.targeted else {}
         role = {"role": "poisoning", "clients": str(self.clients - 1), **(self.more or {})}
@@ -172,13 +172,13 @@ STUDIES = (
 
 @dataclass(frozen=True)
 class Trials:
-    """What the runs of one arm of a study came to, one value for each seed.
+    """The results of one arm of a study, one value for each seed.
 
     Attributes:
-        accuracy: After the last round.
-        peak: The highest of any round.
-        success: 1 where the target was taken for what was intended, else 0.
-        margin: How far the best other class is above the intended one.
+        accuracy: Accuracy after the last round.
+        peak: Highest accuracy of any round.
+        success: 1 where the target was classified as intended, else 0.
+        margin: Logit of the best other class minus that of the intended class.
     """
 
     accuracy: Sequence[float]
@@ -188,7 +188,7 @@ class Trials:
 
     @property
     def hits(self) -> int:
-        """Trials that succeeded."""
+        """Number of trials that succeeded."""
         return round(sum(self.success))
 
     @property
@@ -203,17 +203,17 @@ class Trials:
         return f"{self.hits} of {len(self.success)} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def brews(
+def measure_poisons(
     images: Path, kept: Path, *, device: str, processes: int, trials: int | None = None
 ) -> tuple[list[Figure], list[Claim]]:
-    """All studies.
+    """Run all studies.
 
     Args:
-        images: The folder with the .npz files.
-        kept: Where finished runs are.
-        device: Where to compute.
-        processes: Runs at a time.
-        trials: Of each study, instead of its own number.
+        images: Folder with the .npz files.
+        kept: Folder in which finished runs are kept.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        processes: Number of runs at a time.
+        trials: Number of trials of each study; its own number unless given.
     """
     cells = {
         _name(study, arm, seed): study.scenario(arm, seed, images, device)
@@ -305,7 +305,7 @@ def _trials(study: Study, runs: Sequence[RunFolder]) -> Trials:
 
 
 def _margin(run: RunFolder) -> float:
-    """Of the target image under the final weights."""
+    """Margin of the target image under the final weights."""
     federated = FederatedData.of(run.scenario)
     (goal,) = Scoreboard.of(run.scenario, federated).goals
     federated.load(Checkpoint.load(run.checkpoint).state)
