@@ -1,4 +1,4 @@
-"""The ServerApp of `flwr run .`: the same Federation, over Flower's own grid."""
+"""The ServerApp of `flwr run .`: a Federation over Flower's own grid."""
 
 import logging
 from pathlib import Path
@@ -11,24 +11,24 @@ from fedlab.results.round_result import RoundResult
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.federation import Federation
 
-log = logging.getLogger("flwr")  # whose lines `flwr run --stream` shows
+log = logging.getLogger("flwr")  # `flwr run --stream` shows its lines
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the scenario that the run config names, or go on with the run in its folder."""
+    """Run the scenario of the run config, or resume the run in its folder."""
     name, out = str(context.run_config["scenario"]), str(context.run_config["out"])
 
-    def tell(done: RoundResult) -> None:
-        log.info("%s", done)
+    def log_round(result: RoundResult) -> None:
+        log.info("%s", result)
 
     if context.run_config["resume"]:
-        federation = Federation.resume(out, grid=grid, on_round=tell)
+        federation = Federation.resume(out, grid=grid, on_round=log_round)
     else:
         scenario = Scenario.load(name)
         folder = Path(out) if out else next_free(Path.home() / "fedlab-runs", scenario.name)
-        federation = Federation(scenario, out=folder, grid=grid, on_round=tell)
+        federation = Federation(scenario, out=folder, grid=grid, on_round=log_round)
     log.info("fedlab writes to %s", federation.folder.path)
     federation.run()

@@ -1,4 +1,4 @@
-"""A finished run is found again if and only if nothing that its result depends on has changed."""
+"""Cache keys change with everything that a result depends on, and with nothing else."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def saved(path, *, seed=0):
     return {"source": f"npz:{path}", "clients": 2}
 
 
-def test_the_same_again():
+def test_same_scenario_has_the_same_key():
     assert key() == key() == key("name=another")
 
 
@@ -50,7 +50,7 @@ def test_settings_tell_runs_apart(override):
     assert key() != key(override)
 
 
-def test_images_count_by_what_they_show_and_not_by_where_they_are(tmp_path):
+def test_images_count_by_content_not_by_path(tmp_path):
     one, same = saved(tmp_path / "one.npz"), saved(tmp_path / "same.npz")
     other = saved(tmp_path / "other.npz", seed=1)
     assert key(data=one) == key(data=same) != key(data=other)
@@ -59,7 +59,7 @@ def test_images_count_by_what_they_show_and_not_by_where_they_are(tmp_path):
     assert key(data=one) != before
 
 
-def test_the_source_of_a_network_of_ones_own_counts(tmp_path, monkeypatch):
+def test_source_of_a_foreign_network_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_network.py").write_text(MODEL)
@@ -70,7 +70,7 @@ def test_the_source_of_a_network_of_ones_own_counts(tmp_path, monkeypatch):
     assert key(model=own) != before
 
 
-def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
+def test_layers_of_a_foreign_network_count(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "borrowed_layers.py").write_text("WIDTH = 3")
@@ -82,7 +82,7 @@ def test_its_layers_count_wherever_they_come_from(tmp_path, monkeypatch):
     assert key(model=own) != before
 
 
-def test_a_network_without_a_source_is_refused(monkeypatch):
+def test_network_without_source_is_refused(monkeypatch):
     made = partial(forgetful)
     monkeypatch.setattr("fedlab.comparison.foreign_plugins.load", lambda *_, **__: made)
     with pytest.raises(BadInput, match="no source"):

@@ -1,4 +1,4 @@
-"""compare: what it refuses, what it keeps, and what it does again."""
+"""compare and Comparison: refusals, folders, resumes and repetitions."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):
     assert lacking.others == 2
 
 
-def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
+def test_failed_run_is_named_and_others_stay(tmp_path):
     found = compare(SHORT, ["none", "dp-instahide:k=50"], seeds=1, out=tmp_path, processes=1)
     assert (found.defenses, found.others) == (("none",), 0)
     assert list(found.failures) == ["dp-instahide-k=50-FedAvg-seed-0"]
@@ -71,44 +71,44 @@ def test_runs_that_cannot_go_on_are_named_and_the_others_stand(tmp_path):
         ({"attacks": "fast"}, "attacks are a list"),
     ],
 )
-def test_bad_input_costs_a_sentence_and_no_folder(tmp_path, arguments, sentence):
+def test_bad_input_leaves_no_folder(tmp_path, arguments, sentence):
     given = {"defenses": ["none"], "seeds": 1, "processes": 1} | arguments
     with pytest.raises(BadInput, match=sentence):
         compare(SHORT, given.pop("defenses"), out=tmp_path / "c", **given)
     assert not (tmp_path / "c").exists()
 
 
-def test_a_run_is_not_written_over(tmp_path):
+def test_folder_of_a_run_is_refused(tmp_path):
     RunFolder.create(tmp_path / "run", SHORT)
     with pytest.raises(BadInput, match="holds a run"):
         compare(SHORT, ["none"], seeds=1, out=tmp_path / "run", processes=1)
 
 
-def test_files_of_ones_own_are_not_mixed_with_a_comparisons(tmp_path):
+def test_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(BadInput, match="is not empty, and holds no comparison"):
         compare(SHORT, ["none"], seeds=1, out=tmp_path, processes=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_two_at_once_do_not_write_into_one_folder(tmp_path):
+def test_second_comparison_in_a_folder_is_refused(tmp_path):
     with FileLock(tmp_path / ".lock"), pytest.raises(BadInput, match="another comparison"):
         compare(SHORT, ["none"], seeds=1, out=tmp_path, processes=1)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"runs": []}', '{"runs": 3, "scenario": ""}'])
-def test_a_damaged_one_is_refused(tmp_path, text):
+def test_damaged_comparison_is_refused(tmp_path, text):
     (tmp_path / "comparison.json").write_text(text)
     with pytest.raises(BadInput, match="cannot be read"):
         Comparison.open(tmp_path)
 
 
-def test_no_comparison_is_said_to_be_none(tmp_path):
+def test_folder_without_a_comparison_is_refused(tmp_path):
     with pytest.raises(BadInput, match="holds no comparison"):
         Comparison.open(tmp_path)
 
 
-def test_it_can_be_moved(tmp_path):
+def test_comparison_can_be_moved(tmp_path):
     made = compare(SHORT, ["none"], seeds=1, out=tmp_path / "here", processes=1)
     (tmp_path / "here").rename(tmp_path / "there")
     assert Comparison.open(tmp_path / "there").frame.equals(made.frame)
@@ -126,7 +126,7 @@ compare(small("rounds=8"), ["none", "mixup"], seeds=2, out=sys.argv[1], processe
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_killed_in_the_middle_it_redoes_only_what_is_unfinished(tmp_path):
+def test_killed_comparison_continues(tmp_path):
     """A script without a guard, as users write them; its workers end with it."""
     folder = tmp_path / "c"
     script = tmp_path / "compares.py"

@@ -1,4 +1,4 @@
-"""The tidy table says what the run folders say, one row for each client, round and attack."""
+"""The tidy table agrees with the run folders."""
 
 import math
 
@@ -29,7 +29,7 @@ def found(tmp_path_factory):
     )
 
 
-def test_there_is_a_row_for_each(found):
+def test_frame_has_a_row_per_combination(found):
     table = found.frame
     assert list(table.columns) == list(COLUMNS)
     keys = ["defense", "rule", "seed", "attack", "round", "client"]
@@ -38,7 +38,7 @@ def test_there_is_a_row_for_each(found):
     assert set(table["scenario"]) == {"small"}
 
 
-def test_scores_are_medians_over_the_images_that_were_attacked(found):
+def test_scores_are_medians_over_attacked_images(found):
     for run in found.runs:
         leakage = run.folder.table("leakage")
         for (round, known), images in leakage.groupby(["round", "known_labels"]):
@@ -62,7 +62,7 @@ def one(found, **where):
     return table.to_dict("records")
 
 
-def test_whoever_was_not_attacked_has_no_scores(found):
+def test_client_that_was_not_attacked_has_no_scores(found):
     table = found.frame
     spared = table[(table["client"] != 0) | ((table["attack"] == INFERRED) & (table["round"] == 1))]
     assert len(spared) == len(table) - 2 * 2 * 3
@@ -70,7 +70,7 @@ def test_whoever_was_not_attacked_has_no_scores(found):
     assert spared["psnr"].isna().all()
 
 
-def test_scores_of_the_model_are_repeated_for_each_client(found):
+def test_model_scores_repeat_for_each_client(found):
     for run in found.runs:
         for row in run.folder.rounds()[1:]:
             rows = one(found, defense=run.defense, seed=run.seed, round=row.round)
@@ -97,7 +97,7 @@ def test_leakage_has_every_image(found):
     assert list(found.leakage.columns[:4]) == ["defense", "rule", "seed", "attack"]
 
 
-def test_where_nobody_is_attacked_there_is_a_row_for_each_client(tmp_path):
+def test_frame_without_attacks_has_a_row_per_client(tmp_path):
     quiet = compare(small("rounds=1"), ["none"], seeds=1, out=tmp_path / "quiet", processes=1)
     assert quiet.attacks == ()
     assert quiet.frame["attack"].tolist() == [""] * 4

@@ -1,4 +1,4 @@
-"""What is varied is read as it was written, and a wrong word is refused with the right one."""
+"""Defenses and rules are read from text, tables and objects."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_label_can_be_read_again(value):
     assert arm_of(arm.label).choices[0].settings == {"noise_multiplier": value}
 
 
-def test_a_plus_within_a_number_joins_nothing():
+def test_plus_in_a_number_joins_nothing():
     (one,) = arm_of("dp-sgd:noise_multiplier=1e+2").choices
     assert one.settings == {"noise_multiplier": 100.0}
 
@@ -52,11 +52,11 @@ class TestEntries:
         ]
     )
 
-    def test_what_the_scenario_sets_holds_on_all_rounds_and_clients(self):
+    def test_scenario_settings_hold_everywhere(self):
         (entry,) = arm_of("dp-sgd").entries(self.scheduled)
         assert entry == {"name": "dp-sgd", "rounds": "all", "clients": "all", "clipping_norm": 0.5}
 
-    def test_what_is_given_comes_before_it(self):
+    def test_given_settings_win_over_the_scenario(self):
         (entry,) = arm_of("dp-sgd:clipping_norm=2.0").entries(self.scheduled)
         assert entry["clipping_norm"] == 2.0
 
@@ -64,7 +64,7 @@ class TestEntries:
         changed = self.scheduled.changed(defenses=arm_of("mixup+pruning").entries(self.scheduled))
         assert [entry.name for entry in changed.defenses] == ["mixup", "pruning"]
 
-    def test_nobody_defends_in_the_open_arm(self):
+    def test_open_arm_has_no_entries(self):
         assert arm_of("none").entries(self.scheduled) == []
 
 
@@ -143,12 +143,12 @@ class TestForeign:
         ("none+mixup", "combined with nothing"),
     ],
 )
-def test_what_cannot_be_is_refused(asked, sentence):
+def test_impossible_choices_are_refused(asked, sentence):
     with pytest.raises(BadInput, match=sentence):
         arm_of(asked)
 
 
-def test_nothing_is_compared_with_itself():
+def test_equal_labels_are_refused():
     assert distinct("seeds", ["1", "2"]) == ("1", "2")
     with pytest.raises(BadInput, match='"a" is twice among the defenses'):
         distinct("defenses", ["a", "b", "a"])

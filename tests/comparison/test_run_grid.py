@@ -1,4 +1,4 @@
-"""A comparison changes the defense, the rule, the seed and the attacks of a scenario, no more."""
+"""The runs of a comparison change defense, rule, seed and attacks of a scenario only."""
 
 from typing import ClassVar
 
@@ -35,14 +35,14 @@ def test_every_defense_meets_every_rule_and_seed():
     assert {each.scenario.seed for each in found} == {3, 4}
 
 
-def test_names_are_good_for_folders():
+def test_names_are_valid_folder_names():
     (found,) = cells(
         small(), ["dp-sgd:noise_multiplier=0.5+pruning"], rules=["FedTrimmedAvg:beta=0.25"]
     )
     assert found.name == "dp-sgd-noise_multiplier=0.5+pruning-FedTrimmedAvg-beta=0.25-seed-0"
 
 
-def test_a_defense_stands_on_all_rounds_and_roles_stay():
+def test_defense_runs_everywhere_and_roles_stay():
     scenario = small(
         roles=[LEAKING, POISONING], defenses=[{"name": "mixup", "rounds": "1", "clients": "0"}]
     )
@@ -58,14 +58,14 @@ def test_a_defense_stands_on_all_rounds_and_roles_stay():
 class TestRules:
     scenario = small(server={"strategy": "FedAvgM", "options": {"server_momentum": 0.9}})
 
-    def test_the_scenarios_own_keeps_its_options(self):
+    def test_own_rule_keeps_its_options(self):
         (found,) = cells(self.scenario)
         assert found.rule == "FedAvgM"
         assert found.scenario.server.options == {"server_momentum": 0.9}
         (named,) = cells(self.scenario, rules=["FedAvgM"])
         assert named.scenario == found.scenario
 
-    def test_another_has_its_own(self):
+    def test_other_rule_has_its_own_options(self):
         (found,) = cells(self.scenario, rules=["FedTrimmedAvg:beta=0.3"])
         assert found.scenario.server.strategy == "FedTrimmedAvg"
         assert found.scenario.server.options == {"beta": 0.3}
@@ -90,23 +90,23 @@ class TestAttacks:
         (found,) = cells(scenario, attacks=attacks)
         return [each.model_dump(exclude_defaults=True) for each in found.scenario.reconstructions]
 
-    def test_the_scenarios_own_stay_unless_others_are_named(self):
+    def test_own_attacks_stay_by_default(self):
         scenario = small(roles=[LEAKING], reconstructions=[self.entry])
         (found,) = cells(scenario)
         assert found.scenario.reconstructions == scenario.reconstructions
 
-    def test_another_preset_keeps_the_target_and_the_budget_but_no_tuning(self):
+    def test_other_preset_keeps_budget_but_no_tuning(self):
         scenario = small(roles=[LEAKING], reconstructions=[self.entry])
         same, other = self.entries(scenario, ["inverting-gradients", "fast"])
         assert same == self.entry
         expected = {key: value for key, value in self.entry.items() if key != "tv"}
         assert other == expected | {"preset": "fast"}
 
-    def test_without_any_all_who_leak_are_attacked(self):
+    def test_leaking_clients_are_attacked_by_default(self):
         (entry,) = self.entries(small(roles=[LEAKING]), ["fast"])
         assert entry == {"rounds": "2-3", "clients": "0", "preset": "fast"}
 
-    def test_nobody_can_be_attacked_where_nobody_leaks(self):
+    def test_attacks_without_a_leaking_client_are_refused(self):
         with pytest.raises(BadInput, match="nobody to attack"):
             cells(small(), attacks=["fast"])
 
@@ -115,7 +115,7 @@ class TestAttacks:
             cells(small(roles=[LEAKING]), attacks=["fats"])
 
 
-def test_what_cannot_work_names_its_arm():
+def test_impossible_run_names_its_arm():
     scenario = small(model={"name": "resnet8", "norm": "batch"})
     with pytest.raises(BadInput, match=r"dp-sgd under FedAvg: .*BatchNorm"):
         cells(scenario, ["none", "dp-sgd"])
@@ -123,7 +123,7 @@ def test_what_cannot_work_names_its_arm():
         cells(small(), ["dp-sgd:noise_multiplyer=1"])
 
 
-def test_ray_gives_way_to_processes_with_the_same_bits():
+def test_ray_is_replaced_by_processes():
     (found,) = cells(small(engine={"name": "ray", "device": "cpu"}))
     assert found.scenario.engine.name == "in-process"
     assert found.scenario.engine.device == "cpu"

@@ -1,4 +1,4 @@
-"""Only what is unfinished is run, here or beside, and a run that cannot go on stops nobody else."""
+"""Unfinished runs are run, here or in other processes; a failed run stops no other."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ IMPOSSIBLE = {"defenses": [{"name": "dp-instahide", "k": 50}]}
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_all_end_alike_wherever_they_are_run_and_one_that_cannot_stops_nobody(tmp_path, processes):
+def test_failed_run_does_not_stop_the_others(tmp_path, processes):
     scenarios = {"bad": short(**IMPOSSIBLE), "one": short(0), "other": short(1)}
     places = places_of(scenarios, tmp_path)
     failures = finish(places, processes=processes)
@@ -41,12 +41,12 @@ def test_all_end_alike_wherever_they_are_run_and_one_that_cannot_stops_nobody(tm
         assert accuracies == [row.accuracy for row in alone.folder.rounds()]
 
 
-def test_who_needs_all_of_them_is_told_which_failed(tmp_path):
+def test_failed_run_is_named(tmp_path):
     with pytest.raises(RunFailed, match="bad: "):
         finished({"bad": short(**IMPOSSIBLE)}, tmp_path, processes=1)
 
 
-def test_a_repetition_touches_nothing(tmp_path):
+def test_repetition_changes_no_file(tmp_path):
     scenarios = {"one": short(), "other": short(1)}
     finished(scenarios, tmp_path, processes=1)
     before = bytes_of(tmp_path)
@@ -54,7 +54,7 @@ def test_a_repetition_touches_nothing(tmp_path):
     assert bytes_of(tmp_path) == before
 
 
-def test_what_was_interrupted_goes_on_and_the_rest_is_left_alone(tmp_path):
+def test_interrupted_run_continues_others_stay(tmp_path):
     places = places_of({"done": short(), "half": short(1)}, tmp_path)
     assert finish({"done": places["done"]}, processes=1) == {}
     done = bytes_of(places["done"][0])
@@ -75,14 +75,14 @@ def dying(shape, classes):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_told_as_such(tmp_path):
+def test_killed_process_is_reported(tmp_path):
     deadly = {"name": "factory", "factory": "tests.comparison.test_runner:dying"}
     places = {name: (tmp_path / name, short(model=deadly)) for name in ("one", "other")}
     with pytest.raises(RunFailed, match="was killed"):
         finish(places, processes=2)
 
 
-def test_what_runs_log_is_written_beside_them(tmp_path, caplog):
+def test_log_of_a_run_is_written_beside_it(tmp_path, caplog):
     failing = short(training={"lr": 1e30, "batch_size": 16})
     places = places_of({"diverges": failing}, tmp_path)
     finish(places, processes=1)
@@ -92,7 +92,7 @@ def test_what_runs_log_is_written_beside_them(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_as_many_at_a_time_as_there_are_cores(monkeypatch):
+def test_number_of_processes_follows_the_cores(monkeypatch):
     monkeypatch.setattr("loky.cpu_count", lambda: 8)
     assert processes_for(small()) == 8
     assert processes_for(small("engine.threads=3")) == 2
@@ -101,7 +101,7 @@ def test_as_many_at_a_time_as_there_are_cores(monkeypatch):
         processes_for(small("engine.device=cuda:99"))
 
 
-def test_what_a_script_defines_itself_is_run_by_it():
+def test_plugin_of_main_runs_in_one_process():
     own = {"name": "factory", "factory": "__main__:make"}
     assert processes_for(small(model=own)) == 1
 
@@ -127,7 +127,7 @@ def test_workers_import_plugins_of_the_working_folder(tmp_path, monkeypatch):
         assert set(RunFolder(place).table("clients")["defenses"]) == {"halving_beside:Halve"}
 
 
-def test_an_error_that_nobody_expects_stops_nobody_else(tmp_path, monkeypatch):
+def test_unexpected_error_stops_one_run_only(tmp_path, monkeypatch):
     places = places_of({"bad": short(), "good": short(1)}, tmp_path)
     run = Federation.run
 
@@ -143,7 +143,7 @@ def test_an_error_that_nobody_expects_stops_nobody_else(tmp_path, monkeypatch):
     assert "Traceback" in next(tmp_path.glob("bad-*.log")).read_text()
 
 
-def test_an_audit_that_contradicts_the_ledger_is_not_forgotten(tmp_path, monkeypatch):
+def test_contradicted_audit_is_reported_again(tmp_path, monkeypatch):
     audited = short(audit={"client": 0}, defenses=[{"name": "dp-sgd"}])
     places = places_of({"audited": audited}, tmp_path)
     monkeypatch.setattr(Verdict, "holds", False)
@@ -153,7 +153,7 @@ def test_an_audit_that_contradicts_the_ledger_is_not_forgotten(tmp_path, monkeyp
     assert finish(places, processes=1) == first
 
 
-def test_processes_leave_the_telling_to_the_one_that_compares(tmp_path, monkeypatch, capfd):
+def test_workers_show_no_progress(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does: their standard error is a terminal
     places = places_of({"one": short(name="loud"), "other": short(1, name="loud")}, tmp_path)
     finish(places, processes=2)

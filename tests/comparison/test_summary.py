@@ -64,7 +64,7 @@ def test_seeds_are_joined_by_median_with_their_range():
     assert (line["leaking"], line["images"]) == (2, 6)
 
 
-def test_a_leaking_image_counts_before_a_better_median():
+def test_leaks_count_before_the_median():
     rows = [
         attacked(2.0, attack="blurred", leaking=0),
         attacked(-1.0, attack="sharp", leaking=1),
@@ -73,7 +73,7 @@ def test_a_leaking_image_counts_before_a_better_median():
     assert (line["attack"], line["leaking"], line["images"]) == ("sharp", 1, 2)
 
 
-def test_a_malicious_server_is_not_compared_with_a_curious_one():
+def test_malicious_and_curious_are_kept_apart():
     trapped = attacked(50.0, attack="imprint, malicious server", threat="malicious")
     assert per_seed(frame(trapped, attacked(1.0, attack="fast")))["attack"].tolist() == ["fast"]
     assert per_seed(frame(trapped))["attack"].tolist() == ["imprint, malicious server"]
@@ -90,7 +90,7 @@ class TestEpsilon:
         leaking = {"client": 2, "role": "leaking", **SAFE, "epsilon_total": 99.0}
         assert self.told(low, high, leaking) == (3.0, 3.0)
 
-    def test_a_client_that_once_was_something_else_is_none(self):
+    def test_once_malicious_client_is_not_honest(self):
         once = {"client": 1, **SAFE, "epsilon_total": 99.0}
         assert self.told(SAFE, once, once | {"round": 2, "role": "poisoning"}) == (2.0, 2.0)
 

@@ -1,4 +1,4 @@
-"""What came back is brought into the network's own terms before it is attacked."""
+"""Names and differences of tensors are converted to those of the network."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Watching somebody else's Flower app: nothing changes for it, and everything is kept."""
+"""observe: the app does not change, and everything is recorded."""
 
 import logging
 import os
@@ -185,7 +185,7 @@ def change(capture):
 
 
 class TestWhatIsKept:
-    def test_what_was_sent_and_what_came_back_under_the_clients_own_number(self, tmp_path):
+    def test_captures_hold_sent_and_received_arrays(self, tmp_path):
         first = initial_arrays().to_torch_state_dict()
         observed = observe(FedAvg(), tmp_path / "made" / "here", local=ONE_STEP)
         _, grid = run(observed, rounds=1, named=True, images=3)
@@ -199,7 +199,7 @@ class TestWhatIsKept:
             assert (capture.payload.num_examples, capture.payload.steps) == (3, 3)
             assert capture.announced.local_sgd == ONE_STEP
 
-    def test_differences_are_kept_as_the_weights_that_they_lead_to(self, tmp_path):
+    def test_differences_are_kept_as_weights(self, tmp_path):
         same = {"rounds": 1, "named": True, "norm": True, "images": 3}
         weights = observe(FedAvg(), tmp_path / "weights", local=ONE_STEP)
         run(weights, arrays=initial_arrays(norm=True), **same)
@@ -223,7 +223,7 @@ class TestWhatIsKept:
         assert files(tmp_path) == []
         assert "what was sent has no other of [2] to add a change to" in caplog.text
 
-    def test_clients_without_a_name_are_numbered_as_they_are_first_sent_to(self, tmp_path):
+    def test_nameless_clients_are_numbered_in_order(self, tmp_path):
         observed = observe(FedAvg(fraction_train=0.5), tmp_path)
         _, grid = run(observed, rounds=4)
         nodes = [node for node, _ in grid.replies.values()]
@@ -253,7 +253,7 @@ class TestWhatIsKept:
         capture = Capture.load(tmp_path, round=2, client=0)
         assert (capture.announced.lr, capture.payload.steps) == (0.05, 2)
 
-    def test_outside_of_a_dp_wrapper_updates_are_seen_as_they_were_sent(self, tmp_path):
+    def test_updates_outside_a_dp_wrapper_are_unclipped(self, tmp_path):
         run(observe(private(), tmp_path / "outside"), rounds=1)
         inner = observe(FedAvg(), tmp_path / "inside")
         run(DifferentialPrivacyServerSideFixedClipping(inner, 0.5, 0.05, 4), rounds=1)
@@ -319,7 +319,7 @@ class TestNothingBreaksIt:
         assert all(seen.arrays[name].data == array.data for name, array in plain.arrays.items())
         assert caplog.text.count("is not kept") == 1
 
-    def test_a_second_run_of_the_same_object_does_not_spoil_the_first(self, tmp_path, caplog):
+    def test_second_run_does_not_spoil_the_first(self, tmp_path, caplog):
         observed = observe(FedAvg(), tmp_path)
         run(observed, rounds=1, named=True)
         kept = Capture.load(tmp_path, round=1, client=0).reply_digest
@@ -341,7 +341,7 @@ class TestNothingBreaksIt:
             ),
         ],
     )
-    def test_what_cannot_be_meant_is_refused_before_the_run(self, tmp_path, options, sentence):
+    def test_wrong_arguments_are_refused_before_the_run(self, tmp_path, options, sentence):
         with pytest.raises(BadInput, match=sentence):
             observe(FedAvg(), tmp_path, **options)
 
@@ -367,7 +367,7 @@ FAST = {"preset": "fast", "iterations": 150}
 
 
 class TestReconstruction:
-    def test_the_image_of_a_client_with_one_image_and_one_step(self, watched):
+    def test_single_image_of_one_step_is_reconstructed(self, watched):
         images, labels = digits(2, 1)
         found = watched.reconstruct(round=1, client=2, **PUBLIC, **FAST)
         assert not found.labels_known
@@ -382,7 +382,7 @@ class TestReconstruction:
         assert score.psnr < 20
         assert score.label_correct is None
 
-    def test_the_documented_command_on_the_files_as_they_are(self, watched, fedlab):
+    def test_documented_command_reads_kept_files(self, watched, fedlab):
         code, out, err = fedlab(
             "reconstruct-files",
             "--global",
@@ -397,7 +397,7 @@ class TestReconstruction:
         assert "1 images rebuilt" in out
 
     @pytest.mark.parametrize("numbered", [False, True], ids=["state_dict", "list of arrays"])
-    def test_a_network_with_batchnorm_whose_clients_send_its_statistics(self, tmp_path, numbered):
+    def test_batchnorm_statistics_in_replies_are_accepted(self, tmp_path, numbered):
         observed = observe(FedAvg(), tmp_path, local=LocalSGD(lr=LR, batch_size=2))
         config = {"norm": True, "images": 2, "batch": 2, "named": True, "numbered": numbered}
         run(observed, rounds=1, arrays=initial_arrays(norm=True, numbered=numbered), **config)
@@ -414,7 +414,7 @@ class TestReconstruction:
         scores = fedlab.score_images(found, images, labels=labels).images
         assert all(score.psnr > score.chance_psnr + 3 for score in scores)
 
-    def test_a_learning_rate_that_was_not_told_can_be_told_later(self, tmp_path):
+    def test_missing_learning_rate_can_be_given_later(self, tmp_path):
         observed = observe(FedAvg(), tmp_path)
         run(observed, rounds=1, named=True)
         with pytest.raises(BadInput, match=r"pass local=LocalSGD\(lr=...\) here, or to observe"):
@@ -423,7 +423,7 @@ class TestReconstruction:
         (score,) = fedlab.score_images(found, digits(0, 1)[0]).images
         assert score.psnr > 25
 
-    def test_the_network_that_was_handed_over_is_left_as_it_is(self, watched):
+    def test_given_network_is_not_changed(self, watched):
         model = Net(norm=False).eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
         watched.reconstruct(round=1, client=0, **(PUBLIC | {"model": model}), iterations=2)

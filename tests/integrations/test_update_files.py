@@ -1,4 +1,4 @@
-"""Updates that did not come from fedlab: files of tensors, attacked in Python and by command."""
+"""Attacks on files of tensors, from Python and from the command line."""
 
 import sys
 from dataclasses import replace
@@ -113,7 +113,7 @@ class TestInPython:
         assert torch.equal(one.images, same.images)
         assert not torch.equal(one.images, other.images)
 
-    def test_the_weights_that_the_factory_makes_do_not_matter(self, files):
+    def test_weights_of_the_factory_do_not_matter(self, files):
         torch.manual_seed(1)
         one = reconstruct_update(update(files), AttackSettings(iterations=3))
         torch.manual_seed(2)
@@ -124,7 +124,7 @@ class TestInPython:
         with pytest.raises(BadInput, match=r"global\.safetensors lacks 1\.weight"):
             reconstruct_update(update(files, model="mlp"), ATTACK)
 
-    def test_buffers_may_lie_beside_the_weights_of_a_reply(self, files, tmp_path):
+    def test_reply_may_contain_buffers(self, files, tmp_path):
         from safetensors.torch import load_file
 
         reply = load_file(files / "reply.safetensors")
@@ -134,7 +134,7 @@ class TestInPython:
         plain = reconstruct_update(update(files), AttackSettings(iterations=3))
         assert torch.equal(found.images, plain.images)
 
-    def test_whoever_watches(self, files):
+    def test_watch_receives_the_progress(self, files):
         seen = []
         reconstruct_update(update(files), AttackSettings(iterations=30), watch=seen.append)
         assert seen[-1].iteration == 30
@@ -171,12 +171,12 @@ class TestInPython:
             ("global", "no direction to match"),
         ],
     )
-    def test_a_reply_that_is_none(self, files, name, sentence):
+    def test_wrong_reply_is_refused(self, files, name, sentence):
         with pytest.raises(BadInput, match=sentence):
             reconstruct_update(update(files, reply=files / f"{name}.safetensors"), ATTACK)
 
     @pytest.mark.parametrize("name", ["missing", "text", "less"])
-    def test_global_weights_that_are_none(self, files, name):
+    def test_wrong_global_weights_are_refused(self, files, name):
         with pytest.raises(BadInput) as caught:
             reconstruct_update(update(files, before=files / f"{name}.safetensors"), ATTACK)
         assert "\n" not in str(caught.value)
@@ -215,9 +215,7 @@ class TestByCommand:
         assert float(psnr(digit(), results[0].images)) > 30
         assert results[0].labels.tolist() == [LABEL]
 
-    def test_a_gradient_with_its_label_inferred_and_a_picture_of_ones_own(
-        self, fedlab, files, tmp_path
-    ):
+    def test_gradient_is_attacked_into_a_named_picture(self, fedlab, files, tmp_path):
         given = options(
             files,
             reply=files / "gradient.safetensors",
@@ -323,7 +321,7 @@ class TestByCommand:
         assert sentence in err
         assert err.count("\n") == 1
 
-    def test_the_list_names_all_attacks_with_their_sources(self, fedlab):
+    def test_list_names_all_attacks_and_sources(self, fedlab):
         code, out, err = fedlab("reconstruct", "--list")
         assert (code, err) == (0, "")
         for name in PRESETS:

@@ -1,4 +1,4 @@
-"""Attacks have one name everywhere, and one rule says which is the strongest."""
+"""Labels of attacks, and the choice of the strongest one."""
 
 import math
 
@@ -24,7 +24,7 @@ def table(*rows):
     return pd.DataFrame([USUAL | row for row in rows])
 
 
-def test_a_label_says_what_was_granted_and_by_whom():
+def test_label_names_knowledge_and_server():
     rows = table({}, {"known_labels": False}, {"preset": "imprint", "threat": "malicious"})
     assert list(attack_labels(rows)) == [
         "fast, labels known",
@@ -39,7 +39,7 @@ def test_tables_without_rows_and_of_earlier_versions():
     assert best_of_each(table({}).iloc[:0]).empty
 
 
-def test_of_two_results_of_one_attack_on_an_image_the_better_stays():
+def test_better_of_two_results_stays():
     rows = table(
         {"psnr": math.nan},
         {"psnr": 12.0, "verdict": "leaks"},
@@ -63,7 +63,7 @@ def test_the_strongest_leaks_the_largest_share():
     assert strongest_label(table(*many, one, one | {"verdict": "not shown"})).startswith("slow")
 
 
-def test_among_equals_it_is_furthest_above_chance_and_then_knew_less():
+def test_ties_go_to_psnr_above_chance_then_labels():
     far = {"preset": "slow", "psnr": 21.0, "chance_psnr": 1.0}
     assert strongest_label(table({"psnr": 30.0}, far)) == "slow, labels known"
     assert strongest_label(table({"psnr": math.nan}, far)) == "slow, labels known"

@@ -1,4 +1,4 @@
-"""A checkpoint holds all that the next round depends on, in the shape and order that it had."""
+"""Checkpoints keep values, types and shapes, and refuse damaged files."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def path_in(folder):
     return folder / "checkpoints" / "last.safetensors"
 
 
-def test_everything_comes_back_with_its_type(tmp_path):
+def test_values_keep_their_types(tmp_path):
     state = {"z.weight": torch.randn(3, 2).T, "a": torch.tensor(5), "b": torch.randn(2)}
     memory = {
         "momentum/list/000000/0": np.linspace(0, 1, 6).reshape(2, 3).T,
@@ -32,13 +32,13 @@ def test_everything_comes_back_with_its_type(tmp_path):
         np.testing.assert_array_equal(again.memory[name], value)
 
 
-def test_the_momentum_of_a_single_number_keeps_its_shape(tmp_path):
+def test_scalar_momentum_keeps_its_shape(tmp_path):
     path = path_in(tmp_path)
     Checkpoint(1, {}, {"momentum/dict/000000/scale": np.array(2.0)}).save(path)
     assert Checkpoint.load(path).memory["momentum/dict/000000/scale"].shape == ()
 
 
-def test_the_one_before_is_replaced(tmp_path):
+def test_earlier_checkpoint_is_replaced(tmp_path):
     path = path_in(tmp_path)
     for number in (1, 2):
         Checkpoint(number, {"w": torch.full((2,), float(number))}, {}).save(path)
@@ -46,7 +46,7 @@ def test_the_one_before_is_replaced(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["last.safetensors"]
 
 
-def test_one_that_is_missing_or_damaged_is_one_sentence(tmp_path):
+def test_missing_or_damaged_checkpoint_is_refused(tmp_path):
     path = path_in(tmp_path)
     with pytest.raises(BadInput, match="no round of it ended"):
         Checkpoint.load(path)

@@ -1,4 +1,4 @@
-"""The run folder refuses to overwrite, and is never left half written."""
+"""Run folders: refusals, tables, truncation and atomic writes."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from fedlab.results.rows import ClientRow, RoundRow
 from tests.federations import small
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path):
+def test_folder_with_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BadInput, match="not empty"):
         RunFolder.create(tmp_path, small())
@@ -21,12 +21,12 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
         RunFolder.create(tmp_path / "file" / "run", small())
 
 
-def test_the_scenario_comes_back_as_it_was(tmp_path):
+def test_scenario_is_read_back_unchanged(tmp_path):
     scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-3"}])
     assert RunFolder.create(tmp_path / "run", scenario).scenario == scenario
 
 
-def test_infinity_and_nothing_are_null_in_json_lines(tmp_path):
+def test_infinity_and_none_are_null_in_json(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     run.append_round(RoundRow(0, 0.1, float("inf"), None, 0.0))
     text = (tmp_path / "run" / "rounds.jsonl").read_text()
@@ -34,7 +34,7 @@ def test_infinity_and_nothing_are_null_in_json_lines(tmp_path):
     assert run.rounds()[0].loss is None
 
 
-def test_rows_of_later_rounds_and_half_lines_are_forgotten(tmp_path):
+def test_later_rows_and_cut_off_lines_are_deleted(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     for number in range(3):
         run.append_round(RoundRow(number, 0.1, 1.0, None, 0.0))
@@ -49,7 +49,7 @@ def test_rows_of_later_rounds_and_half_lines_are_forgotten(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ['{"round": 2, "accu', '{"round": 2, "accuracy": 0.1', "{"])
-def test_a_half_written_round_is_forgotten(tmp_path, torn):
+def test_cut_off_round_is_deleted(tmp_path, torn):
     run = RunFolder.create(tmp_path / "run", small())
     for number in range(2):
         run.append_round(RoundRow(number, 0.1, 1.0, None, 0.0))
@@ -61,7 +61,7 @@ def test_a_half_written_round_is_forgotten(tmp_path, torn):
     assert [row.round for row in run.rounds()] == [0, 1, 2]
 
 
-def test_a_table_of_before_a_column_was_added_is_kept(tmp_path):
+def test_table_with_fewer_columns_is_kept(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     table = tmp_path / "run" / "clients.csv"
     header = table.read_text().splitlines()[0]
@@ -75,7 +75,7 @@ def test_a_table_of_before_a_column_was_added_is_kept(tmp_path):
     assert run.table("clients")["selected"].isna().tolist() == [True, False]
 
 
-def test_a_half_written_reason_is_forgotten(tmp_path):
+def test_cut_off_reason_is_deleted(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     row = ClientRow(1, 0, "honest", "none", 40, 3, 0.5, "refused", 'it said "no",\ntwice')
     run.append("clients", [row])
@@ -87,14 +87,14 @@ def test_a_half_written_reason_is_forgotten(tmp_path):
     assert table["reason"].tolist() == [row.reason]
 
 
-def test_what_was_there_is_not_touched_when_a_folder_is_refused(tmp_path):
+def test_refused_folder_is_not_changed(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BadInput):
         RunFolder.create(tmp_path, small())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_empty_folder_is_taken_and_its_tables_have_columns_but_no_rows(tmp_path):
+def test_new_tables_have_columns_but_no_rows(tmp_path):
     run = RunFolder.create(tmp_path, small())
     for name, kind in TABLES.items():
         table = run.table(name)
@@ -103,20 +103,20 @@ def test_an_empty_folder_is_taken_and_its_tables_have_columns_but_no_rows(tmp_pa
     assert run.rounds() == []
 
 
-def test_no_file_of_a_run_tells_where_it_was_made(tmp_path):
+def test_no_file_contains_the_folder_path(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     for path in run.path.rglob("*.*"):
         assert str(tmp_path) not in path.read_text()
 
 
-def test_the_next_free_name(tmp_path):
+def test_next_free_name_is_counted_up(tmp_path):
     assert next_free(tmp_path, "run") == tmp_path / "run"
     (tmp_path / "run").mkdir()
     (tmp_path / "run-2").mkdir()
     assert next_free(tmp_path, "run") == tmp_path / "run-3"
 
 
-def test_a_write_that_is_interrupted_leaves_the_old_content(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
     with monkeypatch.context() as patched:
@@ -128,7 +128,7 @@ def test_a_write_that_is_interrupted_leaves_the_old_content(tmp_path, monkeypatc
     assert path.read_bytes() == b"new"
 
 
-def test_the_size_is_that_of_all_files(tmp_path):
+def test_size_is_that_of_all_files(tmp_path):
     run = RunFolder.create(tmp_path / "run", small())
     before = run.size()
     (run.captures / "more").write_bytes(bytes(1000))

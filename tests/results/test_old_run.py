@@ -63,7 +63,7 @@ def test_commands_work_on_it(old, command):
     assert outcome.exit_code == 0, outcome.exception
 
 
-def test_setting_that_is_no_more_costs_a_sentence(old):
+def test_unknown_setting_is_refused_with_its_name(old):
     scenario = old / "scenario.toml"
     scenario.write_text(scenario.read_text().replace("quantile_lr", "quantile_rate"))
     with pytest.raises(BadInput, match="quantile_rate"):

@@ -1,4 +1,4 @@
-"""An audited run holds its ledger to what the canaries say, and fails where they contradict it."""
+"""The audit: sound mechanisms pass, and a contradicted ledger fails the run."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def without_noise(monkeypatch):
     monkeypatch.setattr(PrivateGradient, "__init__", silent)
 
 
-def test_a_sound_mechanism_is_not_contradicted(sound):
+def test_sound_mechanism_is_not_contradicted(sound):
     verdict = sound.audit
     assert verdict.holds
     assert verdict.ledger == sound.ledger.total(1)
@@ -59,7 +59,7 @@ def test_a_sound_mechanism_is_not_contradicted(sound):
     assert verdict.updates == verdict.round == 3
 
 
-def test_a_mechanism_without_its_noise_fails_the_run(without_noise):
+def test_missing_noise_fails_the_run(without_noise):
     federation = Federation(audited())
     with pytest.raises(RunFailed, match=r"client 1: epsilon is at least .* is broken"):
         federation.run()
@@ -68,7 +68,7 @@ def test_a_mechanism_without_its_noise_fails_the_run(without_noise):
     assert not verdict_of(federation.folder).holds
 
 
-def test_about_half_of_the_canaries_join_one_client_and_no_other(sound):
+def test_half_of_the_canaries_join_one_client(sound):
     federated = sound.federated
     canaries, coins = canaries_of(sound.scenario, federated.data)
     assert len(canaries) == 240
@@ -80,7 +80,7 @@ def test_about_half_of_the_canaries_join_one_client_and_no_other(sound):
     assert torch.equal(own.labels[100:], canaries.labels[coins])
 
 
-def test_the_folder_says_what_the_federation_says(sound, capsys, monkeypatch):
+def test_folder_holds_the_same_verdict(sound, capsys, monkeypatch):
     assert verdict_of(sound.folder) == sound.audit
     facts = json.loads((sound.folder.path / "audit.json").read_text())
     assert facts["holds"] is True
@@ -89,9 +89,7 @@ def test_the_folder_says_what_the_federation_says(sound, capsys, monkeypatch):
     assert "its ledger says" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_folder_that_is_contradicted_ends_the_command_with_1(
-    without_noise, tmp_path, monkeypatch, capsys
-):
+def test_contradicted_audit_exits_with_1(without_noise, tmp_path, monkeypatch, capsys):
     with pytest.raises(RunFailed):
         finished(audited(), out=tmp_path / "run")
     monkeypatch.setattr("sys.argv", ["fedlab", "audit", str(tmp_path / "run")])
@@ -108,7 +106,7 @@ def test_an_open_round_makes_every_bound_hold():
     assert verdict_of(federation.folder) == federation.audit
 
 
-def test_the_scores_survive_a_resume(sound, tmp_path, monkeypatch):
+def test_scores_survive_a_resume(sound, tmp_path, monkeypatch):
     federation = Federation(audited(), out=tmp_path / "run")
     federation.step()
     resumed = Federation.resume(tmp_path / "run")
@@ -127,7 +125,7 @@ def test_the_scores_survive_a_resume(sound, tmp_path, monkeypatch):
     assert again.audit.ledger > sound.audit.ledger
 
 
-def test_scores_of_another_audit_are_not_taken(tmp_path):
+def test_scores_of_another_audit_are_refused(tmp_path):
     Federation(audited(), out=tmp_path / "run").step()
     path = tmp_path / "run" / "scenario.toml"
     path.write_text(path.read_text().replace("canaries = 240", "canaries = 250"))
@@ -139,12 +137,12 @@ def test_scores_of_another_audit_are_not_taken(tmp_path):
     ("override", "words"),
     [("audit.client=2", "clients go from 0 to 1"), ("audit.canaries=199", "200")],
 )
-def test_what_cannot_be_audited(override, words):
+def test_impossible_audits_are_refused(override, words):
     with pytest.raises(BadInput, match=words):
         audited(override)
 
 
-def test_a_run_without_an_audit(tmp_path):
+def test_run_without_an_audit_is_refused(tmp_path):
     federation = Federation(Scenario(data={"train": 40, "test": 20, "clients": 2}))
     with pytest.raises(BadInput, match=r"\[audit\]"):
         federation.audit  # noqa: B018

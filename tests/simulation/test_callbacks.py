@@ -106,7 +106,7 @@ def test_bad_input_at_the_start_stops_the_run():
     assert federation.round == 0
 
 
-def test_essential_callback_stops_the_run_after_the_round(tmp_path):
+def test_essential_callback_stops_the_run(tmp_path):
     class Needed(Broken):
         essential = True
 

@@ -1,4 +1,4 @@
-"""The running experiment: same bits, toggles that replay, runs that survive a kill."""
+"""Federation: determinism, resumes, toggles, failures and attacks on demand."""
 
 import json
 import math
@@ -28,19 +28,19 @@ def same(one, other):
 
 
 class TestDeterminism:
-    def test_same_seed_same_bits_and_another_seed_differs(self):
+    def test_same_seed_gives_the_same_bits(self):
         busy = small(roles=[LEAK], defenses=[DP | {"clients": "1"}, MIX | {"clients": "2"}])
         one, again = finished(busy), finished(busy)
         assert same(one.state, again.state)
         other = finished(busy.changed(seed=1))
         assert not same(one.state, other.state)
 
-    def test_an_attack_changes_nothing_in_the_federation(self):
+    def test_attack_does_not_change_the_training(self):
         quiet = small(roles=[LEAK], rounds=2)
         attacked = quiet.changed(reconstructions=[ATTACK])
         assert same(finished(quiet).state, finished(attacked).state)
 
-    def test_a_cohort_is_sampled_by_seed(self):
+    def test_cohort_follows_the_seed(self):
         federation = finished(small(server={"cohort": 2}))
         table = federation.folder.table("clients")
         sampled = table.groupby("round")["client"].apply(tuple)
@@ -49,7 +49,7 @@ class TestDeterminism:
         again = finished(small(server={"cohort": 2})).folder.table("clients")
         assert table.equals(again)
 
-    def test_a_client_may_turn_bad_in_a_later_round(self):
+    def test_client_may_start_poisoning_later(self):
         turning = small(roles=[{"role": "poisoning", "rounds": "3-", "clients": "1"}])
         table = finished(turning).folder.table("clients")
         roles = table[table["client"] == 1]["role"].tolist()
@@ -72,7 +72,7 @@ class TestResume:
         ],
         ids=lambda server: server["strategy"],
     )
-    def test_a_resumed_run_ends_like_an_unbroken_one(self, tmp_path, server):
+    def test_resumed_run_ends_like_an_uninterrupted_one(self, tmp_path, server):
         scenario = small(
             server=server,
             roles=[LEAK],
@@ -96,7 +96,7 @@ class TestResume:
             r.accuracy for r in resumed.folder.rounds()
         ]
 
-    def test_a_kill_before_the_checkpoint_leaves_no_half_round(self, tmp_path, monkeypatch):
+    def test_kill_before_the_checkpoint_repeats_the_round(self, tmp_path, monkeypatch):
         scenario = small()
         whole = finished(scenario)
         federation = Federation(scenario, out=tmp_path / "run")
@@ -115,7 +115,7 @@ class TestResume:
         # What was sent in round 2 was sent: it stands beside what was sent when it was run again.
         assert resumed.folder.table("ledger").groupby("round").size().tolist() == [4, 8, 4, 4]
 
-    def test_what_was_sent_before_a_kill_is_never_forgotten(self, tmp_path, monkeypatch):
+    def test_replies_before_a_kill_stay_accounted(self, tmp_path, monkeypatch):
         scenario = small(rounds=3, defenses=[DP | {"clients": "1"}])
         federation = Federation(scenario, out=tmp_path / "run")
         federation.step()
@@ -144,7 +144,7 @@ class TestResume:
         written = federation.folder.table("ledger")["epsilon_protected"].max()
         assert written == pytest.approx(five, rel=1e-9)
 
-    def test_a_line_of_the_journal_that_was_half_written_is_dropped(self, tmp_path):
+    def test_cut_off_journal_line_is_dropped(self, tmp_path):
         federation = Federation(small(rounds=2), out=tmp_path / "run")
         federation.step()
         with (tmp_path / "run" / "spending.jsonl").open("a") as journal:
@@ -154,18 +154,18 @@ class TestResume:
         assert [len(history) for history in spent.values()] == [2] * 4
 
     @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[]\n")])
-    def test_without_its_journal_no_epsilon_would_be_right(self, tmp_path, damage):
+    def test_missing_or_damaged_journal_is_refused(self, tmp_path, damage):
         Federation(small(rounds=2), out=tmp_path / "run").step()
         damage(tmp_path / "run" / "spending.jsonl")
         with pytest.raises(BadInput, match="no epsilon would be right"):
             Federation.resume(tmp_path / "run")
 
-    def test_a_folder_without_a_run(self, tmp_path):
+    def test_folder_without_a_run_is_refused(self, tmp_path):
         with pytest.raises(BadInput, match="holds no run"):
             Federation.resume(tmp_path)
 
     @pytest.mark.parametrize("killed_in", ["round 1", "round 0", "making the folder"])
-    def test_a_kill_before_a_round_ended_starts_anew(self, tmp_path, monkeypatch, killed_in):
+    def test_kill_before_the_first_round_starts_anew(self, tmp_path, monkeypatch, killed_in):
         scenario = small(roles=[LEAK], reconstructions=[ATTACK])
         whole = finished(scenario, out=tmp_path / "whole")
         where = {
@@ -194,20 +194,20 @@ class TestResume:
         assert same(killed.state, resumed.state)
         assert resumed.ledger.protected(1)
 
-    def test_a_run_whose_checkpoint_is_lost_is_not_thrown_away(self, tmp_path):
+    def test_lost_checkpoint_is_refused(self, tmp_path):
         run = finished(small(rounds=2), out=tmp_path / "run").folder
         run.checkpoint.unlink()
         with pytest.raises(BadInput, match="has no checkpoint"):
             Federation.resume(tmp_path / "run")
         assert len(run.rounds()) == 3
 
-    def test_a_finished_run_has_no_next_round(self):
+    def test_finished_run_refuses_another_round(self):
         federation = finished(small(rounds=1))
         with pytest.raises(BadInput, match="all 1 rounds"):
             federation.step()
 
     @pytest.mark.parametrize("stage", ["clients", "leakage", "ledger"])
-    def test_a_kill_while_rows_are_written_leaves_none_twice(self, tmp_path, monkeypatch, stage):
+    def test_kill_between_tables_leaves_no_row_twice(self, tmp_path, monkeypatch, stage):
         scenario = small(roles=[LEAK], reconstructions=[ATTACK])
         whole = finished(scenario, out=tmp_path / "whole")
         federation = Federation(scenario, out=tmp_path / "run")
@@ -231,7 +231,7 @@ class TestResume:
         one, other = (f.folder.table("leakage").drop(columns="seconds") for f in (whole, resumed))
         assert one.equals(other)
 
-    def test_a_client_that_is_called_long_after_the_resume_still_gets_its_history(self, tmp_path):
+    def test_late_client_gets_its_history_after_a_resume(self, tmp_path):
         scenario = small(rounds=6, seed=6, server={"cohort": 1}, defenses=[DP])
         whole = finished(scenario, out=tmp_path / "whole")
         called = whole.folder.table("clients")["client"].tolist()
@@ -255,7 +255,7 @@ class TestResume:
         ],
         ids=["momentum", "statistics"],
     )
-    def test_a_run_may_be_resumed_after_every_round(self, tmp_path, tables):
+    def test_run_can_be_resumed_after_every_round(self, tmp_path, tables):
         scenario = small(**tables)
         whole = finished(scenario)
         federation = Federation(scenario, out=tmp_path / "run")
@@ -269,7 +269,7 @@ class TestResume:
         )
         assert one == other
 
-    def test_the_learning_rate_of_the_server_counts(self):
+    def test_server_learning_rate_scales_the_step(self):
         server = {"strategy": "FedAvgM", "options": {"server_learning_rate": 0.5}}
         slow, fast = Federation(small(server=server)), Federation(small())
         start = slow.state
@@ -278,7 +278,7 @@ class TestResume:
             half = start[name] + 0.5 * (value - start[name])
             assert torch.allclose(slow.state[name], half, atol=1e-6)
 
-    def test_the_network_may_not_change_before_a_resume(self, tmp_path):
+    def test_changed_network_is_refused_on_resume(self, tmp_path):
         Federation(small(), out=tmp_path / "run").step()
         path = tmp_path / "run" / "scenario.toml"
         path.write_text(path.read_text().replace("width = 4", "width = 8"))
@@ -287,7 +287,7 @@ class TestResume:
 
 
 class TestToggle:
-    def test_the_saved_scenario_replays_a_live_run(self, tmp_path):
+    def test_saved_scenario_replays_a_toggled_run(self, tmp_path):
         live = Federation(small(roles=[LEAK], reconstructions=[ATTACK]), out=tmp_path / "live")
         live.step()
         live.toggle("dp-sgd", on=True, clients=[0, 2], noise_multiplier=0.5)
@@ -306,7 +306,7 @@ class TestToggle:
         assert defenses[1] == ["none"] * 4
         assert defenses[2] == ["none", "dp-sgd", "dp-sgd", "dp-sgd"]
 
-    def test_a_resumed_run_keeps_its_toggles(self, tmp_path):
+    def test_resumed_run_keeps_its_toggles(self, tmp_path):
         live = Federation(small(), out=tmp_path / "live")
         live.step()
         live.toggle("dp-sgd", on=True)
@@ -331,7 +331,7 @@ class TestToggle:
             ({"defense": "dp-instahide", "on": True}, "both dp-sgd and dp-instahide"),
         ],
     )
-    def test_what_cannot_work_is_refused_and_changes_nothing(self, arguments, sentence):
+    def test_impossible_toggle_changes_nothing(self, arguments, sentence):
         federation = Federation(small(defenses=[DP | {"clients": "1"}]))
         before = federation.scenario
         with pytest.raises(BadInput, match=sentence):
@@ -339,7 +339,7 @@ class TestToggle:
         assert federation.scenario == before
         assert not (federation.folder.path / "toggles.jsonl").exists()
 
-    def test_numbers_of_numpy_are_taken_as_plain_ones(self):
+    def test_numpy_numbers_become_plain_ones(self):
         federation = Federation(small())
         noise = np.float32(0.5)
         federation.toggle("dp-sgd", on=True, clients=np.arange(2), noise_multiplier=noise)
@@ -348,7 +348,7 @@ class TestToggle:
         assert event["settings"] == {"noise_multiplier": 0.5}
         assert federation.folder.scenario == federation.scenario
 
-    def test_the_settings_noted_are_those_of_the_defense_that_was_switched(self):
+    def test_event_names_settings_of_the_toggled_defense(self):
         """It is not the last of the entries: what has to come later stays behind it."""
         hidden = {"name": "secure-aggregation"}
         federation = Federation(small(defenses=[hidden, {"name": "dp-sgd", "rounds": "1"}]))
@@ -357,7 +357,7 @@ class TestToggle:
         event = json.loads((federation.folder.path / "toggles.jsonl").read_text())
         assert event["settings"] == {"clipping_norm": 0.25}
 
-    def test_a_toggle_may_have_an_end(self):
+    def test_toggle_may_end_before_the_last_round(self):
         federation = Federation(small(defenses=[MIX | {"clients": "3", "rounds": "4"}]))
         federation.step()
         with pytest.raises(BadInput, match='rounds="2-3"'):
@@ -372,7 +372,7 @@ class TestToggle:
 
     @pytest.mark.parametrize("earlier", [0, 1])
     @pytest.mark.parametrize("broken", ["toggles.jsonl", "scenario.toml"])
-    def test_a_toggle_that_cannot_be_written_changes_nothing(self, monkeypatch, broken, earlier):
+    def test_unwritable_toggle_changes_nothing(self, monkeypatch, broken, earlier):
         federation = Federation(small())
         for _ in range(earlier):
             federation.toggle("dp-sgd", on=True, clients=[1])
@@ -392,7 +392,7 @@ class TestToggle:
         assert federation.scenario == before
         assert {p: p.read_bytes() for p in path.glob("*.*")} == files
 
-    def test_batch_norm_is_refused_when_dp_sgd_is_switched_on(self):
+    def test_dp_sgd_toggle_refuses_batch_norm(self):
         scenario = small("model.name='resnet8'", "model.norm='batch'")
         with pytest.raises(BadInput, match=r'model\.norm = "group"'):
             Federation(scenario).toggle("dp-sgd", on=True)
@@ -440,7 +440,7 @@ class TestFailures:
         ],
         ids=["nan", "shape", "tensors", "raises"],
     )
-    def test_a_client_that_fails_is_named_and_skipped(self, tamper, reason, caplog):
+    def test_failing_client_is_named_and_skipped(self, tamper, reason, caplog):
         scenario = small(rounds=2)
         federation = finished(scenario, grid=Tampered(scenario, tamper))
         table = federation.folder.table("clients")
@@ -451,7 +451,7 @@ class TestFailures:
         assert (table[table["client"] != 2]["status"] == "ok").all()
         assert all(torch.isfinite(value).all() for value in federation.state.values())
 
-    def test_if_all_fail_the_run_stops_and_says_so(self, tmp_path):
+    def test_run_stops_if_all_clients_fail(self, tmp_path):
         scenario = small()
 
         def all_fail(_client, _reply):
@@ -462,13 +462,13 @@ class TestFailures:
             federation.run()
         assert federation.round == 0
 
-    def test_more_failures_than_are_allowed(self):
+    def test_too_many_failures_stop_the_run(self):
         scenario = small("server.max_failures=0.2")
         federation = Federation(scenario, grid=Tampered(scenario, raising))
         with pytest.raises(RunFailed, match="1 of 4 clients"):
             federation.step()
 
-    def test_a_defense_that_cannot_work_at_one_client_costs_only_that_client(self):
+    def test_defense_that_fails_at_one_client_skips_it(self):
         scenario = small(
             "data.partition='dirichlet'",
             "data.alpha=0.3",
@@ -483,14 +483,14 @@ class TestFailures:
         assert table[table["status"] == "refused"]["client"].tolist() == small_ones
         assert table[table["status"] == "refused"]["reason"].str.contains("k = 30").all()
 
-    def test_noise_that_was_drawn_for_a_refused_reply_is_accounted(self):
+    def test_refused_reply_is_accounted(self):
         """The server saw that reply, whatever it made of it."""
         scenario = small(rounds=2, defenses=[DP])
         good, refused = finished(scenario), finished(scenario, grid=refusing(scenario, rounds=[2]))
         assert refused.folder.table("clients")["status"].tolist().count("refused") == 1
         assert refused.ledger.protected(2) == good.ledger.protected(2)
 
-    def test_noise_does_not_repeat_where_a_reply_was_refused_before_the_break(self, tmp_path):
+    def test_noise_does_not_repeat_after_a_refusal(self, tmp_path):
         scenario = small(defenses=[DP])
         whole = finished(scenario, grid=refusing(scenario, rounds=[2]))
         grid = refusing(scenario, rounds=[2])
@@ -501,7 +501,7 @@ class TestFailures:
         assert resumed.ledger.protected(2) == whole.ledger.protected(2)
         assert same(whole.state, resumed.state)
 
-    def test_a_history_that_forgets_earlier_rounds_lowers_no_epsilon(self):
+    def test_shortened_history_lowers_no_epsilon(self):
         scenario = small(rounds=3, defenses=[DP])
 
         def forgetful(client, reply):
@@ -520,7 +520,7 @@ class TestFailures:
         assert federation.ledger.total(2) == math.inf  # what else it sent cost it did not say
         assert federation.ledger.total(1) < math.inf
 
-    def test_after_a_failed_round_the_same_federation_can_try_again(self):
+    def test_failed_round_can_be_tried_again(self):
         scenario, broken = small(rounds=2), [True]
 
         def fail_once(_client, reply):
@@ -536,21 +536,21 @@ class TestFailures:
 
 
 class TestReconstruct:
-    def test_an_attack_on_demand_equals_the_scheduled_one(self):
+    def test_attack_on_demand_equals_the_scheduled_one(self):
         scenario = small(roles=[LEAK], reconstructions=[ATTACK], rounds=1)
         federation = finished(scenario)
         scheduled = federation.folder.table("leakage")
         again = federation.reconstruct(round=1, client=0, iterations=5).table()
         assert again["psnr"].tolist() == pytest.approx(scheduled["psnr"].tolist(), rel=1e-6)
 
-    def test_where_nothing_was_kept_it_says_how_to_keep_one(self):
+    def test_missing_capture_error_says_how_to_keep_one(self):
         federation = finished(small(roles=[LEAK], rounds=1))
         with pytest.raises(BadInput, match=r"--set captures\.keep=all"):
             federation.reconstruct(round=1, client=0)
         with pytest.raises(BadInput, match="round 2 has not been run"):
             federation.reconstruct(round=2, client=0)
 
-    def test_an_honest_client_of_few_images_can_be_attacked_by_unrolling(self):
+    def test_honest_client_with_few_images_leaks(self):
         scenario = small(
             "data.train=8",
             "training.batch_size=1",
@@ -565,7 +565,7 @@ class TestReconstruct:
         assert all(row.psnr > row.chance_psnr + 3 for row in rows)
         assert rows[0].payload_cosine > 0.9999
 
-    def test_updates_of_many_images_are_passed_over_with_a_word(self, caplog):
+    def test_update_of_many_images_is_not_attacked(self, caplog):
         scenario = small("data.clients=2", rounds=1, reconstructions=[{"clients": "0"}])
         federation = finished(scenario)
         assert "client 0 is not attacked" in caplog.text
@@ -573,7 +573,7 @@ class TestReconstruct:
         with pytest.raises(BadInput, match="attacked nobody yet"):
             federation.picture()
 
-    def test_a_single_image_under_poisson_sampling_may_be_none(self):
+    def test_poisson_batch_of_one_image_may_be_empty(self):
         scenario = small(
             roles=[LEAK | {"sampling": "poisson"}],
             defenses=[DP],
@@ -636,7 +636,7 @@ class TestOwnNetworks:
         return small(model={"name": "factory", "factory": factory}, **tables)
 
     @pytest.mark.parametrize("strategy", ["FedAvg", "FedAvgM", "FedAdam"])
-    def test_a_parameter_that_is_a_single_number_survives_a_resume(self, tmp_path, strategy):
+    def test_scalar_parameter_survives_a_resume(self, tmp_path, strategy):
         options = {"server_momentum": 0.9} if strategy == "FedAvgM" else {}
         scenario = self.own("scaled", server={"strategy": strategy, "options": options})
         whole = finished(scenario)
@@ -646,7 +646,7 @@ class TestOwnNetworks:
         resumed.run()
         assert same(whole.state, resumed.state)
 
-    def test_weights_that_two_layers_share_are_learned_in_both(self):
+    def test_shared_weights_are_learned_in_both_layers(self):
         federation = finished(self.own("tied", rounds=2))
         before = Federation(self.own("tied")).state["first.weight"]
         learned = federation.state["first.weight"]
@@ -656,7 +656,7 @@ class TestOwnNetworks:
         assert torch.equal(federation.federated.model.second.weight, learned)
 
 
-def test_a_run_without_a_folder_leaves_nothing_behind():
+def test_temporary_folder_is_deleted():
     federation = Federation(small(rounds=1))
     path = federation.folder.path
     federation.run()

@@ -1,4 +1,4 @@
-"""A run that is really killed between the replies and the end of the round loses no epsilon."""
+"""A process that is killed in the middle of a round: the ledger counts its replies."""
 
 import signal
 import subprocess
@@ -70,7 +70,7 @@ def changes(tensors, before):
         ("journal", 2),
     ],
 )
-def test_what_was_released_before_a_kill_is_accounted(tmp_path, place, releases):
+def test_replies_before_a_kill_are_accounted(tmp_path, place, releases):
     scenario = small(rounds=2, defenses=[DP, NOISY], captures={"keep": "all"})
     Federation(scenario, out=tmp_path / "run").step()
     kept = tmp_path / "kept.safetensors"

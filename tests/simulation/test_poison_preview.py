@@ -1,4 +1,4 @@
-"""What a poisoning client would do, before it does it."""
+"""Poison previews: the same images as in a round, and refusals."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def two_poisoners():
     )
 
 
-def test_it_is_what_the_client_trains_on():
+def test_preview_equals_what_the_client_trains_on():
     scenario = two_poisoners()
     found = preview(scenario)
     assert (found.client, found.round, found.attack) == (3, 2, "badnets")
@@ -47,7 +47,7 @@ def test_a_client_or_a_round_can_be_named():
     assert preview(two_poisoners(), round=4).client == 3
 
 
-def test_the_picture_shows_the_first_changed_images_and_their_difference():
+def test_picture_shows_the_first_changed_images():
     found = preview(two_poisoners())
     figure = found.plot(images=4)
     assert len(figure.axes) == 12
@@ -61,7 +61,7 @@ def test_the_picture_shows_the_first_changed_images_and_their_difference():
     assert told in ("as 3", "label kept")
 
 
-def test_nobody_and_nothing_to_show():
+def test_scenario_without_a_poison_is_refused():
     with pytest.raises(BadInput, match="no images are poisoned by client 0"):
         preview(two_poisoners(), client=0)
     with pytest.raises(BadInput, match="in round 1"):

@@ -1,4 +1,4 @@
-"""Epsilon before the run, during it and after it: through targets, toggles, resumes and engines."""
+"""Projected and final epsilon, through targets, toggles, resumes and engines."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def cost(*steps):
     return epsilon(tuple(steps), accountant="rdp", delta=1e-5)
 
 
-def test_the_projection_counts_the_rounds_that_are_left():
+def test_projection_counts_the_rounds_left():
     scenario = small(defenses=[DP | {"rounds": "2-", "clients": "0-1"}])
     found = projections(scenario, SIZES)
     assert found.keys() == {0, 1}
@@ -34,7 +34,7 @@ def test_the_projection_counts_the_rounds_that_are_left():
     assert projections(scenario, SIZES, after=4) == {}
 
 
-def test_leaking_clients_are_projected_by_their_own_batch():
+def test_leaking_client_is_projected_by_its_batch():
     roles = [
         {"role": "leaking", "clients": "0", "batch_size": 4, "sampling": "poisson"},
         {"role": "leaking", "clients": "1", "batch_size": 4},
@@ -55,7 +55,7 @@ def test_leaking_clients_are_projected_by_their_own_batch():
     ],
     ids=["plain", "leaking", "cohort", "disobeying"],
 )
-def test_what_was_projected_is_what_was_spent(more):
+def test_projection_equals_the_final_epsilon(more):
     federation = Federation(small(*SKEWED, defenses=[DP | {"rounds": "1-3"}], **more))
     before = federation.projection
     federation.run()
@@ -73,7 +73,7 @@ TARGET = {"name": "dp-sgd", "target_epsilon": 3.0, "rounds": "1,3-4"}
 
 
 @pytest.mark.parametrize("accountant", ["rdp", pytest.param("prv", marks=pytest.mark.slow), "gdp"])
-def test_a_target_is_met_by_every_client(accountant):
+def test_every_client_meets_its_target(accountant):
     """Shards differ in size, so the noise does, too."""
     scenario = small(*SKEWED, defenses=[TARGET], privacy={"accountant": accountant})
     federation = Federation(scenario)
@@ -112,7 +112,7 @@ def test_a_scenario_without_targets_stays_as_it_is():
     assert calibrated(scenario, SIZES) is scenario
 
 
-def test_the_saved_scenario_replays_a_run_with_a_target():
+def test_saved_scenario_replays_a_solved_target():
     federation = finished(small(defenses=[TARGET]))
     saved = RunFolder.open(federation.folder.path).scenario
     assert saved == federation.scenario
@@ -138,12 +138,12 @@ def test_the_saved_scenario_replays_a_run_with_a_target():
         ),
     ],
 )
-def test_targets_that_cannot_be_met_are_refused_before_the_run(defenses, sentence):
+def test_impossible_targets_are_refused(defenses, sentence):
     with pytest.raises(BadInput, match=sentence):
         Federation(small(defenses=defenses))
 
 
-def test_a_toggle_shows_what_it_comes_to_before_anything_runs(caplog):
+def test_toggle_projects_its_cost_before_it_runs(caplog):
     federation = Federation(small(defenses=[DP | {"clients": "0"}]))
     federation.step()
     steps = cost((1.0, 0.4, 12))
@@ -164,7 +164,7 @@ def test_a_toggle_shows_what_it_comes_to_before_anything_runs(caplog):
     assert math.isinf(federation.ledger.total(0))
 
 
-def test_clipping_alone_is_projected_as_infinite():
+def test_clipping_without_noise_projects_infinity():
     federation = Federation(small())
     federation.toggle("dp-sgd", on=True, clients=[0], noise_multiplier=0.0)
     assert math.isinf(federation.projection[0].projected)
@@ -179,7 +179,7 @@ def test_a_toggle_solves_nothing():
     assert not federation.scenario.defenses
 
 
-def test_what_gdp_cannot_count_is_refused_before_it_runs():
+def test_gdp_refuses_what_it_cannot_count():
     gdp = {"privacy": {"accountant": "gdp"}}
     mixed = [DP | {"rounds": "1"}, DP | {"rounds": "2", "noise_multiplier": 2.0}]
     with pytest.raises(BadInput, match="client 0: the gdp accountant counts steps of one noise"):
@@ -217,7 +217,7 @@ def toggled_run(folder, *, killed=False):
     return federation
 
 
-def test_epsilon_and_an_adaptive_bound_survive_toggles_and_a_resume(tmp_path):
+def test_adaptive_bound_survives_toggles_and_a_resume(tmp_path):
     whole = toggled_run(tmp_path / "whole")
     assert whole.ledger.protected(1) == pytest.approx(cost((1.0, 0.4, 9)))
     assert whole.ledger.protected(2) == pytest.approx(cost((1.0, 0.4, 12)))

@@ -1,4 +1,4 @@
-"""Trackers: chosen in the scenario, fed round by round, and never in the way of the run."""
+"""Trackers: chosen in the scenario, called every round, and never able to stop a run."""
 
 import pytest
 import torch
@@ -112,7 +112,7 @@ def test_tensorboard_writes_into_the_run_folder(tmp_path):
     assert [event.step for event in events.Scalars("model/accuracy")] == [0, 1, 2]
 
 
-def test_missing_tensorboard_stops_the_run_before_it_starts(monkeypatch):
+def test_missing_tensorboard_stops_the_run_at_once(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="TensorBoard is not installed"):
         finished(small(rounds=1, trackers=["tensorboard"]))

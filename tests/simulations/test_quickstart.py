@@ -1,4 +1,4 @@
-"""What the quickstart claims: open rounds leak, noise hides, and epsilon is the whole history's."""
+"""The quickstart: open rounds leak, noise hides images, and epsilon covers the whole history."""
 
 import statistics
 
@@ -27,7 +27,7 @@ def leakage(federation):
     return table[table["target"] == "original"]
 
 
-def test_the_first_open_round_leaks_with_labels_known_and_inferred(leakage):
+def test_first_open_round_leaks(leakage):
     first = leakage[leakage["round"] == 1]
     assert len(first) == 4
     assert first["psnr"].median() >= 35
@@ -41,14 +41,14 @@ def test_the_first_open_round_leaks_with_labels_known_and_inferred(leakage):
         assert set(half["reasons"]) == {", ".join(reasons)}
 
 
-def test_dp_sgd_keeps_every_image_below_chance_and_two_decibels(leakage):
+def test_dp_sgd_keeps_images_near_chance(leakage):
     protected = leakage[leakage["round"].isin(CLIPPED_AND_NOISY)]
     assert len(protected) == 8
     assert (protected["psnr"] <= protected["chance_psnr"] + 2).all()
     assert set(protected["verdict"]) == {"not shown"}
 
 
-def test_mixing_hides_the_originals_and_not_the_mixture(federation, leakage):
+def test_mixing_hides_originals_but_not_mixtures(federation, leakage):
     hidden = leakage[leakage["round"].isin(MIXED)]
     table = federation.folder.table("leakage")
     mixed = table[(table["target"] == "mixed") & table["known_labels"]]
@@ -56,12 +56,12 @@ def test_mixing_hides_the_originals_and_not_the_mixture(federation, leakage):
     assert mixed["psnr"].median() > hidden["psnr"].median() + 6
 
 
-def test_the_referee_re_derives_the_payload(leakage):
+def test_referee_rederives_the_payload(leakage):
     assert (leakage["signal_cosine"] > 0.9999).all()
     assert (leakage["payload_cosine"] > 0.9999).all()
 
 
-def test_it_is_the_noise_that_hides_and_not_a_broken_attack(leakage):
+def test_attack_works_without_the_noise(leakage):
     clipping = [{"name": "dp-sgd", "noise_multiplier": 0.0}]
     scenario = Scenario.load("quickstart").changed(defenses=clipping, rounds=1)
     clipped = Federation(scenario).step().leakage
@@ -71,7 +71,7 @@ def test_it_is_the_noise_that_hides_and_not_a_broken_attack(leakage):
     assert abs(difference) <= 3
 
 
-def test_total_epsilon_is_opacus_own_over_the_whole_history(federation):
+def test_total_epsilon_equals_opacus(federation):
     rows = federation.folder.table("ledger")
     protected = rows[rows["client"] == 5]
     assert len(protected) == 8
@@ -89,7 +89,7 @@ def test_total_epsilon_is_opacus_own_over_the_whole_history(federation):
     assert np.isinf(others["epsilon_total"]).all()
 
 
-def test_the_model_learns_and_the_backdoor_takes_hold(federation):
+def test_model_and_backdoor_are_learned(federation):
     rounds = federation.folder.rounds()
     assert rounds[0].accuracy < 0.25
     assert rounds[-1].accuracy > 0.85

@@ -1,4 +1,4 @@
-"""The scenarios that ship run on the real pictures that they are made for."""
+"""The shipped scenarios run on the real images that they are made for."""
 
 import re
 import time
@@ -20,7 +20,7 @@ def run(name, tmp_path, overrides=()):
     return federation, table[table["target"] == "original"]
 
 
-def test_each_says_what_it_shows_and_how_long_it_takes():
+def test_scenarios_state_subject_and_duration():
     assert {"chest_xray", "cifar10", "defenses", "fashion_mnist", "malicious_server"} < set(
         packaged()
     )
@@ -86,7 +86,7 @@ def test_a_cap_answers_a_lie_about_examples(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "least"), [("witches_brew", 1.0), ("sleeper_agent", 0.45)])
-def test_brewed_poisons_reach_what_random_changes_do_not(tmp_path, name, least):
+def test_crafted_poisons_beat_random_changes(tmp_path, name, least):
     source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
     success, accuracy = [], []
     for control in ("false", "true"):
@@ -102,7 +102,7 @@ def test_brewed_poisons_reach_what_random_changes_do_not(tmp_path, name, least):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_cifar10_clipping_hides_nothing_and_noise_and_mixing_do(tmp_path):
+def test_cifar10_noise_hides_and_clipping_does_not(tmp_path):
     source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
     federation, leakage = run("cifar10", tmp_path, [f"data.source=npz:{source}"])
     median = leakage.groupby("round")[["psnr", "chance_psnr"]].median()
@@ -117,7 +117,7 @@ def test_cifar10_clipping_hides_nothing_and_noise_and_mixing_do(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_fashion_mnist_batches_leak_and_label_flipping_starts_in_round_three(tmp_path):
+def test_fashion_mnist_leaks_and_flips_from_round_3(tmp_path):
     source = real_images.npz("fashion_mnist", tmp_path, "--train", "10000", "--test", "2000")
     federation, leakage = run("fashion_mnist", tmp_path, [f"data.source=npz:{source}"])
     median = leakage.groupby("round")[["psnr", "chance_psnr"]].median()
@@ -134,7 +134,7 @@ def test_fashion_mnist_batches_leak_and_label_flipping_starts_in_round_three(tmp
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_chest_xrays_leak_without_labels_until_dp_sgd_is_on(tmp_path):
+def test_chest_xrays_leak_until_dp_sgd(tmp_path):
     source = real_images.npz("pneumoniamnist", tmp_path)
     federation, leakage = run("chest_xray", tmp_path, [f"data.source=npz:{source}"])
     assert not leakage["known_labels"].any()
@@ -148,7 +148,7 @@ def test_chest_xrays_leak_without_labels_until_dp_sgd_is_on(tmp_path):
     assert max(row.accuracy for row in federation.folder.rounds()) > 0.7
 
 
-def test_a_malicious_server_reads_most_of_a_batch_until_dp_sgd_is_on(tmp_path):
+def test_malicious_server_reads_batches_until_dp_sgd(tmp_path):
     started = time.perf_counter()
     federation, leakage = run("malicious_server", tmp_path)
     assert time.perf_counter() - started < 30
@@ -161,7 +161,7 @@ def test_a_malicious_server_reads_most_of_a_batch_until_dp_sgd_is_on(tmp_path):
     assert federation.picture().axes
 
 
-def test_its_comment_fishes_a_class_out_of_the_same_batch(tmp_path):
+def test_commented_scenario_fishes_a_class(tmp_path):
     text = (PACKAGED / "malicious_server.toml").read_text()
     (override,) = re.findall("--set '(.*)'", text)
     _, leakage = run("malicious_server", tmp_path, [override])
@@ -172,7 +172,7 @@ def test_its_comment_fishes_a_class_out_of_the_same_batch(tmp_path):
 
 
 @pytest.mark.slow
-def test_of_the_updates_defenses_noise_and_the_gate_hide_most(tmp_path):
+def test_noise_and_gate_hide_most_updates(tmp_path):
     federation, leakage = run("defenses", tmp_path)
     first = leakage[leakage["round"] == 1].set_index("client")
     assert sorted(first.index) == [0, 1, 2, 3, 4, 6, 7]

@@ -1,4 +1,4 @@
-"""A Capture as breaching takes it, and breaching's own attacker to say whether it is the same."""
+"""Exported captures give breaching's attackers the right costs and labels."""
 
 import importlib.util
 import logging
@@ -106,7 +106,7 @@ MODES = {"training": TOLD, "evaluation": replace(TOLD, training_mode=False)}
 @breaching
 class TestBreachingsOwnObjective:
     @pytest.mark.parametrize("told", MODES.values(), ids=MODES)
-    def test_of_a_gradient_is_zero_at_the_true_images_alone(self, tmp_path, told):
+    def test_gradient_cost_is_zero_at_true_images(self, tmp_path, told):
         images, labels, capture, model = client(told=told)
         write_case(case_of(capture, model, labels=labels, **FACTS), tmp_path / "case.pt")
         case = torch.load(tmp_path / "case.pt", weights_only=True)
@@ -128,7 +128,7 @@ class TestBreachingsOwnObjective:
         assert true < 1e-5
         assert other > 1e-3
 
-    def test_of_a_single_step_with_momentum_and_weight_decay(self):
+    def test_cost_of_one_step_with_momentum_and_decay(self):
         told = replace(TOLD, batch_size=4, momentum=0.9, weight_decay=0.1)
         images, labels, capture, model = client("weights", told=told)
         case = case_of(capture, model, labels=labels, **FACTS)
@@ -150,7 +150,7 @@ class TestBreachingsOwnObjective:
         assert value < 1e-6
 
 
-def test_the_file_is_read_without_running_code_and_holds_all_that_was_captured(tmp_path):
+def test_file_is_read_without_running_code(tmp_path):
     _, labels, capture, model = client("weights", told=replace(TOLD, training_mode=False))
     case = case_of(capture, model, labels=labels.tolist(), **FACTS)
     write_case(case, tmp_path / "case.pt")
@@ -183,14 +183,14 @@ def test_the_file_is_read_without_running_code_and_holds_all_that_was_captured(t
         ({}, {"labels": [0, 1, -1, 3]}, "label -1 is none of the"),
     ],
 )
-def test_what_breaching_cannot_be_told_is_refused(changes, facts, sentence):
+def test_training_that_breaching_lacks_is_refused(changes, facts, sentence):
     _, labels, capture, model = client("weights")
     capture = replace(capture, announced=replace(TOLD, **changes))
     with pytest.raises(BadInput, match=sentence):
         case_of(capture, model, **({"labels": labels} | FACTS | facts))
 
 
-def test_a_learning_rate_that_was_not_told_can_be_told_now():
+def test_missing_learning_rate_can_be_given():
     _, labels, capture, model = client("weights")
     capture = replace(capture, announced=replace(TOLD, lr=0.0))
     case = case_of(capture, model, labels=labels, local=LocalSGD(LR, batch_size=2), **FACTS)

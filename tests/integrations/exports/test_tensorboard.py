@@ -1,4 +1,4 @@
-"""A run in TensorBoard: every number is in the file, at its round, under its client."""
+"""TensorBoard files contain every number and picture of a run."""
 
 import importlib.util
 import io
@@ -123,7 +123,7 @@ def test_the_pictures_are_those_of_the_run(run, events):
             assert np.abs(picture[height:, columns] - guess).max() < 0.01
 
 
-def test_what_a_malicious_server_saw_has_a_tag_of_its_own(tmp_path):
+def test_malicious_server_has_its_own_tag(tmp_path):
     scenario = small(
         rounds=1,
         server={"malicious": {"attack": "imprint", "bins": 16}},
