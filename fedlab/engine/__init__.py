@@ -1,4 +1,4 @@
-"""What carries messages between server and clients."""
+"""Engines, which carry messages between the server and the clients."""
 
 from flwr.serverapp import Grid
 

@@ -1,4 +1,4 @@
-"""A Flower Grid that calls the ClientApp directly: no Ray, no polling, the same bits."""
+"""A Flower Grid that calls the ClientApp directly: no Ray, no polling, and the same bits."""
 
 import copy
 import logging
@@ -23,27 +23,32 @@ from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 
 CLIENT_FAILED = 2
-"""Flower's error code for a ClientApp that raised."""
+"""Flower's error code for a ClientApp that raised an exception."""
 
 
 def in_process(federated: FederatedData, clients: int) -> Grid:
-    """A grid whose clients work one after another at a federated in this process."""
+    """Make a grid whose clients run one after another in this process.
+
+    Args:
+        federated: Images of all clients, and the network that they share.
+        clients: Number of clients.
+    """
     return InProcessGrid(client_app(lambda _: federated), clients)
 
 
 class InProcessGrid(Grid):
     """Carries messages within one process, one client after another.
 
-    A client's contexts are made when it is first called, so that memory grows with the
-    clients that take part and not with those that could.
+    A client's context is made when the client is first called, so that memory grows with the
+    number of clients that take part.
 
     Args:
-        app: The client app.
-        clients: Number of virtual clients; client ``i`` is node ``i + 1``.
+        app: Flower ClientApp that every client runs.
+        clients: Number of clients; client ``i`` is node ``i + 1``.
     """
 
     def __init__(self, app: ClientApp, clients: int) -> None:
-        # Flower's account of every step is for runs that somebody else's process carries.
+        # Flower logs every step, which is of use only for runs in other processes.
         logging.getLogger("flwr").setLevel(logging.WARNING)
         self._app = app
         self._clients = clients
@@ -53,16 +58,16 @@ class InProcessGrid(Grid):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, 1
 
     def set_run(self, run: Run) -> None:
-        """Take another run's description."""
+        """Replace the description of the run."""
         self._run = run
 
     @property
     def run(self) -> Run:
-        """The run's description."""
+        """Description of the run."""
         return self._run
 
     def get_node_ids(self) -> Iterable[int]:
-        """Ids of all nodes, in order of the partitions."""
+        """List the ids of all nodes, in order of the partitions."""
         return range(1, self._clients + 1)
 
     def create_message(
@@ -73,11 +78,11 @@ class InProcessGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Make a message to a node."""
+        """Create a message to a node."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver messages; each client works before the next one is called."""
+        """Deliver messages, one after another, and keep the replies."""
         ids = []
         for message in messages:
             message_id = str(uuid4())
@@ -87,19 +92,19 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Hand over the replies to these messages."""
+        """Return the replies to these messages, each only once."""
         return [self._replies.pop(i) for i in list(message_ids) if i in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver messages and hand over their replies."""
+        """Deliver messages and return their replies."""
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
-        # By value, as over a wire: neither side may reach into the other's records. Arrays
-        # are immutable bytes, which copying shares.
+        # Copied, as over a network: neither side may change the other's records. Arrays are
+        # immutable bytes, which a copy shares.
         received = Message(  # type: ignore[call-overload]
             metadata=copy.copy(message.metadata), content=copy.deepcopy(message.content)
         )
@@ -107,7 +112,7 @@ class InProcessGrid(Grid):
         try:
             with _own_randomness():
                 reply = self._app(received, context)
-            if context.state:  # a client that fails keeps its old one
+            if context.state:  # a client that fails keeps its old state
                 self._contexts[node] = context
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -125,7 +130,7 @@ class InProcessGrid(Grid):
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Let a client seed the global generators without the server noticing."""
+    """Restore the global generators after the block, since a client may seed them."""
     python, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(_gpus())):
         try:
@@ -137,5 +142,5 @@ def _own_randomness() -> Iterator[None]:
 
 @cache
 def _gpus() -> int:
-    """Asked once, since the driver takes its time to answer."""
+    """Number of GPUs; cached, since the driver takes its time to answer."""
     return torch.cuda.device_count()

@@ -1,7 +1,8 @@
-"""Runs a scenario by `flwr run` on Ray, waits for it, and tells failure from success.
+"""Running a scenario by ``flwr run`` on Ray.
 
-Flower's command leaves a SuperLink behind and exits with 0 whatever happens to the run, so
-this starts a SuperLink of its own, judges the run by what it wrote, and ends what it started.
+Flower's command leaves a SuperLink running and exits with 0 whatever happens to the run. This
+module therefore starts a SuperLink of its own, judges the run by the files that it wrote, and stops
+every process that it started.
 """
 
 import contextlib
@@ -27,19 +28,19 @@ from fedlab.results.checkpoint import Checkpoint
 from fedlab.scenario.scenario import Scenario
 
 STARTUP = 60.0
-"""Seconds that the SuperLink may take to answer."""
+"""Seconds within which the SuperLink must answer."""
 
 PARTING = 10.0
-"""Seconds that the SuperLink and its children get to end by themselves."""
+"""Seconds that the SuperLink and its child processes have to stop by themselves."""
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
-"""What a scheduler, a shutdown or a closed terminal sends."""
+"""Signals that a scheduler, a shutdown or a closed terminal sends."""
 
 ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
-"""Flower looks for the name in the source text, where an import alone does not count."""
+"""Source of an app; Flower looks for the name ``app`` in the text, and ignores imports of it."""
 
-_TOLD = re.compile(r"round \d+: .*")
-"""What the run itself says, among the many lines of Flower and Ray."""
+_OWN_LINES = re.compile(r"round \d+: .*")
+"""Lines of the run itself, among the many lines of Flower and Ray."""
 
 
 def run_on_ray(
@@ -49,22 +50,22 @@ def run_on_ray(
     on_line: Callable[[str], None],
     resume: bool = False,
 ) -> None:
-    """Run a scenario on Ray, with the results that the in-process engine would give.
+    """Run a scenario on Ray, with the same results as on the in-process engine.
 
     Args:
-        scenario: What to run.
-        folder: Of the run; new, or one to go on with.
-        on_line: Gets every line that the run prints about a round or an error.
-        resume: Go on with the run in the folder.
+        scenario: The experiment.
+        folder: Folder of the run: a new one, or that of the run to resume.
+        on_line: Called with every line that the run prints about a round or an error.
+        resume: True to continue the run in the folder.
 
     Raises:
         BadInput: If Ray is not installed.
-        RunFailed: If the run did not reach its last round, or a signal ended it.
+        RunFailed: If the run did not reach its last round, or a signal stopped it.
     """
     command = Path(sys.executable).with_name("flwr")
     if not command.is_file():
         raise BadInput("the ray engine needs Flower's commands: pip install 'flwr[simulation]'")
-    with _unwinding(), tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
+    with _raise_on_signals(), tempfile.TemporaryDirectory(prefix="fedlab-flwr-") as name:
         home = Path(name)
         config: dict[str, str | bool] = {
             "scenario": str(home / "scenario.toml"),
@@ -80,7 +81,7 @@ def run_on_ray(
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            # Factories in the working folder must be found in every process of the run.
+            # Plug-ins in the working folder must be found in every process of the run.
             "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
         with _superlink(home, environment) as address:
@@ -119,23 +120,23 @@ def _write_app(app: Path, config: dict[str, str | bool]) -> None:
 
 
 @contextlib.contextmanager
-def _unwinding() -> Iterator[None]:
-    """Let the signals that end a process raise, so that what it started is ended as well.
+def _raise_on_signals() -> Iterator[None]:
+    """Turn signals that end a process into exceptions, so that its child processes end as well.
 
-    One that is ignored, as under nohup, stays so; outside of the main thread nothing changes.
+    Ignored signals, as under nohup, stay ignored; outside of the main thread nothing changes.
     """
     before = {number: signal.getsignal(number) for number in ENDINGS}
     ours = [number for number in ENDINGS if before[number] not in (signal.SIG_IGN, None)]
     if threading.current_thread() is not threading.main_thread():
         ours = []
 
-    def unwind(number: int, _: FrameType | None) -> None:
+    def raise_failure(number: int, _: FrameType | None) -> None:
         for each in ours:
-            signal.signal(each, signal.SIG_IGN)  # a second one must not stop the tidying up
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not stop the clean-up
         raise RunFailed(f"the run was ended by {signal.Signals(number).name}")
 
     for number in ours:
-        signal.signal(number, unwind)
+        signal.signal(number, raise_failure)
     try:
         yield
     finally:
@@ -145,7 +146,7 @@ def _unwinding() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A SuperLink on a free port, ended with everything that it started."""
+    """Start a SuperLink on a free port, and stop it with all its processes after the block."""
     port = _free_port()
     log = (home / "superlink.txt").open("wb")
     process = subprocess.Popen(
@@ -157,7 +158,7 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
         env=environment,
         stdout=log,
         stderr=log,
-        start_new_session=True,  # an interrupt at the terminal is for us to pass on
+        start_new_session=True,  # so that Ctrl-C reaches this process alone
     )
     try:
         deadline = time.monotonic() + STARTUP
@@ -173,7 +174,7 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 def _end(leader: subprocess.Popen[bytes]) -> None:
-    """End a SuperLink and everything that it started, some of it in sessions of its own."""
+    """Stop a SuperLink and all processes that it started, some of them in other sessions."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(leader.pid).children(recursive=True)
         leader.terminate()
@@ -195,13 +196,13 @@ def _flwr_run(
     environment: dict[str, str],
     on_line: Callable[[str], None],
 ) -> list[str]:
-    """Run the app; returns the last lines that it printed."""
+    """Run the app and return the last lines that it printed."""
     gpus = torch.cuda.device_count() if scenario.engine.device != "cpu" else 0
     workers = min(scenario.data.clients, max(1, (os.cpu_count() or 1) // scenario.engine.threads))
     federation = {
         "num-supernodes": scenario.data.clients,
         "client-resources-num-cpus": 1,
-        # Ray hides the GPUs from actors that ask for none.
+        # Ray hides the GPUs from actors that request none.
         "client-resources-num-gpus": gpus / workers,
         "init-args-num-cpus": workers,
         "init-args-log-to-driver": "false",
@@ -221,10 +222,10 @@ def _flwr_run(
         try:
             for line in process.stdout or ():
                 lines = [*lines[-99:], line.rstrip()]
-                if said := _TOLD.search(line):
+                if said := _OWN_LINES.search(line):
                     on_line(said[0].rstrip())
         except BaseException:
-            process.kill()  # an interrupt must not leave the command waiting for its run
+            process.kill()  # an interrupt must not leave the command running
             raise
     return lines
 
@@ -240,8 +241,8 @@ def _judge(scenario: Scenario, folder: Path, lines: list[str]) -> None:
             _, found, said = line.partition(f"{kind.__name__}: ")
             if found:
                 raise kind(said)
-    told = " / ".join(line for line in lines[-5:] if line)
-    raise RunFailed(f"the run on Ray ended after round {reached} of {scenario.rounds}: {told}")
+    last = " / ".join(line for line in lines[-5:] if line)
+    raise RunFailed(f"the run on Ray ended after round {reached} of {scenario.rounds}: {last}")
 
 
 def _free_port() -> int:

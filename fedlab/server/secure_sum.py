@@ -1,8 +1,8 @@
-"""Secure aggregation, simulated: of the clients in it the server learns their sum and no more.
+"""Simulated secure aggregation: the server learns the sum of its clients' replies and no more.
 
 The arithmetic of the real protocols (Bonawitz et al. 2017, arXiv 1611.04482) is left out: replies
-are summed as soon as they are read. Of a single one is checked whether it can be part of a sum at
-all (its shapes, and that its numbers are finite); nothing else looks at it.
+are summed as soon as they are read. Of a single reply only its shapes are checked, and that its
+numbers are finite; nothing else looks at it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,16 +19,16 @@ from fedlab.server.strategies import rule_class
 from fedlab.server.traits import LINEAR, traits_of
 
 LEAST = 2
-"""Clients in a sum; of fewer the sum would be the reply itself."""
+"""Smallest number of clients in a sum; the sum of one would be its reply."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one client puts into the sum.
+    """One client's contribution to a sum.
 
     Attributes:
-        payload: Its reply.
-        model: The same as weights, with what else is averaged.
+        payload: Gradient or weights that the client sent.
+        model: Weights that follow from the payload, and shared buffers, by name.
     """
 
     payload: Payload
@@ -36,11 +36,11 @@ class Part:
 
 
 def refuse_what_needs_single_replies(scenario: Scenario) -> None:
-    """Refuse a server that could not work with sums where the scenario schedules them.
+    """Refuse a scenario whose server needs single replies although some are seen only as sums.
 
     Raises:
-        BadInput: If the strategy, central clipping, a bound on the claimed number of examples or
-            class fishing looks at single replies.
+        BadInput: If the aggregation rule, central clipping, a bound on the claimed number of
+            examples or class fishing needs single replies.
     """
     if not any(entry.sums_updates for entry in scenario.defenses):
         return
@@ -69,9 +69,14 @@ def refuse_what_needs_single_replies(scenario: Scenario) -> None:
 
 
 def members(scenario: Scenario, *, round: int, clients: Iterable[int]) -> tuple[int, ...]:
-    """Those of some clients whose replies are only seen in a sum.
+    """Select the clients whose replies the server sees only as a sum.
 
-    A client that poisons its update is in it as well: the protocol leaves it no other way.
+    A client that poisons its update is among them, since the protocol leaves it no other way.
+
+    Args:
+        scenario: The experiment.
+        round: Round number, counted from 1.
+        clients: Clients to select from.
     """
     return tuple(
         client
@@ -83,13 +88,14 @@ def members(scenario: Scenario, *, round: int, clients: Iterable[int]) -> tuple[
 
 
 def summed(parts: list[Part], averaged: Iterable[str]) -> Part:
-    """The mean of replies, weighted by their numbers of examples, as one reply.
+    """Average replies, weighted by their numbers of examples, to one reply.
 
-    Gradients stay one gradient, that of all examples together; anything else becomes weights.
+    If all are gradients the result is the gradient of all examples together, otherwise weights.
 
     Args:
-        parts: At least ``LEAST``, in order of the clients.
-        averaged: Names of what is averaged, in the order that the strategy goes by.
+        parts: Contributions of at least ``LEAST`` clients, in order of the clients.
+        averaged: Names of the tensors to average, in the order in which the aggregation rule reads
+            them.
     """
     shares = [part.payload.num_examples for part in parts]
     gradients = all(part.payload.kind == "gradient" for part in parts)

@@ -56,7 +56,7 @@ def test_bad_input_is_one_sentence_and_exit_code_two(fedlab, scenario, settings,
     assert "Traceback" not in err
 
 
-def test_a_network_whose_input_does_not_fit(fedlab, tmp_path):
+def test_a_network_for_other_images_is_refused(fedlab, tmp_path):
     path = tmp_path / "large.toml"
     path.write_text('[model]\nname = "alexnet"\n')
     code, _, err = fedlab("run", path, "--out", "run")
@@ -66,7 +66,7 @@ def test_a_network_whose_input_does_not_fit(fedlab, tmp_path):
 
 
 @pytest.mark.parametrize("norm", ['norm = "batch"', ""], ids=["asked-for", "the-networks-own"])
-def test_batch_norm_with_dp_sgd(fedlab, tmp_path, norm):
+def test_batch_norm_with_dp_sgd_names_the_fix(fedlab, tmp_path, norm):
     path = tmp_path / "bn.toml"
     name = "resnet8" if norm else "mobilenet_v2"
     path.write_text(f'[model]\nname = "{name}"\n{norm}\n[[defenses]]\nname = "dp-sgd"\n')
@@ -77,7 +77,7 @@ def test_batch_norm_with_dp_sgd(fedlab, tmp_path, norm):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_cuda_where_there_is_none(fedlab, scenario):
+def test_cuda_without_a_device_is_refused(fedlab, scenario):
     code, _, err = fedlab("run", scenario, "--device", "cuda", "--out", "run")
     assert code == 2
     assert 'engine.device is "cuda", but PyTorch sees 0 CUDA devices here' in err
@@ -114,7 +114,7 @@ def test_a_scenario_or_a_run_that_is_not_there(fedlab, tmp_path):
     ],
     ids=lambda command: command[0],
 )
-def test_what_is_not_there_is_one_sentence(fedlab, command):
+def test_a_missing_run_is_one_sentence(fedlab, command):
     code, out, err = fedlab(*command)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
@@ -124,7 +124,7 @@ def test_what_is_not_there_is_one_sentence(fedlab, command):
 @pytest.mark.parametrize(
     "content", [b"rounds = ", b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n"], ids=["half", "utf-16", "png"]
 )
-def test_a_scenario_file_that_is_none_is_one_sentence(fedlab, tmp_path, content):
+def test_a_file_without_toml_is_one_sentence(fedlab, tmp_path, content):
     (tmp_path / "odd.toml").write_bytes(content)
     code, _, err = fedlab("show", "odd.toml")
     assert code == 2
@@ -133,26 +133,26 @@ def test_a_scenario_file_that_is_none_is_one_sentence(fedlab, tmp_path, content)
 
 
 @pytest.mark.parametrize("name", ["old[draft]", "x[/y]", "[bold]x", "a:smile:b"])
-def test_brackets_and_colons_of_a_name_are_printed_as_they_are(fedlab, name):
+def test_brackets_in_a_name_are_printed_as_they_are(fedlab, name):
     code, _, err = fedlab("show", name)
     assert code == 2
     assert f'"{name}"' in err
 
 
-def test_a_scenario_may_be_named_with_brackets(fedlab, scenario):
+def test_a_scenario_name_may_have_brackets(fedlab, scenario):
     settings = ("--set", "name='trial[/1]'", "--set", "rounds=1")
     code, out, err = fedlab("run", scenario, "--out", "run[/1]", *settings)
     assert (code, err) == (0, "")
     assert "trial[/1]" in out
 
 
-def test_an_unknown_command_or_option_is_exit_code_two(fedlab, scenario):
+def test_an_unknown_option_exits_with_two(fedlab, scenario):
     assert fedlab("frobnicate")[0] == 2
     assert fedlab("run", scenario, "--frobnicate")[0] == 2
     assert fedlab("reconstruct", "run")[0] == 2
 
 
-def test_a_client_without_images_is_refused_before_the_run(fedlab, scenario):
+def test_an_empty_client_is_refused_before_the_run(fedlab, scenario):
     skew = "data.partition='dirichlet'", "data.alpha=0.001", "data.clients=20"
     options = [part for setting in skew for part in ("--set", setting)]
     code, _, err = fedlab("run", scenario, "--out", "run", *options)
@@ -181,9 +181,7 @@ def test_a_damaged_run_is_one_sentence(fedlab, scenario, tmp_path):
 
 
 @pytest.mark.parametrize("out", ["small.toml/x.png", "small.toml/deep/x.png", "."])
-def test_a_picture_that_cannot_be_written_is_refused_before_the_attack(
-    fedlab, scenario, tmp_path, monkeypatch, out
-):
+def test_an_unwritable_picture_is_refused_first(fedlab, scenario, tmp_path, monkeypatch, out):
     assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
     monkeypatch.setattr(Federation, "reconstruct", lambda *_, **__: 1 / 0)
     code, _, err = fedlab("reconstruct", "run", "--round", 1, "--client", 0, "--out", out)
@@ -211,7 +209,7 @@ def test_a_run_folder_under_a_file_is_refused_at_once(fedlab, scenario, monkeypa
     assert err.count("\n") == 1
 
 
-def test_a_run_that_is_refused_does_not_say_where_it_writes(fedlab, scenario):
+def test_a_refused_run_prints_no_folder(fedlab, scenario):
     code, out, _ = fedlab("run", scenario, "--out", "run", "--set", "server.strategy='FedAvgg'")
     assert (code, out) == (2, "")
     code, out, _ = fedlab("run", scenario, "--out", "run", "--set", "rounds=1")
@@ -219,7 +217,7 @@ def test_a_run_that_is_refused_does_not_say_where_it_writes(fedlab, scenario):
     assert "1 rounds, writing to run\nround 1" in out
 
 
-def test_a_run_that_was_killed_in_its_first_round_is_resumed(fedlab, scenario, monkeypatch):
+def test_a_run_killed_in_round_one_is_resumed(fedlab, scenario, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "save", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -319,13 +317,13 @@ def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
     assert "new is a folder" in err
 
 
-def test_the_version(fedlab):
+def test_the_version_names_fedlab_and_pytorch(fedlab):
     code, out, err = fedlab("--version")
     assert (code, err) == (0, "")
     assert out == f"fedlab {version('fedlab-privacy')}, PyTorch {version('torch')}\n"
 
 
-def test_lists(fedlab, scenario):
+def test_scenarios_and_data_sets_are_listed(fedlab, scenario):
     code, out, _ = fedlab("list")
     assert code == 0
     for name in ("quickstart", "fashion_mnist", "cifar10", "chest_xray"):

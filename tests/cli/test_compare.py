@@ -19,7 +19,7 @@ def compared(fedlab, tmp_path):
     return call
 
 
-def test_what_it_leaves_and_what_it_leaves_out(compared, tmp_path):
+def test_a_comparison_leaves_its_files(compared, tmp_path):
     code, out, _ = compared("none, mixup")
     assert code == 0
     for name in ("comparison.csv", "summary.csv", "report.html"):
@@ -33,7 +33,7 @@ def test_what_it_leaves_and_what_it_leaves_out(compared, tmp_path):
     assert Comparison.open(tmp_path / "compared").defenses == ("mixup",)
 
 
-def test_runs_without_a_result_end_it_with_one_after_the_others_are_shown(compared):
+def test_failed_runs_exit_with_one_after_the_tables(compared):
     code, out, err = compared("none,dp-instahide:k=50")
     assert code == 1
     assert "page: " in out

@@ -15,7 +15,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_tables(fedlab, run, tmp_path, kind):
+def test_tables_are_exported(fedlab, run, tmp_path, kind):
     code, out, err = fedlab("export", run, "--to", kind, "--out", "tables")
     assert (code, err) == (0, "")
     names = [f"{name}.{kind}" for name in ("clients", "leakage", "ledger", "rounds")]
@@ -23,7 +23,7 @@ def test_tables(fedlab, run, tmp_path, kind):
     assert all(name in out for name in names)
 
 
-def test_events(fedlab, run, tmp_path):
+def test_events_are_exported(fedlab, run, tmp_path):
     pytest.importorskip("tensorboard")
     code, out, err = fedlab("export", run, "--to", "tensorboard", "--out", "events")
     assert (code, err) == (0, "")
@@ -31,7 +31,7 @@ def test_events(fedlab, run, tmp_path):
     assert len(list((tmp_path / "events").iterdir())) == 1
 
 
-def test_a_reply(fedlab, run, tmp_path):
+def test_a_reply_is_exported(fedlab, run, tmp_path):
     options = ("--round", 1, "--client", 0, "--labels", "3")
     code, out, err = fedlab("export", run, "--to", "breaching", "--out", "here", *options)
     assert (code, err) == (0, "")
@@ -70,13 +70,13 @@ def test_bad_input_is_one_sentence(fedlab, run, tmp_path, options, sentence):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_of_neither(fedlab, tmp_path):
+def test_a_folder_without_a_run_is_refused(fedlab, tmp_path):
     code, _, err = fedlab("export", tmp_path, "--to", "csv", "--out", "new")
     assert code == 2
     assert "holds no run" in err
 
 
-def test_a_comparison(fedlab, tmp_path):
+def test_a_comparison_is_exported(fedlab, tmp_path):
     from fedlab import compare
 
     compare(small("rounds=1"), ["none", "mixup"], seeds=1, out=tmp_path / "both", processes=1)

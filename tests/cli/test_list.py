@@ -56,7 +56,7 @@ def package(monkeypatch):
     return points
 
 
-def test_plugins_of_packages_are_named_but_not_imported(fedlab, package, monkeypatch):
+def test_package_plugins_are_named_but_not_imported(fedlab, package, monkeypatch):
     monkeypatch.setattr("tests.foreign.images.__doc__", "Random pixels.", raising=False)
     monkeypatch.setattr(DATASETS, "_found", {})
     code, out, _ = fedlab("list", "datasets")

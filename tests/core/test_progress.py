@@ -92,7 +92,7 @@ def test_a_notebook_is_not_flooded(kernel, monkeypatch):
     assert "1000 of 1000" in kernel.shown[-1]
 
 
-def test_a_task_within_another_is_not_told_of(kernel):
+def test_an_inner_task_shows_no_progress(kernel):
     with progress("4 runs", 4, unit="rounds") as outer:
         for run in range(4):
             with progress(f"run {run}", 1, unit="rounds") as inner:
@@ -105,7 +105,7 @@ def test_a_task_within_another_is_not_told_of(kernel):
     assert len(kernel.shown) == 2
 
 
-def test_what_fails_hides_nothing_that_comes_later(kernel):
+def test_a_failed_task_hides_no_later_one(kernel):
     with pytest.raises(RuntimeError), progress("fails", 1, unit="rounds"):
         raise RuntimeError
     with progress("next", 1, unit="rounds"):

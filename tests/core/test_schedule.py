@@ -74,7 +74,7 @@ def test_impossible_clients_are_refused(text: str, complaint: str) -> None:
 
 
 @given(st.sets(st.integers(1, 40), min_size=1))
-def test_what_is_spelled_is_read_back(rounds: set[int]) -> None:
+def test_spelled_numbers_are_read_back(rounds: set[int]) -> None:
     assert resolve_rounds(spell(rounds), 40) == rounds
 
 
@@ -91,7 +91,7 @@ CELLS = st.tuples(
 
 
 @given(cells=st.lists(CELLS, max_size=5))
-def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(
+def test_every_combination_of_entries_occurs_once(
     cells: list[tuple[frozenset[int], frozenset[int]]],
 ) -> None:
     by_hand: dict[tuple[int, ...], set[tuple[int, int]]] = {}
@@ -107,7 +107,7 @@ def test_every_combination_of_entries_comes_up_once_at_a_cell_of_its_own(
 @pytest.mark.parametrize(
     "text", ["all", "3", "3-6", "1,4,7-", "every 2", "from 3 every 2", "40", "1-40"]
 )
-def test_a_run_of_unknown_length_has_the_rounds_of_a_long_one(text: str) -> None:
+def test_a_run_of_unknown_length_is_taken_as_long(text: str) -> None:
     named = {round for round in range(1, 61) if names_round(text, round)}
     assert named == resolve_rounds(text, 60)
 

@@ -8,7 +8,7 @@ def test_streams_differ_by_every_part_of_their_key() -> None:
     assert len({derive(seed, purpose, *key) for seed, purpose, *key in keys}) == len(keys)
 
 
-def test_a_stream_starts_anew_each_time_and_leaves_the_global_one_alone() -> None:
+def test_a_stream_restarts_and_keeps_the_global_one() -> None:
     before = torch.get_rng_state()
     first = torch.randn(3, generator=generator(0, "noise", 1))
     again = torch.randn(3, generator=generator(0, "noise", 1))

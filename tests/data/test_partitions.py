@@ -28,7 +28,7 @@ def labels(n=600, classes=10, seed=0):
     per_client=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-def test_disjoint_and_nobody_empty_or_a_sentence(scheme, clients, n, alpha, per_client, seed):
+def test_parts_are_disjoint_and_none_is_empty(scheme, clients, n, alpha, per_client, seed):
     arguments = {
         "clients": clients,
         "scheme": scheme,
@@ -53,12 +53,12 @@ def test_disjoint_and_nobody_empty_or_a_sentence(scheme, clients, n, alpha, per_
     assert all(torch.equal(part, part.sort().values) for part in parts)
 
 
-def test_iid_is_even():
+def test_iid_parts_are_equal_in_size():
     sizes = [len(p) for p in partition(labels(103), clients=10, scheme="iid", generator=seeded())]
     assert max(sizes) - min(sizes) == 1
 
 
-def test_k_classes_each_and_every_class_is_held():
+def test_each_client_has_k_classes():
     y = labels()
     parts = partition(y, clients=10, scheme="classes", classes_per_client=2, generator=seeded())
     held = [set(y[part].tolist()) for part in parts]
@@ -67,12 +67,12 @@ def test_k_classes_each_and_every_class_is_held():
     assert len(torch.cat(parts)) == len(y)
 
 
-def test_more_classes_each_than_there_are():
+def test_too_many_classes_per_client_are_refused():
     with pytest.raises(BadInput, match="have 10 classes"):
         partition(labels(), clients=2, scheme="classes", classes_per_client=11, generator=seeded())
 
 
-def test_a_small_alpha_is_more_uneven_than_a_large_one():
+def test_a_small_alpha_gives_uneven_shares():
     def unevenness(alpha):
         y = labels(5000)
         parts = partition(y, clients=5, scheme="dirichlet", alpha=alpha, generator=seeded())
@@ -118,7 +118,7 @@ def test_a_partition_by_import_path():
     assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6]]
 
 
-def test_fewer_images_than_clients_and_a_hopeless_dirichlet():
+def test_a_client_without_images_is_refused():
     with pytest.raises(BadInput, match="cannot share 3 images"):
         partition(labels(3), clients=5, scheme="iid", generator=seeded())
     with pytest.raises(BadInput, match=r"would hold no image.*data\.alpha"):

@@ -52,7 +52,7 @@ def broken():
 
 
 class TestDigits:
-    def test_every_class_is_in_both_sets_and_the_split_is_fixed(self):
+    def test_the_split_is_fixed_and_has_every_class(self):
         data = load("digits")
         assert data.shape == (1, 8, 8)
         assert (len(data.train_labels), len(data.test_labels)) == (1437, 360)
@@ -105,7 +105,7 @@ class TestImageData:
 
 
 class TestNpz:
-    def test_grey_without_and_with_a_channel_axis_and_colour(self, tmp_path):
+    def test_grey_and_colour_arrays_are_read(self, tmp_path):
         flat = load(npz(tmp_path / "a.npz"))
         assert flat.shape == (1, 8, 8)
         assert flat.classes == ("0", "1", "2")
@@ -167,7 +167,7 @@ class TestFolder:
         assert data.train_labels.tolist() == [0] * 4 + [1] * 4
         assert data.test_labels.tolist() == [0, 1]
 
-    def test_a_folder_that_is_split_already_and_pixels_are_kept(self, tmp_path):
+    def test_a_split_folder_keeps_its_pixels(self, tmp_path):
         self.fill(tmp_path / "train", mode="RGB")
         self.fill(tmp_path / "val", mode="RGB", count=2)
         data = load(f"folder:{tmp_path}")
@@ -184,7 +184,7 @@ class TestFolder:
             load(f"folder:{tmp_path}")
         assert load(f"folder:{tmp_path}", image_size=8).shape == (1, 8, 8)
 
-    def test_what_is_no_picture_is_named(self, tmp_path):
+    def test_a_file_without_a_picture_is_named(self, tmp_path):
         self.fill(tmp_path)
         (tmp_path / "dog" / "0.png").write_bytes(b"no picture")
         with pytest.raises(BadInput, match=r"0\.png is no picture"):
@@ -326,7 +326,7 @@ class TestDownloads:
             ("cifar10", (3, 32, 32), (10, 2)),
         ],
     )
-    def test_a_set_is_fetched_once_and_then_read_from_disk(
+    def test_a_set_is_downloaded_only_once(
         self, tmp_path, server, capfd, caplog, name, shape, counts
     ):
         root = tmp_path / "root"

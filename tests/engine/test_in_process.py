@@ -44,7 +44,7 @@ def ask(grid, node, **records):
     return Message(RecordDict(records), node, MessageType.TRAIN)
 
 
-def test_partitions_are_numbered_like_nodes_and_state_is_each_clients_own(grid):
+def test_every_client_keeps_its_own_state(grid):
     assert list(grid.get_node_ids()) == list(range(1, 101))
     replies = list(grid.send_and_receive([ask(grid, node) for node in (3, 7, 3)]))
     facts = [dict(reply.content["facts"]) for reply in replies]
@@ -56,25 +56,25 @@ def test_partitions_are_numbered_like_nodes_and_state_is_each_clients_own(grid):
     assert [reply.metadata.src_node_id for reply in replies] == [3, 7, 3]
 
 
-def test_contexts_are_made_only_for_clients_that_are_called(grid):
+def test_contexts_are_made_only_for_called_clients(grid):
     list(grid.send_and_receive([ask(grid, 5)]))
     assert len(grid._contexts) == 1
 
 
-def test_a_client_that_raises_is_an_error_reply_and_keeps_its_old_state(grid):
+def test_a_client_that_raises_keeps_its_old_state(grid):
     first, second = grid.send_and_receive([ask(grid, 1, fail=ConfigRecord()), ask(grid, 1)])
     assert first.has_error()
     assert first.error.reason == "RuntimeError: out of memory"
     assert second.content["facts"]["times"] == 1
 
 
-def test_a_client_cannot_reach_into_the_servers_arrays(grid):
+def test_a_client_cannot_change_the_servers_arrays(grid):
     arrays = ArrayRecord({"w": Array(np.ones(3, np.float32))})
     list(grid.send_and_receive([ask(grid, 1, arrays=arrays)]))
     assert arrays["w"].numpy().tolist() == [1, 1, 1]
 
 
-def test_a_client_that_seeds_the_global_generators_is_not_noticed(grid):
+def test_a_client_cannot_seed_the_server(grid):
     random.seed(7), np.random.seed(7), torch.manual_seed(7)
     expected = random.random(), np.random.rand(), float(torch.rand(1))
     random.seed(7), np.random.seed(7), torch.manual_seed(7)
@@ -82,7 +82,7 @@ def test_a_client_that_seeds_the_global_generators_is_not_noticed(grid):
     assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
 
 
-def test_a_client_that_seeds_and_then_fails_is_not_noticed_either():
+def test_a_failing_client_cannot_seed_the_server():
     app = ClientApp()
 
     @app.train()
@@ -99,7 +99,7 @@ def test_a_client_that_seeds_and_then_fails_is_not_noticed_either():
     assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
 
 
-def test_replies_are_handed_over_once_and_only_those_asked_for(grid):
+def test_replies_are_returned_only_once(grid):
     ids = list(grid.push_messages([ask(grid, 1), ask(grid, 2), ask(grid, 3)]))
     assert len(set(ids)) == 3
     assert [reply.metadata.src_node_id for reply in grid.pull_messages(ids[1:2])] == [2]
@@ -107,7 +107,7 @@ def test_replies_are_handed_over_once_and_only_those_asked_for(grid):
     assert list(grid.pull_messages(ids)) == []
 
 
-def test_a_message_may_be_sent_to_many_and_each_gets_its_own():
+def test_a_shared_message_reaches_each_client():
     app = ClientApp()
 
     @app.train()

@@ -125,7 +125,7 @@ def some_digits():
 """
 
 
-def test_a_run_of_the_other_engine_on_images_of_ones_own_is_resumed(tmp_path, monkeypatch):
+def test_a_run_of_the_other_engine_is_resumed(tmp_path, monkeypatch):
     (tmp_path / "own_images.py").write_text(OWN_IMAGES)
     monkeypatch.chdir(tmp_path)
     data = {"source": "factory", "factory": "own_images:some_digits", "clients": 4}
@@ -137,7 +137,7 @@ def test_a_run_of_the_other_engine_on_images_of_ones_own_is_resumed(tmp_path, mo
     assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
 
 
-def test_a_run_that_is_terminated_ends_all_that_it_started(tmp_path, left_over):
+def test_a_terminated_run_ends_its_processes(tmp_path, left_over):
     file = tmp_path / "scenario.toml"
     endless = scenario(rounds=1000, engine={"name": "ray", "device": "cpu"})
     file.write_text(endless.to_toml())
@@ -204,7 +204,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path, signalled):
         signalled[0](signal.SIGHUP, tmp_path / "run")
 
 
-def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path, signalled):
+def test_signals_are_kept_outside_the_main_thread(tmp_path, signalled):
     (call, arrived), failures = signalled, []
 
     def run():
@@ -220,7 +220,7 @@ def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path, signalled):
     assert "after round 0 of 3" in failures[0]
 
 
-def test_a_run_that_cannot_work_is_told_as_such(tmp_path):
+def test_an_impossible_run_is_named(tmp_path):
     too_few = scenario(data={"train": 3, "test": 10, "clients": 4})
     with pytest.raises(BadInput, match="4 clients cannot share 3 images"):
         run_on_ray(too_few, tmp_path / "ray", on_line=lambda _: None)

@@ -45,7 +45,7 @@ def widening(shape, classes, width=3):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", MODELS.builtin)
-def test_every_network_of_ours_fits_and_can_be_trained_privately(name, shape):
+def test_own_networks_fit_and_train_privately(name, shape):
     if name == "convnet8" and shape == (1, 8, 8):
         with pytest.raises(BadInput, match="at least 9x9"):
             build(name, shape=shape, classes=7)
@@ -66,12 +66,12 @@ def test_every_network_of_ours_fits_and_can_be_trained_privately(name, shape):
         ("lenet", 15_826),
     ],
 )
-def test_sizes(name, parameters):
+def test_networks_have_their_published_sizes(name, parameters):
     network = build(name, shape=(3, 32, 32), classes=10)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-def test_the_seed_alone_decides_the_weights_and_the_global_stream_is_left_alone():
+def test_weights_follow_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one, same, other = (build("convnet", shape=(1, 8, 8), classes=3, seed=s) for s in (1, 1, 2))
@@ -81,7 +81,7 @@ def test_the_seed_alone_decides_the_weights_and_the_global_stream_is_left_alone(
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_lenet_is_zhus():
+def test_lenet_has_zhus_layers_and_weights():
     network = build("lenet", shape=(3, 32, 32), classes=100)
     assert sum(isinstance(m, nn.Sigmoid) for m in network.modules()) == 3
     for parameter in (p.detach() for p in network.parameters()):
@@ -96,7 +96,7 @@ def test_lenet_is_zhus():
 @pytest.mark.parametrize(
     ("norm", "kind"), [("group", nn.GroupNorm), ("batch", nn.BatchNorm2d), ("none", None)]
 )
-def test_norms(name, norm, kind):
+def test_norm_chooses_the_normalisation_layers(name, norm, kind):
     network = build(name, shape=(3, 32, 32), classes=10, width=8, norm=norm)
     kinds = (nn.GroupNorm, nn.BatchNorm2d)
     assert {type(m) for m in network.modules() if isinstance(m, kinds)} == (
@@ -104,7 +104,7 @@ def test_norms(name, norm, kind):
     )
 
 
-def test_group_norm_works_on_each_image_alone_and_batch_norm_does_not():
+def test_group_norm_treats_images_separately():
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for norm, alone in (("group", True), ("batch", False)):
         network = build("resnet8", shape=(3, 32, 32), classes=10, norm=norm).train()
@@ -112,7 +112,7 @@ def test_group_norm_works_on_each_image_alone_and_batch_norm_does_not():
         assert same is alone
 
 
-def test_torchvisions_by_name_grey_and_with_groups():
+def test_torchvision_networks_take_grey_and_groups():
     network = build("squeezenet1_1", shape=(1, 64, 64), classes=5)
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
     assert not any(getattr(m, "inplace", False) for m in network.modules())
@@ -138,13 +138,13 @@ def test_torchvisions_by_name_grey_and_with_groups():
         ("factory", {"factory": "collections:OrderedDict"}, "must return a torch"),
     ],
 )
-def test_what_cannot_be_built_is_one_sentence(name, options, sentence):
+def test_a_network_that_cannot_be_built_is_named(name, options, sentence):
     with pytest.raises(BadInput, match=sentence) as raised:
         build(name, shape=(1, 8, 8), classes=10, **options)
     assert "\n" not in str(raised.value)
 
 
-def test_a_factory_of_the_users_own(tmp_path, monkeypatch):
+def test_a_factory_builds_the_users_network(tmp_path, monkeypatch):
     (tmp_path / "my_networks.py").write_text(
         "from torch import nn\n\n"
         "def small(shape, classes):\n"
@@ -175,13 +175,13 @@ def test_a_model_by_import_path_gets_the_width():
         (nn.Sequential(nn.Flatten(), nn.LSTM(64, 10)), "LSTM"),
     ],
 )
-def test_what_dp_sgd_cannot_train_says_the_fix(network, fix):
+def test_an_untrainable_network_names_the_fix(network, fix):
     problem = private_training_problem(network, (1, 8, 8))
     assert problem is not None
     assert fix in problem
 
 
-def test_the_trial_leaves_the_network_as_it_was():
+def test_the_trial_changes_nothing_in_the_network():
     network = Tampering(add=False, relu=False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert private_training_problem(network, (1, 8, 8)) is None
@@ -190,7 +190,7 @@ def test_the_trial_leaves_the_network_as_it_was():
     assert not any(m._forward_hooks for m in network.modules())
 
 
-def test_looking_whether_a_network_fits_leaves_its_modes_and_buffers_alone():
+def test_the_check_keeps_modes_and_buffers():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10))
     network(torch.zeros(2, 1, 8, 8))
     network.train()[1].eval()  # frozen on purpose

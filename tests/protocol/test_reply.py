@@ -47,7 +47,7 @@ def read(record, *, kind="weights", buffers=None, most=None):
     return Reply.from_record(record, kind=kind, expected=Expected(PARAMETERS, buffers or {}, most))
 
 
-def test_a_good_reply_is_taken_apart():
+def test_a_good_reply_is_read():
     reply = read(content())
     assert reply.abstention is None
     assert reply.payload.kind == "weights"
@@ -136,13 +136,13 @@ def test_a_bad_reply_is_refused(record, words):
         read(record)
 
 
-def test_more_examples_than_are_believed():
+def test_too_many_claimed_examples_are_refused():
     assert read(content(), most=5).payload.num_examples == 5
     with pytest.raises(Refused, match="claims 5 examples, more than 4"):
         read(content(), most=4)
 
 
-def test_buffers_travel_only_if_they_are_asked_for():
+def test_buffers_are_read_only_if_expected():
     found = read(content(buffers=buffers()), buffers=BUFFERS).buffers["mean"]
     assert torch.equal(found, torch.ones(2))
     with pytest.raises(Refused, match="instead of"):
@@ -152,7 +152,7 @@ def test_buffers_travel_only_if_they_are_asked_for():
 
 
 @pytest.mark.parametrize("record", ["payload", "facts", "declared"])
-def test_a_record_that_is_missing_or_of_another_kind(record):
+def test_a_missing_or_odd_record_is_refused(record):
     lacking = content()
     del lacking[record]
     with pytest.raises(Refused, match="instead of"):
@@ -162,7 +162,7 @@ def test_a_record_that_is_missing_or_of_another_kind(record):
         read(lacking)
 
 
-def test_a_declaration_holds_nothing_but_kind_and_history():
+def test_a_declaration_with_more_keys_is_refused():
     talkative = {"kind": "weights", "history": HISTORY, "loss": 0.3}
     with pytest.raises(Refused, match="declar"):
         read(content(declared=talkative))
@@ -210,12 +210,12 @@ def test_an_array_is_read_from_its_bytes():
     ],
     ids=["empty", "text", "torn", "objects", "archive", "364 TiB", "header"],
 )
-def test_bytes_that_are_no_array_are_refused(data):
+def test_bytes_without_an_array_are_refused(data):
     with pytest.raises(Refused, match="bias cannot be read"):
         read_bytes(data)
 
 
-def test_no_damage_to_an_array_gets_past_the_check():
+def test_damaged_bytes_never_give_a_bad_array():
     sound, chance = npy(np.ones(2, np.float32)), random.Random(0)
     for _ in range(500):
         data = bytearray(sound)

@@ -52,7 +52,7 @@ def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
 
 
 @pytest.mark.parametrize("kinds", [("weights",) * 3, ("gradient",) * 3, ("gradient", "weights")])
-def test_fedavg_of_each_payload_kind_is_the_weighted_mean(kinds):
+def test_fedavg_is_the_weighted_mean(kinds):
     counts, lr = (10, 1, 7), 0.3
     payloads = [
         Payload(kind, random_tensors(seed), num_examples=counts[seed], steps=1)
@@ -70,7 +70,7 @@ def test_fedavg_of_each_payload_kind_is_the_weighted_mean(kinds):
         np.testing.assert_allclose(merged[name].numpy(), expected, rtol=1e-6)
 
 
-def test_a_robust_rule_of_flower_is_held_as_it_is():
+def test_flowers_median_is_the_median():
     payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(5)]
     merged = aggregate(payloads, "FedMedian")
     for name in STATE:
@@ -78,7 +78,7 @@ def test_a_robust_rule_of_flower_is_held_as_it_is():
         np.testing.assert_allclose(merged[name].numpy(), expected, rtol=1e-6)
 
 
-def test_momentum_of_the_server_is_remembered_and_recalled():
+def test_server_momentum_survives_a_resume():
     def rounds(aggregation, start, numbers):
         state = dict(start)
         for number in numbers:
@@ -106,7 +106,7 @@ def test_momentum_of_the_server_is_remembered_and_recalled():
                 assert not torch.equal(value, forgetful[key]), name
 
 
-def test_flowers_strategies_are_found_by_name():
+def test_all_rules_of_flower_are_found_by_name():
     flowers = {
         name
         for name, found in vars(strategy).items()
@@ -125,17 +125,17 @@ def test_flowers_strategies_are_found_by_name():
         ("FedAvg", {"eta": 1}, "FedAvg has no option eta; it has none$"),
     ],
 )
-def test_what_cannot_be_made_is_one_sentence(name, options, sentence):
+def test_a_rule_that_cannot_be_made_is_named(name, options, sentence):
     with pytest.raises(BadInput, match=sentence):
         Aggregation(name, options)
 
 
-def test_too_few_replies_for_a_rule_leave_the_model_and_do_not_stop_the_run():
+def test_too_few_replies_leave_the_model_unchanged():
     payloads = [Payload("weights", random_tensors(s), num_examples=5, steps=1) for s in range(2)]
     assert aggregate(payloads, "Bulyan", {"num_malicious_nodes": 1}) == {}
 
 
-def test_what_a_rule_cannot_compute_stops_the_run(monkeypatch):
+def test_a_rule_that_raises_stops_the_run(monkeypatch):
     aggregation = Aggregation("FedMedian", {})
     aggregation.configure(1, STATE, InProcessGrid(None, 1), [1])
 
@@ -152,7 +152,7 @@ def test_what_a_rule_cannot_compute_stops_the_run(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options"), [("FedAvgM", {"server_momentum": 0.9}), ("FedAdam", {})]
 )
-def test_the_memory_of_a_single_number_is_not_forgotten(name, options):
+def test_momentum_of_a_scalar_is_kept(name, options):
     state = STATE | {"scale": torch.tensor(1.5)}
     aggregation = Aggregation(name, options)
     for number in (1, 2):
@@ -177,7 +177,7 @@ def central(payloads, settings=CENTRAL, seed=0, round=1):
     return aggregation.aggregate(round, votes).arrays
 
 
-def test_central_privacy_clips_every_reply_and_weighs_them_alike():
+def test_central_dp_clips_and_weighs_replies_equally():
     payloads = [
         Payload("weights", random_tensors(seed), num_examples=count, steps=1)
         for seed, count in enumerate((10, 1, 7))
@@ -193,7 +193,7 @@ def test_central_privacy_clips_every_reply_and_weighs_them_alike():
         torch.testing.assert_close(merged[name], mean, rtol=1e-5, atol=1e-6)
 
 
-def test_central_noise_comes_by_seed_and_round_and_leaves_numpy_alone():
+def test_central_noise_follows_seed_and_round():
     payloads = [Payload("weights", random_tensors(s), num_examples=1, steps=1) for s in range(2)]
     noisy = CentralDP(clipping_norm=0.5, noise_multiplier=1.0)
     np.random.seed(5)

@@ -30,14 +30,14 @@ KRUM = {"num_malicious_nodes": 1}
         ("NormClipping", {}, 1, None),
     ],
 )
-def test_the_least_cohort_is_taken_and_one_less_refused(name, options, least, words):
+def test_a_cohort_below_the_minimum_is_refused(name, options, least, words):
     Aggregation(name, options, cohort=least)
     if words:
         with pytest.raises(BadInput, match=words):
             Aggregation(name, options, cohort=least - 1)
 
 
-def test_the_fix_is_in_the_sentence():
+def test_a_refused_cohort_names_the_fix():
     with pytest.raises(BadInput, match=r"has 9: lower num_malicious_nodes to 1 or raise server\.c"):
         Aggregation("Bulyan", {"num_malicious_nodes": 2}, cohort=9)
     with pytest.raises(BadInput, match=r"has 2: raise server\.cohort$"):
@@ -51,13 +51,13 @@ def test_a_number_of_attackers_is_a_whole_number(wrong):
 
 
 @pytest.mark.parametrize("wrong", [0, 7])
-def test_no_more_are_selected_than_can_be_honest(wrong):
+def test_selecting_more_than_the_honest_is_refused(wrong):
     with pytest.raises(BadInput, match="of 8 clients only 1 to 6 can be selected"):
         Aggregation("MultiKrum", {"num_malicious_nodes": 2, "num_nodes_to_select": wrong}, cohort=8)
 
 
 @pytest.mark.parametrize("server", [{"cohort": 4}, {}])
-def test_a_federation_says_so_before_it_runs(server):
+def test_a_small_cohort_is_refused_before_the_run(server):
     server |= {"strategy": "Bulyan", "options": {"num_malicious_nodes": 1}}
     clients = 8 if "cohort" in server else 4
     scenario = small(server=server, data={"train": 160, "test": 80, "clients": clients}, rounds=1)
@@ -74,9 +74,7 @@ def models(n, spread=0.1, seed=0):
     ("name", "malicious", "cohort", "left", "stood"),
     [("Bulyan", 2, 11, 10, 1), ("Bulyan", 2, 11, 4, 0), ("Krum", 3, 9, 7, 2), ("Krum", 1, 5, 3, 0)],
 )
-def test_a_short_round_goes_on_with_what_its_replies_allow(
-    name, malicious, cohort, left, stood, caplog
-):
+def test_a_short_round_lowers_the_attackers(name, malicious, cohort, left, stood, caplog):
     aggregation = Aggregation(name, {"num_malicious_nodes": malicious}, cohort=cohort)
     sent = models(left)
     done = vote(sent, name, aggregation=aggregation)
@@ -94,13 +92,13 @@ def test_a_short_round_goes_on_with_what_its_replies_allow(
 
 @pytest.mark.parametrize("name", ["Krum", "MultiKrum", "Bulyan"])
 @pytest.mark.parametrize("left", [1, 2])
-def test_of_two_replies_nobody_is_believed(name, left, caplog):
+def test_two_replies_leave_the_model_unchanged(name, left, caplog):
     done = vote(models(left), name, aggregation=Aggregation(name, KRUM, cohort=7))
     assert (done.arrays, done.used) == ({}, frozenset())
     assert f"{name} has only {left} replies and the model stays" in caplog.text
 
 
-def test_multi_krum_selects_no_more_than_it_is_sure_of():
+def test_multi_krum_selects_only_honest_replies():
     options = {"num_malicious_nodes": 2, "num_nodes_to_select": 6}
     sent = models(6)
     sent[0], sent[1] = model(np.full(SIZE, -50.0)), model(np.full(SIZE, 50.0))
@@ -109,7 +107,7 @@ def test_multi_krum_selects_no_more_than_it_is_sure_of():
 
 
 @pytest.mark.parametrize(("cohort", "left", "cut"), [(5, 4, 1), (10, 9, 2), (10, 3, 1), (5, 2, 0)])
-def test_a_trimmed_mean_cuts_as_many_as_of_a_full_cohort(cohort, left, cut, caplog):
+def test_a_trimmed_mean_cuts_as_of_a_full_cohort(cohort, left, cut, caplog):
     """Of 4 replies Flower would cut 0.2 * 4 = 0, and one attacker would have the mean."""
     aggregation = Aggregation("FedTrimmedAvg", {"beta": 0.2}, cohort=cohort)
     sent = models(left)
@@ -119,7 +117,7 @@ def test_a_trimmed_mean_cuts_as_many_as_of_a_full_cohort(cohort, left, cut, capl
     assert bool(caplog.messages) == (cut < int(0.2 * cohort))
 
 
-def test_trimming_takes_what_it_should_of_any_number_of_replies(caplog):
+def test_trimming_of_any_number_of_replies(caplog):
     caplog.set_level(logging.ERROR)
     for cohort in (3, 5, 8, 10, 15, 29):
         for beta in (0.1, 0.2, 0.34, 0.49):
@@ -145,13 +143,13 @@ def test_central_noise_is_only_for_means():
                 Aggregation(name, options, central=CentralDP(), cohort=8)
 
 
-def test_a_rule_whose_needs_no_client_sends_is_refused():
+def test_a_rule_that_needs_losses_is_refused():
     with pytest.raises(BadInput, match="training losses, which do not travel"):
         Aggregation("QFedAvg", {"client_learning_rate": 0.1})
 
 
 @pytest.mark.parametrize("name", ["NormClipping", "GeometricMedian", "FLTrust"])
-def test_our_rules_remember_nothing(name):
+def test_own_rules_keep_no_memory(name):
     aggregation = Aggregation(name, {})
     vote(models(5), name, aggregation=aggregation, root=model(np.full(SIZE, 0.5)))
     assert aggregation.memory() == {}
@@ -183,12 +181,12 @@ def test_options_of_our_rules_are_checked(name, options, words):
         ("FedAvgM", {"server_momentum": "much"}, "server_momentum is a number, not 'much'"),
     ],
 )
-def test_options_of_the_wrong_kind_are_refused_before_a_round_trips_over_them(name, options, words):
+def test_options_of_the_wrong_type_are_refused(name, options, words):
     with pytest.raises(BadInput, match=words):
         Aggregation(name, options)
 
 
-def test_huge_replies_are_no_warning():
+def test_huge_replies_give_finite_models():
     sent = [*models(6), {name: torch.full_like(value, 3e38) for name, value in STATE.items()}]
     for name in ("Krum", "Bulyan", "NormClipping", "GeometricMedian"):
         options = KRUM if name in ("Krum", "Bulyan") else {}

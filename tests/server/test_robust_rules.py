@@ -105,7 +105,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_its_number_of_attackers_moves_it_within_the_honest_spread(name, attack):
+def test_attackers_move_it_within_the_honest_spread(name, attack):
     good = honest()
     models = [model(change) for change in good]
     for attacker in range(F):  # in the midst of the others
@@ -144,7 +144,7 @@ def test_without_an_attack_it_stays_with_the_honest(name):
 
 
 @pytest.mark.parametrize("name", ["Krum", "MultiKrum", "Bulyan"])
-def test_near_models_far_from_zero_are_told_apart(name):
+def test_near_models_far_from_zero_are_distinguished(name):
     """Their distances are lost in float32, where Flower would take them from squared norms."""
     state = {name: value + 300 for name, value in STATE.items()}
     models = [model(change, state) for change in honest(spread=0.02)]
@@ -173,7 +173,7 @@ class TestNormClipping:
         found, _ = outcome("NormClipping", models, {"clipping_norm": 1e6, "weighted": True})
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
-    def test_noise_has_the_stated_deviation_and_comes_by_round(self):
+    def test_noise_has_the_stated_deviation(self):
         state = {"weight": STATE["weight"].new_zeros(200, 200)}
         options = {"noise": 0.3}
         drawn = [flat(vote([state] * 3, "NormClipping", options, state=state).arrays) for _ in "12"]

@@ -70,7 +70,7 @@ def unchanged(_client, reply):
     return reply
 
 
-def test_gradients_and_weights_are_averaged_together_at_the_rate_of_the_round():
+def test_gradients_and_weights_are_averaged_together():
     scenario = small(*SKEWED, "training.lr_decay=0.5", roles=[LEAK])
     grid = Recording(scenario)
     rounds = loop(scenario, grid)
@@ -89,7 +89,7 @@ def test_gradients_and_weights_are_averaged_together_at_the_rate_of_the_round():
         assert done.state[name].dtype == torch.float32
 
 
-def test_a_capture_is_the_reply_as_sent_and_the_arrays_before_the_round():
+def test_a_capture_is_what_went_out_and_came_back():
     scenario = small(roles=[LEAK])
     grid = Recording(scenario)
     rounds = loop(scenario, grid)
@@ -105,7 +105,7 @@ def test_a_capture_is_the_reply_as_sent_and_the_arrays_before_the_round():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_statistics_are_averaged_only_if_shared_and_counters_never(shared):
+def test_only_shared_statistics_are_averaged(shared):
     scenario = small(
         *SKEWED,
         model={"name": "resnet8", "width": 4, "norm": "batch"},
@@ -135,7 +135,7 @@ def test_statistics_are_averaged_only_if_shared_and_counters_never(shared):
             assert torch.equal(after[name], before[name])
 
 
-def test_node_ids_and_the_order_of_replies_change_no_bit():
+def test_node_ids_and_reply_order_change_no_bit():
     scenario = small(*SKEWED, defenses=[{"name": "dp-sgd", "clients": "1"}])
     straight, scrambled = loop(scenario), loop(scenario, Scrambled(scenario, unchanged))
     for number in (1, 2):
@@ -155,7 +155,7 @@ def test_a_failing_node_is_named_by_its_partition():
 
 
 @pytest.mark.parametrize("declared", ["{", None])
-def test_what_was_sent_without_a_history_that_can_be_read_counts_as_open(declared):
+def test_a_release_without_history_is_unprotected(declared):
     scenario = small(defenses=[{"name": "dp-sgd"}])
 
     def unreadable(client, reply):
@@ -174,7 +174,7 @@ def test_what_was_sent_without_a_history_that_can_be_read_counts_as_open(declare
     assert noted[0][1] == rounds.histories[1]
 
 
-def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
+def test_a_missing_reply_is_left_out():
     scenario = small(*SKEWED)
     federated = FederatedData.of(scenario)
     rounds = loop(scenario, Losing(client_app(lambda _: federated), 4))
@@ -192,7 +192,7 @@ def test_a_reply_that_never_comes_is_refused_and_the_others_are_averaged():
 
 
 @pytest.mark.parametrize(("share", "goes_on"), [(0.25, True), (0.24, False)])
-def test_the_share_of_failures_is_allowed_up_to_its_value(share, goes_on):
+def test_failures_are_allowed_up_to_the_share(share, goes_on):
     scenario = small(f"server.max_failures={share}")
     federated = FederatedData.of(scenario)
     rounds = loop(scenario, Losing(client_app(lambda _: federated), 4))
@@ -215,7 +215,7 @@ def test_more_examples_than_are_believed_do_not_count():
     assert all("more than" in reason for reason in done.refused.values())
 
 
-def test_the_server_knows_the_bound_that_adaptive_clipping_was_at():
+def test_the_server_knows_the_adaptive_bound():
     adaptive = {"name": "dp-sgd", "clipping": "adaptive", "clipping_norm": 0.3}
     scenario = small(rounds=2, defenses=[adaptive | {"clients": "1"}])
     rounds = loop(scenario)
@@ -225,7 +225,7 @@ def test_the_server_knows_the_bound_that_adaptive_clipping_was_at():
     assert second.announced.clipping_norm == now.clipping_norm == before.next_clipping_norm != 0.3
 
 
-def test_the_proximal_weight_of_fedprox_reaches_its_clients():
+def test_fedprox_sends_its_proximal_weight():
     prox = small("training.epochs=2", server={"strategy": "FedProx", "options": {"proximal_mu": 1}})
     plain = small("training.epochs=2")
     with_mu, without = loop(prox).step(prox, 1), loop(plain).step(plain, 1)
@@ -234,7 +234,7 @@ def test_the_proximal_weight_of_fedprox_reaches_its_clients():
     assert any(not torch.equal(with_mu.state[name], without.state[name]) for name in with_mu.state)
 
 
-def test_a_reason_of_several_lines_is_told_in_one():
+def test_a_reason_of_several_lines_becomes_one():
     scenario = small()
 
     def failing(_client, _reply):
@@ -246,7 +246,7 @@ def test_a_reason_of_several_lines_is_told_in_one():
     assert "\n" not in str(caught.value)
 
 
-def test_rules_that_go_by_position_pair_shared_statistics_with_themselves():
+def test_momentum_pairs_shared_statistics_correctly():
     """Momentum is still zero in round 1, so FedAvgM must give what FedAvg gives."""
     tables = {
         "model": {"name": "resnet8", "width": 4, "norm": "batch"},

@@ -21,7 +21,7 @@ def captures(federation, round=1):
     }
 
 
-def test_the_server_sees_one_sum_and_the_model_is_the_same():
+def test_the_server_sees_one_sum_of_replies():
     open_run = small(rounds=2, data=UNEVEN, captures={"keep": "all"})
     alone = finished(open_run)
     federation = finished(open_run.changed(defenses=[SECURE]))
@@ -44,7 +44,7 @@ def test_the_server_sees_one_sum_and_the_model_is_the_same():
         torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
 
 
-def test_what_single_clients_sent_is_in_no_table():
+def test_single_replies_are_in_no_table():
     table = finished(small(rounds=1, defenses=[SECURE | {"clients": "0-2"}])).folder.table(
         "clients"
     )
@@ -54,7 +54,7 @@ def test_what_single_clients_sent_is_in_no_table():
         assert table[column].isna().tolist() == hidden.tolist(), column
 
 
-def test_who_is_left_alone_is_not_looked_at():
+def test_a_client_left_alone_is_not_looked_at():
     federation = finished(small(rounds=1, defenses=[SECURE | {"clients": "2"}]))
     table = federation.folder.table("clients")
     assert table["status"].tolist() == ["ok", "ok", "refused", "ok"]
@@ -70,7 +70,7 @@ def failing(*clients):
     return tamper
 
 
-def test_who_is_left_alone_by_failures_counts_as_one_of_them(tmp_path):
+def test_a_client_left_alone_counts_as_failed(tmp_path):
     scenario = small(rounds=1, defenses=[SECURE], captures={"keep": "all"})
     grid = Tampered(scenario, failing(0, 1, 2))
     federation = Federation(scenario, out=tmp_path / "run", grid=grid)
@@ -111,7 +111,7 @@ def test_a_poisoner_cannot_step_out_of_the_sum():
         ({"cap_examples": 100}, "cap_examples looks at what single replies claim"),
     ],
 )
-def test_a_server_that_needs_single_replies_is_refused(server, words):
+def test_a_rule_on_single_replies_is_refused(server, words):
     with pytest.raises(BadInput, match=words):
         Federation(small(server=server, defenses=[SECURE]))
     federation = Federation(small(server=server))
@@ -120,7 +120,7 @@ def test_a_server_that_needs_single_replies_is_refused(server, words):
     assert federation.scenario.defenses == ()
 
 
-def test_gradients_are_summed_to_one_of_all_images_and_attacked_as_such():
+def test_gradients_are_summed_and_attacked_as_one():
     scenario = small(
         rounds=1,
         roles=[LEAK],
@@ -150,7 +150,7 @@ def test_the_noise_of_a_sum_is_that_of_all_together():
     assert set(told.defenses) == {"dp-sgd", "secure-aggregation"}
 
 
-def test_the_noise_of_a_sum_is_told_in_units_of_the_largest_bound():
+def test_noise_of_a_sum_is_in_units_of_its_bound():
     private = [
         {"name": "dp-sgd", "clients": "1", "clipping_norm": 0.5, "noise_multiplier": 8.0},
         {"name": "dp-sgd", "clients": "2", "clipping_norm": 2.0, "noise_multiplier": 1.5},
@@ -177,7 +177,7 @@ def test_the_noise_of_clipped_updates_averages_out():
     assert leak.rows[0].signal_cosine > 0.9999
 
 
-def test_one_that_does_not_clip_leaves_the_mean_without_a_bound():
+def test_one_unclipped_update_unbounds_the_mean():
     some = {"name": "clip-noise", "clients": "0-1"}
     scenario = small(rounds=1, roles=[LEAK], defenses=[some, SECURE], captures={"keep": "all"})
     assert captures(finished(scenario))[0].announced.update_clipping_norm is None

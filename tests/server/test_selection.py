@@ -31,7 +31,7 @@ def seven(**tables):
     return small(rounds=1, data=SEVEN, **tables)
 
 
-def test_a_run_under_bulyan_goes_on_when_a_reply_is_dropped(caplog):
+def test_bulyan_continues_without_one_reply(caplog):
     caplog.set_level(logging.WARNING)
     scenario = seven(server=BULYAN).changed(rounds=2)
     federation = finished(scenario, grid=Tampered(scenario, dropping(4)))
@@ -45,7 +45,7 @@ def test_a_run_under_bulyan_goes_on_when_a_reply_is_dropped(caplog):
     assert table["selected"].isna().tolist() == [client == 4 for client in range(7)] * 2
 
 
-def test_a_run_under_bulyan_goes_on_when_nearly_all_are_dropped():
+def test_bulyan_continues_with_few_replies():
     scenario = seven(server=BULYAN)
     federation = Federation(scenario, grid=Tampered(scenario, dropping(0, 1, 3, 4, 6)))
     before = federation.state
@@ -73,7 +73,7 @@ def test_the_table_tells_whose_reply_was_left_out(strategy, options, chosen):
     assert chosen is None or (selected == "yes").sum() == chosen
 
 
-def test_a_rule_that_takes_all_leaves_the_column_empty():
+def test_selected_is_empty_for_a_plain_mean():
     assert finished(seven()).folder.table("clients")["selected"].isna().all()
 
 
@@ -157,7 +157,7 @@ def test_fltrust_resumes_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["NormClipping", "GeometricMedian", "FLTrust"])
-def test_statistics_would_outweigh_the_change_of_the_model(strategy):
+def test_shared_statistics_are_refused_with_changes(strategy):
     tables = {
         "model": {"name": "resnet8", "width": 4, "norm": "batch"},
         "training": {"share_buffers": True, "batch_size": 8},
@@ -167,7 +167,7 @@ def test_statistics_would_outweigh_the_change_of_the_model(strategy):
     Federation(small(server={"strategy": strategy, "root_images": 20}, model=tables["model"]))
 
 
-def test_root_training_is_that_of_one_more_honest_client_and_leaves_no_trace():
+def test_root_training_equals_an_honest_client():
     scenario = small(server=FLTRUST, data=SEVEN, roles=[{"role": "leaking", "clients": "all"}])
     federated = FederatedData.of(scenario)
     start, random = federated.state, torch.random.get_rng_state()
