@@ -7,7 +7,6 @@ from itertools import groupby
 from markupsafe import Markup
 
 from fedlab.core.schedule import spell
-from fedlab.report.figures.colours import defense_colour
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.report.templates import render
 from fedlab.scenario.scenario import Scenario
@@ -42,6 +41,9 @@ class ScheduleCell:
         return " ".join([self.part, *self.defenses])
 
     def __html__(self) -> Markup:
+        # Only here: colours need matplotlib, and `fedlab show` prints text.
+        from fedlab.report.figures.colours import defense_colour
+
         colours = {name: defense_colour(name) for name in self.defenses}
         return render("schedule_cell.html", cell=self, colours=colours)
 

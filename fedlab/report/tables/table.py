@@ -1,16 +1,20 @@
 """Tables that are described once and shown in terminals, notebooks and pages alike."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from fedlab.report.tables.numbers import plain
 from fedlab.report.templates import render
+
+if TYPE_CHECKING:  # `fedlab show` prints a table and needs no pandas
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,12 @@ def frame_table(
         most: Largest number of rows; the note states how many rows there are in all. All rows
             unless given.
     """
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
     shown = frame if most is None else frame.head(most)
     if len(shown) < len(frame):
         note = f"{note} The first {len(shown):,} of {len(frame):,} rows.".strip()
-    numeric = [
-        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
-        for kind in frame.dtypes
-    ]
+    numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
     columns = [
         Column(str(name), "right" if number else "left", lambda value: plain(value, digits=digits))
         for name, number in zip(frame.columns, numeric, strict=True)
