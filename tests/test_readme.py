@@ -7,16 +7,16 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from tests.federations import small
+from tests.federations import finished, small
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_there_are_two_examples():
-    assert len(BLOCKS) == 2
+def test_there_are_three_examples():
+    assert len(BLOCKS) == 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -51,3 +51,10 @@ def test_the_comparison_runs_on_a_small_scenario(tmp_path, monkeypatch):
     exec(compile(BLOCKS[1].replace('"quickstart"', "scenario"), README.name, "exec"), names)
     assert set(names["comparison"].frame["defense"]) == {"none", "dp-sgd", "dp-instahide"}
     assert isinstance(names["comparison"].plot(), Figure)
+
+
+def test_own_defense_runs(tmp_path, monkeypatch):
+    (tmp_path / "half.py").write_text(BLOCKS[2], "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    federation = finished(small("rounds=1", defenses=[{"name": "half:Half", "share": 0.2}]))
+    assert set(federation.folder.table("clients")["defenses"]) == {"half:Half"}

@@ -14,7 +14,7 @@ HERE = "tests.plugins"
         ("does_not_import:Mine", "cannot be imported: ModuleNotFoundError: No module named 'a_pa"),
         ("broken:Missing", "module tests.plugins.broken has no Missing"),
         ("broken:Silent", "lacks the method wrap"),
-        ("conftest:HERE", "is no subclass of fedlab.defenses.base.Defense"),
+        ("broken:__doc__", "is no subclass of fedlab.defenses.base.Defense"),
     ],
 )
 def test_scenario_refuses_broken_defense(name, sentence):

@@ -6,9 +6,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.plugins.conftest import HERE
+from tests.commands import ROOT, run_commands
 
-SCENARIO = HERE / "foreign.toml"
+SCENARIO = ROOT / "tests" / "plugins" / "foreign.toml"
 COMPARE = (
     *("compare", SCENARIO, "--defenses", "none,pruning,example-rounding:step=0.05,example-noise"),
     *("--seeds", "1", "--processes", "1", "--set", "rounds=1", "--out", "compared"),
@@ -26,7 +26,7 @@ LISTED = {
 
 
 @pytest.fixture(scope="module")
-def done(commands, tmp_path_factory):
+def done(site, tmp_path_factory):
     """A federation of the package's plug-ins, shown, listed and reported, by command."""
     folder = tmp_path_factory.mktemp("foreign")
     lines = {
@@ -36,7 +36,7 @@ def done(commands, tmp_path_factory):
         "ledger": ("ledger", "run"),
         **{kind: ("list", kind, "--installed") for kind in LISTED},
     }
-    results = dict(zip(lines, commands(folder, *lines.values()), strict=True))
+    results = dict(zip(lines, run_commands(folder, *lines.values(), packages=[site]), strict=True))
     assert not {name: result for name, result in results.items() if result[0]}
     return folder / "run", {name: out for name, (_, out, _) in results.items()}
 
@@ -88,10 +88,10 @@ def test_tracker_receives_every_round(done):
 
 
 @pytest.fixture(scope="module")
-def compared(commands, tmp_path_factory):
+def compared(site, tmp_path_factory):
     """A comparison of two foreign defenses with one of ours, by command."""
     folder = tmp_path_factory.mktemp("compared")
-    code, out, err = commands(folder, COMPARE)[0]
+    code, out, err = run_commands(folder, COMPARE, packages=[site])[0]
     assert code == 0, err
     return folder / "compared", out
 
@@ -108,13 +108,13 @@ def test_compare_shows_foreign_defenses(compared):
 
 
 @pytest.mark.slow
-def test_changed_plugin_runs_again(compared, commands, site, tmp_path):
+def test_changed_plugin_runs_again(compared, site, tmp_path):
     folder, _ = compared
     before = set(folder.glob("runs/*"))
     changed = shutil.copytree(site, tmp_path / "changed")
     source = changed / "fedlab_example" / "defenses.py"
     source.write_text(source.read_text("utf-8").replace(".round()", ".floor()"), "utf-8")
-    code, _, err = commands(folder.parent, COMPARE, site=changed)[0]
+    code, _, err = run_commands(folder.parent, COMPARE, packages=[changed])[0]
     assert code == 0, err
     names = {
         path.name.partition("-example-median")[0] for path in set(folder.glob("runs/*")) - before

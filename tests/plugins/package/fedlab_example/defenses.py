@@ -37,8 +37,9 @@ class Noise(Defense):
         deviation = 0.0 if context.noiseless else self.noise * 2 * self.bound
 
         def release(update):
+            update = {name: t.nan_to_num(0.0, 0.0, 0.0) for name, t in update.items()}
             norm = torch.cat([t.flatten() for t in update.values()]).norm()
-            factor = (self.bound / norm).clamp(max=1.0).nan_to_num()
+            factor = (self.bound / norm).clamp(max=1.0)
             return {
                 name: factor * t
                 + deviation * torch.randn(t.shape, generator=context.noise, device=t.device)
