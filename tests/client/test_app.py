@@ -1,4 +1,4 @@
-"""What a protected client's reply may hold, key by key, and nothing else."""
+"""Tests of the ClientApp and the content of its replies."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def ask(scenario, client=0, rounds=(1,)):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("defense", DEFENSES)
-def test_every_key_of_a_reply_is_on_the_list(role, defense):
+def test_reply_has_only_known_keys(role, defense):
     """The whitelist: parameters by name, two counts, the kind, and the accountant history."""
     scenario = small(roles=ROLES[role], defenses=DEFENSES[defense])
     federated, content = ask(scenario)
@@ -75,7 +75,7 @@ def test_every_key_of_a_reply_is_on_the_list(role, defense):
     assert set(vars(history[0])) <= SPENDING | {"__pydantic_initialised__"}
 
 
-def test_batch_norm_statistics_stay_at_home_unless_they_are_shared():
+def test_buffers_are_sent_only_if_shared():
     network = {"name": "resnet8", "width": 4, "norm": "batch"}
     federated, content = ask(small(model=network))
     buffers = {name for name, _ in federated.model.named_buffers()}
@@ -88,7 +88,7 @@ def test_batch_norm_statistics_stay_at_home_unless_they_are_shared():
     assert [entry.mechanism for entry in history] == ["none"]  # such a round counts as open
 
 
-def test_the_history_lives_in_the_clients_state_and_grows():
+def test_history_grows_in_the_client_state():
     scenario = small(defenses=[{"name": "dp-sgd", "rounds": "2-"}])
     _, content = ask(scenario, rounds=(1, 2, 3))
     history = from_json(content["declared"]["history"])
@@ -99,7 +99,7 @@ def test_the_history_lives_in_the_clients_state_and_grows():
     ]
 
 
-def test_no_array_of_a_protected_reply_is_one_of_the_clients_images():
+def test_protected_reply_contains_no_image():
     scenario = small(defenses=[{"name": "dp-sgd"}])
     federated, content = ask(scenario)
     shard = federated.shard(0)
@@ -108,7 +108,7 @@ def test_no_array_of_a_protected_reply_is_one_of_the_clients_images():
         assert values.shape[-3:] != shard.images.shape[-3:]
 
 
-def test_a_poisoner_of_updates_alone_keeps_its_data_clean_on_the_way():
+def test_update_attack_leaves_the_data_clean():
     """Scaled by one and with clean data it is an honest client, also after its orders travelled."""
     role = {"role": "poisoning", "data": None, "update": {"attack": "scaling", "factor": 1.0}}
     honest, poisoned = (finished(small("rounds=1", roles=roles)) for roles in ([], [role]))

@@ -1,4 +1,4 @@
-"""One participation against hand-written loops, and what its randomness does and does not share."""
+"""Tests of the round of one client, against hand-written training loops."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("mu", [0.0, 0.1])
-def test_honest_work_is_a_plain_loop_bit_for_bit(momentum, mu):
+def test_honest_client_equals_plain_loop_bitwise(momentum, mu):
     training = {
         "epochs": 2,
         "batch_size": 16,
@@ -80,7 +80,7 @@ def test_honest_work_is_a_plain_loop_bit_for_bit(momentum, mu):
     assert done.history == (PrivacyRelease(2, 0, "none"),)
 
 
-def test_a_leaking_client_sends_the_gradient_of_its_batch():
+def test_leaking_client_sends_its_batch_gradient():
     scenario, federated, state = prepared(roles=[LEAK])
     done = do(scenario, federated, state, keep_batches=True)
     assert (done.payload.kind, done.payload.num_examples, done.payload.steps) == ("gradient", 3, 1)
@@ -95,7 +95,7 @@ def test_a_leaking_client_sends_the_gradient_of_its_batch():
     assert same(done.payload.tensors, expected)
 
 
-def test_the_same_round_again_gives_the_same_bits_and_another_client_others():
+def test_rerun_repeats_bits_per_client():
     scenario, federated, state = prepared(defenses=[{"name": "dp-instahide", "k": 3}])
     one, again = (do(scenario, federated, state) for _ in range(2))
     assert same(one.payload.tensors, again.payload.tensors)
@@ -103,7 +103,7 @@ def test_the_same_round_again_gives_the_same_bits_and_another_client_others():
     assert not same(one.payload.tensors, do(scenario, federated, state, round=2).payload.tensors)
 
 
-def test_dp_noise_never_repeats_even_if_a_round_does():
+def test_dp_noise_never_repeats():
     scenario, federated, state = prepared(roles=[LEAK], defenses=[{"name": "dp-sgd"}])
     first = do(scenario, federated, state)
     rehearsed = do(scenario, federated, state)
@@ -119,7 +119,7 @@ def test_dp_noise_never_repeats_even_if_a_round_does():
     assert abs(float(noise.mean())) < 5 / 3 / len(noise) ** 0.5
 
 
-def test_poisoned_images_are_the_poisoners_own_and_the_same_in_every_round():
+def test_poison_is_the_same_in_every_round():
     patch = {"attack": "badnets", "target": 0, "share": 0.5, "size": 2}
     scenario, federated, state = prepared(
         roles=[{"role": "poisoning", "clients": "2", "data": patch}]
@@ -145,14 +145,14 @@ def test_poisoned_images_are_the_poisoners_own_and_the_same_in_every_round():
         ({"obeys_defenses": False}, False),
     ],
 )
-def test_who_obeys_the_scheduled_defenses(role, runs):
+def test_which_roles_run_the_defenses(role, runs):
     poisoning = {"role": "poisoning", "clients": "0"} | role
     scenario, federated, state = prepared(roles=[poisoning], defenses=[{"name": "dp-sgd"}])
     (spent,) = do(scenario, federated, state).history
     assert spent.mechanism == ("dp-sgd" if runs else "none")
 
 
-def test_a_scaled_update():
+def test_scaled_update_is_multiplied():
     def role(factor):
         update = {"attack": "scaling", "factor": factor}
         return [{"role": "poisoning", "clients": "0", "data": None, "update": update}]
@@ -165,7 +165,7 @@ def test_a_scaled_update():
         torch.testing.assert_close(scaled.payload.tensors[name], expected)
 
 
-def test_histories_that_disagree_are_refused_and_the_longer_one_wins():
+def test_longer_history_wins_and_conflicts_fail():
     scenario, federated, state = prepared()
     task = task_for(
         scenario,
@@ -180,7 +180,7 @@ def test_histories_that_disagree_are_refused_and_the_longer_one_wins():
         run_client_round(conflict, federated, state, (PrivacyRelease(1, 0, "none"),))
 
 
-def test_shared_buffers_make_a_protected_round_open():
+def test_shared_buffers_open_a_protected_round():
     scenario, federated, state = prepared(
         model={"name": "resnet8", "width": 4, "norm": "batch"},
         training={"share_buffers": True, "batch_size": 16},
@@ -193,7 +193,7 @@ def test_shared_buffers_make_a_protected_round_open():
     assert not torch.equal(done.buffers[running], state[running])
 
 
-def test_a_network_without_buffers_has_none_to_share():
+def test_network_without_buffers_shares_none():
     scenario, federated, state = prepared(
         training={"share_buffers": True}, defenses=[{"name": "dp-sgd"}]
     )
@@ -219,7 +219,7 @@ def test_other_settings_draw_other_noise():
     assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.1
 
 
-def test_a_global_state_must_be_whole():
+def test_incomplete_global_state_is_refused():
     scenario, federated, state = prepared()
     with pytest.raises(ValueError, match=r"lacks 0\.weight"):
         do(scenario, federated, {name: v for name, v in state.items() if name != "0.weight"})
@@ -227,7 +227,7 @@ def test_a_global_state_must_be_whole():
         do(scenario, federated, state | {"other": torch.zeros(1)})
 
 
-def test_dp_noise_differs_between_clients_and_steps():
+def test_dp_noise_differs_by_client_and_step():
     """Noise that two releases share could be subtracted."""
     scenario, federated, state = prepared(
         roles=[{"role": "leaking", "batch_size": 3}], defenses=[{"name": "dp-sgd"}]
@@ -249,7 +249,7 @@ def test_dp_noise_differs_between_clients_and_steps():
     assert float(moved.std()) == pytest.approx(2 * 1e-3 * 1e3 / 20, rel=0.12)
 
 
-def test_private_training_is_a_loop_of_clipped_micro_batches():
+def test_dp_sgd_equals_clipped_micro_batches():
     """The batches are those of the Poisson stream, divided by their expected size."""
     scenario, federated, state = prepared(
         training={"epochs": 2, "batch_size": 10, "lr": 0.05, "momentum": 0.5},
@@ -290,7 +290,7 @@ def test_private_training_is_a_loop_of_clipped_micro_batches():
 
 
 @pytest.mark.parametrize("roles", [[], [LEAK | {"batch_size": 20, "sampling": "poisson"}]])
-def test_a_round_that_is_run_again_draws_other_batches(roles):
+def test_rerun_round_draws_other_batches(roles):
     """Two draws are accounted for; noise on the same batches twice would cost more than they do."""
     scenario, federated, state = prepared(roles=roles, defenses=[{"name": "dp-sgd"}])
 
@@ -306,7 +306,7 @@ def test_a_round_that_is_run_again_draws_other_batches(roles):
     assert len(again.history) == 2
 
 
-def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():
+def test_empty_leaking_batch_releases_noise():
     leak = LEAK | {"batch_size": 1, "sampling": "poisson"}
     scenario, federated, state = prepared(
         rounds=20, roles=[leak], defenses=[{"name": "dp-sgd", "clipping_norm": 0.5}]
@@ -324,14 +324,14 @@ def test_an_empty_batch_of_a_leaking_client_is_a_release_of_noise():
     assert noisy.payload.num_examples == 1  # the expected size, whatever was drawn
 
 
-def test_a_leaking_batch_of_fixed_size_is_accounted_as_if_all_took_part():
+def test_fixed_leaking_batch_is_accounted_at_q_1():
     scenario, federated, state = prepared(roles=[LEAK], defenses=[{"name": "dp-sgd"}])
     done = do(scenario, federated, state, keep_batches=True)
     assert len(done.batches[0].members) == 3
     assert (done.history[0].sample_rate, done.history[0].steps) == (1.0, 1)
 
 
-def test_a_label_flipper_trains_on_wrong_labels_and_the_others_do_not():
+def test_only_label_flippers_train_on_wrong_labels():
     scenario, federated, state = prepared(roles=[{"role": "poisoning", "clients": "2"}])
     plain = small()
     before = federated.data.train_images.clone(), federated.data.train_labels.clone()
@@ -349,7 +349,7 @@ def test_a_label_flipper_trains_on_wrong_labels_and_the_others_do_not():
     assert torch.equal(federated.data.train_labels, before[1])
 
 
-def test_the_trace_is_the_mixed_batches_and_only_kept_on_request():
+def test_batches_are_kept_only_on_request():
     scenario, federated, state = prepared(defenses=[{"name": "dp-instahide", "k": 3, "scale": 0.0}])
     done = do(scenario, federated, state, keep_batches=True)
     assert do(scenario, federated, state).batches == ()
@@ -361,7 +361,7 @@ def test_the_trace_is_the_mixed_batches_and_only_kept_on_request():
         torch.testing.assert_close(batch.pixels, mean)
 
 
-def test_what_it_was_given_and_what_it_gave_stay_as_they_are():
+def test_inputs_and_outputs_stay_unchanged():
     scenario, federated, state = prepared()
     before = {name: value.clone() for name, value in state.items()}
     first = do(scenario, federated, state)
@@ -371,7 +371,7 @@ def test_what_it_was_given_and_what_it_gave_stay_as_they_are():
     assert same(dict(first.payload.tensors), kept)  # no view of the network that others train
 
 
-def test_it_trains_in_training_mode_whoever_evaluated_the_network_before():
+def test_client_always_sets_training_mode():
     scenario, federated, state = prepared(model={"name": "resnet8", "width": 4, "norm": "batch"})
     expected = do(scenario, federated, state)
     federated.model.eval()
@@ -382,7 +382,7 @@ def hooks(federated):
     return [module for module in federated.model.modules() if module._forward_hooks]
 
 
-def test_a_round_that_fails_leaves_no_hooks_on_the_network():
+def test_failed_round_leaves_no_hooks():
     scenario, federated, state = prepared(defenses=[{"name": "dp-sgd"}])
     task = task_for(scenario, round=1, client=0)
     with pytest.raises(ValueError, match="learning rate"):
@@ -390,7 +390,7 @@ def test_a_round_that_fails_leaves_no_hooks_on_the_network():
     assert not hooks(federated)
 
 
-def test_a_defense_that_cannot_work_leaves_no_hooks_of_the_one_before():
+def test_failed_defense_leaves_no_hooks():
     """Or no later client of this process could run DP-SGD."""
     scenario, federated, state = prepared()
     both = {"defenses": (DPSGD(), DPInstaHide(k=99))}
@@ -400,7 +400,7 @@ def test_a_defense_that_cannot_work_leaves_no_hooks_of_the_one_before():
     assert not hooks(federated)
 
 
-def test_a_frozen_set_of_mixtures_is_trained_on_in_every_round_and_costs_once():
+def test_frozen_mixtures_are_reused_and_cost_once():
     """Also by a leaking client, whose single batch puts the whole set at stake."""
     mixing = {"name": "dp-instahide", "k": 3, "frozen": 25, "scale": 50.0}
     leak = LEAK | {"rounds": "2"}
@@ -424,7 +424,7 @@ def test_a_frozen_set_of_mixtures_is_trained_on_in_every_round_and_costs_once():
     assert other.history[0].release != first.history[0].release
 
 
-def test_a_client_that_is_poisoned_from_some_round_on_freezes_another_set():
+def test_poisoned_client_freezes_another_set():
     """Under the same name its epsilon would be counted once, and the noise could be taken off."""
     mixing = {"name": "dp-instahide", "k": 3, "frozen": 25}
     flips = {"role": "poisoning", "clients": "0", "rounds": "2"}
@@ -434,7 +434,7 @@ def test_a_client_that_is_poisoned_from_some_round_on_freezes_another_set():
 
 
 @pytest.mark.parametrize("role", ["honest", "leaking"])
-def test_dropout_draws_the_same_in_every_process(role):
+def test_dropout_is_the_same_in_every_process(role):
     scenario = small(model=FORGETFUL, roles=[{"role": role, "clients": "0"}])
     federated = FederatedData.of(scenario)
     state, task = federated.state, task_for(scenario, round=1, client=0)

@@ -1,4 +1,4 @@
-"""What a client has at its place: its own images, the network's state, its random streams."""
+"""Tests of the images, network and random streams of all clients."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def federated():
     return FederatedData.of(small())
 
 
-def test_every_training_image_belongs_to_one_client(federated):
+def test_every_image_belongs_to_one_client(federated):
     members = torch.cat([part.cpu() for part in federated.partitions])
     assert sorted(members.tolist()) == list(range(160))
     assert [len(federated.shard(client)) for client in range(4)] == [
@@ -21,7 +21,7 @@ def test_every_training_image_belongs_to_one_client(federated):
     ]
 
 
-def test_a_shard_is_the_clients_images_with_their_labels(federated):
+def test_shard_has_the_clients_images_and_labels(federated):
     shard = federated.shard(2)
     for place, member in enumerate(federated.partitions[2].tolist()):
         assert torch.equal(shard.images[place], federated.data.train_images[member])
@@ -29,7 +29,7 @@ def test_a_shard_is_the_clients_images_with_their_labels(federated):
     assert shard.num_classes == 10
 
 
-def test_the_network_sees_normalised_pixels(federated):
+def test_network_input_is_normalised(federated):
     images = federated.data.train_images[:3]
     mean, std = (
         torch.tensor(v).view(1, -1, 1, 1) for v in (federated.data.mean, federated.data.std)
@@ -37,7 +37,7 @@ def test_the_network_sees_normalised_pixels(federated):
     torch.testing.assert_close(federated.network_input(images), (images.float() / 255 - mean) / std)
 
 
-def test_the_state_is_a_copy_and_can_be_loaded_back():
+def test_state_is_a_copy_and_loads_back():
     federated = FederatedData.of(small(model={"name": "resnet8", "width": 4, "norm": "batch"}))
     state = federated.state
     names = [n for n, _ in (*federated.model.named_parameters(), *federated.model.named_buffers())]
@@ -50,7 +50,7 @@ def test_the_state_is_a_copy_and_can_be_loaded_back():
     assert all(torch.equal(federated.state[name], value) for name, value in state.items())
 
 
-def test_a_shared_tensor_is_in_the_state_once():
+def test_shared_tensor_is_in_the_state_once():
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
@@ -65,12 +65,12 @@ def test_a_shared_tensor_is_in_the_state_once():
     assert torch.equal(federated.model.two.weight.detach(), torch.full((4, 4), 2.0))
 
 
-def test_a_parameter_that_the_network_does_not_have(federated):
+def test_unknown_parameter_is_refused(federated):
     with pytest.raises(ValueError, match="the network has no parameter extra"):
         federated.load({**federated.state, "extra": torch.zeros(1)})
 
 
-def test_streams_differ_by_purpose_round_and_client_and_by_nothing_else(federated):
+def test_streams_depend_on_purpose_and_key_only(federated):
     def first(purpose, *key):
         return float(torch.rand(1, generator=federated.stream(*key)(purpose)))
 
@@ -79,7 +79,7 @@ def test_streams_differ_by_purpose_round_and_client_and_by_nothing_else(federate
     assert len({first("batches", 1, 2), *others}) == 4
 
 
-def test_the_seed_decides_network_and_partition():
+def test_seed_decides_network_and_partition():
     one, same, other = (FederatedData.of(small(seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one.partitions, same.partitions, strict=True))
     assert all(torch.equal(one.state[name], same.state[name]) for name in one.state)

@@ -1,4 +1,4 @@
-"""A poisoning client from its orders to what it sends."""
+"""Tests of a poisoning client, from its task to its payload."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def honest(client, federated, state, round=1):
     return change(sent(small(), federated, state, client, round), state)
 
 
-def test_scaling_and_sign_flip():
+def test_scaling_and_sign_flip_multiply_the_change():
     for update, factor in (
         ({"attack": "scaling", "factor": 3.0}, 3.0),
         ({"attack": "sign-flip", "factor": 2.0}, -2.0),
@@ -47,7 +47,7 @@ def test_scaling_and_sign_flip():
         )
 
 
-def test_a_random_update_has_the_honest_norm_and_is_new_in_every_round():
+def test_gaussian_has_honest_norm_and_varies_by_round():
     scenario, federated, state = prepared(
         POISON | {"update": {"attack": "gaussian", "factor": 2.0}}
     )
@@ -61,7 +61,7 @@ def test_a_random_update_has_the_honest_norm_and_is_new_in_every_round():
 
 
 @pytest.mark.parametrize(("knows", "known"), [("colluders", (0, 1)), ("everyone", (2, 3))])
-def test_colluders_share_what_their_threat_model_grants(knows, known):
+def test_colluders_know_what_is_granted(knows, known):
     update = {"attack": "little-is-enough", "z": 1.5, "knows": knows}
     scenario, federated, state = prepared(POISON | {"clients": "0-1", "update": update})
     task = task_for(scenario, round=1, client=0)
@@ -75,7 +75,7 @@ def test_colluders_share_what_their_threat_model_grants(knows, known):
 
 
 @pytest.mark.parametrize("attack", ["inner-product", "min-max", "min-sum"])
-def test_other_colluding_updates_reach_the_federation(attack):
+def test_other_colluding_updates_are_sent(attack):
     federation = finished(
         small(
             "rounds=1",
@@ -115,13 +115,13 @@ def test_constrain_and_scale_is_sgd_on_its_loss():
     torch.testing.assert_close(found, factor * expected, atol=1e-5, rtol=1e-3)
 
 
-def test_only_constrain_and_scale_changes_the_orders():
+def test_other_attacks_leave_the_task_unchanged():
     for update in (None, {"attack": "scaling"}):
         task = task_for(small(roles=[POISON | {"update": update}]), round=1, client=0)
         assert adjust_task(task) is task
 
 
-def test_a_claim_is_its_weight_and_the_servers_limit_the_answer():
+def test_claim_is_the_weight_unless_limited():
     lying = [POISON | {"claims": 10_000}]
     scenario, federated, state = prepared(lying[0])
     assert sent(scenario, federated, state).num_examples == 10_000
@@ -135,13 +135,13 @@ def test_a_claim_is_its_weight_and_the_servers_limit_the_answer():
     assert rows.set_index("client")["status"][0] == "refused"
 
 
-def test_a_colluders_own_data_would_change_nothing():
+def test_colluder_with_own_data_is_refused():
     role = POISON | {"data": {"attack": "label-flip"}, "update": {"attack": "min-max"}}
     with pytest.raises(BadInput, match="give one of data and update"):
         small(roles=[role])
 
 
-def test_a_colluders_defense_would_protect_nothing():
+def test_colluder_with_defenses_is_refused():
     role = POISON | {"update": {"attack": "inner-product"}}
     with pytest.raises(BadInput, match="no defense that the client runs would protect"):
         small(roles=[role | {"obeys_defenses": True}])
@@ -157,14 +157,14 @@ def test_a_colluders_defense_would_protect_nothing():
         ("1-3", {"attack": "little-is-enough"}, "3 of 4 clients collude: give z"),
     ],
 )
-def test_colluders_that_know_too_little_are_refused_before_the_run(clients, update, problem):
+def test_colluders_that_know_too_little_are_refused(clients, update, problem):
     role = POISON | {"clients": clients, "update": update}
     with pytest.raises(BadInput, match=problem):
         Federation(small(roles=[role]))
     Federation(small(roles=[role], server={"cohort": 3}))
 
 
-def test_honest_updates_are_remembered_for_one_round_only():
+def test_honest_updates_are_cached_for_one_round():
     update = {"attack": "inner-product", "knows": "everyone"}
     scenario, federated, state = prepared(POISON | {"update": update})
     made = []
@@ -178,7 +178,7 @@ def test_honest_updates_are_remembered_for_one_round_only():
     assert list(federated.cache._recent) == ["honest 0"]
 
 
-def test_what_a_refused_colluder_is_advised_to_do_works():
+def test_advice_to_a_refused_colluder_works():
     for clients, update in (
         ("0", {"attack": "min-max", "knows": "everyone"}),
         ("1-3", {"attack": "little-is-enough", "z": 1.0}),
@@ -189,7 +189,7 @@ def test_what_a_refused_colluder_is_advised_to_do_works():
         assert set(federation.folder.table("clients")["status"]) == {"ok"}
 
 
-def test_neither_data_nor_update_nor_claim_is_a_label_flip():
+def test_label_flip_is_the_default_poison():
     assert small(roles=[POISON]).role(round=1, client=0).data.attack == "label-flip"
     for told in ({"claims": 5}, {"update": {"attack": "sign-flip"}}):
         assert small(roles=[POISON | told]).role(round=1, client=0).data is None

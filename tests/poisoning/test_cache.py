@@ -1,4 +1,4 @@
-"""What was made once is found again, by every process that has the folder."""
+"""Tests of the cache of poisons."""
 
 import torch
 
@@ -14,7 +14,7 @@ class Maker:
         return {"images": torch.full((2,), self.made, dtype=torch.uint8)}
 
 
-def test_the_last_one_of_each_owner_is_remembered():
+def test_cache_keeps_the_last_result_of_each_owner():
     cache, make = PoisonCache(), Maker()
     first = cache.take("a", "1", make, lasting=False)
     assert cache.take("a", "1", make, lasting=False) is first
@@ -25,7 +25,7 @@ def test_the_last_one_of_each_owner_is_remembered():
     assert int(cache.take("a", "1", make, lasting=False)["images"][0]) == 4
 
 
-def test_what_lasts_is_in_the_folder_and_the_rest_is_not(tmp_path):
+def test_only_lasting_results_are_in_the_folder(tmp_path):
     make, folder = Maker(), tmp_path / "poisons"
     one, other = PoisonCache(), PoisonCache()
     one.folder = other.folder = folder
@@ -36,7 +36,7 @@ def test_what_lasts_is_in_the_folder_and_the_rest_is_not(tmp_path):
     assert make.made == 2
 
 
-def test_what_is_of_no_more_use_is_forgotten():
+def test_forget_removes_outdated_results():
     cache, make = PoisonCache(), Maker()
     for owner, key in (("a 1", "new 1"), ("a 2", "old 2"), ("b", "old")):
         cache.take(owner, key, make, lasting=False)

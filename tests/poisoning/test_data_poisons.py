@@ -1,4 +1,4 @@
-"""Every poison of data in a small federation: what it changes, and what it wants."""
+"""Tests of every data poison in a small federation."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ RELABELLING = [
     {"attack": "blended"},
     {"attack": "sinusoidal", "relabel": True, "frequency": 2},
 ]
-BREWED = [
+CRAFTED = [
     {"attack": "gradient-matching", "restarts": 1, **QUICK},
     {"attack": "metapoison", "ensemble": 2, **QUICK},
     {"attack": "availability", **QUICK},
@@ -51,7 +51,7 @@ def goal(data):
 
 
 @pytest.mark.parametrize("data", RELABELLING, ids=names)
-def test_triggers_are_stamped_on_a_share_and_tested_on_every_other_class(data):
+def test_trigger_on_a_share_and_on_other_classes(data):
     clean, dirty = poisoned(data | {"share": 0.5, "target": 3})
     touched = (clean.images != dirty.images).flatten(1).any(1)
     assert int(touched.sum()) == 20
@@ -65,7 +65,7 @@ def test_triggers_are_stamped_on_a_share_and_tested_on_every_other_class(data):
     assert wants.chance == {(label, 3) for label in range(10) if label != 3}
 
 
-def test_a_sinusoid_leaves_every_label():
+def test_sinusoid_keeps_every_label():
     clean, dirty = poisoned({"attack": "sinusoidal", "share": 1.0, "target": 3, "frequency": 2})
     touched = (clean.images != dirty.images).flatten(1).any(1)
     assert touched.any()
@@ -73,7 +73,7 @@ def test_a_sinusoid_leaves_every_label():
     assert torch.equal(clean.labels, dirty.labels)
 
 
-def test_the_blended_pattern_is_the_same_for_clients_and_test():
+def test_blended_pattern_is_shared_with_the_test():
     data = {"attack": "blended", "alpha": 1.0, "share": 1.0}
     _, dirty = poisoned(data)
     _, wants = goal(data)
@@ -90,7 +90,7 @@ def test_the_blended_pattern_is_the_same_for_clients_and_test():
         {"random": True},
     ],
 )
-def test_wrong_labels(labels):
+def test_label_flips_and_their_goals(labels):
     clean, dirty = poisoned({"attack": "label-flip", **labels})
     assert torch.equal(clean.images, dirty.images)
     changed = clean.labels != dirty.labels
@@ -115,9 +115,9 @@ def test_wrong_labels(labels):
         assert len(wants.chance) == 80
 
 
-@pytest.mark.parametrize("data", BREWED, ids=names)
+@pytest.mark.parametrize("data", CRAFTED, ids=names)
 @pytest.mark.parametrize("against", ["global", "own"])
-def test_brewed_poisons_stay_within_epsilon_keep_labels_and_never_change(data, against):
+def test_crafted_poisons_respect_epsilon_and_labels(data, against):
     data = data | {"epsilon": 8 / 255, "against": against, "target": 3}
     data = {key: value for key, value in data.items() if allowed(data, key)}
     clean, dirty = poisoned(data)
@@ -137,9 +137,9 @@ def allowed(data, key):
     return key != "target" or data["attack"] != "availability"
 
 
-@pytest.mark.parametrize("data", BREWED, ids=names)
+@pytest.mark.parametrize("data", CRAFTED, ids=names)
 @pytest.mark.parametrize("against", ["global", "own"])
-def test_the_control_changes_the_same_images(data, against):
+def test_control_changes_the_same_images(data, against):
     data = data | {"against": against, "share": 0.03}
     clean, dirty = poisoned(data)
     _, random = poisoned(data | {"control": True})
@@ -148,7 +148,7 @@ def test_the_control_changes_the_same_images(data, against):
     assert torch.equal(changed, moved)
 
 
-def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
+def test_targeted_poison_classes():
     data = {"attack": "gradient-matching", "restarts": 1, "target": 3, **QUICK}
     clean, dirty = poisoned(data)
     touched = (clean.images != dirty.images).flatten(1).any(1)
@@ -162,7 +162,7 @@ def test_targeted_poisons_are_of_the_intended_class_and_aim_at_another():
     assert wants.chance == {(label, 3) for label in range(10) if label != 3}
 
 
-def test_anew_in_every_round_or_once():
+def test_poison_is_crafted_each_round_or_once():
     role = {"attack": "gradient-matching", "restarts": 1, **QUICK}
     anew, once = scenario(role), scenario(role | {"when": "once"})
     for chosen, kept in ((anew, False), (once, True)):
@@ -175,7 +175,7 @@ def test_anew_in_every_round_or_once():
         assert torch.equal(*shards) is kept
 
 
-def test_a_poison_made_once_survives_a_resume(tmp_path):
+def test_poison_made_once_survives_a_resume(tmp_path):
     data = {"attack": "gradient-matching", "restarts": 1, "when": "once", **QUICK}
     whole = finished(scenario(data), out=tmp_path / "whole")
     half = Federation(scenario(data), out=tmp_path / "half")
@@ -188,7 +188,7 @@ def test_a_poison_made_once_survives_a_resume(tmp_path):
         assert torch.equal(value, resumed.state[name]), name
 
 
-def test_the_network_is_as_it_was_found():
+def test_crafting_leaves_the_network_unchanged():
     chosen = scenario({"attack": "metapoison", "ensemble": 1, "against": "global", **QUICK})
     federated = FederatedData.of(chosen)
     before, modes = federated.state, [module.training for module in federated.model.modules()]
@@ -214,7 +214,7 @@ def test_the_network_is_as_it_was_found():
         ({"attack": "hidden-trigger", "source": 11}, "there is no class 11"),
     ],
 )
-def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
+def test_unfit_poison_is_refused_before_the_run(data, words):
     with pytest.raises(BadInput, match=words):
         Federation(scenario(data))
 
@@ -224,7 +224,7 @@ def test_what_does_not_fit_the_images_is_said_before_the_run(data, words):
     [{"training": {"batch_size": 16, "lr": 0.1, "lr_decay": 0.3}}, {"model": FORGETFUL}],
     ids=["falling rate", "dropout"],
 )
-def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
+def test_own_networks_are_the_same_after_a_resume(tables, tmp_path):
     data = {"attack": "gradient-matching", "restarts": 1, "against": "own", **QUICK}
     chosen = scenario(data, **tables).changed(rounds=2)
     whole = finished(chosen)
@@ -244,7 +244,7 @@ def test_networks_of_its_own_are_the_same_after_a_resume(tables, tmp_path):
         ({"attack": "label-flip", "pairs": [[1, 2], [4, 4]]}, "pairs relabels class 4 as itself"),
     ],
 )
-def test_poisons_that_would_change_nothing_are_refused(data, problem):
+def test_poison_without_effect_is_refused(data, problem):
     with pytest.raises(BadInput, match=problem):
         scenario(data)
     scenario({"attack": "gradient-matching", "epsilon": 1 / 255})
@@ -257,7 +257,7 @@ def test_poisons_that_would_change_nothing_are_refused(data, problem):
         ({"attack": "gradient-matching"}, "all test images are of class"),
     ],
 )
-def test_a_goal_that_no_test_image_can_show_is_refused(data, problem):
+def test_goal_without_test_image_is_refused(data, problem):
     one = {"train": 160, "test": 1, "clients": 4}
     label = int(FederatedData.of(small(data=one)).data.test_labels[0])
     with pytest.raises(BadInput, match=problem):
@@ -265,6 +265,6 @@ def test_a_goal_that_no_test_image_can_show_is_refused(data, problem):
     Federation(scenario(data | {"target": (label + 1) % 10}).changed(data=one))
 
 
-def test_the_smallest_share_of_an_availability_poison_is_one_image():
-    clean, dirty = poisoned(BREWED[2] | {"share": 0.001})
+def test_smallest_availability_share_is_one_image():
+    clean, dirty = poisoned(CRAFTED[2] | {"share": 0.001})
     assert int((clean.images != dirty.images).flatten(1).any(1).sum()) == 1

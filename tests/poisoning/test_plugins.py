@@ -1,4 +1,4 @@
-"""Data poisons and update attacks from outside the package, and what reading them costs."""
+"""Tests of data poisons and update attacks from outside the package."""
 
 import re
 import subprocess

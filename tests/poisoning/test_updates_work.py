@@ -1,4 +1,4 @@
-"""Loud updates do more harm than random ones of the same norm; quiet ones harm and get through."""
+"""Tests that update attacks do more harm than random updates."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def honest():
     ],
     ids=lambda update: update["attack"],
 )
-def test_more_harm_than_a_random_update_of_the_same_norm(update, honest):
+def test_loud_attacks_beat_random_updates(update, honest):
     loss, rows = run(update)
     norm = rows[rows["client"] >= 7]["update_norm"].mean()
     control, _ = run({"attack": "gaussian", "factor": norm / honest[1]})
@@ -58,7 +58,7 @@ def test_more_harm_than_a_random_update_of_the_same_norm(update, honest):
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_harm_that_multi_krum_lets_through_while_it_stops_random_updates(update, harm, honest):
+def test_quiet_attacks_pass_multi_krum(update, harm, honest):
     assert run(update)[0] > honest[0] + harm
     taken = {}
     for name, kind in (("quiet", update), ("random", {"attack": "gaussian"})):

@@ -1,4 +1,4 @@
-"""A client over its budget sends nothing, says why, spends nothing, and the run goes on."""
+"""Tests of a client that abstains because of its privacy budget."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ BUDGET = {"name": "dp-sgd", "noise_multiplier": 1.0, "clients": "1", "budget": 8
 # Three steps a round at q = 0.4: epsilon 5.76 after one round, 7.74 after two, 9.28 after three.
 
 
-def test_a_client_over_its_budget_declines_and_spends_nothing():
+def test_client_over_budget_abstains_for_free():
     federation = finished(small(defenses=[BUDGET]))
     table = federation.folder.table("clients")
     own = table[table["client"] == 1]
@@ -24,7 +24,7 @@ def test_a_client_over_its_budget_declines_and_spends_nothing():
     assert [entry.round for entry in federation.ledger.histories[1]] == [1, 2]
 
 
-def test_the_others_are_averaged_without_it():
+def test_other_clients_are_averaged():
     scenario = small(rounds=1, captures={"keep": "all"}, defenses=[BUDGET | {"budget": 0.5}])
     federation = finished(scenario)
     captures = [Capture.load(federation.folder.captures, round=1, client=c) for c in (0, 2, 3)]
@@ -34,7 +34,7 @@ def test_the_others_are_averaged_without_it():
     assert not Capture.kept(federation.folder.captures, 1, 1)
 
 
-def test_a_round_in_which_all_decline_leaves_the_model_as_it_is():
+def test_round_without_replies_keeps_the_model():
     federation = Federation(small(defenses=[BUDGET | {"clients": "all", "budget": 0.5}]))
     before = federation.state
     result = federation.step()
@@ -43,7 +43,7 @@ def test_a_round_in_which_all_decline_leaves_the_model_as_it_is():
     assert all(federation.ledger.total(client) == 0 for client in range(4))
 
 
-def test_a_budget_holds_after_a_resume(tmp_path):
+def test_budget_holds_after_a_resume(tmp_path):
     Federation(small(defenses=[BUDGET]), out=tmp_path / "run").step()
     resumed = Federation.resume(tmp_path / "run")
     resumed.run()

@@ -1,4 +1,4 @@
-"""Orders follow the schedule, and the server announces what it asked for and nothing else."""
+"""Tests of the tasks of clients, the facts of a round and the cohort."""
 
 import json
 
@@ -14,13 +14,13 @@ DP = {"name": "dp-sgd", "clipping_norm": 0.7, "rounds": "2-"}
 SCALING = {"attack": "scaling", "factor": 3.0}
 
 
-def test_the_learning_rate_falls_by_round():
+def test_learning_rate_decays_by_round():
     scenario = small("training.lr=0.2", "training.lr_decay=0.5")
     rates = [task_for(scenario, round=number, client=0).lr for number in (1, 2, 3)]
     assert rates == [0.2, 0.1, 0.05]
 
 
-def test_role_and_defenses_are_those_of_the_cell():
+def test_task_has_scheduled_role_and_defenses():
     scenario = small(
         roles=[{"role": "leaking", "clients": "0", "rounds": "1"}],
         defenses=[DP | {"clients": "0-1"}],
@@ -41,7 +41,7 @@ def test_role_and_defenses_are_those_of_the_cell():
     }
 
 
-def test_orders_survive_the_wire_as_text():
+def test_task_survives_json():
     scenario = small(roles=[{"role": "poisoning", "clients": "0"}], defenses=[DP])
     private = PrivacyRelease(1, 0, "dp-sgd", 1.0, None, 1.1, 0.1, 3)
     history = (private, PrivacyRelease(2, 1, "none"))
@@ -52,18 +52,18 @@ def test_orders_survive_the_wire_as_text():
     assert from_json(again.history) == history
 
 
-def test_no_history_is_sent_unless_the_run_was_resumed():
+def test_history_is_sent_only_after_a_resume():
     assert task_for(small(), round=1, client=0).history is None
     assert task_for(small(), round=1, client=0, history=()).history == "[]"
 
 
-def test_orders_hold_no_seed():
+def test_task_contains_no_seed():
     task = task_for(small(seed=987654321), round=1, client=0)
     assert "987654321" not in task.model_dump_json()
     assert "seed" not in json.dumps(task.model_json_schema()["properties"])
 
 
-def test_the_server_announces_the_scheduled_defense_though_the_client_disobeys():
+def test_facts_name_defenses_that_clients_ignore():
     scenario = small(
         roles=[{"role": "poisoning", "clients": "0", "update": SCALING}], defenses=[DP]
     )
@@ -76,7 +76,7 @@ def test_the_server_announces_the_scheduled_defense_though_the_client_disobeys()
     assert (before.defenses, before.clipping_norm) == ((), None)
 
 
-def test_the_batch_size_announced_is_that_of_the_role():
+def test_facts_have_the_batch_size_of_the_role():
     leak = {"role": "leaking", "clients": "0", "batch_size": 3, "sampling": "poisson"}
     scenario = small("training.batch_size=16", "training.momentum=0.9", roles=[leak])
     leaking = scheduled_facts(task_for(scenario, round=1, client=0), scenario)
@@ -87,7 +87,7 @@ def test_the_batch_size_announced_is_that_of_the_role():
 
 
 @given(seed=st.integers(0, 2**40), number=st.integers(1, 4), size=st.integers(1, 4))
-def test_a_cohort_is_distinct_clients_in_order_by_seed_and_round_alone(seed, number, size):
+def test_cohort_depends_on_seed_and_round_only(seed, number, size):
     scenario = small(seed=seed, server={"cohort": size})
     cohort = sample_cohort(scenario, number)
     assert len(set(cohort)) == size
@@ -97,7 +97,7 @@ def test_a_cohort_is_distinct_clients_in_order_by_seed_and_round_alone(seed, num
     assert sample_cohort(other, number) == cohort
 
 
-def test_cohorts_differ_by_round_and_by_seed_and_reach_everybody():
+def test_cohorts_vary_and_reach_every_client():
     def cohorts(seed):
         scenario = small("data.clients=10", rounds=30, seed=seed, server={"cohort": 3})
         return [tuple(sample_cohort(scenario, number)) for number in range(1, 31)]
@@ -107,5 +107,5 @@ def test_cohorts_differ_by_round_and_by_seed_and_reach_everybody():
     assert {client for cohort in cohorts(0) for client in cohort} == set(range(10))
 
 
-def test_without_a_cohort_everybody_takes_part():
+def test_all_clients_take_part_without_cohort():
     assert sample_cohort(small(), 3) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""A client's orders travel as text, and arrive as they were."""
+"""Tests of the task of a client as JSON."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ DEFENSES = st.lists(
 
 
 @given(role=ROLES, defenses=DEFENSES, lr=st.floats(1e-6, 1), mu=st.floats(0, 1))
-def test_the_text_of_a_plan_is_the_plan(role, defenses, lr, mu):
+def test_task_json_round_trip(role, defenses, lr, mu):
     task = ClientTask(
         round=3,
         client=1,
@@ -54,7 +54,7 @@ def test_the_text_of_a_plan_is_the_plan(role, defenses, lr, mu):
     assert ClientTask.model_validate_json(task.model_dump_json()) == task
 
 
-def test_the_names_of_the_defenses():
+def test_defense_names_are_joined():
     orders = {"round": 1, "client": 0, "lr": 0.1, "training": Training()}
     assert ClientTask(**orders).defense_names == "none"
     assert ClientTask(**orders, defenses=(DPInstaHide(),)).defense_names == "dp-instahide"
@@ -64,6 +64,6 @@ def test_the_names_of_the_defenses():
     )
 
 
-def test_orders_that_nobody_knows_are_refused():
+def test_unknown_task_key_is_refused():
     with pytest.raises(ValidationError, match="extra"):
         ClientTask(round=1, client=0, lr=0.1, training=Training(), extra=1)

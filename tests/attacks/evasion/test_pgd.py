@@ -1,4 +1,4 @@
-"""PGD and WITCHcraft: the ball, the step by hand, what they leave alone, and that they work."""
+"""Tests of PGD and WITCHcraft."""
 
 import pytest
 import torch
@@ -44,7 +44,9 @@ def losses(logits, pixels, labels):
     targeted=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_it_stays_in_the_ball_and_the_box(epsilon, step, iterations, attack, start, targeted, seed):
+def test_pgd_stays_within_epsilon_and_pixel_range(
+    epsilon, step, iterations, attack, start, targeted, seed
+):
     pixels, labels = batch(seed=seed)
     before = pixels.clone()
     found = attack(
@@ -67,7 +69,7 @@ def test_it_stays_in_the_ball_and_the_box(epsilon, step, iterations, attack, sta
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_one_step_from_the_image_is_the_fast_gradient_sign_method(targeted):
+def test_one_step_is_fgsm(targeted):
     model, (pixels, labels) = network().double(), batch()
     leaf = pixels.double().requires_grad_()
     functional.cross_entropy(model(leaf), labels).backward()
@@ -87,7 +89,7 @@ def test_one_step_from_the_image_is_the_fast_gradient_sign_method(targeted):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
-def test_two_steps_by_hand_with_sizes_of_each_image():
+def test_two_steps_match_manual_computation():
     """They leave the ball or the box here and there, and are put back."""
     model, (pixels, labels) = network().double(), batch()
     pixels = pixels.double()
@@ -123,7 +125,7 @@ def test_two_steps_by_hand_with_sizes_of_each_image():
 
 
 @pytest.mark.parametrize("each", ["image", "pixel"])
-def test_witchcraft_without_spread_is_pgd(each):
+def test_witchcraft_without_spread_equals_pgd(each):
     model, (pixels, labels) = network(), batch()
     options = {"epsilon": 0.1, "step": 0.03, "iterations": 7}
     fixed = pgd(model, pixels, labels, generator=seeded(5), **options)
@@ -135,7 +137,7 @@ def test_witchcraft_without_spread_is_pgd(each):
     assert torch.equal(spread, same)
 
 
-def test_the_start_is_uniform_in_the_ball():
+def test_random_start_is_uniform_in_the_ball():
     pixels, labels = torch.full((400, 1, 6, 6), 0.5), torch.zeros(400, dtype=torch.int64)
     options = {"epsilon": 0.2, "step": 0.0, "iterations": 0}
     found = pgd(network(), pixels, labels, generator=seeded(), **options)
@@ -146,7 +148,7 @@ def test_the_start_is_uniform_in_the_ball():
     assert torch.equal(clean, pixels)
 
 
-def test_nothing_of_the_network_changes_and_no_graph_is_left():
+def test_network_and_graph_are_unaffected():
     model, (pixels, labels) = network(norm=True), batch()
     pixels.requires_grad_()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -162,7 +164,7 @@ def test_nothing_of_the_network_changes_and_no_graph_is_left():
 
 
 @pytest.mark.parametrize("attack", [pgd, witchcraft])
-def test_the_generator_alone_decides(attack):
+def test_same_generator_gives_the_same_result(attack):
     model, (pixels, labels) = network(), batch()
 
     def found(seed):
@@ -174,7 +176,7 @@ def test_the_generator_alone_decides(attack):
 
 
 @pytest.mark.parametrize("attack", [pgd, witchcraft])
-def test_no_images(attack):
+def test_empty_batch_is_accepted(attack):
     pixels, labels = batch(0)
     options = {"epsilon": 0.1, "step": 0.03, "iterations": 2}
     found = attack(network(), pixels, labels, generator=seeded(), **options)
@@ -182,7 +184,7 @@ def test_no_images(attack):
 
 
 @pytest.mark.parametrize("wrong", [{"epsilon": -0.1}, {"step": -0.1}, {"iterations": -1}])
-def test_settings_that_cannot_be(wrong):
+def test_negative_settings_are_refused(wrong):
     pixels, labels = batch()
     options = {"epsilon": 0.1, "step": 0.03, "iterations": 2} | wrong
     with pytest.raises(ValueError, match="cannot be negative"):
@@ -190,7 +192,7 @@ def test_settings_that_cannot_be(wrong):
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_images_that_are_no_pixels(value):
+def test_pixels_out_of_range_are_refused(value):
     pixels, labels = batch()
     pixels[2, 0, 1, 1] = value
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
@@ -204,7 +206,7 @@ def victim():
 
 
 @pytest.mark.parametrize("attack", [pgd, witchcraft])
-def test_a_trained_network_falls_to_it_and_not_to_noise_of_the_same_size(victim, attack):
+def test_pgd_beats_noise_of_the_same_size(victim, attack):
     model, pixels, labels = victim
     epsilon = 0.15
     generator = seeded()
@@ -235,7 +237,7 @@ def test_a_trained_network_falls_to_it_and_not_to_noise_of_the_same_size(victim,
 
 
 @pytest.mark.parametrize("attack", [pgd, witchcraft])
-def test_a_trained_network_is_led_to_the_wanted_class(victim, attack):
+def test_targeted_pgd_reaches_the_target_class(victim, attack):
     model, pixels, labels = victim
     wanted = (labels + 1) % 10
     found = attack(

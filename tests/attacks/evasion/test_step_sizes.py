@@ -1,4 +1,4 @@
-"""Step sizes: their range, their mean, and what has a draw of its own."""
+"""Tests of the step sizes of PGD and WITCHcraft."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_fixed_size_is_the_step_and_draws_nothing():
+def test_fixed_size_draws_nothing():
     generator = seeded()
     before = generator.get_state()
     sizes = fixed(0.1, SHAPE, generator=generator)
@@ -22,7 +22,7 @@ def test_a_fixed_size_is_the_step_and_draws_nothing():
 
 @pytest.mark.parametrize("each", ["image", "pixel"])
 @pytest.mark.parametrize("spread", [1.0, 0.5])
-def test_sizes_are_uniform_around_the_step(each, spread):
+def test_uniform_sizes_have_the_step_as_mean(each, spread):
     sizes = Uniform(spread, each)(0.1, SHAPE, generator=seeded())
     assert sizes.shape == ((3000, 1, 1, 1) if each == "image" else SHAPE)
     assert float(sizes.min()) >= 0.1 * (1 - spread)
@@ -34,7 +34,7 @@ def test_sizes_are_uniform_around_the_step(each, spread):
     assert float((ordered - steps).abs().max()) < 1.95 / len(ordered) ** 0.5
 
 
-def test_sizes_are_new_in_every_iteration():
+def test_sizes_differ_in_every_iteration():
     generator = seeded()
     one, other = (Uniform()(0.1, SHAPE, generator=generator) for _ in range(2))
     correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
@@ -42,6 +42,6 @@ def test_sizes_are_new_in_every_iteration():
 
 
 @pytest.mark.parametrize("spread", [-0.1, 1.1])
-def test_a_spread_that_would_go_back(spread):
+def test_spread_above_one_is_refused(spread):
     with pytest.raises(ValueError, match="spread"):
         Uniform(spread)

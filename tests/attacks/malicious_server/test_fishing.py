@@ -1,4 +1,4 @@
-"""Fishing on real digits: whose gradient is left, and that one image can then be rebuilt."""
+"""Tests of class fishing on handwritten digits."""
 
 import pytest
 import torch
@@ -115,7 +115,7 @@ class TestClass:
         assert counts.tolist() == torch.bincount(labels, minlength=10).tolist()
 
 
-def test_other_classes_send_nothing_below_the_last_layer(victim):
+def test_other_classes_send_no_gradient(victim):
     data, model = victim
     pixels, labels = batch(data, 4)
     fished = fish_class(state(model), **last(model), target=4)
@@ -128,7 +128,7 @@ def test_other_classes_send_nothing_below_the_last_layer(victim):
     assert weight.any()
 
 
-def test_several_images_of_the_class_leave_their_mean(victim):
+def test_several_fished_images_leave_their_mean(victim):
     data, model = victim
     pixels, labels = data.pixels(data.train_images[:40]), data.train_labels[:40]
     fished = fish_class(state(model), **last(model), target=3)
@@ -141,7 +141,7 @@ def test_several_images_of_the_class_leave_their_mean(victim):
         torch.testing.assert_close(share * alone[name], tensor, atol=1e-6, rtol=1e-4)
 
 
-def test_a_last_layer_without_bias(victim):
+def test_fishing_works_without_a_bias(victim):
     data, _ = victim
     model = build("convnet", shape=data.shape, classes=10, width=24, seed=3)
     model[-1].bias = None

@@ -1,4 +1,4 @@
-"""The imprint block on real images: which of a batch it gives away, exactly, and why."""
+"""Tests of the imprint block on real images."""
 
 import math
 from statistics import NormalDist
@@ -73,7 +73,7 @@ def best(data, found, pixels):
 
 @pytest.mark.parametrize("name", ["convnet", "mlp", "lenet"])
 @pytest.mark.parametrize(("bins", "frequency"), [(128, 0), (256, 0), (256, 5)])
-def test_every_digit_that_is_alone_in_its_bin_is_read_out(digits, name, bins, frequency):
+def test_image_alone_in_its_bin_is_exact(digits, name, bins, frequency):
     pixels, labels = some(digits)
     model = trap(digits, name, bins, frequency=frequency)
     single = alone(model, digits, pixels)
@@ -83,7 +83,7 @@ def test_every_digit_that_is_alone_in_its_bin_is_read_out(digits, name, bins, fr
     assert int((quality > 40).sum()) >= BATCH / 3
 
 
-def test_as_many_are_alone_as_chance_allows(digits):
+def test_number_of_lone_images_matches_chance(digits):
     """b (1 - 1/k)^(b - 1) images of equally likely bins, where few statistics coincide."""
     expected = BATCH * (1 - 1 / 256) ** (BATCH - 1)
     everything = digits.normalise(digits.pixels(digits.train_images))
@@ -94,7 +94,7 @@ def test_as_many_are_alone_as_chance_allows(digits):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", [True, False])
-def test_photographs(tmp_path, reference):
+def test_photographs_are_read_out(tmp_path, reference):
     source = real_images.npz("cifar10", tmp_path, "--train", "1000", "--test", "1000")
     data = load(f"npz:{source}")
     pixels, labels = some(data)
@@ -105,7 +105,7 @@ def test_photographs(tmp_path, reference):
     assert float(quality[single].min()) > 60
 
 
-def test_users_who_are_added_up_before_the_server_looks(digits):
+def test_sum_over_users_is_read_out(digits):
     pixels, labels = some(digits)
     model = trap(digits, bins=256, frequency=5)
     users = [
@@ -120,7 +120,7 @@ def test_users_who_are_added_up_before_the_server_looks(digits):
     assert float(best(digits, read(digits, total), pixels)[single].min()) > 45
 
 
-def test_the_same_network_without_the_trap_in_its_weights_gives_next_to_nothing(digits):
+def test_untampered_weights_reveal_almost_nothing(digits):
     """At random weights two units rarely differ by one image: 9 of 1,920 over 30 seeds."""
     pixels, labels = some(digits)
     model = trap(digits)
@@ -136,13 +136,13 @@ def test_the_same_network_without_the_trap_in_its_weights_gives_next_to_nothing(
     assert float(torch.stack(quality).median()) < 20
 
 
-def test_a_gradient_without_block(digits):
+def test_gradient_without_block_is_refused(digits):
     model = build("convnet", shape=digits.shape, classes=10)
     with pytest.raises(ValueError, match=r"no block\.measure\.weight"):
         read(digits, gradient_of(model, digits, *some(digits, 4)))
 
 
-def test_batch_normalisation_behind_it_changes_nothing(digits):
+def test_batch_norm_behind_the_block_is_harmless(digits):
     """In training mode the images depend on each other; the units' derivatives stay equal."""
     pixels, labels = some(digits)
     layers = [nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)]

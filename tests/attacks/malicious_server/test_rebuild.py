@@ -1,4 +1,4 @@
-"""From a captured payload to images: whatever form a client's first gradient comes in."""
+"""Tests of reading images out of captured payloads of a malicious server."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def state_of(model):
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])
-def test_every_image_comes_with_its_own_label(norm):
+def test_every_image_gets_its_own_label(norm):
     model = trap(norm)
     made = read_imprints(model, state_of(model), payload_of(model), KNOWN)
     pixels = images() / 2 + 0.5
@@ -70,7 +70,7 @@ def test_every_image_comes_with_its_own_label(norm):
     assert made.attack.method == "analytic"
 
 
-def test_weights_after_a_step_hold_the_same_images():
+def test_weights_after_one_step_give_the_images():
     model = trap()
     state, sent = state_of(model), payload_of(model)
     local = replace(KNOWN, local=LocalSGD(lr=0.5, batch_size=len(LABELS)))
@@ -80,7 +80,7 @@ def test_weights_after_a_step_hold_the_same_images():
     assert torch.equal(one.labels, other.labels)
 
 
-def test_there_are_never_more_images_than_asked_for_and_fewer_where_bins_are_shared():
+def test_shared_bins_give_fewer_images():
     model = trap()
     state, sent = state_of(model), payload_of(model)
     assert len(read_imprints(model, state, sent, replace(KNOWN, num_images=2)).images) == 2
@@ -91,7 +91,7 @@ def test_there_are_never_more_images_than_asked_for_and_fewer_where_bins_are_sha
     assert (len(empty.images), len(empty.labels)) == (0, 0)
 
 
-def test_the_network_is_left_as_it_was_found():
+def test_network_is_left_unchanged():
     model = trap("batch").eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     read_imprints(model, state_of(model), payload_of(model), KNOWN)
@@ -109,7 +109,7 @@ def victim(target):
 
 @pytest.mark.parametrize(("target", "count"), [(1, 1), (2, 2)])
 @pytest.mark.parametrize("kind", ["gradient", "weights"])
-def test_what_is_singled_out_is_the_mean_gradient_of_the_fished_images(target, count, kind):
+def test_single_out_gives_mean_fished_gradient(target, count, kind):
     model, state = victim(target)
     sent, knowledge = payload_of(model, state), KNOWN
     if kind == "weights":
@@ -128,14 +128,14 @@ def test_what_is_singled_out_is_the_mean_gradient_of_the_fished_images(target, c
         assert torch.allclose(tensor, alone[name], atol=close * float(alone[name].abs().max()))
 
 
-def test_under_a_defense_one_image_is_assumed():
+def test_one_image_is_assumed_under_a_defense():
     model, state = victim(2)
     defended = replace(KNOWN, defenses=("dp-sgd",))
     payload, known = single_out(state, payload_of(model, state), defended, target=2)
     assert (payload.num_examples, known.num_images) == (1, 1)
 
 
-def test_several_local_steps_and_other_networks_are_refused():
+def test_several_steps_and_other_nets_are_refused():
     model, state = victim(2)
     sent = stepped(state, payload_of(model, state), lr=0.5)
     local = replace(KNOWN, local=LocalSGD(lr=0.5))

@@ -1,4 +1,4 @@
-"""Sign flip, Gaussian and inner product manipulation against their formulas."""
+"""Tests of sign flip, Gaussian and inner product manipulation against their formulas."""
 
 import math
 
@@ -18,7 +18,7 @@ def honest(clients=8, d=500, seed=0):
     return 0.3 + torch.randn(clients, d, generator=seeded(seed))
 
 
-def test_a_flipped_change_points_the_other_way():
+def test_sign_flip_reverses_the_change():
     change = honest(1)[0]
     before = change.clone()
     assert torch.equal(sign_flip(change, factor=4.0), -4 * before)
@@ -27,7 +27,7 @@ def test_a_flipped_change_points_the_other_way():
 
 
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 50.0])
-def test_the_control_has_the_norm_of_the_honest_change_and_no_direction(norm):
+def test_gaussian_has_honest_norm_and_random_direction(norm):
     change = honest(1, d=4000)[0]
     change *= norm / change.norm()
     drawn = gaussian(change, generator=seeded(1))
@@ -38,14 +38,14 @@ def test_the_control_has_the_norm_of_the_honest_change_and_no_direction(norm):
     assert not torch.equal(drawn, gaussian(change, generator=seeded(2)))
 
 
-def test_a_scale_replaces_the_norm():
+def test_given_scale_replaces_the_norm():
     drawn = gaussian(torch.zeros(40_000), scale=0.2, generator=seeded())
     # Six standard errors.
     assert float(drawn.std()) == pytest.approx(0.2, rel=6 / math.sqrt(2 * 40_000))
     assert not gaussian(torch.ones(5), scale=0.0, generator=seeded()).any()
 
 
-def test_the_mean_turns_round_once_epsilon_passes_the_odds():
+def test_mean_reverses_above_the_critical_epsilon():
     changes = honest(8)
     mean = changes.mean(0)
     for epsilon, sign in ((0.5, 1), (3.9, 1), (4.1, -1)):  # 8 honest, 2 colluding
@@ -55,7 +55,7 @@ def test_the_mean_turns_round_once_epsilon_passes_the_odds():
     torch.testing.assert_close(inner_product(changes, epsilon=0.1), -0.1 * mean)
 
 
-def test_what_would_be_no_attack_is_refused():
+def test_useless_settings_are_refused():
     with pytest.raises(ValueError, match="flips no sign"):
         sign_flip(torch.ones(2), factor=0.0)
     with pytest.raises(ValueError, match="must be above 0"):

@@ -1,4 +1,4 @@
-"""ALIE: the z of the paper, and where the shift puts the colluding clients."""
+"""Tests of ALIE and its largest z."""
 
 from statistics import NormalDist
 
@@ -15,12 +15,12 @@ from attacks.model_poisoning.little_is_enough import largest_z, little_is_enough
     ("clients", "malicious", "z"),
     [(20, 4, 0.157), (50, 10, 0.253), (50, 24, 1.426), (100, 20, 0.286), (10, 2, 0.0)],
 )
-def test_z_of_known_federations(clients, malicious, z):
+def test_largest_z_of_known_federations(clients, malicious, z):
     assert largest_z(clients, malicious) == pytest.approx(z, abs=5e-4)
 
 
 @given(clients=st.integers(3, 300), data=st.data())
-def test_more_attackers_may_go_further(clients, data):
+def test_more_attackers_allow_a_larger_z(clients, data):
     most = (clients + 1) // 2 - 1
     malicious = data.draw(st.integers(1, most))
     z = largest_z(clients, malicious)
@@ -32,12 +32,12 @@ def test_more_attackers_may_go_further(clients, data):
 
 
 @pytest.mark.parametrize(("clients", "malicious"), [(10, 0), (10, 6), (3, 2)])
-def test_nobody_and_a_majority_have_no_z(clients, malicious):
+def test_no_attacker_or_a_majority_has_no_z(clients, malicious):
     with pytest.raises(ValueError, match="no majority"):
         largest_z(clients, malicious)
 
 
-def test_the_shift_is_in_deviations_of_every_coordinate():
+def test_shift_counts_deviations_per_coordinate():
     changes = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
     known = changes.numpy().astype(np.float64)
     expected = known.mean(0) - 1.5 * known.std(0)
@@ -45,7 +45,7 @@ def test_the_shift_is_in_deviations_of_every_coordinate():
     assert torch.equal(little_is_enough(changes[:1], z=1.5), changes[0])
 
 
-def test_with_the_largest_z_enough_honest_changes_lie_further_out():
+def test_largest_z_leaves_enough_honest_outliers():
     """Those with the attackers are a majority, in the mean over many coordinates."""
     clients, malicious = 50, 20
     changes = torch.randn(

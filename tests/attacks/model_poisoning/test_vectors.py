@@ -1,4 +1,4 @@
-"""Named tensors survive being one vector."""
+"""Tests of named tensors as one vector."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ DTYPES = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.fl
 
 @settings(deadline=None, max_examples=50)
 @given(parts=st.dictionaries(st.text(max_size=4), st.tuples(SHAPES, DTYPES), min_size=1))
-def test_the_round_trip_is_exact(parts):
+def test_flatten_round_trip_is_exact(parts):
     generator = torch.Generator().manual_seed(0)
     tensors = {
         name: torch.randn(shape, generator=generator).to(dtype)
@@ -26,13 +26,13 @@ def test_the_round_trip_is_exact(parts):
         assert torch.equal(back[name], tensor)
 
 
-def test_the_order_of_a_mapping_does_not_count():
+def test_mapping_order_does_not_matter():
     one, two = torch.tensor([[1.0, 2.0]]), torch.tensor(3.0)
     assert torch.equal(flatten({"b": two, "a": one}), flatten({"a": one, "b": two}))
     assert flatten({"b": two, "a": one}).tolist() == [1, 2, 3]
 
 
-def test_what_would_not_come_back_is_refused():
+def test_irreversible_input_is_refused():
     with pytest.raises(ValueError, match=r"steps is torch\.int64"):
         flatten({"weight": torch.ones(2), "steps": torch.tensor(3)})
     with pytest.raises(ValueError, match="no tensors"):

@@ -1,4 +1,4 @@
-"""Min-max and min-sum meet their constraint, and nothing larger does."""
+"""Tests of min-max and min-sum and their constraints."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def sides(rule, known, sent):
     direction=st.sampled_from(DIRECTIONS),
     rule=st.sampled_from([min_max, min_sum]),
 )
-def test_the_constraint_holds_and_is_used_up(clients, d, spread, offset, seed, direction, rule):
+def test_constraint_holds_with_equality(clients, d, spread, offset, seed, direction, rule):
     generator = torch.Generator().manual_seed(seed)
     changes = spread * (offset + torch.randn(clients, d, generator=generator, dtype=torch.float64))
     known = changes.numpy()
@@ -58,13 +58,13 @@ def test_the_constraint_holds_and_is_used_up(clients, d, spread, offset, seed, d
 
 
 @pytest.mark.parametrize("rule", [min_max, min_sum])
-def test_a_spread_far_beyond_the_first_guess_is_used_up_too(rule):
+def test_constraint_is_tight_for_a_large_spread(rule):
     changes = 1e4 * torch.randn(5, 30, generator=torch.Generator().manual_seed(0))
     mine, bound = sides(rule, changes.double().numpy(), rule(changes, direction="mean").numpy())
     assert mine == pytest.approx(bound, rel=1e-4)
 
 
-def test_min_sum_stays_closer_to_the_mean():
+def test_min_sum_is_closer_to_the_mean():
     changes = torch.randn(9, 200, generator=torch.Generator().manual_seed(0)) + 0.2
     mean = changes.mean(0)
     for direction in DIRECTIONS:
@@ -74,13 +74,13 @@ def test_min_sum_stays_closer_to_the_mean():
 
 @pytest.mark.parametrize("rule", [min_max, min_sum])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_changes_that_are_all_the_same_leave_no_room(rule, direction):
+def test_equal_changes_leave_no_room(rule, direction):
     changes = torch.full((3, 4), 0.5)
     assert torch.equal(rule(changes, direction=direction), changes[0])
     assert rule(changes, direction=direction).dtype == torch.float32
 
 
-def test_what_cannot_be_hidden_in_is_refused():
+def test_too_few_changes_are_refused():
     with pytest.raises(ValueError, match="fewer than two"):
         min_max(torch.ones(1, 4))
     with pytest.raises(ValueError, match='no direction "up"'):

@@ -1,4 +1,4 @@
-"""Small networks and handwritten digits that poisons are made against and victims trained on."""
+"""Small networks and handwritten digits for crafting poisons and training victims."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Shifts and mirror images come equally often, and the slope goes back to the pixels taken."""
+"""Tests of random crops and flips."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def shifts(original, padding, flip):
 
 @pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, True), (1, False), (2, False)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_shift_and_mirror_image_comes_out_equally_often(padding, flip, channels):
+def test_shifts_and_flips_are_uniform(padding, flip, channels):
     pixels = numbered(3000, channels)
     changed = crop_and_flip(pixels, padding=padding, flip=flip, generator=seeded())
     possible = shifts(pixels[0], padding, flip)
@@ -42,7 +42,7 @@ def test_every_shift_and_mirror_image_comes_out_equally_often(padding, flip, cha
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_slope_goes_to_the_pixels_that_are_still_to_be_seen(channels):
+def test_gradient_reaches_only_visible_pixels(channels):
     pixels = numbered(4, channels, 6, 6).double().requires_grad_()
     weights = torch.rand(pixels.shape, generator=seeded(1), dtype=torch.float64)
     seen = crop_and_flip(pixels, padding=2, generator=seeded())
@@ -57,12 +57,12 @@ def test_the_slope_goes_to_the_pixels_that_are_still_to_be_seen(channels):
     assert 0 < int((slope == 0).sum()) < slope.numel() / 2
 
 
-def test_it_can_be_the_identity():
+def test_no_padding_and_no_flip_is_identity():
     pixels = torch.rand(3, 2, 5, 4, generator=seeded())
     assert torch.equal(crop_and_flip(pixels, padding=0, flip=False, generator=seeded()), pixels)
 
 
-def test_the_generator_alone_decides():
+def test_same_generator_gives_the_same_result():
     pixels = torch.rand(40, 1, 8, 8, generator=seeded())
     augment = CropAndFlip(padding=1)
     assert torch.equal(augment(pixels, seeded(1)), augment(pixels, seeded(1)))

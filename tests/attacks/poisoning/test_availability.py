@@ -1,4 +1,4 @@
-"""The reverse loss is right where it is hard, and every image is turned against its training."""
+"""Tests of availability poisons."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def shard():
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 5.0])
-def test_the_reverse_loss_and_its_slope_are_those_of_the_definition(scale):
+def test_reverse_loss_and_gradient_match_definition(scale):
     logits = scale * torch.randn(40, 7, generator=seeded(), dtype=torch.float64)
     labels = torch.randint(7, (40,), generator=seeded(1))
     found, naive = (logits.clone().requires_grad_() for _ in range(2))
@@ -36,7 +36,7 @@ def test_the_reverse_loss_and_its_slope_are_those_of_the_definition(scale):
 
 
 @pytest.mark.parametrize("margin", [30.0, 300.0, 3000.0])
-def test_it_is_finite_where_the_probability_is_one_or_nothing(margin):
+def test_reverse_loss_is_finite_at_extremes(margin):
     logits = torch.tensor([[margin, 0.0, 0.0]], requires_grad=True)
     loss = reverse_cross_entropy(logits, torch.tensor([0]))
     assert loss.item() == pytest.approx(margin - torch.log(torch.tensor(2.0)).item())
@@ -69,7 +69,7 @@ def misalignment(images):
     return sum(total) / 3
 
 
-def test_all_images_pull_against_their_training():
+def test_gradient_opposes_training():
     images, labels = shard()
     found = misalign_training(
         [surrogate(clever(3))],
@@ -89,7 +89,7 @@ def test_all_images_pull_against_their_training():
     assert int(change.max()) == 16
 
 
-def test_partitions_do_not_know_of_each_other():
+def test_partitions_are_independent():
     """The first images come out the same whatever follows."""
 
     def made(images, labels):
@@ -108,7 +108,7 @@ def test_partitions_do_not_know_of_each_other():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_adversarial_poisons_are_taken_for_the_next_class(count):
+def test_adversarial_poisons_predicted_as_next_class(count):
     networks = [clever(3), clever(4)][:count]
     images, labels = shard()
     found = adversarial_poisons(

@@ -1,4 +1,4 @@
-"""Triggered shards: what is tampered with, how much of it, and that a model learns it."""
+"""Tests of backdoors, from the poisoned images to a trained model."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def differing(images, others):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
-def test_a_share_is_stamped_and_relabelled_and_the_rest_is_left(share):
+def test_only_a_share_is_stamped_and_relabelled(share):
     images, labels = shard()
     before = images.clone(), labels.clone()
     poisoned, relabelled = backdoor(
@@ -40,7 +40,7 @@ def test_a_share_is_stamped_and_relabelled_and_the_rest_is_left(share):
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_with_right_labels_only_the_target_class_is_triggered(share):
+def test_clean_label_triggers_only_the_target_class(share):
     images, labels = shard()
     poisoned, kept = backdoor(
         images,
@@ -58,7 +58,7 @@ def test_with_right_labels_only_the_target_class_is_triggered(share):
     assert torch.equal(poisoned[stamped], stamp(images[stamped], size=3))
 
 
-def test_without_the_target_class_a_shard_with_right_labels_stays_as_it_is():
+def test_clean_label_without_target_changes_nothing():
     images, labels = shard()
     poisoned, kept = backdoor(
         images,
@@ -74,7 +74,7 @@ def test_without_the_target_class_a_shard_with_right_labels_stays_as_it_is():
 
 
 @pytest.mark.parametrize("relabel", [True, False])
-def test_the_generator_alone_chooses_who_is_poisoned(relabel):
+def test_same_generator_poisons_the_same_images(relabel):
     images, labels = shard()
 
     def chosen(seed):
@@ -113,7 +113,7 @@ def clean():
     ],
     ids=["stamp", "blend"],
 )
-def test_a_model_learns_the_backdoor_and_the_clean_images(clean, trigger):
+def test_model_learns_backdoor_and_clean_images(clean, trigger):
     images, labels, test_images, test_labels = digits.split()
     poisoned = backdoor(images, labels, target=0, share=0.1, trigger=trigger, generator=seeded())
     victim = digits.trained(*poisoned)
@@ -122,7 +122,7 @@ def test_a_model_learns_the_backdoor_and_the_clean_images(clean, trigger):
     assert digits.accuracy(victim, test_images / 255, test_labels) > 0.93
 
 
-def test_a_model_learns_a_sinusoid_from_right_labels(clean):
+def test_model_learns_clean_label_sinusoid(clean):
     """Without one wrong label a backdoor needs a strong signal on much of the target class."""
     images, labels, test_images, test_labels = digits.split()
     trigger = partial(sinusoid, amplitude=0.5, frequency=3)
@@ -141,7 +141,7 @@ def test_a_model_learns_a_sinusoid_from_right_labels(clean):
     assert digits.accuracy(victim, test_images / 255, test_labels) > 0.93
 
 
-def test_four_attackers_with_a_bar_each_plant_the_backdoor_of_all_four(clean):
+def test_four_partial_triggers_plant_the_whole_one(clean):
     images, labels, test_images, test_labels = digits.split()
     layout = BarLayout(rows=(0, 3), columns=(0, 6), length=2)
     shards = [

@@ -1,4 +1,4 @@
-"""Remapped colours against scipy's interpolation, and their bounds."""
+"""Tests of colour remapping, against the interpolation of scipy."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def grid_for(pixels, resolution=4, size=0.04, seed=1):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("space", ["rgb", "yuv"])
-def test_zeros_move_nothing(channels, space):
+def test_zero_grid_changes_nothing(channels, space):
     pixels = torch.cat(
         [pictures(channels), torch.ones(1, channels, 4, 5), torch.zeros(1, channels, 4, 5)]
     )
@@ -31,7 +31,7 @@ def test_zeros_move_nothing(channels, space):
 
 
 @pytest.mark.parametrize("space", ["rgb", "yuv"])
-def test_it_is_trilinear_interpolation_of_the_grid(space):
+def test_recolour_is_trilinear_interpolation(space):
     pixels = pictures(3)
     grid = grid_for(pixels)
     matrix = np.array(YUV) if space == "yuv" else np.eye(3)
@@ -46,7 +46,7 @@ def test_it_is_trilinear_interpolation_of_the_grid(space):
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
-def test_one_channel_has_a_curve():
+def test_one_channel_uses_a_curve():
     pixels = pictures(1)
     grid = grid_for(pixels, resolution=5)
     found = recolour(pixels, grid)
@@ -57,7 +57,7 @@ def test_one_channel_has_a_curve():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_no_colour_moves_farther_than_the_grid_and_equal_ones_move_alike(channels):
+def test_colours_stay_within_the_grid_bound(channels):
     pixels = pictures(channels)
     pixels[:, :, 0, 0] = pixels[:, :, 3, 4]
     found = recolour(pixels, grid_for(pixels), space="rgb")
@@ -67,14 +67,14 @@ def test_no_colour_moves_farther_than_the_grid_and_equal_ones_move_alike(channel
 
 
 @pytest.mark.parametrize(("channels", "space"), [(1, "rgb"), (3, "rgb"), (3, "yuv")])
-def test_it_can_be_differentiated_by_the_grid(channels, space):
+def test_recolour_is_differentiable_in_the_grid(channels, space):
     pixels = 0.2 + 0.6 * pictures(channels, n=1)
     grid = grid_for(pixels, resolution=3).requires_grad_()
     assert torch.autograd.gradcheck(lambda moved: recolour(pixels, moved, space=space), grid)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_roughness_of_a_slope(channels):
+def test_roughness_of_a_linear_grid(channels):
     grid = Colour(resolution=5).identity(pictures(channels))
     assert float(roughness(grid + 0.3)) == pytest.approx(0)
     slope = 0.1 * torch.arange(5, dtype=torch.float64)
@@ -84,11 +84,11 @@ def test_roughness_of_a_slope(channels):
 @pytest.mark.parametrize(
     "options", [{"resolution": 1}, {"bound": 0.0}, {"bound": 1.5}, {"smoothness": -1.0}]
 )
-def test_settings_out_of_range(options):
+def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="colour"):
         Colour(**options)
 
 
-def test_two_channels_have_no_colours():
+def test_two_channels_are_refused():
     with pytest.raises(ValueError, match="2 channels"):
         Colour().identity(torch.zeros(1, 2, 4, 4))

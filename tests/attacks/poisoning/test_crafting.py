@@ -1,4 +1,4 @@
-"""The loop: down, within epsilon, the best start kept, and the same for the same generator."""
+"""Tests of the optimisation loop of crafted poisons."""
 
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ def found(images, cost, seed=0, **given):
 
 @pytest.mark.parametrize("rule", ["adam", "pgd"])
 @pytest.mark.parametrize("epsilon", [EPSILON, 7.5 / 255, 0.5])
-def test_the_change_goes_as_far_as_it_may_and_no_further(rule, epsilon):
+def test_change_reaches_but_never_exceeds_epsilon(rule, epsilon):
     """Towards white every pixel goes up by epsilon, in whole levels, or to 255."""
     images = noise(3)
     crafted = found(images, distance_to(1.0), rule=rule, epsilon=epsilon, lr=0.1, steps=60)
@@ -41,7 +41,7 @@ def test_the_change_goes_as_far_as_it_may_and_no_further(rule, epsilon):
 
 
 @pytest.mark.parametrize("rule", ["adam", "pgd"])
-def test_costs_fall_and_are_those_before_each_step(rule):
+def test_costs_fall_and_precede_each_step(rule):
     images = noise(4)
     crafted = found(images, distance_to(0.5), rule=rule, restarts=3)
     assert crafted.costs.shape == (3, 30)
@@ -53,7 +53,7 @@ def test_costs_fall_and_are_those_before_each_step(rule):
     )
 
 
-def test_a_step_is_as_long_as_it_says_and_shortens_at_its_times():
+def test_step_size_follows_its_schedule():
     """Plain signed steps: every pixel moves by the step size; a slope up makes it go down."""
     seen = []
 
@@ -72,7 +72,7 @@ def test_a_step_is_as_long_as_it_says_and_shortens_at_its_times():
         )
 
 
-def test_the_start_with_the_lowest_cost_is_kept():
+def test_restart_with_lowest_cost_is_kept():
     """One valley is deeper: the mean of the pixels starts above or below, and stays there."""
     images = noise(1)[:, :, :1, :1]
 
@@ -87,7 +87,7 @@ def test_the_start_with_the_lowest_cost_is_kept():
     assert crafted.images.int() > images.int()
 
 
-def test_a_start_whose_cost_is_not_a_number_is_never_kept():
+def test_restart_with_nan_cost_is_never_kept():
     calls = []
 
     def cost(pixels, generator):
@@ -101,7 +101,7 @@ def test_a_start_whose_cost_is_not_a_number_is_never_kept():
     assert float((crafted.images.int() - images.int()).double().mean()) > 10
 
 
-def test_of_several_costs_the_mean_falls():
+def test_mean_of_several_costs_falls():
     images = noise(2)
     parts = [distance_to(0.2), distance_to(0.8)]
 
@@ -113,7 +113,7 @@ def test_of_several_costs_the_mean_falls():
     assert float((several.images.int() - one.images.int()).abs().max()) <= 1
 
 
-def test_the_generator_alone_decides():
+def test_same_generator_gives_the_same_result():
     images = noise(2)
     once, again, other = (found(images, distance_to(0.5), seed=s, steps=3) for s in (0, 0, 1))
     assert torch.equal(once.images, again.images)
@@ -121,7 +121,7 @@ def test_the_generator_alone_decides():
     assert not torch.equal(once.images, other.images)
 
 
-def test_costs_are_renewed_for_the_poisons_so_far():
+def test_costs_are_renewed_with_current_poisons():
     images, given = noise(2), []
 
     def renew(poisons):
@@ -140,7 +140,7 @@ def test_costs_are_renewed_for_the_poisons_so_far():
 
 
 @pytest.mark.parametrize("epsilon", [EPSILON, 8 / 255, 0.03])
-def test_the_control_moves_every_pixel_all_the_way(epsilon):
+def test_control_moves_every_pixel_by_epsilon(epsilon):
     images = noise(50)
     control = random_perturbation(images, epsilon=epsilon, generator=seeded())
     change, levels = control.int() - images.int(), int(epsilon * 255 + 1e-6)
@@ -151,7 +151,7 @@ def test_the_control_moves_every_pixel_all_the_way(epsilon):
     assert control.dtype == torch.uint8
 
 
-def test_bounds_and_rounding():
+def test_bounds_and_rounding_respect_epsilon():
     clean = torch.tensor([[0.0, 1.0, 0.5, 0.5]])
     change = bounded(torch.tensor([[-1.0, 1.0, 1.0, -0.01]]), clean, 0.1)
     torch.testing.assert_close(change, torch.tensor([[0.0, 0.0, 0.1, -0.01]]))
@@ -164,6 +164,6 @@ def test_bounds_and_rounding():
     "wrong",
     [{"epsilon": 0.0}, {"epsilon": 16.0}, {"steps": 0}, {"restarts": 0}, {"lr": 0.0}],
 )
-def test_settings_out_of_range(wrong):
+def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="not"):
         CraftSettings(**wrong)

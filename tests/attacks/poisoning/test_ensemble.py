@@ -1,4 +1,4 @@
-"""Surrogates of several ages: how old they are, what they train by, when they begin anew."""
+"""Tests of surrogates at several stages of training."""
 
 import pytest
 import torch
@@ -43,12 +43,12 @@ def moved(ensemble):
     ]
 
 
-def test_ages_differ_at_the_beginning_unless_told_otherwise():
+def test_ages_are_staggered_by_default():
     assert moved(staggered(*data())) == [False, True, True]
     assert moved(staggered(*data(), staggered=False)) == [False, False, False]
 
 
-def test_they_train_by_plain_sgd_through_all_images_once_an_epoch():
+def test_surrogates_train_by_plain_sgd():
     pixels, labels = data()
     ensemble = staggered(
         pixels, labels, models=1, local=LocalSGD(0.2, weight_decay=0.1, batch_size=5)
@@ -66,7 +66,7 @@ def test_they_train_by_plain_sgd_through_all_images_once_an_epoch():
     assert not any(p.requires_grad for p in ensemble.surrogates[0].parameters.values())
 
 
-def test_each_begins_anew_from_other_weights_when_its_time_is_over():
+def test_old_surrogates_restart_with_new_weights():
     pixels, labels = data()
     begun = []
     ensemble = staggered(pixels, labels, begun=begun)
@@ -82,7 +82,7 @@ def test_each_begins_anew_from_other_weights_when_its_time_is_over():
     assert torch.equal(weights(fresh.surrogates[2]), weights(start(3)).detach())
 
 
-def test_fewer_batches_than_an_epoch():
+def test_advance_by_less_than_an_epoch():
     pixels, labels = data()
     halves = staggered(pixels, labels, models=1, advance=2)
     halves.advance(pixels)
@@ -94,7 +94,7 @@ def test_fewer_batches_than_an_epoch():
     assert not torch.equal(first, weights(whole.surrogates[0]))
 
 
-def test_what_was_recorded_is_played_again():
+def test_recorded_ensemble_replays():
     pixels, labels = data()
     moments = record(staggered(pixels, labels), pixels, steps=3)
     ensemble, recorded = staggered(pixels, labels), Recorded(moments)
@@ -106,7 +106,7 @@ def test_what_was_recorded_is_played_again():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_generator_alone_decides_the_order(seed):
+def test_same_generator_gives_the_same_order(seed):
     pixels, labels = data()
     one, other = staggered(pixels, labels, seed=0), staggered(pixels, labels, seed=seed)
     assert torch.equal(weights(one.surrogates[2]), weights(other.surrogates[2])) == (seed == 0)

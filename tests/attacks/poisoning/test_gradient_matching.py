@@ -1,4 +1,4 @@
-"""B is what the paper says it is, it falls, and nothing but the poisons changes."""
+"""Tests of gradient matching."""
 
 import pytest
 import torch
@@ -61,14 +61,14 @@ def cost(seed, images):
     return 1 - float(functional.cosine_similarity(wanted, found, dim=0))
 
 
-def test_the_first_cost_is_that_of_the_paper():
+def test_first_cost_matches_the_paper():
     settings = CraftSettings(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)  # the clean images
     assert float(crafted([clever(3)], settings=settings).costs) == pytest.approx(
         cost(3, case()["images"]), abs=1e-5
     )
 
 
-def test_blocks_and_surrogates_are_averaged():
+def test_cost_averages_blocks_and_surrogates():
     settings = CraftSettings(epsilon=1e-9, steps=1, restarts=1, lr=1e-9)
     networks = [clever(3), clever(5)]
     data = case()
@@ -84,7 +84,7 @@ def test_blocks_and_surrogates_are_averaged():
 
 
 @pytest.mark.parametrize("augment", [None, CropAndFlip(padding=1)])
-def test_b_falls_within_epsilon(augment):
+def test_alignment_cost_falls_within_epsilon(augment):
     found = crafted([clever(3)], augment=augment)
     before, after = found.costs[:, 0], found.costs[:, -3:].mean(1)
     assert (after < before - 0.1).all()
@@ -93,13 +93,13 @@ def test_b_falls_within_epsilon(augment):
     assert change.flatten(1).any(1).all()
 
 
-def test_rounding_to_bytes_keeps_what_was_gained():
+def test_rounding_to_uint8_keeps_the_gain():
     found = crafted([clever(3)])
     assert cost(3, found.images) < float(found.costs[found.kept, 0]) - 0.1
     assert cost(3, found.images) == pytest.approx(float(found.costs.amin()), abs=0.03)
 
 
-def test_an_ensemble_aligns_with_each_of_its_networks():
+def test_ensemble_aligns_with_each_network():
     clean = [cost(seed, case()["images"]) for seed in (3, 5)]
     both = crafted([clever(3), clever(5)]).images
     single = crafted([clever(3)]).images
@@ -107,7 +107,7 @@ def test_an_ensemble_aligns_with_each_of_its_networks():
     assert cost(5, both) < cost(5, single) - 0.05
 
 
-def test_the_generator_alone_decides():
+def test_same_generator_gives_the_same_result():
     augment = CropAndFlip(padding=1)
     few = CraftSettings(steps=3, restarts=1)
     once, again, other = (
@@ -118,7 +118,7 @@ def test_the_generator_alone_decides():
     assert not torch.equal(once.images, other.images)
 
 
-def test_the_network_stays_as_it_was():
+def test_network_is_unchanged():
     model = network(3, norm=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     crafted([model], settings=CraftSettings(steps=2, restarts=1))
@@ -126,7 +126,7 @@ def test_the_network_stays_as_it_was():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_target_that_is_there_already_costs_nothing_but_chance():
+def test_target_already_reached_has_no_cost():
     """Its gradient is zero, so there is no direction, no slope and no error."""
     model = network(3)
     wanted = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
@@ -139,7 +139,7 @@ def test_a_target_that_is_there_already_costs_nothing_but_chance():
     assert not slope.any()
 
 
-def test_poisons_are_chosen_from_their_class():
+def test_poisons_come_from_the_target_class():
     labels = torch.randint(5, (200,), generator=seeded())
     chosen = choose(labels, target_class=2, count=12, generator=seeded(1))
     assert len(set(chosen.tolist())) == 12
@@ -147,7 +147,7 @@ def test_poisons_are_chosen_from_their_class():
     assert not torch.equal(chosen, choose(labels, target_class=2, count=12, generator=seeded(2)))
 
 
-def test_the_steepest_are_those_with_the_largest_gradients():
+def test_steepest_images_have_largest_gradients():
     model, images = network(3), noise(30)
     labels = torch.arange(30) % 3
     norms = torch.stack(
@@ -164,7 +164,7 @@ def test_the_steepest_are_those_with_the_largest_gradients():
 
 
 @pytest.mark.parametrize("count", [0, 11])
-def test_more_poisons_than_images(count):
+def test_more_poisons_than_images_are_refused(count):
     labels = torch.arange(30) % 3
     with pytest.raises(ValueError, match="there are 10 images"):
         choose(labels, target_class=1, count=count, generator=seeded())

@@ -1,4 +1,4 @@
-"""Wrong labels: which become which, how many, and by whose choice."""
+"""Tests of label flipping."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def some_labels(n=40, classes=5):
 
 @settings(deadline=None, max_examples=40)
 @given(share=st.floats(0.01, 1), seed=st.integers(0, 99))
-def test_a_share_of_the_labels_is_turned_round(share, seed):
+def test_flips_a_share_of_all_labels(share, seed):
     labels = some_labels()
     before = labels.clone()
     flipped = label_flip(labels, num_classes=5, share=share, generator=seeded(seed))
@@ -30,14 +30,14 @@ def test_a_share_of_the_labels_is_turned_round(share, seed):
 
 
 @pytest.mark.parametrize("pair", [{"source": 3, "target": 0}, {"pairs": [(3, 0)]}])
-def test_one_class_is_taken_for_another(pair):
+def test_flips_one_class_to_another(pair):
     labels = some_labels()
     flipped = label_flip(labels, num_classes=5, share=1.0, generator=seeded(), **pair)
     assert (flipped[labels == 3] == 0).all()
     assert torch.equal(flipped[labels != 3], labels[labels != 3])
 
 
-def test_pairs_are_relabelled_at_once():
+def test_pairs_are_flipped_simultaneously():
     labels = torch.tensor([0, 1, 2, 3, 4])
     assert flip(labels, num_classes=5, pairs=[(0, 1), (1, 0), (4, 2)]).tolist() == [1, 0, 2, 3, 2]
     both = flip(labels, num_classes=5, source=3, target=4, pairs=[(0, 1)])
@@ -46,7 +46,7 @@ def test_pairs_are_relabelled_at_once():
 
 @settings(deadline=None, max_examples=40)
 @given(share=st.floats(0.01, 1), seed=st.integers(0, 99))
-def test_a_share_of_the_images_that_the_pairs_concern(share, seed):
+def test_share_counts_images_of_the_pairs(share, seed):
     labels, becomes = some_labels(), {3: 1, 1: 4}
     flipped = label_flip(
         labels, num_classes=5, share=share, pairs=[(3, 1), (1, 4)], generator=seeded(seed)
@@ -60,7 +60,7 @@ def test_a_share_of_the_images_that_the_pairs_concern(share, seed):
 
 @settings(deadline=None, max_examples=40)
 @given(share=st.floats(0.01, 1), classes=st.integers(2, 6), seed=st.integers(0, 99))
-def test_a_share_of_the_labels_is_random_and_wrong(share, classes, seed):
+def test_random_share_of_labels_is_wrong(share, classes, seed):
     labels = some_labels(classes=classes)
     flipped = label_flip(
         labels, num_classes=classes, share=share, random=True, generator=seeded(seed)
@@ -70,7 +70,7 @@ def test_a_share_of_the_labels_is_random_and_wrong(share, classes, seed):
     assert int(flipped.max()) < classes
 
 
-def test_random_labels_are_uniform_among_the_others():
+def test_random_labels_are_uniform():
     labels = torch.full((30_000,), 2)
     counts = torch.bincount(random_flip(labels, num_classes=4, generator=seeded()), minlength=4)
     assert counts[2] == 0
@@ -79,7 +79,7 @@ def test_random_labels_are_uniform_among_the_others():
 
 
 @pytest.mark.parametrize("options", [{}, {"pairs": [(0, 1)]}, {"random": True}])
-def test_the_generator_alone_chooses(options):
+def test_same_generator_gives_the_same_flips(options):
     labels = some_labels()
 
     def chosen(seed):
@@ -100,11 +100,11 @@ def test_the_generator_alone_chooses(options):
         ({"random": True, "source": 0, "target": 1}, "leave the pairs out"),
     ],
 )
-def test_flips_that_cannot_be(options, message):
+def test_impossible_flips_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         label_flip(some_labels(), num_classes=5, share=1.0, generator=seeded(), **options)
 
 
-def test_one_class_has_no_wrong_label():
+def test_single_class_is_refused():
     with pytest.raises(ValueError, match="two classes"):
         random_flip(torch.zeros(3, dtype=torch.int64), num_classes=1, generator=seeded())

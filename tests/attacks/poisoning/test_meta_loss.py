@@ -1,4 +1,4 @@
-"""Looking ahead against explicit SGD by autograd and finite differences, in float64."""
+"""Tests of unrolled training, against explicit SGD and finite differences in float64."""
 
 import pytest
 import torch
@@ -63,9 +63,7 @@ def explicit(network, given, *, first_only, every_step, loss):
 @pytest.mark.parametrize("first_only", [True, False])
 @pytest.mark.parametrize("every_step", [True, False])
 @pytest.mark.parametrize("name", ["carlini-wagner", "cross-entropy"])
-def test_it_is_the_loss_after_explicit_steps_and_so_is_its_gradient(
-    steps, first_only, every_step, name
-):
+def test_meta_loss_matches_explicit_steps(steps, first_only, every_step, name):
     network, given = surrogate(), problem(steps)
     poisons = given["poisons"].requires_grad_()
     options = {"first_only": first_only, "every_step": every_step}
@@ -79,7 +77,7 @@ def test_it_is_the_loss_after_explicit_steps_and_so_is_its_gradient(
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_finite_differences_agree(steps):
+def test_meta_gradient_matches_finite_differences(steps):
     network, given = surrogate(), problem(steps)
     poisons = given.pop("poisons").requires_grad_()
 
@@ -89,7 +87,7 @@ def test_finite_differences_agree(steps):
     assert torch.autograd.gradcheck(ahead, poisons)
 
 
-def test_the_choices_make_a_difference_from_the_second_step_on():
+def test_options_matter_from_the_second_step():
     def slope(steps, **options):
         given = problem(steps)
         poisons = given["poisons"].requires_grad_()
@@ -101,7 +99,7 @@ def test_the_choices_make_a_difference_from_the_second_step_on():
         assert not torch.allclose(slope(2, **{option: True}), slope(2, **{option: False}))
 
 
-def test_the_surrogate_is_left_alone():
+def test_surrogate_is_unchanged():
     network, given = surrogate(), problem(2)
     before = {name: p.clone() for name, p in network.parameters.items()}
     meta_loss(network, **given, lr=RATE)
@@ -109,7 +107,7 @@ def test_the_surrogate_is_left_alone():
     assert all(p.grad is None for p in network.model.parameters())
 
 
-def test_the_margin_is_negative_when_the_attacker_has_won_and_has_a_floor():
+def test_margin_is_negative_on_success_and_bounded():
     logits = torch.tensor([[3.0, 1.0, -2.0], [0.0, 5.0, 1.0]])
     assert float(margin(logits, torch.tensor([0, 1]))) == pytest.approx((-2 - 4) / 2)
     assert float(margin(logits, torch.tensor([2, 0]))) == pytest.approx((5 + 5) / 2)

@@ -1,4 +1,4 @@
-"""MetaPoison on scikit-learn's digits: what it may change, and what its poisons do to victims."""
+"""Tests of MetaPoison on handwritten digits."""
 
 from dataclasses import replace
 
@@ -99,13 +99,13 @@ def control(made):
     return noisy
 
 
-def test_victims_that_start_anew_come_closer_to_what_is_intended_than_by_random_noise():
+def test_new_victims_fall_more_than_by_random_noise():
     made = poisoned()
     attacked, noisy = victims(made.into(digits()[0])), victims(control(made))
     assert attacked < noisy - 1
 
 
-def test_the_loss_ahead_of_surrogates_that_stand_still_falls():
+def test_meta_loss_falls_for_fixed_surrogates():
     images, labels, places, targets = digits()
     ensemble = Staggered(
         start,
@@ -134,7 +134,7 @@ SMALL = replace(SETTINGS, crafts=2, models=2, epochs=2, poisons_per_batch=20)
 
 
 @pytest.mark.parametrize("epsilon", [1 / 255, 8 / 255, 0.05])
-def test_poisons_stay_in_the_ball_and_nothing_else_changes(epsilon):
+def test_only_poisons_change_within_epsilon(epsilon):
     images, labels, places, _ = digits()
     made = poisoned(replace(SMALL, epsilon=epsilon))
     assert made.images.dtype == torch.uint8
@@ -149,21 +149,21 @@ def test_poisons_stay_in_the_ball_and_nothing_else_changes(epsilon):
     assert torch.equal(images, digits()[0])
 
 
-def test_with_colour_epsilon_is_not_all_of_it():
+def test_colour_change_exceeds_epsilon():
     images, _, places, _ = digits()
     made = poisoned(replace(SMALL, epsilon=4 / 255, colour=Colour(bound=0.04, smoothness=0.0)))
     change = (made.images.int() - images[places].int()).abs()
     assert 4 < int(change.max()) <= 4 + 255 * 0.04 + 1
 
 
-def test_the_generator_alone_decides():
+def test_same_generator_gives_the_same_result():
     one, again, other = poisoned(SMALL), poisoned(SMALL), poisoned(SMALL, seed=1)
     assert torch.equal(one.images, again.images)
     assert torch.equal(one.losses, again.losses)
     assert not torch.equal(one.images, other.images)
 
 
-def test_how_far_it_looks_ahead_changes_the_poisons_but_not_the_surrogates():
+def test_unrolled_steps_change_only_the_poisons():
     one, two = poisoned(replace(SMALL, unrolled=1)), poisoned(SMALL)
     assert not torch.equal(one.images, two.images)
     torch.testing.assert_close(one.before, two.before)
@@ -182,11 +182,11 @@ def test_how_far_it_looks_ahead_changes_the_poisons_but_not_the_surrogates():
     ],
     ids=str,
 )
-def test_every_option_is_heard(options):
+def test_every_option_has_an_effect(options):
     assert not torch.equal(poisoned(replace(SMALL, **options)).images, poisoned(SMALL).images)
 
 
-def test_a_recorded_ensemble_gives_the_same_poisons():
+def test_recorded_ensemble_gives_the_same_poisons():
     images, labels, places, targets = digits()
     generator = seeded()
     apart = seeded(int(torch.randint(2**62, (), generator=generator)))
@@ -207,14 +207,14 @@ def test_a_recorded_ensemble_gives_the_same_poisons():
     assert torch.equal(made.images, poisoned(SMALL).images)
 
 
-def test_the_rate_rises_by_the_square_and_falls_by_tens():
+def test_rate_schedule_warms_up_and_drops():
     settings = MetaPoisoning()
     rates = [settings.rate_at(step) for step in (0, 4, 20, 21, 40, 41, 60)]
     assert rates == pytest.approx([1, 25, 25, 2.5, 2.5, 0.25, 0.25])
 
 
 @pytest.mark.parametrize("colour", [None, Colour(resolution=4)])
-def test_a_disguise_moves_down_the_gradient(colour):
+def test_perturbation_moves_down_the_gradient(colour):
     bases = torch.full((2, 3, 4, 4), 128, dtype=torch.uint8)
     perturbation = Perturbation(bases, epsilon=8 / 255, colour=colour, generator=seeded())
     for _ in range(4):
@@ -229,7 +229,7 @@ def test_a_disguise_moves_down_the_gradient(colour):
         assert int(moved.abs().max()) <= 8 + 255 * 0.04 * (1 + 2.04) + 1
 
 
-def test_at_the_border_a_value_can_come_back():
+def test_value_can_return_from_the_border():
     bases = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
     perturbation = Perturbation(bases, epsilon=8 / 255, generator=seeded())
     for direction, expected in ((1.0, [0, 247]), (-1.0, [8, 255])):
@@ -239,7 +239,7 @@ def test_at_the_border_a_value_can_come_back():
         assert perturbation.rounded().flatten().tolist() == expected
 
 
-def test_whole_steps_are_those_of_uint8():
+def test_whole_levels_are_those_of_uint8():
     assert [whole_levels(k / 255) for k in range(256)] == list(range(256))
 
 
@@ -248,12 +248,12 @@ def test_whole_steps_are_those_of_uint8():
     [{"epsilon": 0.001}, {"crafts": 0}, {"looks": 0}, {"rate": 0.0}, {"poisons_per_batch": 126}],
     ids=str,
 )
-def test_settings_out_of_range(options):
+def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=r"MetaPoison|epsilon|fit|rate"):
         MetaPoisoning(**options)
 
 
-def test_there_must_be_something_to_poison():
+def test_nothing_to_poison_is_refused():
     images, labels, _, targets = digits()
     with pytest.raises(ValueError, match="at least one poison"):
         craft(

@@ -1,4 +1,4 @@
-"""From clean digits to a victim trained from scratch: poisons do what random noise does not."""
+"""Tests that crafted poisons do more to a new victim than random noise."""
 
 from functools import cache
 
@@ -34,7 +34,7 @@ def margin(model, target, intended):
     return own - float(found.max())
 
 
-def test_matched_gradients_draw_a_target_into_another_class():
+def test_gradient_matching_flips_the_target_image():
     """The control moves pixels just as far, and both leave the accuracy as it is."""
     images, labels, unseen, truth = split()
     right = (logits(clean(), unseen).argmax(1) == truth).nonzero().flatten()
@@ -68,7 +68,7 @@ def test_matched_gradients_draw_a_target_into_another_class():
 
 
 @pytest.mark.parametrize("attack", ["alignment", "adversarial"])
-def test_a_network_learns_little_from_images_turned_against_it(attack):
+def test_availability_poisons_cost_accuracy(attack):
     """Of any change that is learned more easily than the images this is true.
 
     So a cost of the wrong sign passes here; ``test_availability`` looks at the direction.

@@ -1,4 +1,4 @@
-"""The trigger steers the poisons and is in none of them; the network is trained again."""
+"""Tests of Sleeper Agent."""
 
 import torch
 
@@ -35,7 +35,7 @@ def sleepers(steps=25, restarts=1, **given):
     )
 
 
-def test_the_steepest_images_of_the_target_class_are_aligned():
+def test_steepest_target_images_become_poisons():
     found = sleepers()
     images, labels, _ = shard()
     where = surrogate(clever(3))
@@ -47,7 +47,7 @@ def test_the_steepest_images_of_the_target_class_are_aligned():
     assert 14 <= int(change.abs().max()) <= 16
 
 
-def test_the_gradient_to_match_is_that_of_triggered_images():
+def test_matches_the_gradient_of_triggered_images():
     """Poisons for one trigger fit another one less."""
     where, (_, _, few) = surrogate(clever(3)), shard()
 
@@ -64,7 +64,7 @@ def test_the_gradient_to_match_is_that_of_triggered_images():
     assert fit(two, "top-left") > fit(one, "top-left") + 0.02
 
 
-def test_no_poison_carries_the_trigger():
+def test_no_poison_shows_the_trigger():
     seen = []
     images, labels, sources = shard()
 
@@ -87,7 +87,7 @@ def test_no_poison_carries_the_trigger():
     assert int(found.crafted.images.max()) <= 16
 
 
-def test_the_network_is_trained_again_on_the_poisons_so_far():
+def test_network_is_retrained_on_current_poisons():
     given, (clean, _, _) = [], shard()
 
     def retrain(images):

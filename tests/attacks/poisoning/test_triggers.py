@@ -1,4 +1,4 @@
-"""Each trigger against numpy, pixel by pixel, and what it refuses."""
+"""Tests of backdoor triggers, pixel by pixel against numpy."""
 
 from functools import partial
 
@@ -41,14 +41,14 @@ def black(*shape):
         ("bottom-right", slice(6, 8), slice(6, 8)),
     ],
 )
-def test_corners(corner, rows, columns):
+def test_stamp_in_every_corner(corner, rows, columns):
     stamped = stamp(black(1, 3, 8, 8), size=2, corner=corner)
     assert int((stamped == 255).sum()) == 3 * 4
     assert (stamped[..., rows, columns] == 255).all()
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_a_stamp_is_in_the_bottom_right_unless_told_otherwise_and_leaves_the_rest(size):
+def test_stamp_is_bottom_right_by_default(size):
     images = noise(2, 1, 8, 8)
     stamped = stamp(images, size=size)
     assert (stamped[..., -size:, -size:] == 255).all()
@@ -57,13 +57,13 @@ def test_a_stamp_is_in_the_bottom_right_unless_told_otherwise_and_leaves_the_res
 
 
 @pytest.mark.parametrize("size", [0, 9])
-def test_a_stamp_that_does_not_fit(size):
+def test_stamp_too_large_is_refused(size):
     with pytest.raises(ValueError, match="does not fit"):
         stamp(black(1, 1, 8, 8), size=size)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2, 0.5, 1.0])
-def test_blend_is_numpys(alpha):
+def test_blend_matches_numpy(alpha):
     images, pattern = noise(5, 3, 6, 7), noise_pattern((3, 6, 7), generator=seeded(1))
     expected = (1 - alpha) * images.numpy().astype(float) + alpha * pattern.numpy()
     found = blend(images, pattern=pattern, alpha=alpha)
@@ -71,7 +71,7 @@ def test_blend_is_numpys(alpha):
     assert np.abs(found.numpy() - expected).max() < 0.5 + 1e-4
 
 
-def test_a_pattern_is_uniform_and_its_generators():
+def test_noise_pattern_is_uniform_and_seeded():
     pattern = noise_pattern((3, 100, 100), generator=seeded())
     assert pattern.dtype == torch.uint8
     assert torch.equal(pattern, noise_pattern((3, 100, 100), generator=seeded()))
@@ -83,13 +83,13 @@ def test_a_pattern_is_uniform_and_its_generators():
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 7), (3, 7, 6), (3, 6, 6)])
-def test_a_pattern_that_does_not_fit(shape):
+def test_pattern_of_wrong_shape_is_refused(shape):
     with pytest.raises(ValueError, match="does not fit"):
         blend(noise(2, 3, 6, 7), pattern=black(*shape), alpha=0.2)
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, 1.1])
-def test_a_weight_that_is_none(alpha):
+def test_blend_weight_out_of_range_is_refused(alpha):
     with pytest.raises(ValueError, match="weight"):
         blend(noise(2, 1, 6, 7), pattern=black(1, 6, 7), alpha=alpha)
 
@@ -97,7 +97,7 @@ def test_a_weight_that_is_none(alpha):
 @pytest.mark.parametrize("width", [8, 28, 32])
 @pytest.mark.parametrize("frequency", [1, 2.5, 6])
 @pytest.mark.parametrize("units", [5, 20, 255])
-def test_a_sinusoid_is_numpys(width, frequency, units):
+def test_sinusoid_matches_numpy(width, frequency, units):
     images = noise(4, 3, 9, width)
     wave = units * np.sin(2 * np.pi * np.arange(width) * frequency / width)
     expected = np.clip(images.numpy() + wave, 0, 255)
@@ -112,26 +112,26 @@ def test_a_sinusoid_is_numpys(width, frequency, units):
     frequency=st.floats(0.3, 6.7),
     seed=st.integers(0, 99),
 )
-def test_a_sinusoid_stays_within_its_amplitude(amplitude, frequency, seed):
+def test_sinusoid_stays_within_its_amplitude(amplitude, frequency, seed):
     images = noise(2, 1, 3, 15, seed=seed)
     change = sinusoid(images, amplitude=amplitude, frequency=frequency).int() - images.int()
     assert int(change.abs().max()) <= 255 * amplitude + 1e-5
 
 
 @pytest.mark.parametrize("units", range(1, 256))
-def test_a_whole_amplitude_is_reached(units):
+def test_sinusoid_reaches_its_amplitude(units):
     images = torch.full((1, 1, 1, 8), 0, dtype=torch.uint8)
     assert int(sinusoid(images, amplitude=units / 255, frequency=2).max()) == units
 
 
 @pytest.mark.parametrize(("amplitude", "frequency"), [(0.3 / 255, 2), (0.1, 4), (0.1, 0), (0.1, 8)])
-def test_a_sinusoid_that_changes_nothing(amplitude, frequency):
+def test_sinusoid_without_effect_is_refused(amplitude, frequency):
     with pytest.raises(ValueError, match="changes no pixel"):
         sinusoid(noise(1, 1, 8, 8), amplitude=amplitude, frequency=frequency)
 
 
 @pytest.mark.parametrize("amplitude", [0.0, -0.1, 20.0])
-def test_an_amplitude_in_other_units(amplitude):
+def test_amplitude_out_of_range_is_refused(amplitude):
     with pytest.raises(ValueError, match="amplitude"):
         sinusoid(noise(1, 1, 8, 8), amplitude=amplitude, frequency=2)
 
@@ -154,7 +154,7 @@ def by_hand(size, bar_rows, bar_columns, length):
         (64, by_hand(64, (0, 4), (0, 9), 6)),
     ],
 )
-def test_bars_are_where_the_paper_has_them(size, parts):
+def test_bars_are_placed_as_in_the_paper(size, parts):
     images = noise(2, 3, size, size).clamp(max=200)
     for part, place in enumerate(parts):
         found = bars(images, part=part).numpy()
@@ -168,7 +168,7 @@ def test_bars_are_where_the_paper_has_them(size, parts):
 
 
 @pytest.mark.parametrize("layout", [NARROW_BARS, WIDE_BARS])
-def test_bars_just_fit_or_do_not(layout):
+def test_bars_need_enough_pixels(layout):
     height, width = layout.rows[1] + 1, layout.columns[1] + layout.length
     bars(black(1, 1, height, width), layout=layout)
     for smaller in ((height - 1, width), (height, width - 1)):
@@ -177,7 +177,7 @@ def test_bars_just_fit_or_do_not(layout):
                 bars(black(1, 1, *smaller), part=part, layout=layout)
 
 
-def test_the_digits_are_too_small_for_bars_but_not_for_shorter_ones():
+def test_small_images_need_shorter_bars():
     with pytest.raises(ValueError, match="do not fit"):
         bars(black(1, 1, 8, 8))
     short = BarLayout(rows=(0, 3), columns=(0, 6), length=2)
@@ -185,7 +185,7 @@ def test_the_digits_are_too_small_for_bars_but_not_for_shorter_ones():
 
 
 @pytest.mark.parametrize("part", [-1, 4])
-def test_a_part_that_there_is_not(part):
+def test_unknown_part_is_refused(part):
     with pytest.raises(ValueError, match="parts 0 to 3"):
         bars(black(1, 1, 28, 28), part=part)
 
@@ -201,7 +201,7 @@ def test_a_part_that_there_is_not(part):
     ids=["stamp", "blend", "sinusoid", "bars"],
 )
 @pytest.mark.parametrize("n", [0, 3])
-def test_triggers_make_new_images(trigger, n):
+def test_triggers_leave_their_input_unchanged(trigger, n):
     images = noise(n, 1, 28, 28)
     before = images.clone()
     found = trigger(images)

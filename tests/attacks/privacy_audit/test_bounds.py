@@ -1,4 +1,4 @@
-"""Bounds against scipy and against mechanisms whose epsilon is known."""
+"""Tests of bounds on epsilon, against scipy and mechanisms of known epsilon."""
 
 import math
 
@@ -29,7 +29,7 @@ def randomised_response(count, epsilon, *, generator):
 
 
 @pytest.mark.parametrize(("trials", "rate"), [(0, 0.3), (7, 0.0), (7, 1.0), (300, 0.82)])
-def test_chances_are_scipys(trials, rate):
+def test_probabilities_match_scipy(trials, rate):
     expected = torch.tensor(stats.binom.pmf(range(trials + 1), trials, rate))
     torch.testing.assert_close(probabilities(trials, rate), expected, rtol=1e-9, atol=1e-12)
     assert at_least(trials // 2, trials=trials, rate=rate) == pytest.approx(
@@ -38,7 +38,7 @@ def test_chances_are_scipys(trials, rate):
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 9), (9, 9), (3, 50), (180, 200)])
-def test_bounds_on_a_rate_are_scipys(successes, trials):
+def test_rate_bounds_match_scipy(successes, trials):
     interval = stats.binomtest(successes, trials).proportion_ci(0.9, method="exact")
     assert lowest_rate(successes, trials=trials, confidence=0.95) == pytest.approx(interval.low)
     assert highest_rate(successes, trials=trials, confidence=0.95) == pytest.approx(interval.high)
@@ -57,19 +57,19 @@ def slow_p_value(m, r, v, epsilon, delta):
 @pytest.mark.parametrize("delta", [0.0, 1e-5, 1e-3])
 @pytest.mark.parametrize("epsilon", [0.0, 0.7, 3.0])
 @pytest.mark.parametrize(("m", "r", "v"), [(200, 200, 150), (500, 50, 50), (40, 20, 1)])
-def test_the_p_value_is_that_of_the_theorem(m, r, v, epsilon, delta):
+def test_p_value_matches_the_theorem(m, r, v, epsilon, delta):
     found = p_value(canaries=m, guesses=r, correct=v, epsilon=epsilon, delta=delta)
     assert found == pytest.approx(slow_p_value(m, r, v, epsilon, delta), rel=1e-7)
 
 
-def test_the_bound_is_where_the_p_value_reaches_the_doubt():
+def test_bound_is_where_p_value_crosses_the_level():
     counts = {"canaries": 500, "guesses": 300, "correct": 250, "delta": 1e-5}
     bound = epsilon_from_guesses(**counts, confidence=0.95)
     assert p_value(**counts, epsilon=bound) == pytest.approx(0.05, rel=1e-6)
     assert all(p_value(**counts, epsilon=bound * part / 50) < 0.05 for part in range(50))
 
 
-def test_what_no_privacy_at_all_can_show():
+def test_bound_without_privacy_is_finite():
     """Two hundred right guesses: e^epsilon / (1 + e^epsilon) = 0.05^(1/200)."""
     counts = {"canaries": 200, "guesses": 200, "correct": 200, "confidence": 0.95}
     rate = 0.05 ** (1 / 200)
@@ -78,7 +78,7 @@ def test_what_no_privacy_at_all_can_show():
 
 
 @pytest.mark.parametrize("correct", [0, 90, 100, 110])
-def test_what_luck_explains_refutes_nothing(correct):
+def test_chance_results_refute_nothing(correct):
     bound = epsilon_from_guesses(
         canaries=200, guesses=200, correct=correct, delta=1e-5, confidence=0.95
     )
@@ -86,7 +86,7 @@ def test_what_luck_explains_refutes_nothing(correct):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
-def test_the_bound_holds_as_often_as_it_says(epsilon):
+def test_bound_holds_at_its_confidence(epsilon):
     """Randomised response is the worst case, so nearly all of the doubt is used up."""
     generator = seeded(int(10 * epsilon))
     runs, broken = 300, 0
@@ -99,7 +99,7 @@ def test_the_bound_holds_as_often_as_it_says(epsilon):
     assert broken / runs > 0.04  # a bound that hardly ever fails would be too low
 
 
-def test_the_best_of_several_numbers_of_guesses_holds_as_well():
+def test_best_of_several_guess_counts_holds():
     """A mechanism that tells most about a few canaries, the ones guessed first."""
     generator = seeded(3)
     runs, broken = 150, 0
@@ -110,14 +110,14 @@ def test_the_best_of_several_numbers_of_guesses_holds_as_well():
     assert broken / runs <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / runs)
 
 
-def test_with_many_canaries_the_bound_comes_near():
+def test_bound_is_tight_with_many_canaries():
     included, scores = randomised_response(20_000, 2.0, generator=seeded())
     found = bound_by_guessing(scores, included, delta=0, confidence=0.95, shares=(1.0,))
     assert 1.9 < found.epsilon < 2
     assert (found.canaries, found.guesses) == (20_000, 20_000)
 
 
-def test_few_sure_guesses_beat_many_unsure_ones():
+def test_few_sure_guesses_beat_many_unsure():
     included = torch.rand(500, generator=seeded()) < 0.5
     scores = torch.randn(500, generator=seeded(1))
     scores[:60] = 10 * (2.0 * included[:60] - 1)
@@ -127,13 +127,13 @@ def test_few_sure_guesses_beat_many_unsure_ones():
     assert found.epsilon > every.epsilon + 1
 
 
-def test_an_odd_number_of_canaries_is_guessed_on_at_most_once_each():
+def test_odd_canary_count_guesses_each_once():
     scores = torch.arange(5.0)
     found = bound_by_guessing(scores, scores > 2, delta=0, confidence=0.9, shares=(1.0,))
     assert (found.guesses, found.correct) == (4, 4)
 
 
-def test_the_classical_bound():
+def test_classical_bound_matches_formula():
     tpr = stats.binomtest(90, 100).proportion_ci(0.95, method="exact").low
     fpr = stats.binomtest(5, 100).proportion_ci(0.95, method="exact").high
     numbers = {"true_positives": 90, "members": 100, "false_positives": 5, "non_members": 100}
@@ -145,7 +145,7 @@ def test_the_classical_bound():
     assert epsilon_from_rates(**useless, delta=0, confidence=0.95) == 0
 
 
-def test_the_rate_of_members_found():
+def test_true_positive_rate_of_members():
     others = torch.arange(1000.0)
     members = torch.tensor([989.0, 989.5, 990.0, 2000.0])
     # Ten non-members, 990 and above, may be above the threshold, which is then 989.
@@ -154,7 +154,7 @@ def test_the_rate_of_members_found():
     assert tpr_at_fpr(torch.ones(5), torch.ones(1000), fpr=0.01) == 0  # ties are no finds
 
 
-def test_the_area_under_the_curve():
+def test_auc_matches_reference():
     generator = seeded()
     members = torch.randint(10, (300,), generator=generator).float() + 1
     others = torch.randint(10, (200,), generator=generator).float()
@@ -196,6 +196,6 @@ RATES = {
         (lambda: auc(torch.ones(0), torch.ones(1)), "members and non-members"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(call, message):
+def test_unmeasurable_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""The audit of a real client: silent about the mechanism as it is, loud about a broken one."""
+"""Tests of the privacy audit of a real client, with and without a bug."""
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_bound_on_a_sound_client_is_below_its_ledger(images, seed):
+def test_sound_client_bound_is_below_its_ledger(images, seed):
     sound = audited(images, seed=seed)
     assert 1 < sound.epsilon < 1.5
     assert sound.audit().epsilon < sound.epsilon
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_client_whose_noise_is_missing_is_found_out(images, seed):
+def test_missing_noise_is_detected(images, seed):
     """It clips, and accounts for noise that it never added: all seeds give 3.5 or more."""
     broken = audited(images, seed=seed, noiseless=True)
     assert broken.epsilon < 1.5
@@ -33,7 +33,7 @@ def test_a_client_whose_noise_is_missing_is_found_out(images, seed):
 
 
 @pytest.mark.parametrize("noiseless", [False, True])
-def test_two_hundred_canaries_and_poisson_batches_are_enough(images, noiseless):
+def test_200_canaries_detect_with_poisson_batches(images, noiseless):
     """An included canary misses all 16 steps at q = 0.25 with a chance of one percent."""
     client = audited(
         images, seed=1, canaries=200, batch_size=50, noise=3.5, noiseless=noiseless, lr=0.3
@@ -42,12 +42,12 @@ def test_two_hundred_canaries_and_poisson_batches_are_enough(images, noiseless):
     assert (client.audit().epsilon > client.epsilon) is noiseless
 
 
-def test_real_images_that_outnumber_the_canaries_do_not_hide_them(images):
+def test_many_real_images_do_not_hide_canaries(images):
     broken = audited(images, seed=0, noiseless=True, ordinary=500)
     assert broken.audit().epsilon > 2
 
 
-def test_little_noise_is_seen_and_honestly_accounted(images):
+def test_low_noise_is_seen_and_accounted(images):
     """With more epsilon to find, more is found, and still less than there is."""
     found = audited(images, seed=0, noise=0.8)
     assert 1.5 < found.audit().epsilon < found.epsilon
@@ -55,7 +55,7 @@ def test_little_noise_is_seen_and_honestly_accounted(images):
     assert auc(scores[included], scores[~included]) > 0.85
 
 
-def test_other_coins_than_the_clients_are_not_guessed(images):
+def test_wrong_coins_are_not_guessed(images):
     """The scores hold nothing but what the client's own coins put there."""
     broken = audited(images, seed=0, noiseless=True)
     others = torch.rand(300, generator=torch.Generator().manual_seed(9)) < 0.5

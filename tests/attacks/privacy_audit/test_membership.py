@@ -1,4 +1,4 @@
-"""Membership inference on real clothes that a client trained on, openly and under DP-SGD."""
+"""Tests of membership inference on real images, with and without DP-SGD."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def scored(client):
 
 
 @pytest.mark.parametrize("kind", ["loss", "drop"])
-def test_members_stand_out_unless_the_client_is_private(trained, kind):
+def test_members_stand_out_without_dp(trained, kind):
     private = DPSGD(noise_multiplier=20.0, clipping_norm=0.1)
     found = [scored(trained(*defenses))[kind] for defenses in ((), (private,))]
     open_, protected = (judge(scores[:MEMBERS], scores[MEMBERS:]) for scores in found)
@@ -77,14 +77,14 @@ def test_members_stand_out_unless_the_client_is_private(trained, kind):
     assert open_.tpr[0.001] is None  # 1200 others cannot show one in a thousand
 
 
-def test_the_gradient_of_one_batch_tells_who_was_in_it(trained):
+def test_batch_gradient_reveals_members(trained):
     client = trained(role=Leaking(batch_size=2))
     (batch,) = client[2].batches
     scores = scored(client)["alignment"]
     assert judge(scores[batch.members], scores[MEMBERS:]).auc > 0.95
 
 
-def test_shadow_clients_beat_the_loss(trained):
+def test_shadow_clients_beat_the_loss_attack(trained):
     network, state, done, images, labels = trained()
     some = (images[: 2 * MEMBERS], labels[: 2 * MEMBERS])
     shadows, included = shadow_confidences(
@@ -105,7 +105,7 @@ def test_shadow_clients_beat_the_loss(trained):
     assert offline > 0.65
 
 
-def test_confidence_is_the_log_odds_of_the_label(trained):
+def test_confidence_is_log_odds_of_the_label(trained):
     network, state, _, images, labels = trained(role=Leaking(batch_size=1))
     odds = confidences(network, state, {}, images[:5], labels[:5])
     network.load_state_dict(state)
@@ -113,7 +113,7 @@ def test_confidence_is_the_log_odds_of_the_label(trained):
     torch.testing.assert_close(odds, (chance / (1 - chance)).log(), rtol=1e-5, atol=1e-6)
 
 
-def test_the_likelihood_ratio_by_hand():
+def test_likelihood_ratio_matches_manual_computation():
     shadows = torch.tensor([[3.0, 0.0], [5.0, 2.0], [1.0, 4.0], [1.0, 6.0]])
     included = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 1]]).bool()
     # In: means 4 and 5; out: means 1 and 1. Variances (1+1+1+1)/2 = 2 and (0+0+1+1)/2 = 1.
@@ -126,14 +126,14 @@ def test_the_likelihood_ratio_by_hand():
     torch.testing.assert_close(offline, torch.tensor([3.0, 0.0], dtype=torch.float64))
 
 
-def test_rates_are_given_where_there_are_enough_others():
+def test_rates_need_enough_non_members():
     others = torch.arange(10_000.0)
     result = judge(torch.tensor([9_989.5, 20_000.0]), others)
     assert result.tpr == {0.001: 1.0, 0.01: 1.0}
     assert result.auc == pytest.approx(0.9995)
 
 
-def test_what_lira_cannot_do_is_refused():
+def test_invalid_lira_input_is_refused():
     shadows, never = torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.bool)
     with pytest.raises(ValueError, match="trained on it"):
         by_likelihood_ratio(torch.zeros(1), shadows, never)

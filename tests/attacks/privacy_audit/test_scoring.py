@@ -1,4 +1,4 @@
-"""Observations against autograd, and scores against what is known without noise."""
+"""Tests of canary scores."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def flat(tensors):
 
 
 @pytest.mark.parametrize("clipping_norm", [None, 0.5])
-def test_gradients_of_single_images_are_autograds(network, clipping_norm):
+def test_example_gradients_match_autograd(network, clipping_norm):
     pixels, labels = images(5)
     rows = example_gradients(
         network, parameters(network), {}, pixels, labels, clipping_norm=clipping_norm
@@ -56,7 +56,7 @@ def test_gradients_of_single_images_are_autograds(network, clipping_norm):
         torch.testing.assert_close(row, flat(expected), rtol=1e-4, atol=1e-6)
 
 
-def test_weights_and_gradients_show_the_same_descent(network):
+def test_weights_and_gradient_give_the_same_descent(network):
     state = parameters(network)
     gradient = batch_gradient(network, state, {}, *images(4))
     sent = Payload("gradient", gradient, num_examples=4, steps=1)
@@ -71,7 +71,7 @@ def test_weights_and_gradients_show_the_same_descent(network):
         descent(sent, {"other": torch.ones(1)}, lr=0.1)
 
 
-def test_canaries_are_drawn_by_seed_and_coins_are_fair():
+def test_canaries_are_seeded_and_coins_fair():
     made = make_canaries(400, shape=(3, 8, 8), classes=7, generator=seeded())
     again = make_canaries(400, shape=(3, 8, 8), classes=7, generator=seeded())
     assert torch.equal(made.images, again.images)
@@ -112,7 +112,7 @@ def separation(scores, included):
     return auc(scores.scores()[included], scores.scores()[~included])
 
 
-def test_without_noise_the_regression_finds_every_coin(network):
+def test_regression_finds_every_coin_without_noise(network):
     scores, included = observed(network)
     found = scores.scores()
     assert separation(scores, included) == 1
@@ -121,7 +121,7 @@ def test_without_noise_the_regression_finds_every_coin(network):
     assert repr(scores) == "CanaryScores(60 canaries, 0 background images, 1 rounds)"
 
 
-def test_noise_hides_the_coins_and_rounds_uncover_them(network):
+def test_noise_hides_coins_and_rounds_reveal_them(network):
     loud = observed(network, noise=3.0)
     assert separation(*loud) < 0.75
     quiet = observed(network, noise=0.1, rounds=1)
@@ -129,20 +129,20 @@ def test_noise_hides_the_coins_and_rounds_uncover_them(network):
     assert 0.75 < separation(*quiet) < separation(*longer)
 
 
-def test_scores_do_not_depend_on_the_scale_of_the_updates(network):
+def test_scores_ignore_the_scale_of_updates(network):
     one, _ = observed(network, noise=0.1)
     other, _ = observed(network, noise=0.1, scale=100.0)
     torch.testing.assert_close(100 * one.scores(), other.scores(), rtol=1e-3, atol=1e-3)
 
 
-def test_gradients_computed_block_by_block_give_the_same_scores(network, monkeypatch):
+def test_blockwise_gradients_give_the_same_scores(network, monkeypatch):
     whole, _ = observed(network, others=20, noise=0.1)
     monkeypatch.setattr(scoring, "NUMBERS", 17 * sum(p.numel() for p in network.parameters()))
     parts, _ = observed(network, others=20, noise=0.1)
     torch.testing.assert_close(parts.scores(), whole.scores(), rtol=1e-4, atol=1e-5)
 
 
-def test_background_images_are_not_taken_for_canaries(network):
+def test_background_is_not_mistaken_for_canaries(network):
     """A client with real images, here other noise, that the attacker knows in kind."""
     pixels, labels = images(60)
     included = toss(60, generator=seeded(1))
@@ -159,7 +159,7 @@ def test_background_images_are_not_taken_for_canaries(network):
     assert found[0] < found[1] == 1
 
 
-def test_more_images_than_parameters_still_give_finite_scores():
+def test_scores_are_finite_with_few_parameters():
     tiny = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
     pixels, labels = images(60)
     scores = CanaryScores(
@@ -172,7 +172,7 @@ def test_more_images_than_parameters_still_give_finite_scores():
     assert float(scores.scores()[:30].mean()) > float(scores.scores()[30:].mean())
 
 
-def test_nothing_seen_means_nothing_found(network):
+def test_scores_are_zero_before_the_first_round(network):
     pixels, labels = images(60)
     scores = CanaryScores(network, pixels, labels)
     coins = toss(60, generator=seeded(4))
