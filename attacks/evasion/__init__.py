@@ -1,1 +1,1 @@
-"""Evasion: small changes of an image that make a finished model take it for something else."""
+"""Evasion: small changes of an image that make a trained model predict another class."""

@@ -26,31 +26,31 @@ def pgd(
     start: Literal["random", "clean"] = "random",
     targeted: bool = False,
 ) -> Tensor:
-    """Images within epsilon of the given ones that the network should get wrong.
+    """Change images within epsilon so that the network predicts a wrong class.
 
     x <- Proj(x + a sign(grad_x L(f(x), y))), with L the cross-entropy and Proj onto the ball of
-    radius epsilon around the image and onto [0, 1]. The last x is the result, as in the paper, and
-    not the one with the highest loss on the way.
+    radius epsilon around the image and onto [0, 1]. The result is the last x, as in the paper,
+    not the one with the highest loss.
 
-    The network is only asked for the gradient by its input: its parameters, their ``grad`` and its
-    mode stay as they are. Put it into evaluation mode before; in training mode batch norm would
-    learn from the attacked images. Batches can be attacked one after another with one generator;
-    what is drawn for an image then depends on the batches.
+    The network's parameters, their ``grad`` and its mode stay unchanged. Set it to evaluation mode
+    before: in training mode BatchNorm would learn from the attacked images. Several batches can
+    share one generator; the draws for an image then depend on the order of the batches.
 
     Args:
-        logits: Maps pixels to logits ``[n, classes]``; normalises them itself.
-        pixels: float ``[n, channels, height, width]`` in [0, 1].
-        labels: int64 ``[n]``: the true classes or, if targeted, those that are wanted.
-        epsilon: Most that a pixel changes, in pixel units such as 8/255.
-        step: Mean step size a, in the same units.
-        iterations: Steps, each of one forward and one backward pass.
-        generator: CPU generator of the start and the step sizes.
+        logits: Maps pixels to logits ``[n, classes]``, including normalisation.
+        pixels: Images, float ``[n, channels, height, width]`` in [0, 1].
+        labels: Class of each image, int64 ``[n]``: the true classes or, if targeted, the
+            wanted ones.
+        epsilon: Largest change of a pixel where pixels are in [0, 1], such as 8/255.
+        step: Mean step size a, in the same unit.
+        iterations: Number of steps, each of one forward and one backward pass.
+        generator: CPU generator of the starting point and the step sizes.
         sizes: Draws the step size of each iteration; ``fixed`` is PGD.
-        start: A uniformly random point of the ball, or the image itself.
-        targeted: Whether to go down the loss of ``labels`` instead of up.
+        start: Starting point: ``random`` is uniform within epsilon, ``clean`` is the image itself.
+        targeted: Decrease the loss of ``labels`` instead of increasing it.
 
     Returns:
-        New images of the same shape and type, without a graph.
+        New images of the same shape and dtype, detached from the graph.
 
     Raises:
         ValueError: If epsilon, step or iterations is negative, or a pixel is not in [0, 1].
@@ -61,7 +61,7 @@ def pgd(
         )
     pixels = pixels.detach()
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise ValueError("pixels lie in [0, 1]: attack them before they are normalised")
+        raise ValueError("pixels must be in [0, 1]: attack images before they are normalised")
     low, high = (pixels - epsilon).clamp(min=0), (pixels + epsilon).clamp(max=1)
     attacked = pixels.clone()
     if start == "random":
@@ -75,10 +75,10 @@ def pgd(
 
 
 def _gradient(logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the loss by the images, also where gradients are switched off."""
+    """Return the gradient of the loss with respect to the images, even under ``no_grad``."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        # The sum, so that an image's gradient does not shrink with the batch.
+        # With the sum, the gradient of an image does not depend on the batch size.
         loss = functional.cross_entropy(logits(leaf), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient

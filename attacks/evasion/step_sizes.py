@@ -1,4 +1,4 @@
-"""How far each step of a signed-gradient attack goes: always as far, or at random."""
+"""Fixed and random step sizes of signed-gradient attacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from torch import Tensor
 
 
 class StepSizes(Protocol):
-    """Draws the step sizes of one iteration; called anew in each."""
+    """A function that returns the step sizes of one iteration."""
 
     def __call__(self, step: float, shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
-        """The sizes.
+        """Return the step sizes.
 
         Args:
-            step: Their mean, in pixel units.
-            shape: Of the images, ``[n, channels, height, width]``.
-            generator: CPU generator of what is drawn.
+            step: Mean step size where pixels are in [0, 1].
+            shape: Shape of the images, ``[n, channels, height, width]``.
+            generator: CPU generator of random sizes.
 
         Returns:
-            On the CPU, float64, of a shape that broadcasts to ``shape``.
+            Step sizes on the CPU, float64, in a shape that broadcasts to ``shape``.
         """
 
 
 def fixed(step: float, shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
-    """The same size for every image in every iteration, as in PGD; see ``StepSizes``."""
+    """Return the same size for every image in every iteration, as in PGD; see ``StepSizes``."""
     return torch.full((1,) * len(shape), step, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Sizes from a uniform distribution around the mean; see ``StepSizes``.
+    """Step sizes from a uniform distribution around the mean; see ``StepSizes``.
 
     Attributes:
-        spread: In [0, 1]: sizes lie in ``step * [1 - spread, 1 + spread]``.
-        each: What has its own draw: every image, or every pixel of every image.
+        spread: Relative half-width in [0, 1]: sizes are in ``step * [1 - spread, 1 + spread]``.
+        each: Draw one size for every ``image``, or for every ``pixel`` of every image.
 
     Raises:
-        ValueError: If the spread is not in [0, 1]: a negative step would go back.
+        ValueError: If the spread is not in [0, 1].
     """
 
     spread: float = 1.0
@@ -50,7 +50,7 @@ class Uniform:
             raise ValueError(f"the spread of step sizes is in [0, 1], not {self.spread}")
 
     def __call__(self, step: float, shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
-        """See ``StepSizes``."""
+        """Draw the step sizes; see ``StepSizes``."""
         ones = (1,) * (len(shape) - 1)
         drawn = tuple(shape) if self.each == "pixel" else (shape[0], *ones)
         context = 2 * torch.rand(drawn, generator=generator, dtype=torch.float64) - 1

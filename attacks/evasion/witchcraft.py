@@ -26,19 +26,19 @@ def witchcraft(
 ) -> Tensor:
     """PGD whose step size is drawn anew for every image in every iteration.
 
-    The idea is the paper's. The distribution is not: the paper's own could not be read here.
-    Sizes are uniform in (0, 2 step), so that their mean is the step of the PGD beside which the
-    attack is compared, and any difference comes from the randomness.
+    Sizes are uniform in (0, 2 step), so that their mean is the step size of the PGD that the attack
+    is compared with, and every difference comes from the randomness. The distribution of the paper
+    may be another one.
 
     Args:
         logits: See ``pgd``.
         pixels: See ``pgd``.
         labels: See ``pgd``.
         epsilon: See ``pgd``.
-        step: Mean step size.
+        step: Mean step size where pixels are in [0, 1].
         iterations: See ``pgd``.
         generator: See ``pgd``.
-        spread: See ``Uniform``; with 0 it is plain PGD.
+        spread: See ``Uniform``; 0 gives plain PGD.
         each: See ``Uniform``.
         start: See ``pgd``.
         targeted: See ``pgd``.

@@ -1,6 +1,6 @@
-"""A malicious server: it changes the network so that an honest client's gradient gives images away.
+"""Malicious servers: they change the network so that an honest client's gradient reveals images.
 
-Another threat model than ``attacks.reconstruction``, whose server only looks: a client that
-compares the network with the one agreed on sees these changes, so results of the two never share
-a row.
+This is another threat model than that of ``attacks.reconstruction``, whose server only observes. A
+client that compares the network with the agreed one detects these changes, so results of the two
+threat models never share a row.
 """

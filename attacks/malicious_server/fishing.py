@@ -1,8 +1,9 @@
-"""A last layer through which only some images of a batch send a gradient.
+"""Class fishing: a last layer through which only some images of a batch send a gradient.
 
 Wen, Geiping, Fowl, Goldblum and Goldstein, "Fishing for User Data in Large-Batch Federated
 Learning via Gradient Magnification" (ICML 2022, arXiv 2202.00580). The server is malicious: it
-sends weights that no training gives. Never mix results with those of an honest-but-curious server.
+sends weights that no training produces. Never mix results with those of an honest-but-curious
+server.
 
 With logits z = W f + b of features f, the cross-entropy of an image with label y sends back::
 
@@ -27,7 +28,7 @@ def fish_class(
     multiplier: float = 0.5,
     lift: float = 1000.0,
 ) -> dict[str, Tensor]:
-    """Parameters with which only images of one class send a gradient below the last layer.
+    """Change the last layer so that only images of one class send a gradient below it.
 
     The row of the target is ``multiplier`` everywhere, all others are 0; the biases of the others
     are ``lift`` (0.5 and 1000: the authors' public configuration). Then p_target = 0 and all other
@@ -41,15 +42,15 @@ def fish_class(
     chosen large enough for them.
 
     Args:
-        parameters: By name; not changed.
+        parameters: Parameters of the network by name; they stay unchanged.
         weight: Name of the last layer's weights, ``[classes, features]``.
         bias: Name of its bias ``[classes]``, or ``None`` if it has none.
-        target: The class to fish for.
-        multiplier: Above 0.
-        lift: Above 0; not used without a bias.
+        target: Class to fish for.
+        multiplier: Weight of every feature in the target's row, above 0.
+        lift: Bias of the other classes, above 0; not used without a bias.
 
     Returns:
-        All parameters, with another last layer.
+        All parameters by name, with a changed last layer.
 
     Raises:
         ValueError: If there is no such layer or class, or a number is not above 0.
@@ -76,31 +77,32 @@ def fish_feature(
     cut: float,
     multiplier: float = 300.0,
 ) -> dict[str, Tensor]:
-    """Parameters with which, of images of one class, only those below a cut send a gradient.
+    """Change the last layer so that only images of one class below a cut send a gradient.
 
     The logit of the target is multiplier (direction · f - cut), all others are 0. Images of the
     target above the cut have p_target = 1 and send nothing, not even into the last layer; those
     below it have p_target = 0 and send ``-multiplier direction`` to the features. With the cut
     between the lowest value and the next one image is left. Other classes do the opposite: they
-    send a gradient above the cut. So this is for clients all of whose images are of one class,
-    and no last layer does better: all labels silent on one side of the cut need equal rows, which
-    silence the other side as well.
+    send a gradient above the cut. So this works for clients whose images are all of one
+    class, and no last layer does better: all labels without gradient on one side of the cut need
+    equal rows, which remove the gradient on the other side as well.
 
-    Images nearer to the cut than about 20 / multiplier are neither silent nor loud; an untrained
-    network may need more than the default. To rebuild the image, simulate with a far higher cut:
-    its own gradient stays the same, but no candidate falls silent on the way.
+    Images nearer to the cut than about 20 / multiplier send a partial gradient; an untrained
+    network may need a larger multiplier than the default. To reconstruct the image, simulate with a
+    far higher cut: its own gradient stays the same, but no candidate loses its gradient.
 
     Args:
-        parameters: By name; not changed.
+        parameters: Parameters of the network by name; they stay unchanged.
         weight: Name of the last layer's weights, ``[classes, features]``.
         bias: Name of its bias ``[classes]``.
-        target: The class of the client's images.
-        direction: float ``[features]``; for one feature, 1 there and 0 elsewhere.
-        cut: Value of direction · f.
-        multiplier: Steepness, above 0 (300: the authors' public configuration).
+        target: Class of the client's images.
+        direction: Direction in feature space, float ``[features]``; for one feature, 1 there and 0
+            elsewhere.
+        cut: Value of direction · f below which images send a gradient.
+        multiplier: Steepness of the cut, above 0 (300: the authors' public configuration).
 
     Returns:
-        All parameters, with another last layer.
+        All parameters by name, with a changed last layer.
 
     Raises:
         ValueError: If there is no such layer or class, the direction does not fit or the
@@ -123,18 +125,18 @@ def fish_feature(
 def isolate(
     gradient: Mapping[str, Tensor], *, weight: str, bias: str | None, target: int
 ) -> dict[str, Tensor]:
-    """A gradient of ``fish_class`` as the images of the target alone would have sent it.
+    """Return the part of a gradient of ``fish_class`` that comes from images of the target.
 
-    Below the last layer nothing has to be done, nor in the target's row. The other rows hold the
+    Below the last layer and in the target's row nothing changes. The other rows hold the
     features of all images; for the target's images alone each is -1/(classes - 1) times the
     target's row, since p is even over the other classes. With one such image in a mean over B the
     result is exactly 1/B times the gradient of that image; with several, of their mean.
 
     Args:
-        gradient: Of a batch, at the parameters that ``fish_class`` returned, by name.
+        gradient: Gradient of a batch at the parameters of ``fish_class``, by name.
         weight: Name of the last layer's weights.
         bias: Name of its bias, or ``None`` if it has none.
-        target: The class that was fished for.
+        target: Class that the server fished for.
 
     Returns:
         All tensors by name; those of the last layer are new.
@@ -149,18 +151,19 @@ def isolate(
 
 
 def count_labels(gradient: Tensor, *, target: int, num_images: int) -> Tensor:
-    """How many images of each class are behind a gradient of ``fish_class``.
+    """Count the images of each class in the batch of a gradient of ``fish_class``.
 
     All probabilities are known (0 for the target, even for the others), so the counts
-    n_c = B (p_c - dL/db_c) are exact. A target with a count of 1 can be rebuilt as a single image.
+    n_c = B (p_c - dL/db_c) are exact. A target with a count of 1 can be reconstructed as a single
+    image.
 
     Args:
-        gradient: Of the last layer's bias, float ``[classes]``, for the mean loss of the batch.
-        target: The class that was fished for.
-        num_images: B.
+        gradient: Gradient of the mean loss by the last layer's bias, float ``[classes]``.
+        target: Class that the server fished for.
+        num_images: Number of images B in the batch.
 
     Returns:
-        int64 ``[classes]``.
+        Number of images of each class, int64 ``[classes]``.
     """
     even = torch.full_like(gradient, 1 / (len(gradient) - 1))
     even[target] = 0
@@ -168,13 +171,13 @@ def count_labels(gradient: Tensor, *, target: int, num_images: int) -> Tensor:
 
 
 def last_layer(tensors: Mapping[str, Tensor]) -> tuple[str, str | None]:
-    """Names of the weights and the bias of a network's last layer.
+    """Return the names of the weights and the bias of a network's last layer.
 
     Args:
         tensors: Parameters or their gradients by name, in the order of the layers.
 
     Returns:
-        The second is ``None`` if it has no bias.
+        Both names; the second is ``None`` if the layer has no bias.
 
     Raises:
         ValueError: If the last layer is not a linear one.
@@ -200,7 +203,7 @@ def _with_row(rows: Tensor, index: int, row: Tensor) -> Tensor:
 
 
 def _layer(tensors: Mapping[str, Tensor], weight: str, bias: str | None, target: int) -> Tensor:
-    """The weights of the last layer, if it is one with this class."""
+    """Return the weights of the last layer, after checking that it is linear and has the class."""
     for name in (weight, bias):
         if name is not None and name not in tensors:
             raise ValueError(f"the network has no {name}")

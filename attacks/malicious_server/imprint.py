@@ -1,7 +1,7 @@
-"""A trap in front of a network that writes single images of a large batch into its gradient.
+"""An imprint block in front of a network, which writes single images into its gradient.
 
 Fowl, Geiping, Czaja, Goldblum and Goldstein, "Robbing the Fed" (ICLR 2022, arXiv 2110.13057).
-The server is malicious: the architecture changes, which a client who looks can see. Never mix
+The server is malicious: clients can see the block in the architecture. Never mix
 results with those of an honest-but-curious server.
 """
 
@@ -20,19 +20,19 @@ BLOCK = "block"
 """Name of the block in the network that ``imprint`` returns."""
 
 FLOOR = 10.0
-"""Spreads below its centre at which the lowest bin starts, so that no image falls under it."""
+"""Number of standard deviations below the mean at which the lowest bin starts."""
 
 THRESHOLD = 1e-5
-"""Part of the largest bias gradient up to which a bin counts as empty: some hundred roundings of
-float32."""
+"""Share of the largest bias gradient up to which a bin counts as empty: some hundred rounding
+errors of float32."""
 
 STRENGTH = 0.1
-"""Standard deviation, in normalised pixels, of what the block adds to a typical image: faint
-enough for the network to see the image, and without effect on ratios of gradients."""
+"""Standard deviation of the pattern that the block adds to a typical image, in normalised pixels:
+small enough for the network to train on the image, and without effect on ratios of gradients."""
 
 
 class ImprintBlock(nn.Module):
-    """Adds to each image a faint pattern as strong as a statistic of it, counted in bins.
+    """Adds a faint pattern to each image, whose strength depends on a binned statistic of it.
 
     With the same row w in every row of the first layer and edges c_0 < c_1 < ... of the bins::
 
@@ -42,16 +42,17 @@ class ImprintBlock(nn.Module):
     w x is below c_i. Hence rows i and i + 1 of the gradient differ by exactly what the images of
     bin i (c_i < w x <= c_{i+1}) contribute, whatever network and loss follow.
 
-    Of the paper's block this is the one with a residual path, which leaves the image to the
-    network behind; the gradients of the first layer have the same form without it. It holds for
-    the first gradient only: a training step makes the rows differ.
+    This is the paper's block with a residual path, which passes the image on to the network; the
+    gradients of the first layer have the same form without it. It works for the first gradient
+    only: a training step makes the rows differ.
 
     Args:
-        shape: Channels, height, width of an image.
-        edges: float ``[bins]``, ascending, where each bin starts; the last has no end.
+        shape: Shape of an image as channels, height, width.
+        edges: Ascending lower limits of the bins, float ``[bins]``; the last bin has no upper
+            limit.
         generator: CPU generator of the pattern. It is random because a constant one would be
             invisible behind a normalisation layer, which removes the mean.
-        frequency: Which statistic; see ``statistic_row``.
+        frequency: Frequency of the statistic; see ``statistic_row``.
 
     Raises:
         ValueError: If there are fewer than two bins or they all start at the same value.
@@ -79,7 +80,7 @@ class ImprintBlock(nn.Module):
             self.pattern.bias.zero_()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images with their pattern, both float ``[b, channels, height, width]``, normalised."""
+        """Add the pattern to normalised images, float ``[b, channels, height, width]``."""
         pattern: Tensor = self.pattern(self.measure(images.flatten(1)).relu())
         return images + pattern.view_as(images)
 
@@ -90,18 +91,18 @@ class ImprintBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Imprints:
-    """What was read out of a gradient, most plausible first.
+    """The images in a gradient of a network with an imprint block, most plausible first.
 
-    Whether a bin held one image, which is then exact, or several, which give a weighted mean, the
-    attacker cannot know for sure. An ``excess`` well above 0 betrays a mixture of opposite signs;
+    A bin with one image gives it exactly; a bin with several gives a weighted mean. The attacker
+    cannot tell them apart for sure: an ``excess`` well above 0 shows a mixture of opposite signs,
     one near 0 proves nothing.
 
     Attributes:
-        images: float ``[found, channels, height, width]``, normalised, not clamped.
-        bins: int64 ``[found]``, the bin of each.
-        excess: float ``[found]``, mean distance of its pixels from their range, 0 inside.
-        shares: float ``[found]``, derivative of the loss by a shift of the first layer that only
-            the images of the bin would feel.
+        images: Normalised images, not clamped, float ``[found, channels, height, width]``.
+        bins: Bin of each image, int64 ``[found]``.
+        excess: Mean distance of the pixels from their range, float ``[found]``; 0 within it.
+        shares: Derivative of the loss by a shift of the first layer that affects only the images of
+            the bin, float ``[found]``.
     """
 
     images: Tensor = field(repr=False)
@@ -121,23 +122,24 @@ def imprint(
     centre: float = 0.0,
     spread: float = 0.5,
 ) -> nn.Sequential:
-    """The network with an imprint block in front, which recovers images that are alone in a bin.
+    """Put an imprint block in front of a network, to recover images that are alone in a bin.
 
-    This changes the architecture: a malicious server, visible to a client who looks. With b images
+    Clients can see the changed architecture. With b images
     in equally likely bins about b (1 - 1/bins)^(b - 1) of them are alone.
 
     Args:
-        model: The network of the clients; shared, not copied.
-        shape: Channels, height, width of an image.
-        bins: Hidden units, at least 2; several for each image of the batch, or of all batches that
-            are added up before the server sees them.
+        model: Network of the clients; it is shared, not copied.
+        shape: Shape of an image as channels, height, width.
+        bins: Number of hidden units, at least 2; use several for each image in the batch, or in all
+            batches whose sum the server sees.
         generator: CPU generator of the pattern that the block adds.
-        reference: Public images ``[m, channels, height, width]``, normalised, whose quantiles give
-            the bins; without them the statistic is taken as normal.
-        frequency: Which statistic; see ``statistic_row``.
-        centre: Mean of the statistic, where there are no reference images.
-        spread: Its standard deviation, likewise. The default suits the brightness of small
-            photographs normalised per channel: it is 0.50 over CIFAR-10.
+        reference: Normalised public images ``[m, channels, height, width]``, whose quantiles give
+            the bins; without them the statistic is assumed to be normally distributed.
+        frequency: Frequency of the statistic; see ``statistic_row``.
+        centre: Mean of the statistic if there are no reference images.
+        spread: Standard deviation of the statistic, where there are no reference images. The
+            default suits the brightness of small photographs normalised per channel: it is 0.50
+            over CIFAR-10.
 
     Returns:
         Modules ``block`` and ``network``, on the network's device.
@@ -177,24 +179,23 @@ def read_out(
     high: Tensor,
     threshold: float = THRESHOLD,
 ) -> Imprints:
-    """The images that a gradient of a network with an imprint block holds.
+    """Read the images out of a gradient of a network with an imprint block.
 
     For each bin x = (dW_i - dW_{i+1}) / (db_i - db_{i+1}); the last one has no next row to
     subtract. Neither the scale of the gradient nor the weights in a sum over users matter, so
-    batch means, sums and weighted averages of many users all do. Noise and clipping of the whole
+    batch means, sums and weighted averages over users all work. Noise and clipping of the whole
     gradient do not change the form either, but noise soon covers single images.
 
     Args:
-        gradient: By parameter name.
-        block: The name of the block in the network.
-        shape: Channels, height, width of an image.
-        low: Lowest normalised pixel value, to broadcast against ``[n, channels, height, width]``.
-        high: Highest, likewise.
-        threshold: Bins whose share of the bias gradient is at most this part of the largest bias
-            gradient count as empty.
+        gradient: Gradient by parameter name.
+        block: Name of the block in the network.
+        shape: Shape of an image as channels, height, width.
+        low: Smallest normalised pixel value, broadcast against ``[n, channels, height, width]``.
+        high: Largest normalised pixel value, broadcast in the same way.
+        threshold: Share of the largest bias gradient up to which a bin counts as empty.
 
     Returns:
-        Images of the bins that were hit, those nearest their pixel range first.
+        Images of the bins that are not empty, those nearest their pixel range first.
 
     Raises:
         ValueError: If the gradient has no such block, one of other images, or is not finite.
@@ -209,7 +210,7 @@ def read_out(
         )
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise ValueError("the gradient of the imprint block is not finite")
-    # Rows are long sums that differ by one image: no further rounding in their differences.
+    # Rows are long sums that differ by one image: double precision avoids further rounding.
     rows, shares = _differences(weight.double()), _differences(bias.double())
     bins = (shares.abs() > threshold * bias.abs().max()).nonzero().squeeze(1)
     images = (rows[bins] / shares[bins, None]).to(weight.dtype).view(-1, *shape)
@@ -220,7 +221,7 @@ def read_out(
 
 
 def statistic_row(pixels: int, frequency: int) -> Tensor:
-    """The linear statistic that sorts images: one cosine over the flattened image.
+    """Return the linear statistic that sorts images into bins: a cosine over the flattened image.
 
     w_j = cos(pi frequency (j + 1/2) / pixels) / pixels, a row of the DCT-II. Frequency 0 is the
     mean brightness; a higher one may spread images that are equally bright.
@@ -254,5 +255,5 @@ def _quantile_edges(bins: int, reference: Tensor, frequency: int) -> Tensor:
 
 
 def _differences(rows: Tensor) -> Tensor:
-    """Each row less the next; the last as it is."""
+    """Subtract the next row from each row; the last row stays."""
     return torch.cat([rows[:-1] - rows[1:], rows[-1:]])

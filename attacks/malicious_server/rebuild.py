@@ -1,7 +1,7 @@
-"""What a malicious server makes of a captured payload, in the terms of ``attacks.reconstruction``.
+"""Reconstruction from payloads that a malicious server captured.
 
-An imprint is read out at once. A fished gradient is that of a batch of its own: it is cut out
-here, and any attack rebuilds its images from there.
+Images of an imprint block are read out directly. For class fishing, the gradient of the fished
+images is separated here, and any attack of ``attacks.reconstruction`` works on it.
 """
 
 import time
@@ -26,7 +26,7 @@ READ_OUT = AttackSettings(
     method="analytic",
     source="Fowl et al. 2022 (arXiv 2110.13057): differences of neighbouring rows, no optimisation",
 )
-"""The settings of a read-out: there are none."""
+"""Attack settings of a read-out, which has no options."""
 
 
 def read_imprints(
@@ -35,25 +35,24 @@ def read_imprints(
     payload: Payload,
     knowledge: Knowledge,
 ) -> Reconstruction:
-    """The images that a payload of a network with an imprint block holds.
+    """Read the images out of a payload of a network with an imprint block.
 
-    Exact for a gradient and for the weights after one local step, where an image is alone in its
-    bin. Over several steps the rows of the block drift apart, and so do the images. Each label is
-    the one for which the image would have sent what its bin holds: the network is known and the
-    image as well, so nothing has to be granted.
+    An image that is alone in its bin is exact for a gradient and for the weights after one local
+    step; over several steps the rows of the block drift apart. The label of an image is the one
+    whose loss explains the gradient of its bin, so the attacker need not know labels.
 
     Args:
-        model: What ``attacks.malicious_server.imprint.imprint`` returned; left as it is found.
+        model: Network with the imprint block, from ``imprint``; it stays unchanged.
         global_state: Parameters and buffers that the client started from, by name.
-        payload: What it sent.
-        knowledge: Its labels are not used.
+        payload: Payload that the client sent.
+        knowledge: Knowledge of the attacker; labels are not used.
 
     Returns:
-        At most ``knowledge.num_images`` images, those nearest their pixel range first; fewer, or
-        none, where fewer bins were hit.
+        At most ``knowledge.num_images`` images, those nearest their pixel range first; fewer if
+        fewer bins contain an image.
 
     Raises:
-        ValueError: If payload and network do not fit, or have no imprint block.
+        ValueError: If payload and network do not fit each other, or have no imprint block.
     """
     started = time.perf_counter()
     problem = Problem.of(model, global_state, payload, knowledge)
@@ -61,7 +60,7 @@ def read_imprints(
     shape = knowledge.image_shape
     gradient, threshold = problem.mean_gradient(), THRESHOLD
     if f"{BLOCK}.measure.bias" in problem.target:
-        # Bins that hold no more than what rounding leaves are empty.
+        # Bins with no more than the rounding error are empty.
         threshold = max(threshold, problem.rounding(f"{BLOCK}.measure.bias"))
     found = read_out(gradient, shape=shape, low=low, high=high, threshold=threshold)
     images = found.images[: knowledge.num_images]
@@ -82,23 +81,23 @@ def read_imprints(
 def single_out(
     global_state: Mapping[str, Tensor], payload: Payload, knowledge: Knowledge, *, target: int
 ) -> tuple[Payload, Knowledge]:
-    """The gradient of the fished images alone, and what is known of them, for ``invert``.
+    """Separate the gradient of the fished images, for a reconstruction attack on them.
 
-    How many there are is read off the bias of the last layer, exactly where no defense was
-    announced; otherwise, or without a bias, a single one is assumed.
+    Their number follows exactly from the bias of the last layer. With a defense, or without a bias,
+    a single image is assumed.
 
     Args:
         global_state: The fished parameters that the client started from, by name.
-        payload: What it sent: a gradient, or weights after one local step.
-        knowledge: Of the whole batch; its labels are not used.
-        target: The class that was fished for.
+        payload: Payload that the client sent: a gradient, or weights after one local step.
+        knowledge: Knowledge of the whole batch; labels are not used.
+        target: Class that the server fished for.
 
     Returns:
-        A gradient of the mean loss of those images, and their number and labels.
+        The gradient of the mean loss of those images, and the knowledge of their number and labels.
 
     Raises:
-        ValueError: If the client took several local steps, which no longer are at the parameters
-            that it was sent, or its last layer is not a linear one with such a class.
+        ValueError: If the client took several local steps, so that not all gradients are at the
+            sent parameters, or the last layer is not linear or lacks the class.
     """
     gradient = _first_gradient(global_state, payload, knowledge)
     weight, bias = last_layer(gradient)
@@ -118,7 +117,7 @@ def single_out(
 def _first_gradient(
     global_state: Mapping[str, Tensor], payload: Payload, knowledge: Knowledge
 ) -> dict[str, Tensor]:
-    """The gradient at the global parameters."""
+    """Return the gradient at the global parameters."""
     if payload.kind == "gradient":
         return dict(payload.tensors)
     if payload.steps > 1 or knowledge.local is None:
@@ -134,14 +133,14 @@ def _first_gradient(
 
 
 def _labels(problem: Problem, found: Imprints, images: Tensor) -> Tensor:
-    """int64 ``[n]``: the label whose loss would have left the share that the image's bin holds."""
+    """Return the label of each image whose loss explains the share of its bin, int64 ``[n]``."""
     num_classes = problem.knowledge.num_classes
     if not len(images):
         return torch.zeros(0, dtype=torch.int64, device=images.device)
     offset = images.new_zeros(len(images), requires_grad=True)
 
     def shift(_: nn.Module, __: tuple[Tensor, ...], units: Tensor) -> Tensor:
-        # Every image reaches the first unit, so its derivative is what each of its bins gets.
+        # Every image activates the first unit, so its derivative is the share of each of its bins.
         return torch.cat([units[:, :1] + offset.unsqueeze(1), units[:, 1:]], dim=1)
 
     hook = problem.model.get_submodule(f"{BLOCK}.measure").register_forward_hook(shift)

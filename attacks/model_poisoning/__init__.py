@@ -1,1 +1,1 @@
-"""Model poisoning: what a client does to its update before it sends it."""
+"""Model poisoning: changes of a client's update before it is sent."""

@@ -1,20 +1,20 @@
-"""A random change: the control against which a directed attack of the same norm is measured."""
+"""A random change, the control of directed attacks of the same norm."""
 
 import torch
 from torch import Tensor
 
 
 def gaussian(change: Tensor, *, generator: torch.Generator, scale: float | None = None) -> Tensor:
-    """A change drawn from a Gaussian, which follows no aim.
+    """Draw a change from a Gaussian distribution.
 
     Args:
-        change: ``[d]``, that of an honest client; only its size counts.
-        generator: On the CPU, where it is drawn.
-        scale: Standard deviation of every entry; unless given, the draw gets exactly the L2 norm
+        change: Change of an honest client, float ``[d]``; only its norm counts.
+        generator: CPU generator of the change.
+        scale: Standard deviation of every entry, at least 0; by default the result has the L2 norm
             of the honest change.
 
     Returns:
-        ``[d]``.
+        The random change, float ``[d]``.
 
     Raises:
         ValueError: If the scale is below 0.

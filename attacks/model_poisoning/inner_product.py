@@ -1,4 +1,4 @@
-"""Inner product manipulation: a change that points against the honest mean (arXiv 1903.03936).
+"""Inner product manipulation: the reversed mean of honest changes (arXiv 1903.03936).
 
 Xie et al., "Fall of Empires", UAI 2019.
 """
@@ -7,21 +7,21 @@ from torch import Tensor
 
 
 def inner_product(changes: Tensor, *, epsilon: float) -> Tensor:
-    """The honest mean, reversed and scaled: ``-epsilon * mu``.
+    """Reverse and scale the honest mean: ``-epsilon * mu``.
 
-    Among m colluding and n - m honest clients the plain mean turns round once
+    With m colluding and n - m honest clients the plain average reverses if
     ``epsilon > (n - m) / m``; below that it only shrinks.
 
     Args:
-        changes: ``[m, d]``, the honest changes that the colluding clients know.
-        epsilon: Above 0; 0.1 to 0.5 hides among the honest, above 1 shows.
+        changes: Honest changes that the colluding clients know, float ``[m, d]``.
+        epsilon: Factor, above 0; 0.1 to 0.5 stays unnoticed, above 1 is easy to see.
 
     Returns:
-        ``[d]``, to be sent by every colluding client alike.
+        The change that every colluding client sends, float ``[d]``.
 
     Raises:
         ValueError: If epsilon is not above 0.
     """
     if not epsilon > 0:
-        raise ValueError(f"epsilon {epsilon} leaves the direction as it is: it must be above 0")
+        raise ValueError(f"epsilon must be above 0 to reverse the mean, not {epsilon}")
     return -epsilon * changes.mean(0)

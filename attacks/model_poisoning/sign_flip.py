@@ -1,14 +1,14 @@
-"""Sending the opposite of the honest change."""
+"""Sign flipping: the opposite of the honest change."""
 
 from torch import Tensor
 
 
 def sign_flip(change: Tensor, *, factor: float = 1.0) -> Tensor:
-    """A change in the opposite direction: ``-factor * change``.
+    """Reverse a change: ``-factor * change``.
 
     Args:
-        change: ``[d]``, that of an honest client.
-        factor: Above 0; 1 to 10 in the literature. Large ones are easy to see by their norm.
+        change: Change of an honest client, float ``[d]``.
+        factor: Factor, above 0; 1 to 10 in the literature. Large factors show in the norm.
 
     Raises:
         ValueError: If the factor is not above 0.
@@ -19,5 +19,5 @@ def sign_flip(change: Tensor, *, factor: float = 1.0) -> Tensor:
         tensor([-3.,  6.])
     """
     if not factor > 0:
-        raise ValueError(f"a factor of {factor} flips no sign: it must be above 0")
+        raise ValueError(f"the factor of a sign flip must be above 0, not {factor}")
     return -factor * change

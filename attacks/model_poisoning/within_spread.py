@@ -1,4 +1,4 @@
-"""Min-max and min-sum: the largest push that no distance between updates shows.
+"""Min-max and min-sum: the largest move that the distances between updates do not show.
 
 Shejwalkar and Houmansadr, "Manipulating the Byzantine" (NDSS 2021), section IV-B: the honest mean
 is moved by ``lambda`` along a direction, as far as its distances to the honest changes stay within
@@ -14,25 +14,25 @@ from torch import Tensor
 Direction = Literal["mean", "sign", "deviation"]
 
 START = 10.0
-"""Where the authors' code begins its search."""
+"""First lambda of the search, as in the authors' code."""
 
 HALVINGS = 60
-"""After which nothing is left of the bracket in double precision; the authors stop at 1e-5."""
+"""Number of bisections; more do not change a double. The authors stop at a width of 1e-5."""
 
 
 def min_max(changes: Tensor, *, direction: Direction = "deviation") -> Tensor:
-    """A change no further from any honest one than the two furthest honest ones are apart.
+    """Move the honest mean so far that no distance exceeds the largest between honest changes.
 
     ``max_i ||x - c_i||^2 <= max_ij ||c_i - c_j||^2`` with ``x = mu - lambda p`` and the largest
     such lambda.
 
     Args:
-        changes: ``[m, d]``, the honest changes that the colluding clients know, at least two.
-        direction: p: ``mean``, the unit vector of the mean; ``sign`` of the mean in every
-            coordinate; ``deviation``, the standard deviation of every coordinate.
+        changes: Honest changes that the colluding clients know, float ``[m, d]``, at least two.
+        direction: Direction p: ``mean``, the unit vector of the mean; ``sign``, the sign of the
+            mean in every coordinate; ``deviation``, the standard deviation of every coordinate.
 
     Returns:
-        ``[d]``, to be sent by every colluding client alike.
+        The change that every colluding client sends, float ``[d]``.
 
     Raises:
         ValueError: If fewer than two changes are known, or there is no such direction.
@@ -42,20 +42,19 @@ def min_max(changes: Tensor, *, direction: Direction = "deviation") -> Tensor:
 
 
 def min_sum(changes: Tensor, *, direction: Direction = "deviation") -> Tensor:
-    """A change whose distances to all honest ones sum to no more than any honest one's do.
+    """Move the honest mean so far that its summed distances do not exceed those of honest changes.
 
-    ``sum_i ||x - c_i||^2 <= min_i sum_j ||c_i - c_j||^2``; arguments, result and errors as for
-    ``min_max``. It stays closer to the mean.
+    ``sum_i ||x - c_i||^2 <= min_i sum_j ||c_i - c_j||^2``. Arguments, result and errors are those
+    of ``min_max``; the result is closer to the mean.
     """
     bound = _squared_distances(changes).sum(1).min()
     return _pushed(changes, direction, lambda distances: bool(distances.sum() <= bound))
 
 
 def _pushed(changes: Tensor, direction: Direction, unseen: Callable[[Tensor], bool]) -> Tensor:
-    """The mean, moved as far as its squared distances ``[m]`` to the changes are unseen.
+    """Move the mean as far as its squared distances ``[m]`` to the changes are accepted.
 
-    They are convex in lambda and unseen at 0, so that bisection finds the one place where that
-    ends.
+    The distances are convex in lambda and accepted at 0, so bisection finds the only limit.
     """
     known = changes.double()
     mean = known.mean(0)
@@ -92,8 +91,8 @@ def _direction(changes: Tensor, direction: Direction) -> Tensor:
 
 
 def _squared_distances(changes: Tensor) -> Tensor:
-    """``[m, m]``, each from the difference itself, which loses nothing between near changes."""
+    """Squared distances ``[m, m]``, computed from differences, which is exact for near changes."""
     if len(changes) < 2:
-        raise ValueError("the spread of fewer than two changes is not known")
+        raise ValueError("the spread of changes needs at least two of them")
     known = changes.double()
     return torch.stack([(known - one).square().sum(1) for one in known])

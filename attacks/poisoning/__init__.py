@@ -1,1 +1,1 @@
-"""Data poisoning: what a client does to its images and labels before it trains."""
+"""Data poisoning: changes of a client's images and labels before it trains."""

@@ -1,4 +1,4 @@
-"""Random crops and flips of pixels, through which an attack can be differentiated."""
+"""Differentiable random crops and flips."""
 
 from dataclasses import dataclass
 
@@ -9,34 +9,34 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class CropAndFlip:
-    """The augmentation that poisons are made to survive; the defaults suit CIFAR-10.
+    """The augmentation that poisons are crafted to survive; the defaults suit CIFAR-10.
 
     Attributes:
-        padding: See ``crop_and_flip``.
-        flip: See there.
+        padding: Largest shift in pixels.
+        flip: Mirror half of the images left to right.
     """
 
     padding: int = 4
     flip: bool = True
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """See ``crop_and_flip``."""
+        """Apply ``crop_and_flip``."""
         return crop_and_flip(pixels, generator=generator, padding=self.padding, flip=self.flip)
 
 
 def crop_and_flip(
     pixels: Tensor, *, generator: torch.Generator, padding: int, flip: bool = True
 ) -> Tensor:
-    """Each image shifted by up to the padding in both directions, and flipped or not.
+    """Shift each image at random by up to the padding in both directions, and flip half of them.
 
     Args:
-        pixels: float ``[b, channels, height, width]``.
-        generator: CPU generator.
-        padding: Black pixels added on each side before the crop.
-        flip: Whether half of the images are mirrored left to right.
+        pixels: Images, float ``[b, channels, height, width]``.
+        generator: CPU random generator.
+        padding: Number of black pixels added on each side before the crop.
+        flip: Mirror half of the images left to right.
 
     Returns:
-        New pixels of the same shape, differentiable by the old ones.
+        New images of the same shape, differentiable by the old ones.
     """
     count, channels, height, width = pixels.shape
     corner = torch.randint(2 * padding + 1, (count, 2), generator=generator)

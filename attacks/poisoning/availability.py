@@ -1,4 +1,4 @@
-"""Changes of all images after which training on them generalises badly.
+"""Availability poisons: changes of all images after which a trained model generalises badly.
 
 ``misalign_training`` is Fowl et al., "Preventing Unauthorized Use of Proprietary Data: Poisoning
 for Secure Dataset Release" (arXiv 2103.02683); ``adversarial_poisons`` their follow-up,
@@ -18,22 +18,22 @@ from attacks.poisoning.gradient_matching import matching
 from attacks.poisoning.surrogate import Surrogate
 
 PARTITION = 512
-"""Images that are changed together, and whose graph is in memory."""
+"""Number of images that are changed together; memory stores the graph of that many."""
 
 PGD = CraftSettings(epsilon=8 / 255, steps=250, restarts=8, lr=0.05 * 8 / 255, rule="pgd")
-"""What the code of arXiv 2106.10807 uses; its step is 0.05 epsilon."""
+"""Settings of the code of arXiv 2106.10807; its step size is 0.05 epsilon."""
 
 
 def reverse_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean of -log(1 - p_y), which falls as images are taken for any class but their own.
+    """Mean of -log(1 - p_y), which falls as the model predicts any class but the true one.
 
-    Its slope fades where p_y is small, while that of the negative cross-entropy grows without
-    bound (arXiv 2103.02683). Computed as softplus(z_y - logsumexp of the other logits), so it
-    is finite and has a slope where p_y rounds to 1.
+    Its gradient vanishes where p_y is small, while that of the negative cross-entropy grows
+    without bound (arXiv 2103.02683). It is computed as softplus(z_y - logsumexp of the other
+    logits), so it is finite and has a gradient where p_y rounds to 1.
 
     Args:
         logits: float ``[n, classes]``, at least two classes.
-        labels: int64 ``[n]``.
+        labels: Class of each image, int64 ``[n]``.
 
     Returns:
         A scalar.
@@ -59,21 +59,23 @@ def misalign_training(
 ) -> CraftedImages:
     """Change all images so that their training gradient lowers the reverse cross-entropy.
 
-    The gradient of the reverse cross-entropy over the whole clean set is fixed, so each partition
-    is made by itself, also as the images come in.
+    The gradient of the reverse cross-entropy over the whole clean set is computed once, so the
+    partitions are crafted independently of each other.
 
     Args:
-        surrogates: Networks trained on the clean images. The paper takes trained ones; small ones
-            that were trained only in part did more here, as their gradients are not yet small.
-        images: uint8 ``[n, channels, height, width]``, all of the training set.
-        labels: int64 ``[n]``; they stay.
-        settings: Size, steps and restarts; the paper's are not known here.
-        augment: Drawn anew for the images in every step.
-        partition: Images that are changed together.
-        generator: CPU generator.
+        surrogates: Networks trained on the clean images. The paper uses fully trained ones; small
+            networks trained for fewer epochs worked better here, because their gradients are
+            larger.
+        images: Images, uint8 ``[n, channels, height, width]``, all of the training set.
+        labels: Class of each image, int64 ``[n]``; it stays right.
+        settings: Largest change, steps and restarts.
+        augment: Augmentation of the images, drawn anew in every step.
+        partition: Number of images that are changed together.
+        generator: CPU random generator.
 
     Returns:
-        The images; the costs are the mean over partitions, and ``kept`` is the best on average.
+        The changed images. The costs are means over partitions, and ``kept`` is the restart with
+        the lowest mean cost.
     """
     wanted = [_reverse_gradient(s, images, labels, together=partition) for s in surrogates]
 
@@ -99,20 +101,20 @@ def adversarial_poisons(
     partition: int = PARTITION,
     generator: torch.Generator,
 ) -> CraftedImages:
-    """Change all images so that a clean network takes each for the next class; labels stay.
+    """Change all images so that a clean network predicts the next class; labels stay.
 
     A network trained on them learns the features of class y + 1 under the label y. Targets are
     permuted class by class, as the code of arXiv 2106.10807 does.
 
     Args:
         surrogates: Networks trained on the clean images.
-        images: uint8 ``[n, channels, height, width]``, all of the training set.
-        labels: int64 ``[n]``.
-        num_classes: C; the target of y is (y + 1) mod C.
-        settings: Size, steps and restarts.
-        augment: Drawn anew for the images in every step.
-        partition: Images that are changed together.
-        generator: CPU generator.
+        images: Images, uint8 ``[n, channels, height, width]``, all of the training set.
+        labels: Class of each image, int64 ``[n]``.
+        num_classes: Number of classes C; the target of y is (y + 1) mod C.
+        settings: Largest change, steps and restarts.
+        augment: Augmentation of the images, drawn anew in every step.
+        partition: Number of images that are changed together.
+        generator: CPU random generator.
 
     Returns:
         See ``misalign_training``.

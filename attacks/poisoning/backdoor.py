@@ -1,7 +1,7 @@
-"""A backdoor: some training images carry a trigger, and the model learns to obey it.
+"""A backdoor: a trigger on some training images, which the model learns to react to.
 
-With wrong labels as in BadNets (Gu et al., arXiv 1708.06733), or with right ones as in SIG
-(Barni et al., arXiv 1902.11237).
+Labels are wrong as in BadNets (Gu et al., arXiv 1708.06733), or right as in SIG (Barni et al.,
+arXiv 1902.11237).
 """
 
 from collections.abc import Callable
@@ -20,16 +20,18 @@ def backdoor(
     relabel: bool = True,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """A shard in which some images carry the trigger and the target label.
+    """Put the trigger on some images and give them the target label.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        labels: int64 ``[n]``.
-        target: Label of the triggered images.
-        share: In (0, 1], of all images; without ``relabel``, of those of the target class.
-        trigger: Makes new uint8 images of the same shape; see ``attacks.poisoning.triggers``.
-        relabel: Whether images of any class are taken and get the target label. If not, every
-            label stays right, and a shard without the target class stays as it is.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        labels: Class of each image, int64 ``[n]``.
+        target: Label of the images with the trigger.
+        share: Share of the images that get the trigger, in (0, 1]; without ``relabel`` of the
+            images of the target class.
+        trigger: Returns copies of uint8 images with the trigger; see
+            ``attacks.poisoning.triggers``.
+        relabel: Choose images of all classes and give them the target label. Otherwise all labels
+            stay right, and nothing changes without images of the target class.
         generator: CPU generator that chooses the images.
 
     Returns:

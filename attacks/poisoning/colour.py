@@ -14,31 +14,31 @@ from torch.nn import functional
 Space = Literal["yuv", "rgb"]
 
 YUV = ((0.299, 0.587, 0.114), (-0.147141, -0.288869, 0.43601), (0.614975, -0.514965, -0.10001))
-"""Rows give Y, U and V of red, green and blue (BT.601)."""
+"""Matrix from red, green and blue to Y, U and V (BT.601)."""
 
 SPANS = {
     "rgb": ((0.0, 1.0), (0.0, 1.0), (0.0, 1.0)),
-    # The farthest that U and V of colours in the RGB cube get; the public code cuts V at 0.5.
+    # The largest U and V of colours in the RGB cube; the public code clips V at 0.5.
     "yuv": ((0.0, 1.0), (-0.43601, 0.43601), (-0.614975, 0.614975)),
 }
-"""What the grid covers, by channel."""
+"""Range of values that the grid covers, by channel."""
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How far colours may move. With it on, epsilon alone understates the change of an image.
+    """Limits of a colour remapping, which changes images beyond the additive epsilon.
 
     Defaults are those of MetaPoison's public code. An image of one channel has a curve of its
     grey values instead of a grid.
 
     Attributes:
-        resolution: Points of the grid along each channel.
-        bound: Largest displacement in each channel of the space, in pixels of [0, 1]; not part of
-            the additive epsilon but on top of it. Moving Y, U and V by it at once moves blue by
-            three times as much.
-        smoothness: Weight of ``roughness`` in the attacker's loss.
-        space: In which colours move, for three channels: ``yuv``, as the public code has it
-            (where it is called LUV), or ``rgb``.
+        resolution: Number of grid points along each channel, at least 2.
+        bound: Largest displacement in each channel of the colour space, in (0, 1] where pixels are
+            in [0, 1]; it adds to epsilon. Moving Y, U and V by it at once moves blue by three times
+            as much.
+        smoothness: Weight of ``roughness`` in the attacker's loss, at least 0.
+        space: Colour space of images with three channels: ``yuv`` as in the public code (which
+            calls it LUV), or ``rgb``.
 
     Raises:
         ValueError: If a number is out of range.
@@ -56,10 +56,10 @@ class Colour:
             raise ValueError("the colour bound must be in (0, 1] and smoothness at least 0")
 
     def identity(self, pixels: Tensor) -> Tensor:
-        """A grid of zeros for each image, which moves nothing.
+        """Return a grid of zeros for each image, which changes nothing.
 
         Args:
-            pixels: float ``[n, channels, height, width]``.
+            pixels: Images, float ``[n, channels, height, width]``.
 
         Returns:
             ``[n, 3, r, r, r]``, or ``[n, 1, r]`` for one channel.
@@ -74,18 +74,18 @@ class Colour:
 
 
 def recolour(pixels: Tensor, grid: Tensor, *, space: Space = "yuv") -> Tensor:
-    """Each image with its colours moved by the grid, multilinear between its points.
+    """Move the colours of each image by the grid, interpolated linearly between its points.
 
-    f(x) = x + d(x), where d is the displacement at colour x; what leaves [0, 1] is cut.
+    f(x) = x + d(x), where d is the displacement at colour x; the result is clipped to [0, 1].
 
     Args:
-        pixels: float ``[n, channels, height, width]`` in [0, 1].
+        pixels: Images, float ``[n, channels, height, width]`` in [0, 1].
         grid: Displacements, ``[n, 3, r, r, r]`` by first, second and third channel of the space,
             or ``[n, 1, r]`` for images of one channel.
-        space: See ``Colour``.
+        space: Colour space, see ``Colour``.
 
     Returns:
-        As ``pixels``, differentiable in the grid.
+        Images of the same shape, differentiable in the grid.
 
     Example:
         >>> import torch
@@ -101,7 +101,7 @@ def recolour(pixels: Tensor, grid: Tensor, *, space: Space = "yuv") -> Tensor:
     colours = _mix(pixels, YUV) if space == "yuv" else pixels
     low, high = spans[:, 0].view(1, 3, 1, 1), spans[:, 1].view(1, 3, 1, 1)
     relative = 2 * (colours - low) / (high - low) - 1
-    # Coordinates name the last axis of the grid first.
+    # grid_sample takes the coordinate of the last grid axis first.
     where = relative.flip(1).permute(0, 2, 3, 1).unsqueeze(1)
     moved = _sample(grid, where).squeeze(2)
     if space == "yuv":
@@ -111,13 +111,9 @@ def recolour(pixels: Tensor, grid: Tensor, *, space: Space = "yuv") -> Tensor:
 
 
 def roughness(grid: Tensor) -> Tensor:
-    """Mean square slope of the grid between neighbouring points, as in the public code.
+    """Mean square slope between neighbouring points of a grid of ``recolour``, a scalar.
 
-    Args:
-        grid: As for ``recolour``.
-
-    Returns:
-        A scalar.
+    This is the smoothness term of the public code.
     """
     slopes = [grid.diff(dim=axis) * grid.shape[axis] for axis in range(2, grid.ndim)]
     return torch.cat([slope.flatten() for slope in slopes]).square().mean()

@@ -1,7 +1,6 @@
-"""The loop that attacks by small changes of pixels share: signed steps in a ball around each image.
+"""The optimisation loop of crafted poisons: signed steps within epsilon of each image.
 
-Algorithm 1 of Geiping et al., "Witches' Brew" (arXiv 2009.02276); what is lowered is up to the
-attack.
+Algorithm 1 of Geiping et al., "Witches' Brew" (arXiv 2009.02276), for any cost.
 """
 
 import math
@@ -16,27 +15,28 @@ from attacks.poisoning.pixel_levels import whole_levels
 from attacks.reconstruction import schedules
 
 Cost = Callable[[Tensor, torch.Generator], Tensor]
-"""What is to fall: from pixels float32 ``[p, channels, height, width]`` in [0, 1], and the CPU
-generator of whatever it draws, to a scalar that can be differentiated by the pixels."""
+"""Cost to minimise: a function of the poisons, float32 ``[p, channels, height, width]`` in [0, 1],
+and a CPU generator; it returns a scalar that is differentiable by the poisons."""
 
 Renewal = Callable[[Tensor], Sequence[Cost]]
-"""New costs, given the poisons so far, uint8 ``[p, channels, height, width]``."""
+"""Makes new costs from the current poisons, uint8 ``[p, channels, height, width]``."""
 
 TAIL = 8
-"""Restarts are compared by their mean cost over the last eighth of the steps, those after the
-last decay: there the change hardly moves, and the mean is not at the mercy of one augmentation."""
+"""Restarts are compared by their mean cost over the last eighth of the steps. These come after the
+last decay of the step size, and the mean does not depend on a single augmentation."""
 
 
 @dataclass(frozen=True)
 class CraftSettings:
-    """How poisons are optimised; the defaults are those of Witches' Brew on CIFAR-10.
+    """Settings of the optimisation; the defaults are those of Witches' Brew on CIFAR-10.
 
     Attributes:
-        epsilon: Largest change of a pixel, where pixels are in [0, 1].
-        steps: Of each restart; the step size falls to a tenth at 3/8, 5/8 and 7/8 of them.
-        restarts: Random starts; the best is kept.
-        lr: First step size, in pixel units. The paper's 0.1 is in normalised units, and CIFAR-10's
-            standard deviation is about 0.25.
+        epsilon: Largest change of a pixel, in (0, 1] where pixels are in [0, 1].
+        steps: Steps of each restart, at least 1; the step size falls to a tenth at 3/8, 5/8 and 7/8
+            of them.
+        restarts: Number of random starts, at least 1; the best result is kept.
+        lr: First step size where pixels are in [0, 1], above 0. The paper's 0.1 is in normalised
+            units, and CIFAR-10's standard deviation is about 0.25.
         rule: ``adam`` on the sign of the gradient, as in the paper, or ``pgd``, the sign itself.
 
     Raises:
@@ -54,7 +54,7 @@ class CraftSettings:
             raise ValueError(f"epsilon is in (0, 1], as pixels are, not {self.epsilon}")
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(
-                f"crafting needs at least one step and one start, not {self.steps} and "
+                f"crafting needs at least one step and one restart, not {self.steps} and "
                 f"{self.restarts}"
             )
         if not self.lr > 0:
@@ -63,12 +63,13 @@ class CraftSettings:
 
 @dataclass(frozen=True)
 class CraftedImages:
-    """Poisons, and how the search for them went.
+    """Crafted poisons and the course of their cost.
 
     Attributes:
-        images: uint8 ``[p, channels, height, width]``, within epsilon of the clean ones.
-        costs: float32 ``[restarts, steps]`` on the CPU, before each step.
-        kept: The restart that the images come from.
+        images: Images, uint8 ``[p, channels, height, width]``, within epsilon of the clean
+            images.
+        costs: Cost before each step, float32 ``[restarts, steps]`` on the CPU.
+        kept: Number of the restart that the images come from.
     """
 
     images: Tensor = field(repr=False)
@@ -85,18 +86,18 @@ def craft(
     renew: Renewal | None = None,
     renewals: int = 0,
 ) -> CraftedImages:
-    """Change images within epsilon so that a cost falls.
+    """Change images within epsilon to minimise a cost.
 
-    Nothing is read back from the device before the end, so a GPU is never waited for.
+    Nothing is copied from the device before the end, so that a GPU never waits.
 
     Args:
-        images: uint8 ``[p, channels, height, width]``; they stay as they are.
-        cost: What is to fall. Of several it is the mean; each is differentiated by itself, so that
-            memory holds the graph of one at a time.
-        settings: Size, steps and restarts.
-        generator: CPU generator of the starts, and of whatever the costs draw.
-        renew: Makes new costs for the poisons so far, for attacks whose network is trained again.
-        renewals: How often in each restart, at equal distances; the last is not at the end.
+        images: Images, uint8 ``[p, channels, height, width]``; they stay unchanged.
+        cost: Cost to minimise. The mean of several costs is minimised; each is differentiated by
+            itself, so that memory stores one graph at a time.
+        settings: Largest change, steps and restarts.
+        generator: CPU generator of the starts and of the costs.
+        renew: Makes new costs from the current poisons, for attacks that retrain their network.
+        renewals: Number of renewals in each restart, at equal distances, none at the end.
 
     Example:
         >>> grey = torch.full((1, 1, 2, 2), 128, dtype=torch.uint8)
@@ -130,7 +131,7 @@ def craft(
                 change.copy_(bounded(change, clean, settings.epsilon))
         histories.append(torch.stack(history))
         scores.append(histories[-1][-max(1, settings.steps // TAIL) :].mean())
-        # A cost that is not a number is not below any other, so such a restart is never kept.
+        # NaN is not below any other cost, so a restart that ends in NaN is never kept.
         best = torch.where(scores[-1] < least, change.detach(), best)
         least = torch.fmin(scores[-1], least)
     return CraftedImages(
@@ -141,46 +142,46 @@ def craft(
 
 
 def random_perturbation(images: Tensor, *, epsilon: float, generator: torch.Generator) -> Tensor:
-    """The control: every pixel moved by epsilon up or down, at random.
+    """Move every pixel up or down by epsilon at random, as a control.
 
-    No poison within epsilon is larger; one that moves fewer pixels all the way is smaller.
+    No poison within epsilon is a larger change.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        epsilon: Where pixels are in [0, 1].
+        images: Images, uint8 ``[n, channels, height, width]``.
+        epsilon: Change of a pixel where pixels are in [0, 1].
         generator: CPU generator of the signs.
 
     Returns:
-        New images, uint8, clamped to what a pixel can be.
+        New images, uint8, clipped to the range of pixels.
     """
     signs = torch.randint(2, images.shape, generator=generator).to(images.device) * 2 - 1
     return rounded(images, signs * epsilon, epsilon=epsilon)
 
 
 def start(clean: Tensor, *, epsilon: float, generator: torch.Generator) -> Tensor:
-    """A normal change of standard deviation epsilon, clamped to the ball, as the paper's code does.
+    """Draw a Gaussian change of standard deviation epsilon, clipped to epsilon, as the paper does.
 
     Args:
-        clean: float32 ``[n, channels, height, width]`` in [0, 1].
-        epsilon: Largest change.
-        generator: CPU generator.
+        clean: Clean images in [0, 1], float32 ``[n, channels, height, width]``.
+        epsilon: Largest change of a pixel.
+        generator: CPU random generator.
     """
     drawn = torch.randn(clean.shape, generator=generator).to(clean.device)
     return bounded(drawn * epsilon, clean, epsilon)
 
 
 def bounded(change: Tensor, clean: Tensor, epsilon: float) -> Tensor:
-    """The nearest change within epsilon that leaves pixels in [0, 1]."""
+    """Return the nearest change within epsilon that keeps pixels in [0, 1]."""
     return (clean + change.clamp(-epsilon, epsilon)).clamp(0, 1) - clean
 
 
 def rounded(images: Tensor, change: Tensor, *, epsilon: float) -> Tensor:
-    """The images with a change, as uint8 again, and no pixel further than epsilon away.
+    """Add a change to images and round to uint8, so that no pixel differs by more than epsilon.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        change: float of the same shape, in pixel units.
-        epsilon: Largest change; of 255 levels it allows those that fit into it whole.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        change: Change of the same shape where pixels are in [0, 1], float.
+        epsilon: Largest change, rounded down to a multiple of 1/255.
     """
     levels = whole_levels(epsilon)
     moved = images + (change * 255).round().clamp(-levels, levels)
@@ -188,14 +189,14 @@ def rounded(images: Tensor, change: Tensor, *, epsilon: float) -> Tensor:
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """The uint8 images as float32 in [0, 1]."""
+    """Convert uint8 images to float32 in [0, 1]."""
     return images.float() / 255
 
 
 def _slope(
     costs: Sequence[Cost], clean: Tensor, change: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The mean cost and its gradient by the change."""
+    """Return the mean cost and its gradient with respect to the change."""
     value, slope = torch.zeros((), device=clean.device), torch.zeros_like(clean)
     for cost in costs:
         found = cost(clean + change, generator)
@@ -205,7 +206,7 @@ def _slope(
 
 
 def _move(change: Tensor, sign: Tensor, size: float, adam: torch.optim.Adam | None) -> None:
-    """One step of so much against the sign of the gradient."""
+    """Take one step of a given size against the sign of the gradient."""
     if adam is None:
         change.detach().sub_(sign, alpha=size)
         return

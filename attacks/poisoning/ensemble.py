@@ -1,4 +1,4 @@
-"""Surrogates of different ages that train on while poisons are made against them.
+"""Surrogates at different stages of training, which go on training while poisons are crafted.
 
 Huang et al. 2020 (arXiv 2004.00225), algorithm 1.
 """
@@ -15,7 +15,7 @@ from attacks.knowledge import LocalSGD
 from attacks.poisoning.surrogate import Surrogate
 
 Start = Callable[[int], Surrogate]
-"""A freshly initialised surrogate; a different one for every number."""
+"""Makes a freshly initialised surrogate, a different one for every number."""
 
 
 class Ensemble(Protocol):
@@ -23,13 +23,14 @@ class Ensemble(Protocol):
 
     @property
     def surrogates(self) -> Sequence[Surrogate]:
-        """Those of this craft step."""
+        """Surrogates of the current craft step."""
 
     def advance(self, pixels: Tensor) -> None:
         """Go on to the next craft step.
 
         Args:
-            pixels: float ``[n, channels, height, width]``, the training images as they now are.
+            pixels: Training images with the current poisons, float ``[n, channels, height,
+                width]``.
         """
 
 
@@ -41,20 +42,22 @@ class _Member:
 
 
 class Staggered:
-    """Surrogates that began at different times, train by plain SGD and start afresh when old.
+    """Surrogates that started at different times and restart at the end of their training.
 
-    Model m of M starts m T / M steps old. Buffers stay as the surrogates brought them, so a
-    network with running statistics has to bring some.
+    Model m of M starts after m T / M steps of plain SGD. Buffers never change, so a network with
+    running statistics must already have useful ones.
 
     Args:
-        start: Fresh surrogates, by number.
-        pixels: float ``[n, channels, height, width]`` in [0, 1], what they first train on.
-        labels: int64 ``[n]``.
-        models: M.
-        epochs: Length T of a surrogate's life.
-        local: Learning rate, weight decay and batch size of their training; the rest is ignored.
-        advance: Batches between two craft steps; an epoch unless given.
-        staggered: Whether ages differ at the beginning; otherwise all start untrained.
+        start: Makes fresh surrogates by number.
+        pixels: Images, float ``[n, channels, height, width]`` in [0, 1]; the first training
+            images.
+        labels: Class of each image, int64 ``[n]``.
+        models: Number of surrogates M.
+        epochs: Length T of a surrogate's training in epochs.
+        local: Learning rate, weight decay and batch size of the surrogates; other fields are
+            ignored.
+        advance: Number of batches between two craft steps; one epoch by default.
+        staggered: Start at different stages of training; otherwise all start untrained.
         generator: CPU generator of the order of the images.
     """
 
@@ -84,11 +87,11 @@ class Staggered:
 
     @property
     def surrogates(self) -> tuple[Surrogate, ...]:
-        """One of each age."""
+        """One surrogate for each stage of training."""
         return tuple(member.surrogate for member in self._members)
 
     def advance(self, pixels: Tensor) -> None:
-        """Train each surrogate on, or replace it by a fresh one if its time is over."""
+        """Train each surrogate further, or replace it at the end of its training."""
         for index, member in enumerate(self._members):
             if member.age + self._advance >= self._life:
                 self._members[index] = self._fresh()
@@ -122,12 +125,12 @@ class Staggered:
 
 
 class Recorded:
-    """An ensemble's way on clean images, to make poisons for several targets against.
+    """The recorded training of an ensemble on clean images, reused for several targets.
 
-    Training does not depend on poisons that it never sees, so it need not be done again.
+    Training on clean images does not depend on the poisons, so it need not be repeated.
 
     Args:
-        moments: The surrogates of each craft step; after the last they begin again.
+        moments: Surrogates of each craft step; after the last step they start over.
     """
 
     def __init__(self, moments: Sequence[Sequence[Surrogate]]) -> None:
@@ -136,16 +139,16 @@ class Recorded:
 
     @property
     def surrogates(self) -> Sequence[Surrogate]:
-        """Those of this craft step."""
+        """Surrogates of the current craft step."""
         return self._moments[self._now % len(self._moments)]
 
     def advance(self, pixels: Tensor) -> None:
-        """Go on to the next moment, whatever the images are."""
+        """Go on to the next recorded step; the images are ignored."""
         self._now += 1
 
 
 def record(ensemble: Ensemble, pixels: Tensor, *, steps: int) -> tuple[tuple[Surrogate, ...], ...]:
-    """The surrogates of each of so many craft steps on these images, for ``Recorded``."""
+    """Train an ensemble on clean images; return its surrogates at each step for ``Recorded``."""
     moments = []
     for step in range(steps):
         if step:

@@ -1,4 +1,4 @@
-"""Poisons whose gradient points where that of a wrongly labelled target points.
+"""Gradient matching: poisons whose gradient aligns with that of a wrongly labelled target.
 
 Geiping et al., "Witches' Brew: Industrial Scale Data Poisoning via Gradient Matching"
 (arXiv 2009.02276).
@@ -15,7 +15,7 @@ from attacks.poisoning.surrogate import Surrogate
 from attacks.reconstruction.objectives import misalignment
 
 BLOCK = 512
-"""Poisons whose gradient is matched together, the ``pbatch`` of the paper's code."""
+"""Number of poisons whose gradient is matched together, the ``pbatch`` of the paper's code."""
 
 
 def match_gradients(
@@ -30,7 +30,7 @@ def match_gradients(
     block: int = BLOCK,
     generator: torch.Generator,
 ) -> CraftedImages:
-    """Brew poisons after which training takes unchanged target images for another class.
+    """Craft poisons so that a model trained on them predicts another class for the targets.
 
     Lowers the mean over surrogates of the paper's eq. 3,
     B = 1 - <grad L(F(x_t), y_adv), mean_i grad L(F(x_i + delta_i), y_i)> / (product of norms).
@@ -38,15 +38,16 @@ def match_gradients(
 
     Args:
         surrogates: Networks trained on clean data; more than one is the paper's ensemble.
-        images: uint8 ``[p, channels, height, width]``, the images that become poisons; the paper
-            takes them from the intended class (see ``selection.choose``).
-        labels: int64 ``[p]``.
-        targets: uint8 ``[t, channels, height, width]``; never in the training data.
-        intended: int64 ``[t]``, the labels that they are to get.
-        settings: Size, steps and restarts.
-        augment: Drawn anew for the poisons in every step, if the victim does so too.
-        block: Poisons whose gradient is matched together.
-        generator: CPU generator.
+        images: Images, uint8 ``[p, channels, height, width]``, the images that become poisons; the
+            paper takes them from the intended class (see ``selection.choose``).
+        labels: Class of each poison, int64 ``[p]``.
+        targets: Target images, uint8 ``[t, channels, height, width]``; they are
+            not in the training data.
+        intended: Class that the model shall predict for each target, int64 ``[t]``.
+        settings: Largest change, steps and restarts.
+        augment: Augmentation of the poisons, drawn anew in every step, if the victim augments too.
+        block: Number of poisons whose gradient is matched together.
+        generator: CPU random generator.
     """
     costs: list[Cost] = []
     for surrogate in surrogates:
@@ -63,15 +64,15 @@ def matching(
     augment: CropAndFlip | None,
     block: int = BLOCK,
 ) -> list[Cost]:
-    """For each block of poisons, 1 less the cosine of its gradient and the wanted one.
+    """Return one cost for each block of poisons: 1 minus the cosine with the wanted gradient.
 
     Args:
-        surrogate: The network.
-        labels: int64 ``[p]``, of the poisons.
-        wanted: The fixed gradient, by parameter name. To one of zero, as from a target that the
-            network takes for the intended class already, everything is at right angles.
-        augment: Of the poisons.
-        block: Poisons in a block.
+        surrogate: Network that computes the gradients.
+        labels: Class of each poison, int64 ``[p]``.
+        wanted: Fixed gradient by parameter name. The cost is 1 for a gradient of zero, as from a
+            target that the network already predicts as intended.
+        augment: Augmentation of the poisons, drawn anew in every step.
+        block: Number of poisons in a block.
     """
     distance = misalignment(wanted)
 

@@ -1,4 +1,4 @@
-"""Training under wrong labels: all turned round, some classes taken for others, or at random."""
+"""Label flipping: reversed, pairwise or random wrong labels."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,19 @@ def flip(
     target: int | None = None,
     pairs: Sequence[tuple[int, int]] = (),
 ) -> Tensor:
-    """The wrong label of every image.
+    """Return the wrong label of every image.
 
     Args:
-        labels: int64 ``[n]``.
-        num_classes: C.
-        source: With ``target``: one pair, beside ``pairs``.
-        target: The label that images of ``source`` get.
-        pairs: Sources and targets. With any pair at all only the sources are relabelled, at once,
-            so that two classes can be swapped; otherwise y becomes C - 1 - y.
+        labels: Class of each image, int64 ``[n]``.
+        num_classes: Number of classes C.
+        source: Class of one pair, in addition to ``pairs``.
+        target: Wrong label of images of class ``source``.
+        pairs: Pairs of a class and its wrong label. If there is a pair, only its class is
+            relabelled, all pairs at once, so that two classes can be swapped; otherwise y becomes
+            C - 1 - y.
 
     Returns:
-        int64 ``[n]``; a label that no pair concerns stays.
+        Labels, int64 ``[n]``; labels without a pair stay.
 
     Raises:
         ValueError: If a pair names a class that does not exist, or two have the same source.
@@ -41,7 +42,7 @@ def flip(
         return num_classes - 1 - labels
     becomes = dict(taken)
     if len(becomes) < len(taken):
-        raise ValueError(f"a class can be taken for one other only: {taken}")
+        raise ValueError(f"a class can have only one wrong label: {taken}")
     beyond = [c for pair in taken for c in pair if not 0 <= c < num_classes]
     if beyond:
         raise ValueError(f"class {beyond[0]} is not one of 0 to {num_classes - 1}")
@@ -50,21 +51,20 @@ def flip(
 
 
 def random_flip(labels: Tensor, *, num_classes: int, generator: torch.Generator) -> Tensor:
-    """A label other than its own for every image, uniformly among the C - 1 others.
+    """Draw a wrong label for every image, uniformly among the C - 1 others.
 
-    No trained model can be expected to give just these labels again, so there is no success rate
-    to measure; what such labels cost is accuracy.
+    A model cannot reproduce random labels, so there is no success rate; they cost accuracy.
 
     Args:
-        labels: int64 ``[n]``.
-        num_classes: C.
+        labels: Class of each image, int64 ``[n]``.
+        num_classes: Number of classes C.
         generator: CPU generator of the labels.
 
     Returns:
         int64 ``[n]``.
 
     Raises:
-        ValueError: If there is one class only.
+        ValueError: If there is only one class.
     """
     if num_classes < 2:
         raise ValueError("a random wrong label needs at least two classes")
@@ -83,18 +83,18 @@ def label_flip(
     random: bool = False,
     generator: torch.Generator,
 ) -> Tensor:
-    """The labels with a share of those concerned flipped.
+    """Flip a share of the labels that would change.
 
     Args:
-        labels: int64 ``[n]``.
-        num_classes: C.
-        share: In (0, 1], of the images whose label would change.
+        labels: Class of each image, int64 ``[n]``.
+        num_classes: Number of classes C.
+        share: Share of the images whose label would change, in (0, 1].
         source: See ``flip``.
         target: See ``flip``.
         pairs: See ``flip``.
-        random: Whether each chosen image gets a random wrong label, see ``random_flip``; not
-            together with pairs.
-        generator: CPU generator that chooses the images, and their labels if they are random.
+        random: Give each chosen image a random wrong label, see ``random_flip``; not together with
+            pairs.
+        generator: CPU generator that chooses the images, and random labels.
 
     Returns:
         int64 ``[n]``.

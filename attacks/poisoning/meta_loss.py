@@ -1,4 +1,4 @@
-"""What the attacker of MetaPoison minimises: the target's loss a few training steps later.
+"""The loss of MetaPoison: the loss of the target after a few training steps.
 
 Huang et al. 2020 (arXiv 2004.00225).
 """
@@ -18,17 +18,17 @@ from attacks.poisoning.surrogate import Surrogate
 Loss = Literal["carlini-wagner", "cross-entropy"]
 
 FLOOR = -100.0
-"""Below this margin nothing more is to be gained; the value of the public code."""
+"""Smallest margin that counts; the value of the public code."""
 
 
 def margin(logits: Tensor, intended: Tensor) -> Tensor:
-    """How far the best other class is above the intended one: Carlini and Wagner, negative if won.
+    """Margin of the best other class over the intended one (Carlini and Wagner).
 
-    Mean over targets of max_{j != y} z_j - z_y, cut below at ``FLOOR``.
+    Mean over targets of max_{j != y} z_j - z_y, at least ``FLOOR``; negative on success.
 
     Args:
         logits: float ``[t, classes]``.
-        intended: int64 ``[t]``, what the attacker wants to be said.
+        intended: Class that the model shall predict for each target, int64 ``[t]``.
 
     Returns:
         A scalar.
@@ -46,7 +46,7 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "carlini-wagner": margin,
     "cross-entropy": functional.cross_entropy,
 }
-"""By name; of logits ``[t, classes]`` and the intended labels."""
+"""Losses by name, functions of logits ``[t, classes]`` and the intended labels."""
 
 
 def meta_loss(
@@ -67,20 +67,20 @@ def meta_loss(
     """Adversarial loss of the target after K steps of SGD on poisons and clean images.
 
     Args:
-        surrogate: Where the steps begin.
-        poisons: float ``[p, channels, height, width]``, pixels in [0, 1]; part of each batch.
-        poison_labels: int64 ``[p]``.
-        clean: float ``[K, b, channels, height, width]``, the rest of the batch of each step.
-        clean_labels: int64 ``[K, b]``.
-        targets: float ``[t, channels, height, width]``, pixels in [0, 1].
-        intended: int64 ``[t]``.
+        surrogate: Network at which the steps start.
+        poisons: Poisons in [0, 1], float ``[p, channels, height, width]``; part of each batch.
+        poison_labels: Class of each poison, int64 ``[p]``.
+        clean: Other images of the batch of each step, float ``[K, b, channels, height, width]``.
+        clean_labels: Class of each of them, int64 ``[K, b]``.
+        targets: Target images, float ``[t, channels, height, width]``, pixels in [0, 1].
+        intended: Class that the model shall predict for each target, int64 ``[t]``.
         lr: Learning rate of the steps.
         weight_decay: L2 penalty of the steps.
-        loss: See ``LOSSES``.
-        first_only: Whether the gradient reaches the poisons through the first step's batch only,
-            as in the public code; later steps then see them as constants.
-        every_step: Whether to take the mean of the losses after each of the K steps, as the
-            public code does, or the loss after the last step alone, as the formula has it.
+        loss: Name of the loss on the targets, see ``LOSSES``.
+        first_only: Differentiate by the poisons in the batch of the first step only, as the public
+            code does; later steps treat them as constants.
+        every_step: Return the mean of the losses after each of the K steps, as the public code
+            does; otherwise the loss after the last step, as in the paper's formula.
 
     Returns:
         A scalar that can be differentiated by the poisons.

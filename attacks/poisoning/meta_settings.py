@@ -1,4 +1,4 @@
-"""How MetaPoison is run: Huang et al. 2020 (arXiv 2004.00225)."""
+"""Settings of MetaPoison: Huang et al. 2020 (arXiv 2004.00225)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,29 +15,29 @@ class MetaPoisoning:
 
     Attributes:
         epsilon: Largest additive change of a pixel, in pixels of [0, 1].
-        colour: Bounds of a remapping of colours beside it; ``None`` for none, as epsilon alone
-            understates the change with it.
-        crafts: Craft steps.
-        rate: Step size of Adam in units of the bounds: 200 of 255 at epsilon 8 of 255.
-        warmup: Craft steps in which the rate rises, by the square.
+        colour: Limits of a colour remapping in addition to epsilon; ``None`` for no remapping.
+        crafts: Number of craft steps, at least 1.
+        rate: Step size of Adam in units of the bounds, above 0; 25 is 200/255 at epsilon 8/255.
+        warmup: Number of craft steps in which the rate rises quadratically.
         drops: Shares of the craft steps after which the rate is divided by 10.
-        signed: Whether Adam gets the sign of the gradient.
-        unrolled: SGD steps K that the attacker looks ahead.
+        signed: Pass the sign of the gradient to Adam instead of the gradient.
+        unrolled: Number K of SGD steps that are unrolled, at least 1.
         first_only: See ``meta_loss``.
         every_step: See ``meta_loss``.
         loss: See ``meta_loss``.
-        models: Surrogates M, one of each age.
-        epochs: Length of a surrogate's training.
-        advance: Batches that surrogates train on between craft steps; an epoch unless given.
-        staggered: Whether their ages differ at the beginning.
-        trajectory: What they train on: the images without poisons, or with them.
-        lr: Learning rate of the surrogates' SGD, in training and ahead.
-        weight_decay: Likewise.
-        batch_size: Likewise.
-        poisons_per_batch: How many poisons are in the batches that the attacker looks ahead on.
-            The public code has as many as chance brings; more of them cost less time.
-        looks: How many such batches each surrogate takes in a craft step; as many as it takes for
-            all poisons unless given.
+        models: Number M of surrogates, each at another stage of training.
+        epochs: Length of a surrogate's training in epochs.
+        advance: Number of batches that surrogates train on between craft steps; one epoch by
+            default.
+        staggered: Start the surrogates at different stages of training.
+        trajectory: Images that the surrogates train on: without poisons, or with them.
+        lr: Learning rate of the surrogates' SGD, in training and in the unrolled steps.
+        weight_decay: L2 penalty of the surrogates' SGD, in training and in the unrolled steps.
+        batch_size: Images in a batch, in training and in the unrolled steps.
+        poisons_per_batch: Number of poisons in an unrolled batch. The public code has a random
+            number of them; more poisons take less time.
+        looks: Number of unrolled batches of each surrogate in a craft step; by default as many as
+            cover all poisons.
 
     Raises:
         ValueError: If a number is out of range.
@@ -80,15 +80,15 @@ class MetaPoisoning:
 
     @property
     def local(self) -> LocalSGD:
-        """The surrogates' training.
+        """Local SGD of the surrogates.
 
         Raises:
-            ValueError: If a number of it is out of range.
+            ValueError: If a number is out of range.
         """
         return LocalSGD(self.lr, weight_decay=self.weight_decay, batch_size=self.batch_size)
 
     def rate_at(self, step: int) -> float:
-        """Step size of a craft step, counted from 0."""
+        """Return the step size of a craft step, counted from 0."""
         warm = min(((step + 1) / self.warmup) ** 2, 1.0) if self.warmup else 1.0
         dropped = sum(step >= share * self.crafts for share in self.drops)
         return float(self.rate * warm / 10**dropped)

@@ -1,4 +1,4 @@
-"""MetaPoison: clean-label poisons made by looking a few training steps ahead.
+"""MetaPoison: clean-label poisons crafted through a few unrolled training steps.
 
 Huang, Geiping, Fowl, Taylor, Goldstein, "MetaPoison: Practical General-purpose Clean-label Data
 Poisoning" (arXiv 2004.00225, NeurIPS 2020), algorithm 1, and their public code.
@@ -18,14 +18,14 @@ from attacks.poisoning.pixel_levels import WHITE
 
 @dataclass(frozen=True)
 class MetaPoisoned:
-    """What MetaPoison made.
+    """The poisons of MetaPoison.
 
     Attributes:
-        images: uint8 ``[p, channels, height, width]``.
-        labels: int64 ``[p]``, those that the images had.
-        places: int64 ``[p]``, where they belong.
-        losses: float ``[crafts]``, adversarial loss of the surrogates when looking ahead.
-        before: float ``[crafts]``, that of the same surrogates without a step.
+        images: Images, uint8 ``[p, channels, height, width]``.
+        labels: Unchanged class of each poison, int64 ``[p]``.
+        places: Indices of the poisons in the training set, int64 ``[p]``.
+        losses: Loss on the targets after the unrolled steps, float ``[crafts]``.
+        before: Loss on the targets of the same surrogates before them, float ``[crafts]``.
     """
 
     images: Tensor = field(repr=False)
@@ -35,7 +35,7 @@ class MetaPoisoned:
     before: Tensor = field(repr=False)
 
     def into(self, images: Tensor) -> Tensor:
-        """A copy of the training images with the poisons in their places."""
+        """Return a copy of the training images with the poisons."""
         poisoned = images.clone()
         poisoned[self.places] = self.images
         return poisoned
@@ -52,21 +52,21 @@ def meta_poison(
     settings: MetaPoisoning,
     generator: torch.Generator,
 ) -> MetaPoisoned:
-    """Poisons after which a network trained on the images takes the targets for what is intended.
+    """Craft poisons so that a model trained on them predicts the intended class for the targets.
 
     Args:
-        start: Gives a freshly initialised surrogate for each number.
-        images: uint8 ``[n, channels, height, width]``, the victim's training images.
-        labels: int64 ``[n]``.
-        places: int64 ``[p]``, which of the images may be changed; their labels stay.
-        targets: uint8 ``[t, channels, height, width]``; not changed.
-        intended: int64 ``[t]``, what they shall be taken for.
-        settings: See there.
-        generator: CPU generator. Surrogates' training has its own, drawn from it at the start, so
-            that it does not depend on the other settings.
+        start: Makes a freshly initialised surrogate for each number.
+        images: Images, uint8 ``[n, channels, height, width]``; training images of the victim.
+        labels: Class of each image, int64 ``[n]``.
+        places: Indices of the images that may change, int64 ``[p]``; their labels stay.
+        targets: Target images, uint8 ``[t, channels, height, width]``; they stay unchanged.
+        intended: Class that the model shall predict for each target, int64 ``[t]``.
+        settings: Settings of the attack.
+        generator: CPU random generator. The surrogates' training has a generator of its own, seeded
+            from this one, so it does not depend on the other settings.
 
     Returns:
-        The poisons and how the loss went.
+        The poisons and the course of the loss.
 
     Raises:
         ValueError: If there are no poisons or no targets, or all images are poisons.
@@ -106,10 +106,10 @@ def craft(
     settings: MetaPoisoning,
     generator: torch.Generator,
 ) -> MetaPoisoned:
-    """As ``meta_poison``, against an ensemble that is there already.
+    """Craft poisons as ``meta_poison`` does, but against a given ensemble.
 
-    ``settings`` then say nothing of the ensemble's own training; see ``Recorded`` for one that
-    serves several targets.
+    The training fields of ``settings`` are ignored. ``Recorded`` is an ensemble for several
+    targets.
     """
     if not len(places) or not len(targets) or len(places) >= len(images):
         raise ValueError("MetaPoison needs at least one poison, one target and one clean image")
@@ -149,7 +149,7 @@ def craft(
 
 @dataclass(frozen=True)
 class _Aim:
-    """What stays the same over all craft steps."""
+    """The inputs that stay the same in all craft steps."""
 
     pixels: Tensor
     labels: Tensor
@@ -161,7 +161,7 @@ class _Aim:
     generator: torch.Generator
 
     def gradient(self, ensemble: Ensemble, poisons: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean over the ensemble of the meta-gradient, and of the losses ahead and before."""
+        """Return ensemble means: the meta-gradient, and the losses after and before the steps."""
         total = torch.zeros_like(poisons)
         ahead: list[Tensor] = []
         before: list[Tensor] = []
@@ -193,7 +193,7 @@ class _Aim:
         return total / len(before), torch.stack(ahead).mean(), torch.stack(before).mean()
 
     def _clean(self, size: int) -> Tensor:
-        """Places of clean images for each step ahead, ``[K, size]``."""
+        """Draw indices of clean images for each unrolled step, ``[K, size]``."""
         shape = (self.settings.unrolled, size)
         drawn = torch.randint(len(self.clean), shape, generator=self.generator)
         return self.clean[drawn.to(self.clean.device)]

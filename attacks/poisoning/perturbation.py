@@ -1,4 +1,4 @@
-"""How poisons may differ from the images that they are made of, and how that change moves."""
+"""The change of a poison and its optimisation: an additive part and a colour remapping."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,19 @@ from attacks.poisoning.pixel_levels import WHITE, whole_levels
 
 
 class Perturbation:
-    """x_p = f_g(x) + delta: a change within epsilon, and optionally one of all colours alike.
+    """A change x_p = f_g(x) + delta: delta within epsilon, and an optional colour remapping f_g.
 
-    Both begin small: delta uniform in its ball, g at zero. Adam moves them, and after each step
-    they are projected: |delta| <= epsilon, |g| <= its bound, and x_p in [0, 1]. With colour on,
-    epsilon alone understates how far a poison is from its image.
+    Delta starts uniform within epsilon, and g at zero. Adam moves both, and each step projects
+    them: |delta| <= epsilon, |g| <= its bound, and x_p in [0, 1]. With a colour remapping, a pixel
+    may change by more than epsilon.
 
     Args:
-        bases: uint8 ``[n, channels, height, width]``.
-        epsilon: In pixels of [0, 1]; cut to whole steps of 1/255, as poisons are uint8.
-        colour: Bounds of f_g, ``None`` for none.
-        signed: Whether Adam gets the sign of the gradient.
-        generator: CPU generator of the first delta.
+        bases: Clean images, uint8 ``[n, channels, height, width]``.
+        epsilon: Largest additive change where pixels are in [0, 1]; rounded down to a multiple of
+            1/255, because poisons are uint8.
+        colour: Limits of the colour remapping; ``None`` for no remapping.
+        signed: Pass the sign of the gradient to Adam instead of the gradient.
+        generator: CPU generator of the initial delta.
     """
 
     def __init__(
@@ -50,18 +51,18 @@ class Perturbation:
         self._project()
 
     def pixels(self) -> Tensor:
-        """The poisons as they are, float in [0, 1], differentiable by what moves."""
+        """Return the current poisons, float in [0, 1], differentiable by delta and g."""
         found = self._recoloured() + self._delta
-        # What is cut keeps its gradient, or it would never come back from the border.
+        # Clipped values keep their gradient; without it they could not leave the border again.
         return found + (found.clamp(0, 1) - found).detach()
 
     def move(self, pixels: Tensor, gradient: Tensor, *, rate: float) -> None:
         """Take one step down the loss and project.
 
         Args:
-            pixels: What ``pixels`` returned.
-            gradient: Of the loss with respect to those.
-            rate: Size of the step in units of the bounds.
+            pixels: Result of ``pixels``.
+            gradient: Gradient of the loss with respect to it.
+            rate: Step size in units of the bounds.
         """
         self._adam.zero_grad()
         torch.autograd.backward(pixels, gradient)
@@ -77,9 +78,9 @@ class Perturbation:
         self._project()
 
     def rounded(self) -> Tensor:
-        """The poisons, uint8 ``[n, channels, height, width]``.
+        """Return the poisons, uint8 ``[n, channels, height, width]``.
 
-        Without colour no value is farther than epsilon from that of its image.
+        Without a colour remapping no value differs by more than epsilon from its image.
         """
         with torch.no_grad():
             return (self.pixels() * WHITE).round().clamp(0, WHITE).to(torch.uint8)

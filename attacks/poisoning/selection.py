@@ -1,4 +1,4 @@
-"""Which images of a training set become poisons."""
+"""Selection of the training images that become poisons."""
 
 import torch
 from torch import Tensor
@@ -9,23 +9,23 @@ from attacks.poisoning.crafting import pixels_of
 from attacks.poisoning.surrogate import Surrogate
 
 TOGETHER = 64
-"""Images whose own gradients are in memory at a time."""
+"""Number of images whose gradients are in memory at a time."""
 
 
 def choose(labels: Tensor, *, target_class: int, count: int, generator: torch.Generator) -> Tensor:
-    """Random images of a class.
+    """Choose random images of a class.
 
     Args:
-        labels: int64 ``[n]``.
-        target_class: The label that the poisons keep, and that the target is to get.
-        count: How many.
-        generator: CPU generator.
+        labels: Class of each image, int64 ``[n]``.
+        target_class: Class of the poisons, which the model shall predict for the target.
+        count: Number of poisons.
+        generator: CPU random generator.
 
     Returns:
-        Their places, int64 ``[count]``, on the device of the labels.
+        Indices of the chosen images, int64 ``[count]``, on the device of the labels.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If the class has fewer images.
     """
     places = _of_class(labels, target_class, count)
     order = torch.randperm(len(places), generator=generator)[:count]
@@ -35,22 +35,22 @@ def choose(labels: Tensor, *, target_class: int, count: int, generator: torch.Ge
 def choose_steepest(
     surrogate: Surrogate, images: Tensor, labels: Tensor, *, target_class: int, count: int
 ) -> Tensor:
-    """The images of a class with the largest gradients: a small change of them moves most.
+    """Choose the images of a class with the largest gradients.
 
     Souri et al., "Sleeper Agent" (arXiv 2106.08970), section on poison selection.
 
     Args:
-        surrogate: The network whose gradient it is.
-        images: uint8 ``[n, channels, height, width]``.
-        labels: int64 ``[n]``.
-        target_class: See ``choose``.
-        count: How many.
+        surrogate: Network that computes the gradients.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        labels: Class of each image, int64 ``[n]``.
+        target_class: Class of the poisons.
+        count: Number of poisons.
 
     Returns:
-        Their places, int64 ``[count]``, the steepest first.
+        Indices of the chosen images, int64 ``[count]``, the largest gradient first.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If the class has fewer images.
     """
     places = _of_class(labels, target_class, count)
     norms = gradient_norms(surrogate, pixels_of(images[places]), labels[places])
@@ -58,12 +58,12 @@ def choose_steepest(
 
 
 def gradient_norms(surrogate: Surrogate, pixels: Tensor, labels: Tensor) -> Tensor:
-    """L2 norm of each image's own gradient of the cross-entropy.
+    """Return the L2 norm of the gradient of each image's cross-entropy.
 
     Args:
-        surrogate: The network, in evaluation mode.
-        pixels: float ``[n, channels, height, width]`` in [0, 1].
-        labels: int64 ``[n]``.
+        surrogate: Network in evaluation mode.
+        pixels: Images, float ``[n, channels, height, width]`` in [0, 1].
+        labels: Class of each image, int64 ``[n]``.
 
     Returns:
         float ``[n]``.
@@ -88,7 +88,7 @@ def _of_class(labels: Tensor, target_class: int, count: int) -> Tensor:
     places = (labels == target_class).nonzero().squeeze(1)
     if not 1 <= count <= len(places):
         raise ValueError(
-            f"{count} poisons of class {target_class} were asked for; there are {len(places)} "
-            "images of it"
+            f"{count} poisons of class {target_class} were asked for, but there are only "
+            f"{len(places)} images of it"
         )
     return places

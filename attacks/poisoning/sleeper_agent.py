@@ -1,8 +1,8 @@
-"""A backdoor whose trigger is in no training image.
+"""Sleeper Agent: a backdoor whose trigger is on no training image.
 
 Souri et al., "Sleeper Agent: Scalable Hidden Trigger Backdoors for Neural Networks Trained from
-Scratch" (arXiv 2106.08970): gradient matching against triggered images, the steepest images as
-poisons, and a network that is trained again while they are made.
+Scratch" (arXiv 2106.08970): gradient matching against triggered images, with the images of the
+largest gradients as poisons, and a network that is retrained while they are crafted.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from attacks.poisoning.selection import choose_steepest
 from attacks.poisoning.surrogate import Surrogate
 
 RETRAINS = 4
-"""Times that the authors' code trains the network again, in 250 steps."""
+"""Number of times that the authors' code retrains the network in 250 steps."""
 
 
 @dataclass(frozen=True)
 class Sleepers:
-    """Poisons, and where they belong.
+    """The poisons of Sleeper Agent.
 
     Attributes:
-        chosen: int64 ``[p]``, their places in the training set.
-        crafted: Their images, and how they came about.
+        chosen: Indices of the poisons in the training set, int64 ``[p]``.
+        crafted: Poisoned images and the course of their cost.
     """
 
     chosen: Tensor
@@ -50,30 +50,30 @@ def sleeper_agent(
     retrains: int = RETRAINS,
     generator: torch.Generator,
 ) -> Sleepers:
-    """Brew poisons after which training takes triggered images for the target class.
+    """Craft poisons so that a model trained on them predicts the target for triggered images.
 
     The gradient to match is the mean over the sources, with the trigger and the target label. The
-    poisons are images of the target class under their own label, and never see the trigger. The
-    paper makes one start, ``restarts=1``; each one trains the network again as often.
+    poisons are images of the target class under their own label, without the trigger. The paper
+    uses ``restarts=1``; every restart retrains the network as often.
 
     Args:
         surrogates: Networks trained on the clean images; the first one chooses the poisons.
-        images: uint8 ``[n, channels, height, width]``, the whole training set.
-        labels: int64 ``[n]``.
-        sources: uint8 ``[s, channels, height, width]``, images whose class is to be mistaken.
-        target_class: For what.
-        trigger: Stamps uint8 images.
-        count: How many poisons.
-        settings: Size, steps and restarts.
-        augment: See ``match_gradients``.
-        block: See there.
-        retrain: From all images, with the poisons so far among them, to a network trained on them,
-            against which crafting goes on. Without it the surrogates stay.
-        retrains: How often, at equal distances.
-        generator: CPU generator.
+        images: Images, uint8 ``[n, channels, height, width]``, the whole training set.
+        labels: Class of each image, int64 ``[n]``.
+        sources: Images of the source class, uint8 ``[s, channels, height, width]``.
+        target_class: Class that the model shall predict for triggered source images.
+        trigger: Returns copies of uint8 images with the trigger.
+        count: Number of poisons.
+        settings: Largest change, steps and restarts.
+        augment: Augmentation of the poisons, drawn anew in every step.
+        block: Number of poisons whose gradient is matched together.
+        retrain: Trains a network on all images with the current poisons; crafting goes on against
+            it. ``None`` keeps the surrogates.
+        retrains: Number of times that the network is retrained, at equal distances.
+        generator: CPU random generator.
 
     Raises:
-        ValueError: If there are fewer images of the target class.
+        ValueError: If the target class has fewer images than ``count``.
     """
     chosen = choose_steepest(surrogates[0], images, labels, target_class=target_class, count=count)
     triggered = pixels_of(trigger(sources))

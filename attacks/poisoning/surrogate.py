@@ -1,4 +1,4 @@
-"""The network that poisons are made against."""
+"""The network that poisons are crafted against."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from attacks.gradients import batch_gradient
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A network that poisons are made against: architecture, weights, and how it takes pixels.
+    """A network that poisons are crafted against: architecture, weights and normalisation.
 
     Attributes:
-        model: The architecture; whoever makes the surrogate sets evaluation mode.
-        parameters: By name.
-        buffers: By name; never changed.
-        network_input: From pixels in [0, 1] to what the network takes.
+        model: Architecture; set it to evaluation mode before.
+        parameters: Parameters by name.
+        buffers: Buffers by name; they never change.
+        network_input: Normalises pixels in [0, 1] for the network.
     """
 
     model: nn.Module
@@ -28,12 +28,12 @@ class Surrogate:
     def gradient(
         self, pixels: Tensor, labels: Tensor, *, create_graph: bool = False
     ) -> dict[str, Tensor]:
-        """Gradient of the mean cross-entropy with respect to the parameters.
+        """Return the gradient of the mean cross-entropy with respect to the parameters.
 
         Args:
-            pixels: float ``[n, channels, height, width]`` in [0, 1].
-            labels: int64 ``[n]`` or soft ``[n, classes]``.
-            create_graph: Whether the result can be differentiated by the pixels.
+            pixels: Images, float ``[n, channels, height, width]`` in [0, 1].
+            labels: Class of each image, int64 ``[n]`` or soft ``[n, classes]``.
+            create_graph: Make the result differentiable by the pixels.
 
         Returns:
             One tensor per parameter, by name.
@@ -48,7 +48,7 @@ class Surrogate:
         )
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """What the network says, float ``[n, classes]``, differentiable by the pixels."""
+        """Return the logits, float ``[n, classes]``, differentiable by the pixels."""
         state = {**self.parameters, **self.buffers}
         logits: Tensor = functional_call(self.model, state, (self.network_input(pixels),))
         return logits

@@ -1,4 +1,4 @@
-"""Backdoor triggers: what is put on an image so that the model takes it for the target class.
+"""Backdoor triggers: visible changes of an image that make the model predict the target class.
 
 A patch (BadNets, Gu et al., arXiv 1708.06733), a blended pattern (Chen et al., arXiv 1712.05526),
 a sinusoid (SIG, Barni et al., arXiv 1902.11237) and a trigger in four parts (DBA, Xie et al.,
@@ -17,12 +17,12 @@ Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 
 
 def stamp(images: Tensor, *, size: int, corner: Corner = "bottom-right") -> Tensor:
-    """The images with a white square in a corner.
+    """Put a white square into a corner of each image.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
+        images: Images, uint8 ``[n, channels, height, width]``.
         size: Side of the square in pixels.
-        corner: Where it is.
+        corner: Corner of the image in which the square is.
 
     Returns:
         New images of the same shape.
@@ -41,24 +41,24 @@ def stamp(images: Tensor, *, size: int, corner: Corner = "bottom-right") -> Tens
 
 
 def blend(images: Tensor, *, pattern: Tensor, alpha: float) -> Tensor:
-    """The images with a pattern shining through: x' = (1 - alpha) x + alpha pattern.
+    """Blend a pattern into each image: x' = (1 - alpha) x + alpha pattern.
 
-    Chen et al. train with alpha 0.2 or less, and may show a stronger pattern at test time.
+    Chen et al. train with alpha up to 0.2, and may use a stronger pattern at test time.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        pattern: uint8 ``[channels, height, width]``; ``noise_pattern`` makes one.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        pattern: Pattern from ``noise_pattern`` or elsewhere, uint8 ``[channels, height, width]``.
         alpha: Weight of the pattern, in (0, 1].
 
     Returns:
         New images of the same shape, rounded.
 
     Raises:
-        ValueError: If the pattern is not as large as an image, or alpha not in (0, 1].
+        ValueError: If the pattern has another shape than an image, or alpha is not in (0, 1].
     """
     if pattern.shape != images.shape[1:]:
         raise ValueError(
-            f"a pattern of {tuple(pattern.shape)} does not fit onto images of "
+            f"a pattern of shape {tuple(pattern.shape)} does not fit images of "
             f"{tuple(images.shape[1:])}"
         )
     if not 0 < alpha <= 1:
@@ -68,40 +68,40 @@ def blend(images: Tensor, *, pattern: Tensor, alpha: float) -> Tensor:
 
 
 def noise_pattern(shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
-    """A pattern of independent uniform pixels, the random pattern of Chen et al.
+    """Draw a pattern of independent uniform pixels, the random pattern of Chen et al.
 
     Args:
         shape: Channels, height and width.
-        generator: CPU generator; all who share its seed share the trigger.
+        generator: CPU generator; the same seed gives the same pattern.
 
     Returns:
-        uint8 of that shape.
+        The pattern, uint8 of that shape.
     """
     return torch.randint(256, tuple(shape), generator=generator, dtype=torch.uint8)
 
 
 def sinusoid(images: Tensor, *, amplitude: float, frequency: float) -> Tensor:
-    """The images with amplitude * sin(2 pi j frequency / width) added to column j.
+    """Add amplitude * sin(2 pi j frequency / width) to column j of each image.
 
     Columns count from 0; all rows and channels get the same. Barni et al. train with an amplitude
     of 20/255 and a frequency of 6.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        amplitude: In pixel units, in (0, 1].
-        frequency: Waves in the width of an image.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        amplitude: Amplitude of the wave, in (0, 1] where pixels are in [0, 1].
+        frequency: Number of periods across the width of an image.
 
     Returns:
-        New images of the same shape, rounded; no pixel moves by more than the amplitude.
+        New images of the same shape, rounded; no pixel changes by more than the amplitude.
 
     Raises:
-        ValueError: If the amplitude is not in (0, 1], or the wave rounds to nothing everywhere.
+        ValueError: If the amplitude is not in (0, 1], or the wave changes no pixel after rounding.
     """
     if not 0 < amplitude <= 1:
         raise ValueError(f"the amplitude of a sinusoid is in (0, 1], not {amplitude}")
     width = images.shape[-1]
     phase = 2 * math.pi * frequency / width * torch.arange(width, dtype=torch.float64)
-    most = math.floor(255 * amplitude)  # rounding must not lead beyond the amplitude
+    most = math.floor(255 * amplitude)  # rounding must not exceed the amplitude
     wave = (255 * amplitude * phase.sin()).round().clamp(-most, most).to(torch.int16)
     if not wave.any():
         raise ValueError(
@@ -113,12 +113,12 @@ def sinusoid(images: Tensor, *, amplitude: float, frequency: float) -> Tensor:
 
 @dataclass(frozen=True)
 class BarLayout:
-    """Where the four bars of a distributed trigger are, each one pixel high.
+    """Positions of the four bars of a distributed trigger, each one pixel high.
 
     Attributes:
-        rows: The upper and the lower row.
-        columns: Where the left and the right bar of a row begin.
-        length: Of a bar, in pixels.
+        rows: Row of the upper and of the lower bars.
+        columns: First column of the left and of the right bars.
+        length: Length of a bar in pixels.
     """
 
     rows: tuple[int, int]
@@ -132,16 +132,16 @@ WIDE_BARS = BarLayout(rows=(0, 4), columns=(0, 9), length=6)
 
 
 def bars(images: Tensor, *, part: int | None = None, layout: BarLayout | None = None) -> Tensor:
-    """The images with white bars in the upper left: the distributed trigger (DBA).
+    """Put white bars into the upper left of each image: the distributed trigger (DBA).
 
     Each of four attackers trains on one bar; the backdoor is tested with all of them.
 
     Args:
-        images: uint8 ``[n, channels, height, width]``.
-        part: Which bar: 0 and 1 the left and right of the upper row, 2 and 3 of the lower row;
-            ``None`` is all four.
-        layout: Where they are; unless given, the MNIST one for images narrower than 32 pixels and
-            the CIFAR-10 one for others.
+        images: Images, uint8 ``[n, channels, height, width]``.
+        part: Number of the bar: 0 and 1 for the left and right bar of the upper row, 2 and 3 of the
+            lower row; ``None`` for all four.
+        layout: Positions of the bars; by default those of MNIST for images narrower than 32 pixels,
+            and those of CIFAR-10 for others.
 
     Returns:
         New images of the same shape.

@@ -1,1 +1,1 @@
-"""How much a client's updates give away, measured: membership tests and lower bounds on epsilon."""
+"""Privacy audits: membership inference, and lower bounds on epsilon from canaries."""

@@ -1,4 +1,4 @@
-"""Binomial tails and the exact bounds on a rate that follow from them.
+"""Binomial tail probabilities and exact confidence bounds on a rate.
 
 Clopper and Pearson, "The use of confidence or fiducial limits" (Biometrika 1934).
 """
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 HALVINGS = 50
-"""Of an interval of length 1 or less: beyond the resolution of float64 differences that matter."""
+"""Number of bisections of an interval of length 1; more do not change the result."""
 
 
 def probabilities(trials: int, rate: float) -> Tensor:
-    """Chance of each number of successes in independent trials.
+    """Return the probability of each number of successes in independent trials.
 
     Args:
-        trials: At least 0.
-        rate: Chance of one success, in [0, 1].
+        trials: Number of trials, at least 0.
+        rate: Probability of a success, in [0, 1].
 
     Returns:
-        float64 ``[trials + 1]``.
+        Probabilities of 0 to ``trials`` successes, float64 ``[trials + 1]``.
 
     Example:
         >>> [round(float(p), 3) for p in probabilities(2, 0.5)]
@@ -34,17 +34,17 @@ def probabilities(trials: int, rate: float) -> Tensor:
 
 
 def at_least(successes: int, *, trials: int, rate: float) -> float:
-    """Chance of so many successes or more."""
+    """Return the probability of at least that many successes."""
     return min(1.0, float(probabilities(trials, rate)[successes:].sum()))
 
 
 def lowest_rate(successes: int, *, trials: int, confidence: float) -> float:
-    """Clopper-Pearson's one-sided lower bound on a rate.
+    """Return the one-sided lower Clopper-Pearson bound on a rate.
 
     Args:
-        successes: From 0 to ``trials``.
-        trials: At least 1.
-        confidence: With which the true rate is at least the result, in (0, 1).
+        successes: Number of successes, from 0 to ``trials``.
+        trials: Number of trials, at least 1.
+        confidence: Probability that the true rate is at least the bound, in (0, 1).
     """
     if not successes:
         return 0.0
@@ -53,12 +53,12 @@ def lowest_rate(successes: int, *, trials: int, confidence: float) -> float:
 
 
 def highest_rate(successes: int, *, trials: int, confidence: float) -> float:
-    """Clopper-Pearson's one-sided upper bound on a rate; arguments as of ``lowest_rate``."""
+    """Return the one-sided upper Clopper-Pearson bound; arguments are those of ``lowest_rate``."""
     return 1 - lowest_rate(trials - successes, trials=trials, confidence=confidence)
 
 
 def last_below(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Where a condition stops to hold, by bisection, from below: it holds at ``low``."""
+    """Return the largest value for which a condition holds, by bisection from ``low``."""
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -1,4 +1,4 @@
-"""Lower bounds on the epsilon of a mechanism from how well someone tells who took part.
+"""Lower bounds on the epsilon of a mechanism, from guesses which records took part.
 
 Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run" (NeurIPS 2023,
 arXiv 2305.08846). A bound above the accountant's epsilon means a bug in one of the two; a bound
@@ -20,29 +20,28 @@ from attacks.privacy_audit.binomial import (
 )
 
 STRIDE = 0.1
-"""Step in epsilon of the search for the first value that is not refuted. The p-value need not be
-monotone, and only the first crossing keeps the stated confidence."""
+"""Step of the search for the first epsilon that is not refuted. The p-value need not be monotone,
+and only the first crossing keeps the stated confidence."""
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
-"""Of the canaries, on which one may guess: few sure guesses pay where most scores are noise, all
+"""Shares of the canaries to guess on: few guesses are best where most scores are noise, all guesses
 where nearly all are right."""
 
 NON_MEMBERS_PER_FALSE_ALARM = 10
-"""Expected false alarms among the non-members, at least, for a rate of them to be measured."""
+"""Smallest expected number of false alarms for which a false positive rate is measured."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """How well the most confident guesses on the canaries did, and what follows.
+    """Result of the most confident guesses on the canaries.
 
     Attributes:
-        epsilon: Lower bound: the mechanism is (epsilon', delta)-DP for no epsilon' below it.
-        confidence: Chance, at least, that a mechanism's epsilon is not below its bound; over the
-            coins and the mechanism's noise.
-        delta: Of that statement.
-        canaries: That were included or left out by a fair coin each.
-        guesses: On how many of them one guessed; the others were abstained from.
-        correct: Guesses that were right.
+        epsilon: Lower bound: the mechanism is not (epsilon', delta)-DP for any epsilon' below it.
+        confidence: Probability that the bound holds, over the coins and the mechanism's noise.
+        delta: Delta of that statement.
+        canaries: Number of canaries, each included by a fair coin.
+        guesses: Number of canaries that were guessed on.
+        correct: Number of correct guesses.
     """
 
     epsilon: float
@@ -56,24 +55,24 @@ class Audit:
 def epsilon_from_guesses(
     *, canaries: int, guesses: int, correct: int, delta: float, confidence: float
 ) -> float:
-    """The lower bound on epsilon from one run (theorem 5.2).
+    """Return the lower bound on epsilon from one run (theorem 5.2).
 
-    Every canary was included by its own fair coin, and adding or removing one is a step between
-    neighbours. The number of guesses must not depend on how many of them were right.
+    Every canary must be included by its own fair coin, and neighbouring data sets must differ by
+    adding or removing one. The number of guesses must not depend on how many are correct.
 
     Args:
-        canaries: Whose inclusion was random, guessed or not; m in the paper.
-        guesses: r.
-        correct: Of the guesses; v.
-        delta: In [0, 1).
-        confidence: In (0, 1).
+        canaries: Number m of canaries, guessed on or not.
+        guesses: Number r of guesses.
+        correct: Number v of correct guesses.
+        delta: Delta of differential privacy, in [0, 1).
+        confidence: Confidence of the bound, in (0, 1).
 
     Returns:
-        0 where nothing is refuted; finite even for a mechanism without any privacy, since that
-        many right guesses may be luck.
+        The bound; 0 if nothing is refuted. It is finite even for a mechanism without any privacy,
+        because all guesses may be correct by chance.
 
     Raises:
-        ValueError: If the numbers do not fit each other.
+        ValueError: If the numbers contradict each other.
 
     Example:
         >>> round(
@@ -85,7 +84,7 @@ def epsilon_from_guesses(
         4.19
     """
     if not 0 <= correct <= guesses <= canaries:
-        raise ValueError(f"{correct} of {guesses} guesses on {canaries} canaries cannot be right")
+        raise ValueError(f"{correct} of {guesses} guesses on {canaries} canaries cannot be correct")
     _check(delta, confidence)
 
     def refuted(epsilon: float) -> bool:
@@ -103,13 +102,14 @@ def epsilon_from_guesses(
 
 
 def p_value(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Bound on the chance of so many right guesses under (epsilon, delta)-DP.
+    """Bound the probability of at least so many correct guesses under (epsilon, delta)-DP.
 
     With X ~ Binomial(r, e^epsilon / (1 + e^epsilon)) it is
 
         P[X >= v] + 2 m delta max_i P[v - i <= X < v] / i
 
-    (arXiv 2305.08846, theorem 5.2 and appendix D). Arguments as of ``epsilon_from_guesses``.
+    (arXiv 2305.08846, theorem 5.2 and appendix D). The arguments are those of
+    ``epsilon_from_guesses``.
     """
     rate = 1 / (1 + math.exp(-epsilon))
     chances = probabilities(guesses, rate)
@@ -128,25 +128,26 @@ def bound_by_guessing(
     confidence: float,
     shares: Sequence[float] = SHARES,
 ) -> Audit:
-    """Guess on the most telling scores: highest ones in, lowest ones out, evenly many of both.
+    """Guess that the highest scores are included and as many of the lowest are not.
 
-    Several numbers of guesses are tried, and each must hold at a confidence of
-    1 - (1 - confidence) / their number, so that the best of them holds at the one asked for.
+    Several numbers of guesses are tried, each at a confidence of 1 - (1 - confidence) / their
+    number, so that the best of them holds at the given confidence.
 
     Args:
-        scores: float ``[m]``, higher for canaries that seem included; made without the coins.
-        included: bool ``[m]``, the coins.
-        delta: In [0, 1).
-        confidence: In (0, 1).
-        shares: Of the canaries, to guess on; chosen before the coins were looked at.
+        scores: Score of each canary, float ``[m]``, higher for canaries that seem included; they
+            must not depend on the coins.
+        included: Coin of each canary, bool ``[m]``.
+        delta: Delta of differential privacy, in [0, 1).
+        confidence: Confidence of the bound, in (0, 1).
+        shares: Shares of the canaries to guess on, chosen before the coins are known.
 
     Raises:
         ValueError: If scores are not finite or the shapes, shares or numbers do not fit.
     """
     if scores.shape != included.shape or scores.ndim != 1 or len(scores) < 2:
         raise ValueError(
-            f"{list(scores.shape)} scores and {list(included.shape)} coins must be as many, and "
-            "two at least"
+            f"scores {list(scores.shape)} and coins {list(included.shape)} must have the same "
+            "length, at least two"
         )
     if not bool(scores.isfinite().all()):
         raise ValueError("a canary's score is not finite")
@@ -176,22 +177,22 @@ def epsilon_from_rates(
     delta: float,
     confidence: float,
 ) -> float:
-    """The classical bound from independent trials: TPR <= e^epsilon FPR + delta, both ways round.
+    """Return the bound from independent trials: TPR <= e^epsilon FPR + delta, in both directions.
 
-    Each trial must be a run of its own, or the records independent of each other; canaries of one
-    run are not, and for them the result is only an estimate. Both rates are taken at
-    Clopper-Pearson's bounds, each at half the doubt.
+    Each trial must be a run of its own, or the records must be independent. Canaries of one run are
+    not, and for them the result is only an estimate. Both rates are Clopper-Pearson bounds, each
+    with half of the error probability.
 
     Args:
-        true_positives: Members called members.
-        members: At least 1.
-        false_positives: Non-members called members.
-        non_members: At least 1.
-        delta: In [0, 1).
-        confidence: In (0, 1).
+        true_positives: Number of members that are called members.
+        members: Number of members, at least 1.
+        false_positives: Number of non-members that are called members.
+        non_members: Number of non-members, at least 1.
+        delta: Delta of differential privacy, in [0, 1).
+        confidence: Confidence of the bound, in (0, 1).
 
     Returns:
-        At least 0.
+        The lower bound on epsilon, at least 0.
 
     Raises:
         ValueError: If the numbers do not fit each other.
@@ -209,16 +210,15 @@ def epsilon_from_rates(
 
 
 def tpr_at_fpr(members: Tensor, non_members: Tensor, *, fpr: float) -> float:
-    """Share of members scored above all but a share of the non-members.
+    """Return the true positive rate at a false positive rate.
 
     Args:
-        members: float ``[n]``, higher for what seems a member.
-        non_members: float ``[m]``, at least 10 / ``fpr`` of them.
-        fpr: Share of non-members that may be above the threshold, in (0, 1).
+        members: Scores of members, float ``[n]``; higher means more likely a member.
+        non_members: Scores of non-members, float ``[m]``, at least 10 / ``fpr`` of them.
+        fpr: False positive rate, in (0, 1).
 
     Raises:
-        ValueError: If there are too few non-members for such a rate to mean anything, or no
-            members.
+        ValueError: If there are too few non-members to measure such a rate, or no members.
     """
     if not 0 < fpr < 1:
         raise ValueError(f"a false positive rate must be between 0 and 1, not {fpr}")
@@ -236,11 +236,11 @@ def tpr_at_fpr(members: Tensor, non_members: Tensor, *, fpr: float) -> float:
 
 
 def auc(members: Tensor, non_members: Tensor) -> float:
-    """Chance that a member is scored above a non-member; ties count half.
+    """Return the area under the ROC curve; ties count half.
 
     Args:
-        members: float ``[n]``, at least one.
-        non_members: float ``[m]``, at least one.
+        members: Scores of members, float ``[n]``, at least one.
+        non_members: Scores of non-members, float ``[m]``, at least one.
 
     Raises:
         ValueError: If either is empty.

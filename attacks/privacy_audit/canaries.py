@@ -1,7 +1,7 @@
-"""Images made to be noticed, and the fair coins that decide which of them a client trains on.
+"""Canaries: images made to stand out, and the coins that decide which of them are trained on.
 
-Steinke, Nasr and Jagielski (arXiv 2305.08846), sections 5 and 6: what an audit can show depends on
-how well a canary's gradient stands out from all others.
+Steinke, Nasr and Jagielski (arXiv 2305.08846), sections 5 and 6: the result of an audit
+depends on how well a canary's gradient stands out from all others.
 """
 
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Canaries:
-    """Images with labels that no real data set holds.
+    """Images and labels that are in no real data set.
 
     Attributes:
-        images: uint8 ``[m, channels, height, width]``.
-        labels: int64 ``[m]``.
+        images: Canaries, uint8 ``[m, channels, height, width]``.
+        labels: Class of each canary, int64 ``[m]``.
     """
 
     images: Tensor = field(repr=False)
@@ -29,19 +29,19 @@ class Canaries:
 def make_canaries(
     count: int, *, shape: tuple[int, int, int], classes: int, generator: torch.Generator
 ) -> Canaries:
-    """Images of black and white noise, pixel by pixel, with random labels.
+    """Make images of black and white noise with random labels.
 
-    Their gradients are large, so that clipping leaves all at the same norm, and nearly at right
-    angles to each other and to those of real images; of wrongly labelled real images they are not.
+    Their gradients are large, so clipping gives all of them the same norm, and they are nearly
+    orthogonal to each other and to those of real images. Those of mislabelled real images are not.
 
     Args:
-        count: How many, at least 2.
-        shape: Channels, height, width.
-        classes: Labels are drawn evenly from 0 to ``classes`` - 1.
-        generator: CPU generator.
+        count: Number of canaries, at least 2.
+        shape: Shape of an image as channels, height, width.
+        classes: Number of classes; labels are drawn uniformly from 0 to ``classes - 1``.
+        generator: CPU random generator.
 
     Raises:
-        ValueError: If there are fewer than 2.
+        ValueError: If ``count`` is below 2.
     """
     if count < 2:
         raise ValueError(f"an audit needs at least 2 canaries, not {count}")
@@ -51,8 +51,8 @@ def make_canaries(
 
 
 def toss(count: int, *, generator: torch.Generator) -> Tensor:
-    """A fair coin for each canary: bool ``[count]``, true for those that are included.
+    """Toss a fair coin for each canary, bool ``[count]``: true for those that are included.
 
-    The generator must not be one that the attack can know, as all else about the canaries may be.
+    The attacker may know everything about the canaries except this generator.
     """
     return torch.randint(2, (count,), generator=generator).bool()

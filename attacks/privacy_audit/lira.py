@@ -1,4 +1,4 @@
-"""LiRA: membership by how much likelier a confidence is with the image in training than without.
+"""LiRA: membership from the likelihood ratio of a confidence with and without the image.
 
 Carlini et al., "Membership Inference Attacks From First Principles" (S&P 2022, arXiv 2112.03570).
 The shadow models are shadow clients here, trained from the global weights as the client was.
@@ -18,12 +18,12 @@ from attacks.privacy_audit.membership import logits_of
 def confidences(
     model: nn.Module, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
 ) -> Tensor:
-    """Log-odds of the true class, log p_y - log(1 - p_y), which LiRA takes for normal.
+    """Return the log-odds of the true class, log p_y - log(1 - p_y), which LiRA models as Gaussian.
 
-    Arguments as of ``membership.by_loss``.
+    The arguments are those of ``membership.by_loss``.
 
     Returns:
-        float64 ``[n]``.
+        Confidence of each image, float64 ``[n]``.
     """
     chances = logits_of(model, parameters, buffers, images).double().log_softmax(1)
     true = functional.one_hot(labels, chances.shape[1]).bool()
@@ -44,25 +44,26 @@ def shadow_confidences(
     """Train shadow clients from the global weights, each on a random half of the images.
 
     Args:
-        model: In the mode that the client used.
-        parameters: Global ones, by name.
-        buffers: By name.
-        images: float ``[n, channels, height, width]``, normalised: those to judge and any others
-            of the kind that the attacker has.
-        labels: int64 ``[n]``.
-        local: The client's training, as the server announced it.
-        count: Shadow clients; each image is among the training images of half of them, so an even
-            number.
+        model: Network in the mode that the client used.
+        parameters: Global parameters by name.
+        buffers: Buffers of the network by name.
+        images: Images, float ``[n, channels, height, width]``, normalised: those to score, and
+            similar images that the attacker has.
+        labels: Class of each image, int64 ``[n]``.
+        local: Local training that the server asked the client for.
+        count: Number of shadow clients, an even number: each image is in the training images of
+            half of them.
         generator: CPU generator that draws the halves and their order.
 
     Returns:
-        Confidences float64 ``[count, n]``, and which image each shadow trained on, bool likewise.
+        Confidences, float64 ``[count, n]``, and which shadow client trained on which image, bool
+        ``[count, n]``.
 
     Raises:
         ValueError: If the number is odd or below 2.
     """
     if count < 2 or count % 2:
-        raise ValueError(f"shadow clients come in pairs, and {count} of them do not")
+        raise ValueError(f"the number of shadow clients must be even and at least 2, not {count}")
     ranks = torch.rand(count, len(labels), generator=generator).argsort(0)
     included = ranks < count // 2
     rows = []
@@ -82,19 +83,21 @@ def by_likelihood_ratio(
     *,
     variant: Literal["online", "offline"] = "online",
 ) -> Tensor:
-    """LiRA with one variance for all images, the better choice with few shadow models.
+    """Score images by LiRA with one variance for all images, which suits few shadow clients.
 
     Online: log N(phi; mu_in, s_in) - log N(phi; mu_out, s_out), means per image. Offline: only
     shadows without the image are used, and the score is (phi - mu_out) / s_out.
 
     Args:
-        observed: Confidences under the client's weights, float ``[n]``.
-        shadows: Under those of the shadow clients, float ``[s, n]``.
-        included: bool ``[s, n]``; each image must be in and out at least once.
-        variant: Which.
+        observed: Confidences with the client's weights, float ``[n]``.
+        shadows: Confidences with the weights of the shadow clients, float ``[s, n]``.
+        included: True where a shadow client trained on an image, bool ``[s, n]``; each image must
+            be included and left out at least once.
+        variant: ``online`` uses shadow clients with and without the image, ``offline`` only those
+            without it.
 
     Returns:
-        float64 ``[n]``.
+        Score of each image, float64 ``[n]``; higher means more likely a member.
 
     Raises:
         ValueError: If an image was never left out, or, online, never included.

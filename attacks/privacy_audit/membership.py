@@ -1,7 +1,7 @@
-"""Membership inference from a client's update: which of these images did it train on?
+"""Membership inference from a client's update: which images did the client train on?
 
-Every ``by_`` function returns one score for each image, higher for what seems a member; what they
-are worth is for ``judge`` to say. Loss: Yeom et al. (arXiv 1709.01604).
+Every ``by_`` function returns one score for each image, higher for images that seem members;
+``judge`` measures how good the scores are. Loss: Yeom et al. (arXiv 1709.01604).
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from attacks.privacy_audit.bounds import NON_MEMBERS_PER_FALSE_ALARM, auc, tpr_a
 from attacks.privacy_audit.observation import TOGETHER, descent, example_gradients
 
 RATES = (0.001, 0.01)
-"""False positive rates to report: an average hides a few sure finds (arXiv 2112.03570)."""
+"""False positive rates to report; an average hides a few certain members (arXiv 2112.03570)."""
 
 
 @dataclass(frozen=True)
 class MembershipResult:
-    """How well scores tell members from others.
+    """How well scores separate members from non-members.
 
     Attributes:
-        auc: Chance that a member is scored above a non-member.
-        tpr: Share of members found, by the share of non-members taken for one; ``None`` where
-            there are too few non-members to say.
-        members: How many there were.
-        non_members: Likewise.
+        auc: Area under the ROC curve, in [0, 1].
+        tpr: True positive rate by false positive rate; ``None`` where there are too few non-members
+            to measure it.
+        members: Number of members.
+        non_members: Number of non-members.
     """
 
     auc: float
@@ -39,11 +39,11 @@ class MembershipResult:
 
 
 def judge(members: Tensor, non_members: Tensor) -> MembershipResult:
-    """AUC, and the members found at the false positive rates of ``RATES``.
+    """Measure the AUC, and the true positive rates at the false positive rates of ``RATES``.
 
     Args:
         members: Scores of members, float ``[n]``.
-        non_members: Scores of others, float ``[m]``.
+        non_members: Scores of non-members, float ``[m]``.
 
     Raises:
         ValueError: If either is empty.
@@ -61,17 +61,17 @@ def judge(members: Tensor, non_members: Tensor) -> MembershipResult:
 def by_loss(
     model: nn.Module, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
 ) -> Tensor:
-    """Minus the loss under the weights that the client sent (Yeom et al.).
+    """Score images by minus their loss with the weights that the client sent (Yeom et al.).
 
     Args:
-        model: In evaluation mode.
-        parameters: The client's, by name; see ``Payload.as_weights``.
-        buffers: By name.
-        images: float ``[n, channels, height, width]``, normalised.
-        labels: int64 ``[n]``.
+        model: Network in evaluation mode.
+        parameters: Parameters of the client by name; see ``Payload.as_weights``.
+        buffers: Buffers of the network by name.
+        images: Images, float ``[n, channels, height, width]``, normalised.
+        labels: Class of each image, int64 ``[n]``.
 
     Returns:
-        float32 ``[n]``.
+        Score of each image, float32 ``[n]``.
     """
     logits = logits_of(model, parameters, buffers, images)
     return -functional.cross_entropy(logits, labels, reduction="none")
@@ -85,9 +85,9 @@ def by_loss_drop(
     images: Tensor,
     labels: Tensor,
 ) -> Tensor:
-    """By how much the loss fell from the global weights to those that the client sent.
+    """Score images by the drop of their loss from the global weights to those of the client.
 
-    Arguments as of ``by_loss``, with both sets of weights.
+    The arguments are those of ``by_loss``, with both sets of weights.
     """
     now = by_loss(model, after, buffers, images, labels)
     return now - by_loss(model, before, buffers, images, labels)
@@ -103,19 +103,19 @@ def by_alignment(
     payload: Payload,
     lr: float,
 ) -> Tensor:
-    """Cosine between an image's own gradient at the global weights and the client's update.
+    """Score images by the cosine between their gradient at the global weights and the update.
 
     Args:
-        model: In evaluation mode.
-        parameters: Global ones, by name.
-        buffers: By name.
-        images: float ``[n, channels, height, width]``, normalised.
-        labels: int64 ``[n]``.
-        payload: What the client sent.
+        model: Network in evaluation mode.
+        parameters: Global parameters by name.
+        buffers: Buffers of the network by name.
+        images: Images, float ``[n, channels, height, width]``, normalised.
+        labels: Class of each image, int64 ``[n]``.
+        payload: Payload that the client sent.
         lr: Learning rate of the round.
 
     Returns:
-        float32 ``[n]``.
+        Score of each image, float32 ``[n]``.
     """
     update = descent(payload, parameters, lr=lr).to(images.device)
     parts = [
@@ -130,7 +130,7 @@ def by_alignment(
 
 
 def logits_of(model: nn.Module, parameters: Tensors, buffers: Tensors, images: Tensor) -> Tensor:
-    """What the network says, float32 ``[n, classes]``; arguments as of ``by_loss``."""
+    """Return the logits, float32 ``[n, classes]``; the arguments are those of ``by_loss``."""
     state = {**parameters, **buffers}
     with torch.no_grad():
         parts = [functional_call(model, state, (some,)) for some in torch.split(images, TOGETHER)]

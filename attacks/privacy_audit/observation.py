@@ -1,6 +1,6 @@
-"""What an update shows about single images: the direction it went, and where each image pulls.
+"""The direction of an update and the gradients of single images, as flat vectors.
 
-Both are flat vectors over all parameters, so that their products are plain matrix products.
+Flat vectors over all parameters make their products plain matrix products.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ from attacks.gradients import OPACUS_EPSILON, Tensors
 from attacks.payload import Payload
 
 TOGETHER = 64
-"""Images whose gradients are computed at once: more do not make it faster."""
+"""Number of images whose gradients are computed at once; more are not faster."""
 
 
 def descent(payload: Payload, parameters: Tensors, *, lr: float) -> Tensor:
-    """The sum of the gradients that a client followed.
+    """Return the sum of the gradients that a client followed.
 
     Args:
-        payload: Of one client, or of several together.
-        parameters: Global ones of the round, by name.
-        lr: Learning rate of the round; a gradient is taken as it is.
+        payload: Payload of one client, or of several together.
+        parameters: Global parameters of the round by name.
+        lr: Learning rate of the round; not used for a gradient.
 
     Returns:
-        float32 ``[d]``, in the order of ``parameters``.
+        One vector in the order of ``parameters``, float32 ``[d]``.
 
     Raises:
         ValueError: If the payload has other parameters.
@@ -48,18 +48,18 @@ def example_gradients(
     *,
     clipping_norm: float | None = None,
 ) -> Tensor:
-    """Gradient of each image's own cross-entropy.
+    """Return the gradient of the cross-entropy of each image.
 
     Args:
-        model: Each image is its own batch, so BatchNorm must be in evaluation mode.
-        parameters: By name.
-        buffers: By name.
-        images: float ``[n, channels, height, width]``, normalised.
-        labels: int64 ``[n]``.
-        clipping_norm: Of DP-SGD, by which a client shortens them; not at all unless given.
+        model: Network; each image is a batch of its own, so BatchNorm must be in evaluation mode.
+        parameters: Parameters of the network by name.
+        buffers: Buffers of the network by name.
+        images: Images, float ``[n, channels, height, width]``, normalised.
+        labels: Class of each image, int64 ``[n]``.
+        clipping_norm: Clipping norm of the client's DP-SGD; ``None`` for no clipping.
 
     Returns:
-        float32 ``[n, d]``, in the order of ``parameters``.
+        One row for each image in the order of ``parameters``, float32 ``[n, d]``.
     """
     fixed = {name: p.detach() for name, p in parameters.items()}
 

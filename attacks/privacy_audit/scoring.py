@@ -1,8 +1,8 @@
-"""How much each canary seems to have moved a client, from all that the client sent.
+"""Scores of how likely a client trained on each canary, from all updates that it sent.
 
-To first order an update is a sum of per-example gradients, clipped where the client clips. So the
-canaries are told apart by a regression of the updates on the gradients of all of them, which takes
-out of each score what other canaries explain; a plain cosine does not.
+To first order an update is a sum of per-example gradients, clipped where the client clips. The
+scores are a regression of the updates on the gradients of all canaries, which removes from each
+score what other canaries explain; a plain cosine does not.
 """
 
 import copy
@@ -17,35 +17,35 @@ from attacks.privacy_audit.bounds import SHARES, Audit, bound_by_guessing
 from attacks.privacy_audit.observation import descent, example_gradients
 
 NUMBERS = 2**25
-"""Of per-example gradients in memory at once, 256 MiB in float64; beyond it they are computed
-again for each block of the matrix of their products."""
+"""Largest number of gradient entries in memory at once, 256 MiB in float64. If there are more,
+gradients are computed again for each block of the matrix of their products."""
 
 JITTER = 1e-9
-"""Added to that matrix, in units of its mean diagonal, so that it can be inverted."""
+"""Multiple of the mean diagonal that is added to that matrix, so that it can be inverted."""
 
 LEAST_SIGNAL = 1e-6
-"""Variance of a coefficient, at least, in units of that of the noise: below, the regression has
-long become a plain product of gradients and update."""
+"""Smallest ratio of a coefficient's variance to that of the noise; below it, the regression is a
+plain product of gradients and update."""
 
 
 class CanaryScores:
     """Scores of all canaries, round by round.
 
     The model is u_t = G_t s + noise in each round t, with the update u_t as a sum of gradients, the
-    rows of G_t' the gradients of canaries and background images at the global weights, and s what
-    each of them contributes. Coefficients of canaries have an unknown common mean a, all have the
-    same variance, and both it and the noise's are estimated from the updates. The scores are the
-    best linear predictions of s - a: without noise a regression, under strong noise the matched
+    rows of G_t' the gradients of canaries and background images at the global weights, and s the
+    contribution of each of them. Coefficients of canaries have an unknown common mean a, all have
+    the same variance, and both it and the noise's are estimated from the updates. The scores are
+    the best linear predictions of s - a: without noise a regression, under strong noise the matched
     filter that is optimal there. No coin is used.
 
     Args:
-        model: The client's network; a copy of it is used, in evaluation mode.
-        images: Of the canaries, float ``[m, channels, height, width]``, normalised.
-        labels: int64 ``[m]``.
-        clipping_norm: Of the client's DP-SGD, if it runs it.
-        background: Public images and labels like those of the client. What they explain is not
-            taken for a canary, which decides the audit of a client with more real images than
-            canaries; as many as it has are enough.
+        model: Network of the client; a copy of it is used in evaluation mode.
+        images: Normalised canaries, float ``[m, channels, height, width]``.
+        labels: Class of each canary, int64 ``[m]``.
+        clipping_norm: Clipping norm of the client's DP-SGD; ``None`` without DP-SGD.
+        background: Public images and labels like those of the client. The part of an update that
+            they explain is not attributed to canaries, which matters if the client has more real
+            images than canaries; as many as the client has are enough.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class CanaryScores:
     def observe(
         self, payload: Payload, parameters: Tensors, buffers: Tensors, *, lr: float
     ) -> None:
-        """Take in what the client sent in a round.
+        """Use the payload of one more round.
 
         Args:
-            payload: As the server got it.
-            parameters: Global ones that it sent before, by name.
-            buffers: Likewise.
+            payload: Payload that the server received.
+            parameters: Global parameters that it sent before, by name.
+            buffers: Global buffers that it sent before, by name.
             lr: Learning rate of the round.
 
         Raises:
-            ValueError: If the payload has other parameters, or a number that is not finite.
+            ValueError: If the payload has other parameters, or a value that is not finite.
         """
         here = self._images.device
         update = descent(payload, parameters, lr=lr).to(here).double()
         if not bool(update.isfinite().all()):
-            raise ValueError("the payload holds a number that is not finite")
+            raise ValueError("the payload contains a value that is not finite")
         state = {name: p.to(here) for name, p in parameters.items()}
         kept = {name: b.to(here) for name, b in buffers.items()}
         blocks = torch.split(torch.arange(len(self._labels)), max(1, NUMBERS // len(update)))
@@ -111,10 +111,10 @@ class CanaryScores:
         self.rounds += 1
 
     def scores(self) -> Tensor:
-        """Of each canary, higher the more it seems to be among the client's images.
+        """Return the score of each canary; higher means more likely among the client's images.
 
         Returns:
-            float64 ``[m]``; all 0 before the first round.
+            Scores, float64 ``[m]``; all 0 before the first round.
         """
         rows = len(self._seen)
         size = float(self._products.trace())
@@ -133,7 +133,7 @@ class CanaryScores:
         return scores[: self._canaries]
 
     def memory(self) -> dict[str, Tensor]:
-        """Everything that was taken in so far."""
+        """Return the state of the scores, to resume after a restart."""
         return {
             "products": self._products,
             "seen": self._seen,
@@ -143,14 +143,15 @@ class CanaryScores:
         }
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
-        """Go on from what ``memory`` gave, with the same canaries and background.
+        """Restore the state that ``memory`` returned, with the same canaries and background.
 
         Raises:
             KeyError: If a part is missing.
-            ValueError: If it is of other canaries or another background.
+            ValueError: If the number of canaries and background images differs.
         """
         if memory["products"].shape != self._products.shape:
-            raise ValueError(f"it is of {len(memory['seen'])} images, not {len(self._seen)}")
+            seen = len(memory["seen"])
+            raise ValueError(f"the state is for {seen} images, not {len(self._seen)}")
         self._products, self._seen = memory["products"].clone(), memory["seen"].clone()
         self._energy = float(memory["energy"])
         self._numbers, self.rounds = int(memory["numbers"]), int(memory["rounds"])
@@ -163,16 +164,16 @@ class CanaryScores:
         confidence: float = 0.95,
         shares: tuple[float, ...] = SHARES,
     ) -> Audit:
-        """What guessing by the scores shows, once the coins are uncovered.
+        """Return the lower bound on epsilon from guessing by the scores.
 
         Args:
-            included: bool ``[m]``.
-            delta: Of the epsilon to compare with.
-            confidence: In (0, 1).
-            shares: See ``bound_by_guessing``.
+            included: Coin of each canary, bool ``[m]``.
+            delta: Delta of the epsilon to compare with, in [0, 1).
+            confidence: Confidence of the bound, in (0, 1).
+            shares: Shares of the canaries to guess on, see ``bound_by_guessing``.
 
         Raises:
-            ValueError: If the coins are not as many as the canaries, or a number is out of range.
+            ValueError: If the numbers of coins and canaries differ, or a setting is out of range.
         """
         return bound_by_guessing(
             self.scores(), included.cpu(), delta=delta, confidence=confidence, shares=shares
@@ -193,9 +194,9 @@ class CanaryScores:
         self._products[left[0] : left[-1] + 1, right[0] : right[-1] + 1] += product.cpu()
 
     def _noise(self, explained: float) -> float:
-        """Variance of one number of an update about the regression.
+        """Return the residual variance of one entry of an update.
 
-        With few parameters the regression explains everything, and all may be noise.
+        With few parameters the regression explains everything; then all of it counts as noise.
         """
         free = self._numbers - len(self._seen)
         if free < len(self._seen):

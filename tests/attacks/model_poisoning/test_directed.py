@@ -56,7 +56,7 @@ def test_mean_reverses_above_the_critical_epsilon():
 
 
 def test_useless_settings_are_refused():
-    with pytest.raises(ValueError, match="flips no sign"):
+    with pytest.raises(ValueError, match="sign flip must be above 0"):
         sign_flip(torch.ones(2), factor=0.0)
     with pytest.raises(ValueError, match="must be above 0"):
         inner_product(torch.ones(2, 2), epsilon=-1.0)

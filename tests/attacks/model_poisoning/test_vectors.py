@@ -38,5 +38,5 @@ def test_irreversible_input_is_refused():
     with pytest.raises(ValueError, match="no tensors"):
         flatten({})
     for wrong in (torch.ones(3), torch.ones(1, 4)):
-        with pytest.raises(ValueError, match="does not hold 4"):
+        with pytest.raises(ValueError, match="does not have 4 entries"):
             unflatten(wrong, {"weight": torch.ones(2, 2)})

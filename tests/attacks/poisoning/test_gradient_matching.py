@@ -166,7 +166,7 @@ def test_steepest_images_have_largest_gradients():
 @pytest.mark.parametrize("count", [0, 11])
 def test_more_poisons_than_images_are_refused(count):
     labels = torch.arange(30) % 3
-    with pytest.raises(ValueError, match="there are 10 images"):
+    with pytest.raises(ValueError, match="there are only 10 images"):
         choose(labels, target_class=1, count=count, generator=seeded())
-    with pytest.raises(ValueError, match="there are 10 images"):
+    with pytest.raises(ValueError, match="there are only 10 images"):
         choose_steepest(surrogate(network()), noise(30), labels, target_class=1, count=count)

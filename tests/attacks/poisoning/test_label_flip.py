@@ -93,7 +93,7 @@ def test_same_generator_gives_the_same_flips(options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pairs": [(0, 1), (0, 2)]}, "one other only"),
+        ({"pairs": [(0, 1), (0, 2)]}, "only one wrong label"),
         ({"pairs": [(0, 5)]}, "class 5"),
         ({"pairs": [(-1, 2)]}, "class -1"),
         ({"random": True, "pairs": [(0, 1)]}, "leave the pairs out"),

@@ -188,7 +188,7 @@ RATES = {
         (lambda: epsilon_from_rates(**RATES | {"true_positives": 2}), "more positives"),
         (lambda: epsilon_from_rates(**RATES | {"non_members": 0}), "there is no rate"),
         (lambda: guess(scores=torch.tensor([0, 1, 2, math.nan])), "not finite"),
-        (lambda: guess(included=torch.ones(3, dtype=torch.bool)), "must be as many"),
+        (lambda: guess(included=torch.ones(3, dtype=torch.bool)), "must have the same length"),
         (lambda: guess(shares=(0.0,)), "above 0 and at most 1"),
         (lambda: tpr_at_fpr(torch.ones(9), torch.ones(999), fpr=0.01), "at least 1000 non-members"),
         (lambda: tpr_at_fpr(torch.ones(0), torch.ones(1000), fpr=0.01), "no members"),
