@@ -139,7 +139,7 @@ def test_invalid_lira_input_is_refused():
         by_likelihood_ratio(torch.zeros(1), shadows, never)
     with pytest.raises(ValueError, match="trained without it"):
         by_likelihood_ratio(torch.zeros(1), shadows, ~never, variant="offline")
-    with pytest.raises(ValueError, match="pairs"):
+    with pytest.raises(ValueError, match="must be even"):
         shadow_confidences(
             torch.nn.Identity(),
             {},
