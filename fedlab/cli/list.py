@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -124,6 +123,8 @@ def _plugins_table(kind: str, *, installed: bool) -> Table:
 
 def _packages(group: str) -> dict[str, str]:
     """The package of each plug-in that installed packages add, by name."""
+    from importlib.metadata import entry_points
+
     return {
         point.name: point.dist.name if point.dist else "unknown"
         for point in entry_points(group=group)

@@ -11,9 +11,7 @@ from fedlab.core.errors import BadInput
 
 
 def reconstruct(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of a run.", show_default=False)
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Folder of a run. Needed.")] = None,
     presets: options.ListPresets = False,
     round: Annotated[
         int | None, typer.Option(help="Round to attack, counted from 1. Needed without --unmix.")

@@ -49,7 +49,7 @@ def package(monkeypatch):
         EntryPoint("noise", "tests.foreign:images", group),
         EntryPoint("lost", "no.such:images", group),
     ]
-    monkeypatch.setattr(command, "entry_points", lambda group: points)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
     monkeypatch.setitem(
         DATASETS.__dict__, "installed", {point.name: point.value for point in points}
     )
