@@ -1,12 +1,13 @@
 """The command line: its commands, and how each of them ends."""
 
+import inspect
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from fedlab.cli.audit import audit
 from fedlab.cli.compare import compare
@@ -33,6 +34,16 @@ FILES = ("--global", "--reply")
 
 class _Commands(TyperGroup):
     """The commands, where the old form ``fedlab reconstruct --global`` still works."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.callback is not None:
+            hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
+            for parameter in command.params:
+                # Click 8.5 drops the help that Typer 0.20 keeps on an argument.
+                if isinstance(parameter, TyperArgument) and not parameter.help:
+                    parameter.help = hints[parameter.name or ""].__metadata__[0].help
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -4,10 +4,13 @@ import runpy
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 import torch
+import typer
 
 from fedlab import Federation, RunFailed
+from fedlab.cli.app import app
 from fedlab.results.checkpoint import Checkpoint
 from tests.federations import SMALL
 
@@ -315,6 +318,31 @@ def test_a_poison_is_shown_before_and_after_a_run(fedlab, scenario, tmp_path):
     code, _, err = fedlab("poison", scenario, "--out", "new")
     assert code == 2
     assert "new is a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("show", "Name of a scenario"),
+        ("ledger", "Folder of a run"),
+        ("list", "Kind of thing"),
+        ("reconstruct", "Folder of a run"),
+    ],
+)
+def test_help_describes_arguments(fedlab, command, words):
+    code, out, _ = fedlab(command, "--help")
+    assert code == 0
+    assert words in out
+
+
+def test_every_option_has_a_help_text():
+    group = typer.main.get_command(app)
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command.help
+        for parameter in command.params:
+            assert parameter.hidden or parameter.help.endswith("."), (name, parameter.name)
 
 
 def test_the_version_names_fedlab_and_pytorch(fedlab):
