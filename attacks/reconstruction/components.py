@@ -128,8 +128,10 @@ INITIALISATIONS: Components[Initialisation] = Components(
 
 
 def name_of(choice: Any) -> str:
-    """Return a name as it is, and the import path ``package.module:name`` of an object."""
+    """Name of a component: a name as it is, the ``key`` of an object, or its import path."""
     if isinstance(choice, str):
         return choice
+    if isinstance(key := getattr(choice, "key", None), str):
+        return key
     named = choice if hasattr(choice, "__qualname__") else type(choice)
     return f"{named.__module__}:{named.__qualname__}"

@@ -1,5 +1,6 @@
-"""Lets the server's attacker loose on a Capture and the Referee judge what it found."""
+"""Run reconstruction attacks on captures and score them against the ground truth."""
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -7,47 +8,66 @@ from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
+from fedlab.core.errors import BadInput
 from fedlab.core.seeds import generator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
-from fedlab.evaluation.replay import Truth, rehearsed
+from fedlab.evaluation.replay import Truth, replay
+from fedlab.metrics.metric import COLUMNS, METRICS
+from fedlab.metrics.verdict import CONSISTENT
 from fedlab.privacy.release import History
 from fedlab.protocol.planning import task_for
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker
+from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
+
+CACHED = 4
+"""Number of captures whose replay is kept, each with all images of its clients. A few suffice,
+because the attacks on a capture follow each other."""
+
+log = logging.getLogger(__name__)
 
 
 class AttackEvaluator:
-    """Attacks and scores Captures of one scenario's federation.
+    """Attacks captures of one scenario's federation and scores the results.
 
     Args:
-        scenario: Names data and network.
-        federated: The clients' images.
+        scenario: Scenario of the federation.
+        federated: Images of all clients.
+
+    Raises:
+        BadInput: If a plug-in that the scenario names for attacks or metrics cannot be used.
     """
 
     def __init__(self, scenario: Scenario, federated: FederatedData) -> None:
         self._scenario = scenario
-        self._site = federated
-        self._referee = Referee(federated)
+        self._federated = federated
+        metrics = [METRICS.get(name) for name in scenario.metrics]
+        self._referee = Referee(federated, [m for m in metrics if m.column not in COLUMNS])
+        self._truths: dict[tuple[object, ...], Truth] = {}
+        for entry in scenario.reconstructions:
+            try:
+                attack_of(entry)
+            except ValueError as error:
+                raise BadInput(f"reconstructions: {error}") from error
 
     @cached_property
     def attacker(self) -> Attacker:
-        """The attacker, with a network of its own."""
-        data = self._site.data
+        """The attacker, with its own network."""
+        data = self._federated.data
         return Attacker(
             model=network_of(self._scenario, data),
             shape=data.shape,
             num_classes=data.num_classes,
             mean=data.mean,
             std=data.std,
-            device=self._site.device,
+            device=self._federated.device,
         )
 
-    def examine(
+    def evaluate(
         self,
         capture: Capture,
         settings: Reconstruct,
@@ -56,54 +76,49 @@ class AttackEvaluator:
         scenario: Scenario | None = None,
         watch: Watch | None = None,
     ) -> Leak | None:
-        """Attack a Capture and score the result.
+        """Run a reconstruction attack on a capture and score it against the ground truth.
 
         Args:
-            capture: What the server saw.
-            settings: How to attack.
-            histories: Accountant histories by client; what comes before the round keys the noise.
-            scenario: The scenario as it stood in that round, if it was toggled since.
-            watch: Called now and then with the progress of the attack.
+            capture: The captured update.
+            settings: Settings of the attack.
+            histories: Privacy histories by client; entries before the round key the noise.
+            scenario: Scenario as it was in the round, if it was toggled since; by default the
+                evaluator's own.
+            watch: Callback that receives the progress of the attack.
 
         Returns:
-            ``None`` if the client's Poisson batch was empty: there is nothing to rebuild. Of a sum
-            over several clients the rows say whose image each is.
+            The leak, whose rows name the client of each image. ``None`` if the client's Poisson
+            batch was empty, so that there is nothing to reconstruct.
 
         Raises:
-            ValueError: If the payload cannot be attacked, or holds no image of the class that a
+            ValueError: If the payload cannot be attacked, or contains no image of the class that a
                 malicious server fished for.
+            PluginFailed: If a plug-in of the attack or a metric fails.
         """
-        tasks = self._plans(capture, scenario)
-        truth = rehearsed(self._site, capture, tasks, _before(histories, capture.round))
+        tasks = self._tasks(capture, scenario)
+        truth = self._truth(capture, tasks, histories)
         if not len(truth.inputs):
             return None
-        _refuse_an_empty_net(capture, truth)
-        started = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
-        # A malicious server is granted nothing.
-        granted = capture.announced.malicious is None
-        order = truth.order if granted and settings.order == "known" else None
+        _check_fished_class(capture, truth)
+        own = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
+        # A malicious server knows no labels and no order in advance.
+        honest = capture.facts.malicious is None
+        order = truth.order if honest and settings.order == "known" else None
         reconstruction = self.attacker.attack(
             capture,
             settings,
-            labels=truth.labels if granted and settings.labels == "known" else None,
+            labels=truth.labels if honest and settings.labels == "known" else None,
             order=order,
-            generator=started,
+            generator=own,
             watch=watch,
         )
-        score = self._referee.score(
+        return self._referee.score(
             capture,
             tasks,
             truth,
             reconstruction,
-            preset="imprint" if capture.announced.malicious == "imprint" else settings.preset,
+            preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
             order_known=order is not None and len(order) > 1,
-        )
-        return Leak(
-            rows=score.rows,
-            originals=score.originals.cpu(),
-            mixed=None if score.mixed is None else score.mixed.cpu(),
-            rebuilt=score.rebuilt.cpu(),
-            reconstruction=reconstruction,
         )
 
     def consistency(
@@ -113,20 +128,19 @@ class AttackEvaluator:
         *,
         scenario: Scenario | None = None,
     ) -> Consistency:
-        """Whether the attacker's simulation of a client gives its Capture from the true images.
+        """Compare a capture with the attacker's simulation of the client on the true images.
 
         Args:
-            capture: What the server saw.
-            histories: Accountant histories by client.
-            scenario: The scenario as it stood in that round, if it was toggled since.
+            capture: The captured update.
+            histories: Privacy histories by client.
+            scenario: Scenario as it was in the round, if it was toggled since.
 
         Raises:
             ValueError: If the true batch was empty, or the payload cannot be simulated.
         """
-        tasks = self._plans(capture, scenario)
-        truth = rehearsed(self._site, capture, tasks, _before(histories, capture.round))
+        truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return self.attacker.consistency(
-            capture, self._site.data.normalise(truth.inputs), truth.labels, truth.order
+            capture, self._federated.data.normalise(truth.inputs), truth.labels, truth.order
         )
 
     def membership(
@@ -139,17 +153,24 @@ class AttackEvaluator:
         shadows: int,
         scenario: Scenario | None = None,
     ) -> MembershipResult:
-        """How well the images behind a Capture are told from test images; see ``membership``.
+        """Run a membership inference attack on a capture and score it.
+
+        Args:
+            capture: The captured update.
+            histories: Privacy histories by client.
+            test: Statistic that decides about an image.
+            non_members: Largest number of test images to use as non-members.
+            shadows: Number of LiRA's shadow clients, an even number.
+            scenario: Scenario as it was in the round, if it was toggled since.
 
         Raises:
-            ValueError: If nobody's images are behind it, or there is an odd number of shadows.
+            ValueError: If there is no image behind the capture, or ``shadows`` is odd.
         """
-        tasks = self._plans(capture, scenario)
-        truth = rehearsed(self._site, capture, tasks, _before(histories, capture.round))
+        truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return membership(
             capture,
             truth,
-            self._site,
+            self._federated,
             self.attacker.model,
             test=test,
             non_members=non_members,
@@ -157,21 +178,52 @@ class AttackEvaluator:
             generator=generator(self._scenario.seed, "membership", capture.round, *capture.clients),
         )
 
-    def _plans(self, capture: Capture, scenario: Scenario | None) -> dict[int, ClientTask]:
+    def _truth(
+        self,
+        capture: Capture,
+        tasks: Mapping[int, ClientTask],
+        histories: Mapping[int, History],
+    ) -> Truth:
+        """The images behind a capture; each capture is replayed once."""
+        before = _before(histories, capture.round)
+        key = (
+            capture.round,
+            capture.clients,
+            capture.global_digest,
+            capture.reply_digest,
+            *(task.model_dump_json() for task in tasks.values()),
+            *(before.get(client, ()) for client in capture.clients),
+        )
+        if key not in self._truths:
+            truth = replay(self._federated, capture, tasks, before)
+            if truth.payload_cosine < CONSISTENT and not truth.noisy:
+                log.warning(
+                    "round %d: the update of %s differs from its replay (cosine %.4f), so its "
+                    "scores compare with images that may not be behind it",
+                    capture.round,
+                    capture.of,
+                    truth.payload_cosine,
+                )
+            while len(self._truths) >= CACHED:
+                self._truths.pop(next(iter(self._truths)))
+            self._truths[key] = truth
+        return self._truths[key]
+
+    def _tasks(self, capture: Capture, scenario: Scenario | None) -> dict[int, ClientTask]:
         return {
             client: task_for(
                 scenario or self._scenario,
                 round=capture.round,
                 client=client,
-                proximal_mu=capture.announced.proximal_mu,
+                proximal_mu=capture.facts.proximal_mu,
             )
             for client in capture.clients
         }
 
 
-def _refuse_an_empty_net(capture: Capture, truth: Truth) -> None:
-    """Fishing sees images of its class only; of others there is nothing to rebuild."""
-    target, labels = capture.announced.target, truth.labels
+def _check_fished_class(capture: Capture, truth: Truth) -> None:
+    """Raise an error if no image of the batch is of the class that the server fished for."""
+    target, labels = capture.facts.target, truth.labels
     if target is None:
         return
     if not (labels[:, target] > 0 if labels.is_floating_point() else labels == target).any():
@@ -181,7 +233,7 @@ def _refuse_an_empty_net(capture: Capture, truth: Truth) -> None:
 def _before(histories: Mapping[int, History], round: int) -> dict[int, History]:
     """Histories before the replies of a round that counted, which key the noise of those replies.
 
-    A round that failed and was tried again stands in them more than once; the last one counted.
+    A round that failed and was run again has several entries; the last of them counted.
     """
     before = {}
     for client, history in histories.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 from attacks.reconstruction import Reconstruction
 from fedlab.core.files import write_atomically
 from fedlab.core.views import Viewable
-from fedlab.results.rows import LeakageRow
+from fedlab.results.rows import LeakageRow, values_by_column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ class Leak(Viewable):
 
     def table(self) -> pd.DataFrame:
         """The scores as a table."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return pd.DataFrame([values_by_column(row) for row in self.rows])
 
     def show(self) -> "Figure":
         """Draw the true images above the rebuilt ones; the same as ``picture``."""

@@ -57,7 +57,7 @@ def membership(
     state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
     before = {name: state[name] for name in capture.payload.tensors}
     buffers = {name: value for name, value in state.items() if name not in before}
-    lr = capture.announced.lr
+    lr = capture.facts.lr
     payload = capture.payload.to(federated.device)
     after = payload.as_weights(before, lr=lr)
     network = network.to(federated.device).eval()
@@ -74,7 +74,7 @@ def membership(
             buffers,
             images,
             labels,
-            local=capture.announced.local_sgd,
+            local=capture.facts.local_sgd,
             count=shadows,
             generator=generator,
         )

@@ -1,4 +1,4 @@
-"""What the clients behind a Capture must have done, gone through again from the seed."""
+"""Replay of a round from the seed: the images behind a capture, and a check of its payload."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ from fedlab.server.secure_sum import Part, summed
 
 @dataclass(frozen=True)
 class Truth:
-    """What the clients behind a Capture fed to their networks: n images, in order of their batches.
+    """The n images behind a capture, in the order of the clients' batches.
 
     Attributes:
-        inputs: float32 ``[n, channels, height, width]`` in [0, 1], as the network saw them.
+        inputs: float32 ``[n, channels, height, width]`` in [0, 1], inputs of the network.
         labels: int64 ``[n]``, or soft ``[n, classes]`` where they were mixed.
-        sources: int64 ``[n, k]``, the places in the shard of the images in each input.
+        sources: int64 ``[n, k]``, indices in the shard of the images in each input.
         shard: All images of these clients, one client after the other.
-        owners: int64 ``[n]``, the client of each input.
-        order: Places in ``inputs`` of the images of each local step; ``None`` where later epochs
-            had inputs of their own, as mixing and augmentation have, and where several clients
-            worked side by side.
-        payload_cosine: Between the captured update and the rehearsed one; NaN where it holds noise
-            that cannot be drawn again.
-        signal_cosine: The same with the DP noise taken off both.
+        owners: int64 ``[n]``, partition id of the client of each input.
+        order: Indices in ``inputs`` of the images of each local step; ``None`` where later epochs
+            have inputs of their own, as under mixing and augmentation, and for several clients.
+        payload_cosine: Cosine between the captured update and the replayed one; NaN if its noise
+            cannot be drawn again.
+        signal_cosine: Cosine between the two without the noise of defenses.
+        noisy: True if a defense added noise to the update.
     """
 
     inputs: Tensor
@@ -46,47 +46,79 @@ class Truth:
     order: tuple[Tensor, ...] | None
     payload_cosine: float
     signal_cosine: float
+    noisy: bool = False
 
     @property
     def mixed(self) -> bool:
-        """Whether an input is a mixture of several images."""
+        """True if inputs are mixtures of several images."""
         return self.labels.is_floating_point()
 
     @property
     def changed(self) -> bool:
-        """Whether an input is a changed version of a single image, as after augmentation."""
+        """True if inputs are changed versions of single images, as after augmentation."""
         if self.mixed:
             return False
         return not torch.equal(self.inputs, self.shard.images[self.sources[:, 0]].float().div(255))
 
 
-def rehearsed(
+def replay(
     federated: FederatedData,
     capture: Capture,
     tasks: Mapping[int, ClientTask],
     histories: Mapping[int, History],
 ) -> Truth:
-    """Go through the round of every client behind a Capture.
+    """Run the round of every client behind a capture again.
+
+    Each client trains once, and a second time without noise if a defense adds noise.
 
     Args:
-        federated: The clients' images, and the network that they train.
-        capture: What the server saw.
-        tasks: Their orders.
-        histories: Their accountant histories *before* the round, which key their noise.
+        federated: Images of all clients, and the network that they train.
+        capture: The captured update.
+        tasks: Tasks of the clients by client.
+        histories: Privacy histories of the clients *before* the round, which key their noise.
 
     Raises:
-        ValueError: If a client sent nothing by its task.
+        ValueError: If a client sends nothing by its task.
     """
     state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
     orders = [tasks[client].model_copy(update={"history": None}) for client in capture.clients]
     before = [histories.get(client, ()) for client in capture.clients]
     own = list(zip(orders, before, strict=True))
-    done = [
-        run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own
-    ]
-    quiet = [run_client_round(task, federated, state, spent, noiseless=True) for task, spent in own]
-    sent = _change(capture.payload, state)
-    again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
+    done = [run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own]
+    sources = {entry.noise_source for task in orders for entry in task.defenses}
+    noisy = bool(sources - {"none"})
+    payload_cosine = signal_cosine = math.nan
+    if "system" not in sources:
+        quiet = done
+        if noisy:
+            quiet = [
+                run_client_round(task, federated, state, spent, noiseless=True)
+                for task, spent in own
+            ]
+        sent = _change(capture.payload, state)
+        again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
+        payload_cosine, signal_cosine = (
+            _cosine(sent, again),
+            _cosine(sent - (again - signal), signal),
+        )
+    return _truth(
+        capture.clients,
+        done,
+        payload_cosine=payload_cosine,
+        signal_cosine=signal_cosine,
+        noisy=noisy,
+    )
+
+
+def _truth(
+    clients: Sequence[int],
+    done: Sequence[ClientUpdate],
+    *,
+    payload_cosine: float,
+    signal_cosine: float,
+    noisy: bool,
+) -> Truth:
+    """The images of the clients' batches, each once."""
     once = [first_seen(each.batches) for each in done]
     labels = [
         torch.cat([batch.labels for batch in each.batches])[places]
@@ -99,7 +131,7 @@ def rehearsed(
                 for each, (places, _) in zip(done, once, strict=True)
             ]
         ),
-        labels=_alike(labels, done[0].shard.num_classes),
+        labels=_of_one_type(labels, done[0].shard.num_classes),
         sources=_sources(done, [places for places, _ in once]),
         shard=Shard(
             torch.cat([each.shard.images for each in done]),
@@ -109,19 +141,18 @@ def rehearsed(
         owners=torch.cat(
             [
                 torch.full_like(places, client)
-                for client, (places, _) in zip(capture.clients, once, strict=True)
+                for client, (places, _) in zip(clients, once, strict=True)
             ]
         ),
         order=once[0][1] if len(once) == 1 else None,
-        payload_cosine=math.nan if _lost_noise(orders) else _cosine(sent, again),
-        signal_cosine=(
-            math.nan if _lost_noise(orders) else _cosine(sent - (again - signal), signal)
-        ),
+        payload_cosine=payload_cosine,
+        signal_cosine=signal_cosine,
+        noisy=noisy,
     )
 
 
-def _alike(labels: Sequence[Tensor], num_classes: int) -> Tensor:
-    """Labels of several clients together: soft as soon as one of them mixed its own."""
+def _of_one_type(labels: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Labels of several clients together: soft if those of any client are soft."""
     if any(each.is_floating_point() for each in labels):
         labels = [
             each if each.is_floating_point() else one_hot(each, num_classes).float()
@@ -131,7 +162,7 @@ def _alike(labels: Sequence[Tensor], num_classes: int) -> Tensor:
 
 
 def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
-    """Places in the shards one after the other; an input of fewer images names its first again."""
+    """Indices in the joined shards; an input of fewer images repeats its first index."""
     starts = accumulate((len(each.shard) for each in done), initial=0)
     rows = [
         torch.cat([batch.sources for batch in each.batches])[places] + start
@@ -144,7 +175,7 @@ def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
 def _sent(
     done: Sequence[ClientUpdate], tasks: Sequence[ClientTask], state: Mapping[str, Tensor]
 ) -> Payload:
-    """What the server got of these clients: one reply, or their sum."""
+    """The payload that the server received: one reply, or the sum of several."""
     if len(done) == 1:
         return done[0].sent
     parts = [
@@ -152,10 +183,6 @@ def _sent(
         for each, task in zip(done, tasks, strict=True)
     ]
     return summed(parts, parts[0].model).payload
-
-
-def _lost_noise(tasks: Sequence[ClientTask]) -> bool:
-    return any(entry.noise_source == "system" for task in tasks for entry in task.defenses)
 
 
 def _change(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:

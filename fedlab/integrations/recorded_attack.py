@@ -74,7 +74,7 @@ def reconstruct_capture(
             fit each other.
     """
     capture = Capture.load(Path(folder), round=round, client=client)
-    if capture.announced.malicious is not None:
+    if capture.facts.malicious is not None:
         raise BadInput(
             f"in round {round} a malicious server prepared what it sent: "
             "Federation.reconstruct knows what to read out"
@@ -115,7 +115,7 @@ def _knowledge(
     std: Sequence[float],
 ) -> Knowledge:
     """What the server knew when the capture was kept, with what the caller adds."""
-    told, granted = capture.announced, None if labels is None else torch.as_tensor(labels)
+    told, granted = capture.facts, None if labels is None else torch.as_tensor(labels)
     if local is not None:
         told = told.with_local_sgd(local)
     if capture.payload.kind == "weights" and not told.lr:

@@ -134,7 +134,7 @@ class Recorder:
                 num_examples=images,
                 steps=local.steps(images) if local and self.kind != "gradient" else 1,
             ),
-            announced=_announced(local, training_mode=self.training_mode),
+            facts=_announced(local, training_mode=self.training_mode),
         ).save(self.folder, apart=sent.digest != self._shared)
 
     def _arrays(self, content: RecordDict) -> ArrayRecord | None:

@@ -1,7 +1,7 @@
-"""What guesses that saw no update score: mid-grey, the class mean, the nearest other image.
+"""Chance baselines: scores of guesses that use no update.
 
-A PSNR alone says little, since a blurred class mean may reach 15 dB on digits; a
-reconstruction counts only as far as it beats the best of these.
+The guesses are mid-grey, the class mean and the nearest other image. A PSNR alone says little,
+since a blurred class mean may reach 15 dB on digits; a reconstruction has to exceed the best guess.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedlab.metrics.images import as_pixels, nearest, psnr
 
-# Images summed at a time when class means are taken.
+# Number of images that are summed at a time for class means.
 _CHUNK = 1024
 
 
@@ -20,10 +20,11 @@ class ChanceBaselines:
     """PSNR in dB of three trivial guesses, for each of n true images.
 
     Attributes:
-        grey: float64 ``[n]``, of an image of 0.5 everywhere.
-        class_mean: float64 ``[n]``, of the mean public image of the true class.
-        nearest_other: float64 ``[n]``, of the nearest other image of the pool; minus infinity
-            where the pool holds no other.
+        grey: float64 ``[n]``, PSNR of an image of 0.5 everywhere.
+        class_mean: float64 ``[n]``, PSNR of the mean public image of the true class; NaN without
+            public images.
+        nearest_other: float64 ``[n]``, PSNR of the nearest other image of the pool; minus infinity
+            where the pool has no other.
     """
 
     grey: Tensor
@@ -32,8 +33,9 @@ class ChanceBaselines:
 
     @property
     def best(self) -> Tensor:
-        """float64 ``[n]``, the highest of the three."""
-        return torch.stack([self.grey, self.class_mean, self.nearest_other]).amax(0)
+        """float64 ``[n]``, the highest of the three, without those that are NaN."""
+        guesses = torch.stack([self.grey, self.class_mean, self.nearest_other])
+        return guesses.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(0)
 
 
 def baselines(

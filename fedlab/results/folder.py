@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.results.recorded_ledger import RecordedLedger, recorded_epsilons
-from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
+from fedlab.results.rows import ClientRow, LeakageRow, RoundRow, columns_of, values_by_column
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
 
@@ -169,9 +169,14 @@ class RunFolder(Viewable):
             file.write(json.dumps(_strict(dataclasses.asdict(row))) + "\n")
 
     def append(self, table: str, rows: Sequence[Row]) -> None:
-        """Append rows to one of the CSV tables."""
-        with (self.path / f"{table}.csv").open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(dataclasses.astuple(row) for row in rows)
+        """Append rows to one of the CSV tables; a metric that is new to it becomes a column."""
+        path, values = self.path / f"{table}.csv", [values_by_column(row) for row in rows]
+        columns = _header(path)
+        more = [name for row in values[:1] for name in row if name not in columns]
+        if more:
+            _write_table(path, [*columns, *more], after=None)
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, [*columns, *more]).writerows(values)
 
     def note_spending(self, spent: Mapping[int, History]) -> None:
         """Append the privacy cost of a round to ``spending.jsonl``, and flush it to disk.
@@ -261,13 +266,10 @@ class RunFolder(Viewable):
         )
         for name, kind in TABLES.items():
             file = self.path / f"{name}.csv"
-            columns = [field.name for field in dataclasses.fields(kind)]
-            rows = _rows_until(file, columns, after) if file.is_file() else []
-            text = io.StringIO(newline="")
-            writer = csv.writer(text)
-            writer.writerow(columns)
-            writer.writerows(rows)
-            write_atomically(file, text.getvalue().encode())
+            columns = columns_of(kind)
+            # Metrics that the scenario adds have columns after ours.
+            more = [name for name in _header(file) if name not in columns]
+            _write_table(file, [*columns, *more], after=after)
 
     def size(self) -> int:
         """Size of all files of the run, in bytes."""
@@ -285,15 +287,25 @@ def next_free(folder: Path, name: str) -> Path:
     return path
 
 
-def _rows_until(file: Path, columns: list[str], after: int) -> Iterable[list[str]]:
+def _header(file: Path) -> list[str]:
+    if not file.is_file():
+        return []
     with file.open(newline="", encoding="utf-8") as opened:
-        reader = csv.reader(opened)
-        # A table of an earlier version may lack the last columns.
-        before = next(reader, columns)
-        later = [""] * (len(columns) - len(before))
-        place = columns.index("round")
-        rows = (row for row in reader if len(row) == len(before))
-        return [[*row, *later] for row in rows if int(row[place]) <= after]
+        return next(csv.reader(opened), [])
+
+
+def _write_table(file: Path, columns: list[str], *, after: int | None) -> None:
+    """Write a table anew with other columns, without rows after a round and half-written ones."""
+    rows: list[dict[str, str]] = []
+    if before := _header(file):
+        with file.open(newline="", encoding="utf-8") as opened:
+            whole = [row for row in csv.reader(opened) if len(row) == len(before)][1:]
+        rows = [dict(zip(before, row, strict=True)) for row in whole]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(row for row in rows if after is None or int(row["round"]) <= after)
+    write_atomically(file, text.getvalue().encode())
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:

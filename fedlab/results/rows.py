@@ -1,7 +1,8 @@
 """The rows of a run's tables; their fields are the columns of the files."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class LeakageRow:
             the weights that it sent.
         reasons: What makes the attack easier than a real one, such as ``labels known, untrained
             network``; empty for ``realistic``.
+        extra: Values of the metrics that the scenario adds, by column.
     """
 
     round: int
@@ -141,3 +143,16 @@ class LeakageRow:
     signal_cosine: float
     threat: str = "honest-but-curious"
     reasons: str = ""
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+def values_by_column(row: Any) -> dict[str, Any]:
+    """Values of a row by column; metrics that a scenario adds come after the built-in columns."""
+    values = asdict(row)
+    extra: dict[str, Any] = values.pop("extra", {})
+    return values | extra
+
+
+def columns_of(kind: type[Any]) -> list[str]:
+    """Built-in columns of the table with rows of a class."""
+    return [each.name for each in fields(kind) if each.name != "extra"]

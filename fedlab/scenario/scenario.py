@@ -10,8 +10,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
-from attacks.reconstruction.presets import PRESETS
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput
 from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
 from fedlab.core.settings import Scheduled, Settings, sentence
 from fedlab.core.trackers import AnyTracker
@@ -27,6 +26,7 @@ from fedlab.scenario.tables import (
     Data,
     Engine,
     Imprint,
+    MetricName,
     Model,
     Privacy,
     Reconstruct,
@@ -79,6 +79,8 @@ class Scenario(Viewable, Settings):
     roles: tuple[Role, ...] = ()
     defenses: tuple[AnyDefense, ...] = ()
     reconstructions: tuple[Reconstruct, ...] = ()
+    metrics: tuple[MetricName, ...] = ()
+    """Further metrics of reconstructed images, each one more column of ``leakage.csv``."""
 
     @classmethod
     def load(cls, name: str | Path, overrides: Iterable[str] = ()) -> Self:
@@ -223,13 +225,6 @@ class Scenario(Viewable, Settings):
                 f"audit.client is {self.audit.client}, but clients go from 0 to "
                 f"{self.data.clients - 1}"
             )
-        for index, cells in enumerate(self._reconstructions):
-            attack = cells.entry
-            if attack.preset not in PRESETS:
-                raise ValueError(
-                    f'reconstructions.{index}.preset "{attack.preset}" is unknown; '
-                    + nearest(attack.preset, PRESETS)
-                )
         if (self.data.source == "factory") != (self.data.factory is not None):
             raise ValueError('data.factory goes with data.source = "factory"')
         if (self.model.name == "factory") != (self.model.factory is not None):

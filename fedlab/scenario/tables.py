@@ -1,13 +1,23 @@
 """The tables of a scenario file, one class each."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
+from fedlab.core.attack_plugins import (
+    ATTACKS,
+    LABEL_RULES,
+    OBJECTIVES,
+    PRESETS,
+    PRIORS,
+    choice_of,
+)
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import Registry
 from fedlab.core.settings import Scheduled, Settings
 from fedlab.data.registry import PARTITIONS
+from fedlab.metrics.metric import METRICS
 from fedlab.models.registry import Norm
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.scenario.rules import RULES
@@ -24,6 +34,39 @@ def _registered(registry: Registry[Any]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _plugin(registry: Registry[Any]) -> BeforeValidator:
+    """Take the name of a plug-in or the plug-in itself, and refuse a name that is unknown."""
+
+    def check(given: Any) -> Any:
+        name = choice_of(given)
+        if isinstance(name, str):
+            try:
+                registry.path(name)
+            except BadInput as error:
+                raise ValueError(str(error)) from error
+        return name
+
+    return BeforeValidator(check)
+
+
+def _as_pairs(given: Any) -> Any:
+    return tuple(given.items()) if isinstance(given, Mapping) else given
+
+
+def _as_table(given: Any) -> Any:
+    return None if given is None else dict(given)
+
+
+Weights = Annotated[
+    tuple[tuple[Annotated[str, _plugin(PRIORS)], Annotated[float, Field(ge=0)]], ...],
+    BeforeValidator(_as_pairs),
+]
+"""A table of weights by the name of a prior, as pairs so that it can be hashed."""
+
+MetricName = Annotated[str, _plugin(METRICS)]
+"""Name of a metric that becomes one more column of ``leakage.csv``."""
 
 
 class Data(Settings):
@@ -217,39 +260,61 @@ class Audit(Settings):
 
 
 class Reconstruct(Scheduled):
-    """When the server attacks which clients, and how."""
+    """Rounds and clients that the server attacks, and the settings of the attack.
 
-    preset: str = "inverting-gradients"
+    Keys of plug-ins take a built-in name, the name of an installed package's entry point, or
+    ``package.module:Name``; in Python they also take the function itself.
+    """
+
+    preset: Annotated[str, _plugin(PRESETS)] = "inverting-gradients"
+    """Preset whose settings the other keys replace."""
     labels: Literal["known", "inferred"] = "known"
+    """Labels of the images: ``known`` to the attacker, or ``inferred`` from the update."""
     order: Literal["known", "sequential", "average"] = "sequential"
-    """Of the images in local steps: granted, assumed the same in every epoch, or averaged over."""
+    """Order of the images in local steps: ``known`` to the attacker, assumed ``sequential`` and the
+    same in every epoch, or approximated by the ``average`` over all images."""
     mode: Literal["announced", "train", "eval"] = "announced"
-    """Of the network that the attacker simulates."""
+    """Mode of the network that the attacker simulates; ``announced`` is the mode that the server
+    asked for."""
     adapt: bool = True
-    """Re-tune the attack for the defense that is on, as an adaptive adversary would. Under DP-SGD
-    the objective and the total variation then follow from its noise, whatever is set below."""
+    """Adapt the attack to the defense that is on, as an adaptive adversary would. Under DP-SGD the
+    objective and the total variation then follow from its noise, whatever is set below."""
     seconds: float | None = Field(default=None, gt=0)
-    """Time budget of one reconstruction; the result then depends on the machine."""
+    """Time budget of one reconstruction in seconds, none by default; the result then depends on the
+    machine's speed."""
     workers: int = Field(default=1, ge=1)
-    """Restarts that run at the same time, each on one thread; the result is the same."""
+    """Number of restarts that run at the same time, each on one thread; the result is the same."""
+    method: Annotated[str | None, _plugin(ATTACKS)] = None
+    """Reconstruction method; by default that of the preset, as for all keys below."""
     iterations: int | None = Field(default=None, ge=1)
-    """This and what follows replace the preset's own value when given."""
+    """Number of steps of each restart."""
     tv: float | None = Field(default=None, ge=0)
+    """Weight of the total variation."""
     lr: float | None = Field(default=None, gt=0)
+    """Step size of the attack in normalised pixels."""
     restarts: int | None = Field(default=None, ge=1)
-    objective: Literal["cosine", "layer-cosine", "l2", "l1"] | None = None
+    """Number of starting points; the one with the lowest matching cost wins."""
+    objective: Annotated[str | None, _plugin(OBJECTIVES)] = None
+    """Distance between the simulated and the captured update: ``cosine``, ``layer-cosine``, ``l2``,
+    ``l1``, or a plug-in."""
+    priors: Annotated[Weights | None, PlainSerializer(_as_table)] = None
+    """Weights of priors by name, at least 0: ``total-variation``, ``norm``, ``statistics``,
+    ``features``, or plug-ins. They replace the preset's weights of the same priors."""
+    label_rule: Annotated[str | None, _plugin(LABEL_RULES)] = None
+    """Rule that infers unknown labels: ``auto``, ``idlg``, ``counts``, ``yin``, ``llg``, ``mixed``,
+    ``joint``, or a plug-in."""
     mask: Literal["nonzero", "unsaturated"] | None = None
-    """Entries of the payload to compare: those that pruning left, or those below the bound of a
-    value clipping."""
+    """Entries of the update to compare: ``nonzero`` for those that pruning left, ``unsaturated``
+    for those below the bound of a clipping of single values; all by default."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop once the matching cost fell by less than a thousandth over so many iterations."""
+    """Stop once the matching cost fell by less than a thousandth over this many iterations."""
 
     @model_validator(mode="after")
     def _order_needs_labels(self) -> Self:
         if self.order == "known" and self.labels != "known":
             raise ValueError(
-                'order = "known" names images by their place, so it goes with labels = "known": '
-                "inferred labels come in an order of their own"
+                'order = "known" refers to images by their index, so it needs labels = "known": '
+                "inferred labels have an order of their own"
             )
         return self
 

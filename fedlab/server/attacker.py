@@ -1,11 +1,12 @@
-"""The attacker hidden in the server: it reads Captures and rebuilds the images behind them.
+"""The attacker in the server: it reads captures and reconstructs the images behind them.
 
-It knows what any server knows (the network, what it asked for, what came back) and, in
-diagnostic runs only, the labels that the threat model grants. Where the server was malicious it
-takes what it laid out for itself: imprints are read out, fished images are rebuilt apart.
+It knows what any server knows (the network, the round facts, the replies) and, in diagnostic runs
+only, the true labels or order of the images. A malicious server evaluates its own manipulation:
+imprints are read out, and fished images are reconstructed separately.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
-    PRESETS,
     AttackSettings,
     Consistency,
     Reconstruction,
@@ -22,22 +22,31 @@ from attacks.reconstruction import (
     invert,
 )
 from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.presets import PRIOR_FIELDS
 from attacks.reconstruction.watch import Watch
+from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
+from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
+
+REPLACED = {"iterations", "tv", "lr", "restarts", "mask", "patience"}
+"""Keys of ``Reconstruct`` that replace fields of the preset with the same name."""
+
+CHOSEN = {"method": ATTACKS, "objective": OBJECTIVES, "label_rule": LABEL_RULES}
+"""Keys of ``Reconstruct`` that name a plug-in, with its registry."""
 
 
 @dataclass(frozen=True)
 class Attacker:
-    """Attacks Captures with one network, its own copy.
+    """Attacks captures with its own copy of the network.
 
     Attributes:
-        model: The architecture of the federation; its weights are never used.
+        model: The architecture of the federation; its weights are not used.
         shape: Channels, height and width of an image.
-        num_classes: Of the data set.
-        mean: Of the public normalisation, per channel.
-        std: Likewise.
-        device: Where to compute.
+        num_classes: Number of classes in the data set.
+        mean: Mean of the public normalisation for each channel.
+        std: Standard deviation of the public normalisation for each channel.
+        device: Device to compute on.
     """
 
     model: nn.Module
@@ -57,45 +66,51 @@ class Attacker:
         order: tuple[Tensor, ...] | None = None,
         watch: Watch | None = None,
     ) -> Reconstruction:
-        """Rebuild the images behind a Capture.
+        """Reconstruct the images behind a capture.
 
         Args:
-            capture: What the server saw.
-            settings: Which preset, and what replaces its values.
-            labels: Granted labels ``[n]`` or soft ``[n, classes]``; ``None`` infers them.
-            generator: Of the starting images; the attacker's own, unrelated to the clients'.
-            order: Granted order of the images in local steps; ``None`` assumes one.
-            watch: Called now and then with the progress.
+            capture: The captured update.
+            settings: Preset, and the settings that replace its values.
+            labels: Known labels ``[n]`` or soft ``[n, classes]``; ``None`` to infer them.
+            generator: CPU generator of the initial images, unrelated to those of the clients.
+            order: Known order of the images in local steps; ``None`` to assume one.
+            watch: Callback that receives the progress.
 
         Raises:
             ValueError: If the payload cannot be attacked, such as one of too many images.
+            PluginFailed: If a plug-in of the attack fails.
         """
-        model, on_device, payload = self._at_hand(capture)
-        target, trapped = capture.announced.target, capture.announced.malicious
+        model, global_state, payload = self._on_device(capture)
+        target, malicious = capture.facts.target, capture.facts.malicious
         knowledge = self.knowledge(capture, settings, labels, order)
-        if trapped == "imprint":
-            return read_imprints(model, on_device, payload, knowledge)
+        if malicious == "imprint":
+            return read_imprints(model, global_state, payload, knowledge)
         if target is not None:
-            payload, knowledge = single_out(on_device, payload, knowledge, target=target)
+            payload, knowledge = single_out(global_state, payload, knowledge, target=target)
         if knowledge.num_images > MOST_IMAGES:
             raise ValueError(
                 f"the update of {capture.of} in round {capture.round} averages "
                 f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
             )
         attack = attack_of(settings)
-        rebuilt = invert(
+        found = invert(
             model,
-            on_device,
+            global_state,
             payload,
             knowledge,
-            adapted(attack, payload, knowledge, sent=on_device) if settings.adapt else attack,
+            adapted(attack, payload, knowledge, sent=global_state) if settings.adapt else attack,
             generator=generator,
             seconds=settings.seconds,
             workers=settings.workers,
             watch=watch,
         )
-        # The label of a fished image is no grant: the server chose it.
-        return rebuilt if trapped is None else replace(rebuilt, labels_known=False)
+        if found.images.shape[1:] != self.shape or len(found.labels) != len(found.images):
+            raise PluginFailed(
+                f"the attack returned images of shape {list(found.images.shape)} with "
+                f"{len(found.labels)} labels; images are [n, {', '.join(map(str, self.shape))}]"
+            )
+        # The server chose the label of a fished image, so it is not known from the client.
+        return found if malicious is None else replace(found, labels_known=False)
 
     def consistency(
         self,
@@ -104,23 +119,23 @@ class Attacker:
         labels: Tensor,
         order: tuple[Tensor, ...] | None = None,
     ) -> Consistency:
-        """How near the update that images would cause is to a captured one.
+        """Compare a capture with the simulated update of given images.
 
         Args:
-            capture: What the server saw.
+            capture: The captured update.
             images: float ``[n, channels, height, width]``, normalised.
             labels: int64 ``[n]`` or soft ``[n, classes]``.
-            order: Places of the images of each local step; ``None`` assumes one.
+            order: Indices of the images of each local step; ``None`` to assume an order.
 
         Raises:
             ValueError: If the payload cannot be simulated.
         """
-        model, on_device, payload = self._at_hand(capture)
+        model, global_state, payload = self._on_device(capture)
         knowledge = self.knowledge(capture, Reconstruct(), labels, order)
-        return consistency(model, on_device, payload, knowledge, images, labels)
+        return consistency(model, global_state, payload, knowledge, images, labels)
 
-    def _at_hand(self, capture: Capture) -> tuple[nn.Module, dict[str, Tensor], Payload]:
-        """The network, the global state and the payload, all on the device."""
+    def _on_device(self, capture: Capture) -> tuple[nn.Module, dict[str, Tensor], Payload]:
+        """The network, the global state and the payload on the attacker's device."""
         state = {name: value.to(self.device) for name, value in capture.global_state.items()}
         return self.model.to(self.device), state, capture.payload.to(self.device)
 
@@ -131,28 +146,52 @@ class Attacker:
         labels: Tensor | None = None,
         order: tuple[Tensor, ...] | None = None,
     ) -> Knowledge:
-        """What the attacker is assumed to know beside the Capture."""
-        granted = None if labels is None else labels.to(self.device)
-        known = capture.announced.knowledge(
+        """Assumptions of the attacker about a capture.
+
+        Args:
+            capture: The captured update.
+            settings: Settings of the attack, of which order and mode are used.
+            labels: Known labels; ``None`` if unknown.
+            order: Known order of the images in local steps; ``None`` to assume one.
+        """
+        known_labels = None if labels is None else labels.to(self.device)
+        known = capture.facts.knowledge(
             shape=self.shape,
             num_classes=self.num_classes,
             mean=self.mean,
             std=self.std,
             kind=capture.payload.kind,
-            num_images=capture.payload.num_examples if granted is None else len(granted),
+            num_images=capture.payload.num_examples if labels is None else len(labels),
         )
         assumed = "sequential" if settings.order == "known" else settings.order
         training = known.training_mode if settings.mode == "announced" else settings.mode == "train"
         return replace(
             known,
-            labels=granted,
+            labels=known_labels,
             order=assumed if order is None else order,
             training_mode=training,
         )
 
 
-def attack_of(settings: Reconstruct) -> AttackSettings:
-    """The preset of a scenario's entry, with the values that the entry replaces."""
-    attack = PRESETS[settings.preset]
-    replaced = {"iterations", "tv", "lr", "restarts", "objective", "mask", "patience"}
-    return replace(attack, **settings.model_dump(include=replaced, exclude_none=True))
+def attack_of(entry: Reconstruct) -> AttackSettings:
+    """Settings of an attack: the preset of a scenario's entry with the values that it replaces.
+
+    Args:
+        entry: A ``[[reconstructions]]`` entry.
+
+    Raises:
+        BadInput: If a plug-in does not exist or cannot be imported.
+        ValueError: If the settings do not fit each other.
+    """
+    attack = preset(entry.preset)
+    changes: dict[str, Any] = entry.model_dump(include=REPLACED, exclude_none=True)
+    for field, registry in CHOSEN.items():
+        if (name := getattr(entry, field)) is not None:
+            changes[field] = component(registry, name)
+    further = []
+    for name, weight in entry.priors or ():
+        if name in PRIOR_FIELDS:
+            changes[PRIOR_FIELDS[name]] = weight
+        else:
+            further.append((component(PRIORS, name), weight))
+    return replace(attack, **changes, priors=(*attack.priors, *further))

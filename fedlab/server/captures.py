@@ -1,4 +1,4 @@
-"""A Capture is what the server saw of one client in one round, and can be kept on disk."""
+"""Captures: what the server received from one client in one round, in memory and on disk."""
 
 import json
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ from fedlab.core.tensor_files import read_tensors
 from fedlab.protocol.round_facts import RoundFacts
 
 FISHED = "class-fishing"
-"""The one malice under which each client of a round gets global arrays of its own."""
+"""Manipulation under which each client of a round receives its own global arrays."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Exactly what the server saw: immutable, and free of ground truth, seed and task.
+    """Exactly what the server saw, without ground truth, seed and task.
 
     Attributes:
-        round: Counted from 1.
-        clients: Partition ids whose data the payload depends on; one without secure
-            aggregation.
-        global_state: The parameters and buffers that the server sent, by name.
-        payload: What came back.
-        announced: What the server had asked for.
+        round: Round number, counted from 1.
+        clients: Partition ids of the clients whose data the payload depends on: one client, or
+            several under secure aggregation.
+        global_state: Parameters and buffers that the server sent, by name.
+        payload: Gradient or weights that the server received.
+        facts: Facts of the round that the server knows.
     """
 
     round: int
     clients: tuple[int, ...]
     global_state: Mapping[str, Tensor] = field(repr=False)
     payload: Payload = field(repr=False)
-    announced: RoundFacts
+    facts: RoundFacts
 
     @cached_property
     def global_digest(self) -> str:
@@ -52,7 +52,7 @@ class Capture:
 
     @property
     def of(self) -> str:
-        """Whose data it depends on, in words."""
+        """The clients whose data the payload depends on, in words."""
         who = ", ".join(map(str, self.clients))
         return f"client {who}" if len(self.clients) == 1 else f"the sum of clients {who}"
 
@@ -63,15 +63,15 @@ class Capture:
         return _reply_name(self.round, self.clients[0])
 
     def save(self, folder: Path, *, apart: bool = False) -> None:
-        """Write the reply, and the global arrays unless this round's are there already.
+        """Write the payload, and the global arrays unless those of the round exist already.
 
         Args:
-            folder: Made if it is not there.
-            apart: Whether the client got arrays of its own, which then have a file of their own;
-                so does a client that was fished.
+            folder: Folder of the captures; it is created.
+            apart: True if the client received its own global arrays, which then have their own
+                file, as under class fishing.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        own = apart or self.announced.malicious == FISHED
+        own = apart or self.facts.malicious == FISHED
         before = folder / _global_name(self.round, self.clients[0] if own else None)
         if not before.is_file():
             write_atomically(before, save(_plain(self.global_state)))
@@ -82,7 +82,7 @@ class Capture:
             "names": list(self.payload.tensors),
             "num_examples": self.payload.num_examples,
             "steps": self.payload.steps,
-            "announced": asdict(self.announced),
+            "facts": asdict(self.facts),
             "global_digest": self.global_digest,
             "reply_digest": self.reply_digest,
         }
@@ -93,15 +93,26 @@ class Capture:
 
     @staticmethod
     def kept(folder: Path, round: int, client: int) -> bool:
-        """Whether a reply was kept, be it within a sum."""
+        """True if the folder has the reply of a client, alone or within a sum.
+
+        Args:
+            folder: Folder of the captures.
+            round: Round number, counted from 1.
+            client: Partition id of the client.
+        """
         return _kept(folder, round, client) is not None
 
     @classmethod
     def load(cls, folder: Path, *, round: int, client: int) -> "Capture":
-        """Read a kept Capture back; under secure aggregation the sum that the client is part of.
+        """Read a capture; under secure aggregation the sum that the client is part of.
+
+        Args:
+            folder: Folder of the captures.
+            round: Round number, counted from 1.
+            client: Partition id of the client.
 
         Raises:
-            BadInput: If none was kept, or the files are damaged.
+            BadInput: If the folder has no such capture, or the files are damaged.
         """
         reply = _kept(folder, round, client)
         if reply is None:
@@ -117,34 +128,33 @@ class Capture:
             )
         tensors, metadata = read_tensors(reply)
         try:
-            facts: dict[str, Any] = json.loads(metadata["capture"])
+            saved: dict[str, Any] = json.loads(metadata["capture"])
+            facts = saved["facts"] if "facts" in saved else saved["announced"]  # of older runs
             own, shared = (folder / _global_name(round, who) for who in (client, None))
             global_state, _ = read_tensors(own if own.is_file() else shared)
             capture = cls(
-                round=facts["round"],
-                clients=tuple(facts["clients"]),
+                round=saved["round"],
+                clients=tuple(saved["clients"]),
                 global_state=global_state,
                 payload=Payload(
-                    cast(Literal["gradient", "weights"], facts["kind"]),
-                    # A file has them sorted, but the order of the layers tells which is the last.
-                    {name: tensors[name] for name in facts["names"]},
-                    num_examples=facts["num_examples"],
-                    steps=facts["steps"],
+                    cast(Literal["gradient", "weights"], saved["kind"]),
+                    # A file sorts the names, but label inference needs the order of the layers.
+                    {name: tensors[name] for name in saved["names"]},
+                    num_examples=saved["num_examples"],
+                    steps=saved["steps"],
                 ),
-                announced=RoundFacts(
-                    **{**facts["announced"], "defenses": tuple(facts["announced"]["defenses"])}
-                ),
+                facts=RoundFacts(**{**facts, "defenses": tuple(facts["defenses"])}),
             )
-            sound = facts["global_digest"], facts["reply_digest"]
+            digests = saved["global_digest"], saved["reply_digest"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{reply.name} is no Capture of fedlab ({error})") from error
-        if (capture.global_digest, capture.reply_digest) != sound:
+            raise BadInput(f"{reply.name} is not a capture of fedlab ({error})") from error
+        if (capture.global_digest, capture.reply_digest) != digests:
             raise BadInput(f"{reply.name} or its global arrays changed since they were kept")
         return capture
 
 
 def _kept(folder: Path, round: int, client: int) -> Path | None:
-    """The file that holds what a client sent."""
+    """The file with the reply of a client, or ``None``."""
     alone, whole = folder / _reply_name(round, client), folder / _sum_name(round)
     if alone.is_file():
         return alone
@@ -154,12 +164,12 @@ def _kept(folder: Path, round: int, client: int) -> Path | None:
             if client in json.loads(metadata["capture"])["clients"]:
                 return whole
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{whole.name} is no Capture of fedlab ({error})") from error
+            raise BadInput(f"{whole.name} is not a capture of fedlab ({error})") from error
     return None
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors, as safetensors asks for."""
+    """Contiguous CPU tensors, as safetensors needs them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -105,7 +105,7 @@ class Analysis(Viewable):
         given = {name: value for name, value in settings.items() if value is not None}
         (entry,) = self.scenario.changed(reconstructions=[given]).reconstructions
         try:
-            leak = self._evaluator.examine(
+            leak = self._evaluator.evaluate(
                 capture,
                 entry,
                 self._loop.histories,

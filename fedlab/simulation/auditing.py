@@ -111,7 +111,7 @@ class Auditor(Callback):
             return
         parameters = {name: capture.global_state[name] for name in capture.payload.tensors}
         buffers = {n: t for n, t in capture.global_state.items() if n not in parameters}
-        self._scores.observe(capture.payload, parameters, buffers, lr=capture.announced.lr)
+        self._scores.observe(capture.payload, parameters, buffers, lr=capture.facts.lr)
         self._round = capture.round
 
     def verdict(self, ledger: Ledger) -> Verdict:

@@ -43,7 +43,7 @@ def run_scheduled_attacks(
     for capture in captures:
         for settings in scheduled_attacks(scenario, capture):
             try:
-                leak = evaluator.examine(capture, settings, histories, scenario=scenario)
+                leak = evaluator.evaluate(capture, settings, histories, scenario=scenario)
             except ValueError as reason:
                 log.warning("round %d: %s is not attacked: %s", capture.round, capture.of, reason)
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,7 +18,7 @@ from fedlab.privacy.ledger import Ledger
 from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult
-from fedlab.results.rows import RoundRow
+from fedlab.results.rows import RoundRow, values_by_column
 from fedlab.simulation.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Tracking(Callback):
 
     def on_round(self, federation: Federation, result: RoundResult) -> None:
         """Give the tracker the numbers and pictures of the round."""
-        leakage = pd.DataFrame([asdict(row) for row in result.leakage])
+        leakage = pd.DataFrame([values_by_column(row) for row in result.leakage])
         ledger = federation.ledger
         scalars = (
             model_scalars(result.model)

@@ -7,7 +7,7 @@ from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.referee import Referee
-from fedlab.evaluation.replay import rehearsed
+from fedlab.evaluation.replay import replay
 from fedlab.protocol.planning import task_for
 from fedlab.protocol.round_facts import scheduled_facts
 from fedlab.server.captures import Capture
@@ -43,7 +43,7 @@ def observed(defense, *, leaking, epochs=1):
     state = {name: value.clone() for name, value in federated.model.state_dict().items()}
     payload = run_client_round(task, federated, state, ()).sent
     capture = Capture(2, (0,), state, payload, scheduled_facts(task, scenario))
-    return federated, capture, {0: task}, rehearsed(federated, capture, {0: task}, {})
+    return federated, capture, {0: task}, replay(federated, capture, {0: task}, {})
 
 
 @pytest.mark.parametrize("leaking", [False, True])

@@ -42,7 +42,7 @@ def labels_in_the_batch(round=1):
     run = finished(scenario({}, rounds=1, reconstructions=[], captures={"keep": "all"}))
     capture = Capture.load(run.folder.captures, round=round, client=0)
     evaluator = run._evaluator
-    leak = evaluator.examine(
+    leak = evaluator.evaluate(
         capture, run.scenario.changed(reconstructions=[{"iterations": 1}]).reconstructions[0], {}
     )
     return leak.reconstruction.labels.tolist()
@@ -163,15 +163,15 @@ def test_only_the_scheduled_clients_and_rounds_are_fished(batch):
         for round in (1, 2)
         for client in range(4)
     }
-    assert {cell for cell, capture in told.items() if capture.announced.malicious} == {
+    assert {cell for cell, capture in told.items() if capture.facts.malicious} == {
         (2, 0),
         (2, 1),
     }
     assert told[2, 0].global_digest == told[2, 1].global_digest != told[2, 2].global_digest
     assert told[2, 2].global_digest == told[2, 3].global_digest
-    assert {told[2, client].announced.target for client in (0, 2)} == {batch[0], None}
-    assert told[2, 0].announced.threat == "malicious"
-    assert told[2, 2].announced.threat == "honest-but-curious"
+    assert {told[2, client].facts.target for client in (0, 2)} == {batch[0], None}
+    assert told[2, 0].facts.threat == "malicious"
+    assert told[2, 2].facts.threat == "honest-but-curious"
 
 
 def test_a_fished_clients_arrays_have_a_file_of_their_own(fished):

@@ -8,7 +8,7 @@ from attacks.reconstruction import consistency
 from fedlab import Federation, Scenario
 from fedlab.core.errors import BadInput
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
-from fedlab.evaluation.replay import rehearsed
+from fedlab.evaluation.replay import replay
 from fedlab.protocol.planning import task_for
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
@@ -35,7 +35,7 @@ class Case:
         self.capture = Capture.load(self.federation.folder.captures, round=2, client=0)
         history = self.federation.ledger.histories[0]
         tasks = {0: task_for(scenario, round=2, client=0)}
-        self.truth = rehearsed(federated, self.capture, tasks, {0: history[:1]})
+        self.truth = replay(federated, self.capture, tasks, {0: history[:1]})
         self.attacker = AttackEvaluator(scenario, federated).attacker
 
     def held(self, order="granted", **changes):
@@ -121,7 +121,7 @@ def test_a_leaking_client_with_a_poisson_batch():
 
 def test_fedprox_pull_is_simulated():
     case = Case("", 'server.strategy="FedProx"', "server.options={proximal_mu=1.0}")
-    assert case.capture.announced.proximal_mu == 1.0
+    assert case.capture.facts.proximal_mu == 1.0
     found = case.federation.consistency(round=2, client=0)
     assert found == case.held()
     assert found.relative_error < 1e-3

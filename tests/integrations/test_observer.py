@@ -197,7 +197,7 @@ class TestWhatIsKept:
                 assert torch.equal(capture.global_state[name], first[name])
             assert list(capture.payload.tensors) == list(first)
             assert (capture.payload.num_examples, capture.payload.steps) == (3, 3)
-            assert capture.announced.local_sgd == ONE_STEP
+            assert capture.facts.local_sgd == ONE_STEP
 
     def test_differences_are_kept_as_weights(self, tmp_path):
         same = {"rounds": 1, "named": True, "norm": True, "images": 3}
@@ -251,7 +251,7 @@ class TestWhatIsKept:
     def test_the_learning_rate_may_follow_the_rounds(self, tmp_path):
         run(observe(FedAvg(), tmp_path, local=lambda round: LocalSGD(lr=0.1 / round, epochs=2)))
         capture = Capture.load(tmp_path, round=2, client=0)
-        assert (capture.announced.lr, capture.payload.steps) == (0.05, 2)
+        assert (capture.facts.lr, capture.payload.steps) == (0.05, 2)
 
     def test_updates_outside_a_dp_wrapper_are_unclipped(self, tmp_path):
         run(observe(private(), tmp_path / "outside"), rounds=1)

@@ -1,6 +1,5 @@
 """Run folders: refusals, tables, truncation and atomic writes."""
 
-import dataclasses
 import os
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from fedlab import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.results.folder import TABLES, RunFolder, next_free
-from fedlab.results.rows import ClientRow, RoundRow
+from fedlab.results.rows import ClientRow, RoundRow, columns_of
 from tests.federations import small
 
 
@@ -99,7 +98,7 @@ def test_new_tables_have_columns_but_no_rows(tmp_path):
     for name, kind in TABLES.items():
         table = run.table(name)
         assert table.empty
-        assert list(table.columns) == [field.name for field in dataclasses.fields(kind)]
+        assert list(table.columns) == columns_of(kind)
     assert run.rounds() == []
 
 

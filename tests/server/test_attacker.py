@@ -71,7 +71,7 @@ def test_local_training_is_known_only_of_weights_and_as_announced(captures):
     leaking, honest = captures
     assert attacker().knowledge(leaking, QUICK).local is None
     local = attacker().knowledge(honest, QUICK).local
-    told = honest.announced
+    told = honest.facts
     assert (local.lr, local.momentum, local.weight_decay) == (
         told.lr,
         told.momentum,
@@ -81,8 +81,8 @@ def test_local_training_is_known_only_of_weights_and_as_announced(captures):
 
 
 def test_announced_defenses_are_known(captures):
-    told = replace(captures[0].announced, defenses=("dp-sgd",), clipping_norm=0.7)
-    knowledge = attacker().knowledge(replace(captures[0], announced=told), QUICK)
+    told = replace(captures[0].facts, defenses=("dp-sgd",), clipping_norm=0.7)
+    knowledge = attacker().knowledge(replace(captures[0], facts=told), QUICK)
     assert (knowledge.defenses, knowledge.clipping_norm) == (("dp-sgd",), 0.7)
 
 
@@ -124,8 +124,8 @@ def test_a_client_that_attacks_itself_takes_it_for_as_wise_as_it_is(client):
 
 
 def test_the_mode_is_as_announced_unless_the_attacker_assumes_another(captures):
-    told = replace(captures[0].announced, training_mode=False)
-    capture = replace(captures[0], announced=told)
+    told = replace(captures[0].facts, training_mode=False)
+    capture = replace(captures[0], facts=told)
     assert not attacker().knowledge(capture, QUICK).training_mode
     assert attacker().knowledge(capture, QUICK.model_copy(update={"mode": "train"})).training_mode
     assert attacker().knowledge(captures[0], QUICK).training_mode
@@ -144,8 +144,8 @@ def test_the_order_is_assumed_unless_it_is_granted(captures):
 def test_against_noise_the_attack_is_tuned_anew_unless_told_not_to():
     one = attacker()
     capture = capture_of(one)
-    told = replace(capture.announced, defenses=("dp-sgd",), clipping_norm=1.0, noise_multiplier=1.0)
-    noisy = replace(capture, announced=told)
+    told = replace(capture.facts, defenses=("dp-sgd",), clipping_norm=1.0, noise_multiplier=1.0)
+    noisy = replace(capture, facts=told)
     labels = torch.tensor([0, 1])
     tuned = one.attack(noisy, QUICK, labels=labels, generator=start())
     assert tuned.attack.objective == "l2"

@@ -49,7 +49,7 @@ def test_it_comes_back_as_it_was_in_the_order_of_the_layers(run):
     seen = done.captures[0]
     assert list(capture.payload.tensors) == list(seen.payload.tensors)
     assert all(torch.equal(t, seen.payload.tensors[n]) for n, t in capture.payload.tensors.items())
-    assert capture.announced == seen.announced
+    assert capture.facts == seen.facts
     assert capture.global_digest == seen.global_digest
     assert capture.reply_digest == seen.reply_digest
 
@@ -70,11 +70,11 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "names",
                 "num_examples",
                 "steps",
-                "announced",
+                "facts",
                 "global_digest",
                 "reply_digest",
             }
-            assert set(facts["announced"]) == {
+            assert set(facts["facts"]) == {
                 "lr",
                 "momentum",
                 "weight_decay",
@@ -122,11 +122,11 @@ def test_labels_are_inferred_alike_from_disk_and_live():
     assert [row.label_correct for row in again.rows] == live
 
 
-def made(kind="gradient", announced=None):
-    told = announced or RoundFacts(0.1, 0.9, 1e-4, 2, 8, ("dp-sgd",), 0.5, True)
+def made(kind="gradient", facts=None):
+    facts = facts or RoundFacts(0.1, 0.9, 1e-4, 2, 8, ("dp-sgd",), 0.5, True)
     before = {"z": torch.arange(6.0).reshape(2, 3).T, "a": torch.tensor(2.0)}
     sent = {name: value + 1 for name, value in before.items()}
-    return Capture(3, (7,), before, Payload(kind, sent, num_examples=9, steps=4), told)
+    return Capture(3, (7,), before, Payload(kind, sent, num_examples=9, steps=4), facts)
 
 
 @pytest.mark.parametrize("kind", ["gradient", "weights"])
@@ -134,7 +134,7 @@ def test_every_field_survives_the_disk(tmp_path, kind):
     capture = made(kind)
     capture.save(tmp_path)
     again = Capture.load(tmp_path, round=3, client=7)
-    assert (again.round, again.clients, again.announced) == (3, (7,), capture.announced)
+    assert (again.round, again.clients, again.facts) == (3, (7,), capture.facts)
     one, other = again.payload, capture.payload
     assert (one.kind, one.num_examples, one.steps) == (kind, other.num_examples, other.steps)
     for found, kept in (
@@ -166,7 +166,7 @@ def test_a_reply_without_its_global_arrays_or_of_another_program(tmp_path):
         Capture.load(tmp_path, round=3, client=7)
     (tmp_path / "elsewhere").rename(tmp_path / "global-0003.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "reply-0003-00007.safetensors")
-    with pytest.raises(BadInput, match="is no Capture of fedlab"):
+    with pytest.raises(BadInput, match="is not a capture of fedlab"):
         Capture.load(tmp_path, round=3, client=7)
 
 

@@ -221,8 +221,8 @@ def test_the_server_knows_the_adaptive_bound():
     rounds = loop(scenario)
     first, second = (rounds.step(scenario, number).captures[1] for number in (1, 2))
     before, now = rounds.histories[1]
-    assert first.announced.clipping_norm == 0.3
-    assert second.announced.clipping_norm == now.clipping_norm == before.next_clipping_norm != 0.3
+    assert first.facts.clipping_norm == 0.3
+    assert second.facts.clipping_norm == now.clipping_norm == before.next_clipping_norm != 0.3
 
 
 def test_fedprox_sends_its_proximal_weight():

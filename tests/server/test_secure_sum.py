@@ -144,7 +144,7 @@ def test_gradients_are_summed_and_attacked_as_one():
 def test_the_noise_of_a_sum_is_that_of_all_together():
     private = {"name": "dp-sgd", "noise_multiplier": 1.5}
     scenario = small(rounds=1, roles=[LEAK], defenses=[private, SECURE], captures={"keep": "all"})
-    told = captures(finished(scenario))[0].announced
+    told = captures(finished(scenario))[0].facts
     assert told.noise_multiplier == pytest.approx(3.0)
     assert told.batch_size == 8
     assert set(told.defenses) == {"dp-sgd", "secure-aggregation"}
@@ -156,7 +156,7 @@ def test_noise_of_a_sum_is_in_units_of_its_bound():
         {"name": "dp-sgd", "clients": "2", "clipping_norm": 2.0, "noise_multiplier": 1.5},
     ]
     scenario = small(rounds=1, defenses=[*private, SECURE], captures={"keep": "all"})
-    told = captures(finished(scenario))[0].announced
+    told = captures(finished(scenario))[0].facts
     assert told.clipping_norm == 2.0
     assert told.noise_multiplier * told.clipping_norm == pytest.approx(5.0)  # of 4 and 3
 
@@ -167,7 +167,7 @@ def test_the_noise_of_clipped_updates_averages_out():
     quiet = scenario.changed(defenses=[noisy | {"noise_multiplier": 0.0}, SECURE])
     federation, without = finished(scenario), finished(quiet)
     seen, signal = captures(federation)[0], captures(without)[0]
-    told = seen.announced
+    told = seen.facts
     assert (told.update_clipping_norm, told.update_noise) == pytest.approx((0.5, 0.5))
     noise = torch.cat(
         [(seen.payload.tensors[n] - t).flatten() for n, t in signal.payload.tensors.items()]
@@ -180,4 +180,4 @@ def test_the_noise_of_clipped_updates_averages_out():
 def test_one_unclipped_update_unbounds_the_mean():
     some = {"name": "clip-noise", "clients": "0-1"}
     scenario = small(rounds=1, roles=[LEAK], defenses=[some, SECURE], captures={"keep": "all"})
-    assert captures(finished(scenario))[0].announced.update_clipping_norm is None
+    assert captures(finished(scenario))[0].facts.update_clipping_norm is None

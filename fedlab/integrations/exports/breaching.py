@@ -131,7 +131,7 @@ def _public_buffers(
 ) -> list[Tensor] | None:
     """The buffers that the attacker knows; ``None`` if the client was in training mode."""
     buffers = [name for name, _ in model.named_buffers() if name in model.state_dict()]
-    if buffers and capture.announced.training_mode:
+    if buffers and capture.facts.training_mode:
         return None
     if missing := [name for name in buffers if name not in sent]:
         raise BadInput(f"{source} lacks {missing[0]}, which the network has")
@@ -177,7 +177,7 @@ def _update(
     """Convert weights to what breaching's users share, and describe the steps that led to them."""
     if local is None:
         try:
-            local = capture.announced.local_sgd
+            local = capture.facts.local_sgd
         except ValueError as error:
             raise BadInput(f"how the client trained is not known: {error}") from error
     steps = local.steps(count)

@@ -138,7 +138,7 @@ class TestBreachingsOwnObjective:
 
     def test_of_what_was_captured_in_another_mode_is_not(self):
         images, labels, capture, model = client(told=MODES["evaluation"])
-        wrong = replace(capture, announced=MODES["training"])
+        wrong = replace(capture, facts=MODES["training"])
         case = case_of(wrong, model, labels=labels, **FACTS)
         assert objective(case, model, images)[0] > 1e-3
 
@@ -185,14 +185,14 @@ def test_file_is_read_without_running_code(tmp_path):
 )
 def test_training_that_breaching_lacks_is_refused(changes, facts, sentence):
     _, labels, capture, model = client("weights")
-    capture = replace(capture, announced=replace(TOLD, **changes))
+    capture = replace(capture, facts=replace(TOLD, **changes))
     with pytest.raises(BadInput, match=sentence):
         case_of(capture, model, **({"labels": labels} | FACTS | facts))
 
 
 def test_missing_learning_rate_can_be_given():
     _, labels, capture, model = client("weights")
-    capture = replace(capture, announced=replace(TOLD, lr=0.0))
+    capture = replace(capture, facts=replace(TOLD, lr=0.0))
     case = case_of(capture, model, labels=labels, local=LocalSGD(LR, batch_size=2), **FACTS)
     assert case["shared_data"]["metadata"]["local_hyperparams"]["lr"] == LR
 

@@ -1,6 +1,5 @@
 """Exported tables keep rows, columns and types."""
 
-import dataclasses
 import importlib.util
 import math
 
@@ -13,7 +12,7 @@ from fedlab.comparison.comparison import ComparedRun
 from fedlab.integrations.exports.tables import tables_of_comparison, tables_of_run, write_tables
 from fedlab.privacy.ledger import LedgerRow
 from fedlab.results.folder import RunFolder
-from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
+from fedlab.results.rows import ClientRow, LeakageRow, RoundRow, columns_of
 from tests.federations import finished, small
 
 SCENARIO = small(
@@ -45,7 +44,7 @@ def test_tables_have_a_row_per_fact(tables):
     }
     rows = {"rounds": RoundRow, "clients": ClientRow, "leakage": LeakageRow, "ledger": LedgerRow}
     for name, row in rows.items():
-        assert list(tables[name]) == [field.name for field in dataclasses.fields(row)]
+        assert list(tables[name]) == columns_of(row)
 
 
 def test_types(tables):
