@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.components import METHODS
+from attacks.reconstruction.components import METHODS, name_of
 from attacks.reconstruction.methods import RunOptions
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import AttackSettings
@@ -77,6 +77,10 @@ def invert(
     )
     with mode(model, training=knowledge.training_mode):
         found = METHODS.resolve(attack.method)(problem, attack, options)
+    if not isinstance(found, Reconstruction):
+        raise ValueError(
+            f"{name_of(attack.method)} returned {type(found).__name__}, not a Reconstruction"
+        )
     return replace(
         found,
         labels_known=knowledge.labels is not None,

@@ -144,5 +144,5 @@ def test_update_attacker_skips_defenses_by_default() -> None:
 
 
 def test_known_order_needs_known_labels():
-    with pytest.raises(BadInput, match='goes with labels = "known"'):
+    with pytest.raises(BadInput, match='needs labels = "known"'):
         Scenario.parse('[[reconstructions]]\norder = "known"\nlabels = "inferred"\n')
