@@ -21,16 +21,15 @@ REGISTRIES = {
     "models": "fedlab.models.registry:MODELS",
     "datasets": "fedlab.data.registry:DATASETS",
     "partitions": "fedlab.data.registry:PARTITIONS",
+    "attacks": "fedlab.core.attack_plugins:ATTACKS",
+    "objectives": "fedlab.core.attack_plugins:OBJECTIVES",
+    "priors": "fedlab.core.attack_plugins:PRIORS",
+    "labels": "fedlab.core.attack_plugins:LABEL_RULES",
+    "metrics": "fedlab.metrics.metric:METRICS",
     "trackers": "fedlab.core.trackers:TRACKERS",
 }
 """Import path of the registry of each kind of plug-in."""
-COMPONENTS = {
-    "objectives": "attacks.reconstruction.components:OBJECTIVES",
-    "priors": "attacks.reconstruction.components:PRIORS",
-    "labels": "attacks.reconstruction.components:LABEL_RULES",
-}
-"""Import path of the table of each kind of component of an attack."""
-KINDS = ("scenarios", "presets", *REGISTRIES, *COMPONENTS)
+KINDS = ("scenarios", "presets", *REGISTRIES)
 
 _HIDDEN = ("_key", "_fn", "_nodes", "fraction_train", "fraction_evaluate")
 """Endings of the arguments of Flower's rules that a scenario cannot choose."""
@@ -100,16 +99,14 @@ def _scenarios_table() -> Table:
 def _plugins_table(kind: str, *, installed: bool) -> Table:
     from rich.table import Table
 
-    from fedlab.core.plugins import Registry, load
+    from fedlab.core.plugins import load
 
-    path = REGISTRIES.get(kind) or COMPONENTS[kind]
-    names = load(path, what=f"the list of {kind}")
+    names = load(REGISTRIES[kind], what=f"the list of {kind}")
     table = Table("name", "what it is", "settings and defaults")
-    for name in names.builtin if isinstance(names, Registry) else names:
+    for name in names.builtin:
         plugin = names.get(name)
         table.add_row(_with_argument(name, plugin), _summary(plugin), _settings(plugin))
-    packages = _packages(names.group) if isinstance(names, Registry) else {}
-    for name, package in packages.items():
+    for name, package in _packages(names.group).items():
         summary, settings = f"of the package {package}", ""
         if installed:
             try:

@@ -7,12 +7,15 @@ from itertools import product
 from typing import Any
 
 from fedlab.comparison.parsing import Arm, Choice, distinct
+from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.errors import BadInput
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregation
 
-TUNED = frozenset({"tv", "lr", "restarts", "objective", "mask", "patience"})
+TUNED = frozenset(
+    {"tv", "lr", "restarts", "objective", "mask", "patience", "method", "priors", "label_rule"}
+)
 """Settings of a ``[[reconstructions]]`` entry that are tuned for its own preset."""
 
 
@@ -89,6 +92,8 @@ def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, A
     An entry keeps its clients, its knowledge and its budget; settings that were tuned for its own
     preset are left out.
     """
+    for preset in presets:
+        PRESETS.path(preset)  # refuses an unknown name
     scheduled = [entry.model_dump(exclude_defaults=True) for entry in scenario.reconstructions]
     leaking = [
         {"rounds": role.rounds, "clients": role.clients}

@@ -26,10 +26,6 @@ def _is_function(found: object) -> str | None:
     return None if callable(found) else "is no function"
 
 
-def _is_rule(found: object) -> str | None:
-    return None if callable(found) or found == "joint" else "is no function"
-
-
 def _is_preset(found: object) -> str | None:
     if isinstance(found, AttackSettings) or callable(found):
         return None
@@ -54,8 +50,8 @@ PRIORS: Registry[Function] = Registry(
 LABEL_RULES: Registry[Function] = Registry(
     "label rule",
     group="fedlab.labels",
-    builtin={**RULES.paths, "joint": "attacks.reconstruction.presets:JOINT"},
-    check=_is_rule,
+    builtin={**RULES.paths, "joint": "attacks.reconstruction.labels:joint_start"},
+    check=_is_function,
 )
 """Label rules: ``(layer, num_images, probabilities) -> labels``."""
 

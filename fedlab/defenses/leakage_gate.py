@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field, model_validator
 
 from attacks.knowledge import MOST_IMAGES
-from attacks.reconstruction.presets import PRESETS
-from fedlab.core.errors import nearest
+from fedlab.core.attack_plugins import PRESETS, preset
+from fedlab.core.errors import BadInput
 from fedlab.core.lazy import torch
 from fedlab.defenses.base import Defense
 from fedlab.defenses.pipeline import Withheld
@@ -48,8 +48,10 @@ class LeakageGate(Defense):
 
     @model_validator(mode="after")
     def _preset_exists(self) -> Self:
-        if self.preset not in PRESETS:
-            raise ValueError(f'preset "{self.preset}" is unknown; {nearest(self.preset, PRESETS)}')
+        try:
+            PRESETS.path(self.preset)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
         return self
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
@@ -116,7 +118,7 @@ class LeakageGate(Defense):
             labels=torch.cat([batch.labels for batch in seen])[places],
             order="sequential" if order is None else order,
         )
-        attack = replace(PRESETS[self.preset], iterations=self.iterations)
+        attack = replace(preset(self.preset), iterations=self.iterations)
         return invert(
             context.model,
             context.sent,

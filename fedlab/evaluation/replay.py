@@ -84,7 +84,9 @@ def replay(
     orders = [tasks[client].model_copy(update={"history": None}) for client in capture.clients]
     before = [histories.get(client, ()) for client in capture.clients]
     own = list(zip(orders, before, strict=True))
-    done = [run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own]
+    done = [
+        run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own
+    ]
     sources = {entry.noise_source for task in orders for entry in task.defenses}
     noisy = bool(sources - {"none"})
     payload_cosine = signal_cosine = math.nan
