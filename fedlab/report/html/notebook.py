@@ -42,12 +42,14 @@ def leak_html(leak: Leak) -> str:
                 plain(row.ssim),
                 plain(row.label_correct),
                 row.verdict,
+                *map(plain, row.extra.values()),
             )
             for row in scores
         ]
         pictures = [_image(each[place], f"{name} image {image}") for name, each in shown.items()]
         rows.append([str(image), *pictures, *map("\n".join, zip(*texts, strict=True))])
-    headers = ["image", *shown, "target", "PSNR", "chance", "SSIM", "label correct", "verdict"]
+    scored = ["target", "PSNR", "chance", "SSIM", "label correct", "verdict", *first.extra]
+    headers = ["image", *shown, *scored]
     note = [
         f"{first.preset}, labels {'known' if first.known_labels else 'inferred'}, "
         f"{under(first.defenses)}; {first.threat} server, {first.setting} setting"
