@@ -215,7 +215,7 @@ def test_tables_and_pictures_keep_the_threats_apart(batch):
     roles = [LEAK | {"clients": "0-1", "batch_size": 16}]
     attack = [ATTACK | {"clients": "0-1", "iterations": 5}]
     run = finished(scenario(fishing(batch[0]), roles=roles, reconstructions=attack, rounds=1))
-    verdict = list(run.table().columns[-1].cells)[-1]
+    verdict = run.table().cells[-1][-1]
     assert verdict.count("malicious server") == 1
     assert verdict.count("diagnostic") == 2
     labels = [text.get_text() for text in run.picture().texts]
@@ -241,9 +241,9 @@ def test_the_line_about_a_round_names_the_threat_and_the_best_image(fished):
 
 def test_the_grid_shows_whom_it_tampers_with():
     grid = schedule_grid(scenario(fishing(3)))
-    assert "malicious" in grid.caption
-    assert list(grid.columns[1].cells) == ["leak*!", "·"]
-    assert "malicious" not in schedule_grid(scenario({})).caption
+    assert "malicious" in grid.note
+    assert [str(row[1]) for row in grid.rows] == ["leak*!", "·"]
+    assert "malicious" not in schedule_grid(scenario({})).note
 
 
 @pytest.mark.parametrize("server", [IMPRINT, fishing(3, clients="0-2", rounds="2-")])
