@@ -6,7 +6,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_comparison
-from fedlab.comparison.parsing import ChosenDefense, arm_of, distinct, rule_of
+from fedlab.comparison.parsing import ChosenDefense, ChosenRule, arm_of, distinct, rule_of
 from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.core.errors import BadInput, RunFailed
@@ -27,7 +27,7 @@ def compare(
     *,
     attacks: Iterable[str] | None = None,
     seeds: int | Iterable[int] = 3,
-    rules: Iterable[str] | None = None,
+    rules: Iterable[ChosenRule] | None = None,
     out: Path | str | None = None,
     processes: int | None = None,
 ) -> Comparison:
@@ -48,7 +48,7 @@ def compare(
         attacks: Presets of reconstruction attacks, in place of the scenario's own.
         seeds: Root seeds, or their number, counted from the scenario's own seed.
         rules: Aggregation rules, such as ``"FedAvg"``, ``"FedTrimmedAvg:beta=0.2"`` or
-            ``"mine.module:Rule"``, in place of the scenario's own.
+            ``"mine.module:Rule"``, or classes of rules, in place of the scenario's own.
         out: Folder of the comparison, new or of an earlier comparison; ``runs/compare-NAME`` by
             default.
         processes: Number of runs at the same time; by default one on a GPU, and the number of
@@ -79,7 +79,8 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            failures = finish(places, processes=processes or processes_for(chosen))
+            at_once = min(processes_for(cell.scenario) for cell in cells)
+            failures = finish(places, processes=processes or at_once)
             return _held_together(chosen, folder, cells, places, failures, presets or ())
     except Timeout as error:
         raise BadInput(f"another comparison is being run in {folder}") from error
@@ -90,7 +91,7 @@ def _cells(
     defenses: Iterable[ChosenDefense],
     presets: Sequence[str] | None,
     seeds: int | Iterable[int],
-    rules: Iterable[str] | None,
+    rules: Iterable[ChosenRule] | None,
 ) -> list[Cell]:
     arms = [arm_of(defense) for defense in defenses]
     distinct("defenses", (arm.label for arm in arms))

@@ -27,6 +27,10 @@ ChosenDefense = str | Defense | Mapping[str, Any] | Sequence[str | Defense | Map
 ``mixup+pruning``; a defense; its settings with its ``name``; or several of these in the order in
 which they run."""
 
+ChosenRule = str | type | Mapping[str, Any]
+"""A text such as ``Krum``, ``FedTrimmedAvg:beta=0.2`` or ``mine.module:Rule``; the class of a rule;
+or its options with its ``name``."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -79,9 +83,20 @@ def choice(text: str, known: Registry[Any] = DEFENSES) -> Choice:
     return Choice(name, read)
 
 
-def rule_of(rule: str) -> Choice:
-    """Read an aggregation rule and its options; see ``choice``."""
-    return choice(rule, RULES)
+def rule_of(rule: ChosenRule) -> Choice:
+    """Read an aggregation rule and its options.
+
+    Args:
+        rule: Text as ``choice`` reads it, a rule's class, or its options with its ``name``.
+
+    Raises:
+        BadInput: If the rule has no name, or an option has no value.
+    """
+    if isinstance(rule, type):
+        short = rule.__name__
+        known = short in RULES.names and RULES.get(short) is rule
+        return Choice(short if known else RULES.name_of(rule), {})
+    return _from_table(rule, "rule") if isinstance(rule, Mapping) else choice(rule, RULES)
 
 
 @dataclass(frozen=True)
@@ -161,15 +176,19 @@ def _choices(defense: ChosenDefense) -> list[Choice]:
         settings = defense.model_dump(exclude_defaults=True, exclude={"name"})
         return [Choice(defense.key, settings, complete=True)]
     if isinstance(defense, Mapping):
-        settings = dict(defense)
-        if "name" not in settings:
-            raise BadInput(f"a defense needs a name: {settings}")
-        return [Choice(str(settings.pop("name")), settings)]
+        return [_from_table(defense, "defense")]
     if isinstance(defense, Sequence):
         return [each for part in defense for each in _choices(part)]
     raise BadInput(
         f"{defense!r} is no defense: give a text, a defense, its settings, or a list of these"
     )
+
+
+def _from_table(table: Mapping[str, Any], kind: str) -> Choice:
+    settings = dict(table)
+    if "name" not in settings:
+        raise BadInput(f"a {kind} needs a name: {settings}")
+    return Choice(str(settings.pop("name")), settings)
 
 
 def _text(value: Any) -> str:

@@ -180,5 +180,5 @@ def _tensors(record: Mapping[str, Array]) -> dict[str, Tensor]:
 
 def _announced(local: LocalSGD | None, *, training_mode: bool) -> RoundFacts:
     """The public facts of the round, as far as they were given."""
-    told = RoundFacts(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
-    return told if local is None else told.with_local_sgd(local)
+    facts = RoundFacts(0.0, 0.0, 0.0, 1, 1, training_mode=training_mode)
+    return facts if local is None else facts.with_local_sgd(local)

@@ -14,6 +14,7 @@ from filelock import FileLock
 from fedlab import BadInput, Comparison, RunFailed, compare
 from fedlab.comparison import is_comparison
 from fedlab.results.folder import RunFolder
+from tests.comparison.test_parsing import MINE, Mine
 from tests.federations import small
 
 SHORT = small("rounds=1")
@@ -27,6 +28,16 @@ def test_a_comparison_can_be_opened_again(tmp_path):
     assert opened.scenario == SHORT
     assert (opened.defenses, opened.rules, opened.seeds) == (("none", "mixup"), ("FedAvg",), (0, 1))
     assert "none, mixup" in repr(opened)
+
+
+def test_foreign_defense_is_compared_with_ours(tmp_path):
+    asked = ["none", "mixup", Mine(factor=0.25)]
+    found = compare(SHORT, asked, seeds=1, out=tmp_path, processes=1)
+    label = f"{MINE}:factor=0.25"
+    assert found.defenses == ("none", "mixup", label)
+    assert set(found.frame[found.frame["defense"] == label]["defenses"]) == {MINE}
+    again = compare(SHORT, [label], seeds=1, out=tmp_path, processes=1)
+    assert again.runs[0].folder.path == found.runs[2].folder.path
 
 
 def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from fedlab import BadInput
 from fedlab.comparison.parsing import arm_of, choice, distinct, rule_of
 from fedlab.defenses import DEFENSES, Defense
+from fedlab.scenario.rules import RULES
 from tests.federations import small
 
 
@@ -98,6 +99,12 @@ class TestForeign:
     def test_rule_of_a_module_is_read(self):
         found = rule_of("mine.rules:Median:beta=0.2")
         assert (found.name, found.settings) == ("mine.rules:Median", {"beta": 0.2})
+
+    def test_rule_may_be_a_class_or_a_table(self):
+        assert rule_of(RULES.get("FedMedian")) == rule_of("FedMedian")
+        table = {"name": "FedTrimmedAvg", "beta": 0.2}
+        assert rule_of(table) == rule_of("FedTrimmedAvg:beta=0.2")
+        assert rule_of(Mine).name == MINE
 
     @pytest.mark.parametrize(
         ("asked", "label"),

@@ -189,8 +189,8 @@ def _update(
         }, None
     if local.momentum or local.weight_decay or local.proximal_mu:
         raise BadInput(
-            "breaching knows plain SGD only: momentum, weight decay and FedProx cannot be told "
-            "to it where there are several local steps"
+            "breaching knows plain SGD only: it has no words for momentum, weight decay and "
+            "FedProx where there are several local steps"
         )
     if labels is None:
         raise BadInput(
@@ -198,7 +198,7 @@ def _update(
         )
     if local.epochs > 1 and count % local.batch_size:
         raise BadInput(
-            f"breaching cannot be told of {local.epochs} epochs whose last batch is smaller: "
+            f"breaching has no words for {local.epochs} epochs whose last batch is smaller: "
             f"{count} images in batches of {local.batch_size}"
         )
     return {name: after[name] - start for name, start in before.items()}, {
