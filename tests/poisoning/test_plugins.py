@@ -68,7 +68,11 @@ class Opposite(ColludingAttack):
 class Slow(UpdateAttack):
     """Trains with a tenth of the learning rate."""
 
+    broken: bool = False
+
     def adjust_training(self, training):
+        if self.broken:
+            return None
         return replace(training, lr=training.lr / 10)
 
     def tamper(self, change, context):
@@ -128,11 +132,17 @@ def test_broken_poison_costs_a_sentence(how, sentence):
     assert re.search(sentence, row["reason"])
 
 
-def test_broken_update_attack_costs_a_sentence():
-    role = poisoning(update={"attack": path(Freeze), "length": 3})
-    row = statuses(finished(small("rounds=1", roles=[role]))).loc[0]
+@pytest.mark.parametrize(
+    ("update", "sentence"),
+    [
+        ({"attack": path(Freeze), "length": 3}, f"{path(Freeze)}: a vector of shape (3,)"),
+        ({"attack": path(Slow), "broken": True}, f'update attack "{path(Slow)}" failed: Attr'),
+    ],
+)
+def test_broken_update_attack_costs_a_sentence(update, sentence):
+    row = statuses(finished(small("rounds=1", roles=[poisoning(update=update)]))).loc[0]
     assert row["status"] != "ok"
-    assert f"{path(Freeze)}: a vector of shape (3,)" in row["reason"]
+    assert sentence in row["reason"]
 
 
 @pytest.mark.parametrize(
