@@ -11,6 +11,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.report.tables.schedule import schedule_grid
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
+from tests.report.legible import texts_of
 
 IMPRINT = {"malicious": {"attack": "imprint", "bins": 128}}
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 16}
@@ -218,7 +219,7 @@ def test_tables_and_pictures_keep_the_threats_apart(batch):
     verdict = run.table().cells[-1][-1]
     assert verdict.count("malicious server") == 1
     assert verdict.count("diagnostic") == 2
-    labels = [text.get_text() for text in run.picture().texts]
+    labels = [text.get_text() for text, _ in texts_of(run.picture())]
     headings = [label for label in labels if label.startswith("round 1")]
     assert len(headings) == 2
     assert ["malicious" in heading for heading in headings] == [False, True]

@@ -117,7 +117,7 @@ class TestOfGivenMixtures:
         texts = [text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))]
         assert any("Can the mixtures of many rounds be un-mixed?" in text for text in texts)
         assert any("40 mixtures of 20 rounds" in text for text in texts)
-        assert len([axis for axis in figure.axes if axis.images]) >= 16
+        assert len(pixels_of(figure)) >= 16
 
     def test_of_unrelated_mixtures_nothing_is_shown(self, few):
         shard, _ = self.mixtures(few.federated)

@@ -1,8 +1,10 @@
-"""Whether a figure can be read: all of its text on the page, and none on other text."""
+"""Checks that a figure can be read: text and images are on the page and do not overlap."""
 
 from itertools import combinations
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 
@@ -10,7 +12,8 @@ def texts_of(figure):
     """All texts that are drawn, with their places in pixels."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    found = [*figure.texts, *[text for axes in figure.axes for text in _texts_of(axes)]]
+    everything = [each for axes in figure.axes for each in (axes, *axes.child_axes)]
+    found = [*figure.texts, *[text for axes in everything for text in _texts_of(axes)]]
     shown = [text for text in found if text.get_visible() and text.get_text().strip()]
     # The box behind a text is not the text.
     return [(text, Text.get_window_extent(text, renderer)) for text in shown]
@@ -26,13 +29,41 @@ def _texts_of(axes):
             yield axis.label
             low, high = sorted(axis.get_view_interval())
             ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-            yield from (tick.label1 for tick in ticks if low <= tick.get_loc() <= high)
+            for tick in ticks:
+                if low <= tick.get_loc() <= high:
+                    yield from (tick.label1, tick.label2)
+
+
+def images_of(figure):
+    """Images that are drawn, with their places in pixels, in the order of drawing."""
+    figure.draw(FigureCanvasAgg(figure).get_renderer())
+    images = [image for axes in figure.axes for image in axes.images]
+    return [(image, image.get_window_extent()) for image in images]
+
+
+def pixels_of(figure):
+    """Pixels of the images that are drawn, in the order of drawing."""
+    return [np.asarray(image.get_array()) for image, _ in images_of(figure)]
+
+
+def edges_of(figure):
+    """Colours of the frames of the images, in the order of drawing."""
+    patches = [patch for axes in figure.axes if axes.images for patch in axes.patches]
+    return [to_hex(patch.get_edgecolor()) for patch in patches]
 
 
 def assert_legible(figure):
-    """Nothing is cut off by the page, and no two texts overlap."""
+    """Nothing is cut off by the page, and no two texts or images overlap."""
     texts = texts_of(figure)
     assert texts
+    images = images_of(figure)
+    for image, box in images:
+        assert figure.bbox.padded(0.5).contains(*box.min), image
+        assert figure.bbox.padded(0.5).contains(*box.max), image
+        for text, place in texts:
+            assert not box.padded(-1).overlaps(place.padded(-1)), text
+    for (image, here), (_, there) in combinations(images, 2):
+        assert not here.padded(-0.5).overlaps(there), image
     for text, box in texts:
         assert box.x0 >= figure.bbox.x0 - 0.5, text
         assert box.x1 <= figure.bbox.x1 + 0.5, text

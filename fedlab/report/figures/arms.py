@@ -1,6 +1,5 @@
-"""The arms of a comparison, with the colour and the marker that each keeps in its figures."""
+"""Arms of a comparison, each with a colour and a marker."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,53 +7,45 @@ import pandas as pd
 
 from fedlab.report.figures.colours import defense_colour
 
-_MARKERS = "osD^vPX*<>pHd8h"
+_STARS = [(corners, 1, angle) for angle in (0, 30) for corners in (4, 3, 6, 8)]
+_MARKERS: list[str | tuple[int, int, int]] = [*"osD^vPX*<>pdhH8", *_STARS]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One defense under one rule of aggregation.
+    """One defense under one aggregation rule.
 
     Attributes:
-        defense: Its label.
-        rule: Name of the server's strategy.
-        name: What tells it from the others of the comparison.
-        colour: Of the defense.
-        marker: Of its own among the arms of this colour.
+        name: Label of the defense, and of the rule where the comparison has several.
+        colour: Colour of the defense.
+        marker: Marker that no other of the first 23 arms has.
     """
 
-    defense: str
-    rule: str
     name: str
     colour: str
-    marker: str
+    marker: str | tuple[int, int, int]
 
 
 def arms_of(frame: pd.DataFrame) -> list[tuple[Arm, pd.DataFrame]]:
-    """The arms of a comparison's frame in their order, each with its rows.
+    """Split a table of a comparison into its arms, in their order.
 
     Args:
-        frame: See ``fedlab.comparison``; ``defense`` and ``rule`` are read.
+        frame: Table with the columns ``defense`` and ``rule``.
+
+    Returns:
+        Every arm with its rows.
     """
     several = frame["rule"].nunique() > 1
-    used = Counter[str]()
     arms = []
-    for (defense, rule), rows in frame.groupby(["defense", "rule"], sort=False):
-        colour = defense_colour(str(defense))
-        arm = Arm(
-            str(defense),
-            str(rule),
-            f"{defense}, {rule}" if several else str(defense),
-            colour,
-            _MARKERS[used[colour] % len(_MARKERS)],
-        )
-        used[colour] += 1
-        arms.append((arm, rows))
+    for place, ((defense, rule), rows) in enumerate(frame.groupby(["defense", "rule"], sort=False)):
+        name = f"{defense}, {rule}" if several else str(defense)
+        marker = _MARKERS[place % len(_MARKERS)]
+        arms.append((Arm(name, defense_colour(str(defense)), marker), rows))
     return arms
 
 
 def counted(seeds: Iterable[int]) -> str:
-    """How many seeds each of some values is a median of, in words.
+    """Describe in words how many seeds there are.
 
     Example:
         >>> counted([3, 3]), counted([2, 3]), counted([1])

@@ -1,38 +1,25 @@
-"""Rebuilt images by themselves, where there is no truth to hold them against."""
+"""Figure of rebuilt images alone, where no true images are known."""
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from fedlab.report.figures.sheet import Picture, first_of
-
-CELL = 1.4
-"""Side of an image in inches."""
+from fedlab.report.figures.image_strips import Block, Strip, image_picture
+from fedlab.report.figures.sheet import Picture, first_of, styled
 
 
+@styled()
 def gallery(images: Tensor, names: Sequence[str], *, title: str, columns: int = 8) -> Picture:
-    """All images in a grid, each under its name.
+    """Draw images in a grid, each under its name.
 
     Args:
         images: ``[n, 1 or 3, height, width]``, pixels in [0, 1]; n at least 1.
-        names: One for each image.
-        title: The question that the figure answers.
-        columns: Most images in a row.
+        names: Name of each image.
+        title: Question that the figure answers.
+        columns: Largest number of images in a row.
     """
-    across = min(columns, len(images))
-    down = math.ceil(len(images) / across)
-    size = max(4.6, across * CELL), 0.6 + down * (CELL + 0.25)
-    figure = Picture(figsize=size, layout="constrained")  # or names lie on the title
-    figure.suptitle(title, fontsize=10, fontweight="bold")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
-    for frame in axes:
-        frame.set_axis_off()
-    for frame, image, name in zip(axes, images, names, strict=False):
-        pixels = image.detach().cpu().clamp(0, 1)
-        shown = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
-        smoothing = "nearest" if max(image.shape[1:]) <= 64 else "antialiased"
-        frame.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing)
-        frame.set_title(name, fontsize=7)
-    figure.alt = f"{title} {len(images)} rebuilt images: {first_of(names)}."
-    return figure
+    rows = [slice(start, start + columns) for start in range(0, len(images), columns)]
+    blocks = [Block([Strip("", list(images[row]))], names[row]) for row in rows]
+    picture = image_picture(blocks, title=title)
+    picture.alt = f"{title} {len(images)} rebuilt images: {first_of(names)}."
+    return picture

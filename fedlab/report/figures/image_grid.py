@@ -8,26 +8,18 @@ from pathlib import Path
 from torch import Tensor
 
 from fedlab.evaluation.leaks import load_leaks
-from fedlab.report.figures.colours import FAINT, INK, defense_colour
-from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet, first_of
-from fedlab.report.figures.text_layout import SMALL, TEXT, TITLE, line_height, width, wrapped
+from fedlab.report.figures.colours import LINE, defense_colour
+from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
+from fedlab.report.figures.sheet import NothingToDraw, Picture, first_of, styled
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import decibels
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import LeakageRow
 
-# All in inches.
-_MARGIN = 0.25
-_IMAGE = 0.85
-_BETWEEN = 0.05
-_CELL = 2 * _IMAGE + _BETWEEN
-_GAP = 0.22
-_LEAST_WIDTH = 5.2
-
 MOST_ROUNDS = 6
 """Shown unless rounds are named."""
 
-MOST_ACROSS = 6
+MOST_ACROSS = 5
 """Runs beside each other; more go below."""
 
 
@@ -45,6 +37,7 @@ _Cells = dict[tuple[int, int, int], _Cell]
 """By round, client and image."""
 
 
+@styled()
 def wall_figure(
     runs: Mapping[str, RunFolder],
     *,
@@ -74,56 +67,52 @@ def wall_figure(
     if not any((r, client) == key[:2] for each in cells.values() for key in each for r in chosen):
         raise NothingToDraw(f"the server did not attack client {client} in rounds {chosen}")
     names = list(cells)
-    blocks = [names[start : start + MOST_ACROSS] for start in range(0, len(names), MOST_ACROSS)]
-    left = _MARGIN + max(width(f"round {r}", TEXT) for r in chosen) + 0.15
-    page = max(left + min(len(names), MOST_ACROSS) * (_CELL + _GAP) - _GAP + _MARGIN, _LEAST_WIDTH)
-    title = f"What did the server see of client {client}, image {image}?"
-    titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
+    single = len(names) == 1
+    blocks = [
+        _block(
+            {name: cells[name].get((round, client, image)) for name in part},
+            f"round {round}",
+            heads=row == 0 or single,
+            single=single,
+        )
+        for part in (names[at : at + MOST_ACROSS] for at in range(0, len(names), MOST_ACROSS))
+        for row, round in enumerate(chosen)
+    ]
     key = "Left: true; right: rebuilt, with PSNR, verdict and chance."
     if any(cell.attacks > 1 for each in cells.values() for cell in each.values()):
         key += " Of several attacks the one with the highest PSNR."
-    keys = wrapped(key, SMALL, page - 2 * _MARGIN)
-    single = len(names) == 1
-    heads = {name: wrapped(name, TEXT, _CELL, bold=True) for name in names}
-    side = _IMAGE * _aspect(cells)
-    told = max(len(_defense(each)) for of in cells.values() for each in of.values())
-    above = told * line_height(SMALL) + 0.03 if single else 0.0
-    below = 2 * line_height(SMALL) + 0.04
-    row_height = above + side + below + 0.14
-    tops = [max(len(heads[name]) for name in block) * line_height(TEXT) + 0.08 for block in blocks]
-    first = _MARGIN + len(titles) * line_height(TITLE) + 0.03 + len(keys) * line_height(SMALL) + 0.2
-    height = first + sum(tops) + len(blocks) * (len(chosen) * row_height + 0.15) - 0.29 + _MARGIN
-    sheet = Sheet(page, height)
-    y = sheet.lines(_MARGIN, _MARGIN, titles, size=TITLE, bold=True) + 0.03
-    sheet.lines(_MARGIN, y, keys, size=SMALL, colour=FAINT)
-    y = first
-    for block, head in zip(blocks, tops, strict=True):
-        for place, name in enumerate(block):
-            x = left + place * (_CELL + _GAP)
-            lines = heads[name]
-            start = y + head - 0.08 - len(lines) * line_height(TEXT)
-            sheet.lines(x, start, lines, size=TEXT, bold=True)
-        y += head
-        for round in chosen:
-            sheet.text(
-                _MARGIN,
-                y + above + side / 2,
-                f"round {round}",
-                size=TEXT,
-                colour=FAINT,
-                align=("left", "center"),
-            )
-            for place, name in enumerate(block):
-                x = left + place * (_CELL + _GAP)
-                cell = cells[name].get((round, client, image))
-                if single and cell is not None:
-                    start = y + above - 0.03 - len(_defense(cell)) * line_height(SMALL)
-                    sheet.lines(x, start, _defense(cell), size=SMALL)
-                _draw(sheet, x, y + above, side, cell)
-            y += row_height
-        y += 0.15
-    sheet.figure.alt = _in_words(title, cells, chosen, client, image)
-    return sheet.figure
+    title = f"What did the server see of client {client}, image {image}?"
+    picture = image_picture(blocks, title=title, notes=[key])
+    picture.alt = _in_words(title, cells, chosen, client, image)
+    return picture
+
+
+def _block(cells: Mapping[str, _Cell | None], name: str, *, heads: bool, single: bool) -> Block:
+    """Row of the wall: a pair of images for each run.
+
+    Args:
+        cells: Cell of each run in this round.
+        name: Name of the row.
+        heads: True to write the names of the runs above their images.
+        single: True to name the defense of the round as well, since the row is of a single run.
+    """
+    images: list[Tensor | None] = []
+    edges, below, names = [], [], []
+    for head, cell in cells.items():
+        rebuilt = cell.rebuilt if cell and not _lost(cell) else None
+        images += [cell.truth if cell else None, rebuilt]
+        edges += [LINE, LINE if cell is None else defense_colour(cell.row.defenses)]
+        below.append(_scores(cell))
+        names.append(f"{head}: {named(cell.row.defenses)}" if single and cell else head)
+    return Block([Strip(name, images, edges, below)], names if heads else (), group=2)
+
+
+def _scores(cell: _Cell | None) -> list[Line]:
+    if cell is None:
+        return [("not attacked", False)]
+    score = "nothing rebuilt" if _lost(cell) else decibels(cell.row.psnr)
+    leaks = cell.row.verdict == "leaks"
+    return [(f"{score} · {cell.row.verdict}", leaks), (f"chance {cell.row.chance_psnr:.0f}", False)]
 
 
 def _cells(files: Sequence[Path]) -> _Cells:
@@ -163,53 +152,6 @@ def _spread(rounds: Sequence[int]) -> list[int]:
         return list(rounds)
     steps = (len(rounds) - 1) / (MOST_ROUNDS - 1)
     return [rounds[round(place * steps)] for place in range(MOST_ROUNDS)]
-
-
-def _aspect(cells: Mapping[str, _Cells]) -> float:
-    """Height over width of the images."""
-    _, height, width = next(iter(c.truth.shape for each in cells.values() for c in each.values()))
-    return float(height / width)
-
-
-def _defense(cell: _Cell) -> list[str]:
-    return wrapped(named(cell.row.defenses), SMALL, _CELL)
-
-
-def _missing(sheet: Sheet, x: float, y: float, why: str) -> None:
-    """Say in the middle of a place why it is empty."""
-    sheet.text(x, y, why, size=SMALL, colour=FAINT, align=("center", "center"))
-
-
-def _draw(sheet: Sheet, x: float, y: float, side: float, cell: _Cell | None) -> None:
-    right = x + _IMAGE + _BETWEEN
-    if cell is None:
-        _missing(sheet, x + _CELL / 2, y + side / 2, "not attacked")
-        return
-    sheet.image(x, y, _IMAGE, side, cell.truth)
-    if _lost(cell):
-        _missing(sheet, right + _IMAGE / 2, y + side / 2, "nothing\nrebuilt")
-    else:
-        colour = defense_colour(cell.row.defenses)
-        sheet.image(right, y, _IMAGE, side, cell.rebuilt, edge=colour)
-    leaks = cell.row.verdict == "leaks"
-    score = "no image" if _lost(cell) else decibels(cell.row.psnr)
-    sheet.text(
-        x + _CELL / 2,
-        y + side + 0.04,
-        f"{score} · {cell.row.verdict}",
-        size=SMALL,
-        bold=leaks,
-        colour=INK if leaks else FAINT,
-        align=("center", "top"),
-    )
-    sheet.text(
-        x + _CELL / 2,
-        y + side + 0.04 + line_height(SMALL),
-        f"chance {cell.row.chance_psnr:.0f}",
-        size=SMALL,
-        colour=FAINT,
-        align=("center", "top"),
-    )
 
 
 def _in_words(

@@ -1,4 +1,4 @@
-"""The privacy ledger as a figure: what every client's protected rounds have cost by each round."""
+"""Figure of the privacy ledger: epsilon of each client's protected rounds against the round."""
 
 import math
 from collections import defaultdict
@@ -12,31 +12,34 @@ from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import participations
-from fedlab.report.figures.colours import FAINT, INK, defense_colour
-from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet, first_of
-from fedlab.report.figures.text_layout import SMALL, TEXT, TITLE, font, line_height
+from fedlab.report.figures.colours import FAINT, defense_colour
+from fedlab.report.figures.sheet import (
+    NothingToDraw,
+    Picture,
+    first_of,
+    inches,
+    new_picture,
+    styled,
+    wrapped,
+)
 from fedlab.report.tables.ledger import UNBOUNDED
 from fedlab.report.tables.numbers import number
 
-# All in inches.
-_WIDTH = 7.2
-_MARGIN = 0.25
-_LEFT = 0.8
-_PLOT = 2.4
-_BELOW = 0.6  # round numbers, their name, and air
+_WIDTH, _PLOT = 7.2, 2.4
+"""Width of the figure and height of a plot in inches."""
 
 _DASHES = ("-", "--", "-.", ":")
-"""Groups of clients in the colour of one defense."""
+"""Line styles of groups of clients, which share the colour of the mechanism."""
 
 
 @dataclass(frozen=True)
 class _Course:
-    """An account of a client as it went.
+    """Course of a client's account.
 
     Attributes:
-        rounds: In which it took part.
-        epsilons: Of its protected rounds, after each of them.
-        broken: The first round after which its total is infinite.
+        rounds: Rounds in which the client took part.
+        epsilons: Epsilon of its protected rounds, after each of them.
+        broken: First round after which its total is infinite.
     """
 
     rounds: tuple[int, ...]
@@ -44,48 +47,39 @@ class _Course:
     broken: int | None
 
 
+@styled()
 def ledger_figure(ledger: Ledger) -> Picture:
-    """Epsilon of the protected rounds over the rounds, one plot for each account in use.
+    """Draw epsilon of the protected rounds, one plot for each account in use.
 
     A cross marks the round from which on a client's total is infinite, since it took part without
-    the account's protection. Clients that are alike share a line.
+    the account's protection. Clients with equal accounts share a line.
 
     Raises:
-        NothingToDraw: If nobody took part in any round yet.
+        NothingToDraw: If no client took part in any round yet.
     """
     if not any(ledger.histories.values()):
         raise NothingToDraw("no client has taken part in any round yet")
     title = "What has each client's privacy cost so far?"
     accounts = ledger.accounts
     courses = [_courses(ledger, account) for account in accounts]
-    # Legends lie below their plots, where no line can run through them.
-    rooms = [_PLOT + _BELOW + len(each) * 1.15 * line_height(SMALL) for each in courses]
-    top = _MARGIN + line_height(TITLE) + 0.15
-    sheet = Sheet(_WIDTH, top + sum(rooms) + _MARGIN)
-    sheet.text(_MARGIN, _MARGIN, title, size=TITLE, bold=True)
-    for account, each, room in zip(accounts, courses, rooms, strict=True):
-        axes = sheet.axes(_LEFT, top + 0.22, _WIDTH - _LEFT - _MARGIN, _PLOT - 0.22)
-        about = (
-            f"{account.mechanism}: hides one {account.unit} ({account.adjacency})"
-            if ledger.protects(account)
-            else UNBOUNDED
-        )
-        _draw(axes, account, each, title=about, delta=ledger.delta)
-        top += room
     named = [each.mechanism if ledger.protects(each) else UNBOUNDED for each in accounts]
-    sheet.figure.alt = _in_words(title, named, courses)
-    return sheet.figure
-
-
-def _in_words(
-    title: str, names: Sequence[str], courses: Sequence[Mapping[_Course, Sequence[int]]]
-) -> str:
+    legends = ["\n".join(_name(*each) for each in of.items()) for of in courses]
+    height = sum(_PLOT + 0.6 + 1.2 * inches(legend) for legend in legends)
+    picture = new_picture(_WIDTH, height, title=title)
+    plots = picture.subplots(len(accounts), squeeze=False)[:, 0]
+    for axes, account, each, name in zip(plots, accounts, courses, named, strict=True):
+        hides = f": hides one {account.unit} ({account.adjacency})"
+        _draw(axes, account, each)
+        axes.set_ylabel(f"ε at δ = {ledger.delta:g}")
+        heading = name + hides * ledger.protects(account)
+        axes.set_title(wrapped(heading, _WIDTH - 1.2, 9), color=FAINT)
     parts = [
         f"{name}, {_name(course, clients)}"
-        for name, each in zip(names, courses, strict=True)
+        for name, each in zip(named, courses, strict=True)
         for course, clients in each.items()
     ]
-    return f"{title} {first_of(parts)}."
+    picture.alt = f"{title} {first_of(parts)}."
+    return picture
 
 
 def _name(course: _Course, clients: Sequence[int]) -> str:
@@ -98,26 +92,19 @@ def _name(course: _Course, clients: Sequence[int]) -> str:
 def _courses(ledger: Ledger, account: Account) -> Mapping[_Course, Sequence[int]]:
     courses: dict[_Course, list[int]] = defaultdict(list)
     for client, history in sorted(ledger.histories.items()):
-        rounds, epsilons, broken = [], [], None
-        for index, part in enumerate(parts := participations(history)):
-            upto = tuple(entry for each in parts[: index + 1] for entry in each)
+        parts = participations(history)
+        epsilons = []
+        for index in range(len(parts)):
+            upto = tuple(entry for part in parts[: index + 1] for entry in part)
             value = account.epsilon(upto, accountant=ledger.accountant, delta=ledger.delta)
-            rounds.append(part[0].round)
             epsilons.append(0.0 if value is None else value)
-            if broken is None and not account.covers(part):
-                broken = part[0].round
-        courses[_Course(tuple(rounds), tuple(epsilons), broken)].append(client)
+        broken = next((part[0].round for part in parts if not account.covers(part)), None)
+        rounds = tuple(part[0].round for part in parts)
+        courses[_Course(rounds, tuple(epsilons), broken)].append(client)
     return courses
 
 
-def _draw(
-    axes: Axes,
-    account: Account,
-    courses: Mapping[_Course, Sequence[int]],
-    *,
-    title: str,
-    delta: float,
-) -> None:
+def _draw(axes: Axes, account: Account, courses: Mapping[_Course, Sequence[int]]) -> None:
     colour = defense_colour(account.mechanism)
     for place, (course, clients) in enumerate(courses.items()):
         finite = [value if math.isfinite(value) else math.nan for value in course.epsilons]
@@ -141,19 +128,8 @@ def _draw(
                 clip_on=False,
             )
     last = max((round for course in courses for round in course.rounds), default=1)
-    axes.set_xlim(0, last + 0.25)
+    axes.set(xlim=(0, last + 0.25), xlabel="round")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("round", color=FAINT, fontsize=TEXT)
-    axes.set_ylabel(f"ε at δ = {delta:g}", color=FAINT, fontsize=TEXT)
-    axes.set_title(title, loc="left", fontsize=TEXT, color=FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(
-        prop=font(SMALL),
-        frameon=False,
-        labelcolor=INK,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.42 / (_PLOT - 0.22)),
-        borderaxespad=0,
-        borderpad=0,
-        labelspacing=0.3,
-    )
+    # Below the plot no line can run through the names.
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.42 / _PLOT), labelspacing=0.3)

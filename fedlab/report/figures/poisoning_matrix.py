@@ -1,55 +1,54 @@
-"""How often poisoning succeeds under each pair of defense, rule and scenario, as a heat map."""
+"""Heat map of attack success: how often poisoning works under each defense, rule and scenario."""
 
 import math
-from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.colors import to_rgba
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from fedlab.metrics.verdict import success_above_chance
 from fedlab.report.figures.arms import counted
-from fedlab.report.figures.colours import FAINT, LINE, ink_on
-from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet, first_of
-from fedlab.report.figures.text_layout import SMALL, TEXT, TINY, TITLE, line_height, width, wrapped
+from fedlab.report.figures.colours import INK, LINE, ink_on
+from fedlab.report.figures.sheet import (
+    MARGIN,
+    TEXT,
+    TINY,
+    NothingToDraw,
+    Options,
+    Picture,
+    first_of,
+    inches,
+    new_picture,
+    styled,
+    width_of,
+    wrapped,
+)
 
 _COLUMNS = ("scenario", "defense", "rule")
+_RATE, _CHANCE = "attack_success_rate", "chance_success_rate"
 
-# All in inches.
-_MARGIN = 0.25
-_CELL = (1.2, 0.68)
-_NAMES = 2.0
-_LEAST_WIDTH = 5.6
+_WIDE, _HIGH = 1.2, 0.68
+"""Size of a cell in inches."""
 
 _COLOURS = colormaps["cividis"].reversed()
-"""From light to dark: read by colour-blind people, and in print."""
+"""From light to dark; colour-blind people and readers of grey prints see the same order."""
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One pair, over seeds; NaN where nobody poisons."""
-
-    success: float
-    low: float
-    high: float
-    chance: float
-    above: float
-    accuracy: float
-    seeds: int
-
-
+@styled()
 def poisoning_matrix_figure(
     frame: pd.DataFrame, *, rows: str = "defense", columns: str = "rule"
 ) -> Picture:
-    """Attack success rate after the last round, the median over seeds with its range.
+    """Draw the attack success rate after the last round: the median over seeds with its range.
 
-    Chance and accuracy are below it, and colours tell what is reached above chance; cells in which
+    Chance and accuracy stand below it, and colours show the success above chance; cells in which
     nobody poisons are hatched.
 
     Args:
-        frame: Of a comparison; see ``fedlab.comparison``.
+        frame: Table of a comparison; see ``fedlab.comparison``.
         rows: ``defense``, ``rule`` or ``scenario``.
         columns: Another of them.
 
@@ -62,7 +61,7 @@ def poisoning_matrix_figure(
         raise ValueError(f"rows and columns are two of {', '.join(_COLUMNS)}")
     if frame.empty:
         raise NothingToDraw("the comparison has no rows, so there is no matrix")
-    if frame["attack_success_rate"].isna().all():
+    if frame[_RATE].isna().all():
         raise NothingToDraw("no run has an attack success rate, so there is no matrix")
     (third,) = set(_COLUMNS) - {rows, columns}
     if frame[third].nunique() > 1:
@@ -70,110 +69,69 @@ def poisoning_matrix_figure(
             f"the comparison has more than one {third}: choose it for the rows or columns, or keep "
             "one of them"
         )
-    cells = _cells(frame, rows, columns)
-    down, across = list(map(str, frame[rows].unique())), list(map(str, frame[columns].unique()))
-    names = [wrapped(name, SMALL, _NAMES) for name in down]
-    left = _MARGIN + max(width(line, SMALL) for lines in names for line in lines) + 0.15
-    wide, high = _CELL
-    heads = [wrapped(name, SMALL, wide - 0.1) for name in across]
-    page = max(left + len(across) * wide + _MARGIN, _LEAST_WIDTH)
+    runs = frame.groupby([rows, columns, "seed"], sort=False)
+    ends = frame[frame["round"] == runs["round"].transform("max")]
+    ends = ends.groupby([rows, columns, "seed"], sort=False)[[_RATE, _CHANCE, "accuracy"]].first()
+    cells = dict(iter(ends.groupby(level=[0, 1], sort=False)))
+    down, across = list(frame[rows].unique()), list(frame[columns].unique())
+    names = [wrapped(str(name), 2.0) for name in down]
+    heads = [wrapped(str(name), _WIDE - 0.1) for name in across]
     title = f"How often does poisoning succeed, by {rows} and {columns}?"
-    titles = wrapped(title, TITLE, page - 2 * _MARGIN, bold=True)
-    key = wrapped(
-        f"Attack success rate after the last round: median of "
-        f"{counted(cell.seeds for cell in cells.values())}, below it their range, how often clean "
-        "images get the same label (chance), and accuracy. Darker: more often than by chance. "
-        "Hatched: nobody poisons.",
-        SMALL,
-        page - 2 * _MARGIN,
+    key = (
+        f"Attack success rate after the last round: median of {counted(map(len, cells.values()))}, "
+        "below it their range, how often clean images get the same label (chance), and accuracy. "
+        "Darker: more often than by chance. Hatched: nobody poisons."
     )
-    top = _MARGIN + len(titles) * line_height(TITLE) + 0.03
-    head = top + len(key) * line_height(SMALL) + 0.15
-    plot = head + max(map(len, heads)) * line_height(SMALL) + 0.06
-    sheet = Sheet(page, plot + len(down) * high + _MARGIN)
-    sheet.lines(_MARGIN, _MARGIN, titles, size=TITLE, bold=True)
-    sheet.lines(_MARGIN, top, key, size=SMALL, colour=FAINT)
-    axes = sheet.axes(left, plot, len(across) * wide, len(down) * high)
-    axes.set_axis_off()
-    axes.set_xlim(0, len(across))
-    axes.set_ylim(len(down), 0)
-    for place, lines in enumerate(heads):
-        for line, text in enumerate(lines):
-            y = plot - 0.06 - (len(lines) - line) * line_height(SMALL)
-            x = left + (place + 0.5) * wide
-            sheet.text(x, y, text, size=SMALL, align=("center", "top"))
-    for row, (down_name, lines) in enumerate(zip(down, names, strict=True)):
-        y = plot + (row + 0.5) * high
-        sheet.lines(_MARGIN, y - len(lines) * line_height(SMALL) / 2, lines, size=SMALL)
+    picture = new_picture(
+        max(max(map(width_of, names)) + 0.2 + len(across) * _WIDE + 2 * MARGIN, 5.6),
+        len(down) * _HIGH + max(map(inches, heads)) + 0.1,
+        title=title,
+        notes=[key],
+    )
+    axes = picture.subplots()
+    axes.set(xlim=(0, len(across)), ylim=(len(down), 0))
+    axes.set_box_aspect(len(down) * _HIGH / (len(across) * _WIDE))
+    axes.set_anchor("W")
+    axes.spines[:].set_visible(False)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set_xticks(np.arange(len(across)) + 0.5, heads)
+    axes.set_yticks(np.arange(len(down)) + 0.5, names)
+    words = []
+    for row, down_name in enumerate(down):
         for column, across_name in enumerate(across):
-            cell = cells.get((down_name, across_name))
-            tile = _tile(column, row, cell)
-            axes.add_patch(tile)
-            if cell is not None:
-                _write(
-                    sheet,
-                    left + (column + 0.5) * wide,
-                    y,
-                    cell,
-                    ink_on(to_rgba(tile.get_facecolor())),
-                )
-    sheet.figure.alt = _in_words(title, cells)
-    return sheet.figure
+            seeds = cells.get((down_name, across_name))
+            said = _draw(axes, column, row, seeds)
+            if seeds is not None:
+                words.append(f"{down_name} with {across_name} {said}")
+    picture.alt = f"{title} Attack success after the last round: {first_of(words)}."
+    return picture
 
 
-def _cells(frame: pd.DataFrame, rows: str, columns: str) -> dict[tuple[str, str], _Cell]:
-    last = frame[frame["round"] == frame.groupby([rows, columns, "seed"])["round"].transform("max")]
-    ends = last.groupby([rows, columns, "seed"], sort=False)[
-        ["attack_success_rate", "chance_success_rate", "accuracy"]
-    ].first()
-    cells = {}
-    for (down, across), seeds in ends.groupby(level=[0, 1], sort=False):
-        rate, chance = seeds["attack_success_rate"], seeds["chance_success_rate"]
-        cells[str(down), str(across)] = _Cell(
-            success=rate.median(),
-            low=rate.min(),
-            high=rate.max(),
-            chance=chance.median(),
-            above=median(map(success_above_chance, rate, chance)),
-            accuracy=seeds["accuracy"].median(),
-            seeds=len(seeds),
-        )
-    return cells
-
-
-def _tile(column: int, row: int, cell: _Cell | None) -> Rectangle:
-    """Coloured by what is reached above chance, hatched where nobody poisons."""
-    if cell is None or math.isnan(cell.success):
-        return Rectangle(
-            (column, row), 1, 1, facecolor="white", edgecolor=LINE, linewidth=0.5, hatch="////"
-        )
-    colour = _COLOURS(max(cell.above, 0.0))
-    return Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=2)
-
-
-def _write(sheet: Sheet, x: float, y: float, cell: _Cell, ink: str) -> None:
-    if math.isnan(cell.success):
-        # White behind it, or the hatches run through the text.
-        sheet.text(x, y, f"accuracy {cell.accuracy:.2f}", size=TINY, align=("center", "center"))
-        sheet.figure.texts[-1].set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
-        return
-    lines = [f"{cell.low:.2f} to {cell.high:.2f}"] if cell.seeds > 1 else []
-    lines += [f"chance {cell.chance:.2f}"] if math.isfinite(cell.chance) else []
-    lines.append(f"accuracy {cell.accuracy:.2f}")
-    top = y - (line_height(TEXT + 2) + len(lines) * line_height(TINY)) / 2
-    sheet.text(
-        x, top, f"{cell.success:.2f}", size=TEXT + 2, bold=True, colour=ink, align=("center", "top")
-    )
-    top += line_height(TEXT + 2)
-    sheet.lines(x, top, lines, size=TINY, colour=ink, align=("center", "top"))
-
-
-def _in_words(title: str, cells: dict[tuple[str, str], _Cell]) -> str:
-    parts = [
-        f"{down} with {across} "
-        + ("nobody poisons" if math.isnan(cell.success) else f"{cell.success:.2f}")
-        + (f" (chance {cell.chance:.2f})" if math.isfinite(cell.chance) else "")
-        + f" at accuracy {cell.accuracy:.2f}"
-        for (down, across), cell in cells.items()
-    ]
-    return f"{title} Attack success after the last round: {first_of(parts)}."
+def _draw(axes: Axes, x: int, y: int, seeds: pd.DataFrame | None) -> str:
+    """Draw a cell and return its content in words."""
+    rate, chance, accuracy = (math.nan,) * 3 if seeds is None else seeds.median()
+    told = f"accuracy {accuracy:.2f}"
+    if seeds is None or math.isnan(rate):
+        tile = Rectangle((x, y), 1, 1, facecolor="white", edgecolor=LINE, lw=0.5, hatch="////")
+        axes.add_patch(tile)
+        if seeds is not None:
+            # A white box, or the hatches would run through the text.
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+            axes.text(x + 0.5, y + 0.5, told, ha="center", va="center", size=TINY, bbox=box)
+        return f"nobody poisons at {told}"
+    above = median(map(success_above_chance, seeds[_RATE], seeds[_CHANCE]))
+    colour = to_hex(_COLOURS(max(above, 0.0)))
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=2))
+    low, high = seeds[_RATE].min(), seeds[_RATE].max()
+    lines = [(f"{rate:.2f}", TEXT + 2)]
+    lines += [(f"{low:.2f} to {high:.2f}", TINY)] * (len(seeds) > 1)
+    lines += [(f"chance {chance:.2f}", TINY)] * math.isfinite(chance) + [(told, TINY)]
+    top = y + 0.5 - sum(inches("x", size) for _, size in lines) / _HIGH / 2
+    for text, size in lines:
+        weight = "normal" if size == TINY else "bold"
+        style: Options = {"size": size, "weight": weight, "color": ink_on(colour)}
+        axes.text(x + 0.5, top, text, ha="center", va="top", **style)
+        top += inches("x", size) / _HIGH
+    by_chance = f" (chance {chance:.2f})" if math.isfinite(chance) else ""
+    return f"{rate:.2f}{by_chance} at {told}"

@@ -1,4 +1,4 @@
-"""Pictures of reconstructions: true images above rebuilt ones, with the scores below."""
+"""Figure of reconstructions: true images above rebuilt ones, with the scores below."""
 
 import math
 from collections.abc import Sequence
@@ -6,45 +6,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedlab.report.figures.colours import FAINT, INK, LINE, defense_colour
-from fedlab.report.figures.sheet import NothingToDraw, Picture, Sheet, save
-from fedlab.report.figures.text_layout import TITLE, width, wrapped
+from fedlab.report.figures.colours import LINE, defense_colour
+from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
+from fedlab.report.figures.sheet import NothingToDraw, Picture, save, styled
 from fedlab.report.tables.numbers import decibels
 
 __all__ = ["Picture", "ReconstructionRow", "reconstruction_figure", "save"]
 
-# All in inches.
-_MARGIN = 0.25
-_GUTTER = 0.72  # names of the strips
-_CELL = 1.12
-_GAP = 0.16  # between columns
-_STRIP_GAP = 0.08
-_TITLE_LINE = 0.27
-_KEY = 0.30
-_HEADER = 0.30
-_NAMES = 0.16
-_SCORES = 0.32
-_ROW_GAP = 0.20
-_BLOCK_GAP = 0.45
-_LEAST_WIDTH = 4.6
-
 
 @dataclass(frozen=True)
 class ReconstructionRow:
-    """One attacked client in one round.
+    """Images of one attacked client in one round.
 
     Attributes:
-        label: What it was, such as ``round 1 · client 0 · open``.
-        truth: ``[n, channels, height, width]``, pixels in [0, 1]; 1 or 3 channels.
-        guess: What was rebuilt, the same shape, in the same order.
-        psnr: dB of each image; NaN where nothing was rebuilt of it.
-        ssim: Of each image.
-        verdict: Of each image.
-        defense: Name of the defense that was on; gives the row its colour.
-        mixed: What a mixing client's network saw, the same shape; drawn between the two.
+        label: Heading, such as ``round 1 · client 0 · open``.
+        truth: True images ``[n, 1 or 3, height, width]``, pixels in [0, 1].
+        guess: Rebuilt images, the same shape, in the same order.
+        psnr: PSNR of each image in dB; NaN where nothing was rebuilt of it.
+        ssim: SSIM of each image.
+        verdict: Verdict on each image, such as ``leaks``.
+        defense: Name of the defense that was on; gives the rebuilt images their colour.
+        mixed: Images that the network of a mixing client saw, the same shape.
         chance: Chance PSNR of each image in dB.
-        names: What each image is called, above it.
-        truth_name: What the upper strip is called.
+        names: Name of each image, above it.
+        truth_name: Name of the upper strip.
     """
 
     label: str
@@ -66,25 +51,23 @@ class ReconstructionRow:
         return [(self.truth_name, self.truth), *middle, ("rebuilt", self.guess)]
 
 
+@styled()
 def reconstruction_figure(
     rows: Sequence[ReconstructionRow], *, title: str, columns: int = 8
 ) -> Picture:
-    """True images above rebuilt ones, a row for each attacked client and round.
+    """Draw true images above rebuilt ones, a block for each attacked client and round.
 
-    Pixels are drawn unsmoothed. Of a larger batch the first ``columns`` images are shown, chosen by
-    place and not by score, and the row says how many there were.
+    Small images are drawn unsmoothed. Of a larger batch the first ``columns`` images are shown,
+    chosen by place and not by score, and the heading says how many there were.
 
     Args:
         rows: At least one, each with at least one image.
-        title: The question that the figure answers.
-        columns: Most images in a row.
-
-    Returns:
-        A figure that shows itself in a notebook; ``save`` writes it to a file.
+        title: Question that the figure answers.
+        columns: Largest number of images in a row.
 
     Raises:
         NothingToDraw: If there is no row.
-        ValueError: If a row's parts do not fit each other.
+        ValueError: If the parts of a row do not fit each other.
 
     Example:
         >>> import torch
@@ -92,101 +75,55 @@ def reconstruction_figure(
         >>> row = ReconstructionRow(
         ...     "round 1 · client 0 · open", images, images, [100.0] * 2, [1.0] * 2, ["leaks"] * 2
         ... )
-        >>> len(reconstruction_figure([row], title="What did the server see of client 0?").axes)
+        >>> figure = reconstruction_figure([row], title="What did the server see of client 0?")
+        >>> len(figure.axes[0].images)
         4
     """
     if not rows:
         raise NothingToDraw("a reconstruction figure needs at least one row")
     for row in rows:
         _check(row)
-    shown = max(min(columns, len(row.truth)) for row in rows)
-    images = _GUTTER + shown * (_CELL + _GAP) - _GAP
-    labels = max(width(_heading(row, columns), 9, bold=True) for row in rows) + 0.15
-    block = max(images, labels, _LEAST_WIDTH - 2 * _MARGIN)
-    # A long run would be a very tall picture, so its rounds go in pairs.
-    across = 2 if len(rows) > 3 and shown <= columns // 2 else 1
-    lines_of_rows = [rows[start : start + across] for start in range(0, len(rows), across)]
-    page_width = 2 * _MARGIN + across * (block + _BLOCK_GAP) - _BLOCK_GAP
-    titles = wrapped(title, TITLE, page_width - 2 * _MARGIN, bold=True)
-    top = _MARGIN + len(titles) * _TITLE_LINE + _KEY
-    heights = [max(_height(row) for row in line) for line in lines_of_rows]
-    page = Sheet(
-        page_width, top + sum(height + _ROW_GAP for height in heights) - _ROW_GAP + _MARGIN
+    most = max(min(columns, len(row.truth)) for row in rows)
+    chance = " and chance PSNR" * any(row.chance is not None for row in rows)
+    picture = image_picture(
+        [_block(row, columns) for row in rows],
+        title=title,
+        notes=[f"Below each image: PSNR and verdict, then SSIM{chance}."],
+        # A long run would be a very tall picture, so its rounds go in pairs.
+        across=2 if len(rows) > 3 and most <= columns // 2 else 1,
     )
-    for index, text in enumerate(titles):
-        page.text(_MARGIN, _MARGIN + index * _TITLE_LINE, text, size=TITLE, bold=True)
-    page.text(
-        _MARGIN,
-        _MARGIN + len(titles) * _TITLE_LINE,
-        "below each image: PSNR and verdict, then SSIM"
-        + (" and chance PSNR" if any(row.chance is not None for row in rows) else ""),
-        size=8,
-        colour=FAINT,
+    picture.alt = _in_words(rows, title)
+    return picture
+
+
+def _block(row: ReconstructionRow, columns: int) -> Block:
+    count = len(row.truth)
+    shown = range(min(columns, count))
+    first = f" · first {columns} of {count} images" if count > columns else ""
+    return Block(
+        [
+            Strip(
+                name,
+                list(images[: len(shown)]),
+                edge=defense_colour(row.defense) if images is row.guess else LINE,
+                below=[_scores(row, index) for index in shown] if images is row.guess else (),
+            )
+            for name, images in row.strips
+        ],
+        names=row.names[: len(shown)] if row.names else (),
+        heading=row.label + first,
     )
-    for line, height in zip(lines_of_rows, heights, strict=True):
-        for place, row in enumerate(line):
-            _draw(page, row, _MARGIN + place * (block + _BLOCK_GAP), top, columns)
-        top += height + _ROW_GAP
-    page.figure.alt = _in_words(rows, title)
-    return page.figure
 
 
-def _in_words(rows: Sequence[ReconstructionRow], title: str) -> str:
-    verdicts = [verdict for row in rows for verdict in row.verdict]
-    scores = sorted(psnr for row in rows for psnr in row.psnr if not math.isnan(psnr))
-    reached = (
-        f"PSNR goes from {decibels(scores[0])} to {decibels(scores[-1])}"
-        if scores
-        else "nothing was rebuilt"
-    )
-    leaking = f"{verdicts.count('leaks')} of {len(verdicts)} images leak"
-    return f"{title} True images above rebuilt ones in {len(rows)} rows: {leaking}, {reached}."
-
-
-def _draw(page: Sheet, row: ReconstructionRow, left: float, top: float, columns: int) -> None:
-    colour = defense_colour(row.defense)
-    page.text(left, top, "■", size=9, colour=colour)
-    page.text(left + 0.15, top, _heading(row, columns), size=9, bold=True)
-    side = _image_height(row)
-    left += _GUTTER
-    shown = range(min(columns, len(row.truth)))
-    y = top + _header(row)
-    for index in shown if row.names is not None else ():
-        page.text(
-            left + index * (_CELL + _GAP) + _CELL / 2,
-            y - 0.05,
-            row.names[index] if row.names else "",
-            size=7,
-            colour=FAINT,
-            align=("center", "bottom"),
-        )
-    for name, images in row.strips:
-        edge = colour if images is row.guess else LINE
-        page.text(left - 0.1, y + side / 2, name, size=8, colour=FAINT, align=("right", "center"))
-        for index in shown:
-            page.image(left + index * (_CELL + _GAP), y, _CELL, side, images[index], edge=edge)
-        y += side + _STRIP_GAP
-    for index in shown:
-        centre = left + index * (_CELL + _GAP) + _CELL / 2
-        leaks, rebuilt = row.verdict[index] == "leaks", not math.isnan(row.psnr[index])
-        page.text(
-            centre,
-            y,
-            f"{decibels(row.psnr[index])} · {row.verdict[index]}" if rebuilt else "no image",
-            size=8,
-            bold=leaks,
-            colour=INK if leaks else FAINT,
-            align=("center", "top"),
-        )
-        chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
-        page.text(
-            centre,
-            y + 0.17,
-            f"SSIM {row.ssim[index]:.2f}{chance}" if rebuilt else row.verdict[index],
-            size=7,
-            colour=FAINT,
-            align=("center", "top"),
-        )
+def _scores(row: ReconstructionRow, index: int) -> list[Line]:
+    verdict = row.verdict[index]
+    if math.isnan(row.psnr[index]):
+        return [("no image", False), (verdict, False)]
+    chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
+    return [
+        (f"{decibels(row.psnr[index])} · {verdict}", verdict == "leaks"),
+        (f"SSIM {row.ssim[index]:.2f}{chance}", False),
+    ]
 
 
 def _check(row: ReconstructionRow) -> None:
@@ -203,18 +140,13 @@ def _check(row: ReconstructionRow) -> None:
         raise ValueError(f"{row.label}: there must be as many scores and names as images ({count})")
 
 
-def _heading(row: ReconstructionRow, columns: int) -> str:
-    count = len(row.truth)
-    return row.label + (f" · first {columns} of {count} images" if count > columns else "")
-
-
-def _image_height(row: ReconstructionRow) -> float:
-    return _CELL * row.truth.shape[2] / row.truth.shape[3]
-
-
-def _header(row: ReconstructionRow) -> float:
-    return _HEADER + (_NAMES if row.names is not None else 0)
-
-
-def _height(row: ReconstructionRow) -> float:
-    return _header(row) + len(row.strips) * (_image_height(row) + _STRIP_GAP) + _SCORES
+def _in_words(rows: Sequence[ReconstructionRow], title: str) -> str:
+    verdicts = [verdict for row in rows for verdict in row.verdict]
+    scores = sorted(psnr for row in rows for psnr in row.psnr if not math.isnan(psnr))
+    reached = (
+        f"PSNR goes from {decibels(scores[0])} to {decibels(scores[-1])}"
+        if scores
+        else "nothing was rebuilt"
+    )
+    leaking = f"{verdicts.count('leaks')} of {len(verdicts)} images leak"
+    return f"{title} True images above rebuilt ones in {len(rows)} rows: {leaking}, {reached}."

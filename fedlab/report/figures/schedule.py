@@ -3,7 +3,7 @@
 from matplotlib.patches import Rectangle
 
 from fedlab.report.figures.colours import LINE, defense_colour, ink_on
-from fedlab.report.figures.sheet import Picture, first_of
+from fedlab.report.figures.sheet import TINY, Picture, first_of, new_picture, styled, wrapped
 from fedlab.report.tables.schedule import ScheduleCell, schedule_grid
 from fedlab.scenario.scenario import Scenario
 
@@ -11,6 +11,7 @@ _CELL = 1.3, 0.5
 """Width and height of a cell in inches."""
 
 
+@styled()
 def schedule_figure(scenario: Scenario) -> Picture:
     """Draw the schedule as a grid with rounds across and clients down.
 
@@ -22,15 +23,16 @@ def schedule_figure(scenario: Scenario) -> Picture:
     clients = [row[0] for row in schedule.rows]
     grid = [row[1:] for row in schedule.rows]
     across, down = len(rounds), len(clients)
-    figure = Picture(
-        figsize=(max(5.0, 1 + across * _CELL[0]), 1.6 + down * _CELL[1]), layout="constrained"
-    )
     title = f"{scenario.name}: who does what in which round?"
-    figure.suptitle(title, fontsize=11, fontweight="bold")
+    width = max(5.0, 1.5 + across * _CELL[0])
+    figure = new_picture(width, 0.5 + down * _CELL[1], title=title, notes=[schedule.note])
     axes = figure.subplots()
     axes.set(xlim=(0, across), ylim=(down, 0), xlabel="round", ylabel="client")
-    axes.set_xticks([place + 0.5 for place in range(across)], rounds, fontsize=8)
-    axes.set_yticks([place + 0.5 for place in range(down)], clients, fontsize=8)
+    heads = [wrapped(each, _CELL[0] - 0.1) for each in rounds]
+    axes.set_xticks([place + 0.5 for place in range(across)], heads)
+    axes.set_yticks(
+        [place + 0.5 for place in range(down)], [wrapped(each, 1.2) for each in clients]
+    )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for row, cells in enumerate(grid):
@@ -43,11 +45,9 @@ def schedule_figure(scenario: Scenario) -> Picture:
                 _text(cell),
                 ha="center",
                 va="center",
-                fontsize=7,
+                size=TINY,
                 color=ink_on(colour),
-                parse_math=False,
             )
-    figure.supxlabel(schedule.note, fontsize=7)
     parts = [
         f"clients {who} in rounds {when}: {cell}"
         for who, cells in zip(clients, grid, strict=True)

@@ -1,138 +1,155 @@
-"""A figure on which things are placed in inches, from the upper left corner.
+"""Figures in the style of this package: title, notes, text sizes, files and HTML.
 
-One image or sixty-four come out at the same size, and no text moves because of another. Figures
-are made without pyplot, so no global state is touched.
+Figures are built without pyplot, so no global state is touched, and matplotlib's constrained layout
+places everything in them.
 """
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from matplotlib.axes import Axes
+import matplotlib
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from torch import Tensor
+from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import text_to_path
 
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.views import Viewable
-from fedlab.report.figures.colours import FAINT, FONT, INK, LINE
-from fedlab.report.figures.text_layout import font, line_height
+from fedlab.report.figures.colours import FAINT, INK, LINE
 
-SMOOTHED_FROM = 64
-"""Side in pixels: smaller images keep their pixels, larger ones would alias if not smoothed."""
+TITLE, TEXT, SMALL, TINY = 13, 9, 8, 7
+"""Text sizes in points."""
+
+MARGIN = 0.2
+"""Distance of titles and notes from the left edge in inches."""
+
+Options: TypeAlias = dict[Any, Any]
+"""Keyword arguments of matplotlib that several calls share."""
+
+STYLE: Options = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so text has the same width everywhere
+    "font.size": SMALL,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is not mathematics
+    "figure.titlesize": TITLE,
+    "figure.titleweight": "bold",
+    "figure.labelsize": SMALL,
+    "axes.titlesize": TEXT,
+    "axes.titlelocation": "left",
+    "axes.labelsize": TEXT,
+    "axes.labelcolor": FAINT,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": FAINT,
+    "ytick.labelcolor": FAINT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0,
+    "legend.borderpad": 0,
+    "hatch.linewidth": 0.6,
+}
+
+styled = partial(matplotlib.rc_context, STYLE)
+"""Decorator of the functions that draw a figure."""
+
+_PIECES = re.compile(r"\s*[^\s:+]*[:+]?")
+"""Parts of a text that stay on one line: words, and the parts of a defense's label."""
 
 
 class NothingToDraw(ValueError):
-    """There is nothing that a figure could show, as one sentence; not a mistake of the caller."""
+    """There is nothing to show in a figure; the message says why in one sentence."""
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself, whether or not pyplot was imported.
+    """A figure that displays itself in a notebook, even if pyplot was never imported.
 
     Attributes:
-        alt: What it shows, in words and numbers, for readers who do not see it.
+        alt: Content of the figure in words and numbers, for readers who do not see it.
     """
 
     alt: str = ""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure; ticks are made only now, so the style must apply here as well."""
+        with styled():
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return encoded(self, dpi=110)
 
 
-class Sheet:
-    """A picture under construction.
+def new_picture(width: float, height: float, *, title: str, notes: Sequence[str] = ()) -> Picture:
+    """Make an empty figure with a title above and notes below its content.
 
     Args:
-        width: In inches.
-        height: In inches.
+        width: Width of the figure in inches.
+        height: Height of the content in inches; title and notes are added to it.
+        title: Question that the figure answers.
+        notes: Explanations, each in a paragraph of its own.
     """
+    room = width - 2 * MARGIN
+    heading = wrapped(title, room, TITLE, bold=True)
+    text = "\n".join(wrapped(note, room) for note in notes if note)
+    height += inches(heading, TITLE) + inches(text) + 0.25
+    side = MARGIN / width
+    layout = ConstrainedLayoutEngine(rect=(side, 0, 1 - 2 * side, 1), w_pad=0.03, h_pad=0.07)
+    picture = Picture(figsize=(width, height), facecolor="white", layout=layout)
+    picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
+    if text:
+        picture.supxlabel(text, x=side, ha="left", color=FAINT)
+    return picture
 
-    def __init__(self, width: float, height: float) -> None:
-        self.figure = Picture(figsize=(width, height), facecolor="white")
-        self._width, self._height = width, height
 
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: float,
-        colour: str = INK,
-        bold: bool = False,
-        align: tuple[str, str] = ("left", "top"),
-    ) -> None:
-        """Write a text, such that the corner that ``align`` names is at (x, y)."""
-        self.figure.text(
-            x / self._width,
-            1 - y / self._height,
-            text,
-            ha=align[0],
-            va=align[1],
-            color=colour,
-            parse_math=False,
-            linespacing=1.2,
-            fontproperties=font(size, bold=bold),
-        )
+def inches(text: str, size: float = SMALL) -> float:
+    """Height of a text in inches; 0 if it is empty."""
+    return (text.count("\n") + 1) * 1.25 * size / 72 if text else 0.0
 
-    def lines(self, x: float, y: float, lines: Sequence[str], *, size: float, **how: Any) -> float:
-        """Write lines below each other.
 
-        Returns:
-            Where the next line would begin.
-        """
-        for line in lines:
-            self.text(x, y, line, size=size, **how)
-            y += line_height(size)
-        return y
+@cache
+def width_of(text: str, size: float = SMALL, bold: bool = False) -> float:
+    """Width of the widest line of a text in inches."""
+    font = FontProperties(family=STYLE["font.family"], size=size, weight="bold" if bold else 400)
+    measure = text_to_path.get_text_width_height_descent
+    return max(float(measure(line, font, False)[0]) / 72 for line in text.split("\n"))
 
-    def swatch(self, x: float, y: float, *, size: float, colour: str, hatch: str = "") -> None:
-        """Draw what stands for an area before its name, as high as text of a size in points."""
-        high = size / 72
-        corner = x / self._width, 1 - (y + 1.1 * high) / self._height
-        sides = 1.6 * high / self._width, high / self._height
-        self.figure.add_artist(
-            Rectangle(corner, *sides, facecolor=colour, edgecolor="white", linewidth=0, hatch=hatch)
-        )
 
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        """Axes without a frame but at the left and below, whose numbers stand back."""
-        axes = self._place(x, y, width, height)
-        axes.tick_params(colors=FAINT, labelsize=8, labelfontfamily=FONT, length=3)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(LINE)
-        return axes
+def wrapped(text: str, room: float, size: float = SMALL, *, bold: bool = False) -> str:
+    """Break a text into lines of at most ``room`` inches.
 
-    def image(
-        self, x: float, y: float, width: float, height: float, image: Tensor, *, edge: str = LINE
-    ) -> None:
-        """Show an image ``[1 or 3, height, width]`` with pixels in [0, 1]; NaN is grey."""
-        axes = self._place(x, y, width, height)
-        pixels = image.detach().cpu().float().clamp(0, 1).nan_to_num(nan=0.5)
-        shown = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
-        smoothing = "nearest" if max(image.shape[1:]) <= SMOOTHED_FROM else "antialiased"
-        axes.imshow(
-            shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smoothing, aspect="auto"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color=edge, linewidth=1.2 if edge != LINE else 0.6)
+    Lines end between words or after ``:`` or ``+``, as in ``dp-sgd:noise_multiplier=2``; only a
+    part that is wider than ``room`` by itself is broken inside, after ``_`` if it has one.
 
-    def _place(self, x: float, y: float, width: float, height: float) -> Axes:
-        left, bottom = x / self._width, 1 - (y + height) / self._height
-        return self.figure.add_axes((left, bottom, width / self._width, height / self._height))
+    Example:
+        >>> wrapped("dp-sgd:noise_multiplier=2:clipping_norm=0.5", 1.2).split()
+        ['dp-sgd:', 'noise_multiplier=2:', 'clipping_norm=0.5']
+    """
+    lines = [""]
+    for piece in _PIECES.findall(text):
+        if lines[-1] and width_of(lines[-1] + piece, size, bold) > room:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+        while len(line := lines[-1]) > 1 and width_of(line, size, bold) > room:
+            fits = [1, *(e for e in range(2, len(line)) if width_of(line[:e], size, bold) <= room)]
+            end = max([e for e in fits[1:] if line[e - 1] == "_"] or fits)
+            lines[-1:] = [line[:end], line[end:]]
+    return "\n".join(lines)
 
 
 def first_of(parts: Iterable[str], *, most: int = 8) -> str:
-    """Parts of a picture's ``alt`` in a row; of many the first, and how many more there are.
-
-    They are clauses with commas of their own; words of a sentence go through ``numbers.listed``.
+    """Join the first parts of an ``alt`` text, and say how many more there are.
 
     Example:
         >>> first_of(["a", "b"]), first_of("abcd", most=2)
@@ -159,7 +176,7 @@ def figure_html(thing: Viewable) -> str:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as a PNG file. A failed write leaves no partial file behind."""
     write_atomically(path, encoded(figure, dpi=dpi))
 
 

@@ -1,15 +1,34 @@
-"""A defense keeps its colour with any settings, and text is read on any ground."""
+from math import dist
 
 import pytest
 from matplotlib.colors import to_rgb
 
-from fedlab.report.figures.colours import DEFENSE_COLOURS, OTHER_COLOUR, defense_colour, ink_on
+from fedlab.report.figures.colours import (
+    DEFENSE_COLOURS,
+    FAINT,
+    LINE,
+    OTHER_COLOUR,
+    defense_colour,
+    ink_on,
+)
 
 
 @pytest.mark.parametrize("defense", DEFENSE_COLOURS)
 def test_settings_do_not_change_the_colour(defense):
     assert defense_colour(f"{defense}:a=0.5:b=1e+2") == DEFENSE_COLOURS[defense]
     assert defense_colour(f"{defense}:a=1+mixup") == OTHER_COLOUR
+
+
+def test_foreign_defenses_have_distinct_colours():
+    names = [f"my-defense-{number}" for number in range(20)]
+    colours = [defense_colour(name) for name in names]
+    assert colours == [defense_colour(f"{name}:rate=0.5") for name in names]
+    assert defense_colour("my-defense-1+mixup") == OTHER_COLOUR
+    assert defense_colour("my-defense-0") == "#40bf61"  # on every machine
+    assert len(set(colours)) == 20
+    for colour in colours:
+        for other in (*DEFENSE_COLOURS.values(), OTHER_COLOUR, FAINT, LINE):
+            assert dist(to_rgb(colour), to_rgb(other)) > 0.2
 
 
 def luminance(colour):

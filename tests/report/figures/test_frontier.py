@@ -116,7 +116,8 @@ def test_the_margin_of_the_verdict_is_drawn():
     figure = frontier_figure(frame(*arm("none", 9.0, 0.8)))
     (axes,) = figure.axes
     assert any(list(line.get_xdata()) == [3.0, 3.0] for line in axes.lines)
-    assert "3 dB above chance: leaks from here on, if identified" in said(figure)
+    words = " ".join(said(figure).split())
+    assert "3 dB above chance: leaks from here on, if identified" in words
 
 
 def crowd(seeds):
@@ -129,15 +130,17 @@ def crowd(seeds):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_eighteen_long_labels_lie_on_nothing(seeds):
+def test_eighteen_long_names_can_be_read(seeds):
     figure = frontier_figure(frame(*crowd(seeds)))
     assert_legible(figure)
+    drawn = marks(figure)
+    assert len({(colour, marker) for _, _, colour, marker, _ in drawn.values()}) == 18
     (axes,) = figure.axes
-    points = [axes.transData.transform((x, y)) for x, y, *_ in marks(figure).values()]
-    labels = [box for text, box in texts_of(figure) if text.axes is None]
-    inside = [box for box in labels if axes.bbox.x0 < box.x0 and box.y1 < axes.bbox.y1]
-    assert len(inside) >= 18
-    assert not [box for box in inside for point in points if box.contains(*point)]
+    names = [text.get_text() for text in axes.get_legend().get_texts()][2:]
+    for name, text in zip(drawn, names, strict=True):
+        assert "".join(text.split()).startswith(name)
+    boxes = [box for text, box in texts_of(figure) if text.get_text() in names]
+    assert not any(axes.bbox.overlaps(box) for box in boxes)
 
 
 def test_one_arm_and_one_seed_make_a_figure():

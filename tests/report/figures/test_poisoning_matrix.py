@@ -85,7 +85,8 @@ def test_what_chance_reaches_as_well_is_not_dark():
 def test_text_keeps_its_contrast(rate):
     figure = poisoning_matrix_figure(frame(*arm("none", "FedAvg", [rate])))
     ground = luminance(cells(figure)[0, 0].get_facecolor())
-    (text,) = [text for text in figure.texts if text.get_text() == f"{rate:.2f}"]
+    (axes,) = figure.axes
+    (text,) = [text for text in axes.texts if text.get_text() == f"{rate:.2f}"]
     ink = luminance(text.get_color())
     assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 4.5
 
