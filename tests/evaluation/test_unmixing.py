@@ -10,6 +10,7 @@ from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab import BadInput, Federation, Scenario
 from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.metrics.images import match, psnr
+from tests.report.legible import pixels_of
 
 MIXING = """
 name = "mixing"

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from fedlab.metrics.verdict import success_above_chance
 from fedlab.report.figures.arms import counted
-from fedlab.report.figures.colours import INK, LINE, ink_on
+from fedlab.report.figures.colours import INK, LINE
 from fedlab.report.figures.sheet import (
     MARGIN,
     TEXT,
@@ -22,6 +22,7 @@ from fedlab.report.figures.sheet import (
     Picture,
     first_of,
     inches,
+    ink_on,
     new_picture,
     styled,
     width_of,

@@ -2,8 +2,16 @@
 
 from matplotlib.patches import Rectangle
 
-from fedlab.report.figures.colours import LINE, defense_colour, ink_on
-from fedlab.report.figures.sheet import TINY, Picture, first_of, new_picture, styled, wrapped
+from fedlab.report.figures.colours import LINE, defense_colour
+from fedlab.report.figures.sheet import (
+    TINY,
+    Picture,
+    first_of,
+    ink_on,
+    new_picture,
+    styled,
+    wrapped,
+)
 from fedlab.report.tables.schedule import ScheduleCell, schedule_grid
 from fedlab.scenario.scenario import Scenario
 
@@ -28,11 +36,9 @@ def schedule_figure(scenario: Scenario) -> Picture:
     figure = new_picture(width, 0.5 + down * _CELL[1], title=title, notes=[schedule.note])
     axes = figure.subplots()
     axes.set(xlim=(0, across), ylim=(down, 0), xlabel="round", ylabel="client")
-    heads = [wrapped(each, _CELL[0] - 0.1) for each in rounds]
-    axes.set_xticks([place + 0.5 for place in range(across)], heads)
-    axes.set_yticks(
-        [place + 0.5 for place in range(down)], [wrapped(each, 1.2) for each in clients]
-    )
+    across_names, down_names = ([wrapped(e, 1.2) for e in names] for names in (rounds, clients))
+    axes.set_xticks([place + 0.5 for place in range(across)], across_names)
+    axes.set_yticks([place + 0.5 for place in range(down)], down_names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for row, cells in enumerate(grid):

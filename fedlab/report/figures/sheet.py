@@ -15,10 +15,12 @@ from typing import Any, TypeAlias
 
 import matplotlib
 from matplotlib.backend_bases import RendererBase
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
+from matplotlib.typing import ColorType
 
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
@@ -146,6 +148,17 @@ def wrapped(text: str, room: float, size: float = SMALL, *, bold: bool = False) 
             end = max([e for e in fits[1:] if line[e - 1] == "_"] or fits)
             lines[-1:] = [line[:end], line[end:]]
     return "\n".join(lines)
+
+
+def ink_on(colour: ColorType) -> str:
+    """Colour of text that can be read on a ground of some colour: black or white.
+
+    The better of the two has a contrast of at least 4.5 to any ground, as WCAG 2 asks for.
+    """
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+    # Both have equal contrast at sqrt(1.05 * 0.05) - 0.05.
+    return "#000000" if luminance > 0.179 else "#FFFFFF"
 
 
 def first_of(parts: Iterable[str], *, most: int = 8) -> str:

@@ -3,31 +3,36 @@ from math import dist
 import pytest
 from matplotlib.colors import to_rgb
 
-from fedlab.report.figures.colours import (
-    DEFENSE_COLOURS,
-    FAINT,
-    LINE,
-    OTHER_COLOUR,
-    defense_colour,
-    ink_on,
-)
+from fedlab.defenses import DEFENSES
+from fedlab.report.figures.colours import FAINT, LINE, OTHER_COLOUR, defense_colour
+from fedlab.report.figures.sheet import ink_on
+
+COLOURS = {name: defense_colour(name) for name in ("none", *DEFENSES.builtin)}
 
 
-@pytest.mark.parametrize("defense", DEFENSE_COLOURS)
+@pytest.mark.parametrize("defense", COLOURS)
 def test_settings_do_not_change_the_colour(defense):
-    assert defense_colour(f"{defense}:a=0.5:b=1e+2") == DEFENSE_COLOURS[defense]
+    assert defense_colour(f"{defense}:a=0.5:b=1e+2") == COLOURS[defense]
     assert defense_colour(f"{defense}:a=1+mixup") == OTHER_COLOUR
+
+
+def test_defenses_have_the_colour_that_they_declare():
+    declared = {name: DEFENSES.get(name).colour for name in DEFENSES.builtin}
+    assert declared.items() <= COLOURS.items()
+    assert len(set(COLOURS.values())) == len(COLOURS)
 
 
 def test_foreign_defenses_have_distinct_colours():
     names = [f"my-defense-{number}" for number in range(20)]
     colours = [defense_colour(name) for name in names]
     assert colours == [defense_colour(f"{name}:rate=0.5") for name in names]
+    assert defense_colour("my.module:Mine:rate=1") == defense_colour("my.module:Mine")
+    assert defense_colour("my.module:Mine") != defense_colour("my.module:Other")
     assert defense_colour("my-defense-1+mixup") == OTHER_COLOUR
-    assert defense_colour("my-defense-0") == "#40bf61"  # on every machine
+    assert defense_colour("my-defense-0") == "#40BF61"  # on every machine
     assert len(set(colours)) == 20
     for colour in colours:
-        for other in (*DEFENSE_COLOURS.values(), OTHER_COLOUR, FAINT, LINE):
+        for other in (*COLOURS.values(), OTHER_COLOUR, FAINT, LINE):
             assert dist(to_rgb(colour), to_rgb(other)) > 0.2
 
 
@@ -37,7 +42,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize(
-    "ground", [*DEFENSE_COLOURS.values(), OTHER_COLOUR, *(f"{g / 20}" for g in range(21))]
+    "ground", [*COLOURS.values(), OTHER_COLOUR, *(f"{g / 20}" for g in range(21))]
 )
 def test_text_has_contrast_on_any_ground(ground):
     light, dark = sorted((luminance(ground), luminance(ink_on(to_rgb(ground)))), reverse=True)

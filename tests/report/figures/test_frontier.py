@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from fedlab.report.figures.colours import DEFENSE_COLOURS, OTHER_COLOUR
+from fedlab.report.figures.colours import OTHER_COLOUR, defense_colour
 from fedlab.report.figures.frontier import frontier_figure
 from tests.report.frames import arm, frame
 from tests.report.legible import assert_legible, said, texts_of
@@ -32,7 +32,7 @@ def test_a_marker_stands_at_the_medians_of_its_seeds_and_its_bars_reach_the_ends
     assert (x, y) == pytest.approx((9.0, 0.8))
     assert across[:, 0] == pytest.approx([8.5, 9.5])
     assert up[:, 1] == pytest.approx([0.79, 0.81])  # of the last round only
-    assert colour == DEFENSE_COLOURS["none"].lower()
+    assert colour == defense_colour("none").lower()
     (axes,) = figure.axes
     seeds = [points.get_offsets() for points in axes.collections if len(points.get_offsets()) == 3]
     assert np.asarray(seeds[0]) == pytest.approx(np.array([[8.5, 0.79], [9, 0.8], [9.5, 0.81]]))
@@ -106,7 +106,7 @@ def test_settings_and_rules_are_told_apart_by_markers_and_combinations_share_a_c
     ]
     found = marks(frontier_figure(frame(*rows)))
     own = [mark for name, mark in found.items() if name.startswith("dp-sgd")]
-    assert {colour for _, _, colour, _, _ in own} == {DEFENSE_COLOURS["dp-sgd"].lower()}
+    assert {colour for _, _, colour, _, _ in own} == {defense_colour("dp-sgd").lower()}
     assert len({marker for _, _, _, marker, _ in own}) == 3
     assert "dp-sgd, Krum" in found
     assert found["mixup+pruning, FedAvg"][2] == OTHER_COLOUR.lower()

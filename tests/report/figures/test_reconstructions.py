@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from fedlab.defenses import DEFENSES
-from fedlab.report.figures.colours import DEFENSE_COLOURS, defense_colour
+from fedlab.report.figures.colours import defense_colour
 from fedlab.report.figures.reconstructions import (
     ReconstructionRow,
     reconstruction_figure,
@@ -86,11 +86,9 @@ def test_large_batches_show_the_first_and_say_so(digits: Tensor) -> None:
 
 
 def test_a_defense_keeps_its_colour(digits: Tensor) -> None:
-    for defense, colour in DEFENSE_COLOURS.items():
+    for defense in ("none", *DEFENSES.names, "my.module:Mine"):
         figure = reconstruction_figure([row(digits[:1], defense=defense)], title=TITLE)
-        assert edges_of(figure)[1] == colour.lower()
-    known = {*DEFENSE_COLOURS.values(), defense_colour("dp-sgd+clip")}
-    assert len(known) == 1 + len(DEFENSES.names) + 1
+        assert edges_of(figure)[1] == defense_colour(defense).lower()
 
 
 def test_it_shows_itself_and_leaves_pyplot_alone(digits: Tensor) -> None:
