@@ -106,7 +106,13 @@ class CraftedPoison(DataPoison):
         """A hash of everything that the poison depends on; the round counts only if it matters."""
         from fedlab.core.digest import digest  # imports torch
 
-        depends = self.model_dump_json()
+        # Name after inherited settings: older run folders name their stored poisons in this order.
+        base = type(self).__bases__[0]
+        inherited = base.model_fields if issubclass(base, CraftedPoison) else ()
+        first = [name for name in inherited if name != self.tag]
+        order = dict.fromkeys([*first, self.tag, *type(self).model_fields])
+        depends = ",".join(self.model_dump_json(include={name})[1:-1] for name in order)
+        depends = f"{{{depends}}}"
         if self.when == "each-round":
             depends += repr(context.training)  # the learning rate may fall from round to round
             if self.against == "global":

@@ -1,5 +1,7 @@
 """Tests of every data poison in a small federation."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +9,12 @@ from fedlab import BadInput, Federation
 from fedlab.client.federated_data import FederatedData
 from fedlab.client.poison import poison_shard
 from fedlab.core.seeds import generator
+from fedlab.poisoning import CraftedPoison
+from fedlab.poisoning.availability import Availability
+from fedlab.poisoning.cache import PoisonCache
+from fedlab.poisoning.gradient_matching import GradientMatching
+from fedlab.poisoning.hidden_trigger import HiddenTrigger
+from fedlab.poisoning.metapoison import MetaPoison
 from fedlab.protocol.planning import task_for
 from fedlab.results.folder import RunFolder
 from tests.federations import FORGETFUL, finished, small
@@ -268,3 +276,19 @@ def test_goal_without_test_image_is_refused(data, problem):
 def test_smallest_availability_share_is_one_image():
     clean, dirty = poisoned(CRAFTED[2] | {"share": 0.001})
     assert int((clean.images != dirty.images).flatten(1).any(1).sum()) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (GradientMatching(epsilon=0.00401, image=3, when="once"), "d64baa03f086231e"),
+        (MetaPoison(colour=1e-5, against="own", when="once"), "9303c193edbd3f44"),
+        (Availability(), "10ea9fc539efe4cf"),
+        (HiddenTrigger(size=3, when="once"), "2b6925f39169ec66"),
+    ],
+    ids=lambda value: value.key if isinstance(value, CraftedPoison) else "",
+)
+def test_stored_poisons_of_older_runs_are_found(data, key):
+    """The names of files in older run folders."""
+    context = SimpleNamespace(client=3, cache=PoisonCache())
+    assert data._cache_key(context) == f"client-3-{key}"
