@@ -1,4 +1,4 @@
-"""A wall of images: what was true and what was rebuilt of it, rounds down and defenses across."""
+"""Grid of one image and its reconstructions, with rounds down and defenses across."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ from fedlab.results.folder import RunFolder
 from fedlab.results.rows import LeakageRow
 
 MOST_ROUNDS = 6
-"""Shown unless rounds are named."""
+"""Largest number of rounds that are drawn by default."""
 
 MOST_ACROSS = 5
-"""Runs beside each other; more go below."""
+"""Largest number of runs side by side; further runs go below."""
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One image of a client in one round: the best of the attacks on it."""
+    """One image of a client in one round, as the best attack on it rebuilt it."""
 
     row: LeakageRow
     truth: Tensor
@@ -34,7 +34,7 @@ class _Cell:
 
 
 _Cells = dict[tuple[int, int, int], _Cell]
-"""By round, client and image."""
+"""Cells by round, client and image."""
 
 
 @styled()
@@ -45,17 +45,16 @@ def wall_figure(
     image: int = 0,
     rounds: Sequence[int] | None = None,
 ) -> Picture:
-    """The true image beside the rebuilt one, with PSNR, verdict and chance; a row for each round.
+    """Draw the true image beside the rebuilt one, with a row for each round.
 
     Where an image was attacked more than once, the attack with the highest PSNR is shown.
 
     Args:
-        runs: By what their column is called, such as the defense. Of a single run each cell names
-            the defense of its round.
-        client: Partition id; the first that was attacked unless given.
-        image: Place in the client's batch.
-        rounds: All in which the client was attacked unless given; of more than six the first, the
-            last and four evenly between.
+        runs: Runs by the name of their column, such as the defense. If there is a single run, each
+            cell names the defense of its round.
+        client: Partition id; default: the first client that was attacked.
+        image: Position of the image in the client's batch, from 0.
+        rounds: Rounds to draw, from 1; default: six attacked rounds at most, evenly spread.
 
     Raises:
         NothingToDraw: If there is no run, or the client was attacked in none of the rounds.
@@ -135,7 +134,7 @@ def _all_cells(files: Sequence[Path]) -> Iterator[_Cell]:
 
 
 def _lost(cell: _Cell) -> bool:
-    """Whether nothing was rebuilt."""
+    """True if nothing was rebuilt of the image."""
     return math.isnan(cell.row.psnr)
 
 
@@ -147,7 +146,7 @@ def _first_attacked(cells: Mapping[str, _Cells]) -> int:
 
 
 def _spread(rounds: Sequence[int]) -> list[int]:
-    """All rounds, or so many evenly from the first to the last."""
+    """Choose ``MOST_ROUNDS`` rounds at most, evenly from the first to the last."""
     if len(rounds) <= MOST_ROUNDS:
         return list(rounds)
     steps = (len(rounds) - 1) / (MOST_ROUNDS - 1)

@@ -1,5 +1,3 @@
-"""PSNR beside chance: all images are there, and the counts are right."""
-
 import math
 
 import numpy as np
@@ -64,7 +62,7 @@ def test_every_image_is_a_point_beside_its_chance():
     assert_legible(figure)
 
 
-def test_each_image_is_there_once_under_the_strongest_attack():
+def test_each_image_is_drawn_once_by_strongest_attack():
     weak = leakage("none", [10.0, 11.0, 12.0])
     strong = leakage("none", [40.0, 41.0, 5.0], leaking=2, preset="slow", known_labels=False)
     again = leakage("none", [1.0, 50.0], leaking=1, preset="slow", known_labels=False)
@@ -93,7 +91,7 @@ def test_each_row_has_a_strongest_attack_of_its_own():
     assert_legible(figure)
 
 
-def test_what_a_malicious_server_saw_has_a_row_of_its_own():
+def test_malicious_attacks_have_a_row_of_their_own():
     curious = leakage("pruning", [10.0, 11.0], threat="honest-but-curious")
     malicious = leakage("pruning", [60.0, 70.0], leaking=2, preset="imprint", threat="malicious")
     figure = chance_figure(pd.concat([curious, malicious]))
@@ -115,7 +113,7 @@ def test_boxes_are_quartiles_and_medians():
     assert medians[0].get_xdata().tolist() == [3.0, 3.0]
 
 
-def test_of_very_many_images_only_the_outer_ones_are_points():
+def test_of_many_images_only_outliers_are_points():
     count = MOST_POINTS + 1
     figure = chance_figure(leakage("none", np.linspace(0, 1, count)))
     assert not points(figure)
@@ -137,7 +135,7 @@ def test_nothing_attacked_is_a_sentence():
         chance_figure(leakage("none", [1.0], target="mixed"))
 
 
-def test_rows_of_lost_images_and_long_names_can_be_read():
+def test_lost_images_and_long_names_can_be_read():
     names = [f"dp-sgd:noise_multiplier={k}:clipping_norm=0.5+quantisation" for k in range(18)]
     lost = leakage("secure-aggregation", [math.nan] * 3)
     figure = chance_figure(pd.concat([*(leakage(name, [8.0]) for name in names), lost]))

@@ -1,5 +1,3 @@
-"""The frontier: markers where the medians are, labels that can be read, arms without a place."""
-
 import math
 
 import numpy as np
@@ -26,7 +24,7 @@ def marks(figure):
     return found
 
 
-def test_a_marker_stands_at_the_medians_of_its_seeds_and_its_bars_reach_the_ends():
+def test_markers_are_medians_and_bars_are_ranges():
     figure = frontier_figure(frame(*arm("none", 9.0, 0.8), *arm("dp-sgd", -4.0, 0.6)))
     x, y, colour, _, (across, up) = marks(figure)["none"]
     assert (x, y) == pytest.approx((9.0, 0.8))
@@ -85,7 +83,7 @@ def test_what_hides_a_whole_client_says_so():
     assert "epsilon 5.00 of one client" in said(frontier_figure(frame(*rows)))
 
 
-def test_arms_without_a_place_are_named_with_their_accuracy():
+def test_arms_without_leakage_are_named_in_the_notes():
     lost = list(arm("pruning", 1.0, 0.7))
     for each in lost:
         each["above_chance"] = NAN
@@ -97,7 +95,7 @@ def test_arms_without_a_place_are_named_with_their_accuracy():
     assert "secure-aggregation" in figure.alt
 
 
-def test_settings_and_rules_are_told_apart_by_markers_and_combinations_share_a_colour():
+def test_settings_and_rules_have_own_markers():
     rows = [
         *arm("dp-sgd", -4.0, 0.6),
         *arm("dp-sgd:noise_multiplier=2", -5.0, 0.5),

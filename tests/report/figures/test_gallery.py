@@ -37,7 +37,7 @@ def test_images_fill_rows_of_a_grid(count, columns, grid):
     assert (len({y for _, y in places}), len({x for x, _ in places})) == grid
 
 
-def test_grey_is_drawn_from_black_to_white_and_not_stretched():
+def test_grey_images_are_not_stretched_in_contrast():
     figure = gallery(torch.full((1, 1, 8, 8), 0.5), ["grey"], title="")
     ((image, box),) = images_of(figure)
     assert image.get_clim() == (0, 1)
@@ -45,7 +45,7 @@ def test_grey_is_drawn_from_black_to_white_and_not_stretched():
     assert box.width == pytest.approx(box.height)
 
 
-def test_pixels_outside_the_range_are_cut_without_a_complaint(caplog):
+def test_pixels_outside_the_range_are_clipped(caplog):
     figure = gallery(
         torch.tensor([-3.0, 0.5, 7.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4), [""] * 3, title=""
     )

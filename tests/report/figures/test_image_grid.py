@@ -1,5 +1,3 @@
-"""The wall: the right images in the right cells, and a word where there is none."""
-
 import math
 from dataclasses import replace
 
@@ -62,7 +60,7 @@ def test_true_beside_rebuilt_rounds_down_runs_across(runs):
     assert "quiet: nothing rebuilt" in figure.alt
 
 
-def test_the_first_attacked_client_is_shown_unless_one_is_named(runs):
+def test_the_first_attacked_client_is_the_default(runs):
     assert "client 1, image 0" in wall_figure(folders(runs)).alt
 
 
@@ -120,7 +118,7 @@ def test_a_cell_in_which_nothing_was_rebuilt_says_so(runs, edited):
     assert_legible(figure)
 
 
-def test_of_many_rounds_six_are_shown_with_the_first_and_the_last(runs, edited):
+def test_of_many_rounds_six_are_drawn(runs, edited):
     leak = leak_of(runs["none"].folder, 2, 1)
     for round in range(1, 41):
         run = edited(round, leak)

@@ -1,5 +1,3 @@
-"""The matrix of attack success: medians in the right cells, hatches where nobody poisons."""
-
 import math
 
 import pytest
@@ -44,7 +42,7 @@ def luminance(colour):
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
-def test_cells_hold_the_median_after_the_last_round_its_range_and_accuracy():
+def test_cells_show_median_range_and_accuracy():
     figure = poisoning_matrix_figure(TABLE)
     words = said(figure)
     for text in ("0.90", "0.50 to 1.00", "accuracy 0.80", "0.10", "0.00 to 0.20", "accuracy 0.70"):

@@ -1,5 +1,3 @@
-"""The timeline of a run: bands, curves and points are those of its tables."""
-
 import math
 
 import numpy as np
@@ -55,7 +53,7 @@ def test_the_bands_are_shares_of_the_sampled_clients(federation):
     }
 
 
-def test_toggles_are_marked_before_the_first_round_that_they_change(federation):
+def test_toggles_are_marked_before_their_first_round(federation):
     figure = federation.timeline()
     marks = [line.get_xdata()[0] for line in panel(figure, "share of\nclients").lines]
     assert sorted(marks) == [1.5, 3.5]
@@ -63,7 +61,7 @@ def test_toggles_are_marked_before_the_first_round_that_they_change(federation):
     assert "pruning on, clients 2" in said(figure)
 
 
-def test_accuracy_and_attack_success_with_its_chance_are_those_of_the_rounds(federation):
+def test_curves_are_accuracy_success_and_chance(federation):
     axes = panel(federation.timeline(), "share of\ntest images")
     rows = federation.folder.rounds()
     for line, values in zip(
@@ -79,7 +77,7 @@ def test_accuracy_and_attack_success_with_its_chance_are_those_of_the_rounds(fed
         assert line.get_ydata().tolist() == pytest.approx(values)
 
 
-def test_every_attacked_image_is_a_point_in_the_colour_of_its_defense(federation):
+def test_images_are_points_in_the_defense_colour(federation):
     axes = panel(federation.timeline(), "PSNR")
     seen = federation.folder.table("leakage")
     seen = seen[seen["target"] == "original"]
@@ -114,7 +112,7 @@ def test_every_attacked_image_is_a_point_in_the_colour_of_its_defense(federation
     assert np.nan_to_num(middle.get_data().values) == pytest.approx(medians)
 
 
-def test_epsilon_is_that_of_the_ledger_and_a_cross_marks_where_totals_break(federation):
+def test_epsilon_is_that_of_the_ledger(federation):
     axes = panel(federation.timeline(), "epsilon")
     curve, crosses = axes.lines
     ledger = federation.ledger
@@ -230,7 +228,7 @@ def test_an_image_that_was_attacked_twice_counts_once(federation, tmp_path):
     )
 
 
-def test_an_account_that_has_no_bound_is_not_drawn_as_a_number():
+def test_accounts_without_a_bound_are_not_drawn():
     open_round = PrivacyRelease(round=1, participation=0, mechanism="none")
     assert spent_of(Ledger({0: (open_round,)}), 1) == []
     noisy = PrivacyRelease(
