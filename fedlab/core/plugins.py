@@ -19,13 +19,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput, RunFailed, nearest
 from fedlab.core.settings import Settings
 
 P = TypeVar("P")
 
 
-class PluginFailed(RuntimeError):
+class PluginFailed(RunFailed):
     """A plug-in raised or returned something wrong; the message names it and says what."""
 
 

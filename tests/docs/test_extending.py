@@ -72,6 +72,11 @@ def test_laplace_epsilons_add_up(folder, outputs):
     assert "laplace:Laplace" in outputs["ledger"]
 
 
+def test_metric_is_a_column(folder, outputs):
+    leakage = pd.read_csv(folder / "runs/mine/leakage.csv")
+    assert leakage["brightness_error"].between(0, 1).all()
+
+
 @pytest.mark.slow
 def test_comparison_has_the_defenses(folder):
     (line,) = re.findall(r"^fedlab (compare mine.toml .*)$", PAGE, re.MULTILINE)

@@ -1,6 +1,9 @@
-"""Defenses that break their promises, each in another way."""
+"""Plug-ins that break their promises, each in another way."""
 
+from fedlab.core.trackers import Tracker
 from fedlab.defenses import Defense
+from fedlab.metrics.metric import metric
+from fedlab.poisoning import DataPoison, UpdateAttack
 
 
 class Silent(Defense):
@@ -29,3 +32,32 @@ class Claiming(Defense):
 
     def wrap(self, pipeline, context):
         return pipeline.charged(self.release(context, epsilon=1.0))
+
+
+class Unpoisoned(DataPoison):
+    """Fails on every image."""
+
+    def poison(self, shard, context):
+        raise KeyError("weights")
+
+
+class Untampered(UpdateAttack):
+    """Fails on every update."""
+
+    def tamper(self, change, context):
+        raise KeyError("weights")
+
+
+class Unlogged(Tracker):
+    """Fails in the first round."""
+
+    def log(self, round, scalars, images):
+        raise KeyError("weights")
+
+
+def fail(*arguments, **options):
+    """A function of any kind that fails."""
+    raise KeyError("weights")
+
+
+failing_metric = metric("failing")(fail)

@@ -1,7 +1,10 @@
 """A package that is installed apart adds a plug-in of each kind, and each one appears."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -17,6 +20,10 @@ LISTED = {
     "defenses": ("example-rounding", "example-noise"),
     "poisons": ("example-dimming",),
     "updates": ("example-boost",),
+    "objectives": ("example-distance",),
+    "priors": ("example-contrast",),
+    "labels": ("example-labels",),
+    "presets": ("example-preset",),
     "rules": ("example-median",),
     "models": ("example-linear",),
     "datasets": ("example-stripes",),
@@ -75,10 +82,35 @@ def test_ledger_counts_foreign_epsilon(done):
     assert "example-noise" in outputs["ledger"]
 
 
+def test_leakage_names_foreign_attack_and_metric(done):
+    leakage = pd.read_csv(done[0] / "leakage.csv")
+    assert set(leakage["preset"]) == {"example-preset"}
+    assert set(leakage["objective"]) == {"example-distance"}
+    assert not leakage["known_labels"].any()
+    assert leakage["example_l1"].between(0, 1).all()
+
+
 def test_report_shows_foreign_plugins(done):
     page = (done[0] / "report.html").read_text("utf-8")
-    for name in ("example-rounding", "example-noise", "example-median", "example-linear"):
-        assert name in page
+    for name in ("rounding", "noise", "dimming", "boost", "preset", "median", "linear", "stripes"):
+        assert f"example-{name}" in page
+
+
+def test_foreign_view_is_found(done, site):
+    code = """
+from pathlib import Path
+from fedlab.core.views import show
+from fedlab.results.folder import RunFolder
+print(show(RunFolder(Path("run")).ledger(), "example"))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=done[0].parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "8 releases\n", found.stderr
 
 
 def test_tracker_receives_every_round(done):
