@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedlab.core.consoles import console
-from fedlab.core.errors import BadInput, nearest
+from fedlab.core.errors import BadInput, RunFailed, nearest
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from attacks.reconstruction.presets import AttackSettings
 
 REGISTRIES = {
     "defenses": "fedlab.defenses.base:DEFENSES",
@@ -56,7 +58,7 @@ def list_plugins(
     if kind == "scenarios":
         console.print(_scenarios_table())
     elif kind == "presets":
-        console.print(presets_table())
+        console.print(presets_table(installed=installed))
     else:
         console.print(_plugins_table(kind, installed=installed))
 
@@ -66,22 +68,41 @@ def list_datasets() -> None:
     list_plugins("datasets")
 
 
-def presets_table() -> Table:
-    """The reconstruction presets with the values that make them up and their sources."""
+def presets_table(*, installed: bool = False) -> Table:
+    """The reconstruction presets with the values that make them up and their sources.
+
+    Args:
+        installed: Import the presets of installed packages to describe them as well.
+    """
     from rich.table import Table
 
-    from attacks.reconstruction import PRESETS
+    from fedlab.core.attack_plugins import PRESETS, preset
 
     table = Table("preset", "what it does", "source", title="Attacks by name", show_lines=True)
-    for name, attack in PRESETS.items():
-        summary = (
-            "read off the first layer, no optimisation"
-            if attack.method == "analytic"
-            else f"{attack.objective}, {attack.optimiser}, TV {attack.tv:g}, "
-            f"{attack.iterations:,} iterations, labels {attack.label_rule}"
-        )
-        table.add_row(name, summary, attack.source)
+    for name in PRESETS.builtin:
+        table.add_row(name, *_preset_cells(preset(name)))
+    for name, package in _packages(PRESETS.group).items():
+        cells = (f"of the package {package}", "")
+        if installed:
+            try:
+                cells = _preset_cells(preset(name))
+            except (BadInput, RunFailed) as error:
+                cells = (str(error), "")
+        table.add_row(name, *cells)
     return table
+
+
+def _preset_cells(attack: AttackSettings) -> tuple[str, str]:
+    """Description and source of a preset."""
+    from attacks.reconstruction.components import name_of
+
+    if attack.method == "analytic":
+        return "read off the first layer, no optimisation", attack.source
+    objective, rule = name_of(attack.objective), name_of(attack.label_rule)
+    return (
+        f"{objective}, {attack.optimiser}, TV {attack.tv:g}, {attack.iterations:,} iterations, "
+        f"labels {rule}"
+    ), attack.source
 
 
 def _scenarios_table() -> Table:

@@ -23,6 +23,8 @@ LISTED = {
     "objectives": ("example-distance",),
     "priors": ("example-contrast",),
     "labels": ("example-labels",),
+    "attacks": ("example-restarts",),
+    "metrics": ("example-l1",),
     "presets": ("example-preset",),
     "rules": ("example-median",),
     "models": ("example-linear",),
@@ -52,7 +54,7 @@ def done(site, tmp_path_factory):
 def test_list_describes_installed_plugins(done, kind):
     _, outputs = done
     assert all(name in outputs[kind] for name in LISTED[kind])
-    assert "(fedlab-example)" in outputs[kind]
+    assert ("the example package" if kind == "presets" else "(fedlab-example)") in outputs[kind]
 
 
 def test_show_and_tables_name_foreign_defenses(done):
