@@ -1,4 +1,4 @@
-"""Inputs of a biased fully connected layer, solved for instead of searched for.
+"""Analytic inversion: the inputs of a biased fully connected layer from its gradient.
 
 One input: Geiping et al., "Inverting Gradients" (arXiv 2003.14053), proposition 3.1 and section 5.
 Batches: Dimitrov et al., "SPEAR: Exact Gradient Inversion of Batches in Federated Learning"
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from attacks.reconstruction.disaggregation import CHANCE, disaggregate, mean_input
 
 TOLERANCE = 1e-6
-"""Relative rounding error of a float32 gradient, with some room; a weight update has more."""
+"""Relative rounding error of a float32 gradient with a margin; a weight update has a larger one."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a layer's gradient says about its inputs.
+    """Inputs of a layer, recovered from its gradient.
 
     Attributes:
         inputs: float32 ``[n, ...]``, in no particular order; those that are exact come first.
-        exact: bool ``[n]``: whether an input passes the test for being that of one sample alone.
-            The others are mixtures of several.
+        exact: bool ``[n]``, True if an input passes the test for being that of one sample alone;
+            the others are mixtures of several.
     """
 
     inputs: Tensor = field(repr=False)
@@ -45,13 +45,13 @@ def invert_first_layer(
     """Images behind the gradient of a network that starts with a fully connected layer.
 
     Args:
-        model: The architecture; its weights do not matter.
-        gradient: By parameter name, at whatever scale: a weight update of one step will do.
-        image_shape: Channels, height, width.
-        num_images: Images in the batch.
-        low: Smallest normalised pixel, shaped to broadcast to images; ``None`` for no box.
-        high: Largest, likewise.
-        tolerance: As for ``invert_linear``.
+        model: The architecture; its weights are not used.
+        gradient: Gradient by parameter name at any scale, such as a weight update of one step.
+        image_shape: Channels, height and width of an image.
+        num_images: Number of images in the batch.
+        low: Smallest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
+        high: Largest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
+        tolerance: Relative error of the gradient; see ``invert_linear``.
 
     Returns:
         Normalised images ``[num_images, channels, height, width]``.
@@ -82,12 +82,11 @@ def invert_first_layer(
 
 
 def first_linear(model: nn.Module, parameters: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """Names of weight and bias of a first layer that is fully connected, if there is one.
+    """Names of weight and bias of the first layer if it is fully connected, else ``None``.
 
-    Decided from the order of ``model.named_modules()``: before the layer there may be only
-    ``nn.Flatten`` and ``nn.Identity``, and containers without parameters of their own. That is not
-    what runs: a ``forward`` that uses its modules in another order, or computes something on its
-    own before the first, is not seen.
+    The order of ``model.named_modules()`` decides: only ``nn.Flatten``, ``nn.Identity`` and
+    containers without their own parameters may come before the layer. A ``forward`` that uses its
+    modules in another order, or computes something before the first, is not detected.
 
     Args:
         model: The architecture.
@@ -102,7 +101,7 @@ def first_linear(model: nn.Module, parameters: Mapping[str, Tensor]) -> tuple[st
 
 
 def why_not(model: nn.Module, parameters: Mapping[str, Tensor]) -> str:
-    """Why the images cannot be solved for, where ``first_linear`` finds nothing."""
+    """Reason why analytic inversion is impossible where ``first_linear`` returns ``None``."""
     name, layer = _first_layer(model)
     need = "analytic inversion needs a biased nn.Linear on the flattened image as first layer"
     if layer is None:
@@ -128,7 +127,7 @@ def invert_linear(
     high: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> Recovered:
-    """Inputs of a fully connected layer, from its gradient alone.
+    """Recover inputs of a fully connected layer from its gradient alone.
 
     With y = A x + b, whatever follows, sample j adds d_ij x_j to row i of dL/dA and d_ij to
     dL/db_i, where d = dL/dy.
@@ -150,9 +149,9 @@ def invert_linear(
         weight_gradient: float ``[out, in]``, at any scale that the bias gradient shares.
         bias_gradient: float ``[out]``.
         num_images: n, at least 1.
-        low: Smallest input, shaped to broadcast to ``[n, in]``; ``None`` for no box.
-        high: Largest, likewise.
-        tolerance: Relative error of the gradient: what comes closer than that is taken for equal.
+        low: Smallest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
+        high: Largest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
+        tolerance: Relative error of the gradient; values that differ by less count as equal.
 
     Returns:
         Inputs ``[n, in]``. No test can exclude that several samples agree by chance, or move
@@ -196,7 +195,7 @@ def invert_linear(
 
 
 def _first_layer(model: nn.Module) -> tuple[str, nn.Module | None]:
-    """The first module that does something to the image."""
+    """The first module that computes something from the image."""
     for name, module in model.named_modules():
         idle = isinstance(module, nn.Flatten | nn.Identity)
         container = next(module.children(), None) is not None
@@ -221,7 +220,7 @@ def _check(rows: Tensor, biases: Tensor, num_images: int) -> None:
 
 
 def _inside(inputs: Tensor, low: Tensor | None, high: Tensor | None, slack: float) -> Tensor:
-    """Which inputs are within the box, but for the slack."""
+    """Mask ``[n]`` of inputs within the limits up to the slack."""
     fits = torch.ones_like(inputs, dtype=torch.bool)
     if low is not None:
         fits &= inputs >= low - slack * (1 + low.abs())
@@ -252,7 +251,7 @@ def _agreeing(candidates: Tensor, tolerance: float) -> Tensor:
 def _filled(
     exact: Tensor, candidates: Tensor, mean: Tensor, num_images: int, tolerance: float
 ) -> Tensor:
-    """The exact inputs and enough others, none of them twice while there are others."""
+    """The exact inputs and enough others, without duplicates as long as possible."""
     chosen = list(exact)
     for candidate in candidates:
         if len(chosen) >= num_images:

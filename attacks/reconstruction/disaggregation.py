@@ -1,4 +1,4 @@
-"""The inputs behind a fully connected layer's gradient of a batch, told apart from each other.
+"""Separation of the inputs behind a fully connected layer's gradient of a batch.
 
 Dimitrov et al., "SPEAR: Exact Gradient Inversion of Batches in Federated Learning" (arXiv
 2403.03945): the gradient is a low-rank matrix, and the zeros that a ReLU leaves in one of its
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 SEARCHES, SEARCHES_AT_A_TIME = 2**16, 2**11
-"""Sets of units tried on a batch: enough for about 12 images, in seconds on a CPU."""
+"""Number of sets of units tried on a batch, in total and at a time: enough for about 12 images, in
+seconds on a CPU."""
 
 LARGEST_BATCH = 20
-"""Above it not one of the searches can be expected to succeed, at half the units silent."""
+"""Largest batch for which a search can be expected to succeed with half of the units silent."""
 
 SILENT = 0.1
-"""Share of units that must be silent for a sample, about 0.5 after a ReLU; none after a sigmoid."""
+"""Least share of units that are silent for a sample: about 0.5 after a ReLU, 0 after a sigmoid."""
 
 CHANCE = 3
 """Rows that may agree by chance beyond those that a mixture can choose; groups must be larger."""
@@ -24,16 +25,16 @@ ALIKE = 0.01
 """Share of rows with one ratio that gives a mixture away; samples of one class come close to it."""
 
 PATIENCE = 8
-"""Rounds of draws that may find nothing new."""
+"""Number of rounds of draws without a new direction after which the search stops."""
 
 INDEPENDENT = 1e-3
-"""Sine of the angle to a space from which on a direction counts as outside it."""
+"""Least sine of the angle to a space for a direction that counts as outside it."""
 
 
 def disaggregate(
     rows: Tensor, biases: Tensor, *, num_images: int, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """All inputs of a batch, from the gradient of the layer that takes them.
+    """Recover all inputs of a batch from the gradient of their layer.
 
     The weight gradient is D X^T with one column of D for each sample, and the bias gradient the sum
     of the columns. A column is a vector of the column space with as many zeros as its sample has
@@ -44,14 +45,14 @@ def disaggregate(
     on batches of more than about 12, as the chance of a draw falls as 2^-n.
 
     Args:
-        rows: float64 ``[out, in]``, the weight gradient.
-        biases: float64 ``[out]``, the bias gradient at the same scale; not all zero.
-        num_images: n, at least 1; inputs that are there twice count once.
-        tolerance: Relative error of the gradient: what comes closer than that is taken for equal.
+        rows: float64 ``[out, in]``, weight gradient.
+        biases: float64 ``[out]``, bias gradient at the same scale; not all zero.
+        num_images: Number of images n, at least 1; duplicate inputs count once.
+        tolerance: Relative error of the gradient; values that differ by less count as equal.
 
     Returns:
-        Inputs ``[rank, in]`` in no particular order, none if it fails; and, bool ``[rank]``,
-        which of them cannot be mixtures of several.
+        Inputs ``[rank, in]`` in no particular order, none on failure; and bool ``[rank]``, True for
+        inputs that cannot be mixtures of several.
     """
     nothing = rows[:0], biases[:0].bool()
     basis = _row_space(rows, num_images, tolerance)

@@ -1,9 +1,10 @@
-"""Private images out of many mixtures of them: the second step against DP-InstaHide.
+"""Un-mixing, the second step against DP-InstaHide: private images from many mixtures of them.
 
-The first step rebuilds the mixed inputs of a client round by round; this one explains all of them
-by one small set of images. Carlini et al., "Is Private Learning Possible with Instance Encoding?"
-(arXiv 2011.05315) show that re-use of an image in many mixtures gives it away: cluster, assign,
-regress. Mixtures are those of Borgnia et al. (arXiv 2103.02079): equal means of k, plus noise.
+The first step reconstructs the mixed inputs of a client in many rounds; this step explains all of
+them by one small set of images. Carlini et al., "Is Private Learning Possible with Instance
+Encoding?" (arXiv 2011.05315) show that the re-use of an image in many mixtures reveals it: cluster,
+assign, regress. Mixtures are those of Borgnia et al. (arXiv 2103.02079): equal means of k images
+plus noise.
 """
 
 import math
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-2
-"""Pull towards the mean mixture, in units of one mixture of weight 1: it settles images that no
-mixture shows, and is a thousandth of the evidence on one that ten mixtures show."""
+"""Weight of a penalty towards the mean mixture, relative to one mixture. It determines images that
+are in no mixture, and is a thousandth of the evidence for an image that is in ten."""
 
 _FINALISTS = 6  # starts refined on pixels, which costs far more than finding them
 _ROTATIONS = 60  # steps of a start at most; they settle within about 20
@@ -29,10 +30,10 @@ class Unmixed:
 
     Attributes:
         images: float32 ``[n, channels, height, width]``, pixels in [0, 1].
-        labels: int64 ``[n]``, or ``None`` if the mixtures came without.
-        assignment: bool ``[T, n]``, the k images in each mixture.
-        residual: Root mean square of mixtures minus what explains them, in units of the pixel
-            range: near the noise where it worked, near 0 where there were too few mixtures.
+        labels: int64 ``[n]``, or ``None`` if the mixtures have no labels.
+        assignment: bool ``[T, n]``, True for the k images in each mixture.
+        residual: Root mean square of the mixtures minus their explanation, in units of the pixel
+            range. It is near the noise on success, and near 0 with too few mixtures.
     """
 
     images: Tensor = field(repr=False)
@@ -51,10 +52,10 @@ def unmix(
     restarts: int = 64,
     iterations: int = 30,
 ) -> Unmixed:
-    """Estimate n images of which every mixture is the equal mean of k.
+    """Estimate n images such that every mixture is the equal mean of k of them.
 
-    Looks for images X, pixels in [0, 1], and an assignment A with k ones in each row that
-    minimise ``|| mixed - A X / k ||^2``, by turns: the best k-subset for each mixture, then least
+    The method finds images X, pixels in [0, 1], and an assignment A with k ones in each row that
+    minimise ``|| mixed - A X / k ||^2``, in turns: the best k-subset for each mixture, then least
     squares. A start comes from whitened mixtures: there the n images are the corners of a regular
     simplex, so only its rotation is unknown, and the best subset is the k largest inner products.
     Labels, where there are any, are more coordinates of an image. For k = 1 all this is k-means:
@@ -71,14 +72,14 @@ def unmix(
     Args:
         mixed: float ``[T, channels, height, width]``, pixels in [0, 1].
         labels: float ``[T, classes]``, mean of the one-hot labels in each mixture, or ``None``.
-        count: n, the images of the client, above k (or 1).
-        k: Images in a mixture, all different.
+        count: Number n of images of the client, above k (or 1).
+        k: Number of different images in a mixture.
         generator: CPU generator of the starts.
-        restarts: Random rotations tried; the best few are refined.
-        iterations: Turns of assignment and least squares at most.
+        restarts: Number of random rotations tried; the best few are refined.
+        iterations: Largest number of turns of assignment and least squares.
 
     Returns:
-        Of all starts that with the smallest residual (labels counted in).
+        The result with the smallest residual, including labels.
 
     Raises:
         ValueError: If shapes do not fit, or k and the count leave nothing to find.
@@ -115,9 +116,9 @@ def unmix(
 
 
 def unmix_given(mixed: Tensor, assignment: Tensor, *, k: int) -> Tensor:
-    """The images when it is known which are in which mixture: an upper bound for ``unmix``.
+    """Images for a known assignment to mixtures, which is an upper bound for ``unmix``.
 
-    Least squares with pixels in [0, 1]; an image in no mixture comes out as their mean.
+    Least squares with pixels in [0, 1]; the result for an image in no mixture is their mean.
 
     Args:
         mixed: float ``[T, channels, height, width]``, pixels in [0, 1].
@@ -157,7 +158,9 @@ def _check(mixed: Tensor, labels: Tensor | None, count: int, k: int) -> None:
     if not 1 <= k <= count:
         raise ValueError(f"k = {k} different images cannot be drawn from {count}")
     if k == count > 1:
-        raise ValueError(f"every mixture is the mean of all {count} images, so none can be told")
+        raise ValueError(
+            f"every mixture is the mean of all {count} images, so they cannot be separated"
+        )
 
 
 def _label_weight(pixels: Tensor, labels: Tensor) -> float:

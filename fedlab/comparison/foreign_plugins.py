@@ -1,5 +1,7 @@
 """Plug-ins of a scenario that are not fedlab's own: their source, version and module."""
 
+import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +32,19 @@ def foreign_plugins(scenario: Scenario) -> dict[str, str]:
     found = {}
     for text in sorted(set(_texts(settings))):
         if _PATH.fullmatch(text):
-            found[text] = fingerprint(load(text, what=f'plug-in "{text}"'))
+            found[text] = _fingerprint(text)
         for registry in REGISTRIES:
             if text in registry.installed:
-                found[f"{registry.kind} {text}"] = fingerprint(registry.get(text))
+                found[f"{registry.kind} {text}"] = _fingerprint(registry.path(text))
     return found
+
+
+def _fingerprint(path: str) -> str:
+    """Fingerprint of a plug-in; of its module if the plug-in is neither a class nor a function."""
+    plugin = load(path, what=f'plug-in "{path}"')
+    if inspect.isclass(plugin) or inspect.isfunction(plugin):
+        return fingerprint(plugin)
+    return fingerprint(importlib.import_module(path.partition(":")[0]))
 
 
 def defined_in_main(scenario: Scenario) -> str | None:
@@ -48,7 +58,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
+        for key, each in value.items():  # weights of priors are named by their keys
+            yield from _texts(key)
             yield from _texts(each)
     elif isinstance(value, list | tuple):
         for each in value:

@@ -177,7 +177,8 @@ def fingerprint(plugin: object) -> str:
             f"{name} has no source that would tell its versions apart ({error}): define it in a "
             "module"
         ) from error
-    top = str(getattr(plugin, "__module__", "")).partition(".")[0]
+    module = getattr(plugin, "__module__", getattr(plugin, "__name__", ""))
+    top = str(module).partition(".")[0]
     versions = [f"{each} {version(each)}" for each in packages_distributions().get(top, ())]
     return hashlib.sha256("\n".join([source, *sorted(versions)]).encode()).hexdigest()
 

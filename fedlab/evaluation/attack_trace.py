@@ -1,4 +1,4 @@
-"""A trace: where an attack stood after chosen iterations, to see how it got to its images."""
+"""Attack trace: the state of an attack after chosen iterations."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class AttackTrace(Viewable):
-    """A watch that keeps what it is shown of one attack.
+    """A watch that stores the progress of one attack.
 
-    It looks after 1, 2, 4, 8, ... iterations of every restart, unless told otherwise, and at the
-    end. The images that come out are the same, bit for bit, whether or not an attack is watched.
-    Handed to another attack, it forgets the one before.
+    By default it stores the state after 1, 2, 4, 8, ... iterations of every restart and at the
+    end. The result of an attack is the same, bit for bit, with and without a watch. A trace that is
+    used for another attack drops the states of the first.
 
     Args:
-        at: Iterations to look after, counted from 1.
+        at: Iterations to store, counted from 1; powers of 2 by default.
 
     Example:
         >>> trace = AttackTrace()
@@ -37,14 +37,14 @@ class AttackTrace(Viewable):
         self._seen: dict[tuple[int, int], Progress] = {}
 
     def wants(self, iteration: int) -> bool:
-        """Whether to look after so many iterations."""
+        """Return True if the state after this many iterations is to be stored."""
         if self._at is not None:
             return iteration in self._at
         return iteration.bit_count() == 1
 
     def __call__(self, progress: Progress) -> None:
-        """Keep where a restart stands."""
-        # A restart never goes back, and no attack changes the shape of its images.
+        """Store the state of a restart."""
+        # An earlier iteration or another shape of images means that another attack began.
         if any(
             (restart == progress.restart and iteration >= progress.iteration)
             or look.images.shape != progress.images.shape
@@ -56,40 +56,41 @@ class AttackTrace(Viewable):
 
     @property
     def looks(self) -> tuple[Progress, ...]:
-        """What was seen, by restart and iteration; images are on the CPU."""
+        """Stored states by restart and iteration; images are on the CPU."""
         return tuple(self._seen[key] for key in sorted(self._seen))
 
     def quality(self, truth: Tensor) -> list[Tensor]:
-        """PSNR of the images at every look.
+        """PSNR of the images at every stored state.
 
-        A batch gradient does not know the order of its batch, so rebuilt images are paired with the
-        true ones as they fit at the end of their restart, and stay paired so.
+        A batch gradient does not contain the order of its batch, so images are paired with the true
+        ones as they fit best at the end of their restart.
 
         Args:
-            truth: ``[n, channels, height, width]``, the true images, pixels in [0, 1].
+            truth: ``[n, channels, height, width]``, true images, pixels in [0, 1].
 
         Returns:
-            For each look, in the order of ``looks``, dB of each true image, float64 ``[n]``.
+            PSNR in dB of each true image, float64 ``[n]``, for each state in ``looks``.
 
         Raises:
-            ValueError: If there are not as many true images as rebuilt ones, or of another shape.
+            ValueError: If true and reconstructed images differ in number or shape.
         """
         truth = truth.detach().cpu()
         order: dict[int, Tensor] = {}
-        for look in self.looks:  # the last of a restart counts
+        for look in self.looks:  # the last state of a restart decides
             if look.images.shape != truth.shape:
                 raise ValueError(
-                    f"the true images have shape {list(truth.shape)}, the rebuilt ones "
+                    f"the true images have shape {list(truth.shape)}, the reconstructed ones "
                     f"{list(look.images.shape)}"
                 )
             _, order[look.restart] = match(truth, look.images)
         return [psnr(truth, look.images[order[look.restart]]) for look in self.looks]
 
     def table(self, truth: Tensor | None = None) -> pd.DataFrame:
-        """A row for each look: restart, iteration, matching cost, and ``psnr`` if truth is given.
+        """Restart, iteration, matching cost and PSNR of every stored state.
 
         Args:
-            truth: The true images; ``psnr`` is the median over them in dB. See ``quality``.
+            truth: True images; the column ``psnr`` is the median over them in dB. Without them the
+                table has no such column.
         """
         rows = pd.DataFrame(
             [(look.restart, look.iteration, look.cost) for look in self.looks],
@@ -116,4 +117,4 @@ class AttackTrace(Viewable):
 
     def __repr__(self) -> str:
         restarts = len({restart for restart, _ in self._seen})
-        return f"Trace({len(self._seen)} looks at {restarts} restarts)"
+        return f"AttackTrace({len(self._seen)} states of {restarts} restarts)"

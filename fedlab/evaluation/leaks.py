@@ -1,4 +1,4 @@
-"""A leak: what the server rebuilt of a client's images, beside the true ones and the scores."""
+"""Leaks: reconstructed images of a client beside the true ones, with their scores."""
 
 import io
 import json
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Leak(Viewable):
-    """What the server rebuilt of one client in one round, and how good it is.
+    """Reconstruction of one client's images in one round, with its scores.
 
     Attributes:
-        rows: Scores, one for each true image and target.
-        originals: float32 ``[n, channels, height, width]`` in [0, 1], the true images.
-        mixed: What the client's network saw instead, where a defense mixed them.
-        rebuilt: What the attacker made of it, matched.
-        reconstruction: The attacker's own result; ``None`` once read back from a file.
+        rows: Scores, one row for each true image and target.
+        originals: float32 ``[n, channels, height, width]`` in [0, 1], true images; for a mixture
+            the best reconstructed of its images.
+        mixed: Inputs of the client's network where a defense mixed images, else ``None``.
+        rebuilt: Reconstructed image for each true one; NaN where one is missing.
+        reconstruction: Result of the attack; ``None`` for a leak that was read from a file.
     """
 
     rows: tuple[LeakageRow, ...]
@@ -40,7 +41,7 @@ class Leak(Viewable):
     reconstruction: Reconstruction | None = field(default=None, repr=False)
 
     def table(self) -> pd.DataFrame:
-        """The scores as a table."""
+        """The scores as a table, one row for each true image and target."""
         return pd.DataFrame([values_by_column(row) for row in self.rows])
 
     def show(self) -> "Figure":
@@ -62,7 +63,7 @@ class LeakSeries(Viewable):
 
 
 def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
-    """Keep images and scores of leaks in one .npz file."""
+    """Write images and scores of leaks to one .npz file."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for index, leak in enumerate(leaks):
         arrays[f"{index}.originals"] = leak.originals.numpy()
@@ -76,7 +77,7 @@ def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
 
 
 def load_leaks(path: Path) -> list[Leak]:
-    """Read what ``save_leaks`` wrote."""
+    """Read the leaks from a file that ``save_leaks`` wrote."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     count = sum(name.endswith(".rows") for name in arrays)

@@ -1,4 +1,4 @@
-"""Which images a client trained on, told from its kept update: membership inference, scored."""
+"""Membership inference on a captured update, scored against the ground truth."""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ from fedlab.evaluation.replay import Truth
 from fedlab.server.captures import Capture
 
 MembershipTest = Literal["loss", "loss-drop", "alignment", "lira"]
-"""What an image is judged by: its loss under the client's weights, how far that fell, how well its
-gradient agrees with the update, or LiRA's likelihood ratio over shadow clients."""
+"""Statistic of an image: its loss under the client's weights, the drop of that loss, the alignment
+of its gradient with the update, or LiRA's likelihood ratio over shadow clients."""
 
 
 def membership(
@@ -33,20 +33,20 @@ def membership(
     shadows: int,
     generator: torch.Generator,
 ) -> MembershipResult:
-    """Tell the images behind a Capture from test images.
+    """Run a membership inference attack on a capture and score it.
 
     Args:
-        capture: What the server saw.
-        truth: Whose images are behind it; only to score with.
-        federated: Holds the test images, which nobody trained on.
-        network: The architecture; its weights are never used.
-        test: How to judge an image.
-        non_members: Test images, at most.
-        shadows: Shadow clients of LiRA, an even number.
+        capture: The captured update.
+        truth: The images behind it, which are the members.
+        federated: Data of all clients; its test images are the non-members.
+        network: The architecture; its weights are not used.
+        test: Statistic that decides about an image.
+        non_members: Largest number of test images to use.
+        shadows: Number of LiRA's shadow clients, an even number.
         generator: CPU generator of LiRA's shadow clients.
 
     Raises:
-        ValueError: If nobody's images are behind it, or there is an odd number of shadows.
+        ValueError: If there is no image behind the capture, or ``shadows`` is odd.
     """
     members = torch.unique(truth.sources)
     others = slice(0, non_members)

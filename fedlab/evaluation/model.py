@@ -1,4 +1,4 @@
-"""How good a model is on test images, and how far a poisoning of it got."""
+"""Accuracy of a model on test images, and success rate of a poisoning."""
 
 import math
 from collections.abc import Callable, Collection
@@ -19,8 +19,8 @@ class ModelScore:
 
     Attributes:
         loss: Mean cross-entropy in nats.
-        confusion: int64 ``[classes, classes]``, how many images of a class (row) the model takes
-            for each class (column).
+        confusion: int64 ``[classes, classes]``, number of images of each true class (row) that the
+            model assigns to each class (column).
     """
 
     loss: float
@@ -28,20 +28,20 @@ class ModelScore:
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions, in [0, 1]; NaN if there is no image."""
+        """Share of correct predictions in [0, 1]; NaN without images."""
         return _share(self.confusion.diagonal().sum(), self.confusion.sum())
 
     @property
     def worst_recall(self) -> float:
-        """The same among the images of the class where it is lowest, of those that have images."""
+        """Lowest accuracy on the images of one class, among classes with images; else NaN."""
         right, images = self.confusion.diagonal().double(), self.confusion.sum(1)
         return float((right[images > 0] / images[images > 0]).min()) if images.any() else math.nan
 
     def taken_for(self, pairs: Collection[tuple[int, int]]) -> float:
-        """How often images of some classes are taken for others.
+        """Share of images of some classes that the model assigns to given other classes.
 
         Args:
-            pairs: Of a class, and what its images are taken for.
+            pairs: Pairs of a true class and the class that its images are assigned to.
 
         Returns:
             Share in [0, 1] over the images of all pairs; NaN if there is none.
@@ -56,17 +56,17 @@ class ModelScore:
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, normalise: Images, *, batch: int = 1024
 ) -> ModelScore:
-    """Accuracy and loss in evaluation mode; every module's mode is put back afterwards.
+    """Measure accuracy and loss in evaluation mode, and restore the mode of every module.
 
     Args:
-        model: Maps normalised images to logits ``[n, classes]``.
+        model: Network from normalised images to logits ``[n, classes]``.
         images: uint8 ``[n, channels, height, width]``, on the model's device.
-        labels: int64 ``[n]``.
-        normalise: Makes uint8 images the model's input.
-        batch: Images at a time.
+        labels: int64 ``[n]``, labels of the images.
+        normalise: Function from uint8 images to the model's input.
+        batch: Number of images in a forward pass.
 
     Returns:
-        The scores; NaN if there is no image.
+        The scores; NaN without images.
     """
     if not len(images):
         return ModelScore(math.nan, torch.zeros((1, 1), dtype=torch.int64))
@@ -86,17 +86,17 @@ def evaluate(
 def success_rate(
     model: nn.Module, images: Tensor, wanted: Tensor, normalise: Images, *, batch: int = 1024
 ) -> float:
-    """Share of images that the model takes for what an attacker wants.
+    """Share of images that the model assigns to the label that an attacker wants.
 
     Args:
-        model: Maps normalised images to logits.
-        images: uint8 ``[n, channels, height, width]``, as the attacker shows them.
-        wanted: int64 ``[n]``.
-        normalise: Makes uint8 images the model's input.
-        batch: Images at a time.
+        model: Network from normalised images to logits.
+        images: uint8 ``[n, channels, height, width]``, with the attacker's changes.
+        wanted: int64 ``[n]``, label that the attacker wants for each image.
+        normalise: Function from uint8 images to the model's input.
+        batch: Number of images in a forward pass.
 
     Returns:
-        Share in [0, 1]; NaN if there is no image.
+        Share in [0, 1]; NaN without images.
     """
     return evaluate(model, images, wanted, normalise, batch=batch).accuracy
 

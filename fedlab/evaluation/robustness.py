@@ -1,4 +1,4 @@
-"""How much accuracy a model keeps when its test images are attacked: evasion, not poisoning."""
+"""Robustness of a model to evasion attacks on its test images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,26 +12,25 @@ from attacks.evasion.witchcraft import witchcraft
 from fedlab.core.modes import evaluation
 
 STEP = 2.5
-"""Step size of PGD over epsilon and iterations (Madry et al., arXiv 1706.06083): enough to cross
-the ball."""
-
+"""Step size of PGD times iterations over epsilon (Madry et al., arXiv 1706.06083), which suffices
+to cross the ball."""
 
 Evasion = Callable[..., Tensor]
-"""``pgd`` or another with its arguments."""
+"""An evasion attack with the signature of ``pgd``."""
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """Accuracy on test images, in [0, 1], untouched and changed by at most epsilon.
+    """Accuracy on test images in [0, 1], unchanged and changed by at most epsilon.
 
     Attributes:
         epsilon: Largest change of a pixel, on pixels in [0, 1].
-        iterations: Of both attacks, from one random start.
-        images: How many were attacked.
-        clean: Accuracy on them untouched.
-        noise: With every pixel changed by epsilon at random, which an attack has to beat.
-        pgd: Under projected gradient descent with a fixed step.
-        witchcraft: Under the same with a random step of the same mean.
+        iterations: Number of iterations of both attacks, from one random start.
+        images: Number of attacked images.
+        clean: Accuracy on the unchanged images.
+        noise: Accuracy with every pixel changed by plus or minus epsilon at random.
+        pgd: Accuracy under projected gradient descent with a fixed step size.
+        witchcraft: Accuracy under projected gradient descent with random step sizes of that mean.
     """
 
     epsilon: float
@@ -43,7 +42,7 @@ class Robustness:
     witchcraft: float
 
     def __str__(self) -> str:
-        """One line."""
+        """All values in one line."""
         return (
             f"accuracy on {self.images} test images: clean {self.clean:.3f}; within "
             f"{self.epsilon * 255:.1f}/255 under random noise {self.noise:.3f}, PGD "
@@ -63,18 +62,18 @@ def robustness(
     step: float | None = None,
     batch: int = 256,
 ) -> Robustness:
-    """Attack a model's test images.
+    """Measure a model's accuracy under evasion attacks.
 
     Args:
-        model: Maps what ``network_input`` gives to logits; its modes are put back.
-        images: uint8 ``[n, channels, height, width]``, at least one.
-        labels: int64 ``[n]``.
-        network_input: Normalises pixels in [0, 1].
+        model: Network from normalised images to logits; the modes of its modules are restored.
+        images: uint8 ``[n, channels, height, width]``, test images, at least one.
+        labels: int64 ``[n]``, labels of the images.
+        network_input: Function that normalises pixels in [0, 1].
         epsilon: Largest change of a pixel, in (0, 1].
-        iterations: Of each attack.
-        generator: CPU generator of starts and steps.
-        step: Mean step size; ``STEP`` epsilon over the iterations unless given.
-        batch: Images at a time.
+        iterations: Number of iterations of each attack, at least 1.
+        generator: CPU generator of starts and step sizes.
+        step: Mean step size; by default ``STEP`` times epsilon over the iterations.
+        batch: Number of images that are attacked at a time.
     """
     size = STEP * epsilon / iterations if step is None else step
 

@@ -1,4 +1,4 @@
-"""The second step against DP-InstaHide: from the mixtures of many rounds back to the images.
+"""Un-mixing, the second step against DP-InstaHide: from mixtures of many rounds to the images.
 
 Carlini et al., "Is Private Learning Possible with Instance Encoding?" (arXiv 2011.05315), on
 mixtures that the server first rebuilt from gradients.
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnmixedShard(Viewable):
-    """A client's images as un-mixed from many rounds, beside the true ones: always diagnostic.
+    """A client's images as un-mixed from many rounds, beside the true ones; always diagnostic.
 
     Attributes:
-        client: Partition id.
-        rounds: Where the mixtures come from.
-        mixtures: How many they were.
-        originals: float32 ``[n, channels, height, width]`` in [0, 1], the client's images.
-        rebuilt: What the attacker made of each, matched.
-        psnr: dB of each.
-        ssim: Of each.
-        chance: Chance PSNR of each in dB.
-        verdicts: ``leaks`` or ``not shown`` for each.
+        client: Partition id of the client.
+        rounds: Rounds of the mixtures.
+        mixtures: Number of mixtures.
+        originals: float32 ``[n, channels, height, width]`` in [0, 1], true images of the client.
+        rebuilt: Un-mixed image for each true one.
+        psnr: PSNR of each image in dB.
+        ssim: Structural similarity of each image.
+        chance: Chance PSNR of each image in dB.
+        verdicts: ``leaks`` or ``not shown`` for each image.
     """
 
     client: int
@@ -58,7 +58,7 @@ class UnmixedShard(Viewable):
         return self.picture()
 
     def __str__(self) -> str:
-        """One line about it."""
+        """Number of leaking images, mixtures and median PSNR in one line."""
         leaking = sum(word == "leaks" for word in self.verdicts)
         return (
             f"client {self.client}: {leaking} of {len(self.verdicts)} images leak after un-mixing "
@@ -76,16 +76,16 @@ def unmix_reconstructions(
     k: int,
     generator: torch.Generator,
 ) -> UnmixedShard:
-    """Un-mix rebuilt mixtures and score what comes out.
+    """Un-mix reconstructed mixtures and score the result.
 
-    How many images the client holds is granted to the attacker, so the result is diagnostic.
+    The attacker knows the number of the client's images, so the result is diagnostic.
 
     Args:
         reconstructions: Round and result of each attack on the client's mixed batches.
-        client: Partition id.
-        shard: Its true images; the attacker is only told how many they are.
-        data: For the chance baselines.
-        k: Images in each mixture, which the server asked for.
+        client: Partition id of the client.
+        shard: True images of the client, of which the attacker knows the number only.
+        data: Data set with the public images of the chance baselines.
+        k: Number of images in each mixture, which the server asked for.
         generator: CPU generator of the un-mixing.
 
     Raises:

@@ -1,7 +1,7 @@
-"""How far apart two images are to a network, whatever their pixels.
+"""Distances between images in the features of a network.
 
-A small distance with a low PSNR tells of an image of the right kind that is not the right image.
-Nothing here brings weights along or fetches any: a distance is only as good as the network given.
+A small distance with a low PSNR means an image of the right kind that is not the right image. This
+module contains and downloads no weights: a distance is only as good as the network given.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from fedlab.core.modes import evaluation
 from fedlab.metrics.images import comparable
 
-# Against a division by zero where no channel responds, as in the authors' LPIPS code.
+# Avoids a division by zero where no channel responds, as in the authors' LPIPS code.
 _EPSILON = 1e-10
 
 
 def feature_distance(network: nn.Module, truth: Tensor, guess: Tensor) -> Tensor:
     """Mean squared difference of penultimate features, of each image.
 
-    They are what the last linear layer to run takes in. Running statistics are used, not those
-    of the batch, so images do not influence each other.
+    These are the inputs of the last linear layer to run. BatchNorm uses its running statistics, so
+    images do not influence each other.
 
     Args:
-        network: Takes pixels in [0, 1]; any other normalisation belongs into it. Its modes are as
-            before afterwards.
+        network: Network on pixels in [0, 1], which includes any normalisation; the modes of its
+            modules are restored.
         truth: ``[n, channels, height, width]``, pixels in [0, 1], on the network's device.
         guess: The same shape; clamped to [0, 1].
 
@@ -49,10 +49,11 @@ def logit_distance(network: nn.Module, truth: Tensor, guess: Tensor, *, labels: 
     """Squared difference of the true label's logit, of each image: ``breaching``'s FMSE.
 
     Args:
-        network: As for ``feature_distance``; returns logits ``[n, classes]``.
+        network: Network from pixels in [0, 1] to logits ``[n, classes]``; the modes of its modules
+            are restored.
         truth: ``[n, channels, height, width]``, pixels in [0, 1], on the network's device.
         guess: The same shape; clamped to [0, 1].
-        labels: int64 ``[n]``, of the true images.
+        labels: int64 ``[n]``, labels of the true images.
 
     Returns:
         float64 ``[n]``, at least 0.
@@ -81,17 +82,17 @@ def lpips(
 
         sum over layers of  mean over places of  sum over channels of  w (y - y0)^2
 
-    It is their metric only with their backbone, its input scaling (theirs takes [-1, 1]) inside
-    it, and their weights; with others call it something else.
+    It equals their metric only with their backbone including its input scaling (theirs takes
+    [-1, 1]) and their weights.
 
     Args:
         truth: ``[n, channels, height, width]``, pixels in [0, 1], on the backbone's device.
         guess: The same shape; clamped to [0, 1].
-        backbone: Takes pixels in [0, 1]. Run in evaluation mode; its modes are as before
-            afterwards.
-        layers: Names of the modules of the backbone whose outputs are compared, of shape
+        backbone: Network on pixels in [0, 1]. It runs in evaluation mode, and the modes of its
+            modules are restored.
+        layers: Names of modules of the backbone; their outputs are compared and must have shape
             ``[n, channels, rows, columns]``.
-        weights: For each layer, one non-negative weight per channel, in any shape.
+        weights: One non-negative weight per channel for each layer, in any shape.
 
     Returns:
         float64 ``[n]``, at least 0; 0 for equal images.
@@ -130,7 +131,7 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _penultimate(network: nn.Module, images: Tensor) -> Tensor:
-    """What the last linear layer to run takes in, float64."""
+    """Inputs of the last linear layer to run, float64."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -149,7 +150,7 @@ def _penultimate(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _outputs(backbone: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """What the named layers give out, float64, in the order of the names."""
+    """Outputs of the named layers, float64, in the order of the names."""
     modules = dict(backbone.named_modules())
     if missing := [name for name in layers if name not in modules]:
         raise ValueError(f"the backbone has no layer {missing[0]!r}")
@@ -157,7 +158,7 @@ def _outputs(backbone: nn.Module, images: Tensor, layers: Sequence[str]) -> list
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # A copy: an activation that works in place would overwrite it.
+            # A copy, because an activation that works in place would overwrite the output.
             seen[name] = output.double().clone()
 
         return hook
@@ -175,6 +176,6 @@ def _outputs(backbone: nn.Module, images: Tensor, layers: Sequence[str]) -> list
 
 
 def _as_parameters(network: nn.Module, images: Tensor) -> Tensor:
-    """Images in the number type of the network; float32 for one without parameters."""
+    """Images in the data type of the network; float32 for a network without parameters."""
     parameter = next(network.parameters(), None)
     return images.float() if parameter is None else images.to(parameter.dtype)

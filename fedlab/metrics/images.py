@@ -1,6 +1,6 @@
-"""How close rebuilt images are to true ones: PSNR, one-to-one matching, identification.
+"""Similarity of reconstructed to true images: PSNR, one-to-one matching, identification.
 
-Identifiability is that of Yin et al., "See through Gradients" (arXiv 2104.07586).
+Identification follows Yin et al., "See through Gradients" (arXiv 2104.07586).
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PSNR_CAP = 100.0
-"""Highest PSNR in dB: an exact copy would otherwise be infinite and spoil every mean."""
+"""Highest PSNR in dB. An exact copy would otherwise have an infinite value and so every mean."""
 
-# Pixels held as float32 at a time when a pool is searched: 16 MiB.
+# Number of pixels that are float32 at a time when a pool is searched: 16 MiB.
 _CHUNK_PIXELS = 2**22
 
 # Two float32 sums of the same numbers in another order may differ by this share.
@@ -44,16 +44,16 @@ def psnr(truth: Tensor, guess: Tensor) -> Tensor:
 def match(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     """Pair true and rebuilt images one to one so that the summed MSE is least (Hungarian).
 
-    A batch gradient does not know the order of its batch, so images must be paired before they
-    are scored. No image is used twice; with unequal numbers the surplus stays unpaired.
+    A batch gradient does not contain the order of its batch, so images must be paired before they
+    are scored. No image is used twice; with unequal numbers some stay unpaired.
 
     Args:
         truth: ``[n, channels, height, width]``, pixels in [0, 1].
         guess: ``[m, channels, height, width]``.
 
     Returns:
-        Two int64 ``[min(n, m)]`` on the images' device: places in ``truth``, ascending, and the
-        place in ``guess`` that belongs to each.
+        Two int64 ``[min(n, m)]`` on the images' device: indices in ``truth``, ascending, and the
+        index in ``guess`` that belongs to each.
 
     Raises:
         ValueError: If the images differ in shape.
@@ -78,18 +78,18 @@ def match(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
 def identified(
     truth_index: Tensor, guess: Tensor, pool: Tensor, *, candidates: Tensor | None = None
 ) -> Tensor:
-    """Whether the image of the pool nearest to each guess (pixel L2) is the true one.
+    """Test whether the image of the pool nearest to each guess (pixel L2) is the true one.
 
-    Their mean is the image identifiability precision (IIP) of Yin et al.; chance is one over the
-    number of candidates, so say how many there were. An exact duplicate of the true image in the
-    pool does not spoil a hit.
+    The mean is the image identifiability precision (IIP) of Yin et al. Chance level is one over the
+    number of candidates, so state that number. An exact duplicate of the true image in the pool
+    counts as a hit.
 
     Args:
-        truth_index: int64 ``[n]``, place of each true image in the pool; always a candidate.
+        truth_index: int64 ``[n]``, index of each true image in the pool; always a candidate.
         guess: ``[n, channels, height, width]``, pixels in [0, 1].
         pool: ``[m, channels, height, width]``, uint8, or float in [0, 1].
-        candidates: bool ``[n, m]``, which images of the pool count, commonly those of the same
-            label; all unless given.
+        candidates: bool ``[n, m]``, images of the pool that count, usually those with the same
+            label; all by default.
 
     Returns:
         bool ``[n]``; false where the guess has NaN.
@@ -115,11 +115,11 @@ def identification_auc(
     such as duplicates of the true one, count half.
 
     Args:
-        truth_index: int64 ``[n]``, place of each true image in the pool.
+        truth_index: int64 ``[n]``, index of each true image in the pool.
         guess: ``[n, channels, height, width]``, pixels in [0, 1].
         pool: ``[m, channels, height, width]``, uint8, or float in [0, 1].
-        candidates: bool ``[n, m]``, which images of the pool count, commonly those of the same
-            label; all unless given.
+        candidates: bool ``[n, m]``, images of the pool that count, usually those with the same
+            label; all by default.
 
     Returns:
         float64 ``[n]``; 0 where the guess has NaN, NaN where there is no other candidate.
@@ -144,16 +144,16 @@ def identification_auc(
 
 
 def nearest(images: Tensor, pool: Tensor, *, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest candidate in a pool by pixel L2, in memory that does not grow with the pool.
+    """Nearest candidate in a pool by pixel L2, in memory that does not grow with the pool.
 
     Args:
         images: ``[n, channels, height, width]``, pixels in [0, 1].
         pool: ``[m, channels, height, width]``, uint8, or float in [0, 1].
-        candidates: bool ``[n, m]``.
+        candidates: bool ``[n, m]``, images of the pool that count.
 
     Returns:
-        float32 ``[n]``, the distance, infinite if there was no candidate; and int64 ``[n]``, its
-        place in the pool, 0 if there was none.
+        float32 ``[n]``, distance, infinite without a candidate; and int64 ``[n]``, index in the
+        pool, 0 without a candidate.
 
     Raises:
         ValueError: If the images differ in shape.
@@ -169,19 +169,19 @@ def nearest(images: Tensor, pool: Tensor, *, candidates: Tensor) -> tuple[Tensor
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """uint8 images as float32 pixels in [0, 1]; float images as they are, in float32."""
+    """Convert uint8 images to float32 pixels in [0, 1], and float images to float32."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def comparable(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches as scores take them: float64, the guess clamped to [0, 1].
+    """Convert both batches to float64, and clamp the guess to [0, 1].
 
     Raises:
         ValueError: If the shapes differ, or are not those of batches of images.
     """
     if truth.shape != guess.shape or truth.ndim != 4:
         raise ValueError(_shapes(truth, guess))
-    # float64: near 100 dB, and in variances as differences of squares, float32 is too coarse.
+    # float32 is too coarse near 100 dB and for variances as differences of squares.
     return truth.double(), guess.double().clamp(0, 1)
 
 
@@ -196,7 +196,7 @@ def _candidates(guess: Tensor, pool: Tensor, candidates: Tensor | None) -> Tenso
 
 
 def _own_distance(truth_index: Tensor, guess: Tensor, pool: Tensor) -> Tensor:
-    """float32 ``[n]``, from each guess to its true image."""
+    """Distance of each guess to its true image, float32 ``[n]``."""
     true = as_pixels(pool[truth_index.to(pool.device)]).to(guess.device)
     if true.shape != guess.shape:
         raise ValueError(_shapes(true, guess))
@@ -205,7 +205,7 @@ def _own_distance(truth_index: Tensor, guess: Tensor, pool: Tensor) -> Tensor:
 
 
 def _pool_distances(images: Tensor, pool: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Distances to the pool, a piece at a time: where it starts, and float32 ``[n, piece]``."""
+    """Distances to one part of the pool at a time: its first index, and float32 ``[n, part]``."""
     if images.shape[1:] != pool.shape[1:]:
         raise ValueError(_shapes(images, pool))
     flat = images.float().clamp(0, 1).flatten(1)

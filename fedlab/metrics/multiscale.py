@@ -1,4 +1,4 @@
-"""Structural similarity over several resolutions, for images seen from more than one distance.
+"""Multi-scale structural similarity.
 
 Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment"
 (Asilomar Conference on Signals, Systems and Computers, 2003).
@@ -17,9 +17,9 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def scales(height: int, width: int) -> int:
-    """How many of the five scales fit an image, at least one.
+    """Number of the five scales that fit an image, at least one.
 
-    A scale fits if the window of 11 x 11 does.
+    A scale fits if its window of 11 x 11 pixels does.
 
     Example:
         >>> scales(32, 32), scales(64, 64), scales(224, 224), scales(8, 8)
@@ -34,19 +34,19 @@ def scales(height: int, width: int) -> int:
 def ms_ssim(truth: Tensor, guess: Tensor) -> Tensor:
     """Multi-scale structural similarity of each image.
 
-    Contrast times structure of every scale but the coarsest, whole SSIM there, each averaged over
-    its windows and raised to its weight (eq. 7 of the paper)::
+    The product over scales of contrast times structure, and of the whole SSIM at the coarsest
+    scale, each averaged over its windows and raised to its weight (eq. 7 of the paper)::
 
         prod_{j < M} mean(cs_j)^w_j  *  mean(l_M cs_M)^w_M
 
-    for each channel, then averaged over channels. A scale is halved into the next by the mean of
-    2 x 2 pixels; an odd last row or column stands for two.
+    for each channel, then averaged over channels. The next scale is the mean of 2 x 2 pixels; an
+    odd last row or column is averaged alone.
 
-    All five scales need sides of 161 pixels or more. Smaller images have as many as fit, with
+    All five scales need sides of 161 pixels or more. Smaller images use as many scales as fit, with
     the first weights divided by their sum: two at 28 and 32 pixels, three at 64, and one at 8,
-    which is SSIM. Values of different numbers of scales do not compare.
+    which is SSIM. Values with different numbers of scales are not comparable.
 
-    A mean below 0, of anticorrelated images, has no real power and counts as 0.
+    A negative mean, as for anticorrelated images, has no real power and counts as 0.
 
     Args:
         truth: ``[n, channels, height, width]``, pixels in [0, 1].

@@ -1,9 +1,9 @@
-"""PSNR after a small shift, turn and zoom of the guess, which a reconstruction may be off by.
+"""PSNR after the best small shift, turn and zoom of the guess.
 
-Convolutions barely tell where in an image a thing is, so a rebuilt image may be right but for its
-place. ``breaching`` reports such an R-PSNR; here it is found by least squares: Lucas and Kanade,
-"An iterative image registration technique" (IJCAI 1981), damped as in Marquardt (SIAM Journal on
-Applied Mathematics 11(2), 1963).
+Convolutions contain little information about positions, so a reconstructed image may be right
+except for its position. ``breaching`` reports such an R-PSNR; here it is found by least squares:
+Lucas and Kanade, "An iterative image registration technique" (IJCAI 1981), damped as in Marquardt
+(SIAM Journal on Applied Mathematics 11(2), 1963).
 """
 
 import math
@@ -17,11 +17,11 @@ from fedlab.metrics.images import comparable, psnr
 
 # Twice the shift lets unrelated images gain twice as much: 2.5 instead of 1.2 dB at 32 pixels.
 MAX_SHIFT = 0.125
-"""Farthest shift either way, as a share of the height and of the width: 4 pixels of 32."""
+"""Largest shift in either direction, as a share of height and width: 4 pixels of 32."""
 MAX_TURN = math.radians(15)
-"""Farthest rotation either way, in radians."""
+"""Largest rotation in either direction, in radians."""
 MAX_ZOOM = 1.15
-"""Largest factor of scale; the least is its inverse."""
+"""Largest scale factor; the smallest is its inverse."""
 
 # Rotations tried at the start; least squares finds its way from the nearest.
 _TURNS = (0.0, math.radians(-8), math.radians(8))
@@ -32,15 +32,15 @@ _DAMPING = 1e-2
 
 @dataclass(frozen=True)
 class Registration:
-    """Guesses laid over true images.
+    """Guesses registered to true images.
 
-    What the true image has at x, in pixels from its centre, is looked for in the guess at
-    ``zoom R(turn) x + shift``.
+    The point x of the true image, in pixels from its centre, corresponds to the point
+    ``zoom R(turn) x + shift`` of the guess.
 
     Attributes:
-        images: float64 ``[n, channels, height, width]`` in [0, 1], the guesses as they look there;
-            beyond their border its pixels are repeated.
-        defined: bool ``[n, 1, height, width]``, the pixels that were looked for within the guess.
+        images: float64 ``[n, channels, height, width]`` in [0, 1], the registered guesses; beyond
+            the border of a guess its border pixels are repeated.
+        defined: bool ``[n, 1, height, width]``, pixels that lie within the guess.
         turn: float64 ``[n]``, in radians; positive where the guess shows things turned clockwise.
         zoom: float64 ``[n]``, above 1 where the guess shows things larger.
         shift: float64 ``[n, 2]``, rows and columns, in pixels.
@@ -56,12 +56,12 @@ class Registration:
 def registered_psnr(truth: Tensor, guess: Tensor) -> Tensor:
     """The better of PSNR and PSNR after registration, of each image.
 
-    After registration only the pixels count that lie within the guess, two thirds of a square image
-    at the bounds of this module; elsewhere its border pixels are repeated, which says nothing.
+    After registration only pixels within the guess count, at least two thirds of a square image at
+    the bounds of this module.
 
-    Any guess gains: 32 x 32 photographs that have nothing in common 1 to 2 dB, since four
-    parameters are fitted, and noise 1 dB, since moving by parts of a pixel averages it. So compare
-    with the same score of a trivial guess, not with a plain PSNR.
+    Registration improves any guess: unrelated 32 x 32 photographs by 1 to 2 dB, because four
+    parameters are fitted, and noise by 1 dB, because subpixel shifts average it. Compare with the
+    same score of a trivial guess, not with a plain PSNR.
 
     Args:
         truth: ``[n, channels, height, width]``, pixels in [0, 1].
@@ -93,11 +93,11 @@ def registered_psnr(truth: Tensor, guess: Tensor) -> Tensor:
 
 
 def register(truth: Tensor, guess: Tensor) -> Registration:
-    """Lay each guess over its true image: translation, rotation and one scale.
+    """Register each guess to its true image by translation, rotation and one scale.
 
-    From the best whole-pixel shift, found among all within bounds for each of three rotations,
-    damped least squares over the four parameters, on the pixels that lie within the guess. No
-    randomness; the same for an image alone and in a batch up to rounding.
+    Damped least squares over the four parameters, on the pixels within the guess, starts from the
+    best whole-pixel shift for each of three rotations. The result is deterministic, and up to
+    rounding the same for a single image and in a batch.
 
     Args:
         truth: ``[n, channels, height, width]``, pixels in [0, 1], n at least 1.

@@ -1,6 +1,6 @@
-"""The stated rules: when an image leaks, when a setting is realistic, when a poisoning succeeds.
+"""Rules that decide whether an image leaks, a setting is realistic, and a poisoning succeeds.
 
-They are here in full so that a table's words can be checked against its numbers.
+All rules are here, so that the words of a table can be checked against its numbers.
 """
 
 import math
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 MARGIN = 3.0
-"""How many dB above chance a leak must be: half the squared error of the best trivial guess."""
+"""Least PSNR above chance of a leak in dB: half the squared error of the best trivial guess."""
 
 SUCCEEDS = 0.5
-"""What a poisoning must reach of what chance leaves open, to succeed: more often than not."""
+"""Least value of ``success_above_chance`` for a poisoning that succeeds."""
 
 CONSISTENT = 0.999
 """Smallest cosine between a captured update and its replay that counts as agreement. Seeded noise
@@ -21,12 +21,11 @@ cannot be drawn again the cosine is NaN, and nothing is concluded from it."""
 
 @dataclass(frozen=True)
 class Setting:
-    """How near an attack's circumstances are to a real one.
+    """Setting of an attack.
 
     Attributes:
-        name: ``diagnostic`` if anything made the attack easier than a real one, else
-            ``realistic``.
-        reasons: What made it so, in words; empty for ``realistic``.
+        name: ``diagnostic`` if anything made the attack easier than in reality, else ``realistic``.
+        reasons: What made it easier, in words; empty for ``realistic``.
     """
 
     name: Literal["diagnostic", "realistic"]
@@ -39,10 +38,10 @@ def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["le
     Anything else is ``not shown`` and never "safe": another attack may do better.
 
     Args:
-        psnr: Of the rebuilt image, in dB; NaN is not shown.
-        chance_psnr: The highest of the chance baselines, in dB.
-        identified: Whether the true image is the nearest of the pool. In a pool of one it always
-            is, so state the pool's size beside the verdict.
+        psnr: PSNR of the reconstructed image in dB; NaN is ``not shown``.
+        chance_psnr: Highest of the chance baselines in dB.
+        identified: True if the true image is the nearest of the pool. It always is in a pool of
+            one, so state the size of the pool beside the verdict.
 
     Example:
         >>> verdict(psnr=41.0, chance_psnr=14.5, identified=True)
@@ -54,16 +53,16 @@ def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["le
 
 
 def success_above_chance(rate: float, chance: float = math.nan) -> float:
-    """What a poisoning reaches of what chance leaves open: ``(rate - chance) / (1 - chance)``.
+    """Success of a poisoning corrected for chance: ``(rate - chance) / (1 - chance)``.
 
-    Cohen's kappa corrects agreement for chance in this way: 1 is everything, 0 is what the network
-    does of itself, and less is below that. From ``SUCCEEDS`` on the poisoning succeeds. A network
-    that gives the wanted label to every image has a rate and a chance of 1, which is worth 0.
+    Cohen's kappa corrects agreement for chance in this way: 1 is full success, 0 is chance level.
+    From ``SUCCEEDS`` on the poisoning succeeds. A network that gives the wanted label to every
+    image has a rate and a chance of 1, and the result is 0.
 
     Args:
         rate: Attack success rate in [0, 1].
-        chance: How often clean images get the wanted label; where it is not known, NaN, the rate
-            is taken as it is.
+        chance: Share of clean images with the wanted label, in [0, 1]; NaN if unknown, and the
+            result is the rate.
 
     Example:
         >>> success_above_chance(0.75, 0.5), success_above_chance(1.0, 1.0)
@@ -82,14 +81,14 @@ def setting(
     training_mode: bool,
     order_known: bool = False,
 ) -> Setting:
-    """Whether an attack's circumstances were diagnostic or realistic, and why.
+    """Decide whether the setting of an attack is diagnostic or realistic.
 
     Args:
-        labels_known: The attacker was given the labels.
-        steps: Local steps in the payload; a single one is a plain batch gradient.
-        trained: The global network had been trained for at least a round when it was sent out.
-        training_mode: The client's network was in training mode.
-        order_known: The attacker was told which images each local step used.
+        labels_known: True if the attacker knew the labels.
+        steps: Number of local steps in the payload; one step is a plain batch gradient.
+        trained: True if the global network had been trained for at least one round.
+        training_mode: True if the client's network was in training mode.
+        order_known: True if the attacker knew which images each local step used.
 
     Example:
         >>> setting(labels_known=False, steps=12, trained=True, training_mode=True).name

@@ -88,7 +88,7 @@ def test_another_attack_begins_it_anew(federation):
     attack(federation, trace, restarts=1, iterations=9)
     attack(federation, trace, restarts=1, iterations=5)
     assert [look.iteration for look in trace.looks] == [1, 2, 4, 5]
-    assert repr(trace) == "Trace(4 looks at 1 restarts)"
+    assert repr(trace) == "AttackTrace(4 states of 1 restarts)"
 
 
 def progress(step, *, restart=0, side=2):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attacks.reconstruction import PRESETS, AttackSettings
+from fedlab.comparison.foreign_plugins import foreign_plugins
 from fedlab.core import attack_plugins as plugins
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import PluginFailed
@@ -70,6 +71,12 @@ class TestNames:
         scenario = small(reconstructions=[entry], metrics=[f"{HERE}:l1"])
         assert Scenario.parse(scenario.to_toml()) == scenario
         assert scenario.reconstructions[0].priors == (("norm", 0.1), (f"{HERE}:brightness", 0.2))
+
+    def test_cache_keys_name_every_foreign_choice(self):
+        entry = {"objective": f"{HERE}:largest_error", "priors": {f"{HERE}:brightness": 0.2}}
+        scenario = small(reconstructions=[entry], metrics=[f"{HERE}:l1"])
+        expected = {f"{HERE}:{name}" for name in ("largest_error", "brightness", "l1")}
+        assert set(foreign_plugins(scenario)) == expected
 
     def test_a_scenario_is_read_without_torch(self):
         code = (
