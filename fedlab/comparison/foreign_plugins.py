@@ -1,12 +1,13 @@
 """Plug-ins of a scenario that are not fedlab's own: their source, version and module."""
 
 import importlib
-import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from attacks.reconstruction.presets import AttackSettings
 from fedlab.core.plugins import REGISTRIES, fingerprint, load
+from fedlab.metrics.metric import Metric
 from fedlab.scenario.scenario import Scenario
 
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -40,11 +41,11 @@ def foreign_plugins(scenario: Scenario) -> dict[str, str]:
 
 
 def _fingerprint(path: str) -> str:
-    """Fingerprint of a plug-in; of its module if the plug-in is neither a class nor a function."""
+    """Fingerprint of a plug-in; of its module if the plug-in is a metric or a preset."""
     plugin = load(path, what=f'plug-in "{path}"')
-    if inspect.isclass(plugin) or inspect.isfunction(plugin):
-        return fingerprint(plugin)
-    return fingerprint(importlib.import_module(path.partition(":")[0]))
+    if isinstance(plugin, Metric | AttackSettings):  # instances, which have no source
+        return fingerprint(importlib.import_module(path.partition(":")[0]))
+    return fingerprint(plugin)
 
 
 def defined_in_main(scenario: Scenario) -> str | None:

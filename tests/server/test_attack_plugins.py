@@ -73,9 +73,13 @@ class TestNames:
         assert scenario.reconstructions[0].priors == (("norm", 0.1), (f"{HERE}:brightness", 0.2))
 
     def test_cache_keys_name_every_foreign_choice(self):
-        entry = {"objective": f"{HERE}:largest_error", "priors": {f"{HERE}:brightness": 0.2}}
+        entry = {
+            "preset": f"{HERE}:QUICK",
+            "objective": f"{HERE}:largest_error",
+            "priors": {f"{HERE}:brightness": 0.2},
+        }
         scenario = small(reconstructions=[entry], metrics=[f"{HERE}:l1"])
-        expected = {f"{HERE}:{name}" for name in ("largest_error", "brightness", "l1")}
+        expected = {f"{HERE}:{name}" for name in ("QUICK", "largest_error", "brightness", "l1")}
         assert set(foreign_plugins(scenario)) == expected
 
     def test_a_scenario_is_read_without_torch(self):
