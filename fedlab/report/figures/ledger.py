@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -96,7 +96,8 @@ def _courses(ledger: Ledger, account: Account) -> Mapping[_Course, Sequence[int]
         epsilons = []
         for index in range(len(parts)):
             upto = tuple(entry for part in parts[: index + 1] for entry in part)
-            value = account.epsilon(upto, accountant=ledger.accountant, delta=ledger.delta)
+            # The ledger of a run folder looks epsilons up, where an account would compute them.
+            value = replace(ledger, histories={client: upto}).protected(client, account)
             epsilons.append(0.0 if value is None else value)
         broken = next((part[0].round for part in parts if not account.covers(part)), None)
         rounds = tuple(part[0].round for part in parts)
