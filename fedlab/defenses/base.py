@@ -1,9 +1,10 @@
-"""The base class of every defense: one subclass in one file is a whole defense."""
+"""Base class and registry of defenses. One subclass in one file is a complete defense."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -12,7 +13,7 @@ from pydantic import PlainValidator, SerializeAsAny
 
 from fedlab.core.plugins import Plugin, PluginFailed, Registry, check_subclass, describe
 from fedlab.core.settings import Scheduled
-from fedlab.defenses.pipeline import Pipeline, Withheld
+from fedlab.defenses.pipeline import Batch, Pipeline, Withheld
 from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.release import History, PrivacyRelease
 
@@ -24,16 +25,29 @@ if TYPE_CHECKING:
 NoiseSource = Literal["none", "seeded", "system"]
 
 ELSEWHERE = "give them different rounds or clients"
-"""How every sentence about two defenses that conflict may end."""
+"""The way out of any conflict between two defenses, as the end of a sentence."""
+
+RESULTS: dict[str, type] = {
+    "transform": Batch,
+    "held": Batch,
+    "releases": Mapping,
+    "charges": PrivacyRelease,
+}
+"""Types that functions of a pipeline must return; the others return nothing that is read."""
 
 
 class Defense(Plugin, Scheduled, ABC):
-    """Something a client does to its batches, its gradients or its update.
+    """A change of a client's batches, gradients or update that is meant to protect its images.
 
     A subclass declares its settings as fields and implements ``wrap``. The other attributes and
-    methods are what the rest of the system asks of a defense; their defaults fit a defense that
-    claims no privacy guarantee. In a scenario, on the command line and in Python the defense goes
-    by ``package.module:Name``.
+    methods describe the defense to the rest of the system; their defaults suit a defense that
+    claims no epsilon. Scenarios, the command line and Python name it ``package.module:Name``.
+
+    A defense that claims an epsilon sets ``account`` and charges each round by
+    ``pipeline.charged(self.release(context, ...))``. For Gaussian noise the account states the
+    sensitivity: with ``sensitivity=2.0`` a noise multiplier z is accounted as z / 2. It is the
+    largest L2 distance of two neighbouring releases in units of the clipping norm, so it is 1 if an
+    example is added or removed, and 2 if one clipped update is replaced by another.
 
     Example:
         >>> from fedlab.defenses import Defense, Pipeline, ClientContext
@@ -43,44 +57,44 @@ class Defense(Plugin, Scheduled, ABC):
         ...     keeps_guarantees = True
         ...
         ...     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        ...         return pipeline.releasing(
-        ...             lambda update: {name: self.factor * t for name, t in update.items()}
-        ...         )
+        ...         return pipeline.releasing_each(lambda tensor: self.factor * tensor)
     """
 
     registry: ClassVar[Registry[type[Defense]]]
 
     name: str = ""
-    """Name of the defense: a built-in one, an entry point, or ``package.module:Name``."""
+    """Name of the defense: built-in, an entry point, or ``package.module:Name``."""
 
     colour: ClassVar[str | None] = None
-    """Hex colour in every figure; unless given, one that follows from the name."""
+    """Hex colour in every figure; ``None`` for a colour computed from the name."""
     account: ClassVar[Account | None] = None
-    """Unit, adjacency and composition of the epsilon that the defense claims; ``None`` if none."""
+    """Unit, adjacency, composition and sensitivity of the epsilon that the defense claims; ``None`` if
+    it claims none."""
     keeps_guarantees: ClassVar[bool] = False
-    """Whether the epsilon of other defenses still holds beside this one. Set it for what treats
-    each image by itself, or works on the noisy update alone; otherwise the round counts as open."""
+    """True if the epsilon of other defenses still holds when this one runs in the same round. That is
+    so if it changes each image by itself, or uses the noisy update only. If it is false and the
+    defense claims no epsilon, the round counts as unprotected."""
     mixes_images: ClassVar[bool] = False
-    """Whether one training example is made from several images."""
+    """True if one training example is made from several images."""
     couples_images: ClassVar[bool] = False
-    """Whether an image is changed by what other images of the batch are."""
+    """True if the change of one image depends on other images of the batch."""
     selects_by_images: ClassVar[bool] = False
-    """Whether it chooses what to send by looking at the images, which no noise covers."""
+    """True if it selects what to send by looking at the images, which no noise covers."""
     draws_each_round: ClassVar[bool] = False
-    """Whether it augments images at random, anew in every batch."""
+    """True if it augments images at random, with new draws in every batch."""
     changes_update: ClassVar[bool] = False
-    """Whether it changes what is sent, so that it has to come before any look at the update."""
+    """True if it changes the update, so that it must come before any inspection of the update."""
     inspects_update: ClassVar[bool] = False
-    """Whether it judges the update that is about to be sent."""
+    """True if it inspects the update before it is sent, and may withhold it."""
     sums_updates: ClassVar[bool] = False
-    """Whether the server sees only the sum over all clients of the round that run it."""
+    """True if the server sees only the sum of the updates of all clients that run it in a round."""
 
     @abstractmethod
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the defense into a client's pipeline for one round.
+        """Add the defense to a client's pipeline for one round.
 
         Args:
-            pipeline: Training and sending as the defenses before this one left them.
+            pipeline: Pipeline with the defenses that the scenario lists before this one.
             context: The client's network, images, random generators and public facts.
 
         Returns:
@@ -88,17 +102,18 @@ class Defense(Plugin, Scheduled, ABC):
             cost by ``pipeline.charged(self.release(context, ...))``.
 
         Raises:
-            ValueError: If the defense cannot work on this client's images; say why and what to do.
+            ValueError: If the defense cannot work on this client's images; the message states the
+                reason and the fix.
         """
 
     @property
     def position(self) -> int:
-        """Where a toggle inserts the defense: 0 first, 1 usual, 2 after all changes, 3 last."""
+        """Place where a toggle inserts it: 0 first, 1 usual, 2 after all changes, 3 last."""
         return 1
 
     @property
     def noise_source(self) -> NoiseSource:
-        """Where noise that is drawn anew in each participation comes from."""
+        """Source of the noise that is drawn anew in each participation."""
         return "none"
 
     @property
@@ -108,7 +123,7 @@ class Defense(Plugin, Scheduled, ABC):
 
     @property
     def target(self) -> float | None:
-        """Epsilon for which the noise is still to be solved before the run; ``None`` if settled."""
+        """Epsilon for which the noise is solved before the run; ``None`` if the noise is set."""
         return None
 
     def settled(self, noise_multiplier: float | None) -> Self:
@@ -126,7 +141,7 @@ class Defense(Plugin, Scheduled, ABC):
         return None
 
     def facts(self, history: History) -> dict[str, Any]:
-        """Public facts of a round under the defense, as fields of ``RoundFacts``.
+        """Return public facts of a round under the defense, as fields of ``RoundFacts``.
 
         Args:
             history: Privacy history of the client before the round.
@@ -144,103 +159,196 @@ class Defense(Plugin, Scheduled, ABC):
         poisson: bool,
         history: History = (),
     ) -> PrivacyRelease | None:
-        """The privacy cost of a round before it runs, where public facts determine it.
+        """Return the privacy cost of a round before it runs; ``None`` if it is not known then.
 
         Args:
             round: Round number, counted from 1.
             participation: Number of earlier rounds of the client.
             images: Number of images of the client.
-            batch_size: Images in a batch, or their expected number under Poisson sampling.
+            batch_size: Number of images in a batch, or the expected number under Poisson sampling.
             steps: Number of batches.
-            poisson: Whether batches are Poisson samples; otherwise their size is fixed.
+            poisson: True if batches are Poisson samples; otherwise their size is fixed.
             history: Privacy history of the client before the round.
         """
         return None
 
     def conflict(self, other: Defense) -> str | None:
-        """Reason why one client must not run both in a round, in any order, with the way out."""
+        """Return why one client must not run both in a round, with the fix; ``None`` if it may."""
         return None
 
     def conflict_before(self, later: Defense) -> str | None:
-        """Reason why the defense must not be listed before another, with the way out."""
+        """Return why it must not be listed before another, with the fix; ``None`` if it may."""
         return None
 
     def conflict_after(self, earlier: Defense) -> str | None:
-        """Reason why the defense must not be listed after another, with the way out."""
+        """Return why it must not be listed after another, with the fix; ``None`` if it may."""
         return None
 
     def norm_problem(self, norm: str | None) -> str | None:
-        """Reason why the defense cannot train networks with this normalisation layer.
+        """Return why the defense cannot train networks with a normalisation layer, with the fix.
 
         Args:
             norm: ``group``, ``batch``, ``none``, or ``None`` for the network's own choice.
+
+        Returns:
+            The reason as a sentence; ``None`` if it can.
         """
         return None
 
     def network_problem(self, model: nn.Module, shape: tuple[int, int, int]) -> str | None:
-        """Reason why the defense cannot work with a network.
+        """Return why the defense cannot work with a network, with the fix.
 
         Args:
-            model: The network, at its initial weights.
+            model: The network with its initial weights.
             shape: Channels, height and width of an image.
+
+        Returns:
+            The reason as a sentence; ``None`` if it can.
         """
         return None
 
     def release(self, context: ClientContext, **cost: Any) -> PrivacyRelease:
-        """The entry of the privacy history for one participation under the defense.
+        """Return the entry of the privacy history for one participation under the defense.
 
         Args:
             context: The client's round.
-            **cost: ``epsilon`` of the round, which adds up over rounds; or ``noise_multiplier``,
-                ``sample_rate`` and ``steps`` of Gaussian noise, which the accountant composes.
+            **cost: ``epsilon`` of the round, for an account of composition ``sum``; or
+                ``noise_multiplier``, ``sample_rate`` and ``steps`` of Gaussian noise, for an
+                account of composition ``gaussian``. The noise multiplier is the standard deviation
+                of the noise over the clipping norm; the entry also carries the account's
+                sensitivity, by which the accountant divides it.
 
         Raises:
-            TypeError: If the class states no ``account``.
+            TypeError: If the class sets no ``account``, or the cost is of the other composition.
         """
-        if self.account is None:
+        return self.entry(context.round, context.participation, **cost)
+
+    def entry(self, round: int, participation: int, **cost: Any) -> PrivacyRelease:
+        """Return an entry of the privacy history, as ``release`` does, for a round by its numbers.
+
+        Args:
+            round: Round number, counted from 1.
+            participation: Number of earlier participations of the client.
+            **cost: Cost of the round, as for ``release``.
+
+        Raises:
+            TypeError: If the class sets no ``account``, or the cost is of the other composition.
+        """
+        account = self.account
+        if account is None:
             raise TypeError(
                 f"{self.name} claims an epsilon, so its class must set account = "
                 'Account(unit="example" or "client", adjacency=...)'
             )
-        own = self.name not in ACCOUNTS
-        stated = {"unit": self.account.unit, "adjacency": self.account.adjacency} if own else {}
-        return PrivacyRelease(context.round, context.participation, self.name, **{**stated, **cost})
+        if self.name in ACCOUNTS:
+            return PrivacyRelease(round, participation, self.name, **cost)
+        noisy = cost.get("noise_multiplier") is not None
+        if noisy is not (account.composition == "gaussian"):
+            raise TypeError(
+                f"the account of {self.name} adds up epsilons, but its release states Gaussian "
+                'noise: set composition="gaussian" in the account'
+                if noisy
+                else f"the account of {self.name} composes Gaussian noise, so its release must "
+                "state noise_multiplier, sample_rate and steps"
+            )
+        stated = {
+            "unit": account.unit,
+            "adjacency": account.adjacency,
+            "sensitivity": account.sensitivity if noisy else None,
+            "needs_public_labels": account.needs_public_labels or None,
+        }
+        return PrivacyRelease(round, participation, self.name, **{**cost, **stated})
 
     def apply(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Call ``wrap``, and name the defense in whatever a stranger's code raises then or later.
+        """Call ``wrap``; errors of a defense from outside this package get its name.
+
+        Args:
+            pipeline: Pipeline with the defenses before this one.
+            context: The client's round.
+
+        Returns:
+            The pipeline with this defense in it. Whatever a foreign defense put into it is checked
+            when it runs.
 
         Raises:
-            PluginFailed: If a defense from outside this package raises, or returns no pipeline.
+            PluginFailed: If a foreign defense raises, returns something else than a pipeline, or
+                charges an epsilon in another name or without an ``account``.
         """
         if self.registry.is_builtin(self.name):
             return self.wrap(pipeline, context)
-        wrapped = self._guarded(self.wrap)(pipeline, context)
-        if not isinstance(wrapped, Pipeline):
-            kind = type(wrapped).__name__
-            raise PluginFailed(f'defense "{self.name}": wrap returned {kind}, not a Pipeline')
+        wrapped = self._guarded(self.wrap, Pipeline)(pipeline, context)
+        earlier = len(pipeline.planned)
+        if wrapped.planned[:earlier] != pipeline.planned or len(wrapped.charges) < earlier:
+            raise PluginFailed(f'defense "{self.name}": wrap removed charges of other defenses')
+        for cost in wrapped.planned[earlier:]:
+            self._check_charge(cost)
         changes: dict[str, Any] = {}
         for field in fields(Pipeline):
             before, after = getattr(pipeline, field.name), getattr(wrapped, field.name)
-            if isinstance(after, tuple):
+            result = RESULTS.get(field.name)
+            if field.name == "sampler" and after is not before:
+                changes[field.name] = self._guarded_sampler(after)
+            elif isinstance(after, tuple):
                 changes[field.name] = tuple(
-                    self._guarded(each) if callable(each) and each not in before else each
+                    self._guarded(each, result) if callable(each) and each not in before else each
                     for each in after
                 )
             elif callable(after) and after is not before:
-                changes[field.name] = self._guarded(after)
+                changes[field.name] = self._guarded(after, result)
         return replace(wrapped, **changes)
 
-    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _check_charge(self, cost: PrivacyRelease) -> None:
+        """Refuse a charge that the ledger could take for a guarantee which nobody states."""
+        if self.account is None or cost.mechanism != self.name:
+            raise PluginFailed(
+                f'defense "{self.name}": it charges as "{cost.mechanism}"; set account = '
+                "Account(...) in its class, and charge by pipeline.charged(self.release(...))"
+            )
+
+    def _guarded(
+        self, function: Callable[..., Any], result: type | None = None
+    ) -> Callable[..., Any]:
+        """Wrap a function so that its errors, and results of a wrong type, name the defense."""
+
         @wraps(function)
         def guarded(*arguments: Any) -> Any:
-            try:
-                return function(*arguments)
-            except (Withheld, PluginFailed):
-                raise
-            except Exception as error:
-                raise PluginFailed(f'defense "{self.name}" failed: {describe(error)}') from error
+            with self._naming_errors():
+                found = function(*arguments)
+            if result is not None and not isinstance(found, result):
+                what = getattr(function, "__name__", type(function).__name__)
+                raise PluginFailed(
+                    f'defense "{self.name}": {what} returned {type(found).__name__}, not a '
+                    f"{result.__name__}"
+                )
+            if isinstance(found, PrivacyRelease):
+                self._check_charge(found)
+            return found
 
         return guarded
+
+    def _guarded_sampler(self, sampler: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
+        """Wrap a sampler, whose errors come up while it is iterated over."""
+
+        def guarded() -> Iterator[Any]:
+            with self._naming_errors():
+                batches = iter(sampler())
+            while True:
+                with self._naming_errors():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+
+        return guarded
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (Withheld, PluginFailed):
+            raise
+        except Exception as error:
+            raise PluginFailed(f'defense "{self.name}" failed: {describe(error)}') from error
 
 
 DEFENSES: Registry[type[Defense]] = Registry(
@@ -264,9 +372,9 @@ DEFENSES: Registry[type[Defense]] = Registry(
     },
     check=check_subclass(Defense),
 )
-"""Every defense that a scenario can name."""
+"""All defenses by name; a scenario takes any of them."""
 
 Defense.registry = DEFENSES
 
 AnyDefense = Annotated[SerializeAsAny[Defense], PlainValidator(Defense.parse_table)]
-"""The type of a field that takes any defense: an instance, a table with its name, or the name."""
+"""Type of a settings field that takes a defense: an instance, a table with its name, or the name."""

@@ -1,4 +1,4 @@
-"""How a client turns its shard into what it sends, as four parts that defenses replace or wrap."""
+"""A client's pipeline from its images to the update that it sends; defenses replace parts of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the network is about to be trained on.
+    """The training examples of one local step, before they are normalised.
 
     Attributes:
-        members: int64 ``[b]``, the shard index that each image started from, or the place in the
-            set of mixtures that is trained on instead.
-        sources: int64 ``[b, k]``, the shard indices of all images in each.
-        pixels: float32 ``[b, channels, height, width]`` in [0, 1].
-        labels: int64 ``[b]``, or float32 ``[b, classes]`` once labels are mixed.
+        members: int64 ``[b]``, the shard index of the image that each example was made from. For a
+            fixed set of mixtures it is the index of the mixture in that set.
+        sources: int64 ``[b, k]``, the shard indices of all k images in each example.
+        pixels: float32 ``[b, channels, height, width]``, pixels in [0, 1].
+        labels: int64 ``[b]``, the class of each example, or float32 ``[b, classes]``, the weight of
+            each class, once labels are mixed.
     """
 
     members: Tensor
@@ -36,59 +37,71 @@ class Batch:
 
 
 class Sampler(Protocol):
-    """Chooses the shard indices of every local step."""
+    """A callable that chooses the examples of every local step."""
 
     def __call__(self) -> Iterator[Tensor]:
         """Yield one int64 index tensor per step; it may be empty under Poisson sampling."""
 
 
 class Gradient(Protocol):
-    """Turns a normalised batch into ``.grad`` of every parameter of the network."""
+    """A callable that computes the gradient of a batch."""
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Set the gradients; what they held before is overwritten."""
+        """Overwrite ``.grad`` of every parameter of the network.
+
+        Args:
+            images: Normalised images, float32 ``[b, channels, height, width]``.
+            labels: int64 ``[b]`` or float32 ``[b, classes]``.
+        """
 
 
 class Withheld(Exception):
-    """The client keeps its update to itself; the message says why."""
+    """Raised when the client withholds its update; the server sees the message as the reason."""
 
 
 Transform = Callable[[Batch], Batch]
-"""Changes a batch before the network sees it."""
+"""A function that changes a batch before the network sees it."""
 
 Update: TypeAlias = "Mapping[str, Tensor]"
-"""What the client is about to send, by parameter name: a gradient, or new less global weights."""
+"""A client's update by parameter name: a gradient, or its new weights minus the global weights."""
 
 Release: TypeAlias = "Callable[[Update], Update]"
-"""Changes an update before it is sent."""
+"""A function that changes an update before it is sent."""
 
 Inspection: TypeAlias = "Callable[[Payload], None]"
-"""Looks at what is about to be sent, and raises ``Withheld`` if it must not be."""
+"""A function that examines a payload before it is sent, and raises ``Withheld`` to stop it."""
 
 Charge = Callable[[], PrivacyRelease]
-"""What a defense costs, asked once the client's work is over."""
+"""A function that returns the privacy cost of a round, called after the round."""
 
 Streams: TypeAlias = "Callable[[str], Generator]"
+"""A function that returns the CPU random generator for a named purpose."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The way from a shard to an update under the defenses of one round.
+    """The steps from a client's images to its update under the defenses of one round.
+
+    It is immutable: a defense returns a changed copy, by the methods below or by
+    ``dataclasses.replace``.
 
     Attributes:
-        sampler: Chooses the batches.
-        transform: Changes a batch before the network sees it.
-        gradient: Computes the gradient of a batch.
-        batch_size: Images in a batch, or the expected number under Poisson sampling.
+        sampler: Sampler that yields the indices of every batch.
+        transform: Function that changes a batch before the network sees it.
+        gradient: Function that computes the gradient of a batch.
+        batch_size: Number of examples in a batch, or the expected number under Poisson sampling.
         batches: Number of local steps.
-        records: Images in all batches together.
-        held: Gives the records that the sampler's indices name; the shard's images unless given.
-        observers: Are shown every batch as the network is given it.
-        releases: Change the update, in this order.
-        inspections: Judge what came of that, once the network is as it was found.
-        planned: What this round's defenses will cost, one entry for each, as is known before.
-        charges: What they did cost, in the same order.
-        close: Called at the end, to leave the network as it was found.
+        records: Number of examples in all batches together.
+        held: Function that returns the examples at the sampler's indices; ``None`` for the images
+            of the shard.
+        observers: Functions that receive every batch that the network is trained on.
+        releases: Functions that change the update, in this order.
+        inspections: Functions that examine the payload after all releases, when the network has
+            been restored.
+        planned: Privacy cost of the round as known before it, one entry per charging defense.
+        charges: Functions that return the privacy cost after the round, in the order of
+            ``planned``.
+        close: Functions that restore the network, called at the end of the round.
     """
 
     sampler: Sampler
@@ -106,11 +119,11 @@ class Pipeline:
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
     def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> Pipeline:
-        """The same pipeline with one more entry of privacy spending.
+        """Return a pipeline with one more privacy cost.
 
         Args:
-            planned: As known before the work.
-            charge: Gives the entry after it; the planned one unless given.
+            planned: Cost of the round as known before it.
+            charge: Function that returns the cost after the round; ``None`` to charge ``planned``.
         """
         return replace(
             self,
@@ -118,16 +131,37 @@ class Pipeline:
             charges=(*self.charges, charge or (lambda: planned)),
         )
 
-    def releasing(self, release: Release) -> Pipeline:
-        """The same pipeline with one more change of the update, after those that it has."""
-        return replace(self, releases=(*self.releases, release))
-
-    def inspected(self, inspection: Inspection, *, observer: Callable[[Batch], None]) -> Pipeline:
-        """The same pipeline with one more look at what is about to be sent.
+    def transforming(self, change: Transform) -> Pipeline:
+        """Return a pipeline that also changes every batch, after the earlier changes.
 
         Args:
-            inspection: Sees the payload after all releases.
-            observer: Is shown the batches behind it.
+            change: Function from a batch to the changed batch.
+        """
+        before = self.transform
+        return replace(self, transform=lambda batch: change(before(batch)))
+
+    def releasing(self, release: Release) -> Pipeline:
+        """Return a pipeline that also changes the update, after the earlier changes.
+
+        Args:
+            release: Function from an update to the changed update.
+        """
+        return replace(self, releases=(*self.releases, release))
+
+    def releasing_each(self, change: Callable[[Tensor], Tensor]) -> Pipeline:
+        """Return a pipeline that also changes every tensor of the update by itself.
+
+        Args:
+            change: Function from one tensor of the update to the changed tensor.
+        """
+        return self.releasing(lambda update: {name: change(t) for name, t in update.items()})
+
+    def inspected(self, inspection: Inspection, *, observer: Callable[[Batch], None]) -> Pipeline:
+        """Return a pipeline with one more inspection of the payload before it is sent.
+
+        Args:
+            inspection: Function that receives the payload after all releases.
+            observer: Function that receives every batch that the network is trained on.
         """
         return replace(
             self,
@@ -138,26 +172,29 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class ClientContext:
-    """What a defense may use when it wraps a client's pipeline.
+    """The client's data and settings of one round, as a defense needs them.
 
     Attributes:
-        model: The network, at the global weights.
-        shard: The client's images.
-        round: Counted from 1.
-        participation: How often the client took part before, in whatever round; counted from 0.
-        history: The client's accountant history so far.
-        sent: The global parameters and buffers by name.
-        network_input: Normalises pixels in [0, 1] as the network takes them.
-        stream: Gives the generator of a named purpose, for this round and client.
-        lasting: The same for this client in all rounds alike.
-        noise: Generator of the DP noise, on the network's device.
-        known: What anyone who sees the update knows beside it; labels are not in it.
-        epochs: Passes over the shard, 1 for a single batch.
-        leaking: Whether there is a single batch, sent as a raw gradient.
-        poisson: Whether DP-SGD draws Poisson batches; otherwise it accounts at q = 1.
-        noiseless: Leave all noise on gradients and updates out (the Referee's rehearsal, never a
-            client).
-        replay: Whether the Referee goes through what a client did: nothing is decided anew.
+        model: The network with the global weights.
+        shard: The client's images and labels.
+        round: Round number, counted from 1.
+        participation: Number of earlier participations of the client, repeated rounds included.
+        history: Privacy history of the client before the round.
+        sent: Global parameters and buffers by name, as the server sent them.
+        network_input: Function that normalises pixels in [0, 1] for the network.
+        stream: Function that returns the CPU generator for a purpose; it is seeded by the purpose,
+            the round and the client.
+        lasting: Function that returns the CPU generator for a purpose; it is seeded by the purpose
+            and the client, so it draws the same numbers in every round.
+        noise: Generator of the DP noise, on the network's device; it never repeats.
+        known: Public knowledge of anyone who sees the update; it contains no labels.
+        epochs: Number of passes over the shard; 1 for a leaking client.
+        poisson: True if DP-SGD draws Poisson batches; otherwise batches have a fixed size and their
+            sample rate counts as 1.
+        leaking: True if the client sends the raw gradient of one batch instead of weights.
+        noiseless: True in a replay that computes the update without DP noise; never at a client.
+        replay: True when the referee recomputes a client's round: a defense that decides whether
+            to send anything does not decide again.
     """
 
     model: nn.Module
@@ -179,24 +216,31 @@ class ClientContext:
 
 
 def unchanged(batch: Batch) -> Batch:
-    """A batch as it is."""
+    """Return a batch unchanged; the transform of a pipeline without defenses."""
     return batch
 
 
 class PlainGradient:
-    """The gradient of the mean cross-entropy, with nothing done to it."""
+    """The gradient of the mean cross-entropy, without any defense.
+
+    Args:
+        model: Network whose parameters receive the gradient.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Set ``.grad`` of every parameter."""
+        """Overwrite ``.grad`` of every parameter with the gradient of a batch."""
         self._model.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(self._model(images), labels).backward()  # type: ignore[no-untyped-call]
 
 
 def shuffled(n: int, *, batch_size: int, epochs: int, generator: Generator) -> Sampler:
-    """Batches in a fresh order each epoch; the last one of an epoch may be smaller."""
+    """Create a sampler that shuffles n examples anew in every epoch.
+
+    The last batch of an epoch may be smaller.
+    """
 
     def batches() -> Iterator[Tensor]:
         for _ in range(epochs):
@@ -206,7 +250,7 @@ def shuffled(n: int, *, batch_size: int, epochs: int, generator: Generator) -> S
 
 
 def single(n: int, *, batch_size: int, generator: Generator) -> Sampler:
-    """One batch of distinct images."""
+    """Create a sampler that yields one random batch of distinct examples."""
 
     def batches() -> Iterator[Tensor]:
         yield torch.randperm(n, generator=generator)[:batch_size]
@@ -215,7 +259,7 @@ def single(n: int, *, batch_size: int, generator: Generator) -> Sampler:
 
 
 def poisson(n: int, *, rate: float, steps: int, generator: Generator) -> Sampler:
-    """Batches that each image joins independently with the same probability."""
+    """Create a sampler of Poisson batches: each example joins with probability ``rate``."""
 
     def batches() -> Iterator[Tensor]:
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""From what a client computed to what it sends, through the update-level defenses of the round."""
+"""Application of the update-level defenses of a round to a client's payload."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +12,18 @@ from fedlab.defenses.pipeline import Release
 def released(
     payload: Payload, releases: Sequence[Release], global_state: Mapping[str, Tensor]
 ) -> Payload:
-    """The payload after all releases.
+    """Apply the releases of a pipeline to a payload.
 
     Args:
-        payload: As computed.
-        releases: In order; of weights they see the change from the global ones.
-        global_state: The global parameters by name.
+        payload: Gradient or weights that the client computed.
+        releases: Functions that change the update, in this order. For weights, the update is their
+            difference from the global weights.
+        global_state: Global parameters by name.
+
+    Returns:
+        A payload of the same kind.
     """
-    if not releases:  # weights less and plus the global ones would be rounded
+    if not releases:  # subtracting and adding the global weights would round them
         return payload
     weights = payload.kind == "weights"
     update: Mapping[str, Tensor] = payload.tensors

@@ -1,1 +1,1 @@
-"""Counting what each client's participation cost in privacy."""
+"""Privacy accounting: epsilon of each client over all rounds and mechanisms."""

@@ -1,6 +1,6 @@
-"""Epsilon of a sequence of DP-SGD rounds, by the accountants of Opacus.
+"""Epsilon of a sequence of Gaussian mechanisms, by the accountants of Opacus.
 
-Three of them: Rényi DP (Mironov et al., arXiv 1908.10530), numerical composition of privacy loss
+The accountants are Rényi DP (Mironov et al., arXiv 1908.10530), numerical composition of privacy loss
 variables (Gopi et al., arXiv 2106.02848), and Gaussian DP (Dong et al., arXiv 1905.02383; Bu et
 al., arXiv 1911.11607).
 """
@@ -16,33 +16,34 @@ if TYPE_CHECKING:
     from opacus.accountants import IAccountant
 
 Step = tuple[float, float, int]
-"""Noise multiplier, sample rate, number of steps: one entry of an Opacus history."""
+"""One entry of an Opacus history: noise multiplier, sample rate and number of steps."""
 
 LARGEST = 500.0
-"""Up to which epsilon Opacus looks for that of Gaussian DP, and PRV is worth its grid: far above it
-takes minutes and gigabytes, to give none."""
+"""Largest epsilon for which PRV and Gaussian DP are computed. Opacus' search for that of Gaussian DP
+ends here, and far above it PRV takes minutes and gigabytes and returns no finite value."""
 
 
 def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:
-    """Epsilon at delta of all steps together, for add-or-remove-one-example neighbours.
+    """Compute epsilon at delta of all steps together, for add-or-remove-one-example neighbours.
 
-    It holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
+    The result holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
     every release on the same images is among the steps.
 
-    ``rdp`` and ``prv`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails, the one of
-    ``rdp`` stands in. ``gdp`` is no bound: it is what the central limit theorem
-    gives for many steps of Poisson sampling at a low rate, and may be too small.
+    ``rdp`` and ``prv`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails, ``prv``
+    returns the bound of ``rdp``. ``gdp`` is no bound: it is the limit for many steps of Poisson
+    sampling at a low rate, and may be too small.
 
     Args:
-        steps: The releases in order; equal neighbours are merged.
-        accountant: ``rdp``, ``prv`` (tighter, and slower) or ``gdp``.
-        delta: In (0, 1).
+        steps: Noise multiplier, sample rate and number of steps of each release, in order.
+        accountant: ``rdp``, ``prv`` (tighter and slower) or ``gdp``.
+        delta: Delta of the guarantee, in (0, 1).
 
     Returns:
-        0 for no steps, infinity if any step has no noise or ``gdp`` finds more than ``LARGEST``.
+        Epsilon; 0 for no steps, infinity if any step has no noise or if ``gdp`` exceeds
+        ``LARGEST``.
 
     Raises:
-        ValueError: If ``gdp`` is asked for steps that differ in noise or sample rate.
+        ValueError: If ``gdp`` is given steps that differ in noise or sample rate.
 
     Example:
         >>> round(epsilon(((1.0, 0.05, 20),), accountant="rdp", delta=1e-5), 3)
@@ -67,7 +68,7 @@ def _merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 @lru_cache(maxsize=4096)  # many clients share a history, and PRV takes up to a second
 def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) -> float:
-    # Opacus loads PyTorch, which reading a scenario or a ledger's tables does not need.
+    # Opacus imports PyTorch, which is not needed to read a scenario or a ledger's tables.
     from opacus.accountants import PRVAccountant, RDPAccountant
 
     if accountant == "gdp":
@@ -77,7 +78,7 @@ def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) 
         return bound
     try:
         value = _counted(PRVAccountant(), steps, delta)
-    except RuntimeError:  # its grid is too coarse for so little noise
+    except RuntimeError:  # PRV raises where its grid is too coarse for so little noise
         value = math.inf
     return value if math.isfinite(value) else bound
 
@@ -87,14 +88,14 @@ def _counted(counter: "IAccountant", steps: tuple[Step, ...], delta: float) -> f
     with warnings.catch_warnings():
         # An order at the end of the list is still a valid, if looser, bound.
         warnings.filterwarnings("ignore", message="Optimal order is the")
-        # At rate 1 PRV takes log(1 - q) = -inf, which its comparisons are right about; with hardly
-        # any noise its numbers overflow, and it gives no finite one.
+        # At rate 1 PRV computes log(1 - q) = -inf, which it compares correctly. With very little
+        # noise its numbers overflow, and the result is not finite.
         warnings.filterwarnings("ignore", message=".* encountered in", category=RuntimeWarning)
         return float(counter.get_epsilon(delta=delta))
 
 
 def _gaussian(steps: tuple[Step, ...], delta: float) -> float:
-    """What Opacus' GaussianAccountant gives, also where its search for epsilon would fail."""
+    """Epsilon by Opacus' formulas of Gaussian DP; infinite where its search would fail."""
     from opacus.accountants.analysis import gdp
 
     if len({(noise, rate) for noise, rate, _ in steps}) > 1:

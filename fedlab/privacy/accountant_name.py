@@ -1,4 +1,4 @@
-"""Names of the privacy accountants. Importing it needs no Opacus."""
+"""Names of the privacy accountants, in a module that does not import Opacus."""
 
 from typing import Literal
 

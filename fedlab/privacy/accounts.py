@@ -1,6 +1,7 @@
-"""Privacy accounts: an epsilon says something only about one unit and one adjacency.
+"""Privacy accounts: the unit, the adjacency and the composition of each mechanism's epsilon.
 
-Each mechanism has an account of its own, and nothing is ever added across accounts.
+An epsilon holds for one unit and one adjacency only. Each mechanism has its own account, and
+epsilons of different accounts are never added.
 """
 
 import math
@@ -19,24 +20,27 @@ from fedlab.privacy.release import (
 )
 
 UNCOVERED: frozenset[Mechanism] = frozenset({OPEN, "leakage-gate"})
-"""Mechanisms that undo every protection of their participation: an open release, and a decision
-that depends on the images."""
+"""Mechanisms without any guarantee, which leave their whole participation unprotected: an open
+release, and a decision that depends on the images."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """What an epsilon is about, and how the releases of a mechanism compose.
+    """The meaning of an epsilon, and how the releases of a mechanism compose.
 
     Attributes:
-        unit: What is protected: one example, or the whole client.
-        adjacency: How neighbouring data sets differ, such as ``add-or-remove-one``.
+        unit: Unit of protection: ``example`` for one example of a client, ``client`` for all data
+            of a client.
+        adjacency: Difference between neighbouring data sets, such as ``add-or-remove-one`` or
+            ``replace-one``; free text for the ledger.
         mechanism: Name of the defense whose releases count; filled in for a foreign defense.
         composition: ``gaussian`` if an accountant composes noise multiplier, sample rate and steps;
             ``sum`` if each release states an epsilon and these add up.
-        sensitivity: Largest L2 distance of two neighbouring releases before the noise, in units of
-            the clipping norm.
-        needs_public_labels: Whether the epsilon holds for images given their labels only, so that
-            it has a total only where labels are declared public.
+        sensitivity: Largest L2 distance between two neighbouring releases before the noise, in
+            units of the clipping norm. The accountant divides the noise multiplier by it; a value
+            below 1 counts as 1.
+        needs_public_labels: True if the epsilon protects images given their labels only; it then
+            has a total only where the scenario declares labels public.
     """
 
     unit: Unit
@@ -47,7 +51,11 @@ class Account:
     needs_public_labels: bool = False
 
     def covers(self, participation: History) -> bool:
-        """True if everything that was sent in a participation is protected in this sense."""
+        """Return true if the account protects everything that was sent in a participation.
+
+        Args:
+            participation: Entries of one participation of one client.
+        """
         return any(entry.mechanism == self.mechanism for entry in participation) and not any(
             entry.mechanism in UNCOVERED for entry in participation
         )
@@ -55,15 +63,16 @@ class Account:
     def epsilon(
         self, entries: History, *, accountant: AccountantName, delta: float
     ) -> float | None:
-        """Epsilon of all releases of this account among some entries together.
+        """Compute epsilon of all releases of this account among some entries together.
 
         Args:
             entries: Entries of one client's history.
             accountant: Accountant of Gaussian noise.
-            delta: Delta at which Gaussian noise is counted.
+            delta: Delta, in (0, 1), at which Gaussian noise is counted.
 
         Returns:
-            ``None`` without any release, or where no bound exists (Gaussian DP-InstaHide).
+            Epsilon; ``None`` if the account has no release among the entries, or if no bound
+            exists (DP-InstaHide with Gaussian noise).
         """
         own = [entry for entry in entries if entry.mechanism == self.mechanism]
         if not own:
@@ -71,12 +80,21 @@ class Account:
         if self.composition == "sum":
             return _summed(own)
         if self.mechanism not in ACCOUNTS and any(e.noise_multiplier is None for e in own):
-            return None  # a foreign mechanism whose releases do not all state their noise
+            return None  # some releases of a foreign mechanism do not state their noise
         steps = tuple(as_step(entry, self.sensitivity) for entry in own)
         return epsilon(steps, accountant=accountant, delta=delta)
 
     def total(self, history: History, *, accountant: AccountantName, delta: float) -> float:
-        """Epsilon of everything in a history: infinite once a participation is not covered."""
+        """Compute epsilon of a whole history; infinite if any participation is not covered.
+
+        Args:
+            history: Privacy history of one client.
+            accountant: Accountant of Gaussian noise.
+            delta: Delta, in (0, 1), at which Gaussian noise is counted.
+
+        Returns:
+            Epsilon; 0 for an empty history.
+        """
         if not all(map(self.covers, participations(history))):
             return math.inf
         value = self.epsilon(history, accountant=accountant, delta=delta)
@@ -86,25 +104,29 @@ class Account:
 
 
 EXAMPLE = Account("example", "add-or-remove-one", "dp-sgd", "gaussian")
-"""DP-SGD: one image with its label is added or removed."""
+"""Account of DP-SGD; neighbours differ by one image with its label, added or removed."""
 
 CLIENT = Account("client", "replace-one", "clip-noise", "gaussian", sensitivity=2.0)
-"""Clipped and noised updates: all of a client's data is replaced by other data. Two clipped updates
-differ by at most twice the clipping norm, so the noise counts half."""
+"""Account of clip-noise; neighbours differ in all data of a client. Two clipped updates differ by at
+most twice the clipping norm, so the noise counts half."""
 
 IMAGE = Account(
     "example", "replace-one, labels public", "dp-instahide", "sum", needs_public_labels=True
 )
-"""DP-InstaHide: one image is replaced by another of the same label; labels are not protected."""
+"""Account of DP-InstaHide; neighbours differ in one image, and labels are not protected."""
 
 ACCOUNTS: dict[Mechanism, Account] = {
     account.mechanism: account for account in (EXAMPLE, CLIENT, IMAGE)
 }
-"""Accounts of the built-in mechanisms."""
+"""Accounts of the built-in mechanisms, by the name of the defense."""
 
 
 def account_of(entry: PrivacyRelease) -> Account | None:
-    """The account that a release counts in; ``None`` for one that nothing protects."""
+    """Return the account of a release; ``None`` for an unprotected one.
+
+    The sensitivity of a foreign release is not in the account: it may differ from entry to entry,
+    and ``as_step`` takes it from each entry.
+    """
     if entry.mechanism in ACCOUNTS or entry.unit is None or entry.adjacency is None:
         return ACCOUNTS.get(entry.mechanism)
     return Account(
@@ -112,30 +134,35 @@ def account_of(entry: PrivacyRelease) -> Account | None:
         entry.adjacency,
         entry.mechanism,
         "sum" if entry.noise_multiplier is None else "gaussian",
+        needs_public_labels=bool(entry.needs_public_labels),
     )
 
 
 def as_step(entry: PrivacyRelease, sensitivity: float = 1.0) -> Step:
-    """A release of Gaussian noise as an accountant for sensitivity 1 counts it.
+    """Convert a release of Gaussian noise to the entry of an accountant, for sensitivity 1.
 
-    An example that joins a batch of fixed size drives another out, so that the sum of clipped
-    gradients moves by up to twice the clipping norm: the noise counts half, at rate 1.
+    The noise multiplier is divided by the largest sensitivity that applies: that of the account,
+    that of the entry, or 2 for batches of fixed size. In such a batch an added example replaces
+    another, so the sum of clipped gradients moves by up to twice the clipping norm.
 
     Args:
-        entry: The release.
+        entry: Release of Gaussian noise.
         sensitivity: Sensitivity of the account, in units of the clipping norm.
 
+    Returns:
+        Noise multiplier, sample rate and number of steps.
+
     Raises:
-        ValueError: If it was another kind of release.
+        ValueError: If the entry lacks noise, sample rate or steps.
     """
     if entry.noise_multiplier is None or entry.sample_rate is None or entry.steps is None:
         raise ValueError(f"the entry of round {entry.round} lacks noise, sample rate or steps")
-    moved = max(sensitivity, 2.0 if entry.fixed_batch else 1.0)
+    moved = max(sensitivity, entry.sensitivity or 1.0, 2.0 if entry.fixed_batch else 1.0)
     return entry.noise_multiplier / moved, entry.sample_rate, entry.steps
 
 
 def _summed(entries: list[PrivacyRelease]) -> float | None:
-    """Pure epsilons add up; a frozen set of records costs once, however often it is used."""
+    """Sum of pure epsilons, in which each frozen set of records counts once."""
     total, seen = 0.0, set[str]()
     for entry in entries:
         if entry.release is not None and entry.release in seen:

@@ -1,4 +1,4 @@
-"""Whether a round would cost a client more epsilon than its budget."""
+"""Check of a client's privacy budget before a round."""
 
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import Account
@@ -14,17 +14,17 @@ def over_budget(
     accountant: AccountantName,
     delta: float,
 ) -> str | None:
-    """Reason why a round would exceed a budget, or ``None`` if it would not.
+    """Return why a round would exceed a budget; ``None`` if it would not.
 
-    Only public facts go in (sizes, rates, noise), so the refusal itself reveals nothing.
+    The check uses public facts only (sizes, rates, noise), so a refusal reveals nothing.
 
     Args:
-        budget: Largest epsilon of all rounds of the account together.
-        account: The account whose rounds count.
-        history: Entries of the earlier rounds.
-        planned: Entries of the round that is about to run.
+        budget: Largest epsilon, above 0, of all rounds of the account together.
+        account: Account whose releases are counted.
+        history: Privacy history of the client before the round.
+        planned: Privacy cost of the round as known before it.
         accountant: Accountant of Gaussian noise.
-        delta: Delta at which Gaussian noise is counted.
+        delta: Delta, in (0, 1), at which Gaussian noise is counted.
     """
     after = account.epsilon((*history, *planned), accountant=accountant, delta=delta)
     if after is None or after <= budget:

@@ -1,4 +1,4 @@
-"""The privacy cost of one participation of one client, as an entry of its history."""
+"""Privacy history of a client: one entry per mechanism and participation."""
 
 import json
 import math
@@ -12,42 +12,49 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 Mechanism = str
-"""``none`` for an open release, or the name of the defense that made the release."""
+"""Name of the defense that made a release, or ``none`` for an open release."""
 
 Unit = Literal["example", "client"]
-"""What an epsilon protects: one example of a client, or all of a client's data."""
+"""Unit that an epsilon protects: one example of a client, or all data of a client."""
 
 OPEN = "none"
-"""Mechanism of a participation that nothing protects."""
+"""Mechanism of an unprotected participation."""
 
 KNOWN: frozenset[Mechanism] = frozenset(
     {OPEN, "dp-sgd", "dp-instahide", "clip-noise", "leakage-gate"}
 )
-"""Mechanisms whose unit and adjacency are settled; any other entry has to state its own."""
+"""Mechanisms of built-in defenses; entries of any other mechanism state unit and adjacency."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PrivacyRelease:
-    """The release of one mechanism in one round; validated, because it comes over the network.
+    """The release of one mechanism in one round. It is validated, since clients send it.
 
     Attributes:
         round: Round number, counted from 1.
-        participation: Number of earlier participations of the client. A round that is run again is
-            another participation, and the entries of one participation stand together.
-        mechanism: ``none`` for an open participation, otherwise the name of the defense.
+        participation: Number of earlier participations of the client. A repeated round is another
+            participation. Entries of one participation are consecutive.
+        mechanism: Name of the defense, or ``none`` for an unprotected participation.
         clipping_norm: Largest L2 norm of one example's gradient (DP-SGD) or of the update
             (clip-noise).
-        next_clipping_norm: DP-SGD with adaptive clipping: the bound at the end of the round.
-        noise_multiplier: Standard deviation of the noise over the clipping norm.
-        sample_rate: DP-SGD: probability that an example joins a batch. 1 for clip-noise.
-        steps: Number of noisy gradients or updates released. DP-InstaHide: mixed records released.
+        next_clipping_norm: Clipping norm at the end of the round; DP-SGD with adaptive clipping
+            only.
+        noise_multiplier: Standard deviation of the noise divided by the clipping norm, at least 0.
+        sample_rate: Probability, in (0, 1], that an example joins a batch of DP-SGD; 1 for
+            clip-noise.
+        steps: Number of noisy gradients or updates, or of mixed records (DP-InstaHide).
         epsilon: Epsilon of this release, which adds up over releases (DP-InstaHide, and foreign
-            defenses without Gaussian noise); ``None`` where there is no bound.
-        release: DP-InstaHide: name of the frozen set of records; the same set costs once.
-        fixed_batch: DP-SGD: whether batches have a fixed size, so that one example more or less may
-            replace another.
-        unit: What the epsilon protects, for a mechanism that is not built in.
-        adjacency: How neighbouring data sets differ, for a mechanism that is not built in.
+            defenses without Gaussian noise); ``None`` if there is no bound.
+        release: Name of the frozen set of records (DP-InstaHide); releases of one name cost once.
+        fixed_batch: True if batches of DP-SGD have a fixed size, so that an added example replaces
+            another; ``None`` for Poisson batches.
+        unit: Unit that the epsilon protects; only for a mechanism that is not built in.
+        adjacency: Difference between neighbouring data sets; only for a mechanism that is not built
+            in.
+        sensitivity: Largest L2 distance between two neighbouring releases before the noise, in
+            units of the clipping norm; only for Gaussian noise of a mechanism that is not built in.
+        needs_public_labels: True if the epsilon protects images given their labels only; only for a
+            mechanism that is not built in.
     """
 
     round: Annotated[int, Field(ge=1)]
@@ -63,14 +70,16 @@ class PrivacyRelease:
     fixed_batch: bool | None = None
     unit: Unit | None = None
     adjacency: str | None = Field(default=None, min_length=1, max_length=200)
+    sensitivity: float | None = Field(default=None, gt=0)
+    needs_public_labels: bool | None = None
 
     @model_validator(mode="after")
     def _check_unit(self) -> Self:
         stated = self.unit is not None and self.adjacency is not None
         if self.mechanism not in KNOWN and not stated:
             raise ValueError(
-                f"mechanism {self.mechanism!r} states no unit and adjacency, so its epsilon would "
-                "say nothing"
+                f"mechanism {self.mechanism!r} states no unit and adjacency, so its epsilon has no "
+                "meaning"
             )
         composed = self.sample_rate is not None and self.steps is not None
         if self.mechanism not in KNOWN and self.noise_multiplier is not None and not composed:
@@ -81,16 +90,17 @@ class PrivacyRelease:
 
 
 History = tuple[PrivacyRelease, ...]
+"""Privacy history of one client: its entries in order of participation."""
 
 _HISTORY = TypeAdapter(History)
 
 
 def to_json(history: Sequence[PrivacyRelease]) -> str:
-    """A client's history as strict JSON; infinite values are strings."""
+    """Write a history as strict JSON, in which infinite values are strings."""
     return f"[{','.join(map(_row, history))}]"
 
 
-@lru_cache(maxsize=65_536)  # the same entries are written again in every later round
+@lru_cache(maxsize=65_536)  # every later round writes the same entries again
 def _row(entry: PrivacyRelease) -> str:
     row = {
         name: "inf" if value == math.inf else value
@@ -101,10 +111,10 @@ def _row(entry: PrivacyRelease) -> str:
 
 
 def from_json(text: str) -> History:
-    """Read what ``to_json`` wrote.
+    """Read a history that ``to_json`` wrote.
 
     Raises:
-        ValueError: If the text is anything else.
+        ValueError: If the text is no such history.
     """
     try:
         return _HISTORY.validate_json(text)
@@ -115,33 +125,33 @@ def from_json(text: str) -> History:
 
 
 def participations(history: History) -> list[History]:
-    """The entries of each participation, in order."""
+    """Group a history by participation, in order."""
     return [tuple(group) for _, group in groupby(history, lambda entry: entry.participation)]
 
 
 def before_last(history: History) -> History:
-    """A history without the entries of its last participation."""
+    """Return a history without its last participation."""
     return tuple(e for e in history if e.participation != history[-1].participation)
 
 
 def next_participation(history: History) -> int:
-    """Number of the participation that follows a history."""
+    """Return the number of the participation that follows a history."""
     return history[-1].participation + 1 if history else 0
 
 
 def longer(one: History, other: History) -> History:
-    """The longer of two histories of the same client.
+    """Return the longer of two histories of the same client.
 
-    A client and the server may each know more than the other after a crash; one must then
-    continue the other.
+    After a crash, the client or the server may lack the last rounds, so one history must be the
+    beginning of the other.
 
     Raises:
-        ValueError: If they disagree, since no honest total can be given then.
+        ValueError: If the histories disagree, since no total would then be correct.
     """
     short, long = sorted((one, other), key=len)
     if long[: len(short)] != short:
         raise ValueError(
             "the client's accountant history and the server's disagree, so no total epsilon "
-            "would be right; start the experiment anew"
+            "would be correct; start the experiment anew"
         )
     return long
