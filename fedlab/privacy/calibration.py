@@ -1,4 +1,4 @@
-"""The noise that makes planned steps cost a given epsilon."""
+"""Search for the noise multiplier at which planned steps cost a given epsilon."""
 
 import math
 
@@ -8,10 +8,10 @@ from fedlab.privacy.accountant import Step, epsilon
 from fedlab.privacy.accountant_name import AccountantName
 
 LEAST, MOST = 1 / 16, 2.0**14
-"""Noise multipliers that are looked at: below, epsilon is in the hundreds for a single step."""
+"""Range of noise multipliers searched; below it, epsilon of a single step is in the hundreds."""
 
 DIGITS = 4
-"""Significant digits of the result, so that clients with the same task get the same noise."""
+"""Significant digits of the result; rounding gives clients with equal tasks equal noise."""
 
 
 def noise_multiplier_for(
@@ -22,20 +22,20 @@ def noise_multiplier_for(
     accountant: AccountantName,
     delta: float,
 ) -> float:
-    """The least noise multiplier with which steps cost no more than a target.
+    """Find the smallest noise multiplier at which steps cost no more than a target.
 
     Args:
         target: Epsilon of all steps together, above 0.
-        planned: Steps that get the noise, as they would count at a noise multiplier of 1.
-        fixed: Steps whose noise is settled.
-        accountant: By which epsilon is counted.
-        delta: At which.
+        planned: Steps that get the noise, stated for a noise multiplier of 1.
+        fixed: Steps whose noise is already set; they count towards the target.
+        accountant: Accountant that computes epsilon.
+        delta: Delta, in (0, 1), at which epsilon is computed.
 
     Returns:
-        To ``DIGITS`` digits, rounded up.
+        Noise multiplier, rounded up to ``DIGITS`` significant digits.
 
     Raises:
-        ValueError: If no noise is enough, or the accountant cannot count such steps.
+        ValueError: If no noise reaches the target, or the accountant cannot count such steps.
 
     Example:
         >>> noise_multiplier_for(2.0, ((1.0, 0.05, 20),), accountant="rdp", delta=1e-5)
@@ -54,7 +54,7 @@ def noise_multiplier_for(
     while high > LEAST and cost(high / 2) <= target:
         high /= 2
     if high > LEAST:
-        # Epsilon may be infinite at the lower end, which no root finder takes.
+        # A root finder needs finite values, but epsilon may be infinite at the lower end.
         high = optimize.brentq(lambda z: min(cost(z), 1e9) - target, high / 2, high, rtol=1e-6)
     found = _rounded_up(high)
     return found if cost(found) <= target else _rounded_up(found * (1 + 0.1**DIGITS))
@@ -62,5 +62,5 @@ def noise_multiplier_for(
 
 def _rounded_up(value: float) -> float:
     unit = 10.0 ** (math.floor(math.log10(value)) + 1 - DIGITS)
-    # A hair less, or what is a round number already would go up by rounding errors.
+    # The small offset keeps rounding errors from raising a value that is already rounded.
     return round(math.ceil(value / unit - 1e-6) * unit, 12)

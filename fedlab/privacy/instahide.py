@@ -1,22 +1,22 @@
-"""The formal epsilon of DP-InstaHide: mixing of k records plus Laplace noise.
+"""Formal epsilon of DP-InstaHide: mixtures of k records plus Laplace noise.
 
 Borgnia et al., "DP-InstaHide: Provably Defusing Poisoning and Backdoor Attacks with Differentially
-Private Data Augmentations" (arXiv 2103.02079). The numbers hold for images given labels: mixed
-labels are a function of the data and get no noise.
+Private Data Augmentations" (arXiv 2103.02079). Epsilon protects images given their labels:
+mixed labels are a function of the data and get no noise.
 
-They do not hold for Gaussian noise, which has no pure epsilon at all (write ``None``, stated as
-``none``); for noise that is clamped before it is added; or for anything else computed on the clean
-images, such as BatchNorm statistics. Clipping the noisy image is post-processing and harmless.
-Random mixing weights earn the factor 1/c where none can exceed c, and none without such a cap.
+It does not hold for Gaussian noise, which has no pure epsilon (the ledger then states ``none``); for
+noise that is clamped before it is added; or for anything else computed on the clean images, such as
+BatchNorm statistics. Clipping the noisy image is post-processing and costs nothing. Random mixing
+weights reduce epsilon by the factor 1/c if none can exceed c, and not at all without such a cap.
 """
 
 import math
 from typing import Literal
 
 VACUOUS = 100.0
-"""Above this epsilon the bound says nothing: e^100 covers any change in any event's odds."""
+"""Epsilon above which the bound is vacuous: the odds of an event may change by e^100."""
 
-# Above it e^x - 1 and e^x are the same float64, and the form without e^x is used.
+# Above this value e^x - 1 and e^x are the same float64, and the form without e^x is used.
 _LARGE = 40.0
 
 
@@ -29,27 +29,28 @@ def epsilon(
     records: int,
     largest_weight: float | None = None,
 ) -> float:
-    """Epsilon of releasing mixtures of k distinct records drawn without replacement.
+    """Compute epsilon of mixtures of k distinct records drawn without replacement.
 
-    A record moves a mean by at most D/k and takes part with probability k/n, so
-    (amplification by sampling without replacement, neighbours differ in one record)::
+    One record changes a mean by at most D/k and is in a mixture with probability k/n. By
+    amplification by sampling without replacement, for neighbours that differ in one record::
 
         epsilon = records * log(1 + (k/n) (exp(D / (k sigma)) - 1)),   delta = 0
 
-    Every mixture ever released counts: mixing anew in each epoch or round composes. Only this
-    sampler earns the factor k/n; see ``epsilon_own_plus_partners`` for mixing each image in turn.
+    Every mixture ever released counts, so mixing anew in each epoch or round composes. Only this
+    sampler has the factor k/n; see ``epsilon_own_plus_partners`` for mixing each image in turn.
 
     Args:
-        n: Records of the client, at least k.
-        k: Records in a mixture.
-        sigma: Scale of the Laplace noise on each coordinate, not its standard deviation.
-        diameter: D, largest L1 distance of two records: the number of values of an image in [0, 1].
-        records: T, how many mixtures were released.
-        largest_weight: No record has a larger one in any mixture; it stands for 1/k above. ``None``
-            if all are 1/k.
+        n: Number of records of the client, at least k.
+        k: Number of records in a mixture, at least 1.
+        sigma: Scale (not standard deviation) of the Laplace noise on each coordinate, at least 0.
+        diameter: Largest L1 distance D of two records, at least 0: the number of values of an image
+            with pixels in [0, 1].
+        records: Number of mixtures released, at least 0.
+        largest_weight: Largest weight of a record in any mixture, from 1/k to 1; it replaces 1/k in
+            the formula. ``None`` if all weights are 1/k.
 
     Returns:
-        Epsilon, infinite without noise.
+        Epsilon; infinite without noise.
 
     Raises:
         ValueError: If a number is out of range.
@@ -74,28 +75,30 @@ def epsilon_own_plus_partners(
     own_records: int,
     largest_weight: float | None = None,
 ) -> float:
-    """Epsilon of mixing each image with k - 1 partners drawn from the rest of the shard.
+    """Compute epsilon of mixing each image with k - 1 partners from the rest of the shard.
 
-    A record is certain to be in the mixtures made from it, which earn no amplification; in any
-    other it is a partner with probability (k - 1)/(n - 1)::
+    A record is certainly in the mixtures made from it, which have no amplification. It is a partner
+    in any other mixture with probability (k - 1)/(n - 1)::
 
         own_records * D/(k sigma)
             + (records - own_records) * log(1 + (k-1)/(n-1) (exp(D / (k sigma)) - 1))
 
-    It holds for one example, with partners distinct, drawn anew for each mixture, and the image
-    itself never among them.
+    It holds for one example, if partners are distinct, are drawn anew for each mixture, and never
+    include the image itself.
 
     Args:
-        n: Records of the client, at least k.
-        k: Records in a mixture, the image itself included.
-        sigma: Scale of the Laplace noise on each coordinate.
-        diameter: Largest L1 distance of two records.
-        records: How many mixtures were released.
-        own_records: How many of them were made from the example itself: one for each local epoch.
-        largest_weight: As for ``epsilon``.
+        n: Number of records of the client, at least k.
+        k: Number of records in a mixture, the image itself included, at least 1.
+        sigma: Scale (not standard deviation) of the Laplace noise on each coordinate, at least 0.
+        diameter: Largest L1 distance of two records, at least 0.
+        records: Number of mixtures released, at least 0.
+        own_records: Number of mixtures made from one example itself, one per local epoch; from 0 to
+            ``records``.
+        largest_weight: Largest weight of a record in any mixture, from 1/k to 1; ``None`` if all
+            weights are 1/k.
 
     Returns:
-        Epsilon, infinite without noise.
+        Epsilon; infinite without noise.
 
     Raises:
         ValueError: If a number is out of range.
@@ -110,19 +113,19 @@ def epsilon_own_plus_partners(
     if not 0 <= own_records <= records:
         raise ValueError(f"own_records must be from 0 to {records} records, but is {own_records}")
     certain = _per_record(k, sigma, diameter, largest_weight)
-    # With k = 1 there are no partners, also where n - 1 = 0.
+    # With k = 1 there are no partners; n - 1 may then be 0.
     partner = _amplified((k - 1) / (n - 1), certain) if k > 1 else 0.0
     return _times(own_records, certain) + _times(records - own_records, partner)
 
 
 def statement(epsilon: float | None) -> Literal["formal", "vacuous", "none"]:
-    """What an epsilon of this defense is worth, for the ledger's text column.
+    """Classify an epsilon for the ledger's column ``statement``.
 
     Args:
-        epsilon: ``None`` where no bound exists, as for Gaussian noise.
+        epsilon: Epsilon of a release; ``None`` if no bound exists, as for Gaussian noise.
 
     Returns:
-        ``formal`` up to ``VACUOUS``, ``vacuous`` above, ``none`` where there is no bound.
+        ``formal`` up to ``VACUOUS``, ``vacuous`` above it, ``none`` if there is no bound.
 
     Example:
         >>> statement(12231.0)
@@ -156,7 +159,7 @@ def _per_record(k: int, sigma: float, diameter: float, weight: float | None) -> 
 
 
 def _amplified(share: float, certain: float) -> float:
-    # log(1 + share (e^certain - 1)), also where e^certain overflows or is barely above 1.
+    # Computes log(1 + share (e^certain - 1)) without overflow, and precisely for small certain.
     if share == 0 or certain == math.inf:
         return certain if share else 0.0
     if certain <= _LARGE:

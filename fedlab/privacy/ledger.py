@@ -1,4 +1,4 @@
-"""Each client's privacy loss over all rounds and mechanisms, one row for each participation."""
+"""Privacy ledger: epsilon of each client after each participation, for every mechanism."""
 
 import math
 from collections import Counter
@@ -17,23 +17,35 @@ from fedlab.privacy.release import History, PrivacyRelease, participations
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What one participation of one client cost, and what it has cost so far.
+    """The privacy cost of one mechanism in one participation, and of everything up to it.
 
     Attributes:
-        participation: Of the client, counted from 0; a round that was run again has another.
-        unit: What is hidden, of the account that the mechanism spends from or, of an open round,
-            that the row shows.
-        adjacency: How neighbouring data sets of that account differ.
-        sampling: Of DP-SGD's batches: ``poisson``, or ``fixed`` in size, where the noise counts
-            half.
-        epsilon_round: Of this round alone.
-        epsilon_protected: Of all rounds so far under the account's mechanism together; ``None``
-            before the first. Open rounds show the account that the client used before, that of
-            DP-SGD first; DP-InstaHide's show that of DP-SGD unless labels are public.
-        epsilon_total: Of everything so far, in the account of the mechanism: infinite once any
-            participation was not protected in its sense.
-        statement: ``formal``, ``approximate`` (no bound, but close to one), ``vacuous`` (a bound
-            that says nothing), ``none`` (no bound) or ``open`` (nothing that has an epsilon).
+        round: Round number, counted from 1.
+        client: Partition id of the client.
+        participation: Number of earlier participations of the client; a repeated round counts
+            again.
+        mechanism: Name of the defense, or ``none`` for an unprotected participation.
+        unit: Unit of protection of the account: ``example`` or ``client``. An open round shows the
+            account that the client used before.
+        adjacency: Difference between neighbouring data sets of the account; empty for an open
+            round.
+        accountant: Accountant of Gaussian noise, ``rdp``, ``prv`` or ``gdp``; empty for mechanisms
+            that are not accounted by one.
+        clipping_norm: Largest L2 norm of one example's gradient (DP-SGD) or of the update.
+        noise_multiplier: Standard deviation of the noise divided by the clipping norm.
+        sample_rate: Probability, in (0, 1], that an example joins a batch.
+        sampling: Sampling of DP-SGD's batches: ``poisson``, or ``fixed`` for batches of fixed size,
+            for which the noise counts half. Empty for other mechanisms.
+        steps: Number of noisy gradients, updates or mixed records released.
+        delta: Delta of the epsilons of Gaussian noise.
+        epsilon_round: Epsilon of this release alone; ``None`` if there is no bound.
+        epsilon_protected: Epsilon of all releases so far of the account's mechanism together;
+            ``None`` before the first. Open rounds show the account that the client used before,
+            DP-SGD's first. Rows of DP-InstaHide show DP-SGD's unless labels are public.
+        epsilon_total: Epsilon of everything so far in the account of the mechanism; infinite once
+            any participation was not protected by it.
+        statement: ``formal`` (a bound), ``approximate`` (close to a bound), ``vacuous`` (a bound
+            too large to mean anything), ``none`` (no bound) or ``open`` (no protection).
     """
 
     round: int
@@ -60,10 +72,11 @@ class Ledger(Viewable):
     """The privacy accounts of all clients.
 
     Attributes:
-        histories: Every client's spending in order, by partition id.
-        accountant: Which of Opacus' accountants counts Gaussian noise.
-        delta: Of every epsilon of Gaussian noise.
-        labels_public: Whether DP-InstaHide's epsilon, for images given labels, has a total.
+        histories: Privacy history of every client, by partition id.
+        accountant: Accountant of Gaussian noise: ``rdp``, ``prv`` or ``gdp``.
+        delta: Delta, in (0, 1), of every epsilon of Gaussian noise.
+        labels_public: True if labels are declared public, so that an epsilon for images given
+            labels (DP-InstaHide) has a total.
     """
 
     histories: Mapping[int, History]
@@ -72,7 +85,11 @@ class Ledger(Viewable):
     labels_public: bool = False
 
     def rows(self, round: int | None = None) -> list[LedgerRow]:
-        """One row per participation and mechanism, by round and client; of one round if given."""
+        """Return one row per participation and mechanism, sorted by round and client.
+
+        Args:
+            round: Round number to select; ``None`` for all rounds.
+        """
         rows = [
             self._row(client, history[: index + 1], history[index])
             for client, history in self.histories.items()
@@ -82,17 +99,21 @@ class Ledger(Viewable):
         return sorted(rows, key=lambda row: (row.round, row.client))
 
     def table(self, round: int | None = None) -> pd.DataFrame:
-        """The rows as a table."""
+        """Return the rows as a table with the attributes of ``LedgerRow`` as columns.
+
+        Args:
+            round: Round number to select; ``None`` for all rounds.
+        """
         return pd.DataFrame([asdict(row) for row in self.rows(round)])
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The accounts that have a total and were spent from; that of DP-SGD if there is none."""
+        """Accounts that have a total and at least one release; DP-SGD's if there is none."""
         return self._used(tuple(chain.from_iterable(self.histories.values())))
 
     @property
     def repeated(self) -> tuple[int, ...]:
-        """Rounds that a client took part in more than once, as after an interruption."""
+        """Rounds in which a client took part more than once, such as after an interruption."""
         taken = Counter(
             (client, part[0].round)
             for client, history in self.histories.items()
@@ -101,7 +122,7 @@ class Ledger(Viewable):
         return tuple(sorted({round for (_, round), times in taken.items() if times > 1}))
 
     def until(self, round: int) -> "Ledger":
-        """The accounts as they stood after a round."""
+        """Return the ledger as it was after a round."""
         histories = {
             client: tuple(entry for entry in history if entry.round <= round)
             for client, history in self.histories.items()
@@ -109,15 +130,15 @@ class Ledger(Viewable):
         return replace(self, histories=histories)
 
     def protected(self, client: int, account: Account = EXAMPLE) -> float | None:
-        """Epsilon of a client's rounds under an account's mechanism; ``None`` if it had none."""
+        """Compute epsilon of a client's releases in an account; ``None`` if it has none."""
         return self._epsilon(account, self.histories.get(client, ()))
 
     def protects(self, account: Account) -> bool:
-        """Whether anybody took part under the account's mechanism."""
+        """Return true if any client has a release in an account."""
         return any(self.protected(client, account) is not None for client in self.histories)
 
     def total(self, client: int, account: Account = EXAMPLE) -> float:
-        """Epsilon of everything that a client sent so far; 0 if it sent nothing."""
+        """Compute epsilon of everything that a client sent; 0 if it sent nothing."""
         return self._total(account, self.histories.get(client, ()))
 
     def _row(self, client: int, history: History, entry: PrivacyRelease) -> LedgerRow:
@@ -162,7 +183,7 @@ class Ledger(Viewable):
             return math.inf
         known = {each.release for each in history[:-1]}
         if entry.release is not None and entry.release in known:
-            return 0.0  # the same records again tell nothing new
+            return 0.0  # releasing the same records again costs nothing
         return self._epsilon(account, (entry,))
 
     def _epsilon(self, account: Account, history: History) -> float | None:
@@ -189,6 +210,6 @@ def _sampling(entry: PrivacyRelease) -> str:
 
 
 def _whole(history: History, part: History) -> History:
-    """A part of a history up to the end of its last participation, whose entries count as one."""
+    """The history up to the end of the part's last participation, which counts as a whole."""
     last = part[-1].participation
     return tuple(entry for entry in history if entry.participation <= last)
