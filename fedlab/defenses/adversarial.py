@@ -1,7 +1,7 @@
-"""Train against poisons that are made inside every batch.
+"""Adversarial poisoning: training on poisons that are crafted inside every batch.
 
 Geiping et al., "What Doesn't Kill You Makes You Robust(er)" (arXiv 2102.13624), the variant
-``adversarial-wb-recombine``: gradient alignment as in Witches' Brew, and all images trained on.
+``adversarial-wb-recombine``: gradient alignment as in Witches' Brew, and training on all images.
 """
 
 from __future__ import annotations
@@ -23,37 +23,35 @@ if TYPE_CHECKING:
 
 
 class AdversarialPoisoning(Defense):
-    """Trains against poisons made inside every batch (arXiv 2102.13624)."""
+    """Trains on poisons that are crafted inside every batch (arXiv 2102.13624)."""
 
     epsilon: float = Field(default=16 / 255, gt=0, le=1)
-    """Largest change of a pixel, on pixels in [0, 1]."""
+    """Largest change of a pixel, above 0 and at most 1, for pixels in [0, 1]."""
     steps: int = Field(default=5, ge=1)
-    """Steps of signed Adam on the alignment of gradients for every batch; the paper takes 5."""
+    """Steps of signed Adam per batch that align the gradients; the paper takes 5."""
     lr: float = Field(default=0.1, gt=0)
     """Step size of the inner attack, in units of epsilon."""
     inner: Literal["alignment", "random"] = "alignment"
-    """``random`` is the control: noise of the same size instead of an optimised change."""
+    """Kind of change: ``alignment`` optimises it; ``random`` is a control, noise of equal size."""
 
     colour: ClassVar[str] = "#332288"
     keeps_guarantees: ClassVar[bool] = True
     couples_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Run the inner attack after all changes that are made to a batch already."""
+        """Run the inner attack after the earlier changes of a batch."""
         generator = context.stream(self.name)
-
-        def transform(batch: Batch) -> Batch:
-            return poisoned(pipeline.transform(batch), context, self, generator=generator)
-
-        return replace(pipeline, transform=transform)
+        return pipeline.transforming(
+            lambda batch: poisoned(batch, context, self, generator=generator)
+        )
 
     def conflict(self, other: Defense) -> str | None:
-        """The inner attack needs one label for each image."""
+        """Refuse mixing, since the inner attack needs one label for each image."""
         if other.mixes_images:
             return (
                 f"both {self.name} and {other.name}: the inner attack needs one label for each "
-                "image, and an image that it changed holds something of others, which no mixing "
-                f"accounts for; {ELSEWHERE}"
+                "image, and an image that it changed depends on others, which no mixing accounts "
+                f"for; {ELSEWHERE}"
             )
         return None
 
@@ -65,20 +63,21 @@ def poisoned(
     *,
     generator: Generator,
 ) -> Batch:
-    """A batch whose second half pulls the network towards a wrong label of its first half.
+    """Poison the second half of a batch so that it pushes the first half to a wrong label.
 
-    The first half are temporary targets under a fake label, the most frequent one of the second
-    half. The second half is changed, within epsilon, so that its gradient points where that of
-    the targets under the fake label does. All images are then trained on with their true labels.
+    The images of the first half are targets with a fake label, the most frequent label of the
+    second half. The second half is changed, within epsilon, so that its gradient aligns with the
+    gradient of the targets under the fake label. The network then trains on all images with their
+    true labels.
 
     Args:
-        batch: A single image has no target, and is left as it is.
-        context: The network, asked in evaluation mode, and how it takes pixels.
+        batch: Batch of any size; a single image has no target and stays unchanged.
+        context: The client's round; its network is evaluated in evaluation mode.
         settings: Size, steps and kind of the inner attack.
-        generator: CPU generator of the start.
+        generator: CPU generator of the initial change.
 
     Returns:
-        The batch with other pixels in its second half.
+        The batch with changed pixels in its second half.
     """
     from attacks.poisoning.crafting import start
 
@@ -105,7 +104,7 @@ def _aligned(
     context: ClientContext,
     settings: AdversarialPoisoning,
 ) -> Tensor:
-    """The change after so many steps of Adam on the sign of its gradient."""
+    """Optimise the change by Adam on the sign of its gradient."""
     from attacks.poisoning.crafting import bounded
     from attacks.reconstruction.objectives import misalignment
 

@@ -1,4 +1,4 @@
-"""The base class of defenses that change every image by itself and keep its label."""
+"""Base class of augmentations: defenses that change every image by itself and keep its label."""
 
 from __future__ import annotations
 
@@ -12,33 +12,28 @@ from fedlab.defenses.base import Defense
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
+    from fedlab.defenses.pipeline import ClientContext, Pipeline
 
 PixelChange = Callable[["Tensor"], "Tensor"]
-"""Changes float32 ``[b, channels, height, width]`` in [0, 1]; every call draws anew."""
+"""A random change of pixels, float32 ``[b, channels, height, width]`` in [0, 1]."""
 
 
 class Augmentation(Defense):
-    """A random change of every image by itself; no privacy guarantee."""
+    """A random change of every image by itself, without a privacy guarantee."""
 
     keeps_guarantees: ClassVar[bool] = True
     draws_each_round: ClassVar[bool] = True
 
     @abstractmethod
     def pixel_change(self, context: ClientContext, generator: Generator) -> PixelChange:
-        """The change of pixels.
+        """Create the change of pixels for a client's round; each call of it draws anew.
 
         Args:
-            context: The client's round; says how the network takes pixels.
+            context: The client's round.
             generator: CPU generator of the random draws.
         """
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Change a batch after all changes that are made to it already."""
+        """Change the pixels of a batch after its earlier changes."""
         change = self.pixel_change(context, context.stream(self.name))
-
-        def transform(batch: Batch) -> Batch:
-            batch = pipeline.transform(batch)
-            return replace(batch, pixels=change(batch.pixels))
-
-        return replace(pipeline, transform=transform)
+        return pipeline.transforming(lambda batch: replace(batch, pixels=change(batch.pixels)))

@@ -68,11 +68,11 @@ class Defense(Plugin, Scheduled, ABC):
     colour: ClassVar[str | None] = None
     """Hex colour in every figure; ``None`` for a colour computed from the name."""
     account: ClassVar[Account | None] = None
-    """Unit, adjacency, composition and sensitivity of the epsilon that the defense claims; ``None`` if
-    it claims none."""
+    """Unit, adjacency, composition and sensitivity of the epsilon that the defense claims; ``None``
+    if it claims none."""
     keeps_guarantees: ClassVar[bool] = False
-    """True if the epsilon of other defenses still holds when this one runs in the same round. That is
-    so if it changes each image by itself, or uses the noisy update only. If it is false and the
+    """True if the epsilon of other defenses still holds when this one runs in the same round. That
+    is so if it changes each image by itself, or uses the noisy update only. If it is false and the
     defense claims no epsilon, the round counts as unprotected."""
     mixes_images: ClassVar[bool] = False
     """True if one training example is made from several images."""
@@ -127,11 +127,11 @@ class Defense(Plugin, Scheduled, ABC):
         return None
 
     def settled(self, noise_multiplier: float | None) -> Self:
-        """The defense without its ``target``.
+        """Return the defense with its noise set and without its ``target``.
 
         Args:
-            noise_multiplier: Noise multiplier that reaches the target; ``None`` keeps the noise
-                that is set.
+            noise_multiplier: Noise multiplier that reaches the target; ``None`` to keep the
+            setting.
         """
         raise NotImplementedError(f"{self.name} has a target, so its class must define settled()")
 
@@ -276,7 +276,7 @@ class Defense(Plugin, Scheduled, ABC):
         """
         if self.registry.is_builtin(self.name):
             return self.wrap(pipeline, context)
-        wrapped = self._guarded(self.wrap, Pipeline)(pipeline, context)
+        wrapped: Pipeline = self._guarded(self.wrap, Pipeline)(pipeline, context)
         earlier = len(pipeline.planned)
         if wrapped.planned[:earlier] != pipeline.planned or len(wrapped.charges) < earlier:
             raise PluginFailed(f'defense "{self.name}": wrap removed charges of other defenses')
@@ -377,4 +377,4 @@ DEFENSES: Registry[type[Defense]] = Registry(
 Defense.registry = DEFENSES
 
 AnyDefense = Annotated[SerializeAsAny[Defense], PlainValidator(Defense.parse_table)]
-"""Type of a settings field that takes a defense: an instance, a table with its name, or the name."""
+"""Type of a field that takes a defense: an instance, a table with its name, or the name."""

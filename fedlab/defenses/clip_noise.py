@@ -1,7 +1,7 @@
-"""Clipped and noised updates: differential privacy of a whole client against the server.
+"""Clip-noise: clipped updates with Gaussian noise, for differential privacy of a whole client.
 
 McMahan et al., "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
-with the noise drawn by each client, since the server is not trusted.
+except that each client draws the noise, since the server is not trusted.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class ClipNoise(Defense):
-    """Clips the whole update and adds Gaussian noise: differential privacy of the client.
+    """Clips the whole update and adds Gaussian noise, for differential privacy of the client.
 
-    Only the update is protected. The number of examples that travels with it is public.
+    Only the update is protected. The number of examples, which is sent with it, is public.
     """
 
     clipping_norm: float = Field(default=1.0, gt=0)
-    """Largest L2 norm of the update."""
+    """Largest L2 norm of the update, above 0; longer updates are shortened to it."""
     noise_multiplier: float = Field(default=1.0, ge=0)
-    """Standard deviation of the noise in units of the clipping norm."""
+    """Standard deviation of the noise in units of the clipping norm, at least 0."""
     budget: float | None = Field(default=None, gt=0)
-    """Largest epsilon of a client's rounds under the defense: it abstains from a round that would
-    exceed it."""
+    """Largest epsilon at ``privacy.delta`` of a client's rounds under the defense; the client
+    abstains from a round that would exceed it. Without it, there is no limit."""
 
     colour: ClassVar[str] = "#56B4E9"
     account: ClassVar[Account] = CLIENT
@@ -43,7 +43,7 @@ class ClipNoise(Defense):
     changes_update: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Clip and noise the update after all changes that are made to it already."""
+        """Clip the update and add noise after its earlier changes."""
         deviation = 0.0 if context.noiseless else self.noise_multiplier * self.clipping_norm
 
         def release(update: Update) -> Update:
@@ -55,14 +55,14 @@ class ClipNoise(Defense):
                 context,
                 clipping_norm=self.clipping_norm,
                 noise_multiplier=self.noise_multiplier,
-                sample_rate=1.0,  # the server knows who takes part
+                sample_rate=1.0,  # the server knows which clients take part
                 steps=1,
             )
         )
 
     @property
     def noise_source(self) -> NoiseSource:
-        """Seeded noise, drawn anew in each participation."""
+        """Always ``seeded``: the run's seed determines the noise."""
         return "seeded"
 
     @property
@@ -71,14 +71,14 @@ class ClipNoise(Defense):
         return self.budget
 
     def facts(self, history: History) -> dict[str, Any]:
-        """The clipping norm, and the standard deviation of the noise on each entry."""
+        """Return the clipping norm and the standard deviation of the noise on each entry."""
         return {
             "update_clipping_norm": self.clipping_norm,
             "update_noise": self.noise_multiplier * self.clipping_norm,
         }
 
     def conflict_before(self, later: Defense) -> str | None:
-        """A selection by the images must not follow the noise that covers them."""
+        """Refuse a later selection by the images, which the noise would not cover."""
         if later.selects_by_images:
             return (
                 f"{self.name} before {later.name}: {later.name} chooses what to send by looking at "
@@ -89,20 +89,20 @@ class ClipNoise(Defense):
 
 
 def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
-    """An update shortened to an L2 norm, all tensors taken as one vector.
+    """Clip an update to an L2 norm, all tensors taken as one vector.
 
-    u min(1, C / ||u||). One that is not finite has no direction to keep and becomes zero: that
-    training failed depends on the images as well, and no noise would cover it.
+    The result is u min(1, C / ||u||). An update that is not finite becomes zero: a failed training
+    depends on the images as well, and no noise would cover it.
 
     Args:
-        update: By parameter name.
-        norm: The largest that is kept, above 0.
+        update: Tensors by parameter name.
+        norm: Largest L2 norm C, above 0.
 
     Example:
         >>> clipped({"a": torch.tensor([3.0, 4.0])}, 1.0)
         {'a': tensor([0.6000, 0.8000])}
     """
-    # In float64: the norm bounds what the noise has to cover.
+    # The norm is computed in float64, since the guarantee depends on it.
     parts = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in update.values()]
     length = torch.linalg.vector_norm(torch.stack(parts))
     if not length.isfinite():
@@ -114,12 +114,12 @@ def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
 def noised(
     update: Mapping[str, Tensor], *, deviation: float, generator: Generator
 ) -> dict[str, Tensor]:
-    """An update with independent Gaussian noise on every entry.
+    """Add independent Gaussian noise to every entry of an update.
 
     Args:
-        update: By parameter name.
-        deviation: Standard deviation of the noise; 0 adds none.
-        generator: Of the noise, on the tensors' device.
+        update: Tensors by parameter name.
+        deviation: Standard deviation of the noise, at least 0; 0 adds none.
+        generator: Generator of the noise, on the tensors' device.
     """
     if not deviation:
         return dict(update)

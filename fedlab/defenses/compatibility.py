@@ -1,8 +1,8 @@
-"""Which defenses a client can run together, and in which order.
+"""Compatibility of defenses: which ones a client can run together, and in which order.
 
-Defenses that change batches compose in the order of the scenario, and so do those that change the
-update; every batch is changed before its gradient is taken, and the update last. A combination is
-refused where a guarantee would be wrong, or where a defense could not do what it is for.
+Defenses that change batches compose in the order of the scenario, and so do defenses that change
+the update. Batches are changed before the gradient is computed, and the update after it. A
+combination is refused if a guarantee would be wrong or a defense could not serve its purpose.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ def check(stack: Sequence[Defense]) -> None:
         stack: The defenses in the order of the scenario.
 
     Raises:
-        ValueError: The two defenses, why they conflict, and what to do instead; to be read after
-            "the client has".
+        ValueError: If two of them conflict. The message names both, the reason and the fix, and
+            continues a sentence that begins with "the client has".
 
     Example:
         >>> from fedlab.defenses import DEFENSES
@@ -43,14 +43,14 @@ def check(stack: Sequence[Defense]) -> None:
 
 
 def place(stack: Sequence[Defense], added: Defense) -> int:
-    """Where to insert a defense into a stack: last, but before those that have to come later.
+    """Find where to insert a defense into a stack: last, but before those with a later position.
 
     Args:
         stack: The other defenses, in order.
         added: The new defense.
 
     Returns:
-        The index in the stack.
+        Index in the stack at which to insert the defense.
     """
     own = added.position
     return next((i for i, entry in enumerate(stack) if entry.position > own), len(stack))
@@ -60,7 +60,6 @@ def _mixed_twice(first: Defense, second: Defense) -> str | None:
     if not (first.mixes_images and second.mixes_images):
         return None
     return (
-        f"both {first.name} and {second.name}: of an image that was mixed twice neither the "
-        f"number of images in it nor its epsilon is that of the settings; keep one, or "
-        f"{ELSEWHERE}"
+        f"both {first.name} and {second.name}: if images are mixed twice, neither the number of "
+        f"images in a mixture nor its epsilon is that of the settings; keep one, or {ELSEWHERE}"
     )

@@ -1,4 +1,4 @@
-"""CutMix within a batch; no noise, so no epsilon.
+"""CutMix: a box of another image of the batch in every image, without noise and epsilon.
 
 Yun et al., "CutMix" (arXiv 1905.04899); as a defense against poisons Borgnia et al. (arXiv
 2011.09527).
@@ -23,50 +23,49 @@ if TYPE_CHECKING:
 
 
 class CutMix(Defense):
-    """Pastes a box of another image of the batch, and mixes labels by exact area."""
+    """Pastes a box of another image of the batch into each image, and mixes labels by area."""
 
     alpha: float = Field(default=1.0, gt=0)
-    """Parameter of the Beta(alpha, alpha) distribution of the share of the image that is kept."""
+    """Parameter, above 0, of the Beta(alpha, alpha) distribution of the share of an image kept."""
     probability: float = Field(default=0.5, gt=0, le=1)
-    """Probability that a batch is mixed at all."""
+    """Probability, in (0, 1], that a batch is mixed."""
 
     colour: ClassVar[str] = "#AA4499"
     keeps_guarantees: ClassVar[bool] = True
     mixes_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Paste boxes into a batch after all changes that are made to it already."""
+        """Paste boxes into a batch after its earlier changes."""
         generator = context.stream(self.name)
-
-        def transform(batch: Batch) -> Batch:
-            return cutmix(
-                pipeline.transform(batch),
+        return pipeline.transforming(
+            lambda batch: cutmix(
+                batch,
                 alpha=self.alpha,
                 probability=self.probability,
                 classes=context.shard.num_classes,
                 generator=generator,
             )
-
-        return replace(pipeline, transform=transform)
+        )
 
 
 def cutmix(
     batch: Batch, *, alpha: float, probability: float, classes: int, generator: Generator
 ) -> Batch:
-    """Each image with one box of another image of the batch, at the same place in all of them.
+    """Paste one box of another image of the batch into each image, at the same place in all.
 
-    The label is shared by exact area, after the image's borders clipped the box. A batch that is
-    left as it is comes back in the same form, each image its own partner.
+    Labels are mixed by the exact area of the box after the image's borders clip it. A batch that is
+    not mixed has the same form: each image is its own partner.
 
     Args:
-        batch: Of any size.
-        alpha: The share that is kept is from Beta(alpha, alpha), but for the clipping.
-        probability: Of a batch being mixed at all.
-        classes: Of the whole data set.
-        generator: CPU generator.
+        batch: Batch of any size.
+        alpha: Parameter, above 0, of the Beta(alpha, alpha) distribution of the share of an image
+            that is kept, before clipping.
+        probability: Probability, in (0, 1], that the batch is mixed.
+        classes: Number of classes in the data set.
+        generator: CPU generator of the random draws.
 
     Returns:
-        The mixtures, labels float32 ``[b, classes]``.
+        The mixtures, with labels float32 ``[b, classes]``.
     """
     labels, device = soft(batch.labels, classes), batch.pixels.device
     if float(torch.rand((), generator=generator)) >= probability:
@@ -89,7 +88,7 @@ def cutmix(
 
 
 def _span(length: int, share: float, generator: Generator) -> slice:
-    """A share of a side around a random pixel, clipped at the borders."""
+    """Pixels of a box along one side, around a random pixel and clipped at the borders."""
     size = int(share * length)
     first = int(torch.randint(length, (), generator=generator)) - size // 2
     return slice(max(first, 0), min(first + size, length))

@@ -1,4 +1,4 @@
-"""Cutout: every image gets a masked square.
+"""Cutout: a masked square in every image.
 
 DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout"
 (arXiv 1708.04552); as a defense against poisons Borgnia et al. (arXiv 2011.09527).
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 class Cutout(Augmentation):
-    """Masks a square of every image, at a place of its own (arXiv 1708.04552)."""
+    """Masks a square at a random place of every image (arXiv 1708.04552)."""
 
     side: float = Field(default=0.5, gt=0, le=1)
-    """Side of the square as a share of the image's shorter side; borders clip the square."""
+    """Side of the square as a share, in (0, 1], of the image's shorter side; borders clip it."""
 
     colour: ClassVar[str] = "#DDCC77"
 
     def pixel_change(self, context: ClientContext, generator: Generator) -> PixelChange:
-        """A masked square in every image, drawn anew in each call."""
+        """Create the change that masks a square in every image."""
         fill = _normalised_to_zero(context)
         return lambda pixels: cutout(pixels, side=self.side, fill=fill, generator=generator)
 
 
 def cutout(pixels: Tensor, *, side: float, fill: Tensor, generator: Generator) -> Tensor:
-    """Each image with a square masked around a random pixel; the image's borders clip it.
+    """Mask a square around a random pixel of each image; the image's borders clip the square.
 
-    Every pixel is the centre equally often, as in the original, so a square at the border is
-    smaller. (In the code for arXiv 2011.09527 a whole batch shares one place.)
+    Every pixel is equally likely to be the centre, as in the paper, so a square at the border is
+    smaller. (In the code for arXiv 2011.09527 all images of a batch share one place.)
 
     Args:
-        pixels: float32 ``[b, channels, height, width]``.
-        side: Side of the square as a share of the image's shorter side.
-        fill: float32 ``[channels, 1, 1]``, the colour of a masked pixel.
-        generator: CPU generator.
+        pixels: Images, float32 ``[b, channels, height, width]``.
+        side: Side of the square as a share, in (0, 1], of the image's shorter side.
+        fill: Colour of a masked pixel, float32 ``[channels, 1, 1]``.
+        generator: CPU generator of the random draws.
 
     Returns:
         New pixels of the same shape.
@@ -61,7 +61,7 @@ def cutout(pixels: Tensor, *, side: float, fill: Tensor, generator: Generator) -
 
 
 def _normalised_to_zero(context: ClientContext) -> Tensor:
-    """The colour that normalisation maps to 0, as Cutout masks normalised images: their mean."""
+    """The colour that normalisation maps to 0, with which the paper masks normalised images."""
     black = torch.zeros_like(context.shard.images[:1], dtype=torch.float32)[:, :, :1, :1]
     low, high = context.network_input(black), context.network_input(black + 1)
     return (low / (low - high))[0]

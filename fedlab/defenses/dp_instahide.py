@@ -1,4 +1,4 @@
-"""DP-InstaHide at a client: each image becomes a mixture of k, and noise is added.
+"""DP-InstaHide: training on mixtures of k images with noise.
 
 Borgnia et al., "DP-InstaHide: Provably Defusing Poisoning and Backdoor Attacks with
 Differentially Private Data Augmentations" (arXiv 2103.02079).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,32 +31,32 @@ if TYPE_CHECKING:
     from fedlab.privacy.release import History
 
 AT_ONCE = 64
-"""Frozen mixtures made together: of more the k images of each outgrow the processor's caches."""
+"""Number of frozen mixtures computed together, so that their images fit the processor's caches."""
 
 
 class DPInstaHide(Defense):
-    """DP-InstaHide: k-way mixup of images and labels plus noise (Borgnia et al. 2021).
+    """DP-InstaHide: mixup of k images and their labels, plus noise (Borgnia et al. 2021).
 
-    It mixes anew in every epoch, each image of a batch with partners from the whole shard, or
-    trains on a set of mixtures that was made once and never changes.
+    Each image of a batch is mixed anew in every epoch with partners from the whole shard; or the
+    client trains on a set of mixtures that is made once and never changes (``frozen``).
     """
 
     k: int = Field(default=4, ge=1)
-    """Images mixed into one."""
+    """Number of images in a mixture, at least 1."""
     weights: Literal["equal", "dirichlet"] = "equal"
-    """Weights of 1/k each, the case that the analysis covers, or random weights, which earn no
-    factor k."""
+    """Weights of the images in a mixture: ``equal`` weights 1/k, which the paper's analysis covers,
+    or random ``dirichlet`` weights, which do not reduce epsilon unless they are capped."""
     alpha: float = Field(default=1.0, gt=0)
-    """Concentration of Dirichlet weights, which are drawn for each mixture."""
+    """Concentration, above 0, of Dirichlet weights, which are drawn for each mixture."""
     cap: float | None = Field(default=None, gt=0, le=1)
-    """Largest Dirichlet weight, at least 1/k; capped weights earn the factor 1/cap."""
+    """Largest Dirichlet weight, from 1/k to 1, which reduces epsilon. Without it, no cap."""
     noise: Literal["laplace", "gaussian"] = "laplace"
     """Distribution of the noise on each pixel; only Laplace noise has a formal epsilon."""
     scale: float = Field(default=16 / 255, ge=0)
-    """Laplace scale or Gaussian standard deviation, on pixels in [0, 1]."""
+    """Laplace scale or Gaussian standard deviation, at least 0, for pixels in [0, 1]."""
     frozen: int | None = Field(default=None, ge=1)
-    """Number of records to mix once and train on in every round, instead of mixing anew; they cost
-    their epsilon once. Each is of k images drawn without replacement."""
+    """Number of mixtures that are made once and trained on in every round, each of k images drawn
+    without replacement; their epsilon counts once. Without it, images are mixed anew."""
 
     colour: ClassVar[str] = "#009E73"
     account: ClassVar[Account] = IMAGE
@@ -65,14 +66,16 @@ class DPInstaHide(Defense):
     @model_validator(mode="after")
     def _check_cap(self) -> Self:
         if self.cap is not None and self.weights == "equal":
-            raise ValueError('a cap goes with weights = "dirichlet": equal weights are 1/k')
+            raise ValueError('a cap needs weights = "dirichlet": equal weights are 1/k')
         if self.cap is not None and self.cap * self.k < 1:
-            raise ValueError(f"{self.k} weights of at most {self.cap} do not sum to 1")
+            raise ValueError(
+                f"{self.k} weights of at most {self.cap} cannot sum to 1: set cap to 1/k or more"
+            )
         return self
 
     @property
     def position(self) -> int:
-        """A frozen set comes before augmentation, which would change it in every round."""
+        """Place of a frozen set before augmentation, which would change it in every round."""
         return 1 if self.frozen is None else 0
 
     @property
@@ -81,40 +84,42 @@ class DPInstaHide(Defense):
         return self.k
 
     def facts(self, history: History) -> dict[str, Any]:
-        """The number of images in each mixture, where their weights are equal."""
+        """Return the number of images in each mixture, if their weights are equal."""
         return {"mixture_size": self.k if self.weights == "equal" else None}
 
     def conflict_after(self, earlier: Defense) -> str | None:
-        """A frozen set must not be made from images that change in every round."""
+        """Refuse a frozen set of images that change in every round."""
         if self.frozen is not None and earlier.draws_each_round:
             return (
-                f"{earlier.name} before {self.name} with a frozen set: the set has to be the same "
-                f"in every round, or it costs its epsilon again, but {earlier.name} draws anew; "
-                f"list {earlier.name} after it, where it changes noisy mixtures only, or leave "
-                "frozen out"
+                f"{earlier.name} before {self.name} with a frozen set: the set must be the same in "
+                f"every round, or it costs its epsilon again, but {earlier.name} draws anew; list "
+                f"{earlier.name} after it, where it changes noisy mixtures only, or leave frozen "
+                "out"
             )
         return None
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Put the mixing after whatever the pipeline does to an image already.
+        """Mix images after the earlier changes of each image.
 
         Raises:
-            ValueError: If the client holds fewer than k images.
+            ValueError: If the client has fewer than k images.
         """
         n = len(context.shard)
         if n < self.k:
-            raise ValueError(f"{self.name} mixes k = {self.k} images, but the client holds {n}")
+            raise ValueError(
+                f"{self.name} mixes k = {self.k} images, but the client has {n}: set a smaller k"
+            )
         if self.frozen is not None:
             return self._frozen(pipeline, context, records=self.frozen)
         return self._fresh(pipeline, context)
 
     def _fresh(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         n, k = len(context.shard), self.k
-        # A round that is run again is another release: its noise must not cancel out.
-        again = f"{context.participation} {self._settings_key}"
-        chosen, drawn = context.stream(f"partners {again}"), context.stream(f"mixing noise {again}")
+        # A repeated round is another release, whose noise must be independent.
+        key = f"{context.participation} {self._settings_key}"
+        chosen, drawn = context.stream(f"partners {key}"), context.stream(f"mixing noise {key}")
         others = Ahead(lambda count: distinct(count, k - 1, out_of=n - 1, generator=chosen))
-        weights = self._weights(context.stream(f"weights {again}"))
+        weights = self._weights(context.stream(f"weights {key}"))
 
         def held(members: Tensor) -> Batch:
             partners = skipping(others(len(members)), members)
@@ -131,8 +136,8 @@ class DPInstaHide(Defense):
         )
 
     def _frozen(self, pipeline: Pipeline, context: ClientContext, *, records: int) -> Pipeline:
-        """Train on mixtures of k images each, drawn from the shard without replacement."""
-        # Another shard (poisoned from some round on) is another set, with noise of its own.
+        """Train on a frozen set of mixtures of k images each, drawn without replacement."""
+        # Another shard, such as a poisoned one, gives another set with its own noise.
         key = f"frozen {self._settings_key} {_fingerprint(context.shard)}"
         chosen, drawn = context.lasting(f"{key} partners"), context.lasting(f"{key} noise")
         n, k = len(context.shard), self.k
@@ -158,7 +163,7 @@ class DPInstaHide(Defense):
             batches=1 if context.leaking else context.epochs * -(-records // size),
             records=size if context.leaking else context.epochs * records,
         ).charged(
-            # The server lacks the seed that the name is drawn by: a hash would tell of the images.
+            # The name is random, and the server lacks its seed; a hash would reveal the images.
             self.release(
                 context,
                 steps=records,
@@ -168,7 +173,7 @@ class DPInstaHide(Defense):
         )
 
     def _weights(self, generator: Generator) -> Ahead | None:
-        """Random weights of mixtures; ``None`` for equal ones."""
+        """Create a buffer of random weights of mixtures; ``None`` for equal weights."""
         if self.weights == "equal":
             return None
         return Ahead(
@@ -192,64 +197,57 @@ class DPInstaHide(Defense):
 
     @property
     def _settings_key(self) -> str:
-        """The settings as text, by which the random streams are keyed."""
+        """The settings as text, which is part of the names of random streams."""
         return self.model_dump_json(exclude={"rounds", "clients"})
 
     def _epsilon(
         self, shard: Shard, *, records: int, own_records: int | None = None
     ) -> float | None:
-        """The formal epsilon of so many mixtures; Gaussian noise has none without a delta.
+        """Compute the formal epsilon of mixtures; ``None`` for Gaussian noise.
 
         Args:
-            shard: What was mixed.
-            records: How many mixtures were made.
-            own_records: How many of them from each image with partners; ``None`` where all k
-                images of a mixture were drawn.
+            shard: Shard whose images are mixed.
+            records: Number of mixtures.
+            own_records: Number of mixtures of each image with partners; ``None`` if all k images of
+                a mixture are drawn.
         """
         if self.noise != "laplace":
             return None
         weight = None
         if self.weights == "dirichlet":
             weight = 1.0 if self.cap is None else self.cap
-        n, diameter = len(shard), float(shard.images[0].numel())
-        if own_records is None:
-            return instahide.epsilon(
-                n=n,
-                k=self.k,
-                sigma=self.scale,
-                diameter=diameter,
-                records=records,
-                largest_weight=weight,
-            )
-        return instahide.epsilon_own_plus_partners(
-            n=n,
+        epsilon = instahide.epsilon
+        if own_records is not None:
+            epsilon = partial(instahide.epsilon_own_plus_partners, own_records=own_records)
+        return epsilon(
+            n=len(shard),
             k=self.k,
             sigma=self.scale,
-            diameter=diameter,
+            diameter=float(shard.images[0].numel()),
             records=records,
-            own_records=own_records,
             largest_weight=weight,
         )
 
 
 def mix(sources: Tensor, shard: Shard, *, weights: Tensor | None, before: Transform) -> Batch:
-    """Weighted means of images and labels of a shard.
+    """Compute weighted means of images and labels of a shard.
 
     Args:
-        sources: int64 ``[b, k]``, the images of each mixture by their places in the shard.
-        shard: Where they come from.
-        weights: float32 ``[b, k]``, rows summing to 1; ``None`` for 1/k each.
-        before: Changes every image by itself before it is mixed, and no label.
+        sources: Shard indices of the images in each mixture, int64 ``[b, k]``.
+        shard: Shard of the images.
+        weights: Weights of the images, float32 ``[b, k]``, with rows that sum to 1; ``None`` for
+            1/k each.
+        before: Function that changes every image by itself before it is mixed, but no label.
 
     Returns:
-        The mixtures, started from the first image of each, with labels float32 ``[b, classes]``.
+        The mixtures, whose members are the first images, with labels float32 ``[b, classes]``.
     """
     flat = sources.flatten()
     levels, labels = shard.images.index_select(0, flat).float(), shard.labels[flat]
     if weights is None:
         weights = torch.full(sources.shape, 1 / sources.shape[1])
     weights = weights.to(levels.device)
-    if before is unchanged:  # the k images need no pass of their own through their pixels
+    if before is unchanged:  # saves one pass over the pixels of all k images
         pixels = _weighted(levels, weights / 255)
     else:
         each = before(Batch(flat, flat.unsqueeze(1), levels.div_(255), labels))
@@ -259,7 +257,7 @@ def mix(sources: Tensor, shard: Shard, *, weights: Tensor | None, before: Transf
 
 
 def _weighted(parts: Tensor, weights: Tensor) -> Tensor:
-    """Sums of every k of ``[b k, ...]``, weighted by ``[b, k]``; the products are the fast way."""
+    """Weighted sums of every k of ``[b k, ...]`` by weights ``[b, k]``, as matrix products."""
     flat = parts.reshape(*weights.shape, math.prod(parts.shape[1:]))
     return torch.bmm(weights.unsqueeze(1), flat).view(len(weights), *parts.shape[1:])
 

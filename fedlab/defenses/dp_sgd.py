@@ -23,35 +23,40 @@ if TYPE_CHECKING:
 
 
 class DPSGD(Defense):
-    """DP-SGD: per-example clipping and Gaussian noise (Abadi et al. 2016), by Opacus."""
+    """DP-SGD: per-example gradient clipping and Gaussian noise (Abadi et al. 2016), by Opacus."""
 
     noise_multiplier: float = Field(default=1.0, ge=0)
-    """Standard deviation of the noise in units of the clipping norm; 0 clips only."""
+    """Standard deviation of the noise in units of the clipping norm, at least 0; with 0, gradients
+    are clipped but get no noise."""
     target_epsilon: float | None = Field(default=None, gt=0)
-    """Epsilon at ``privacy.delta`` that each client's scheduled rounds under DP-SGD shall cost
-    together. The noise multiplier is solved for it before the run starts; the run's own scenario
-    has the solution in its place, in one entry for each group of clients."""
+    """Epsilon at ``privacy.delta`` of each client's scheduled rounds under DP-SGD together. The
+    noise multiplier is solved for it before the run; the run folder's scenario has the solution
+    instead, in one entry per group of clients. Without it, ``noise_multiplier`` applies."""
     budget: float | None = Field(default=None, gt=0)
-    """Largest epsilon of a client's rounds under DP-SGD: it abstains from a round that would exceed
-    it."""
+    """Largest epsilon at ``privacy.delta`` of a client's rounds under DP-SGD; the client abstains
+    from a round that would exceed it. Without it, there is no limit."""
     clipping_norm: float = Field(default=1.0, gt=0)
-    """Largest L2 norm of one example's gradient; the first bound of adaptive clipping."""
+    """Largest L2 norm of one example's gradient; with adaptive clipping, the initial norm."""
     clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
-    """One norm for the whole gradient, an equal part of it for each parameter, or a norm that
-    follows a quantile of the gradients' own norms (arXiv 1905.03871)."""
+    """Kind of clipping: ``flat`` by one norm for the whole gradient, ``per-layer`` by an equal norm
+    for each parameter tensor, or ``adaptive`` by a norm that follows a quantile of the gradient
+    norms (arXiv 1905.03871)."""
     quantile: float = Field(default=0.5, gt=0, lt=1)
-    """Adaptive clipping: share of the gradients that should stay unclipped."""
+    """Share of the gradients that should stay unclipped, in (0, 1), for adaptive clipping."""
     quantile_lr: float = Field(default=0.2, gt=0)
-    """Adaptive clipping: step size of the bound, on a log scale."""
+    """Step size of the logarithm of the clipping norm, for adaptive clipping."""
     quantile_noise: float | None = Field(default=None, gt=0)
-    """Adaptive clipping: standard deviation of the noise on the count of unclipped gradients; a
-    twentieth of the batch unless given, and more where the noise multiplier needs it."""
+    """Standard deviation of the noise on the count of unclipped gradients, for adaptive clipping;
+    greater than half the noise multiplier. Without it, a twentieth of the batch size, or the noise
+    multiplier if that is larger."""
     per_example: Literal["auto", "hooks", "ew", "functorch", "ghost"] = "auto"
-    """How Opacus gets per-example gradients; ``ghost`` saves memory, with flat clipping."""
+    """Method by which Opacus computes per-example gradients; ``auto`` takes the fastest one that
+    can train the network, and ``ghost`` saves memory but needs flat clipping."""
     memory: float | None = Field(default=None, gt=0)
-    """MiB for per-example gradients: batches are split so that they fit."""
+    """Memory for per-example gradients in MiB; batches are split to fit. Without it, no limit."""
     secure_noise: bool = False
-    """Seed the noise by the system's entropy, and draw it so that floating point does not leak."""
+    """Seed the noise by the operating system's entropy, and draw it so that its floating-point
+    digits reveal nothing; a run then cannot be repeated bit for bit."""
 
     colour: ClassVar[str] = "#0072B2"
     account: ClassVar[Account] = EXAMPLE
@@ -60,19 +65,19 @@ class DPSGD(Defense):
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
         if self.per_example == "ghost" and self.clipping != "flat":
-            raise ValueError('per_example = "ghost" goes with clipping = "flat" only')
+            raise ValueError('per_example = "ghost" needs clipping = "flat"')
         if self.clipping == "adaptive" and self.quantile_noise is not None:
             least = self.noise_multiplier / 2
             if self.quantile_noise <= least:
                 raise ValueError(
                     f"quantile_noise is {self.quantile_noise:g}, but with noise_multiplier = "
-                    f"{self.noise_multiplier:g} it has to be above {least:g}: less on the count "
-                    "alone would cost more than both together may"
+                    f"{self.noise_multiplier:g} it has to be above {least:g}, or the count alone "
+                    "would cost more than the noise multiplier allows"
                 )
         return self
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Replace the sampler by a Poisson sampler, and the gradient by a private one."""
+        """Replace the sampler by a Poisson sampler and the gradient by a private gradient."""
         from fedlab.defenses.per_example import fitting
         from fedlab.defenses.private_gradient import PrivateGradient, system_entropy
 
@@ -101,7 +106,7 @@ class DPSGD(Defense):
             secure=self.secure_noise,
         )
 
-        def spent() -> PrivacyRelease:
+        def charge() -> PrivacyRelease:
             return replace(planned, next_clipping_norm=gradient.clipping_norm)
 
         return replace(
@@ -110,11 +115,11 @@ class DPSGD(Defense):
             gradient=gradient,
             batch_size=batch_size,
             close=(*pipeline.close, gradient.close),
-        ).charged(planned, spent if self.clipping == "adaptive" else None)
+        ).charged(planned, charge if self.clipping == "adaptive" else None)
 
     @property
     def noise_source(self) -> NoiseSource:
-        """Seeded noise, or noise of the operating system under ``secure_noise``."""
+        """``system`` with ``secure_noise``, otherwise ``seeded``."""
         return "system" if self.secure_noise else "seeded"
 
     @property
@@ -133,7 +138,7 @@ class DPSGD(Defense):
         return self.model_copy(update={"noise_multiplier": noise, "target_epsilon": None})
 
     def facts(self, history: History) -> dict[str, Any]:
-        """The clipping norm that the round starts with, and the noise multiplier."""
+        """Return the clipping norm at the start of the round and the noise multiplier."""
         return {
             "clipping_norm": self.starting_bound(history),
             "noise_multiplier": self.noise_multiplier,
@@ -150,14 +155,13 @@ class DPSGD(Defense):
         poisson: bool,
         history: History = (),
     ) -> PrivacyRelease:
-        """The cost of a round, all of which is known before it and public.
+        """Return the cost of a round, which is public and known before it.
 
-        Batches that are no Poisson samples have a fixed size, and their sample rate counts as 1.
+        Batches that are not Poisson samples have a fixed size, and their sample rate counts as 1.
         """
-        return PrivacyRelease(
-            round=round,
-            participation=participation,
-            mechanism=self.name,
+        return self.entry(
+            round,
+            participation,
             clipping_norm=self.starting_bound(history),
             noise_multiplier=self.noise_multiplier,
             sample_rate=batch_size / images if poisson else 1.0,
@@ -166,11 +170,11 @@ class DPSGD(Defense):
         )
 
     def starting_bound(self, history: History) -> float:
-        """The clipping norm that a round starts with; public, as histories are.
+        """Return the clipping norm at the start of a round, which is public.
 
         Args:
-            history: Privacy history of the client before the round; an adaptive bound continues
-                from where its last such round ended.
+            history: Privacy history of the client before the round. Adaptive clipping continues
+                with the norm at the end of the client's last round with adaptive clipping.
         """
         if self.clipping != "adaptive":
             return self.clipping_norm
@@ -178,7 +182,7 @@ class DPSGD(Defense):
         return next((bound for bound in bounds if bound is not None), self.clipping_norm)
 
     def conflict(self, other: Defense) -> str | None:
-        """An image must pass the per-example clipping once, and noise must cover every look."""
+        """Refuse what breaks the per-example guarantee."""
         names = f"both {self.name} and {other.name}"
         if other.mixes_images:
             return (
@@ -198,26 +202,26 @@ class DPSGD(Defense):
             )
         if self.clipping == "adaptive" and other.account and other.account.unit == "client":
             return (
-                f"{names} with adaptive clipping: the bound that is declared after each round is "
-                "learnt from all images of the client, which no noise on its update covers, so "
-                f'the epsilon of the client would be wrong; set clipping = "flat", or {ELSEWHERE}'
+                f"{names} with adaptive clipping: the clipping norm that is declared after each "
+                "round depends on all images of the client, which no noise on its update covers, "
+                f'so the client\'s epsilon would be wrong; set clipping = "flat", or {ELSEWHERE}'
             )
         return None
 
     def norm_problem(self, norm: str | None) -> str | None:
-        """BatchNorm lets one example change the gradients of others."""
+        """Refuse BatchNorm, with which one example changes the gradients of others."""
         if norm == "batch":
             return (
-                "BatchNorm mixes the examples of a batch, so DP-SGD cannot bound what one of them "
-                'does: set model.norm = "group"'
+                "BatchNorm mixes the examples of a batch, so DP-SGD cannot bound the influence of "
+                'one of them: set model.norm = "group"'
             )
         return None
 
     def network_problem(self, model: nn.Module, shape: tuple[int, int, int]) -> str | None:
-        """The network has to give a gradient for each example."""
-        from fedlab.models.checks import private_training_problem
+        """Refuse a network for which Opacus cannot compute per-example gradients."""
+        from fedlab.defenses.per_example import training_problem
 
-        problem = private_training_problem(model, shape, self.per_example)
+        problem = training_problem(model, shape, self.per_example)
         return f"dp-sgd cannot train this network: {problem}" if problem else None
 
     def _sampler(self, pipeline: Pipeline, context: ClientContext, batch_size: int) -> Sampler:
@@ -230,8 +234,8 @@ class DPSGD(Defense):
             n,
             rate=batch_size / n,
             steps=pipeline.batches,
-            # A round that is run again must not draw the same batches: noise that is added
-            # to the same images twice protects them less than two draws are accounted for.
+            # A repeated round must draw new batches: accounting assumes independent samples, and
+            # noise on the same images twice protects them less.
             generator=context.stream(f"batches {context.participation}"),
         )
 

@@ -1,4 +1,4 @@
-"""Flip and crop: ordinary augmentation of every image by itself, which keeps its label.
+"""Flip and crop: standard augmentation of every image, which keeps its label.
 
 As a defense against poisons: Borgnia et al. (arXiv 2011.09527).
 """
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class FlipCrop(Augmentation):
-    """Ordinary augmentation: a random horizontal flip, and a crop after padding with black."""
+    """Flips images horizontally at random and crops them at a random place after black padding."""
 
     padding: int = Field(default=4, ge=0)
-    """Pixels added on each side before a crop of the image's own size."""
+    """Number of black pixels, at least 0, added on each side before the crop to image size."""
     flip: bool = True
-    """Whether half of the images, at random, are mirrored."""
+    """True to mirror each image with probability 1/2."""
 
     colour: ClassVar[str] = "#88CCEE"
 
     def pixel_change(self, context: ClientContext, generator: Generator) -> PixelChange:
-        """A flip and a crop of every image, drawn anew in each call."""
+        """Create the change that flips and crops every image."""
         from attacks.poisoning.augment import crop_and_flip
 
         return lambda pixels: crop_and_flip(

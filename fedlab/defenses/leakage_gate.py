@@ -1,4 +1,4 @@
-"""The leakage gate: a client attacks its own update before sending, and may withhold it."""
+"""Leakage gate: a client attacks its own update before it sends it, and may withhold it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class LeakageGate(Defense):
-    """The client attacks its own update, and withholds it if it can rebuild its images from it.
+    """Attacks the client's own update, and withholds it if the attack reconstructs an image.
 
-    The client gives the attack more than a server has: the labels, and the order of its batches. A
-    stronger attack than its own may still succeed on what passes. The decision depends on the
-    images and so reveals something about them itself: no epsilon covers a round in which the
-    client looked. Updates of more images than anyone attacks pass without a look.
+    The attack knows more than a server does: the labels, and the order of the batches. A stronger
+    attack may still succeed on updates that pass. The decision depends on the images and so reveals
+    something about them: no epsilon covers a round in which the client inspected its update.
+    Updates of more images than attacks support are sent without inspection.
     """
 
     threshold: float = Field(default=20.0)
-    """PSNR in dB from which on an image counts as leaked."""
+    """Lowest PSNR in dB at which a reconstructed image counts as leaked."""
     every: int = Field(default=1, ge=1)
-    """Attack in the client's first participation and in every n-th participation after it."""
+    """Interval n, at least 1: the gate inspects the first participation and every n-th after it."""
     preset: str = "fast"
-    """Preset of the attack, which knows the labels and adapts to the other defenses."""
+    """Preset of the attack, which is adapted to the other defenses and knows the labels."""
     iterations: int = Field(default=100, ge=1)
-    """Iterations of the attack."""
+    """Number of iterations of the attack, at least 1."""
 
     colour: ClassVar[str] = "#E69F00"
     keeps_guarantees: ClassVar[bool] = True
@@ -55,23 +55,23 @@ class LeakageGate(Defense):
         return self
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Inspect the update that is about to be sent, in every n-th participation.
+        """Inspect the update before it is sent, in every n-th participation.
 
-        Whether there is a look depends on public numbers only. A replay by the Referee does not
-        look again.
+        Public numbers alone determine which rounds are inspected. A replay by the referee does not
+        inspect again.
         """
         images = pipeline.records // context.epochs
-        looks = context.participation % self.every == 0 and images <= MOST_IMAGES
-        if context.replay or not looks:
+        inspects = context.participation % self.every == 0 and images <= MOST_IMAGES
+        if context.replay or not inspects:
             return pipeline
         seen: list[Batch] = []
 
         def inspect(payload: Payload) -> None:
-            # The message goes to the server, so it does not say how close the attack came.
+            # The server receives the message, so it must not contain the PSNR.
             if self._leaks(payload, seen, context):
                 raise Withheld(
-                    f"its own attack on its update rebuilt an image at {self.threshold:g} dB or "
-                    "above"
+                    f"its own attack on its update reconstructed an image at {self.threshold:g} "
+                    "dB or above"
                 )
 
         return pipeline.inspected(inspect, observer=seen.append).charged(
@@ -80,20 +80,20 @@ class LeakageGate(Defense):
 
     @property
     def position(self) -> int:
-        """After everything that changes the update."""
+        """Place after everything that changes the update."""
         return 2
 
     def conflict_before(self, later: Defense) -> str | None:
-        """The gate has to judge what is really sent."""
+        """Refuse later changes of the update, since the gate must inspect what is sent."""
         if later.changes_update:
             return (
-                f"{self.name} before {later.name}: the gate has to judge what is really sent; "
-                f"list {self.name} after {later.name}"
+                f"{self.name} before {later.name}: the gate must inspect the update that is really "
+                f"sent; list {self.name} after {later.name}"
             )
         return None
 
     def _leaks(self, payload: Payload, seen: Sequence[Batch], context: ClientContext) -> bool:
-        """Whether any of the client's images comes out at the threshold or above."""
+        """True if the attack reconstructs any of the client's images at the threshold or above."""
         from fedlab.metrics.images import psnr
 
         sources = torch.cat([batch.sources.flatten() for batch in seen])
@@ -102,16 +102,18 @@ class LeakageGate(Defense):
         own = context.shard.images[torch.unique(sources)].float().div(255)
         return any(
             bool((psnr(own, guess.expand_as(own)) >= self.threshold).any())
-            for guess in self._rebuilt(payload, seen, context)
+            for guess in self._reconstructed(payload, seen, context)
         )
 
-    def _rebuilt(self, payload: Payload, seen: Sequence[Batch], context: ClientContext) -> Tensor:
-        """What an attacker makes of the payload who knows labels and order, as pixels."""
+    def _reconstructed(
+        self, payload: Payload, seen: Sequence[Batch], context: ClientContext
+    ) -> Tensor:
+        """Images reconstructed from the payload with known labels and order, in [0, 1]."""
         from attacks.reconstruction import invert
         from attacks.reconstruction.defended import adapted
-        from fedlab.defenses.unique_inputs import first_seen
+        from fedlab.defenses.unique_inputs import unique_inputs
 
-        places, order = first_seen(seen)
+        places, order = unique_inputs(seen)
         known = replace(
             context.known,
             num_images=len(places),

@@ -1,4 +1,4 @@
-"""MaxUp: train on the worst of several augmented copies of each image.
+"""MaxUp: training on the worst of several augmented copies of each image.
 
 Gong et al., "MaxUp: A Simple Way to Improve Generalization of Neural Network Training"
 (arXiv 2002.09024); as a defense against poisons Borgnia et al. (arXiv 2011.09527).
@@ -26,44 +26,42 @@ if TYPE_CHECKING:
 class MaxUp(Defense):
     """Trains on the worst of several augmented copies of each image (arXiv 2002.09024).
 
-    The gradient of the largest of several losses is that of the copy that has it, so the worst
-    copies are chosen first, and trained on by whatever computes gradients.
+    The gradient of the largest of several losses is the gradient of the copy with that loss, so the
+    worst copies are chosen first, and the pipeline's gradient is computed on them.
     """
 
     copies: int = Field(default=4, ge=2)
-    """Number of augmented copies of each image."""
+    """Number of augmented copies of each image, at least 2."""
     augmentation: Literal["cutout", "flip-crop"] = "cutout"
-    """What makes the copies, with its own default settings."""
+    """Augmentation that makes the copies, with its default settings."""
 
     colour: ClassVar[str] = "#882255"
     keeps_guarantees: ClassVar[bool] = True
     draws_each_round: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Choose the worst copies after all changes that are made to a batch already."""
+        """Choose the worst copies after the earlier changes of a batch."""
         augmentation = Cutout() if self.augmentation == "cutout" else FlipCrop()
         change = augmentation.pixel_change(context, context.stream(self.name))
-
-        def transform(batch: Batch) -> Batch:
-            return worst(pipeline.transform(batch), change, context, copies=self.copies)
-
-        return replace(pipeline, transform=transform)
+        return pipeline.transforming(
+            lambda batch: worst(batch, change, context, copies=self.copies)
+        )
 
 
 def worst(batch: Batch, change: PixelChange, context: ClientContext, *, copies: int) -> Batch:
-    """For each image the copy with the largest loss at the network's present weights.
+    """Choose for each image the copy with the largest loss at the network's current weights.
 
-    The network is asked in the mode that it trains in, without touching its BatchNorm statistics;
-    in training mode BatchNorm sees the copies of one draw together.
+    The network stays in its training or evaluation mode, and its BatchNorm statistics do not
+    change. In training mode BatchNorm normalises over the copies of one draw.
 
     Args:
-        batch: Of any size.
-        change: Makes one copy of every image; each call draws anew.
-        context: The network, and how it takes pixels.
-        copies: Of each image, at least 1.
+        batch: Batch of any size.
+        change: Augmentation that makes one copy of every image; each call draws anew.
+        context: The client's round, with its network.
+        copies: Number of copies of each image, at least 1.
 
     Returns:
-        The batch with other pixels.
+        The batch with the pixels of the chosen copies.
     """
     if not len(batch.members):
         return batch

@@ -1,4 +1,4 @@
-"""Mixup within a batch; no noise, so no epsilon.
+"""Mixup: weighted means of k images of a batch, without noise and epsilon.
 
 Zhang et al., "mixup" (arXiv 1710.09412); as a defense against poisons Borgnia et al. (arXiv
 2011.09527), whose mixup takes k images.
@@ -23,47 +23,41 @@ if TYPE_CHECKING:
 
 
 class Mixup(Defense):
-    """Mixes k images and their labels within the batch, with Dirichlet weights."""
+    """Mixes k images of a batch and their labels, with Dirichlet weights."""
 
     k: int = Field(default=2, ge=2)
-    """Images in a mixture."""
+    """Number of images in a mixture, at least 2."""
     alpha: float = Field(default=1.0, gt=0)
-    """Concentration of the Dirichlet weights, which are drawn once for a batch."""
+    """Concentration, above 0, of the Dirichlet weights, which are drawn once per batch."""
 
     colour: ClassVar[str] = "#999933"
     keeps_guarantees: ClassVar[bool] = True
     mixes_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Mix a batch after all changes that are made to it already."""
-        generator = context.stream(self.name)
-
-        def transform(batch: Batch) -> Batch:
-            return mixup(
-                pipeline.transform(batch),
-                k=self.k,
-                alpha=self.alpha,
-                classes=context.shard.num_classes,
-                generator=generator,
+        """Mix a batch after its earlier changes."""
+        generator, classes = context.stream(self.name), context.shard.num_classes
+        return pipeline.transforming(
+            lambda batch: mixup(
+                batch, k=self.k, alpha=self.alpha, classes=classes, generator=generator
             )
-
-        return replace(pipeline, transform=transform)
+        )
 
 
 def mixup(batch: Batch, *, k: int, alpha: float, classes: int, generator: Generator) -> Batch:
-    """Images and labels of a batch mixed with those of k - 1 random orders of the same batch.
+    """Mix images and labels of a batch with those of k - 1 random orders of the same batch.
 
-    One set of weights is drawn for the batch. An image may meet itself.
+    One set of weights is drawn for the whole batch. An image may be mixed with itself.
 
     Args:
-        batch: Of any size.
-        k: Images in a mixture.
-        alpha: Concentration of the Dirichlet weights.
-        classes: Of the whole data set.
-        generator: CPU generator.
+        batch: Batch of any size.
+        k: Number of images in a mixture, at least 2.
+        alpha: Concentration, above 0, of the Dirichlet weights.
+        classes: Number of classes in the data set.
+        generator: CPU generator of the random draws.
 
     Returns:
-        The mixtures, labels float32 ``[b, classes]``.
+        The mixtures, with labels float32 ``[b, classes]``.
     """
     weights = dirichlet(1, k, alpha=alpha, generator=generator)[0].tolist()
     orders = [torch.arange(len(batch.members)), *random_orders(batch, k - 1, generator)]

@@ -1,4 +1,4 @@
-"""Which images are mixed with each other."""
+"""Random choice of the images that are mixed with each other."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 BLOCK = 1024
-"""Rows drawn at once: a few operations on many rows cost hardly more than on few."""
+"""Smallest number of rows drawn at once; many rows cost hardly more than few."""
 
 
 def distinct(count: int, size: int, *, out_of: int, generator: Generator) -> Tensor:
-    """Sets of different numbers, every set of this size equally likely.
+    """Draw sets of distinct numbers, every set of the size equally likely.
 
-    Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987) on all sets at once:
-    its cost does not depend on how many numbers there are to choose from.
+    It runs Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987) on all sets
+    at once; the cost does not depend on ``out_of``.
 
     Args:
         count: Number of sets.
-        size: Numbers in a set, at most ``out_of``.
-        out_of: The numbers are ``0 .. out_of - 1``.
-        generator: CPU generator.
+        size: Number of elements in a set, from 0 to ``out_of``.
+        out_of: Number of values to choose from; they are ``0 .. out_of - 1``.
+        generator: CPU generator of the random draws.
 
     Returns:
-        int64 ``[count, size]``. The order within a set is not random.
+        The sets, int64 ``[count, size]``. The order within a set is not random.
     """
     chosen = torch.empty(size, count, dtype=torch.int64)
     for place, last in enumerate(range(out_of - size, out_of)):
@@ -38,24 +38,24 @@ def distinct(count: int, size: int, *, out_of: int, generator: Generator) -> Ten
 
 
 def skipping(others: Tensor, members: Tensor) -> Tensor:
-    """Numbers drawn out of all but one, as places among all of them.
+    """Map numbers from ``0 .. n - 2`` to ``0 .. n - 1`` without one number per row.
 
     Args:
-        others: int64 ``[b, size]`` from ``0 .. n - 2``.
-        members: int64 ``[b]``, the one of ``0 .. n - 1`` that each row leaves out.
+        others: Numbers from ``0 .. n - 2``, int64 ``[b, size]``.
+        members: Number from ``0 .. n - 1`` that each row leaves out, int64 ``[b]``.
 
     Returns:
-        int64 ``[b, size]`` on the device of ``members``.
+        The mapped numbers, int64 ``[b, size]``, on the device of ``members``.
     """
     others = others.to(members.device)
     return others + (others >= members.unsqueeze(1))
 
 
 class Ahead:
-    """Independent random rows, drawn in blocks and handed out as they are needed.
+    """A buffer of independent random rows, which are drawn in blocks.
 
     Args:
-        draw: Draws so many rows anew.
+        draw: Function that draws the given number of rows.
     """
 
     def __init__(self, draw: Callable[[int], Tensor]) -> None:
@@ -63,7 +63,7 @@ class Ahead:
         self._left = draw(0)
 
     def __call__(self, count: int) -> Tensor:
-        """The next rows."""
+        """Return the next ``count`` rows."""
         if count > len(self._left):
             self._left = torch.cat([self._left, self._draw(max(BLOCK, count))])
         rows, self._left = self._left[:count], self._left[count:]

@@ -1,12 +1,13 @@
-"""Which of Opacus' modes gives the per-example gradients of a network, and how many fit in memory.
+"""Choice of Opacus' mode for the per-example gradients of a network, and their memory.
 
-The rule of ``auto`` is what was measured on one thread of a CPU with the networks of this package,
-from 8x8 grey to 32x32 colour images in batches of 16 and 64: ghost clipping takes 5 times a plain
-step where all layers are linear, a fifth of any other mode; expanded weights win by up to a half on
-small convolutional networks, except where PyTorch computes the convolutions of a small batch one by
-one; Opacus' hooks win by a tenth on residual networks.
+The rule of ``auto`` follows measurements on one CPU thread with the networks of this package, from
+8x8 grey to 32x32 colour images, in batches of 16 and 64. If all layers are linear, ghost clipping
+takes 5 times as long as a plain step, a fifth of any other mode. Expanded weights save up to half
+the time on small convolutional networks, unless PyTorch computes the convolutions of a small batch
+one by one. Opacus' hooks save a tenth of the time on residual networks.
 """
 
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -16,36 +17,60 @@ from fedlab.models.per_example import Mode
 from fedlab.models.registry import Shape
 
 UNFOLDED = 32
-"""Examples from which on PyTorch's expanded weights treat the convolutions of a batch together
-(``torch/nn/utils/_expanded_weights/conv_utils.py``)."""
+"""Smallest number of examples for which PyTorch's expanded weights compute the convolutions of a
+batch together (``torch/nn/utils/_expanded_weights/conv_utils.py``)."""
 
 NARROW = 16
-"""Channels up to which they win in smaller batches too."""
+"""Largest number of channels for which expanded weights are the fastest in smaller batches too."""
 
-_possible: WeakKeyDictionary[nn.Module, dict[Mode, bool]] = WeakKeyDictionary()
+_trials: WeakKeyDictionary[nn.Module, dict[tuple[Shape, str], str | None]] = WeakKeyDictionary()
+
+
+def training_problem(
+    model: nn.Module, shape: Shape, mode: Mode | Literal["auto"] = "auto"
+) -> str | None:
+    """Find out why DP-SGD cannot train a network, with the fix; ``None`` if it can.
+
+    A trial takes a copy and a backward pass, so its result is kept for each network, shape and
+    mode: many entries of a scenario cost one trial.
+
+    Args:
+        model: Network that takes such images.
+        shape: Channels, height and width of an image.
+        mode: Mode of per-example gradients; ``auto`` for any.
+    """
+    known = _trials.setdefault(model, {})
+    if (shape, mode) not in known:
+        known[shape, mode] = private_training_problem(model, shape, mode)
+    return known[shape, mode]
 
 
 def fastest(model: nn.Module, shape: Shape, *, batch_size: int, flat: bool) -> Mode:
-    """The mode that is fastest for a network, among those that can take it.
+    """Choose the fastest mode that can train a network.
 
-    It depends on nothing that varies from run to run, since modes differ in the last bits.
+    The choice depends on nothing that varies from run to run, since modes differ in the last bits.
 
     Args:
-        model: To be trained.
-        shape: Channels, height, width of an image.
+        model: Network to be trained.
+        shape: Channels, height and width of an image.
         batch_size: Expected number of images in a batch.
-        flat: Whether clipping is flat, as ghost clipping needs it.
+        flat: True if clipping is flat, which ghost clipping needs.
 
     Returns:
-        The mode; ``hooks`` if none can, whose error says why.
+        The mode; ``hooks`` if none can train it, since its error states the reason.
     """
     wanted = _by_layers(model, batch_size, flat=flat)
     order: tuple[Mode, ...] = (wanted, "hooks", "ew")
-    return next((mode for mode in order if _can(mode, model, shape)), "hooks")
+    return next((mode for mode in order if training_problem(model, shape, mode) is None), "hooks")
 
 
 def fitting(model: nn.Module, mebibytes: float) -> int:
-    """How many examples' gradients fit in so much memory, at least one."""
+    """Return how many per-example gradients of a network fit in memory, at least one.
+
+    Args:
+        model: Network to be trained.
+        mebibytes: Memory for per-example gradients in MiB, above 0.
+    """
     each = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return max(1, int(mebibytes * 2**20 // each))
 
@@ -58,11 +83,3 @@ def _by_layers(model: nn.Module, batch_size: int, *, flat: bool) -> Mode:
         return "hooks"
     widest = max((each.out_channels for each in layers if isinstance(each, nn.Conv2d)), default=0)
     return "ew" if batch_size >= UNFOLDED or widest <= NARROW else "hooks"
-
-
-def _can(mode: Mode, model: nn.Module, shape: Shape) -> bool:
-    """Whether a trial goes well; one for each network, which a client is given in every round."""
-    known = _possible.setdefault(model, {})
-    if mode not in known:
-        known[mode] = private_training_problem(model, shape, mode) is None
-    return known[mode]

@@ -1,4 +1,4 @@
-"""Independent noise on every pixel of a mixture."""
+"""Independent Laplace or Gaussian noise on every pixel of a mixture."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ def add_noise(
     scale: float,
     generator: Generator,
 ) -> Tensor:
-    """The pixels plus noise, then clipped to [0, 1], which is post-processing.
+    """Add noise to pixels and clip the sum to [0, 1], which is post-processing.
 
-    The noise itself is not clamped: bounded noise is no Laplace mechanism.
+    The noise itself is not clipped, since bounded noise is no Laplace mechanism.
 
     Args:
-        pixels: float32 in [0, 1].
-        kind: Law of the noise.
-        scale: Laplace scale or standard deviation, in units of the pixel range.
-        generator: CPU generator.
+        pixels: Pixels of any shape, float32 in [0, 1].
+        kind: Distribution of the noise.
+        scale: Laplace scale or Gaussian standard deviation, at least 0, for pixels in [0, 1].
+        generator: CPU generator of the noise.
+
+    Returns:
+        New pixels of the same shape.
     """
     if kind == "laplace":
         noise = laplace(pixels.shape, generator=generator)
@@ -38,24 +41,24 @@ def add_noise(
 
 
 def laplace(shape: torch.Size | tuple[int, ...], *, generator: Generator) -> Tensor:
-    """Laplace noise of scale 1 by the inverse of its distribution function, never infinite.
+    """Draw Laplace noise of scale 1 by inversion of its distribution function; always finite.
 
-    As all floating-point noise it lies on a grid. This one has 2^32 values, and ends where the true
-    law has 2^-32 left, 22.2 scales from 0.
+    The noise lies on a grid of 2^32 values, as all floating-point noise lies on some grid. The grid
+    ends 22.2 scales from 0, beyond which the exact distribution has a probability of 2^-32.
 
     Args:
-        shape: Of the result.
-        generator: CPU generator. It seeds NumPy's SFC64, since a number from PyTorch's Mersenne
-            twister costs three times as much, and noise is most of what this defense costs.
+        shape: Shape of the result.
+        generator: CPU generator that seeds NumPy's SFC64. SFC64 takes a third of the time of
+            PyTorch's Mersenne twister, and noise takes most of the time of DP-InstaHide.
 
     Returns:
-        float32.
+        Noise, float32, of the given shape.
     """
     count = math.prod(shape)
     seed = int(torch.randint(2**62, (), generator=generator))
     bits = np.random.SFC64(seed).random_raw((count + 1) // 2)
     whole = torch.from_numpy(bits.view(np.int32)[:count])
-    # From -1 to 1 by steps of 2^-31, as often above as below 0 and never 0 itself: the logarithm
-    # is finite, and finest where the noise is largest.
+    # The values go from -1 to 1 in steps of 2^-31, symmetric around 0 and never 0. So the logarithm
+    # is finite, and its grid is finest where the noise is largest.
     uniform = whole.float().add_(0.5).mul_(2**-31)
     return uniform.abs().log_().mul_(uniform.sign_()).view(shape)

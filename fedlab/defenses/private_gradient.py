@@ -1,4 +1,4 @@
-"""The private gradient of a batch: Opacus clips each example's gradient and adds the noise."""
+"""The private gradient of DP-SGD: clipped per-example gradients plus noise, by Opacus."""
 
 import math
 import secrets
@@ -21,28 +21,29 @@ from fedlab.defenses.adaptive_clipping import Quantile, QuantileOptimizer
 from fedlab.models.per_example import Mode, with_per_example_gradients
 
 Clipping = Literal["flat", "per-layer"] | Quantile
-"""One norm for the whole gradient, an equal part of it for each parameter, or one that adapts."""
+"""Clipping by one norm, by an equal norm for each parameter tensor, or by an adaptive norm."""
 
 
 class PrivateGradient:
     """The noisy mean of per-example gradients, each clipped to a norm (Opacus).
 
-    The sum of the clipped gradients is divided by the *expected* batch size, as the
-    analysis of Poisson sampling asks, so an empty batch is a release of pure noise.
+    The sum of the clipped gradients is divided by the *expected* batch size, as the analysis of
+    Poisson sampling requires, so an empty batch is a release of pure noise.
 
     Args:
-        model: Has Opacus' hooks on until ``close`` is called.
-        clipping_norm: Largest L2 norm that one example's gradient keeps; of adaptive clipping the
-            one to start from.
-        noise_multiplier: Standard deviation of the noise over the clipping norm. Of adaptive
-            clipping it covers the count that is released beside the gradient, too.
-        expected_batch_size: Images in a batch on average.
-        generator: Of the noise, on the device of the network.
-        clipping: How.
-        mode: How per-example gradients are found; ``ghost`` goes with flat clipping.
-        at_once: Gradients kept at a time; batches above it are taken in parts. All unless given.
-        secure: Draw the noise so that its floating-point digits do not give it away
-            (arXiv 2107.10138).
+        model: Network to be trained; Opacus' hooks are attached until ``close`` is called.
+        clipping_norm: Largest L2 norm of one example's gradient after clipping, above 0; with
+            adaptive clipping, its initial value.
+        noise_multiplier: Standard deviation of the noise divided by the clipping norm, at least 0.
+            With adaptive clipping it also covers the released count of unclipped gradients.
+        expected_batch_size: Expected number of images in a batch.
+        generator: Generator of the noise, on the device of the network.
+        clipping: Kind of clipping: ``flat``, ``per-layer``, or the settings of adaptive clipping.
+        mode: Method by which Opacus computes per-example gradients; ``ghost`` needs flat clipping.
+        at_once: Largest number of per-example gradients in memory; larger batches are processed in
+            parts. ``None`` for whole batches.
+        secure: True to draw the noise so that its floating-point digits do not reveal what it was
+            added to (arXiv 2107.10138).
     """
 
     def __init__(
@@ -76,27 +77,32 @@ class PrivateGradient:
         self._layouts = [layer.register_forward_pre_hook(_plain_layout) for layer in layers]
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Set ``.grad`` of every parameter to the private gradient of a batch."""
+        """Overwrite ``.grad`` of every parameter with the private gradient of a batch.
+
+        Args:
+            images: Normalised images, float32 ``[b, channels, height, width]``; may be empty.
+            labels: int64 ``[b]`` or float32 ``[b, classes]``.
+        """
         size = self._at_once or max(1, len(images))
         parts = list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
         for place, (some, their_labels) in enumerate(parts, start=1):
-            # Keeps the sum of the parts before, if this is not the first.
+            # After a skipped step this keeps the sum of the earlier parts.
             self._optimizer.zero_grad(set_to_none=True)
             if len(some):
                 self._backward(some, their_labels)
             else:
-                self._nothing()
+                self._empty_batch()
             self._optimizer.signal_skip_step(place < len(parts))
             self._optimizer.pre_step()
 
     @property
     def clipping_norm(self) -> float:
-        """The norm of the next batch."""
+        """Clipping norm of the next batch."""
         norm: float = self._optimizer.max_grad_norm
         return norm
 
     def close(self) -> None:
-        """Take Opacus' hooks and attributes off the network."""
+        """Remove Opacus' hooks and attributes from the network."""
         self._optimizer.zero_grad(set_to_none=True)
         self._model.to_standard_module()
         for hook in self._layouts:
@@ -110,7 +116,7 @@ class PrivateGradient:
 
     def _backward(self, images: Tensor, labels: Tensor) -> None:
         with warnings.catch_warnings():
-            # Images need no gradient, which full backward hooks warn about.
+            # Full backward hooks warn because images require no gradient.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             outputs = self._model(images)
             if self._ghost:
@@ -120,8 +126,8 @@ class PrivateGradient:
                 loss = functional.cross_entropy(outputs, labels, reduction="sum")
                 loss.backward()  # type: ignore[no-untyped-call]
 
-    def _nothing(self) -> None:
-        """What is left behind by a batch without images."""
+    def _empty_batch(self) -> None:
+        """Set the gradients that Opacus expects after a batch without images."""
         for parameter in self._optimizer.params:
             if self._ghost:
                 parameter.grad = torch.zeros_like(parameter)
@@ -130,10 +136,10 @@ class PrivateGradient:
 
 
 def system_entropy(device: torch.device) -> torch.Generator:
-    """A generator that starts where nobody can know, on a device.
+    """Create a generator on a device, seeded by the entropy of the operating system.
 
-    It is PyTorch's own, which is not made for cryptography: who sees enough of its draws without
-    noise on them could compute the next ones. Here nobody does.
+    PyTorch's generator is not cryptographic: whoever sees enough of its draws can compute the next
+    ones. That does not apply here, since only sums of draws and gradients are released.
     """
     return torch.Generator(device=device).manual_seed(secrets.randbits(63))
 
@@ -149,7 +155,7 @@ def _optimizer(
     generator: torch.Generator,
     secure: bool,
 ) -> DPOptimizer:
-    """Opacus' optimizer for a kind of clipping, which is never stepped: the client's own is."""
+    """Create Opacus' optimizer, used to clip and add noise; the client's own optimizer steps."""
     inner = torch.optim.SGD(model.parameters(), lr=0.0)
     if isinstance(clipping, Quantile):
         return QuantileOptimizer(
@@ -179,10 +185,11 @@ def _optimizer(
 
 
 def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Opacus 1.6 reads a convolution's input as if it lay in NCHW order, whatever its strides.
+    """Forward hook that copies a convolution's inputs to NCHW memory order.
 
-    Those in channels-last order, which PyTorch chooses by itself behind some grey images, would
-    give wrong per-example gradients, and clipping would then bound the wrong thing.
+    Opacus 1.6 reads the memory as NCHW regardless of strides. Inputs in channels-last order, which
+    PyTorch itself may choose for grey images, would give wrong per-example gradients, and clipping
+    would not bound the right ones.
     """
     return tuple(
         each
@@ -193,6 +200,6 @@ def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
 
 
 def _nchw(shape: torch.Size) -> tuple[int, ...]:
-    """Strides of a tensor in NCHW order; ``is_contiguous`` says yes to others with one channel."""
+    """Strides in NCHW order; with one channel, ``is_contiguous`` is true for other strides too."""
     below = accumulate(reversed(shape[1:]), mul, initial=1)
     return tuple(reversed(list(below)))

@@ -1,4 +1,4 @@
-"""Magnitude pruning: of each tensor of an update only the largest entries are sent."""
+"""Magnitude pruning: only the largest entries of each tensor of an update are sent."""
 
 from __future__ import annotations
 
@@ -11,37 +11,34 @@ from fedlab.defenses.base import Defense
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
+    from fedlab.defenses.pipeline import ClientContext, Pipeline
 
 
 class Pruning(Defense):
-    """Sends only the largest entries of each tensor of the update; no privacy guarantee."""
+    """Sends only the largest entries of each tensor of the update, without a privacy guarantee."""
 
     share: float = Field(default=0.9, gt=0, lt=1)
-    """Share of the entries of a tensor that are set to 0: the smallest ones, but never all."""
+    """Share, in (0, 1), of the entries of each tensor that are set to 0; the smallest ones."""
 
     colour: ClassVar[str] = "#CC6677"
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Prune the update after all changes that are made to it already."""
-
-        def release(update: Update) -> Update:
-            return {name: pruned(t, share=self.share) for name, t in update.items()}
-
-        return pipeline.releasing(release)
+        """Prune the update after its earlier changes."""
+        return pipeline.releasing_each(lambda tensor: pruned(tensor, share=self.share))
 
 
 def pruned(tensor: Tensor, *, share: float) -> Tensor:
-    """A tensor with its smallest entries set to 0.
+    """Set the smallest entries of a tensor to 0.
 
     Args:
-        tensor: Of any shape.
-        share: Of the entries that go, rounded to whole ones; at least one stays.
+        tensor: Tensor of any shape.
+        share: Share, in (0, 1), of the entries that are set to 0, rounded to a whole number of
+            entries; at least one entry stays.
 
     Returns:
-        The same shape. Of entries that are equally large the last ones stay.
+        A tensor of the same shape. Among entries of equal magnitude the last ones stay.
 
     Example:
         >>> import torch

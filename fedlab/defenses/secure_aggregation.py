@@ -1,4 +1,4 @@
-"""Secure aggregation at a client: the server only sees its update as part of a sum.
+"""Secure aggregation: the server sees only the sum of the updates of several clients.
 
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning" (CCS 2017).
 """
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 class SecureAggregation(Defense):
-    """Shows the server only the sum over all clients of the round that take part (simulated).
+    """Shows the server only the sum of the updates of all clients under it in a round (simulated).
 
-    The client sends its update as ever, and the server adds up the updates of all clients under
-    secure aggregation before anything reads them (``fedlab.server.secure_sum``).
+    No cryptography is involved: the client sends its update as usual, and the server sums the
+    updates of all clients under secure aggregation before it uses them
+    (``fedlab.server.secure_sum``).
     """
 
     colour: ClassVar[str] = "#555555"
@@ -25,16 +26,16 @@ class SecureAggregation(Defense):
     sums_updates: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """The pipeline as it is: what the client computes does not change."""
+        """Return the pipeline unchanged, since the server forms the sum."""
         return pipeline
 
     @property
     def position(self) -> int:
-        """Last: nothing can change an update that is already part of a sum."""
+        """Last place, since nothing can change an update that is already part of a sum."""
         return 3
 
     def conflict_before(self, later: Defense) -> str | None:
-        """Nothing that changes or inspects the update may follow."""
+        """Refuse later defenses that change or inspect the update."""
         if later.changes_update or later.inspects_update:
             return (
                 f"{self.name} before {later.name}: nothing can change an update that is already "

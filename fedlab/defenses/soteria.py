@@ -1,4 +1,4 @@
-"""Prune the gradient of the last linear layer where its input tells most about the images.
+"""Soteria: pruning of the last linear layer's gradient by the sensitivity of its input features.
 
 Sun et al., "Soteria: Provable Defense against Privacy Leakage in Federated Learning from
 Representation Perspective" (CVPR 2021, arXiv 2012.06043), algorithm 1 and the authors' code.
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from fedlab.defenses.pipeline import ClientContext, Gradient, Pipeline
 
 OFFSET = 0.1
-"""Added to a feature before it divides, as in the authors' code: those behind a ReLU may be 0."""
+"""Constant added to a feature before division, as in the authors' code: features may be 0."""
 
 AT_ONCE = 64
-"""Features whose derivatives are taken together, which bounds the memory."""
+"""Number of features whose derivatives are computed together, which limits the memory."""
 
 
 class Soteria(Defense):
-    """Prunes the gradient of one linear layer by how much its input tells (arXiv 2012.06043).
+    """Prunes the last linear layer's gradient by the sensitivity of its input (arXiv 2012.06043).
 
-    An attacker may simply leave that layer out.
+    An attacker may leave the gradient of that layer out, which defeats the defense.
     """
 
     share: float = Field(default=0.6, gt=0, lt=1)
-    """Share of the layer's input features whose gradient is set to 0."""
+    """Share, in (0, 1), of the layer's input features whose gradient is set to 0."""
 
     colour: ClassVar[str] = "#44AA99"
     keeps_guarantees: ClassVar[bool] = True
@@ -41,13 +41,13 @@ class Soteria(Defense):
     selects_by_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
-        """Prune the gradient that the pipeline computes already."""
+        """Prune the pipeline's gradient after it is computed."""
         layer = last_linear(context.model)
         gradient = PrunedGradient(context.model, layer, pipeline.gradient, self.share)
         return replace(pipeline, gradient=gradient)
 
     def network_problem(self, model: nn.Module, shape: tuple[int, int, int]) -> str | None:
-        """The network needs a linear layer."""
+        """Refuse a network without a linear layer."""
         try:
             last_linear(model)
         except ValueError as error:
@@ -56,13 +56,13 @@ class Soteria(Defense):
 
 
 class PrunedGradient:
-    """A gradient without the entries of some input features of a linear layer.
+    """A gradient in which the entries of some input features of a linear layer are 0.
 
     Args:
-        model: The network, asked for its features in evaluation mode.
-        layer: Whose weight is pruned.
-        inner: Gives the gradient.
-        share: Of the features, those with the lowest ``scores``.
+        model: The network; its features are computed in evaluation mode.
+        layer: Linear layer of the network whose weight gradient is pruned.
+        inner: Function that computes the gradient.
+        share: Share, in (0, 1), of the input features that are pruned, lowest ``scores`` first.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Linear, inner: Gradient, share: float) -> None:
@@ -72,7 +72,12 @@ class PrunedGradient:
         self._pruned = round(share * layer.in_features)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Set ``.grad`` of every parameter; the features are those before the step."""
+        """Overwrite ``.grad`` of every parameter; features are computed with the current weights.
+
+        Args:
+            images: Normalised images, float32 ``[b, channels, height, width]``; may be empty.
+            labels: int64 ``[b]`` or float32 ``[b, classes]``.
+        """
         self._inner(images, labels)
         gradient = self._layer.weight.grad
         if gradient is None or not len(images):
@@ -82,18 +87,19 @@ class PrunedGradient:
 
 
 def scores(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
-    """How much an image has to change for each input feature of a layer to change.
+    """Compute the score of each input feature r_j of a layer, as algorithm 1 of the paper does.
 
-    The score of feature j is ``|sum_i ||dr_ij / dX_i|| / (r_ij + 0.1)|`` over the images i of the
-    batch.
+    The score of feature j is ``|sum_i ||dr_ij / dX_i|| / (r_ij + 0.1)|`` over the images X_i of a
+    batch: the norm of its derivative with respect to the image, over the feature itself.
 
     Args:
-        model: Treats images one by one in evaluation mode, which it is asked in.
-        layer: Of the model; takes one vector for each image.
-        images: Normalised ``[b, channels, height, width]``.
+        model: Network that treats images independently in evaluation mode, in which it is run; its
+            modes are restored.
+        layer: Linear layer of the network that takes one vector per image.
+        images: Normalised images, float32 ``[b, channels, height, width]``.
 
     Returns:
-        float32 ``[features]``.
+        Scores, float32 ``[features]``.
     """
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -106,7 +112,8 @@ def scores(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
         for each, mode in modes.items():
             each.training = mode
     features = seen[0]
-    # An image reaches no features but its own, so a sum over images has all their derivatives.
+    # Features of an image depend on this image only, so the derivative of their sum over images
+    # contains the derivatives of each image.
     total = features.sum(0)
     norms = [
         torch.autograd.grad(total, inputs, some, retain_graph=True, is_grads_batched=True)[0]
@@ -118,12 +125,14 @@ def scores(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
-    """The last linear layer of a network, whose input is what it knows of an image.
+    """Return the last linear layer of a network, whose input is its representation of an image.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the network has no linear layer.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
     if not layers:
-        raise ValueError("soteria prunes a linear layer, but the network has none")
+        raise ValueError(
+            "soteria prunes a linear layer, but the network has none: use pruning instead"
+        )
     return layers[-1]

@@ -1,4 +1,4 @@
-"""Which of all the inputs that a network was trained on stand for the images behind them."""
+"""Unique inputs of a client's training: one network input for each image behind its batches."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from fedlab.defenses.pipeline import Batch
 
 
-def first_seen(trace: Sequence[Batch]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """The first input that was made from each image, and the batches in terms of those inputs.
+def unique_inputs(trace: Sequence[Batch]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """Find the first input that was made from each image, and each batch in terms of them.
 
     Args:
-        trace: The batches of a participation as the network saw them.
+        trace: Batches of one participation, as the network was trained on them.
 
     Returns:
-        int64 ``[n]``, places in all batches one after the other; and for each batch the places of
-        its inputs among those n, or ``None`` where an image was another input each time that it
-        came up, as augmentation and mixing have it.
+        Indices of the n unique inputs in the concatenation of all batches, int64 ``[n]``; and for
+        each batch the indices of its inputs among those n. The second value is ``None`` if an image
+        gave different inputs at different steps, as with augmentation and mixing.
     """
     members = torch.cat([batch.members for batch in trace])
-    # A stable sort puts the inputs of one image side by side, the first of them in front.
+    # A stable sort groups the inputs of one image, in the order of the batches.
     order = members.argsort(stable=True)
     begins = members[order].diff(prepend=members.new_full((1,), -1)) != 0
     image = torch.empty_like(members)
@@ -36,7 +36,7 @@ def first_seen(trace: Sequence[Batch]) -> tuple[Tensor, tuple[Tensor, ...] | Non
 
 
 def _repeated(trace: Sequence[Batch], first: Tensor) -> bool:
-    """Whether every input is the one that its image first was."""
+    """True if every input equals the first input of its image."""
     again = first != torch.arange(len(first), device=first.device)
     if not again.any():
         return True

@@ -1,7 +1,7 @@
-"""The weights of images in a mixture, drawn from a Dirichlet distribution and capped.
+"""Dirichlet weights of the images in a mixture, with an optional cap.
 
-A cap bounds how far one image can move a mixture, which is what a guarantee needs; the cap of the
-InstaHide code is a heuristic of the same kind (arXiv 2010.02772).
+The cap limits how far one image can change a mixture, which a privacy guarantee requires. The
+InstaHide code has a similar cap as a heuristic (arXiv 2010.02772).
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 def dirichlet(
     count: int, k: int, *, alpha: float, generator: Generator, cap: float | None = None
 ) -> Tensor:
-    """Weights of so many mixtures, from Dirichlet(alpha, ..., alpha).
+    """Draw the weights of mixtures from Dirichlet(alpha, ..., alpha), with an optional cap.
 
-    Weights above the cap are not drawn again, which may take for ever where the cap is close to
-    1/k. All k are drawn towards 1/k instead, by the least share that brings the largest to the cap,
-    so their order and their sum stay. What is above the cap follows no Dirichlet law any more; that
-    no weight exceeds it always holds.
+    Rejecting weights above the cap could take for ever if the cap is close to 1/k. Instead, all k
+    weights of a mixture are moved towards 1/k until the largest equals the cap, which keeps their
+    order and their sum. Capped mixtures therefore do not follow the Dirichlet distribution, but no
+    weight ever exceeds the cap.
 
     Args:
         count: Number of mixtures.
-        k: Images in a mixture.
+        k: Number of images in a mixture, at least 1.
         alpha: Concentration, above 0; small values give nearly all the weight to one image.
-        generator: CPU generator.
-        cap: Largest weight, at least 1/k; ``None`` for none.
+        generator: CPU generator of the random draws.
+        cap: Largest weight, from 1/k to 1; ``None`` for no cap.
 
     Returns:
-        float32 ``[count, k]``, not negative, rows summing to 1.
+        Weights, float32 ``[count, k]``, not negative, with rows that sum to 1.
     """
-    # Gamma(alpha) is Gamma(alpha + 1) U^(1/alpha): in logarithms, as it may be too small to write.
+    # Gamma(alpha) equals Gamma(alpha + 1) U^(1/alpha) in distribution. Logarithms avoid underflow.
     shape = torch.full((count, k), alpha + 1, dtype=torch.float64)
     gamma = torch._standard_gamma(shape, generator=generator)
     uniform = 1 - torch.rand(count, k, dtype=torch.float64, generator=generator)  # never 0

@@ -13,7 +13,7 @@ from attacks.payload import Payload
 from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.data.shard import Shard
-from fedlab.defenses.unique_inputs import first_seen
+from fedlab.defenses.unique_inputs import unique_inputs
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.server.captures import Capture
@@ -121,7 +121,7 @@ def _truth(
     noisy: bool,
 ) -> Truth:
     """The images of the clients' batches, each once."""
-    once = [first_seen(each.batches) for each in done]
+    once = [unique_inputs(each.batches) for each in done]
     labels = [
         torch.cat([batch.labels for batch in each.batches])[places]
         for each, (places, _) in zip(done, once, strict=True)

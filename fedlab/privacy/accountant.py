@@ -1,8 +1,8 @@
 """Epsilon of a sequence of Gaussian mechanisms, by the accountants of Opacus.
 
-The accountants are Rényi DP (Mironov et al., arXiv 1908.10530), numerical composition of privacy loss
-variables (Gopi et al., arXiv 2106.02848), and Gaussian DP (Dong et al., arXiv 1905.02383; Bu et
-al., arXiv 1911.11607).
+The accountants are Rényi DP (Mironov et al., arXiv 1908.10530), numerical composition of privacy
+loss variables (Gopi et al., arXiv 2106.02848), and Gaussian DP (Dong et al., arXiv 1905.02383; Bu
+et al., arXiv 1911.11607).
 """
 
 import math
@@ -19,8 +19,8 @@ Step = tuple[float, float, int]
 """One entry of an Opacus history: noise multiplier, sample rate and number of steps."""
 
 LARGEST = 500.0
-"""Largest epsilon for which PRV and Gaussian DP are computed. Opacus' search for that of Gaussian DP
-ends here, and far above it PRV takes minutes and gigabytes and returns no finite value."""
+"""Largest epsilon for which PRV and Gaussian DP are computed. Opacus' search for that of Gaussian
+DP ends here, and far above it PRV takes minutes and gigabytes and returns no finite value."""
 
 
 def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:

@@ -107,8 +107,8 @@ EXAMPLE = Account("example", "add-or-remove-one", "dp-sgd", "gaussian")
 """Account of DP-SGD; neighbours differ by one image with its label, added or removed."""
 
 CLIENT = Account("client", "replace-one", "clip-noise", "gaussian", sensitivity=2.0)
-"""Account of clip-noise; neighbours differ in all data of a client. Two clipped updates differ by at
-most twice the clipping norm, so the noise counts half."""
+"""Account of clip-noise; neighbours differ in all data of a client. Two clipped updates differ by
+at most twice the clipping norm, so the noise counts half."""
 
 IMAGE = Account(
     "example", "replace-one, labels public", "dp-instahide", "sum", needs_public_labels=True

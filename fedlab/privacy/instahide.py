@@ -4,10 +4,11 @@ Borgnia et al., "DP-InstaHide: Provably Defusing Poisoning and Backdoor Attacks 
 Private Data Augmentations" (arXiv 2103.02079). Epsilon protects images given their labels:
 mixed labels are a function of the data and get no noise.
 
-It does not hold for Gaussian noise, which has no pure epsilon (the ledger then states ``none``); for
-noise that is clamped before it is added; or for anything else computed on the clean images, such as
-BatchNorm statistics. Clipping the noisy image is post-processing and costs nothing. Random mixing
-weights reduce epsilon by the factor 1/c if none can exceed c, and not at all without such a cap.
+It does not hold for Gaussian noise, which has no pure epsilon (the ledger then states ``none``);
+for noise that is clamped before it is added; or for anything else computed on the clean images,
+such as BatchNorm statistics. Clipping the noisy image is post-processing and costs nothing. Random
+mixing weights reduce epsilon by the factor 1/c if none can exceed c, and not at all without such a
+cap.
 """
 
 import math
