@@ -1,17 +1,19 @@
-"""What the tests of defenses hand to ``Defense.wrap``."""
+"""Contexts and pipelines that the tests pass to ``Defense.wrap``."""
+
+from dataclasses import replace
 
 import torch
 
 from attacks.knowledge import Knowledge
-from fedlab.defenses.pipeline import ClientContext
+from fedlab.defenses.pipeline import ClientContext, Pipeline, PlainGradient, single, unchanged
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def circumstances(model, shard, **given):
-    """Those of a client in round 2, each of which can be replaced."""
+def context(model, shard, **given):
+    """The context of a client in round 2; ``given`` replaces some of its attributes."""
     usual = {
         "model": model,
         "shard": shard,
@@ -28,3 +30,16 @@ def circumstances(model, shard, **given):
         "poisson": True,
     }
     return ClientContext(**{**usual, **given})
+
+
+def plain_pipeline(model, images, *, batch_size=5, **given):
+    """A pipeline without defenses: one batch out of some images; ``given`` replaces parts."""
+    plain = Pipeline(
+        sampler=single(images, batch_size=batch_size, generator=seeded()),
+        transform=unchanged,
+        gradient=PlainGradient(model),
+        batch_size=batch_size,
+        batches=1,
+        records=batch_size,
+    )
+    return replace(plain, **given)

@@ -20,7 +20,7 @@ def network():
 
 @pytest.mark.parametrize("start", [0.01, 100.0])
 @pytest.mark.parametrize("target", [0.25, 0.5, 0.75])
-def test_the_bound_converges_to_the_quantile(target, start):
+def test_adaptive_norm_converges_to_the_quantile(target, start):
     model, (images, labels) = network(), batch(64)
     images *= torch.linspace(0.1, 3, 64).view(-1, 1, 1, 1)
     norms = one_by_one(model, images, labels, norm=math.inf).norm(dim=1)
@@ -44,14 +44,14 @@ def step_of(images, labels, *, bound=1.0):
 
 
 @pytest.mark.parametrize("bound", [1e-3, 1e3])
-def test_one_example_moves_the_count_by_a_half(bound):
+def test_one_example_changes_the_count_by_a_half(bound):
     """For which theorem 1 makes the noise; the size of the batch itself is part of the count."""
     images, labels = batch(8)
     with_it, without = (step_of(images[n:], labels[n:], bound=bound) for n in (0, 1))
     assert abs(with_it - without) == pytest.approx(0.5 / 8, abs=1e-6)
 
 
-def test_the_count_is_divided_by_the_expected_size():
+def test_count_is_divided_by_the_expected_batch_size():
     images, labels = batch(8)
     for size in (0, 2, 8):
         # All unclipped: b - 1/2 each, over 8, and the quantile is met by an empty batch.
@@ -60,7 +60,7 @@ def test_the_count_is_divided_by_the_expected_size():
         )
 
 
-def test_the_noise_on_the_count_is_as_stated():
+def test_noise_on_the_count_has_the_set_deviation():
     model, (images, labels) = network(), batch(8)
     quantile, moves = Quantile(target=0.5, lr=1.0, noise=2.0), []
     with opened(model, norm=1.0, noise=1.0, expected=8, clipping=quantile) as gradient:
@@ -76,7 +76,7 @@ def test_the_noise_on_the_count_is_as_stated():
     ("given", "noise", "size", "expected"),
     [(None, 1.0, 100, 5.0), (None, 8.0, 100, 8.0), (7.0, 1.0, 100, 7.0)],
 )
-def test_the_noise_on_the_count_unless_given(given, noise, size, expected):
+def test_default_noise_on_the_count(given, noise, size, expected):
     assert count_noise(given, noise_multiplier=noise, batch_size=size) == expected
     assert expected > noise / 2
 
@@ -98,7 +98,7 @@ ADAPTIVE = {
 }
 
 
-def test_the_bound_goes_on_through_the_rounds_of_a_client():
+def test_adaptive_norm_continues_over_a_clients_rounds():
     federation = finished(small(defenses=[ADAPTIVE]))
     own = [e for e in federation.ledger.histories[1] if e.mechanism == "dp-sgd"]
     assert [entry.round for entry in own] == [1, 3, 4]

@@ -10,9 +10,9 @@ from attacks.gradients import batch_gradient
 from attacks.reconstruction.objectives import misalignment
 from fedlab.data.shard import Shard
 from fedlab.defenses.adversarial import AdversarialPoisoning, poisoned
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
+from fedlab.defenses.pipeline import Batch
 from fedlab.models import build
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 EPSILON = 16 / 255
 
@@ -21,7 +21,7 @@ def around(norm="none", count=12):
     model = build("convnet", shape=(1, 8, 8), classes=4, width=8, norm=norm, seed=3)
     images = torch.randint(0, 256, (count, 1, 8, 8), generator=seeded(), dtype=torch.uint8)
     held = Shard(images, torch.randint(4, (count,), generator=seeded(2)), 4)
-    return circumstances(model, held, network_input=lambda pixels: pixels * 2 - 1)
+    return context(model, held, network_input=lambda pixels: pixels * 2 - 1)
 
 
 def batch_of(held):
@@ -56,7 +56,7 @@ def cost(where, batch):
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_attack_aligns_better_than_the_random_control(norm):
+def test_inner_attack_beats_the_random_control(norm):
     where = around(norm)
     random = cost(where, attacked(where, inner="random"))
     assert cost(where, attacked(where, steps=5)) < random - 0.02
@@ -67,7 +67,7 @@ def test_the_attack_aligns_better_than_the_random_control(norm):
 
 @pytest.mark.parametrize("inner", ["alignment", "random"])
 @pytest.mark.parametrize("epsilon", [EPSILON, 0.5])
-def test_only_the_second_half_changes_and_by_no_more_than_epsilon(inner, epsilon):
+def test_second_half_changes_within_epsilon(inner, epsilon):
     where = around()
     clean = batch_of(where.shard)
     found = attacked(where, inner=inner, epsilon=epsilon, lr=1.0)
@@ -80,7 +80,7 @@ def test_only_the_second_half_changes_and_by_no_more_than_epsilon(inner, epsilon
     assert torch.equal(found.members, clean.members)
 
 
-def test_a_step_is_that_of_adam_on_signs():
+def test_inner_step_is_signed_adam():
     """The first step of Adam on a sign is the learning rate itself, towards a smaller cost."""
     where = around()
     start, one = attacked(where, inner="random"), attacked(where, steps=1, lr=0.1)
@@ -92,7 +92,7 @@ def test_a_step_is_that_of_adam_on_signs():
     )
 
 
-def test_the_network_stays_as_it_was():
+def test_inner_attack_leaves_the_network_unchanged():
     where = around("batch")
     where.model.train()
     before = copy.deepcopy(where.model.state_dict())
@@ -103,20 +103,15 @@ def test_the_network_stays_as_it_was():
     assert all(p.grad is None for p in where.model.parameters())
 
 
-def test_a_single_image_has_no_target_and_stays():
+def test_single_image_stays_unchanged():
     where = around(count=1)
     assert torch.equal(attacked(where).pixels, batch_of(where.shard).pixels)
 
 
-def test_as_a_defense_it_comes_after_what_was_done_before():
+def test_inner_attack_follows_earlier_transforms():
     where = around()
-    plain = Pipeline(
-        sampler=single(12, batch_size=5, generator=seeded()),
-        transform=lambda batch: replace(batch, pixels=batch.pixels / 2),
-        gradient=PlainGradient(where.model),
-        batch_size=5,
-        batches=1,
-        records=5,
+    plain = plain_pipeline(
+        where.model, 12, transform=lambda batch: replace(batch, pixels=batch.pixels / 2)
     )
     pipeline = AdversarialPoisoning().wrap(plain, where)
     found = pipeline.transform(batch_of(where.shard))

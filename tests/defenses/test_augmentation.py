@@ -6,8 +6,8 @@ import torch
 from fedlab.data.shard import Shard
 from fedlab.defenses.cutout import Cutout, cutout
 from fedlab.defenses.flip_crop import FlipCrop
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
-from tests.defenses.contexts import circumstances, seeded
+from fedlab.defenses.pipeline import Batch
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 
 def masks(count=4000, side=0.5, height=6, width=8, channels=1):
@@ -17,7 +17,7 @@ def masks(count=4000, side=0.5, height=6, width=8, channels=1):
 
 
 @pytest.mark.parametrize(("side", "size"), [(0.5, 3), (1.0, 6), (0.01, 1), (1 / 3, 2)])
-def test_a_square_of_its_size_is_masked_wherever_it_is_whole(side, size):
+def test_cutout_masks_a_square_of_the_set_side(side, size):
     masked = masks(side=side, channels=3)
     assert torch.equal(masked[:, 0], masked[:, 1])
     rows, columns = masked[:, 0].any(2), masked[:, 0].any(1)
@@ -29,7 +29,7 @@ def test_a_square_of_its_size_is_masked_wherever_it_is_whole(side, size):
         assert (sizes[~edges] == size).all()  # only a border makes it smaller
 
 
-def test_a_corner_keeps_a_part_of_the_square():
+def test_cutout_in_a_corner_is_clipped():
     """Of side 3 the centre in a corner leaves 2 x 2."""
     corner = torch.zeros(6, 8, dtype=torch.bool)
     corner[:2, :2] = True
@@ -37,7 +37,7 @@ def test_a_corner_keeps_a_part_of_the_square():
     assert share == pytest.approx(1 / 48, abs=0.01)
 
 
-def test_centres_are_everywhere_equally_often():
+def test_cutout_centres_are_uniform():
     """A single masked pixel is the centre itself."""
     times = masks(count=48_000, side=0.01)[:, 0].sum(0)
     assert times.sum() == 48_000
@@ -51,22 +51,15 @@ def wrapped(settings, *, images=30, stream=None, **given):
         4,
     )
     model = torch.nn.Linear(9, 4)
-    plain = Pipeline(
-        sampler=single(images, batch_size=5, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=1,
-        records=5,
-    )
-    context = circumstances(model, held, **given)
+    plain = plain_pipeline(model, images)
+    setting = context(model, held, **given)
     members = torch.arange(images)
     batch = Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
-    return settings.wrap(plain, context), batch
+    return settings.wrap(plain, setting), batch
 
 
 @pytest.mark.parametrize("settings", [FlipCrop(padding=2), Cutout()])
-def test_labels_stay_and_nothing_is_spent_or_drawn_twice(settings):
+def test_augmentation_keeps_labels_and_draws_anew(settings):
     pipeline, batch = wrapped(settings)
     before = batch.pixels.clone()
     one, other = pipeline.transform(batch), pipeline.transform(batch)
@@ -81,7 +74,7 @@ def test_labels_stay_and_nothing_is_spent_or_drawn_twice(settings):
     assert torch.equal(again.transform(batch).pixels, one.pixels)
 
 
-def test_a_masked_pixel_is_what_the_network_takes_as_zero():
+def test_masked_pixel_is_zero_after_normalisation():
     mean, std = torch.tensor([0.3, 0.5, 0.7]).view(3, 1, 1), torch.tensor([[[0.2]]])
     pipeline, batch = wrapped(Cutout(), network_input=lambda pixels: (pixels - mean) / std)
     changed = pipeline.transform(batch).pixels
@@ -92,7 +85,7 @@ def test_a_masked_pixel_is_what_the_network_takes_as_zero():
 
 
 @pytest.mark.parametrize("settings", [FlipCrop(), Cutout()])
-def test_an_empty_batch(settings):
+def test_empty_batch_stays_empty(settings):
     pipeline, batch = wrapped(settings)
     empty = Batch(batch.members[:0], batch.sources[:0], batch.pixels[:0], batch.labels[:0])
     assert pipeline.transform(empty).pixels.shape == (0, 3, 8, 8)

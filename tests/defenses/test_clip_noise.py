@@ -22,7 +22,7 @@ EVERYONE = {"name": "clip-noise", "clipping_norm": 0.1, "noise_multiplier": 2.0}
 
 @settings(deadline=None)
 @given(parts=st.lists(tensors, min_size=1, max_size=4), norm=st.floats(1e-3, 1e3))
-def test_the_norm_is_kept_and_the_direction_too(parts, norm):
+def test_clipping_limits_the_norm_and_keeps_direction(parts, norm):
     before = {str(place): tensor for place, tensor in enumerate(parts)}
     after = clipped(before, norm)
     length, kept = (float(flat(each).double().norm()) for each in (before, after))
@@ -32,19 +32,19 @@ def test_the_norm_is_kept_and_the_direction_too(parts, norm):
     torch.testing.assert_close(flat(after).double(), expected, rtol=1e-5, atol=1e-30)
 
 
-def test_a_short_update_is_left_as_it_is():
+def test_short_update_is_not_clipped():
     short = update(size=1e-4)
     assert torch.equal(flat(clipped(short, 1.0)), flat(short))
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_that_training_failed_is_not_told(wrong):
+def test_update_that_is_not_finite_becomes_zero(wrong):
     failed = update()
     failed["bias"][3] = wrong
     assert not flat(clipped(failed, 1.0)).any()
 
 
-def test_the_noise_has_the_stated_deviation_whatever_is_sent():
+def test_update_noise_has_the_set_deviation():
     chosen = ClipNoise(clipping_norm=0.7, noise_multiplier=1.3)
     generator = seeded(3)
     draws = torch.stack(
@@ -67,7 +67,7 @@ def test_the_noise_has_the_stated_deviation_whatever_is_sent():
         assert within == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / count))
 
 
-def test_only_a_rehearsal_is_without_noise():
+def test_only_a_noiseless_replay_has_no_noise():
     chosen = ClipNoise(clipping_norm=0.5, noise_multiplier=1.0)
     quiet = released(chosen, update(), noiseless=True)
     assert torch.equal(flat(quiet), flat(clipped(update(), 0.5)))
@@ -82,7 +82,7 @@ def sent(federation, *, round, client):
     return flat(changes)
 
 
-def test_two_clients_or_two_rounds_never_share_noise():
+def test_clients_and_rounds_never_share_noise():
     """Against the same run without noise what is left is noise alone."""
     quiet = small(rounds=1, defenses=[EVERYONE | {"noise_multiplier": 0.0}], captures=KEEP)
     noisy = quiet.changed(defenses=[EVERYONE])
@@ -101,13 +101,13 @@ def test_two_clients_or_two_rounds_never_share_noise():
 KEEP = {"keep": "all"}
 
 
-def test_what_is_sent_is_within_the_norm():
+def test_sent_update_is_within_the_norm():
     short = EVERYONE | {"clipping_norm": 0.01, "noise_multiplier": 0.0}
     norms = finished(small(rounds=2, defenses=[short])).folder.table("clients")["update_norm"]
     assert norms.tolist() == pytest.approx([0.01] * 8, rel=1e-3)
 
 
-def test_each_release_is_accounted_at_twice_the_norm_in_the_clients_account():
+def test_clip_noise_is_accounted_at_sensitivity_two():
     """Two clipped updates differ by 2 C at most, so noise of deviation z C counts as z / 2."""
     federation = finished(small(rounds=3, defenses=[EVERYONE | {"clients": "1"}]))
     reference = RDPAccountant()
@@ -121,7 +121,7 @@ def test_each_release_is_accounted_at_twice_the_norm_in_the_clients_account():
     assert math.isinf(federation.ledger.total(0, CLIENT))
 
 
-def test_a_client_over_its_budget_keeps_its_update():
+def test_client_over_its_budget_abstains():
     federation = finished(small(defenses=[EVERYONE | {"clients": "1", "budget": 10.0}]))
     table = federation.folder.table("clients")
     assert table[table["client"] == 1]["status"].tolist() == ["ok", "ok", "ok", "budget"]
@@ -129,7 +129,7 @@ def test_a_client_over_its_budget_keeps_its_update():
 
 
 @pytest.mark.parametrize("role", [[LEAK], []], ids=["gradient", "weights"])
-def test_the_referee_rehearses_clip_and_noise(role):
+def test_referee_replays_clip_noise(role):
     attack = {"clients": "0", "iterations": 2}
     scenario = small(
         "data.train=80", rounds=1, roles=role, defenses=[EVERYONE], reconstructions=[attack]
@@ -140,7 +140,7 @@ def test_the_referee_rehearses_clip_and_noise(role):
     assert set(table["objective"]) == {"cosine"}
 
 
-def test_a_toggle_starts_the_account():
+def test_toggle_starts_the_account():
     federation = Federation(small(rounds=3))
     federation.step()
     federation.toggle("clip-noise", on=True, clients=[2], noise_multiplier=4.0)

@@ -53,7 +53,7 @@ REFUSED_IN_ORDER = [
         for other in (ClipNoise(), Pruning(), Quantisation(), Soteria(), LeakageGate())
     ],
     *[
-        ((LeakageGate(), other), ["really sent", f"list leakage-gate after {other.name}"])
+        ((LeakageGate(), other), ["must inspect", f"list leakage-gate after {other.name}"])
         for other in (ClipNoise(), Pruning(), Quantisation(), Soteria())
     ],
 ]
@@ -78,7 +78,7 @@ FINE = [
 
 
 @pytest.mark.parametrize(("stack", "words"), REFUSED)
-def test_what_does_not_go_together_in_any_order(stack, words):
+def test_conflicting_pair_is_refused_in_any_order(stack, words):
     for each in permutations(stack):
         with pytest.raises(ValueError, match=r"^both ") as refusal:
             check(each)
@@ -86,7 +86,7 @@ def test_what_does_not_go_together_in_any_order(stack, words):
 
 
 @pytest.mark.parametrize(("stack", "words"), REFUSED_IN_ORDER)
-def test_what_goes_together_in_the_other_order_only(stack, words):
+def test_wrong_order_is_refused_and_the_other_accepted(stack, words):
     with pytest.raises(ValueError, match=f"{stack[0].name} before {stack[1].name}") as refusal:
         check(stack)
     assert all(word in str(refusal.value) for word in words)
@@ -94,16 +94,16 @@ def test_what_goes_together_in_the_other_order_only(stack, words):
 
 
 @pytest.mark.parametrize("stack", FINE)
-def test_what_is_sound(stack):
+def test_compatible_stack_is_accepted(stack):
     check(stack)
 
 
 @pytest.mark.parametrize("name", DEFENSES.names)
-def test_every_defense_stands_alone(name):
+def test_every_defense_is_accepted_alone(name):
     assert small(defenses=[{"name": name}]).defenses[0].name == name
 
 
-def test_a_scenario_is_refused_at_a_cell_where_they_meet():
+def test_scenario_with_a_conflicting_cell_is_refused():
     entries = [
         {"name": "clip-noise", "clients": "2-"},
         {"name": "mixup", "rounds": "3-"},
@@ -115,7 +115,7 @@ def test_a_scenario_is_refused_at_a_cell_where_they_meet():
     assert len(small(defenses=apart).defenses) == 3
 
 
-def test_a_toggle_that_makes_a_bad_stack_is_refused_before_the_run():
+def test_toggle_that_makes_a_conflict_is_refused():
     scenario = small(defenses=[{"name": "mixup", "rounds": "3-", "clients": "2"}])
     with pytest.raises(BadInput, match=r"round 3, client 2 has both dp-sgd and mixup"):
         toggled(scenario, "dp-sgd", on=True, clients=[1, 2], from_round=2)
@@ -136,12 +136,12 @@ def test_a_toggle_that_makes_a_bad_stack_is_refused_before_the_run():
         (["leakage-gate"], "secure-aggregation", ["leakage-gate", "secure-aggregation"]),
     ],
 )
-def test_a_defense_that_is_switched_on_goes_before_what_must_be_last(before, added, after):
+def test_toggle_inserts_a_defense_at_its_position(before, added, after):
     scenario = small(defenses=[{"name": name} for name in before])
     changed = toggled(scenario, added, on=True, clients=range(4), from_round=1)
     assert [entry.name for entry in changed.defenses] == after
 
 
-def test_a_frozen_set_goes_before_augmentation():
+def test_frozen_set_is_placed_before_augmentation():
     assert place([FlipCrop(), Pruning()], FROZEN) == 0
     assert place([FlipCrop(), Pruning()], DPInstaHide()) == 2

@@ -12,16 +12,10 @@ from torch.nn import functional
 from fedlab.data.shard import Shard
 from fedlab.defenses.dp_instahide import DPInstaHide, mix
 from fedlab.defenses.partners import distinct, skipping
-from fedlab.defenses.pipeline import (
-    Pipeline,
-    PlainGradient,
-    shuffled,
-    single,
-    unchanged,
-)
+from fedlab.defenses.pipeline import shuffled, unchanged
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 
 def shard(n=12, classes=4):
@@ -39,7 +33,7 @@ def equally(held, members, *, k, seed=0):
 
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(2, 15), k=st.integers(1, 6), seed=st.integers(0, 500))
-def test_a_mixture_is_the_equal_mean_of_itself_and_distinct_others(n, k, seed):
+def test_mixture_is_the_mean_of_distinct_images(n, k, seed):
     k = min(k, n)
     held = shard(n)
     members = torch.randperm(n, generator=seeded(seed))[: max(1, n // 2)]
@@ -53,7 +47,7 @@ def test_a_mixture_is_the_equal_mean_of_itself_and_distinct_others(n, k, seed):
     torch.testing.assert_close(mixed.labels.sum(1), torch.ones(len(members)))
 
 
-def test_given_weights_are_those_of_images_and_labels():
+def test_weights_apply_to_images_and_labels():
     held, sources = shard(), torch.tensor([[3, 0, 7], [1, 2, 4]])
     weights = torch.tensor([[0.5, 0.3, 0.2], [0.0, 0.9, 0.1]])
     mixed = mix(sources, held, weights=weights, before=unchanged)
@@ -69,19 +63,13 @@ def test_given_weights_are_those_of_images_and_labels():
 def wrapped(held, chosen, *, epochs=2, plain=None):
     model = torch.nn.Linear(9, 4)
     n = len(held)
-    context = circumstances(model, held, epochs=epochs, poisson=False)
-    plain = plain or Pipeline(
-        sampler=shuffled(n, batch_size=5, epochs=epochs, generator=seeded()),
-        transform=unchanged,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=6,
-        records=epochs * n,
-    )
-    return chosen.wrap(plain, context)
+    setting = context(model, held, epochs=epochs, poisson=False)
+    sampler = shuffled(n, batch_size=5, epochs=epochs, generator=seeded())
+    plain = plain or plain_pipeline(model, n, sampler=sampler, batches=6, records=epochs * n)
+    return chosen.wrap(plain, setting)
 
 
-def test_the_ledger_is_told_the_formal_epsilon_of_this_sampler():
+def test_charge_is_the_formal_epsilon_of_the_sampler():
     held, chosen = shard(), DPInstaHide(k=3, scale=0.5)
     (spent,) = wrapped(held, chosen).planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-instahide", 2, 24)
@@ -95,7 +83,7 @@ def test_gaussian_noise_has_no_formal_epsilon():
     assert spent.epsilon is None
 
 
-def test_it_mixes_anew_each_time_and_k_one_only_adds_noise():
+def test_mixtures_are_new_and_k_one_does_not_mix():
     held = shard()
     pipeline = wrapped(held, DPInstaHide(k=3, scale=0.0))
     one, other = (pipeline.held(torch.as_tensor([0, 1, 2])) for _ in range(2))
@@ -105,30 +93,23 @@ def test_it_mixes_anew_each_time_and_k_one_only_adds_noise():
     assert alone.labels.tolist() == functional.one_hot(held.labels[[4]], 4).tolist()
 
 
-def test_a_client_with_too_few_images():
-    with pytest.raises(ValueError, match="mixes k = 5 images, but the client holds 4"):
+def test_client_with_too_few_images_is_refused():
+    with pytest.raises(ValueError, match="mixes k = 5 images, but the client has 4"):
         wrapped(shard(4), DPInstaHide(k=5))
 
 
-PLAIN = Pipeline(
-    sampler=single(12, batch_size=5, generator=seeded()),
-    transform=unchanged,
-    gradient=PlainGradient(torch.nn.Linear(9, 4)),
-    batch_size=5,
-    batches=1,
-    records=5,
-)
+PLAIN = plain_pipeline(torch.nn.Linear(9, 4), 12)
 
 
 @pytest.mark.parametrize(("kind", "deviation"), [("laplace", math.sqrt(2)), ("gaussian", 1.0)])
-def test_the_noise_of_the_settings_is_on_the_mixture(kind, deviation):
+def test_mixture_has_the_set_noise(kind, deviation):
     held = Shard(torch.full((12, 1, 60, 60), 128, dtype=torch.uint8), torch.zeros(12).long(), 4)
     pipeline = wrapped(held, DPInstaHide(k=3, noise=kind, scale=0.03))
     found = pipeline.held(torch.as_tensor(list(range(12)))).pixels - 128 / 255
     assert float(found.std()) == pytest.approx(0.03 * deviation, rel=0.03)
 
 
-def test_all_images_of_a_mixture_are_mixed_as_an_earlier_defense_changed_them():
+def test_earlier_transforms_apply_before_mixing():
     held = shard()
     plain = replace(PLAIN, transform=lambda batch: replace(batch, pixels=1 - batch.pixels))
     pipeline = wrapped(held, DPInstaHide(k=2, scale=0.0), plain=plain)
@@ -137,7 +118,7 @@ def test_all_images_of_a_mixture_are_mixed_as_an_earlier_defense_changed_them():
     torch.testing.assert_close(mixed.pixels, negatives.mean(1))
 
 
-def test_an_empty_batch_is_mixed_to_an_empty_one():
+def test_empty_batch_gives_an_empty_mixture():
     held = shard()
     empty = torch.zeros(0, dtype=torch.int64)
     mixed = wrapped(held, DPInstaHide(k=3)).held(torch.as_tensor(empty))
@@ -146,7 +127,7 @@ def test_an_empty_batch_is_mixed_to_an_empty_one():
 
 
 @pytest.mark.parametrize(("cap", "factor"), [(0.65, 0.65), (None, 1.0)])
-def test_random_weights_earn_the_factor_of_their_cap_or_none(cap, factor):
+def test_only_capped_weights_reduce_epsilon(cap, factor):
     """As with k = 1/cap equal weights, but for how often an image is a partner."""
     held = shard()
     chosen = DPInstaHide(k=3, weights="dirichlet", cap=cap, scale=0.5)
@@ -156,7 +137,7 @@ def test_random_weights_earn_the_factor_of_their_cap_or_none(cap, factor):
     assert spent.epsilon == pytest.approx(2 * one + 22 * partner)
 
 
-def test_random_weights_are_drawn_for_each_mixture_and_kept_under_the_cap():
+def test_mixtures_have_their_own_capped_weights():
     """Read off the labels of a shard in which every image has a class of its own."""
     held = Shard(shard().images, torch.arange(12), 12)
     chosen = DPInstaHide(k=3, weights="dirichlet", alpha=0.5, cap=0.6, scale=0.0)
@@ -180,7 +161,7 @@ def inputs(pipeline):
 
 def in_round(number, held, chosen=FROZEN, **given):
     """Streams of a round of its own, beside those that last."""
-    context = circumstances(
+    setting = context(
         torch.nn.Linear(9, 4),
         held,
         round=number,
@@ -189,10 +170,10 @@ def in_round(number, held, chosen=FROZEN, **given):
         lasting=lambda purpose: seeded(sum(map(ord, purpose))),
         **given,
     )
-    return chosen.wrap(replace(PLAIN, records=12 * context.epochs), context)
+    return chosen.wrap(replace(PLAIN, records=12 * setting.epochs), setting)
 
 
-def test_frozen_mixtures_are_the_same_in_every_round_and_cost_once():
+def test_frozen_set_is_the_same_and_costs_once():
     held = shard()
     first, second = (in_round(number, held, epochs=2) for number in (1, 2))
     seen = [
@@ -214,7 +195,7 @@ def test_frozen_mixtures_are_the_same_in_every_round_and_cost_once():
     assert (first.batches, first.records, first.batch_size) == (4, 14, 5)
 
 
-def test_a_frozen_mixture_is_the_noisy_mean_of_distinct_images():
+def test_frozen_mixture_is_the_noisy_mean_of_images():
     held = shard()
     (batch, *_) = inputs(in_round(1, held, FROZEN.model_copy(update={"scale": 0.0})))
     assert all(len(row.unique()) == 3 for row in batch.sources)
@@ -225,7 +206,7 @@ def test_a_frozen_mixture_is_the_noisy_mean_of_distinct_images():
 
 
 @pytest.mark.parametrize("what", ["settings", "images", "labels"])
-def test_another_frozen_set_is_another_release_with_noise_of_its_own(what):
+def test_another_frozen_set_is_another_release(what):
     """Or the difference of the two would be free of noise."""
     held, changed, chosen = shard(), shard(), FROZEN
     if what == "settings":
@@ -240,16 +221,16 @@ def test_another_frozen_set_is_another_release_with_noise_of_its_own(what):
         asked.append(purpose)
         return seeded(sum(map(ord, purpose)))
 
-    context = circumstances(torch.nn.Linear(9, 4), held, lasting=lasting)
-    other = replace(context, shard=changed)
-    one = FROZEN.wrap(PLAIN, context).planned[0]
+    setting = context(torch.nn.Linear(9, 4), held, lasting=lasting)
+    other = replace(setting, shard=changed)
+    one = FROZEN.wrap(PLAIN, setting).planned[0]
     half = len(asked)
     two = chosen.wrap(PLAIN, other).planned[0]
     assert one.release != two.release
     assert not set(asked[:half]) & set(asked[half:])
 
 
-def test_a_leaking_client_sends_one_batch_of_its_frozen_set():
+def test_leaking_client_sends_one_frozen_batch():
     pipeline = in_round(1, shard(), leaking=True)
     (places,) = pipeline.sampler()
     assert len(places.unique()) == len(places) == 5
@@ -257,20 +238,20 @@ def test_a_leaking_client_sends_one_batch_of_its_frozen_set():
     assert pipeline.planned[0].steps == 7  # but the whole set is at stake
 
 
-def test_a_round_that_is_run_again_has_noise_and_partners_of_its_own():
+def test_repeated_round_has_new_noise_and_partners():
     held, asked = shard(), []
 
     def stream(purpose):
         asked.append(purpose)
         return seeded()
 
-    context = circumstances(torch.nn.Linear(9, 4), held, stream=stream)
-    for again in (context, replace(context, participation=2)):
+    setting = context(torch.nn.Linear(9, 4), held, stream=stream)
+    for again in (setting, replace(setting, participation=2)):
         DPInstaHide(k=3).wrap(PLAIN, again)
     assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
 
 
-def test_the_epsilon_of_a_single_batch_counts_its_records_alone():
+def test_single_batch_is_charged_for_its_records():
     """As of a leaking client: fewer mixtures than images, one of them made from the example."""
     (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).planned
     assert spent.steps == 5

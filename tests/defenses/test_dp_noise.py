@@ -41,7 +41,7 @@ def draws(count, images, **settings):
 @pytest.mark.parametrize("secure", [False, True], ids=["usual", "secure"])
 @pytest.mark.parametrize("images", [0, 6], ids=["empty batch", "full batch"])
 @pytest.mark.parametrize(("clipping", "mode"), WAYS, ids=IDS)
-def test_the_noise_has_the_stated_deviation(clipping, mode, images, secure):
+def test_dp_noise_has_the_set_deviation(clipping, mode, images, secure):
     drawn = draws(20, images, clipping=clipping, mode=mode, secure=secure)
     deviation = NOISE * NORM / EXPECTED
     if clipping == QUANTILE:  # the count takes its share, which the gradients make up for
@@ -55,7 +55,7 @@ def test_the_noise_has_the_stated_deviation(clipping, mode, images, secure):
     assert abs(float(correlation)) < 5 / math.sqrt(drawn.shape[1])
 
 
-def test_same_generator_same_noise():
+def test_same_seed_gives_the_same_noise():
     results = []
     for seed in (1, 1, 2):
         model = network()
@@ -67,7 +67,7 @@ def test_same_generator_same_noise():
 
 
 @pytest.mark.parametrize(("clipping", "mode"), WAYS, ids=IDS)
-def test_secure_noise_is_a_sum_of_four_after_one_that_is_thrown_away(clipping, mode):
+def test_secure_noise_is_the_sum_of_four_draws(clipping, mode):
     """Of one Gaussian the digits can tell what was added to it (arXiv 2107.10138, section 5.1)."""
     model, same = network(), seeded(5)
     images, labels = (part[:0] for part in batch())
@@ -87,7 +87,7 @@ def test_secure_noise_is_a_sum_of_four_after_one_that_is_thrown_away(clipping, m
     torch.testing.assert_close(found, torch.cat(wanted))
 
 
-def test_the_systems_entropy_is_never_the_same():
+def test_system_entropy_never_repeats():
     one, other = (torch.randn(8, generator=system_entropy(torch.device("cpu"))) for _ in range(2))
     assert not torch.equal(one, other)
 
@@ -116,7 +116,7 @@ ONE_STEP = [{"role": "leaking", "batch_size": 4}]
 @pytest.mark.parametrize(
     "more", [{}, {"clipping": "adaptive"}, {"secure_noise": True}, {"memory": 0.1}]
 )
-def test_clients_rounds_and_rounds_run_again_never_share_noise(more):
+def test_clients_rounds_and_repeats_never_share_noise(more):
     """A round is run again with the history of the first time, which was sent after all."""
     scenario = small(defenses=[LOUD | more], roles=ONE_STEP)
     first, history = noise_of(scenario)

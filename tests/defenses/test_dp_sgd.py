@@ -9,15 +9,15 @@ import torch
 from fedlab.data.shard import Shard
 from fedlab.defenses.adaptive_clipping import Quantile
 from fedlab.defenses.dp_sgd import DPSGD
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, poisson, single
+from fedlab.defenses.pipeline import poisson
 from fedlab.defenses.private_gradient import PrivateGradient
 from fedlab.models import build
 from fedlab.privacy.release import PrivacyRelease
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline, seeded
 from tests.defenses.private import batch, flat
 
 
-def test_each_image_joins_a_poisson_batch_by_itself():
+def test_images_join_poisson_batches_independently():
     n, rate, steps = 50, 0.3, 4000
     batches = list(poisson(n, rate=rate, steps=steps, generator=seeded())())
     sizes = torch.tensor([float(len(b)) for b in batches])
@@ -30,29 +30,22 @@ def test_each_image_joins_a_poisson_batch_by_itself():
     assert all(len(b.unique()) == len(b) for b in batches)
 
 
-def test_an_empty_poisson_batch_can_fall():
+def test_poisson_batch_can_be_empty():
     assert any(len(b) == 0 for b in poisson(3, rate=0.1, steps=50, generator=seeded())())
 
 
 def around(model, *, is_poisson=True, n=20):
     shard = Shard(torch.zeros(n, 1, 8, 8, dtype=torch.uint8), torch.zeros(n).long(), 10)
-    return circumstances(model, shard, round=3, poisson=is_poisson)
+    return context(model, shard, round=3, poisson=is_poisson)
 
 
 @pytest.mark.parametrize(("is_poisson", "rate"), [(True, 0.25), (False, 1.0)])
-def test_the_accountant_is_told_the_samplers_own_rate(is_poisson, rate):
+def test_charge_has_the_rate_of_the_sampler(is_poisson, rate):
     model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
-    circumstances = around(model, is_poisson=is_poisson)
-    plain = Pipeline(
-        sampler=single(20, batch_size=5, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=4,
-        records=20,
-    )
+    setting = around(model, is_poisson=is_poisson)
+    plain = plain_pipeline(model, 20, batches=4, records=20)
     settings = DPSGD(noise_multiplier=1.5, clipping_norm=0.3)
-    pipeline = settings.wrap(plain, circumstances)
+    pipeline = settings.wrap(plain, setting)
     (spent,) = pipeline.planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-sgd", 3, 4)
     assert (spent.noise_multiplier, spent.clipping_norm) == (1.5, 0.3)
@@ -63,18 +56,11 @@ def test_the_accountant_is_told_the_samplers_own_rate(is_poisson, rate):
 
 
 @pytest.mark.parametrize("noiseless", [False, True])
-def test_only_a_rehearsal_is_without_noise(noiseless):
+def test_only_a_noiseless_replay_has_no_noise(noiseless):
     model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
-    plain = Pipeline(
-        sampler=single(20, batch_size=5, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=1,
-        records=5,
-    )
-    circumstances = replace(around(model), noiseless=noiseless)
-    pipeline = DPSGD(noise_multiplier=2.0, clipping_norm=0.3).wrap(plain, circumstances)
+    plain = plain_pipeline(model, 20)
+    setting = replace(around(model), noiseless=noiseless)
+    pipeline = DPSGD(noise_multiplier=2.0, clipping_norm=0.3).wrap(plain, setting)
     images, labels = batch()
     pipeline.gradient(images[:0], labels[:0])
     drawn = flat(model)
@@ -96,16 +82,9 @@ def carried_out(monkeypatch, settings, *, history=(), images=20):
 
     monkeypatch.setattr(PrivateGradient, "__init__", noted)
     model = build("convnet", shape=(1, 8, 8), classes=10, width=4)
-    plain = Pipeline(
-        sampler=single(images, batch_size=5, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=1,
-        records=5,
-    )
-    around_it = replace(around(model, n=images), history=history)
-    pipeline = settings.wrap(plain, around_it)
+    plain = plain_pipeline(model, images)
+    setting = replace(around(model, n=images), history=history)
+    pipeline = settings.wrap(plain, setting)
     pipeline.gradient(*batch())
     (charge,) = (each() for each in pipeline.charges)
     for close in pipeline.close:
@@ -113,7 +92,7 @@ def carried_out(monkeypatch, settings, *, history=(), images=20):
     return asked, pipeline.planned[0], charge
 
 
-def test_the_settings_are_carried_out(monkeypatch):
+def test_settings_reach_the_private_gradient(monkeypatch):
     settings = DPSGD(clipping="per-layer", per_example="ew", memory=0.05, clipping_norm=0.3)
     asked, planned, charge = carried_out(monkeypatch, settings)
     assert (asked["clipping"], asked["mode"], asked["clipping_norm"]) == ("per-layer", "ew", 0.3)
@@ -125,7 +104,7 @@ def test_the_settings_are_carried_out(monkeypatch):
     assert charge == planned
 
 
-def test_secure_noise_does_not_come_from_the_seed(monkeypatch):
+def test_secure_noise_is_independent_of_the_seed(monkeypatch):
     for secure in (True, False):
         asked, _, _ = carried_out(monkeypatch, DPSGD(secure_noise=secure))
         seed = asked["generator"].initial_seed()
@@ -136,7 +115,7 @@ def test_secure_noise_does_not_come_from_the_seed(monkeypatch):
 ADAPTIVE = DPSGD(clipping="adaptive", clipping_norm=0.3, noise_multiplier=0.5, quantile=0.7)
 
 
-def test_an_adaptive_bound_is_charged_as_it_was_and_as_it_became(monkeypatch):
+def test_charge_has_adaptive_norm_before_and_after(monkeypatch):
     asked, planned, charge = carried_out(monkeypatch, ADAPTIVE)
     # A twentieth of the batch of 5 would be less than the noise multiplier lets.
     assert asked["clipping"] == Quantile(target=0.7, lr=0.2, noise=0.5)
@@ -146,7 +125,7 @@ def test_an_adaptive_bound_is_charged_as_it_was_and_as_it_became(monkeypatch):
     assert charge.noise_multiplier == 0.5
 
 
-def test_an_adaptive_bound_goes_on_from_where_it_was(monkeypatch):
+def test_adaptive_norm_continues_from_the_history(monkeypatch):
     before = PrivacyRelease(1, 0, "dp-sgd", 0.3, 0.123, 0.5, 0.25, 1)
     open_round = PrivacyRelease(2, 1, "none")
     asked, planned, _ = carried_out(monkeypatch, ADAPTIVE, history=(before, open_round))

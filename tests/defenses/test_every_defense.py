@@ -23,7 +23,7 @@ def scenario(defenses, *, clients, **tables):
 
 
 @pytest.mark.parametrize("leaking", [False, True])
-def test_each_on_clients_of_its_own(leaking):
+def test_every_defense_runs_on_its_own_client(leaking):
     count = len(ALONE)
     quick = {"leakage-gate": {"iterations": 2}}
     each = [{"name": n, "clients": str(c), **quick.get(n, {})} for c, n in enumerate(ALONE)]
@@ -44,7 +44,7 @@ def test_each_on_clients_of_its_own(leaking):
         assert covered == [ALONE.index(name)]
 
 
-def test_a_tall_stack_in_the_order_of_the_scenario():
+def test_tall_stack_runs_in_the_listed_order():
     defenses = [{"name": name, **({"k": 2} if name == "dp-instahide" else {})} for name in STACK]
     run = scenario([*defenses, {"name": "clip-noise"}, {"name": SECURE}], clients=3)
     federation = finished(run)
@@ -58,7 +58,7 @@ def test_a_tall_stack_in_the_order_of_the_scenario():
 @pytest.mark.parametrize(
     ("order", "zeros"), [(("clip-noise", "pruning"), 0.9), (("pruning", "clip-noise"), 0.0)]
 )
-def test_what_is_listed_first_is_done_first(order, zeros):
+def test_defense_listed_first_is_applied_first(order, zeros):
     run = scenario(
         [{"name": name} for name in order],
         clients=2,

@@ -23,39 +23,39 @@ def statuses(federation, client=0):
     return table[table["client"] == client]["status"].tolist()
 
 
-def test_an_update_that_shows_its_image_is_kept_back():
+def test_update_that_leaks_is_withheld():
     federation = finished(small(*WIDE, rounds=2, roles=[LEAK], defenses=[GATE], captures=KEEP))
     assert statuses(federation) == ["withheld"] * 2
     assert not Capture.kept(federation.folder.captures, 1, 0)
     reason = federation.folder.table("clients")["reason"].tolist()[0]
     # The threshold is public; how near the attack came is not told.
-    assert reason == "its own attack on its update rebuilt an image at 20 dB or above"
+    assert reason == "its own attack on its update reconstructed an image at 20 dB or above"
     assert statuses(federation, client=1) == ["ok"] * 2
 
 
 KEEP = {"keep": "all"}
 
 
-def test_the_server_would_have_seen_that_image():
+def test_server_reconstructs_without_the_gate():
     open_run = small(*WIDE, rounds=1, roles=[LEAK], captures=KEEP)
     leak = finished(open_run).reconstruct(round=1, client=0, preset="fast", iterations=60)
     assert leak.rows[0].psnr > 20
 
 
-def test_noise_that_hides_the_image_opens_the_gate():
+def test_noisy_update_passes_the_gate():
     noise = {"name": "clip-noise", "clients": "0", "noise_multiplier": 1.0}
     federation = finished(small(*WIDE, rounds=1, roles=[LEAK], defenses=[noise, GATE]))
     assert statuses(federation) == ["ok"]
 
 
 @pytest.mark.parametrize(("threshold", "status"), [(-100.0, "withheld"), (101.0, "ok")])
-def test_it_judges_by_its_threshold(threshold, status):
+def test_threshold_decides(threshold, status):
     gate = GATE | {"threshold": threshold, "iterations": 1}
     federation = finished(small(rounds=1, roles=[LEAK], defenses=[gate]))
     assert statuses(federation) == [status]
 
 
-def test_the_decision_leaks_and_no_epsilon_covers_it():
+def test_inspected_round_has_no_epsilon():
     noise = {"name": "clip-noise", "clients": "0-1", "noise_multiplier": 4.0}
     gate = GATE | {"threshold": 101.0, "iterations": 1}
     federation = finished(small(rounds=2, defenses=[noise, gate], data=FEW))
@@ -71,7 +71,7 @@ def test_the_decision_leaks_and_no_epsilon_covers_it():
 FEW = {"train": 40, "test": 40, "clients": 4}
 
 
-def test_it_looks_in_every_so_manieth_participation():
+def test_gate_inspects_every_nth_participation():
     gate = GATE | {"every": 2, "threshold": -100.0, "iterations": 1}
     federation = finished(small(rounds=4, roles=[LEAK], defenses=[gate]))
     assert statuses(federation) == ["withheld", "ok", "withheld", "ok"]
@@ -79,7 +79,7 @@ def test_it_looks_in_every_so_manieth_participation():
     assert mechanisms == ["leakage-gate", "none", "leakage-gate", "none"]
 
 
-def test_updates_of_more_images_than_anyone_attacks_pass():
+def test_update_of_too_many_images_passes():
     gate = GATE | {"threshold": -100.0, "iterations": 1}
     data = {"train": 320, "test": 40, "clients": 4}
     federation = finished(small(rounds=1, data=data, defenses=[gate]))
@@ -97,7 +97,7 @@ def test_updates_of_more_images_than_anyone_attacks_pass():
     ids=["dp-sgd", "mixtures", "augmentation"],
 )
 @pytest.mark.parametrize("role", [[LEAK | {"batch_size": 3}], []], ids=["gradient", "weights"])
-def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role):
+def test_gate_follows_defenses_and_keeps_the_update(others, role):
     training = {"batch_size": 4, "lr": 0.05, "epochs": 2}
     without = small(data=FEW, roles=role, defenses=others, training=training)
     gate = GATE | {"threshold": 101.0, "iterations": 2}
@@ -114,7 +114,7 @@ def test_it_works_behind_other_defenses_and_leaves_the_update_alone(others, role
     assert not any(module._forward_hooks for module in federated.model.modules())
 
 
-def test_the_referee_decides_nothing_anew():
+def test_replay_does_not_inspect_again():
     scenario = small(roles=[LEAK], defenses=[GATE | {"threshold": -100.0, "iterations": 1}])
     federated = FederatedData.of(scenario)
     state = {name: value.clone() for name, value in federated.model.state_dict().items()}
@@ -124,6 +124,6 @@ def test_the_referee_decides_nothing_anew():
     assert run_client_round(task, federated, state, (), noiseless=True).payload is not None
 
 
-def test_a_preset_that_is_not_there():
+def test_unknown_preset_is_refused():
     with pytest.raises(ValidationError, match='did you mean "fast"'):
         LeakageGate(preset="fastt")

@@ -11,16 +11,16 @@ from fedlab.defenses.cutout import Cutout
 from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.defenses.flip_crop import FlipCrop
 from fedlab.defenses.maxup import MaxUp, worst
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
+from fedlab.defenses.pipeline import Batch
 from fedlab.models import build
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 
 def around(norm="none", **given):
     model = build("convnet", shape=(1, 8, 8), classes=4, width=4, norm=norm)
     images = torch.randint(0, 256, (12, 1, 8, 8), generator=seeded(), dtype=torch.uint8)
     held = Shard(images, torch.arange(12) % 4, 4)
-    return circumstances(model, held, network_input=lambda pixels: pixels * 2 - 1, **given)
+    return context(model, held, network_input=lambda pixels: pixels * 2 - 1, **given)
 
 
 def batch_of(held):
@@ -28,8 +28,8 @@ def batch_of(held):
     return Batch(members, members.unsqueeze(1), held.images.float() / 255, held.labels)
 
 
-def losses(circumstances, pixels, labels):
-    outputs = circumstances.model(circumstances.network_input(pixels))
+def losses(setting, pixels, labels):
+    outputs = setting.model(setting.network_input(pixels))
     return functional.cross_entropy(outputs, labels, reduction="none").detach()
 
 
@@ -44,14 +44,7 @@ def test_each_image_gets_its_worst_copy(augmentation, soft):
         )
     settings = MaxUp(copies=5, augmentation=augmentation)
     model = where.model
-    plain = Pipeline(
-        sampler=single(12, batch_size=5, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=5,
-        batches=1,
-        records=5,
-    )
+    plain = plain_pipeline(model, 12)
     chosen = settings.wrap(plain, where).transform(batch)
     default = Cutout() if augmentation == "cutout" else FlipCrop()
     change = default.pixel_change(where, where.stream("maxup"))
@@ -66,7 +59,7 @@ def test_each_image_gets_its_worst_copy(augmentation, soft):
     torch.testing.assert_close(found, table.max(0).values)
 
 
-def test_it_leaves_the_network_and_its_statistics_as_they_were():
+def test_maxup_leaves_the_network_unchanged():
     where = around(norm="batch")
     where.model.train()
     before = copy.deepcopy(where.model.state_dict())
@@ -78,7 +71,7 @@ def test_it_leaves_the_network_and_its_statistics_as_they_were():
     assert all(p.grad is None for p in where.model.parameters())
 
 
-def test_an_empty_batch():
+def test_empty_batch_stays_empty():
     where = around()
     whole = batch_of(where.shard)
     empty = Batch(whole.members[:0], whole.sources[:0], whole.pixels[:0], whole.labels[:0])
@@ -86,19 +79,12 @@ def test_an_empty_batch():
     assert len(worst(empty, change, where, copies=3).pixels) == 0
 
 
-def test_with_dp_sgd_each_image_is_clipped_as_if_it_were_alone():
+def test_maxup_keeps_the_sensitivity_of_dp_sgd():
     """The worst copy of an image depends on this image only, so the sensitivity stays."""
     where = around()
     batch = batch_of(where.shard)
     model = where.model
-    plain = Pipeline(
-        sampler=single(12, batch_size=12, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=12,
-        batches=1,
-        records=12,
-    )
+    plain = plain_pipeline(model, 12, batch_size=12)
     pipeline = plain
     for settings in (MaxUp(), DPSGD(noise_multiplier=0.0, clipping_norm=0.1)):
         pipeline = settings.wrap(pipeline, where)

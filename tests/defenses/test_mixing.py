@@ -7,8 +7,8 @@ from torch.nn import functional
 from fedlab.data.shard import Shard
 from fedlab.defenses.cutmix import CutMix, cutmix
 from fedlab.defenses.mixup import Mixup, mixup
-from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient, single
-from tests.defenses.contexts import circumstances, seeded
+from fedlab.defenses.pipeline import Batch
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 CLASSES = 9
 
@@ -25,7 +25,7 @@ def mixed(k=3, seed=0, batch=None, alpha=1.0):
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
-def test_a_mixup_is_the_weighted_sum_of_its_sources_by_one_set_of_weights(k):
+def test_mixup_is_the_weighted_sum_of_its_sources(k):
     batch, found = batch_of(), mixed(k)
     assert found.sources.shape == (9, k)
     assert torch.equal(found.sources[:, 0], batch.members)
@@ -46,7 +46,7 @@ def test_a_mixup_is_the_weighted_sum_of_its_sources_by_one_set_of_weights(k):
     torch.testing.assert_close(found.labels.sum(1), torch.ones(9))
 
 
-def test_weights_and_orders_are_drawn_for_each_batch():
+def test_mixup_draws_weights_and_orders_per_batch():
     one, other = mixed(seed=0), mixed(seed=1)
     assert not torch.equal(one.sources, other.sources)
     drawn = seeded()
@@ -66,7 +66,7 @@ def pasted(seed, *, probability=1.0, alpha=1.0, batch=None):
     )
 
 
-def test_the_label_of_a_cutmix_is_shared_by_the_exact_area_of_its_box():
+def test_cutmix_labels_equal_the_area_of_the_box():
     """Over many draws, clipped ones included; every image has one value, so the box shows."""
     clipped = whole = 0
     for seed in range(60):
@@ -90,7 +90,7 @@ def test_the_label_of_a_cutmix_is_shared_by_the_exact_area_of_its_box():
     assert whole > 50
 
 
-def test_the_kept_share_has_its_law_where_nothing_is_clipped():
+def test_cutmix_area_follows_its_distribution():
     """Of Beta(20, 20) the box has half the area on average; clipping makes it smaller."""
     batch = batch_of(2, 64, 64)
     areas = [
@@ -103,7 +103,7 @@ def test_the_kept_share_has_its_law_where_nothing_is_clipped():
     assert 0.2 < sum(areas) / len(areas) < 0.4
 
 
-def test_a_batch_is_mixed_as_often_as_asked_and_else_left_in_the_same_form():
+def test_cutmix_mixes_with_its_probability():
     batch, drawn = batch_of(), seeded()
     plain = functional.one_hot(batch.labels, CLASSES).float()
     left = 0
@@ -120,18 +120,11 @@ def test_a_batch_is_mixed_as_often_as_asked_and_else_left_in_the_same_form():
 
 @pytest.mark.parametrize("settings", [Mixup(k=3), CutMix(probability=1.0)])
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_as_a_defense_it_takes_batches_of_any_size_and_spends_nothing(settings, count):
+def test_mixing_takes_any_batch_and_charges_nothing(settings, count):
     model = torch.nn.Linear(9, 4)
     held = Shard(torch.zeros(9, 2, 7, 5, dtype=torch.uint8), torch.arange(9), CLASSES)
-    plain = Pipeline(
-        sampler=single(9, batch_size=4, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=4,
-        batches=1,
-        records=4,
-    )
-    pipeline = settings.wrap(plain, circumstances(model, held))
+    plain = plain_pipeline(model, 9, batch_size=4)
+    pipeline = settings.wrap(plain, context(model, held))
     batch = batch_of(count)
     before = batch.pixels.clone()
     found = pipeline.transform(batch)

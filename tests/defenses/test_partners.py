@@ -10,7 +10,7 @@ from tests.defenses.contexts import seeded
 
 
 @pytest.mark.parametrize(("size", "out_of"), [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4), (3, 600)])
-def test_sets_are_of_different_numbers_within_range(size, out_of):
+def test_sets_have_distinct_numbers_within_range(size, out_of):
     sets = distinct(200, size, out_of=out_of, generator=seeded())
     assert sets.shape == (200, size)
     assert all(len(row.unique()) == size for row in sets)
@@ -26,7 +26,7 @@ def test_every_set_is_equally_likely():
     assert float((times - expected).abs().max()) < 5 * math.sqrt(expected)
 
 
-def test_every_other_image_is_a_partner_equally_often():
+def test_other_images_are_partners_equally_often():
     members = torch.full((6000,), 3)
     found = skipping(distinct(6000, 3, out_of=9, generator=seeded()), members)
     shares = found.flatten().bincount(minlength=10) / 6000
@@ -36,12 +36,12 @@ def test_every_other_image_is_a_partner_equally_often():
     assert float((others - rate).abs().max()) < 5 * math.sqrt(rate * (1 - rate) / 6000)
 
 
-def test_the_whole_shard_can_be_partners():
+def test_whole_shard_can_be_partners():
     found = skipping(distinct(5, 4, out_of=4, generator=seeded()), torch.arange(5))
     assert all(sorted([image, *row.tolist()]) == [0, 1, 2, 3, 4] for image, row in enumerate(found))
 
 
-def test_rows_drawn_ahead_are_each_handed_out_once():
+def test_buffered_rows_are_returned_once():
     drawn = []
 
     def draw(count):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedlab.core.errors import BadInput
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.defenses.per_example import fastest, fitting
 from fedlab.models import build
 from fedlab.models.checks import private_training_problem
@@ -27,7 +28,7 @@ SHAPE = (1, 8, 8)
         ("resnet8", None, 64, True, "hooks"),
     ],
 )
-def test_the_rule(name, width, size, flat, mode):
+def test_auto_follows_the_measured_rule(name, width, size, flat, mode):
     model = build(name, shape=SHAPE, classes=10, width=width)
     assert fastest(model, SHAPE, batch_size=size, flat=flat) == mode
 
@@ -48,12 +49,12 @@ class Scaled(nn.Module):
         return self.linear(functional.relu(found).flatten(1))
 
 
-def test_expanded_weights_are_left_where_they_fail():
+def test_auto_avoids_expanded_weights_that_fail():
     assert fastest(Scaled("none"), SHAPE, batch_size=64, flat=True) == "ew"
     assert fastest(Scaled("weight elsewhere"), SHAPE, batch_size=64, flat=True) == "hooks"
 
 
-def test_hooks_are_left_where_they_fail():
+def test_auto_avoids_hooks_that_fail():
     model = Scaled("in place")
     model.conv = nn.Conv2d(1, 64, 3)
     model.linear = nn.Linear(64 * 36, 10)
@@ -62,8 +63,25 @@ def test_hooks_are_left_where_they_fail():
     assert private_training_problem(model, SHAPE, "auto") is None
 
 
+def test_many_entries_cost_one_trial(monkeypatch):
+    tried = []
+
+    def trial(model, shape, mode):
+        tried.append((shape, mode))
+
+    monkeypatch.setattr("fedlab.defenses.per_example.private_training_problem", trial)
+    model = Scaled("none")
+    for noise in (0.5, 1.0, 2.0):
+        assert DPSGD(noise_multiplier=noise).network_problem(model, SHAPE) is None
+    assert tried == [(SHAPE, "auto")]
+    DPSGD(per_example="ew").network_problem(model, SHAPE)
+    DPSGD().network_problem(model, (1, 9, 9))
+    DPSGD().network_problem(Scaled("none"), SHAPE)
+    assert tried[1:] == [(SHAPE, "ew"), ((1, 9, 9), "auto"), (SHAPE, "auto")]
+
+
 @pytest.mark.parametrize("mode", ["hooks", "ew", "functorch", "ghost", "auto"])
-def test_batch_norm_has_no_mode(mode):
+def test_no_mode_accepts_batch_norm(mode):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
     assert "GroupNorm" in private_training_problem(model, SHAPE, mode)
 
@@ -76,7 +94,7 @@ def make(shape, classes):
 """
 
 
-def test_a_mode_that_cannot_is_refused_before_the_run(tmp_path, monkeypatch):
+def test_unusable_mode_is_refused_before_the_run(tmp_path, monkeypatch):
     (tmp_path / "scaled.py").write_text(SCALED)
     monkeypatch.chdir(tmp_path)
     network = ["model.name='factory'", "model.factory='scaled:make'", "rounds=1"]
@@ -89,7 +107,7 @@ def test_a_mode_that_cannot_is_refused_before_the_run(tmp_path, monkeypatch):
     assert federation.step()
 
 
-def test_what_fits_in_memory():
+def test_number_of_gradients_that_fit_in_memory():
     model = nn.Linear(256, 256, bias=False)  # a quarter of a mebibyte in float32
     assert fitting(model, 1.0) == 4
     assert fitting(model, 1.2) == 4

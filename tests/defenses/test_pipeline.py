@@ -16,7 +16,7 @@ from tests.defenses.contexts import seeded
 
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 30), size=st.integers(1, 12), epochs=st.integers(1, 3))
-def test_every_epoch_goes_over_all_images_once(n, size, epochs):
+def test_epoch_contains_every_image_once(n, size, epochs):
     batches = list(shuffled(n, batch_size=size, epochs=epochs, generator=seeded())())
     per_epoch = -(-n // size)
     assert len(batches) == epochs * per_epoch
@@ -27,13 +27,13 @@ def test_every_epoch_goes_over_all_images_once(n, size, epochs):
         assert len(own[-1]) == n - size * (per_epoch - 1)
 
 
-def test_the_order_is_fresh_in_every_epoch():
+def test_every_epoch_has_a_new_order():
     one, other = shuffled(30, batch_size=30, epochs=2, generator=seeded())()
     assert not torch.equal(one, other)
     assert not torch.equal(one, torch.arange(30))
 
 
-def test_a_single_batch_is_of_distinct_images_drawn_anew():
+def test_single_batch_has_distinct_random_images():
     (one,) = single(30, batch_size=7, generator=seeded())()
     (other,) = single(30, batch_size=7, generator=seeded(1))()
     assert len(one.unique()) == 7
@@ -49,12 +49,12 @@ def test_a_single_batch_is_of_distinct_images_drawn_anew():
         lambda generator: poisson(20, rate=0.3, steps=5, generator=generator),
     ],
 )
-def test_samplers_are_their_generators(sampler):
+def test_samplers_depend_on_their_generator_only(sampler):
     one, same, other = ([b.tolist() for b in sampler(seeded(seed))()] for seed in (1, 1, 2))
     assert one == same != other
 
 
-def test_a_plain_gradient_overwrites_the_one_before():
+def test_plain_gradient_overwrites_the_previous_one():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
     images, labels = torch.randn(4, 1, 3, 3, generator=seeded()), torch.tensor([0, 1, 2, 0])
@@ -77,6 +77,6 @@ def test_a_plain_gradient_overwrites_the_one_before():
         (DPInstaHide, {"noise": "uniform"}),
     ],
 )
-def test_settings_out_of_range(kind, wrong):
+def test_settings_out_of_range_are_refused(kind, wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         kind(**wrong)

@@ -13,7 +13,7 @@ from tests.defenses.contexts import seeded
 @pytest.mark.parametrize(
     ("kind", "deviation", "kurtosis"), [("laplace", math.sqrt(2), 6.0), ("gaussian", 1.0, 3.0)]
 )
-def test_the_noise_has_its_stated_law(kind, deviation, kurtosis):
+def test_pixel_noise_has_its_moments(kind, deviation, kurtosis):
     scale = 0.02  # so small that the clipping to [0, 1] does not touch it
     noise = add_noise(torch.full((400_000,), 0.5), kind, scale=scale, generator=seeded()) - 0.5
     standard = noise / (scale * deviation)
@@ -22,7 +22,7 @@ def test_the_noise_has_its_stated_law(kind, deviation, kurtosis):
     assert float((standard**4).mean()) == pytest.approx(kurtosis, rel=0.05)
 
 
-def test_laplace_noise_follows_its_distribution_function():
+def test_laplace_noise_follows_its_distribution():
     """Kolmogorov and Smirnov: the largest distance to it, times the root of n, rarely exceeds 2."""
     count = 1_000_001
     noise = laplace((count,), generator=seeded()).double().sort().values
@@ -34,7 +34,7 @@ def test_laplace_noise_follows_its_distribution_function():
     assert float(noise.abs().max()) > 10  # it is not clamped to a few scales
 
 
-def test_the_ends_of_its_grid_are_finite(monkeypatch):
+def test_laplace_grid_ends_are_finite(monkeypatch):
     """All bits equal give the largest and the smallest magnitudes, with both signs."""
 
     class Ends:
@@ -52,13 +52,13 @@ def test_the_ends_of_its_grid_are_finite(monkeypatch):
     assert noise[:2].tolist() == (-noise[2:4]).tolist()
 
 
-def test_the_noise_of_one_pixel_tells_nothing_of_another():
+def test_noise_of_two_pixels_is_uncorrelated():
     noise = add_noise(torch.full((2, 100_000), 0.5), "laplace", scale=0.02, generator=seeded())
     assert abs(float(torch.corrcoef(noise)[0, 1])) < 5 / math.sqrt(100_000)
 
 
 @pytest.mark.parametrize("kind", ["laplace", "gaussian"])
-def test_same_generator_same_noise(kind):
+def test_same_seed_gives_the_same_noise(kind):
     pixels = torch.full((50,), 0.5)
     one, same, other = (
         add_noise(pixels, kind, scale=0.1, generator=seeded(seed)) for seed in (1, 1, 2)
@@ -69,7 +69,7 @@ def test_same_generator_same_noise(kind):
     assert not torch.equal(laplace((50,), generator=again), laplace((50,), generator=again))
 
 
-def test_noisy_pixels_stay_in_their_range_and_the_clean_ones_as_they_are():
+def test_noisy_pixels_stay_within_zero_and_one():
     pixels = torch.rand(1000, generator=seeded())
     before = pixels.clone()
     noisy = add_noise(pixels, "laplace", scale=1.0, generator=seeded())

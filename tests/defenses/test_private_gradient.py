@@ -29,7 +29,7 @@ def network(name="convnet", width=4):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @every_way
-def test_without_noise_it_is_the_sum_of_clipped_micro_batches(name, clipping, mode):
+def test_private_gradient_equals_micro_batches(name, clipping, mode):
     model, (images, labels) = network(name, 8), batch()
     wanted = one_by_one(model, images, labels, norm=0.5, clipping=clipping).sum(0) / 10
     with opened(model, expected=10, clipping=clipping, mode=mode) as gradient:
@@ -38,7 +38,7 @@ def test_without_noise_it_is_the_sum_of_clipped_micro_batches(name, clipping, mo
 
 
 @pytest.mark.parametrize("mode", ["hooks", "ew", "functorch", "ghost"])
-def test_labels_may_be_soft(mode):
+def test_soft_labels_equal_micro_batches(mode):
     model, (images, _) = network(), batch()
     labels = torch.softmax(torch.randn(6, 10, generator=seeded(2)), 1)
     wanted = one_by_one(model, images, labels, norm=0.5).sum(0) / 6
@@ -61,7 +61,7 @@ def test_modes_agree(name):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @every_way
-def test_the_order_of_an_image_in_memory_does_not_matter(channels, clipping, mode):
+def test_memory_format_does_not_change_the_gradient(channels, clipping, mode):
     """PyTorch takes some grey images for channels-last ones, and then all that follows."""
     model = build("convnet", shape=(channels, 8, 8), classes=10, width=8)
     images, labels = batch(shape=(channels, 8, 8))
@@ -83,7 +83,7 @@ def test_the_order_of_an_image_in_memory_does_not_matter(channels, clipping, mod
     size=st.floats(1e-2, 1e4),
     seed=st.integers(0, 1000),
 )
-def test_no_example_counts_for_more_than_the_norm(clipping, mode, norm, size, seed):
+def test_example_contributes_at_most_the_norm(clipping, mode, norm, size, seed):
     """One image, however extreme, moves the sum by no more than the norm."""
     model, (images, labels) = network(), batch(4)
     images[0] = size * torch.randn(1, 8, 8, generator=seeded(seed))
@@ -102,7 +102,7 @@ def test_no_example_counts_for_more_than_the_norm(clipping, mode, norm, size, se
 
 
 @every_way
-def test_a_batch_in_parts_is_the_same_batch(clipping, mode):
+def test_batch_in_parts_equals_the_whole_batch(clipping, mode):
     """Each example's gradient is clipped on its own, and the noise comes once at the end."""
     model, (images, labels) = network(), batch(7)
     found = []
@@ -118,7 +118,7 @@ def test_a_batch_in_parts_is_the_same_batch(clipping, mode):
 
 
 @pytest.mark.parametrize("mode", ["hooks", "ew", "functorch"])
-def test_no_more_gradients_than_allowed_are_kept(mode, monkeypatch):
+def test_parts_limit_the_gradients_in_memory(mode, monkeypatch):
     model, (images, labels) = network(), batch(7)
     with opened(model, mode=mode, at_once=3) as gradient:
         kept, clip = [], gradient._optimizer.clip_and_accumulate
@@ -133,7 +133,7 @@ def test_no_more_gradients_than_allowed_are_kept(mode, monkeypatch):
 
 
 @every_way
-def test_a_second_call_forgets_the_first(clipping, mode):
+def test_second_call_is_independent_of_the_first(clipping, mode):
     model, (images, labels) = network(), batch()
     with opened(model, clipping=clipping, mode=mode, at_once=4) as gradient:
         gradient(images, labels)
@@ -147,7 +147,7 @@ def test_a_second_call_forgets_the_first(clipping, mode):
 
 @every_way
 @pytest.mark.parametrize("training", [True, False])
-def test_it_leaves_a_plain_network_as_it_was(clipping, mode, training):
+def test_close_restores_the_network(clipping, mode, training):
     model = network("resnet8").train(training)
     gradient = private(model, noise=1.0, clipping=clipping, mode=mode)
     gradient(*batch())
@@ -166,7 +166,7 @@ def test_it_leaves_a_plain_network_as_it_was(clipping, mode, training):
 
 
 @every_way
-def test_a_network_in_evaluation_mode_gives_its_gradients_too(clipping, mode):
+def test_evaluation_mode_equals_micro_batches(clipping, mode):
     """Opacus' hooks pass by what is in evaluation mode, which Dropout must stay in."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Dropout(0.9), nn.Linear(144, 10))
     model.eval()
@@ -177,7 +177,7 @@ def test_a_network_in_evaluation_mode_gives_its_gradients_too(clipping, mode):
         torch.testing.assert_close(flat(model), wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_a_dropout_network_still_trains():
+def test_dropout_network_trains():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
     with opened(model) as gradient:
         gradient(*batch())

@@ -13,7 +13,7 @@ from tests.federations import finished, small
 
 @settings(deadline=None)
 @given(tensor=tensors, share=st.floats(0.01, 0.99))
-def test_so_many_go_and_none_of_them_is_larger_than_what_stays(tensor, share):
+def test_pruning_removes_the_smallest_entries(tensor, share):
     found = pruned(tensor, share=share)
     kept = found != 0
     assert torch.equal(found[kept], tensor[kept])
@@ -24,7 +24,7 @@ def test_so_many_go_and_none_of_them_is_larger_than_what_stays(tensor, share):
         assert tensor[~kept].abs().max() <= tensor[kept].abs().min()
 
 
-def test_every_tensor_is_pruned_by_itself_and_none_away():
+def test_every_tensor_is_pruned_by_itself():
     sent = update()
     sent["bias"] *= 1e-3  # of the whole update the smallest entries, which must not all go
     found = released(Pruning(share=0.9), sent)
@@ -32,12 +32,12 @@ def test_every_tensor_is_pruned_by_itself_and_none_away():
     assert left == {"weight": 120, "bias": 3, "scale": 1}
 
 
-def test_of_equal_entries_some_stay():
+def test_some_of_equal_entries_stay():
     assert int(pruned(torch.ones(10), share=0.7).sum()) == 3
 
 
 @pytest.mark.parametrize("leaking", [True, False])
-def test_what_travels_is_pruned_and_the_attacker_compares_the_rest(leaking):
+def test_sent_update_is_pruned_and_attack_masks_zeros(leaking):
     scenario = small(
         "data.train=40",
         rounds=1,

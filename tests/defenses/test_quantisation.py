@@ -13,7 +13,7 @@ from tests.federations import finished, small
 
 @settings(deadline=None)
 @given(tensor=tensors, bits=st.integers(1, 16))
-def test_levels_signs_and_zeros(tensor, bits):
+def test_quantisation_keeps_signs_and_zeros(tensor, bits):
     found = quantised(tensor, bits=bits)
     assert len(found.unique()) <= max(3, 2**bits - 1)
     assert (found * tensor >= 0).all()
@@ -22,14 +22,14 @@ def test_levels_signs_and_zeros(tensor, bits):
 
 @settings(deadline=None)
 @given(tensor=tensors, bits=st.integers(2, 16))
-def test_an_entry_moves_by_half_a_step_at_most(tensor, bits):
+def test_entry_changes_by_half_a_step_at_most(tensor, bits):
     largest = float(tensor.abs().max())
     step = 2 * largest / (2**bits - 2)
     error = float((quantised(tensor, bits=bits) - tensor).abs().max())
     assert error <= step / 2 + 1e-5 * largest
 
 
-def test_one_bit_keeps_the_sign_and_the_sum_of_magnitudes():
+def test_one_bit_keeps_signs_and_total_magnitude():
     tensor = torch.randn(500, generator=torch.Generator().manual_seed(0))
     found = quantised(tensor, bits=1)
     assert torch.equal(found.sign(), tensor.sign())
@@ -37,7 +37,7 @@ def test_one_bit_keeps_the_sign_and_the_sum_of_magnitudes():
     assert float(found.abs().sum()) == pytest.approx(float(tensor.abs().sum()), rel=1e-5)
 
 
-def test_every_tensor_has_levels_of_its_own():
+def test_every_tensor_has_its_own_levels():
     sent = update()
     sent["bias"] *= 1e-3
     found = released(Quantisation(bits=4), sent)
@@ -46,20 +46,20 @@ def test_every_tensor_has_levels_of_its_own():
     assert float((found["bias"] - sent["bias"]).abs().max()) <= float(sent["bias"].abs().max()) / 14
 
 
-def test_nothing_comes_back_that_was_pruned():
+def test_pruned_entries_stay_zero():
     sparse = released(Pruning(share=0.9), update())
     found = released(Quantisation(bits=1), sparse)
     assert all(torch.equal(found[name] != 0, sparse[name] != 0) for name in sparse)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_failed_training_stays_one(wrong):
+def test_values_that_are_not_finite_stay_so(wrong):
     """So that the server refuses it."""
     assert not quantised(torch.tensor([1.0, wrong]), bits=4).isfinite().all()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 8])
-def test_a_federation_learns_from_rounded_updates_that_the_referee_can_rehearse(bits):
+def test_quantised_federation_learns_and_is_replayed(bits):
     scenario = small(
         rounds=2,
         roles=[{"role": "leaking", "clients": "0"}],

@@ -7,11 +7,11 @@ from torch.nn import functional
 
 from fedlab.core.errors import BadInput
 from fedlab.data.shard import Shard
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, single
+from fedlab.defenses.pipeline import PlainGradient
 from fedlab.defenses.soteria import PrunedGradient, Soteria, last_linear, scores
 from fedlab.models import build
 from fedlab.simulation.federation import Federation
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline
 from tests.defenses.private import batch
 from tests.federations import finished, small
 
@@ -22,7 +22,7 @@ def features_of(model, images):
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])
-def test_scores_are_those_of_the_definition(norm):
+def test_scores_equal_their_definition(norm):
     model = build("convnet", shape=(1, 8, 8), classes=10, width=4, norm=norm)
     images, _ = batch(3)
     found = scores(model, last_linear(model), images)
@@ -39,7 +39,7 @@ def test_scores_are_those_of_the_definition(norm):
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet", "resnet8"])
 @pytest.mark.parametrize("share", [0.2, 0.6])
-def test_the_lowest_share_of_one_layer_is_zero_and_the_rest_as_it_was(name, share):
+def test_lowest_scores_of_one_layer_are_pruned(name, share):
     model = build(name, shape=(1, 8, 8), classes=10, width=8)
     images, labels = batch()
     PlainGradient(model)(images, labels)
@@ -57,7 +57,7 @@ def test_the_lowest_share_of_one_layer_is_zero_and_the_rest_as_it_was(name, shar
             assert torch.equal(parameter.grad, plain[key])
 
 
-def test_asking_changes_nothing_of_the_network():
+def test_scores_leave_the_network_unchanged():
     model = build("resnet8", shape=(1, 8, 8), classes=10, width=4, norm="batch")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     scores(model, last_linear(model), batch()[0])
@@ -67,7 +67,7 @@ def test_asking_changes_nothing_of_the_network():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_it_wraps_whatever_gradient_there_is():
+def test_soteria_wraps_any_gradient():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     shard = Shard(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4).long(), 10)
 
@@ -76,15 +76,8 @@ def test_it_wraps_whatever_gradient_there_is():
             for parameter in model.parameters():
                 parameter.grad = torch.ones_like(parameter)
 
-    plain = Pipeline(
-        sampler=single(4, batch_size=2, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=Ones(),
-        batch_size=2,
-        batches=1,
-        records=2,
-    )
-    pipeline = Soteria(share=0.5).wrap(plain, circumstances(model, shard))
+    plain = plain_pipeline(model, 4, batch_size=2, gradient=Ones())
+    pipeline = Soteria(share=0.5).wrap(plain, context(model, shard))
     pipeline.gradient(*batch())
     assert model[1].weight.grad.sum() == 32 * 10
     pipeline.gradient(*(part[:0] for part in batch()))
@@ -92,7 +85,7 @@ def test_it_wraps_whatever_gradient_there_is():
     assert pipeline.planned == ()
 
 
-def test_a_federation_runs_it_as_an_open_defense():
+def test_soteria_round_counts_as_open():
     federation = finished(small(rounds=1, defenses=[{"name": "soteria", "clients": "0"}]))
     assert [entry.mechanism for entry in federation.ledger.histories[0]] == ["none"]
     assert federation.folder.table("clients")["defenses"].tolist()[0] == "soteria"
@@ -106,7 +99,7 @@ def make(shape, classes):
 """
 
 
-def test_a_network_without_a_linear_layer_is_refused(tmp_path, monkeypatch):
+def test_network_without_linear_layer_is_refused(tmp_path, monkeypatch):
     (tmp_path / "convolutions.py").write_text(ALL_CONVOLUTIONS)
     monkeypatch.chdir(tmp_path)
     scenario = small(
@@ -116,7 +109,7 @@ def test_a_network_without_a_linear_layer_is_refused(tmp_path, monkeypatch):
         Federation(scenario)
 
 
-def test_the_gradient_of_the_other_layers_is_that_of_the_whole_loss():
+def test_other_layers_keep_the_gradient_of_the_loss():
     """Pruning comes after the backward pass, not inside it."""
     model = build("lenet", shape=(1, 8, 8), classes=10)
     images, labels = batch()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab.defenses.pipeline import Batch
-from fedlab.defenses.unique_inputs import first_seen
+from fedlab.defenses.unique_inputs import unique_inputs
 
 
 def batch(members, tint=0.0):
@@ -16,8 +16,8 @@ def batch(members, tint=0.0):
 
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=5, unique=True), min_size=1, max_size=6))
-def test_the_first_of_each_image_in_the_order_of_the_batches(batches):
-    once, order = first_seen([batch(members) for members in batches])
+def test_unique_inputs_are_the_first_of_each_image(batches):
+    once, order = unique_inputs([batch(members) for members in batches])
     flat = [member for members in batches for member in members]
     firsts = list(dict.fromkeys(flat))
     assert [flat[place] for place in once.tolist()] == firsts
@@ -25,12 +25,12 @@ def test_the_first_of_each_image_in_the_order_of_the_batches(batches):
     assert [[firsts[place] for place in step.tolist()] for step in order] == batches
 
 
-def test_an_image_that_comes_up_changed_has_no_order():
+def test_image_with_changed_inputs_has_no_order():
     again = [batch([2, 0]), batch([1]), batch([0, 2], tint=0.1)]
-    once, order = first_seen(again)
+    once, order = unique_inputs(again)
     assert once.tolist() == [0, 1, 2]
     assert order is None
     other = batch([0, 2])
     relabelled = Batch(other.members, other.sources, other.pixels, other.labels + 1)
-    assert first_seen([batch([2, 0]), relabelled])[1] is None
-    assert first_seen([batch([2, 0], tint=0.1), batch([1], tint=0.5)])[1] is not None
+    assert unique_inputs([batch([2, 0]), relabelled])[1] is None
+    assert unique_inputs([batch([2, 0], tint=0.1), batch([1], tint=0.5)])[1] is not None

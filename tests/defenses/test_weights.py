@@ -13,7 +13,7 @@ from tests.defenses.contexts import seeded
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("k", [2, 4])
-def test_without_a_cap_they_are_dirichlet(alpha, k):
+def test_uncapped_weights_are_dirichlet(alpha, k):
     weights = dirichlet(40_000, k, alpha=alpha, generator=seeded()).double()
     torch.testing.assert_close(weights.sum(1), torch.ones(40_000, dtype=torch.float64))
     variance = (k - 1) / (k**2 * (k * alpha + 1))
@@ -33,7 +33,7 @@ def test_without_a_cap_they_are_dirichlet(alpha, k):
     above=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_a_capped_weight_never_exceeds_its_cap(k, alpha, above, seed):
+def test_capped_weight_never_exceeds_its_cap(k, alpha, above, seed):
     cap = 1 / k + above * (1 - 1 / k)
     weights = dirichlet(20, k, alpha=alpha, cap=cap, generator=seeded(seed)).double()
     assert float(weights.max()) <= cap * (1 + 1e-6)
@@ -43,7 +43,7 @@ def test_a_capped_weight_never_exceeds_its_cap(k, alpha, above, seed):
     )
 
 
-def test_a_cap_changes_only_what_exceeds_it_and_keeps_its_order():
+def test_cap_keeps_smaller_weights_and_the_order():
     free, capped = (
         dirichlet(500, 3, alpha=1.0, cap=cap, generator=seeded()) for cap in (None, 0.65)
     )
@@ -54,7 +54,7 @@ def test_a_cap_changes_only_what_exceeds_it_and_keeps_its_order():
     torch.testing.assert_close(capped[over].amax(1), torch.full((int(over.sum()),), 0.65))
 
 
-def test_tiny_concentrations_give_one_image_all_the_weight():
+def test_tiny_alpha_gives_one_image_all_the_weight():
     weights = dirichlet(200, 3, alpha=1e-5, generator=seeded())
     assert bool(weights.isfinite().all())
     assert float(weights.amax(1).min()) > 0.99

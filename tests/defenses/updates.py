@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlab.data.shard import Shard
-from fedlab.defenses.pipeline import Pipeline, PlainGradient, single
-from tests.defenses.contexts import circumstances, seeded
+from tests.defenses.contexts import context, plain_pipeline, seeded
 
 N = 6
 
@@ -26,15 +25,8 @@ def wrapped(settings, **given):
     """The pipeline of a client with a small network under one defense."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     shard = Shard(torch.zeros(N, 1, 8, 8, dtype=torch.uint8), torch.zeros(N).long(), 10)
-    plain = Pipeline(
-        sampler=single(N, batch_size=N, generator=seeded()),
-        transform=lambda batch: batch,
-        gradient=PlainGradient(model),
-        batch_size=N,
-        batches=1,
-        records=N,
-    )
-    return settings.wrap(plain, circumstances(model, shard, **given))
+    plain = plain_pipeline(model, N, batch_size=N)
+    return settings.wrap(plain, context(model, shard, **given))
 
 
 def released(settings, tensors, **given):

@@ -29,7 +29,7 @@ def test_epsilon_of_one_round_and_of_ten(noise, one, ten):
 @pytest.mark.parametrize(
     ("noise", "naive"), [(0.5, 144.28), (0.7, 67.00), (1.0, 29.72), (1.3, 16.63), (2.0, 7.14)]
 )
-def test_one_history_costs_less_than_its_rounds_one_by_one(noise, naive):
+def test_joint_epsilon_is_below_the_sum_of_rounds(noise, naive):
     """Each round at a tenth of delta, added up."""
     one = epsilon(((noise, 0.05, 20),), accountant="rdp", delta=1e-6)
     assert 10 * one == pytest.approx(naive, abs=5.1e-3)
@@ -43,7 +43,7 @@ def test_one_history_costs_less_than_its_rounds_one_by_one(noise, naive):
         (((1.0, 1.0, 10),), 19.054),
     ],
 )
-def test_epsilon_of_other_histories(steps, expected):
+def test_epsilon_of_mixed_histories(steps, expected):
     assert epsilon(steps, accountant="rdp", delta=1e-5) == pytest.approx(expected, abs=5.1e-4)
 
 
@@ -52,7 +52,7 @@ GRID = list(product((0.8, 1.0, 2.0), (0.01, 0.1, 1.0), (1, 30, 300)))
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps"), GRID)
-def test_rdp_is_that_of_dp_accounting(noise, rate, steps):
+def test_rdp_equals_dp_accounting(noise, rate, steps):
     accounting = pytest.importorskip("dp_accounting")
     from dp_accounting.rdp import RdpAccountant
 
@@ -64,7 +64,7 @@ def test_rdp_is_that_of_dp_accounting(noise, rate, steps):
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps"), GRID)
-def test_prv_is_that_of_dp_accounting(noise, rate, steps):
+def test_prv_equals_dp_accounting(noise, rate, steps):
     accounting = pytest.importorskip("dp_accounting")
     from dp_accounting.pld import PLDAccountant
 
@@ -77,7 +77,7 @@ def test_prv_is_that_of_dp_accounting(noise, rate, steps):
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "prv"])
-def test_the_bounds_hold_for_the_gaussian_mechanism(accountant):
+def test_bounds_hold_for_the_gaussian_mechanism(accountant):
     """Its exact delta is known (Balle and Wang, arXiv 1805.06083, theorem 8)."""
     noise, steps = 2.0, 5
     found = epsilon(((noise, 1.0, steps),), accountant=accountant, delta=1e-5)
@@ -94,7 +94,7 @@ def test_the_bounds_hold_for_the_gaussian_mechanism(accountant):
 
 @pytest.mark.filterwarnings("ignore:GDP accounting is experimental")
 @pytest.mark.parametrize("steps", [(1.0, 0.05, 200), (2.0, 0.1, 1000), (0.8, 0.01, 50)])
-def test_gdp_is_that_of_opacus(steps):
+def test_gdp_equals_opacus(steps):
     theirs = GaussianAccountant()
     theirs.history = [steps]
     ours = epsilon((steps,), accountant="gdp", delta=1e-5)
@@ -104,7 +104,7 @@ def test_gdp_is_that_of_opacus(steps):
     assert epsilon(split, accountant="gdp", delta=1e-5) == pytest.approx(ours)
 
 
-def test_gdp_is_no_bound():
+def test_gdp_is_below_the_bounds():
     """For few steps it is below even what PRV finds, which is close to the truth."""
     steps = ((1.0, 0.05, 20),)
     assert epsilon(steps, accountant="gdp", delta=1e-5) < 0.6 * epsilon(
@@ -119,7 +119,7 @@ def test_gdp_refuses_a_mixed_history(other):
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "prv", "gdp"])
-def test_the_ends_of_the_scale(accountant):
+def test_epsilon_at_extreme_noise(accountant):
     def of(*steps):
         return epsilon(steps, accountant=accountant, delta=1e-5)
 
@@ -130,7 +130,7 @@ def test_the_ends_of_the_scale(accountant):
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rdp", RDPAccountant), ("prv", PRVAccountant)])
-def test_epsilon_is_that_of_opacus_over_the_whole_history(name, kind):
+def test_epsilon_equals_opacus_over_a_history(name, kind):
     steps = ((1.0, 0.1, 30), (0.8, 0.1, 10))
     theirs = kind()
     for noise, rate, count in steps:
@@ -139,7 +139,7 @@ def test_epsilon_is_that_of_opacus_over_the_whole_history(name, kind):
     assert epsilon(steps, accountant=name, delta=1e-5) == pytest.approx(theirs.get_epsilon(1e-5))
 
 
-def test_prv_is_not_asked_where_it_would_only_take_memory(monkeypatch):
+def test_prv_is_skipped_for_huge_epsilon(monkeypatch):
     monkeypatch.setattr(PRVAccountant, "get_epsilon", lambda *_, **__: 1 / 0)
     steps = ((0.04, 1.0, 8),)
     assert epsilon(steps, accountant="prv", delta=1e-4) == epsilon(

@@ -18,7 +18,7 @@ from fedlab.privacy.calibration import noise_multiplier_for
         max_size=3,
     ),
 )
-def test_the_least_noise_that_is_enough(target, planned):
+def test_calibrated_noise_is_the_smallest(target, planned):
     noise = noise_multiplier_for(
         target, tuple((1.0, *each) for each in planned), accountant="rdp", delta=1e-5
     )
@@ -32,7 +32,7 @@ def test_the_least_noise_that_is_enough(target, planned):
     assert cost(noise * 0.998) > target
 
 
-def test_it_is_that_of_opacus():
+def test_calibrated_noise_equals_opacus():
     theirs = get_noise_multiplier(
         target_epsilon=3.0, target_delta=1e-5, sample_rate=0.1, steps=200, epsilon_tolerance=1e-4
     )
@@ -41,14 +41,14 @@ def test_it_is_that_of_opacus():
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "prv", "gdp"])
-def test_every_accountant_can_be_asked(accountant):
+def test_every_accountant_can_calibrate(accountant):
     noise = noise_multiplier_for(2.0, ((1.0, 0.1, 100),), accountant=accountant, delta=1e-5)
     cost = epsilon(((noise, 0.1, 100),), accountant=accountant, delta=1e-5)
     assert cost == pytest.approx(2.0, rel=3e-3)
     assert cost <= 2.0
 
 
-def test_steps_with_settled_noise_count_as_well():
+def test_fixed_steps_count_towards_the_target():
     settled = ((1.0, 0.1, 20),)
     alone = epsilon(settled, accountant="rdp", delta=1e-5)
     arguments = {"accountant": "rdp", "delta": 1e-5}
@@ -58,7 +58,7 @@ def test_steps_with_settled_noise_count_as_well():
         noise_multiplier_for(1.0, ((1.0, 0.1, 20),), fixed=settled, **arguments)
 
 
-def test_a_generous_target_stops_at_the_least_noise():
+def test_generous_target_gives_the_least_noise():
     assert noise_multiplier_for(1e6, ((1.0, 0.1, 1),), accountant="rdp", delta=1e-5) < 0.1
 
 

@@ -18,7 +18,7 @@ TABLE = {
     ("sigma", "k", "expected"),
     [(s, k, e) for s, row in TABLE.items() for k, e in zip((1, 2, 4, 8), row, strict=True)],
 )
-def test_table(sigma: float, k: int, expected: float) -> None:
+def test_epsilon_equals_the_published_table(sigma: float, k: int, expected: float) -> None:
     found = epsilon(n=50_000, k=k, sigma=sigma, diameter=1.0, records=50_000)
     digits = len(str(expected).split(".")[1])
     assert found == pytest.approx(expected, abs=0.5001 * 10**-digits)
@@ -33,14 +33,14 @@ def test_table(sigma: float, k: int, expected: float) -> None:
         (6_000, 4, 784.0, 3_117),
     ],
 )
-def test_one_record_of_pixels_is_vacuous(n: int, k: int, diameter: float, expected: int) -> None:
+def test_epsilon_of_one_image_is_vacuous(n: int, k: int, diameter: float, expected: int) -> None:
     found = epsilon(n=n, k=k, sigma=16 / 255, diameter=diameter, records=1)
     assert found == pytest.approx(expected, abs=1)
     assert statement(found) == "vacuous"
 
 
 @pytest.mark.parametrize(("k", "sigma"), [(1, 357.0), (4, 178.0)])
-def test_noise_that_a_useful_epsilon_needs(k: int, sigma: float) -> None:
+def test_noise_for_a_useful_epsilon(k: int, sigma: float) -> None:
     found = epsilon(n=6_000, k=k, sigma=sigma, diameter=784.0, records=6_000)
     assert found == pytest.approx(8.0, rel=0.01)
 
@@ -51,7 +51,7 @@ def test_noise_that_a_useful_epsilon_needs(k: int, sigma: float) -> None:
     exponent=st.floats(-12, 8),
     records=st.integers(1, 10**6),
 )
-def test_amplification_never_exceeds_plain_composition(
+def test_amplified_epsilon_is_below_composition(
     n: int, k: int, exponent: float, records: int
 ) -> None:
     k = min(k, n)
@@ -68,7 +68,7 @@ def test_amplification_never_exceeds_plain_composition(
     assert both >= diameter / k
 
 
-def test_both_branches_meet() -> None:
+def test_both_formulas_agree_at_the_threshold() -> None:
     context = [epsilon(n=1000, k=1, sigma=1.0, diameter=d, records=1) for d in (40.0, 40.0 + 1e-9)]
     assert context[0] == pytest.approx(context[1], abs=1e-8)
 
@@ -89,7 +89,7 @@ def test_own_records_are_not_amplified() -> None:
 
 
 @given(k=st.integers(1, 16), sigma=st.floats(0.01, 100), records=st.integers(1, 1000))
-def test_equal_weights_are_a_largest_weight_of_1_over_k(k: int, sigma: float, records: int) -> None:
+def test_equal_weights_equal_a_largest_weight_of_1_k(k: int, sigma: float, records: int) -> None:
     common = {"n": 50, "k": k, "sigma": sigma, "diameter": 64.0, "records": records}
     assert epsilon(**common, largest_weight=1 / k) == pytest.approx(epsilon(**common))
     plain = epsilon_own_plus_partners(**common, own_records=1)
@@ -97,7 +97,7 @@ def test_equal_weights_are_a_largest_weight_of_1_over_k(k: int, sigma: float, re
     assert weighted == pytest.approx(plain)
 
 
-def test_a_cap_c_earns_the_factor_1_over_c_and_no_cap_none() -> None:
+def test_largest_weight_scales_epsilon() -> None:
     common = {"n": 50, "k": 4, "sigma": 1.0, "diameter": 2.0, "records": 1}
     for weight in (0.25, 0.65, 1.0):
         own = epsilon_own_plus_partners(**common, own_records=1, largest_weight=weight)
@@ -107,12 +107,12 @@ def test_a_cap_c_earns_the_factor_1_over_c_and_no_cap_none() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.2, 1.1])
-def test_a_weight_that_no_mixture_can_have(weight: float) -> None:
+def test_impossible_weight_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="largest of 4 weights must be from 1/4 to 1"):
         epsilon(n=10, k=4, sigma=1.0, diameter=1.0, records=1, largest_weight=weight)
 
 
-def test_no_noise_no_bound() -> None:
+def test_epsilon_without_noise_is_infinite() -> None:
     assert epsilon(n=10, k=2, sigma=0.0, diameter=1.0, records=1) == math.inf
     both = epsilon_own_plus_partners(n=10, k=2, sigma=0.0, diameter=1.0, records=5, own_records=0)
     assert both == math.inf
@@ -123,7 +123,7 @@ def test_no_noise_no_bound() -> None:
     assert epsilon(n=10, k=2, sigma=0.0, diameter=0.0, records=9) == 0.0
 
 
-def test_statement() -> None:
+def test_statement_depends_on_epsilon() -> None:
     assert statement(VACUOUS) == "formal"
     assert statement(math.nextafter(VACUOUS, math.inf)) == "vacuous"
     assert statement(math.inf) == "vacuous"
@@ -133,11 +133,11 @@ def test_statement() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"k": 0}, {"k": 11}, {"sigma": -1.0}, {"sigma": math.nan}, {"records": -1}]
 )
-def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
+def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         epsilon(**({"n": 10, "k": 2, "sigma": 1.0, "diameter": 1.0, "records": 5} | wrong))
 
 
-def test_more_own_records_than_records() -> None:
+def test_more_own_records_than_records_are_refused() -> None:
     with pytest.raises(ValueError, match="own_records"):
         epsilon_own_plus_partners(n=9, k=2, sigma=1.0, diameter=1.0, records=5, own_records=6)

@@ -1,7 +1,9 @@
+"""Rows and totals of the ledger, and histories as text."""
+
 import math
+from typing import Any
 
 import pytest
-from opacus.accountants import PRVAccountant, RDPAccountant
 
 from fedlab.privacy.accountant import epsilon
 from fedlab.privacy.ledger import Ledger
@@ -33,17 +35,7 @@ def test_rounds_compose_in_one_history(noise: float, one: float, ten: float) -> 
     assert rows[-1].epsilon_total == pytest.approx(ten, abs=2e-3)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("rdp", RDPAccountant), ("prv", PRVAccountant)])
-def test_epsilon_is_that_of_opacus_over_the_whole_history(name: str, kind: type) -> None:
-    steps = ((1.0, 0.1, 30), (0.8, 0.1, 10))
-    theirs = kind()
-    for noise, rate, count in steps:
-        for _ in range(count):
-            theirs.step(noise_multiplier=noise, sample_rate=rate)
-    assert epsilon(steps, accountant=name, delta=1e-5) == pytest.approx(theirs.get_epsilon(1e-5))
-
-
-def test_an_open_round_makes_the_total_infinite_for_good() -> None:
+def test_open_round_makes_the_total_infinite() -> None:
     history = (private(1), PrivacyRelease(2, 1, "none"), private(3))
     rows = Ledger({4: history}).rows()
     assert [math.isinf(row.epsilon_total) for row in rows] == [False, True, True]
@@ -53,7 +45,7 @@ def test_an_open_round_makes_the_total_infinite_for_good() -> None:
     assert rows[1].statement == "open"
 
 
-def test_mixing_never_enters_the_dp_sgd_total() -> None:
+def test_dp_instahide_is_not_in_the_dp_sgd_total() -> None:
     mixing = PrivacyRelease(2, 1, "dp-instahide", steps=100, epsilon=49_000.0)
     row = Ledger({0: (private(1), mixing)}).rows()[-1]
     assert row.epsilon_round == 49_000.0
@@ -63,13 +55,13 @@ def test_mixing_never_enters_the_dp_sgd_total() -> None:
     assert row.adjacency == "replace-one, labels public"
 
 
-def test_clipping_alone_is_no_privacy() -> None:
+def test_clipping_without_noise_has_infinite_epsilon() -> None:
     row = Ledger({0: (private(1, noise=0.0),)}).rows()[0]
     assert math.isinf(row.epsilon_total)
     assert row.statement == "none"
 
 
-def test_histories_survive_the_journey() -> None:
+def test_history_round_trips_through_json() -> None:
     history = (
         private(1),
         PrivacyRelease(2, 1, "none"),
@@ -79,12 +71,12 @@ def test_histories_survive_the_journey() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"rond": 1}]'])
-def test_what_is_no_history_is_refused(text: str) -> None:
+def test_malformed_history_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no accountant history"):
         from_json(text)
 
 
-def test_the_longer_history_wins_and_a_conflict_is_refused() -> None:
+def test_longer_history_wins_and_conflict_is_refused() -> None:
     one, two = (private(1),), (private(1), private(2))
     assert longer(one, two) == two
     assert longer(two, one) == two
@@ -92,7 +84,7 @@ def test_the_longer_history_wins_and_a_conflict_is_refused() -> None:
         longer(two, (private(1, noise=0.5),))
 
 
-def test_an_open_round_shows_the_account_that_the_client_used() -> None:
+def test_open_round_shows_the_clients_account() -> None:
     noisy = PrivacyRelease(
         1, 0, "clip-noise", clipping_norm=0.5, noise_multiplier=8.0, sample_rate=1.0, steps=1
     )
@@ -104,3 +96,38 @@ def test_an_open_round_shows_the_account_that_the_client_used() -> None:
     assert (opened.adjacency, opened.statement) == ("", "open")
     assert math.isinf(opened.epsilon_total)
     assert (never.unit, never.epsilon_protected) == ("example", None)
+
+
+def foreign(participation: int, **cost: Any) -> PrivacyRelease:
+    return PrivacyRelease(
+        participation + 1,
+        participation,
+        "mine:Mine",
+        unit="client",
+        adjacency="replace-one",
+        **cost,
+    )
+
+
+def test_foreign_releases_keep_their_own_sensitivity() -> None:
+    noise = {"noise_multiplier": 4.0, "sample_rate": 1.0, "steps": 1}
+    history = (foreign(0, sensitivity=2.0, **noise), foreign(1, **noise))
+    for entries in (history, history[::-1]):
+        row = Ledger({0: entries}).rows()[-1]
+        assert row.epsilon_total == pytest.approx(
+            epsilon(((2.0, 1.0, 1), (4.0, 1.0, 1)), accountant="rdp", delta=1e-5)
+        )
+    assert from_json(to_json(history)) == history
+
+
+def test_foreign_sensitivity_below_one_counts_as_one() -> None:
+    entry = foreign(0, noise_multiplier=4.0, sample_rate=1.0, steps=1, sensitivity=0.1)
+    assert Ledger({0: (entry,)}).total(0, Ledger({0: (entry,)}).accounts[0]) == pytest.approx(
+        epsilon(((4.0, 1.0, 1),), accountant="rdp", delta=1e-5)
+    )
+
+
+def test_foreign_epsilon_given_labels_needs_public_labels() -> None:
+    history = (foreign(0, epsilon=0.5, needs_public_labels=True),)
+    assert math.isinf(Ledger({0: history}).rows()[0].epsilon_total)
+    assert Ledger({0: history}, labels_public=True).rows()[0].epsilon_total == 0.5

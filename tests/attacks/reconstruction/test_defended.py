@@ -19,7 +19,7 @@ from fedlab.defenses.mixup import Mixup
 from fedlab.defenses.pipeline import Batch, Pipeline, PlainGradient
 from fedlab.metrics.images import psnr
 from fedlab.models import build
-from tests.defenses.contexts import circumstances
+from tests.defenses.contexts import context
 
 PLAIN = AttackSettings(iterations=200, schedule="cosine", lr=0.3)
 
@@ -158,7 +158,7 @@ def test_what_a_batch_mixed_with_itself_shows_of_its_labels(victim, defense):
         batches=1,
         records=6,
     )
-    mixed = defense.wrap(plain, circumstances(model, shard)).transform(batch)
+    mixed = defense.wrap(plain, context(model, shard)).transform(batch)
     assert bool((mixed.labels % 1 > 0.01).any())
     sent = batch_gradient(
         model, dict(model.named_parameters()), {}, data.normalise(mixed.pixels), mixed.labels
