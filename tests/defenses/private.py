@@ -1,4 +1,4 @@
-"""Private gradients for tests, and the slow road to the same: one example at a time."""
+"""Private gradients for tests, and the same computed slowly, one example at a time."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ WAYS = [
     *[(clipping, mode) for clipping in ("per-layer", QUANTILE) for mode in ("hooks", "ew")],
     ("per-layer", "functorch"),
 ]
-"""Pairs of a clipping and a mode."""
+"""Pairs of a kind of clipping and a mode of per-example gradients."""
 
 IDS = ["-".join(["adaptive" if way[0] == QUANTILE else way[0], way[1]]) for way in WAYS]
 
@@ -50,7 +50,7 @@ def flat(model):
 
 
 def one_by_one(model, images, labels, *, norm, clipping="flat"):
-    """The clipped gradient of each example, ``[n, parameters]``, by autograd alone."""
+    """Clipped gradient of each example, ``[n, parameters]``, by autograd alone."""
     rows = []
     for index in range(len(images)):
         model.zero_grad()

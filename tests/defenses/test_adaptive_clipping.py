@@ -1,4 +1,4 @@
-"""The adaptive bound finds its quantile, and its count moves by no more than it is noised for."""
+"""Adaptive clipping reaches its quantile, and its noise covers the count of unclipped gradients."""
 
 import math
 from itertools import pairwise
@@ -36,7 +36,7 @@ def test_adaptive_norm_converges_to_the_quantile(target, start):
 
 
 def step_of(images, labels, *, bound=1.0):
-    """How far the logarithm of the bound moves without noise on the count worth the name."""
+    """Change of the logarithm of the norm with negligible noise on the count."""
     quantile = Quantile(target=0.5, lr=1.0, noise=1e-9)
     with opened(network(), norm=bound, expected=8, clipping=quantile) as gradient:
         gradient(images, labels)
@@ -45,7 +45,7 @@ def step_of(images, labels, *, bound=1.0):
 
 @pytest.mark.parametrize("bound", [1e-3, 1e3])
 def test_one_example_changes_the_count_by_a_half(bound):
-    """For which theorem 1 makes the noise; the size of the batch itself is part of the count."""
+    """Theorem 1 assumes this change, which includes the change of the batch size."""
     images, labels = batch(8)
     with_it, without = (step_of(images[n:], labels[n:], bound=bound) for n in (0, 1))
     assert abs(with_it - without) == pytest.approx(0.5 / 8, abs=1e-6)
@@ -54,7 +54,7 @@ def test_one_example_changes_the_count_by_a_half(bound):
 def test_count_is_divided_by_the_expected_batch_size():
     images, labels = batch(8)
     for size in (0, 2, 8):
-        # All unclipped: b - 1/2 each, over 8, and the quantile is met by an empty batch.
+        # All are unclipped: each adds b - 1/2 = 1/2, over 8. An empty batch changes nothing.
         assert step_of(images[:size], labels[:size], bound=1e3) == pytest.approx(
             -(size / 2) / 8, abs=1e-6
         )
@@ -86,7 +86,7 @@ def test_too_little_noise_on_the_count_is_refused():
     with pytest.raises(BadInput, match="it has to be above 2"):
         small(defenses=[adaptive | {"quantile_noise": 2.0}])
     assert small(defenses=[adaptive | {"quantile_noise": 2.1}])
-    assert DPSGD(quantile_noise=0.1)  # which flat clipping does not look at
+    assert DPSGD(quantile_noise=0.1)  # flat clipping ignores it
 
 
 ADAPTIVE = {
@@ -106,6 +106,6 @@ def test_adaptive_norm_continues_over_a_clients_rounds():
     for before, after in pairwise(own):
         assert after.clipping_norm == before.next_clipping_norm
     assert len({entry.next_clipping_norm for entry in own}) == 3
-    # The count costs nothing beyond the nominal noise.
+    # The noise multiplier covers the count as well.
     flat = finished(small(defenses=[ADAPTIVE | {"clipping": "flat"}]))
     assert federation.ledger.protected(1) == flat.ledger.protected(1)

@@ -1,4 +1,4 @@
-"""The inner attack lowers its own cost, within its bounds, and leaves all else as it was."""
+"""The inner attack lowers its loss within its bounds and changes nothing else."""
 
 import copy
 from dataclasses import replace
@@ -35,7 +35,7 @@ def attacked(where, **given):
 
 
 def cost(where, batch):
-    """By hand: the second half's gradient against that of the first under the fake label."""
+    """Loss by its definition: gradient of the second half against that of the targets."""
     half = len(batch.members) // 2
     parameters = {name: p.detach() for name, p in where.model.named_parameters()}
     buffers = dict(where.model.named_buffers())
@@ -60,7 +60,7 @@ def test_inner_attack_beats_the_random_control(norm):
     where = around(norm)
     random = cost(where, attacked(where, inner="random"))
     assert cost(where, attacked(where, steps=5)) < random - 0.02
-    # Steps so small that they meet no kink of the network go down one by one.
+    # With steps too small to cross a kink of the network, each step lowers the loss.
     small = [cost(where, attacked(where, steps=steps, lr=1e-4)) for steps in (1, 2, 3)]
     assert random > small[0] > small[1] > small[2]
 
@@ -76,12 +76,12 @@ def test_second_half_changes_within_epsilon(inner, epsilon):
     assert bool(change.flatten(1).any(1).all())
     assert epsilon * 0.9 < float(change.max()) <= epsilon + 1e-6
     assert 0 <= float(found.pixels.min()) <= float(found.pixels.max()) <= 1
-    assert torch.equal(found.labels, clean.labels)  # true ones, also of the targets
+    assert torch.equal(found.labels, clean.labels)  # the targets keep their true labels
     assert torch.equal(found.members, clean.members)
 
 
 def test_inner_step_is_signed_adam():
-    """The first step of Adam on a sign is the learning rate itself, towards a smaller cost."""
+    """The first step of Adam on a sign has the size of the learning rate."""
     where = around()
     start, one = attacked(where, inner="random"), attacked(where, steps=1, lr=0.1)
     moved = (one.pixels - start.pixels)[6:].abs()

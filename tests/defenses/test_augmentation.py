@@ -1,4 +1,4 @@
-"""Each image is changed by itself, and as often as it should be."""
+"""Augmentations change each image by itself, with the right frequencies."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_cutout_masks_a_square_of_the_set_side(side, size):
 
 
 def test_cutout_in_a_corner_is_clipped():
-    """Of side 3 the centre in a corner leaves 2 x 2."""
+    """A square of side 3 with its centre in a corner masks 2 x 2 pixels."""
     corner = torch.zeros(6, 8, dtype=torch.bool)
     corner[:2, :2] = True
     share = float((masks()[:, 0] == corner).flatten(1).all(1).double().mean())
@@ -38,7 +38,7 @@ def test_cutout_in_a_corner_is_clipped():
 
 
 def test_cutout_centres_are_uniform():
-    """A single masked pixel is the centre itself."""
+    """A square of one pixel shows its centre."""
     times = masks(count=48_000, side=0.01)[:, 0].sum(0)
     assert times.sum() == 48_000
     assert float((times - 1000).abs().max()) < 5 * 1000**0.5

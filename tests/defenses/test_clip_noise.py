@@ -1,4 +1,4 @@
-"""Clip-noise: the norm that it keeps, the noise that it adds, and what it says that it costs."""
+"""Clip-noise: its norm, its noise and its privacy cost."""
 
 import math
 
@@ -56,12 +56,12 @@ def test_update_noise_has_the_set_deviation():
     count, deviation = draws.numel(), 1.3 * 0.7
     assert float(draws.std()) == pytest.approx(deviation, rel=5 / math.sqrt(count))
     assert abs(float(draws.mean())) < 5 * deviation / math.sqrt(count)
-    # As much in every tensor, and none of it repeated.
+    # Every tensor has the same deviation, and no draw repeats.
     for place in (0, 1200, 1230):
         own = draws[:, place]
         assert float(own.std()) == pytest.approx(deviation, rel=0.5)
     assert abs(float(torch.corrcoef(draws[:2])[0, 1])) < 5 / math.sqrt(draws.shape[1])
-    # Gaussian: of all draws so many are within one and within two deviations.
+    # Shares of Gaussian draws within one and within two deviations.
     for width, share in ((1, 0.6827), (2, 0.9545)):
         within = float((draws.abs() < width * deviation).float().mean())
         assert within == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / count))
@@ -83,7 +83,7 @@ def sent(federation, *, round, client):
 
 
 def test_clients_and_rounds_never_share_noise():
-    """Against the same run without noise what is left is noise alone."""
+    """The difference from a run without noise is the noise alone."""
     quiet = small(rounds=1, defenses=[EVERYONE | {"noise_multiplier": 0.0}], captures=KEEP)
     noisy = quiet.changed(defenses=[EVERYONE])
     one, other = finished(quiet), finished(noisy)
@@ -108,7 +108,7 @@ def test_sent_update_is_within_the_norm():
 
 
 def test_clip_noise_is_accounted_at_sensitivity_two():
-    """Two clipped updates differ by 2 C at most, so noise of deviation z C counts as z / 2."""
+    """Two clipped updates differ by at most 2 C, so noise of deviation z C counts as z / 2."""
     federation = finished(small(rounds=3, defenses=[EVERYONE | {"clients": "1"}]))
     reference = RDPAccountant()
     for round in range(1, 4):

@@ -1,4 +1,4 @@
-"""Stacks whose guarantee would be wrong are refused with the reason and the fix, others not."""
+"""Stacks with a wrong guarantee are refused with the reason and the fix; others are accepted."""
 
 from itertools import permutations
 
@@ -37,10 +37,10 @@ REFUSED = [
     ((Mixup(), DPInstaHide()), ["mixed twice", "keep one"]),
     ((CutMix(), FROZEN), ["mixed twice", "keep one"]),
     *[((AdversarialPoisoning(), mixing), ["one label", APART]) for mixing in MIXING],
-    # Also with something harmless between them.
+    # A harmless defense between two conflicting ones changes nothing.
     ((DPSGD(), Pruning(), Mixup()), ["both dp-sgd and mixup"]),
 ]
-"""Refused in any order."""
+"""Stacks that are refused in any order, with words of the message."""
 
 REFUSED_IN_ORDER = [
     *[
@@ -57,13 +57,13 @@ REFUSED_IN_ORDER = [
         for other in (ClipNoise(), Pruning(), Quantisation(), Soteria())
     ],
 ]
-"""Refused in this order only."""
+"""Stacks that are refused in this order only, with words of the message."""
 
 FINE = [
     (),
     (FlipCrop(), Cutout(), Mixup()),
     (FlipCrop(), DPInstaHide()),
-    (DPInstaHide(), FlipCrop()),  # of noisy mixtures: post-processing
+    (DPInstaHide(), FlipCrop()),  # augmenting noisy mixtures is post-processing
     (FROZEN, FlipCrop()),
     (MaxUp(), DPSGD()),  # the worst copy of an image depends on this image alone
     (FlipCrop(), Cutout(), DPSGD(), Pruning(), Quantisation()),
@@ -72,7 +72,11 @@ FINE = [
     (Pruning(), ClipNoise(), Quantisation()),
     (Soteria(), ClipNoise()),
     (DPInstaHide(), Soteria(), ClipNoise(), LeakageGate(), SecureAggregation()),
-    (SecureAggregation(), DPSGD(), FlipCrop()),  # of other levels: they come first anyway
+    (
+        SecureAggregation(),
+        DPSGD(),
+        FlipCrop(),
+    ),  # they act before the update
     (AdversarialPoisoning(), MaxUp(), FlipCrop()),
 ]
 

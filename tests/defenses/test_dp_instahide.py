@@ -1,4 +1,4 @@
-"""Mixing takes an image and k - 1 others by their weights; the price of what runs is told."""
+"""DP-InstaHide mixes k images by their weights and charges the epsilon of its sampler."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def shard(n=12, classes=4):
 
 
 def equally(held, members, *, k, seed=0):
-    """Equal mixtures of images and partners."""
+    """Mixtures of images and random partners with equal weights."""
     members = torch.as_tensor(members)
     others = distinct(len(members), k - 1, out_of=len(held) - 1, generator=seeded(seed))
     sources = torch.cat([members.unsqueeze(1), skipping(others, members)], dim=1)
@@ -128,7 +128,7 @@ def test_empty_batch_gives_an_empty_mixture():
 
 @pytest.mark.parametrize(("cap", "factor"), [(0.65, 0.65), (None, 1.0)])
 def test_only_capped_weights_reduce_epsilon(cap, factor):
-    """As with k = 1/cap equal weights, but for how often an image is a partner."""
+    """Epsilon is that of k = 1/cap equal weights, except for the partner probability."""
     held = shard()
     chosen = DPInstaHide(k=3, weights="dirichlet", cap=cap, scale=0.5)
     (spent,) = wrapped(held, chosen).planned
@@ -138,7 +138,7 @@ def test_only_capped_weights_reduce_epsilon(cap, factor):
 
 
 def test_mixtures_have_their_own_capped_weights():
-    """Read off the labels of a shard in which every image has a class of its own."""
+    """Every image has its own class, so labels show the weights."""
     held = Shard(shard().images, torch.arange(12), 12)
     chosen = DPInstaHide(k=3, weights="dirichlet", alpha=0.5, cap=0.6, scale=0.0)
     mixed = wrapped(held, chosen).held(torch.as_tensor(list(range(12))))
@@ -155,12 +155,12 @@ FROZEN = DPInstaHide(k=3, frozen=7, scale=0.5)
 
 
 def inputs(pipeline):
-    """All batches of a round, as the network sees them."""
+    """All batches of a round as the network is trained on them."""
     return [pipeline.transform(pipeline.held(places)) for places in pipeline.sampler()]
 
 
 def in_round(number, held, chosen=FROZEN, **given):
-    """Streams of a round of its own, beside those that last."""
+    """The pipeline of one round, with streams of that round and lasting streams."""
     setting = context(
         torch.nn.Linear(9, 4),
         held,
@@ -207,7 +207,7 @@ def test_frozen_mixture_is_the_noisy_mean_of_images():
 
 @pytest.mark.parametrize("what", ["settings", "images", "labels"])
 def test_another_frozen_set_is_another_release(what):
-    """Or the difference of the two would be free of noise."""
+    """With the same noise, the difference of both sets would be free of noise."""
     held, changed, chosen = shard(), shard(), FROZEN
     if what == "settings":
         chosen = FROZEN.model_copy(update={"scale": 0.6})
@@ -235,7 +235,7 @@ def test_leaking_client_sends_one_frozen_batch():
     (places,) = pipeline.sampler()
     assert len(places.unique()) == len(places) == 5
     assert (pipeline.batches, pipeline.records) == (1, 5)
-    assert pipeline.planned[0].steps == 7  # but the whole set is at stake
+    assert pipeline.planned[0].steps == 7  # the charge is for the whole set
 
 
 def test_repeated_round_has_new_noise_and_partners():
@@ -248,11 +248,11 @@ def test_repeated_round_has_new_noise_and_partners():
     setting = context(torch.nn.Linear(9, 4), held, stream=stream)
     for again in (setting, replace(setting, participation=2)):
         DPInstaHide(k=3).wrap(PLAIN, again)
-    assert len(asked) == len(set(asked)) == 6  # of partners, noise and weights
+    assert len(asked) == len(set(asked)) == 6  # two rounds with partners, noise and weights each
 
 
 def test_single_batch_is_charged_for_its_records():
-    """As of a leaking client: fewer mixtures than images, one of them made from the example."""
+    """A leaking client has fewer mixtures than images, one of them of each example."""
     (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).planned
     assert spent.steps == 5
     assert spent.epsilon == instahide.epsilon_own_plus_partners(

@@ -1,4 +1,4 @@
-"""The noise of DP-SGD: as large as stated, normal, and never the same twice."""
+"""The noise of DP-SGD is normal, has the set deviation and never repeats."""
 
 import math
 
@@ -23,7 +23,7 @@ def network():
 
 
 def draws(count, images, **settings):
-    """The noise of so many gradients of the same batch, ``[count, parameters]``."""
+    """Noise of ``count`` gradients of the same batch, ``[count, parameters]``."""
     x, y = (part[:images] for part in batch())
     quiet, noisy = (network() for _ in range(2))
     with opened(quiet, norm=NORM, expected=EXPECTED, **settings) as gradient:
@@ -32,7 +32,7 @@ def draws(count, images, **settings):
     drawn = []
     with opened(noisy, norm=NORM, noise=NOISE, expected=EXPECTED, **settings) as gradient:
         for _ in range(count):
-            gradient._optimizer.max_grad_norm = NORM  # where it adapts
+            gradient._optimizer.max_grad_norm = NORM  # adaptive clipping changes it
             gradient(x, y)
             drawn.append(flat(noisy) - signal)
     return torch.stack(drawn).double()
@@ -44,13 +44,13 @@ def draws(count, images, **settings):
 def test_dp_noise_has_the_set_deviation(clipping, mode, images, secure):
     drawn = draws(20, images, clipping=clipping, mode=mode, secure=secure)
     deviation = NOISE * NORM / EXPECTED
-    if clipping == QUANTILE:  # the count takes its share, which the gradients make up for
+    if clipping == QUANTILE:  # the gradients get more noise since the count gets some
         deviation = (NOISE**-2 - (2 * QUANTILE.noise) ** -2) ** -0.5 * NORM / EXPECTED
     scaled = drawn.flatten().numpy() / deviation
-    # Five sigma of the chi-square law, whose variance is twice its degrees of freedom.
+    # Five sigma of the chi-square distribution, whose variance is twice its degrees of freedom.
     assert (scaled**2).sum() == pytest.approx(len(scaled), abs=5 * math.sqrt(2 * len(scaled)))
     assert stats.kstest(scaled, "norm").pvalue > 1e-4
-    # Independent from one draw to the next and from one parameter to the next.
+    # Draws and parameters are uncorrelated.
     correlation = torch.corrcoef(drawn[:2])[0, 1]
     assert abs(float(correlation)) < 5 / math.sqrt(drawn.shape[1])
 
@@ -68,7 +68,7 @@ def test_same_seed_gives_the_same_noise():
 
 @pytest.mark.parametrize(("clipping", "mode"), WAYS, ids=IDS)
 def test_secure_noise_is_the_sum_of_four_draws(clipping, mode):
-    """Of one Gaussian the digits can tell what was added to it (arXiv 2107.10138, section 5.1)."""
+    """The digits of one Gaussian draw reveal what was added (arXiv 2107.10138, section 5.1)."""
     model, same = network(), seeded(5)
     images, labels = (part[:0] for part in batch())
     with opened(
@@ -93,7 +93,7 @@ def test_system_entropy_never_repeats():
 
 
 def noise_of(scenario, *, round=1, client=0, history=()):
-    """The noise in what a client sends: with it, less without."""
+    """The noise in a client's update, by the difference from a noiseless replay."""
     federated = FederatedData.of(scenario)
     task = task_for(scenario, round=round, client=client)
     loud, quiet = (
@@ -117,7 +117,7 @@ ONE_STEP = [{"role": "leaking", "batch_size": 4}]
     "more", [{}, {"clipping": "adaptive"}, {"secure_noise": True}, {"memory": 0.1}]
 )
 def test_clients_rounds_and_repeats_never_share_noise(more):
-    """A round is run again with the history of the first time, which was sent after all."""
+    """A repeated round has the history of the first attempt, which was already sent."""
     scenario = small(defenses=[LOUD | more], roles=ONE_STEP)
     first, history = noise_of(scenario)
     again, longer = noise_of(scenario, history=history)

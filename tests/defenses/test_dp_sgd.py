@@ -1,4 +1,4 @@
-"""DP-SGD in a client's pipeline: its sampler, what it charges, and its settings carried out."""
+"""DP-SGD in a client's pipeline: its sampler, its charge and its settings."""
 
 import math
 from dataclasses import replace
@@ -66,13 +66,13 @@ def test_only_a_noiseless_replay_has_no_noise(noiseless):
     drawn = flat(model)
     for close in pipeline.close:
         close()
-    # Twice the norm over the expected batch of five.
+    # The deviation is twice the norm over the expected batch size of five.
     assert float(drawn.std()) == pytest.approx(0.0 if noiseless else 2.0 * 0.3 / 5, rel=0.15)
     assert pipeline.planned[0].noise_multiplier == 2.0
 
 
 def carried_out(monkeypatch, settings, *, history=(), images=20):
-    """What ``PrivateGradient`` is asked for, and the charge after one batch."""
+    """Arguments of ``PrivateGradient``, planned cost, and charge after one batch."""
     asked = {}
     made = PrivateGradient.__init__
 
@@ -117,7 +117,7 @@ ADAPTIVE = DPSGD(clipping="adaptive", clipping_norm=0.3, noise_multiplier=0.5, q
 
 def test_charge_has_adaptive_norm_before_and_after(monkeypatch):
     asked, planned, charge = carried_out(monkeypatch, ADAPTIVE)
-    # A twentieth of the batch of 5 would be less than the noise multiplier lets.
+    # A twentieth of the batch of 5 is less than the noise multiplier requires.
     assert asked["clipping"] == Quantile(target=0.7, lr=0.2, noise=0.5)
     assert (planned.clipping_norm, planned.next_clipping_norm) == (0.3, None)
     assert charge == replace(planned, next_clipping_norm=charge.next_clipping_norm)

@@ -1,4 +1,4 @@
-"""Every defense that a scenario can name runs in one federation, and in stacks as listed."""
+"""Every defense runs in a federation, alone and in stacks."""
 
 import math
 
@@ -12,7 +12,7 @@ from tests.federations import finished, small
 
 SECURE = "secure-aggregation"
 ALONE = [name for name in DEFENSES.names if name != SECURE]
-"""On client 0, 1, 2, ...; the next two clients are summed, and the last one is open."""
+"""Defenses of clients 0, 1, 2, ...; two more clients are summed, and the last has none."""
 
 STACK = ["flip-crop", "cutout", "maxup", "dp-instahide", "soteria", "pruning", "quantisation"]
 

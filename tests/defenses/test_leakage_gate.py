@@ -1,4 +1,4 @@
-"""The leakage gate: what it keeps back, what it lets through, and what that tells."""
+"""The leakage gate: which updates it withholds, and what its decision costs."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_update_that_leaks_is_withheld():
     assert statuses(federation) == ["withheld"] * 2
     assert not Capture.kept(federation.folder.captures, 1, 0)
     reason = federation.folder.table("clients")["reason"].tolist()[0]
-    # The threshold is public; how near the attack came is not told.
+    # The threshold is public, but the reason must not contain the PSNR.
     assert reason == "its own attack on its update reconstructed an image at 20 dB or above"
     assert statuses(federation, client=1) == ["ok"] * 2
 
@@ -106,7 +106,7 @@ def test_gate_follows_defenses_and_keeps_the_update(others, role):
     state = {name: value.clone() for name, value in federated.model.state_dict().items()}
     task = task_for(scenario, round=1, client=0)
     passed = run_client_round(task, federated, state, ())
-    # The same settings key the noise; the Referee looks at what was sent and not at itself.
+    # The settings seed the noise, so the replay needs the same ones.
     rehearsed = run_client_round(task, federated, state, (), keep_batches=True)
     assert passed.abstention is None
     assert all((passed.sent.tensors[n] == t).all() for n, t in rehearsed.sent.tensors.items())

@@ -1,4 +1,4 @@
-"""The copy that is trained on is the one with the largest loss of all that were drawn."""
+"""MaxUp trains on the copy with the largest loss."""
 
 import copy
 
@@ -80,7 +80,7 @@ def test_empty_batch_stays_empty():
 
 
 def test_maxup_keeps_the_sensitivity_of_dp_sgd():
-    """The worst copy of an image depends on this image only, so the sensitivity stays."""
+    """The worst copy of an image depends on this image only, so clipping still bounds it."""
     where = around()
     batch = batch_of(where.shard)
     model = where.model

@@ -1,4 +1,4 @@
-"""Mixtures are the stated sums and boxes of their sources, and labels the exact shares."""
+"""Mixup and CutMix: pixels and labels of the mixtures match their sources and weights."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CLASSES = 9
 
 
 def batch_of(count=9, height=7, width=5):
-    """Images of one value each, and a class of its own for every image."""
+    """A batch in which each image has one value and its own class."""
     members = torch.arange(count)
     pixels = (members + 1).float().view(-1, 1, 1, 1).expand(count, 2, height, width).clone()
     return Batch(members, members.unsqueeze(1), pixels, members % CLASSES)
@@ -29,7 +29,7 @@ def test_mixup_is_the_weighted_sum_of_its_sources(k):
     batch, found = batch_of(), mixed(k)
     assert found.sources.shape == (9, k)
     assert torch.equal(found.sources[:, 0], batch.members)
-    for place in range(k):  # orders of the whole batch
+    for place in range(k):  # each is an order of the whole batch
         assert sorted(found.sources[:, place].tolist()) == list(range(9))
     one_hot = functional.one_hot(batch.labels, CLASSES).float()
     sums = one_hot[found.sources]
@@ -67,7 +67,7 @@ def pasted(seed, *, probability=1.0, alpha=1.0, batch=None):
 
 
 def test_cutmix_labels_equal_the_area_of_the_box():
-    """Over many draws, clipped ones included; every image has one value, so the box shows."""
+    """Every image has one value, which shows the box; some boxes are clipped."""
     clipped = whole = 0
     for seed in range(60):
         found = pasted(seed)
@@ -91,7 +91,7 @@ def test_cutmix_labels_equal_the_area_of_the_box():
 
 
 def test_cutmix_area_follows_its_distribution():
-    """Of Beta(20, 20) the box has half the area on average; clipping makes it smaller."""
+    """For Beta(20, 20) the box covers half the area on average, less if it is clipped."""
     batch = batch_of(2, 64, 64)
     areas = [
         float(1 - found.labels[0, 0])

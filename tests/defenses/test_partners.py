@@ -1,4 +1,4 @@
-"""Every set of partners is equally likely, and no image is its own."""
+"""Every set of partners is equally likely, and no image is its own partner."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which mode `auto` takes: the rule as measured, and another where a network does not let it."""
+"""The mode that `auto` chooses: by the measured rule, or another if that fails."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_auto_follows_the_measured_rule(name, width, size, flat, mode):
 
 
 class Scaled(nn.Module):
-    """A convolution and a linear layer, with something around them that a mode stumbles over."""
+    """A convolution and a linear layer, with an operation that some modes cannot handle."""
 
     def __init__(self, trouble):
         super().__init__()
@@ -108,7 +108,7 @@ def test_unusable_mode_is_refused_before_the_run(tmp_path, monkeypatch):
 
 
 def test_number_of_gradients_that_fit_in_memory():
-    model = nn.Linear(256, 256, bias=False)  # a quarter of a mebibyte in float32
+    model = nn.Linear(256, 256, bias=False)  # 256 KiB in float32
     assert fitting(model, 1.0) == 4
     assert fitting(model, 1.2) == 4
     assert fitting(model, 0.01) == 1

@@ -1,4 +1,4 @@
-"""The parts that defenses replace or wrap: samplers and the plain gradient."""
+"""Samplers and the plain gradient, which defenses replace."""
 
 import pytest
 import torch

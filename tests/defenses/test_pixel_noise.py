@@ -1,4 +1,4 @@
-"""Noise has its stated law, is finite, independent from pixel to pixel, and the same by seed."""
+"""Pixel noise has its distribution, is finite, independent by pixel and set by the seed."""
 
 import math
 
@@ -14,7 +14,7 @@ from tests.defenses.contexts import seeded
     ("kind", "deviation", "kurtosis"), [("laplace", math.sqrt(2), 6.0), ("gaussian", 1.0, 3.0)]
 )
 def test_pixel_noise_has_its_moments(kind, deviation, kurtosis):
-    scale = 0.02  # so small that the clipping to [0, 1] does not touch it
+    scale = 0.02  # too small for clipping to [0, 1]
     noise = add_noise(torch.full((400_000,), 0.5), kind, scale=scale, generator=seeded()) - 0.5
     standard = noise / (scale * deviation)
     assert float(standard.std()) == pytest.approx(1, abs=0.01)
@@ -23,7 +23,7 @@ def test_pixel_noise_has_its_moments(kind, deviation, kurtosis):
 
 
 def test_laplace_noise_follows_its_distribution():
-    """Kolmogorov and Smirnov: the largest distance to it, times the root of n, rarely exceeds 2."""
+    """Kolmogorov-Smirnov: the largest distance times the root of n rarely exceeds 2."""
     count = 1_000_001
     noise = laplace((count,), generator=seeded()).double().sort().values
     expected = torch.where(noise < 0, noise.exp() / 2, 1 - (-noise).exp() / 2)
@@ -31,7 +31,7 @@ def test_laplace_noise_follows_its_distribution():
     assert float((steps - expected).abs().max()) * math.sqrt(count) < 2
     assert len(noise.unique()) > 0.95 * count
     assert bool(noise.isfinite().all())
-    assert float(noise.abs().max()) > 10  # it is not clamped to a few scales
+    assert float(noise.abs().max()) > 10  # it is not limited to a few scales
 
 
 def test_laplace_grid_ends_are_finite(monkeypatch):

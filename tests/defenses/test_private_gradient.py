@@ -1,4 +1,4 @@
-"""Every clipping in every mode against one example at a time."""
+"""Every kind of clipping in every mode against one example at a time."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_modes_agree(name):
 @pytest.mark.parametrize("channels", [1, 3])
 @every_way
 def test_memory_format_does_not_change_the_gradient(channels, clipping, mode):
-    """PyTorch takes some grey images for channels-last ones, and then all that follows."""
+    """PyTorch treats some grey images, and all later layers, as channels-last."""
     model = build("convnet", shape=(channels, 8, 8), classes=10, width=8)
     images, labels = batch(shape=(channels, 8, 8))
     wanted = one_by_one(model, images, labels, norm=0.5, clipping=clipping).sum(0) / 6
@@ -84,18 +84,18 @@ def test_memory_format_does_not_change_the_gradient(channels, clipping, mode):
     seed=st.integers(0, 1000),
 )
 def test_example_contributes_at_most_the_norm(clipping, mode, norm, size, seed):
-    """One image, however extreme, moves the sum by no more than the norm."""
+    """One image, however extreme, changes the sum by at most the norm."""
     model, (images, labels) = network(), batch(4)
     images[0] = size * torch.randn(1, 8, 8, generator=seeded(seed))
     own = one_by_one(model, images[:1], labels[:1], norm=norm, clipping=clipping)[0]
     sums = []
     for start in (0, 1):
-        # Anew, or an adaptive bound would have moved in between.
+        # A new gradient for each, since adaptive clipping changes the norm.
         with opened(model, norm=norm, expected=1, clipping=clipping, mode=mode) as gradient:
             gradient(images[start:], labels[start:])
             sums.append(flat(model))
     moved = sums[0] - sums[1]
-    # Differences of sums of four are exact to a few of their last bits.
+    # The difference of two sums is exact up to a few last bits.
     tiny = 1e-5 * norm + 1e-5 * float(sums[0].norm())
     assert float(moved.norm()) <= norm + tiny
     assert float((moved - own).norm()) <= 1e-3 * float(own.norm()) + tiny
@@ -103,12 +103,12 @@ def test_example_contributes_at_most_the_norm(clipping, mode, norm, size, seed):
 
 @every_way
 def test_batch_in_parts_equals_the_whole_batch(clipping, mode):
-    """Each example's gradient is clipped on its own, and the noise comes once at the end."""
+    """Each gradient is clipped by itself, and noise is added once at the end."""
     model, (images, labels) = network(), batch(7)
     found = []
     for at_once in (None, 7, 3, 1):
         with opened(model, noise=1.0, clipping=clipping, mode=mode, at_once=at_once) as gradient:
-            for _ in range(2):  # an adaptive bound has to move alike
+            for _ in range(2):  # adaptive norms must change equally
                 gradient(images, labels)
             found.append(flat(model))
             found.append(torch.tensor([gradient.clipping_norm]))
@@ -140,7 +140,7 @@ def test_second_call_is_independent_of_the_first(clipping, mode):
         first = flat(model)
         gradient(images[:0], labels[:0])
         assert not flat(model).any()
-        gradient._optimizer.max_grad_norm = 0.5  # where it adapts
+        gradient._optimizer.max_grad_norm = 0.5  # adaptive clipping changes it
         gradient(images, labels)
         assert torch.equal(flat(model), first)
 
@@ -167,7 +167,7 @@ def test_close_restores_the_network(clipping, mode, training):
 
 @every_way
 def test_evaluation_mode_equals_micro_batches(clipping, mode):
-    """Opacus' hooks pass by what is in evaluation mode, which Dropout must stay in."""
+    """Opacus' hooks skip layers in evaluation mode, in which Dropout must stay."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Dropout(0.9), nn.Linear(144, 10))
     model.eval()
     images, labels = batch()

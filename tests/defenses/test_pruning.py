@@ -1,4 +1,4 @@
-"""Pruning keeps the largest entries of each tensor as they are, and nothing else."""
+"""Pruning keeps the largest entries of each tensor and sets the others to 0."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_pruning_removes_the_smallest_entries(tensor, share):
     kept = found != 0
     assert torch.equal(found[kept], tensor[kept])
     gone = min(round(share * len(tensor)), len(tensor) - 1)
-    # Entries that were 0 before cannot be told from those that went.
+    # Entries that were 0 before count as pruned.
     assert int((~kept).sum()) == max(gone, int((tensor == 0).sum()))
     if kept.any() and not kept.all():
         assert tensor[~kept].abs().max() <= tensor[kept].abs().min()
@@ -26,7 +26,7 @@ def test_pruning_removes_the_smallest_entries(tensor, share):
 
 def test_every_tensor_is_pruned_by_itself():
     sent = update()
-    sent["bias"] *= 1e-3  # of the whole update the smallest entries, which must not all go
+    sent["bias"] *= 1e-3  # the smallest entries of the update, not all of which may go
     found = released(Pruning(share=0.9), sent)
     left = {name: int(tensor.count_nonzero()) for name, tensor in found.items()}
     assert left == {"weight": 120, "bias": 3, "scale": 1}

@@ -1,4 +1,4 @@
-"""Quantisation: how many levels there are, how far entries move, and what stays as it was."""
+"""Quantisation: number of levels, change of the entries, and what stays equal."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_pruned_entries_stay_zero():
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_stay_so(wrong):
-    """So that the server refuses it."""
+    """The server then refuses the update."""
     assert not quantised(torch.tensor([1.0, wrong]), bits=4).isfinite().all()
 
 

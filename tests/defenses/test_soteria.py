@@ -1,4 +1,4 @@
-"""Soteria against its definition, feature by feature."""
+"""Soteria's scores against their definition, and its pruning."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tests.federations import finished, small
 
 
 def features_of(model, images):
-    """What the last layer of a network takes that is a plain sequence."""
+    """Input of the last layer of a sequential network."""
     return model[:-1](images)
 
 
@@ -81,7 +81,7 @@ def test_soteria_wraps_any_gradient():
     pipeline.gradient(*batch())
     assert model[1].weight.grad.sum() == 32 * 10
     pipeline.gradient(*(part[:0] for part in batch()))
-    assert model[1].weight.grad.sum() == 64 * 10  # nothing to look at
+    assert model[1].weight.grad.sum() == 64 * 10  # an empty batch has no scores
     assert pipeline.planned == ()
 
 
@@ -110,7 +110,7 @@ def test_network_without_linear_layer_is_refused(tmp_path, monkeypatch):
 
 
 def test_other_layers_keep_the_gradient_of_the_loss():
-    """Pruning comes after the backward pass, not inside it."""
+    """Pruning follows the backward pass and does not change it."""
     model = build("lenet", shape=(1, 8, 8), classes=10)
     images, labels = batch()
     PrunedGradient(model, last_linear(model), PlainGradient(model), 0.9)(images, labels)

@@ -1,4 +1,4 @@
-"""The first input of each image stands for it, and repeated inputs are recognised as such."""
+"""The first input of each image is unique, and repeated inputs are recognised."""
 
 import torch
 from hypothesis import given
@@ -9,7 +9,7 @@ from fedlab.defenses.unique_inputs import unique_inputs
 
 
 def batch(members, tint=0.0):
-    """Images that tell which member they are, changed by a tint."""
+    """A batch whose pixels equal the member plus a tint."""
     members = torch.tensor(members, dtype=torch.int64)
     pixels = members.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2) + tint
     return Batch(members, members.unsqueeze(1), pixels, members % 3)

@@ -1,4 +1,4 @@
-"""Weights of a mixture follow their law, and no capped one exceeds its cap."""
+"""Weights of mixtures follow their distribution, and none exceeds its cap."""
 
 import math
 
@@ -20,7 +20,7 @@ def test_uncapped_weights_are_dirichlet(alpha, k):
     for place in range(k):
         assert float(weights[:, place].mean()) == pytest.approx(1 / k, abs=0.01)
         assert float(weights[:, place].var()) == pytest.approx(variance, rel=0.05)
-    # Uniform on the simplex: the first of k exceeds t with probability (1 - t)^(k - 1).
+    # They are uniform on the simplex: one exceeds t with probability (1 - t)^(k - 1).
     if alpha == 1:
         above = float((weights[:, 0] > 0.3).double().mean())
         assert above == pytest.approx(0.7 ** (k - 1), abs=0.01)

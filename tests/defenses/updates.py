@@ -1,4 +1,4 @@
-"""What the tests of update-level defenses do to an update."""
+"""Random updates, and update-level defenses applied to them."""
 
 import torch
 from hypothesis import strategies as st
@@ -38,4 +38,4 @@ def released(settings, tensors, **given):
 tensors = st.lists(
     st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, 1.0, -1.0]), min_size=1, max_size=40
 ).map(torch.tensor)
-"""Tensors of up to forty numbers, many of them equal."""
+"""Hypothesis strategy for tensors of up to forty numbers, many of them equal."""

@@ -1,4 +1,4 @@
-"""Epsilon against known values, another implementation, and the limits of each accountant."""
+"""Epsilon against known values and other implementations, and the limits of each accountant."""
 
 import math
 from itertools import product
@@ -15,8 +15,8 @@ TABLE = [
     (1.3, 1.382, 3.283),
     (2.0, 0.600, 1.721),
 ]
-"""Noise multiplier, epsilon of 20 steps at q = 0.05, and of 200, as computed with Opacus' formula
-at delta = 1e-5."""
+"""Noise multiplier, and epsilon of 20 and of 200 steps at sample rate 0.05 and delta = 1e-5, by
+Opacus."""
 
 
 @pytest.mark.parametrize(("noise", "one", "ten"), TABLE)
@@ -30,7 +30,7 @@ def test_epsilon_of_one_round_and_of_ten(noise, one, ten):
     ("noise", "naive"), [(0.5, 144.28), (0.7, 67.00), (1.0, 29.72), (1.3, 16.63), (2.0, 7.14)]
 )
 def test_joint_epsilon_is_below_the_sum_of_rounds(noise, naive):
-    """Each round at a tenth of delta, added up."""
+    """The sum of ten rounds, each at a tenth of delta."""
     one = epsilon(((noise, 0.05, 20),), accountant="rdp", delta=1e-6)
     assert 10 * one == pytest.approx(naive, abs=5.1e-3)
 
@@ -105,7 +105,7 @@ def test_gdp_equals_opacus(steps):
 
 
 def test_gdp_is_below_the_bounds():
-    """For few steps it is below even what PRV finds, which is close to the truth."""
+    """For few steps it is below the result of PRV, which is nearly exact."""
     steps = ((1.0, 0.05, 20),)
     assert epsilon(steps, accountant="gdp", delta=1e-5) < 0.6 * epsilon(
         steps, accountant="prv", delta=1e-5

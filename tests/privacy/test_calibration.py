@@ -1,4 +1,4 @@
-"""The noise that is found costs the target, and a little less of it costs more."""
+"""Calibrated noise costs at most the target, and slightly less noise costs more."""
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +28,7 @@ def test_calibrated_noise_is_the_smallest(target, planned):
         return epsilon(steps, accountant="rdp", delta=1e-5)
 
     assert cost(noise) <= target
-    # Four digits, and the tolerance of the search.
+    # The margin covers four digits and the tolerance of the search.
     assert cost(noise * 0.998) > target
 
 

@@ -1,3 +1,5 @@
+"""The formal epsilon of DP-InstaHide against known values, and its limits."""
+
 import math
 
 import pytest
@@ -59,7 +61,7 @@ def test_amplified_epsilon_is_below_composition(
     found = epsilon(n=n, k=k, sigma=1.0, diameter=diameter, records=records)
     plain = records * diameter / k
     assert 0 < found <= plain * (1 + 1e-12)
-    # ... nor falls below that of a record that takes part in its share of them.
+    # It is at least that of a record in its share of the mixtures.
     assert found >= plain * k / n * (1 - 1e-9)
     both = epsilon_own_plus_partners(
         n=n, k=k, sigma=1.0, diameter=diameter, records=records, own_records=1
@@ -83,7 +85,7 @@ def test_own_records_are_not_amplified() -> None:
     certain = epsilon_own_plus_partners(n=4, k=4, sigma=1.0, diameter=2.0, records=8, own_records=2)
     assert certain == pytest.approx(8 * 0.5)
     assert certain == pytest.approx(epsilon(n=4, k=4, sigma=1.0, diameter=2.0, records=8))
-    # Without mixing only its own copies tell anything of it.
+    # Without mixing, only a record's own copies depend on it.
     alone = epsilon_own_plus_partners(n=1, k=1, sigma=0.5, diameter=2.0, records=9, own_records=1)
     assert alone == pytest.approx(4.0)
 
@@ -117,7 +119,7 @@ def test_epsilon_without_noise_is_infinite() -> None:
     both = epsilon_own_plus_partners(n=10, k=2, sigma=0.0, diameter=1.0, records=5, own_records=0)
     assert both == math.inf
     assert epsilon(n=10, k=2, sigma=0.0, diameter=1.0, records=0) == 0.0
-    # Partners without noise tell nothing where there are none.
+    # With k = 1 there are no partners whose noise could be missing.
     alone = epsilon_own_plus_partners(n=10, k=1, sigma=0.0, diameter=1.0, records=5, own_records=0)
     assert alone == 0.0
     assert epsilon(n=10, k=2, sigma=0.0, diameter=0.0, records=9) == 0.0
