@@ -35,6 +35,8 @@ def check(stack: Sequence[Defense]) -> None:
             first.conflict(second)
             or second.conflict(first)
             or _mixed_twice(first, second)
+            or _guarantee_lost(first, second)
+            or _guarantee_lost(second, first)
             or first.conflict_before(second)
             or second.conflict_after(first)
         )
@@ -62,4 +64,15 @@ def _mixed_twice(first: Defense, second: Defense) -> str | None:
     return (
         f"both {first.name} and {second.name}: if images are mixed twice, neither the number of "
         f"images in a mixture nor its epsilon is that of the settings; keep one, or {ELSEWHERE}"
+    )
+
+
+def _guarantee_lost(one: Defense, other: Defense) -> str | None:
+    # A defense without an epsilon needs no refusal: its round counts as unprotected.
+    if one.keeps_guarantees or one.account is None or other.account is None:
+        return None
+    return (
+        f"both {one.name} and {other.name}: {one.name} does not state that the epsilon of other "
+        "defenses holds beside it; set keeps_guarantees = True in its class if it changes each "
+        f"image by itself or uses the noisy update only, or {ELSEWHERE}"
     )

@@ -12,7 +12,7 @@ import torch
 from dp_accounting.rdp import RdpAccountant
 from torch import nn
 
-from fedlab import Federation, RunFailed
+from fedlab import BadInput, Federation, RunFailed
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.plugins import PluginFailed
@@ -247,6 +247,13 @@ def carried_out(defenses):
 def test_defense_without_guarantee_opens_the_round(name, mechanism):
     update = carried_out([{"name": f"{MODULE}:{name}"}, {"name": "clip-noise"}])
     assert [entry.mechanism for entry in update.history] == [mechanism]
+
+
+def test_two_epsilons_need_kept_guarantees():
+    pair = [{"name": f"{MODULE}:Pure"}, {"name": "clip-noise"}]
+    with pytest.raises(BadInput, match="set keeps_guarantees = True in its class"):
+        small(defenses=pair)
+    assert small(defenses=[pair[0] | {"rounds": "1"}, pair[1] | {"rounds": "2-"}])
 
 
 def test_foreign_defense_runs_and_is_toggled():

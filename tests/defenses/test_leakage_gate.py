@@ -107,9 +107,9 @@ def test_gate_follows_defenses_and_keeps_the_update(others, role):
     task = task_for(scenario, round=1, client=0)
     passed = run_client_round(task, federated, state, ())
     # The settings seed the noise, so the replay needs the same ones.
-    rehearsed = run_client_round(task, federated, state, (), keep_batches=True)
+    replayed = run_client_round(task, federated, state, (), keep_batches=True)
     assert passed.abstention is None
-    assert all((passed.sent.tensors[n] == t).all() for n, t in rehearsed.sent.tensors.items())
+    assert all((passed.sent.tensors[n] == t).all() for n, t in replayed.sent.tensors.items())
     assert "leakage-gate" in {entry.mechanism for entry in passed.history}
     assert not any(module._forward_hooks for module in federated.model.modules())
 
