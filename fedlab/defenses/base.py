@@ -72,9 +72,9 @@ class Defense(Plugin, Scheduled, ABC):
     if it claims none."""
     keeps_guarantees: ClassVar[bool] = False
     """True if the epsilon of other defenses still holds when this one runs in the same round. That
-    is so if it changes each image by itself, or uses the noisy update only. If it is false, the round
-    counts as unprotected; if the defense itself claims an epsilon, it is refused beside others that
-    do."""
+    is so if it changes each image by itself, or uses the noisy update only. If it is false, the
+    round counts as unprotected; if the defense itself claims an epsilon, it is refused beside
+    others that do."""
     mixes_images: ClassVar[bool] = False
     """True if one training example is made from several images."""
     couples_images: ClassVar[bool] = False
