@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from fedlab.core import views
 from fedlab.core.errors import BadInput
 from fedlab.core.views import Viewable, show
+from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.report.register import VIEWS
 
 
@@ -81,6 +82,12 @@ def test_a_foreign_package_adds_a_view(installed, tmp_path):
     assert "a &lt;thing&gt;" in Thing()._repr_html_()
     for name in ("a.png", "a.svg", "without-an-ending"):
         assert Thing().save(tmp_path / name).stat().st_size > 0
+
+
+def test_what_cannot_be_drawn_yet_is_text_in_a_notebook():
+    text = AttackTrace()._repr_html_()
+    assert "the trace saw no attack" in text
+    assert "<img" not in text
 
 
 def test_a_foreign_view_replaces_a_built_in_one(installed, monkeypatch):

@@ -180,7 +180,10 @@ def main_figure(thing: Viewable, *args: Any, **options: Any) -> Figure:
 
 def figure_html(thing: Viewable) -> str:
     """View ``html`` of a class that registers none: the object as text above its main figure."""
-    figure = thing.plot()
+    try:
+        figure = thing.plot()
+    except (BadInput, ValueError) as error:  # there is nothing to draw yet
+        return f"<p>{escape(str(thing))}: {escape(str(error))}</p>"
     data = base64.b64encode(encoded(figure, dpi=110)).decode()
     return (
         f'<div><p>{escape(str(thing))}</p><img src="data:image/png;base64,{data}" '
