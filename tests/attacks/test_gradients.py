@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from attacks.gradients import batch_gradient, clipped_gradient, unroll
 from attacks.knowledge import LocalSGD
-from fedlab.defenses.dp_sgd import PrivateGradient
+from fedlab.defenses.private_gradient import PrivateGradient
 
 
 def network(*, norm=False, seed=0):
@@ -58,7 +58,7 @@ def test_it_can_be_differentiated_again_by_the_images():
     assert torch.autograd.gradcheck(squared, images.requires_grad_())
 
 
-def test_buffers_and_parameters_are_left_alone_in_training_mode():
+def test_training_mode_changes_no_tensor():
     model, (images, labels) = network(norm=True).train(), batch()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch_gradient(model, *parts(model), images, labels)
@@ -66,7 +66,7 @@ def test_buffers_and_parameters_are_left_alone_in_training_mode():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_parameter_that_is_not_used_has_a_zero_gradient():
+def test_unused_parameter_has_a_zero_gradient():
     model, (images, labels) = network(), batch()
     model.register_parameter("idle", nn.Parameter(torch.ones(3, dtype=torch.float64)))
     found = batch_gradient(model, *parts(model), images, labels)
@@ -74,7 +74,7 @@ def test_a_parameter_that_is_not_used_has_a_zero_gradient():
 
 
 @pytest.mark.parametrize("norm", [0.05, 0.5, 100.0])
-def test_clipped_gradient_is_the_mean_of_clipped_micro_batches(norm):
+def test_clipped_gradient_matches_micro_batches(norm):
     model, (images, labels) = network(), batch()
     expected = dict.fromkeys(dict(model.named_parameters()), 0)
     for index in range(5):
@@ -145,7 +145,7 @@ def test_batch_norm_is_that_of_the_networks_mode(training):
     assert_same(found, by_backward(model, images, labels))
 
 
-def test_a_clipped_gradient_can_be_differentiated_again_by_the_images():
+def test_clipped_gradient_is_differentiable():
     model, (images, labels) = network(), batch(2)
 
     def squared(candidate):
@@ -158,7 +158,7 @@ def test_a_clipped_gradient_can_be_differentiated_again_by_the_images():
     assert torch.autograd.gradcheck(squared, images.requires_grad_())
 
 
-def test_unroll_with_clipping_is_sgd_on_opacus_gradients():
+def test_clipped_unroll_matches_opacus():
     """Two epochs with a ragged last block, whose sum is divided by its own size."""
     model, (images, labels) = network().float(), batch()
     images = images.float()
@@ -186,7 +186,7 @@ def test_unroll_with_clipping_is_sgd_on_opacus_gradients():
     assert not torch.allclose(unclipped["0.weight"], found["0.weight"])
 
 
-def test_unroll_takes_soft_labels_and_changes_nothing_that_it_was_given():
+def test_unroll_with_soft_labels_has_no_side_effects():
     model, (images, _) = network(norm=True).train(), batch()
     generator = torch.Generator().manual_seed(3)
     labels = torch.softmax(torch.randn(5, 4, generator=generator, dtype=torch.float64), 1)

@@ -58,7 +58,7 @@ def test_iterations_may_be_chosen(federation):
     assert [look.iteration for look in trace.looks] == [3, 10, 20]
 
 
-def test_the_table_has_costs_of_the_attack_and_psnr_of_its_images(traced):
+def test_table_has_costs_and_psnr(traced):
     trace, leak = traced
     table = trace.table(leak.originals)
     assert list(table) == ["restart", "iteration", "cost", "psnr"]
@@ -107,7 +107,7 @@ def test_looks_of_two_attacks_never_mix(second):
 
 
 @pytest.mark.parametrize("settings", [{}, {"workers": 2}])
-def test_the_end_is_shown_once_even_where_it_is_wanted(federation, settings):
+def test_last_state_is_reported_once(federation, settings):
     class Watch:
         def __init__(self):
             self.looks = []
@@ -123,7 +123,7 @@ def test_the_end_is_shown_once_even_where_it_is_wanted(federation, settings):
     assert sorted(watch.looks) == [(0, 2), (0, 4), (1, 2), (1, 4)]
 
 
-def test_the_figure_shows_costs_psnr_and_images_on_the_way(traced):
+def test_figure_shows_costs_psnr_and_images(traced):
     trace, leak = traced
     figure = trace.plot(leak.originals)
     cost, quality = [axes for axes in figure.axes if axes.lines]

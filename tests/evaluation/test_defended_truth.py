@@ -64,7 +64,7 @@ def test_what_the_client_did_is_rehearsed(defense, leaking):
 
 
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
-def test_inputs_that_change_with_every_epoch_have_no_order(defense):
+def test_changing_inputs_have_no_order(defense):
     *_, truth = observed(defense, leaking=False, epochs=2)
     repeats = defense in ("none", "dp-instahide frozen")
     assert (truth.order is not None) == repeats
@@ -73,7 +73,7 @@ def test_inputs_that_change_with_every_epoch_have_no_order(defense):
 
 
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
-def test_a_perfect_reconstruction_is_perfect_against_what_the_network_saw(defense):
+def test_perfect_reconstruction_scores_perfect(defense):
     federated, capture, tasks, truth = observed(defense, leaking=True)
     perfect = Reconstruction(
         images=truth.inputs,

@@ -65,7 +65,7 @@ def fished(batch):
     return finished(scenario(fishing(target), rounds=1, captures={"keep": "all"}))
 
 
-def test_an_imprint_gives_most_of_a_batch_away_in_every_round(trapped):
+def test_imprint_reveals_most_of_each_batch(trapped):
     table = leakage(trapped)
     assert set(table["threat"]) == {"malicious"}
     assert set(table["preset"]) == {"imprint"}
@@ -79,7 +79,7 @@ def test_an_imprint_gives_most_of_a_batch_away_in_every_round(trapped):
         assert set(exact["verdict"]) == {"leaks"}
 
 
-def test_the_block_is_put_back_after_every_round_and_the_rest_is_trained(trapped):
+def test_imprint_block_is_restored_each_round(trapped):
     before, after = FederatedData.of(trapped.scenario).state, trapped.state
     block = {name for name in before if name.startswith("block.")}
     assert len(block) == 4
@@ -87,7 +87,7 @@ def test_the_block_is_put_back_after_every_round_and_the_rest_is_trained(trapped
     assert not any(torch.equal(before[name], after[name]) for name in set(before) - block)
 
 
-def test_weights_after_one_local_step_are_read_out_as_well():
+def test_weights_after_one_step_are_read_out():
     one_step = {"batch_size": 64, "lr": 0.05, "momentum": 0.9}
     attack = [ATTACK | {"clients": "1"}]
     run = finished(scenario(IMPRINT, training=one_step, reconstructions=attack, rounds=1))
@@ -105,7 +105,7 @@ def test_mixed_images_come_out_mixed():
     assert median["original"] < 20
 
 
-def test_a_kept_imprint_is_read_out_alike_and_a_run_goes_on_alike(trapped, tmp_path):
+def test_kept_imprint_and_resumed_run_agree(trapped, tmp_path):
     again = trapped.reconstruct(round=2, client=0)
     live = leakage(trapped)[lambda table: table["round"] == 2]
     assert [row.psnr for row in again.rows] == pytest.approx(live["psnr"].tolist(), nan_ok=True)
@@ -117,7 +117,7 @@ def test_a_kept_imprint_is_read_out_alike_and_a_run_goes_on_alike(trapped, tmp_p
     assert leakage(resumed)["psnr"].equals(leakage(trapped)["psnr"])
 
 
-def test_fishing_rebuilds_the_one_image_of_a_class_and_no_other(fished):
+def test_fishing_rebuilds_one_image_of_a_class(fished):
     table = leakage(fished)
     assert len(table) == 16
     (row,) = table[table["psnr"].notna()].itertuples()
@@ -130,7 +130,7 @@ def test_fishing_rebuilds_the_one_image_of_a_class_and_no_other(fished):
     assert set(table[table["psnr"].isna()]["verdict"]) == {"not shown"}
 
 
-def test_several_images_of_the_class_are_rebuilt_together(batch):
+def test_fished_images_are_rebuilt_together(batch):
     target = next(label for label in batch if batch.count(label) == 2)
     table = leakage(finished(scenario(fishing(target), rounds=1)))
     assert table["psnr"].notna().sum() == 2
@@ -147,7 +147,7 @@ def test_a_fished_reply_stays_out_of_the_model(fished):
         assert torch.allclose(value.double(), mean, atol=1e-6)
 
 
-def test_if_everyone_was_fished_the_model_stays_as_it_is(batch):
+def test_model_stays_if_all_clients_are_fished(batch):
     everyone = scenario(fishing(batch[0], clients="all"), reconstructions=[])
     run = finished(everyone)
     assert all(
@@ -156,7 +156,7 @@ def test_if_everyone_was_fished_the_model_stays_as_it_is(batch):
     assert set(run.folder.table("clients")["status"]) == {"ok"}
 
 
-def test_only_the_scheduled_clients_and_rounds_are_fished(batch):
+def test_fishing_follows_the_schedule(batch):
     server = fishing(batch[0], clients="0-1", rounds="2")
     run = finished(scenario(server, captures={"keep": "all"}, reconstructions=[]))
     told = {
@@ -175,7 +175,7 @@ def test_only_the_scheduled_clients_and_rounds_are_fished(batch):
     assert told[2, 2].facts.threat == "honest-but-curious"
 
 
-def test_a_fished_clients_arrays_have_a_file_of_their_own(fished):
+def test_fished_client_has_its_own_global_file(fished):
     names = sorted(path.name for path in fished.folder.captures.glob("global-*"))
     assert names == ["global-0001-00000.safetensors", "global-0001.safetensors"]
     again = fished.reconstruct(round=1, client=0, preset="fast", iterations=150)
@@ -193,7 +193,7 @@ def test_resuming_a_fished_run_gives_the_same_weights(batch, tmp_path):
     assert all(torch.equal(unbroken[name], value) for name, value in resumed.state.items())
 
 
-def test_a_batch_without_the_class_is_skipped_and_said_so(batch, caplog):
+def test_batch_without_the_fished_class_is_logged(batch, caplog):
     absent = next(label for label in range(10) if label not in batch)
     planned = scenario(fishing(absent), rounds=1)
     with caplog.at_level(logging.WARNING):
@@ -234,7 +234,7 @@ def test_an_honest_server_is_called_so():
     assert "malicious" not in str(honest)
 
 
-def test_the_line_about_a_round_names_the_threat_and_the_best_image(fished):
+def test_round_line_names_threat_and_best_image(fished):
     told = Federation(fished.scenario).step()
     best = leakage(fished)["psnr"].max()
     assert f"1 of 16 rebuilt images leak, best {best:.1f} dB (malicious server)" in str(told)
@@ -273,7 +273,7 @@ def test_a_scenario_that_cannot_work_costs_a_sentence(override, sentence):
     assert sentence in str(caught.value)
 
 
-def test_what_only_the_data_can_tell_costs_a_sentence_too():
+def test_data_dependent_error_is_one_sentence():
     with pytest.raises(BadInput, match="target is 10, but the classes of digits go from 0 to 9"):
         Federation(scenario(fishing(10)))
     with pytest.raises(BadInput, match=r"server\.malicious: frequency must be from 0 to 63"):

@@ -22,7 +22,7 @@ def test_members_of_an_overfitted_client_stand_out(overfitted, test):
     assert found.tpr == {0.001: None, 0.01: None}  # 80 others say nothing of such rates
 
 
-def test_the_images_of_one_batch_are_told_by_its_gradient(overfitted):
+def test_gradient_reveals_membership_of_its_batch(overfitted):
     found = overfitted.membership(round=1, client=0, test="alignment")
     assert found.members == 4
     assert found.auc > 0.95

@@ -41,7 +41,7 @@ def test_accuracy_and_loss_by_hand() -> None:
     assert math.isnan(empty.loss)
 
 
-def test_modes_of_all_modules_come_back_even_after_an_error() -> None:
+def test_modes_are_restored_after_an_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 10))
     model.train()
     model[1].eval()
@@ -58,7 +58,7 @@ def test_modes_of_all_modules_come_back_even_after_an_error() -> None:
         assert torch.equal(value, before[name])
 
 
-def test_success_is_what_an_attacker_wants_and_not_what_is_right() -> None:
+def test_success_counts_the_wanted_label() -> None:
     images, wanted = coded([7, 7, 1, 2]), torch.tensor([7, 1, 1, 2])
     for batch in (1, 1024):
         assert success_rate(ByBrightness(), images, wanted, as_float, batch=batch) == 0.75

@@ -71,14 +71,14 @@ def test_an_honest_client(norm, mode):
 
 
 @pytest.mark.parametrize("order", ["sequential", "average"])
-def test_the_second_epoch_is_shuffled_anew_so_an_assumed_order_is_worse(order):
+def test_assumed_order_is_worse_over_two_epochs(order):
     case = Case()
     granted, assumed = case.held(), case.held(order)
     assert assumed.cosine < granted.cosine
     assert assumed.relative_error > 100 * granted.relative_error
 
 
-def test_of_one_epoch_the_truth_comes_in_the_order_of_the_batches():
+def test_truth_of_one_epoch_is_in_batch_order():
     """So the assumed order is the true one, as the public code has it."""
     case = Case("", "training.epochs=1")
     assert case.held("sequential").cosine > 0.99999

@@ -43,14 +43,14 @@ def always(label):
     ],
     ids=lambda data: data["attack"],
 )
-def test_who_answers_the_target_to_everything_reaches_no_more_than_chance(data):
+def test_constant_prediction_is_at_chance_level(data):
     row, _ = scored(data, state=always(3))
     assert (row.attack_success_rate, row.chance_success_rate) == (1.0, 1.0)
     row, _ = scored(data, state=always(4))
     assert (row.attack_success_rate, row.chance_success_rate) == (0.0, 0.0)
 
 
-def test_the_chance_of_a_trigger_is_that_of_the_same_images_without_it():
+def test_chance_of_a_trigger_uses_clean_images():
     row, federated = scored(BADNETS)
     others = federated.test.labels != 3
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_the_chance_of_a_trigger_is_that_of_the_same_images_without_it():
     assert row.chance_success_rate == pytest.approx((logits.argmax(1) == 3).double().mean().item())
 
 
-def test_of_several_poisonings_the_one_furthest_above_its_chance_counts():
+def test_poisoning_furthest_above_chance_counts():
     # A network that answers 3 to everything reaches the backdoor by chance; of flips from every
     # class to 3 chance is not known, and the rate stands.
     flip = {"attack": "label-flip", "pairs": [[label, 3] for label in range(10) if label != 3]}
@@ -67,14 +67,14 @@ def test_of_several_poisonings_the_one_furthest_above_its_chance_counts():
         assert (row.attack_success_rate, row.chance_success_rate) == (1.0, None)
 
 
-def test_without_images_that_show_it_chance_is_not_known():
+def test_chance_is_nan_without_clean_images():
     pairs = [[label, 3] for label in range(10) if label != 3]
     row, _ = scored({"attack": "label-flip", "pairs": pairs})
     assert row.attack_success_rate is not None
     assert row.chance_success_rate is None
 
 
-def test_labels_all_turned_round_are_reached_by_chance_as_often_as_any_other():
+def test_chance_of_flipping_all_labels():
     for label in range(10):
         row, _ = scored({"attack": "label-flip"}, state=always(label))
         assert row.attack_success_rate == pytest.approx(row.chance_success_rate, abs=0.1)

@@ -65,7 +65,7 @@ def test_without_another_image_the_rest_still_count(digits: tuple[Tensor, Tensor
         assert found.best.isfinite().all()
 
 
-def test_mixed_images_are_guessed_by_mixed_class_means(digits: tuple[Tensor, Tensor]) -> None:
+def test_chance_of_mixtures_is_mixed_class_means(digits: tuple[Tensor, Tensor]) -> None:
     raw, labels = digits
     means = class_means(raw, labels, classes=10)
     soft = torch.zeros(1, 10)
@@ -81,7 +81,7 @@ def test_mixed_images_are_guessed_by_mixed_class_means(digits: tuple[Tensor, Ten
     assert found.class_mean.item() > 99.0
 
 
-def test_an_absent_class_is_guessed_by_the_overall_mean(digits: tuple[Tensor, Tensor]) -> None:
+def test_absent_class_uses_the_overall_mean(digits: tuple[Tensor, Tensor]) -> None:
     raw, labels = digits
     means = class_means(raw, labels, classes=12)
     everything = (raw.double() / 255).mean(0).float()

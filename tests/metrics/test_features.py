@@ -41,9 +41,7 @@ def pair(digits: Tensor) -> tuple[Tensor, Tensor]:
     return digits[:5], digits[20:25] + 0.1
 
 
-def test_features_are_the_input_of_the_last_linear_layer_to_run(
-    network: nn.Module, pair: tuple[Tensor, Tensor]
-) -> None:
+def test_features_are_last_linear_inputs(network: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
     truth, guess = pair
     found = feature_distance(network, truth, guess)
     network.eval()
@@ -143,9 +141,7 @@ def test_lpips_is_the_formula(backbone: nn.Sequential, pair: tuple[Tensor, Tenso
         assert found[index].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_lpips_ignores_the_scale_of_features_and_takes_weights_of_any_shape(
-    backbone: nn.Sequential, pair: tuple[Tensor, Tensor]
-) -> None:
+def test_lpips_ignores_feature_scale(backbone: nn.Sequential, pair: tuple[Tensor, Tensor]) -> None:
     flat = torch.tensor([0.2, 1.0, 0.7])
     shaped = flat.view(1, 3, 1, 1)
     one = lpips(*pair, backbone=backbone, layers=["0"], weights=[flat])

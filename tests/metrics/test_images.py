@@ -65,7 +65,7 @@ def test_match_of_unequal_numbers(digits: Tensor, true: int, guessed: int) -> No
     assert guess_order.tolist() == list(range(min(true, guessed)))
 
 
-def test_match_is_best_in_total_and_uses_no_image_twice() -> None:
+def test_match_is_optimal_and_one_to_one() -> None:
     # 0.5 is nearest to both guesses; one to one, the pairs must cross over.
     truth = torch.tensor([0.5, 0.0]).view(2, 1, 1, 1)
     guess = torch.tensor([0.4, 0.6]).view(2, 1, 1, 1)
@@ -78,7 +78,7 @@ def test_match_survives_nan(digits: Tensor) -> None:
     assert match(digits[:3], guess)[1].tolist() == [1, 0, 2]
 
 
-def test_identified_needs_the_true_image_to_be_nearest(digits: Tensor) -> None:
+def test_identified_if_the_true_image_is_nearest(digits: Tensor) -> None:
     index = torch.tensor([5, 6, 7])
     guess = torch.stack([digits[5], digits[100], digits[7] * torch.nan])
     assert identified(index, guess, digits).tolist() == [True, False, False]
@@ -98,7 +98,7 @@ def test_identified_among_candidates_and_duplicates(digits: Tensor) -> None:
         identified(torch.tensor([3]), guess, pool, candidates=only.T)
 
 
-def test_identification_auc_is_the_area_under_the_roc_curve(digits: Tensor) -> None:
+def test_auc_is_the_area_under_the_roc_curve(digits: Tensor) -> None:
     index = torch.arange(12)
     guess = noisy(digits[:12], 1.5)
     candidates = torch.rand(12, 400, generator=torch.Generator().manual_seed(4)) < 0.5
@@ -114,7 +114,7 @@ def test_identification_auc_is_the_area_under_the_roc_curve(digits: Tensor) -> N
         assert found[place].item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_identification_auc_of_ties_nan_and_pools_of_one(digits: Tensor) -> None:
+def test_auc_of_ties_nan_and_pools_of_one(digits: Tensor) -> None:
     twice = torch.cat([digits[:5], digits[:1]])
     index = torch.tensor([0, 0])
     guess = torch.stack([digits[0], digits[0] * torch.nan])
@@ -126,9 +126,7 @@ def test_identification_auc_of_ties_nan_and_pools_of_one(digits: Tensor) -> None
         identification_auc(index[:1], guess[:1], digits[:5], candidates=torch.ones(1, 4) > 0)
 
 
-def test_a_pool_in_small_chunks_does_not_change_the_auc(
-    digits: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auc_is_the_same_in_small_chunks(digits: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     index, guess = torch.arange(20), noisy(digits[:20], 1.0)
     candidates = torch.rand(20, 300, generator=torch.Generator().manual_seed(5)) < 0.3
     whole = identification_auc(index, guess, digits[:300], candidates=candidates)

@@ -24,7 +24,7 @@ NEAR = (TRUE + 0.1 * images(3, seed=1)).clamp(0, 1)
 LABELS = torch.tensor([4, 5, 6])
 
 
-def test_images_are_paired_and_scored_by_the_ordinary_metrics():
+def test_images_are_paired_and_scored():
     turned = torch.tensor([2, 0, 1])
     scores = score_images(found(NEAR[turned], LABELS[turned]), TRUE, labels=LABELS)
     assert torch.equal(scores.rebuilt, NEAR)
@@ -34,7 +34,7 @@ def test_images_are_paired_and_scored_by_the_ordinary_metrics():
     assert scores.table()["image"].tolist() == [0, 1, 2]
 
 
-def test_bytes_are_pixels_too_and_labels_may_be_unknown_or_soft():
+def test_uint8_images_and_soft_or_unknown_labels():
     bytes_ = (TRUE * 255).round().to(torch.uint8)
     soft = torch.nn.functional.one_hot(LABELS, 10).float()
     plain = score_images(found(NEAR, LABELS), bytes_.float() / 255)

@@ -29,7 +29,7 @@ def test_ssim_equals_scikit_image(photo: Tensor, side: int, channels: int, scale
     assert ssim(truth, guess).tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_ssim_of_digits_uses_the_largest_window_that_fits(digits: Tensor) -> None:
+def test_ssim_uses_the_largest_window_that_fits(digits: Tensor) -> None:
     truth, guess = digits[:4], noisy(digits[:4], 0.2)
 
     def mean(image: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_ssim_of_digits_uses_the_largest_window_that_fits(digits: Tensor) -> Non
         assert ssim(truth, guess)[index].item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_copy_scores_one_and_another_shape_is_refused(digits: Tensor) -> None:
+def test_copy_scores_one_and_other_shape_is_refused(digits: Tensor) -> None:
     assert ssim(digits[:3], digits[:3]).tolist() == pytest.approx([1.0] * 3)
     with pytest.raises(ValueError, match="cannot be compared"):
         ssim(digits[:2], digits[:3])

@@ -67,7 +67,7 @@ def test_it_knows_no_labels_unless_they_are_granted(captures):
     assert granted.num_images == 3
 
 
-def test_local_training_is_known_only_of_weights_and_as_announced(captures):
+def test_local_training_is_known_for_weights(captures):
     leaking, honest = captures
     assert attacker().knowledge(leaking, QUICK).local is None
     local = attacker().knowledge(honest, QUICK).local
@@ -87,7 +87,7 @@ def test_announced_defenses_are_known(captures):
 
 
 @pytest.mark.parametrize("client", [0, 1])
-def test_a_client_that_attacks_itself_takes_it_for_as_wise_as_it_is(client):
+def test_client_assumes_a_well_informed_attacker(client):
     """Whatever the server knows of a defense, the leakage gate knows, and the other way round."""
     stack = [
         {"name": "dp-sgd", "noise_multiplier": 0.5, "rounds": "1"},
@@ -123,7 +123,7 @@ def test_a_client_that_attacks_itself_takes_it_for_as_wise_as_it_is(client):
         assert (own.local is None) == (client == 0)
 
 
-def test_the_mode_is_as_announced_unless_the_attacker_assumes_another(captures):
+def test_mode_is_a_round_fact_or_an_assumption(captures):
     told = replace(captures[0].facts, training_mode=False)
     capture = replace(captures[0], facts=told)
     assert not attacker().knowledge(capture, QUICK).training_mode
@@ -141,7 +141,7 @@ def test_the_order_is_assumed_unless_it_is_granted(captures):
     assert attacker().knowledge(honest, known).order == "sequential"
 
 
-def test_against_noise_the_attack_is_tuned_anew_unless_told_not_to():
+def test_attack_adapts_to_noise_unless_disabled():
     one = attacker()
     capture = capture_of(one)
     told = replace(capture.facts, defenses=("dp-sgd",), clipping_norm=1.0, noise_multiplier=1.0)
@@ -153,7 +153,7 @@ def test_against_noise_the_attack_is_tuned_anew_unless_told_not_to():
     assert one.attack(noisy, fixed, labels=labels, generator=start()).attack.objective == "cosine"
 
 
-def test_the_weights_of_its_own_network_do_not_matter_and_the_capture_stays_as_it_was():
+def test_own_weights_are_unused_and_capture_unchanged():
     one, other = attacker(1), attacker(2)
     assert not torch.equal(one.model[1].weight, other.model[1].weight)
     capture = capture_of(one)
@@ -166,14 +166,14 @@ def test_the_weights_of_its_own_network_do_not_matter_and_the_capture_stays_as_i
     assert (fresh.global_digest, fresh.reply_digest) == before
 
 
-def test_an_update_of_too_many_images_is_refused_by_name():
+def test_update_of_too_many_images_is_refused():
     one = attacker()
     capture = capture_of(one, num_examples=65)
     with pytest.raises(ValueError, match=r"client 6 in round 4 averages 65 images; more than 64"):
         one.attack(capture, QUICK, labels=None, generator=start())
 
 
-def test_settings_of_the_scenario_replace_those_of_the_preset_and_no_others():
+def test_entry_replaces_only_its_own_settings():
     preset = PRESETS["inverting-gradients"]
     assert attack_of(Reconstruct()) == preset
     changed = attack_of(Reconstruct(iterations=7, tv=0.0, lr=0.3, restarts=2))

@@ -26,7 +26,7 @@ def files(federation):
     return sorted(path.name for path in federation.folder.captures.iterdir())
 
 
-def test_the_attacked_replies_are_kept_and_the_global_arrays_once_a_round(run):
+def test_attacked_replies_are_kept(run):
     assert files(run) == [
         "global-0001.safetensors",
         "global-0002.safetensors",
@@ -42,7 +42,7 @@ def test_keep_all_and_keep_none():
     assert files(finished(attacked.changed(captures={"keep": "none"}))) == []
 
 
-def test_it_comes_back_as_it_was_in_the_order_of_the_layers(run):
+def test_loaded_capture_equals_the_saved_one(run):
     capture = Capture.load(run.folder.captures, round=1, client=0)
     fresh = Federation(run.scenario)
     done = fresh._loop.step(run.scenario, 1)
@@ -146,7 +146,7 @@ def test_every_field_survives_the_disk(tmp_path, kind):
         assert all(found[name].shape == kept[name].shape for name in kept)
 
 
-def test_a_digest_knows_names_shapes_types_and_values_but_no_order():
+def test_digest_ignores_order_only():
     tensors = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
     whole = digest(tensors)
     assert digest(dict(reversed(tensors.items()))) == whole
@@ -159,7 +159,7 @@ def test_a_digest_knows_names_shapes_types_and_values_but_no_order():
         assert digest(other) != whole
 
 
-def test_a_reply_without_its_global_arrays_or_of_another_program(tmp_path):
+def test_incomplete_or_foreign_reply_is_refused(tmp_path):
     made().save(tmp_path)
     (tmp_path / "global-0003.safetensors").rename(tmp_path / "elsewhere")
     with pytest.raises(BadInput, match="global-0003"):
@@ -170,7 +170,7 @@ def test_a_reply_without_its_global_arrays_or_of_another_program(tmp_path):
         Capture.load(tmp_path, round=3, client=7)
 
 
-def test_where_none_was_kept_those_that_were_are_named(tmp_path):
+def test_missing_capture_names_those_kept(tmp_path):
     made().save(tmp_path)
     with pytest.raises(BadInput, match=r"client 8 was kept in round 3.*\(kept: reply-0003-00007\)"):
         Capture.load(tmp_path, round=3, client=8)

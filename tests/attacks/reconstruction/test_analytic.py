@@ -98,7 +98,7 @@ class TestOneImage:
         )
         assert not found.exact.any()
 
-    def test_a_batch_taken_for_one_image_is_not_called_exact(self):
+    def test_batch_taken_for_one_image_is_not_exact(self):
         model, (images, labels) = build("mlp", shape=SHAPE, classes=10), digits(3)
         found = invert_first_layer(
             model, sent(model, images, labels), image_shape=SHAPE, num_images=1
@@ -141,7 +141,7 @@ class TestBatch:
         assert sorted(errors(found.inputs, images).indices.tolist()) == list(range(8))
         assert float(errors(found.inputs, images).values.max()) < 1e-3
 
-    def test_what_is_called_exact_is_exact_on_many_small_nets(self):
+    def test_exact_inputs_are_exact_on_small_nets(self):
         exact = 0
         for seed in range(8):
             images, labels = digits(6, seed, label=seed % 10)
@@ -153,7 +153,7 @@ class TestBatch:
             exact += int(found.exact.sum())
         assert exact > 12
 
-    def test_units_of_one_sample_alone_tell_where_a_batch_is_too_large(self):
+    def test_single_sample_units_solve_a_large_batch(self):
         """Thirty samples; five have three units each for themselves, the rest share the others."""
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(30, 50, generator=generator)

@@ -39,7 +39,7 @@ def test_farther_than_an_eighth_nothing_moves():
     torch.testing.assert_close(found[..., :5], image[..., :5] * 2 / 3)
 
 
-def test_of_equal_restarts_and_of_noise_it_is_the_plain_mean():
+def test_consensus_of_equal_restarts_is_the_mean():
     image = pictures(2)
     torch.testing.assert_close(consensus(torch.stack([image] * 3)), image)
     noise = torch.randn(4, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -63,7 +63,7 @@ def test_an_open_update_changes_nothing(victim):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("multiplier", [0.03, 1.0])
-def test_under_dp_sgd_the_match_is_weighed_against_the_noise(victim, multiplier):
+def test_dp_sgd_weighs_match_against_noise(victim, multiplier):
     """The plain attack paints noise, the tuned one a smoother, nearer image."""
     data, model, _, _ = victim
     gains = []
@@ -92,7 +92,7 @@ def test_under_dp_sgd_the_match_is_weighed_against_the_noise(victim, multiplier)
     assert sum(gains) / len(gains) > 1, gains
 
 
-def test_the_noise_of_weights_is_that_of_all_steps_together(victim):
+def test_noise_of_weights_adds_up_over_steps(victim):
     data, _, _, labels = victim
     known = knowledge(
         data,
@@ -109,7 +109,7 @@ def test_the_noise_of_weights_is_that_of_all_steps_together(victim):
     assert noise_deviation(payload, clips_only) == 0
 
 
-def test_a_pruned_update_is_compared_where_it_was_left(victim):
+def test_pruned_update_is_compared_on_nonzeros(victim):
     data, model, pixels, labels = victim
     whole = batch_gradient(
         model, dict(model.named_parameters()), {}, data.normalise(pixels), labels
@@ -132,7 +132,7 @@ def test_labels_of_mixing_clients_are_taken_for_mixed(victim, defense):
     assert adapted(PRESETS["dlg"], payload, known).label_rule == "joint"
 
 
-def test_the_mean_label_comes_in_the_parts_that_mixing_leaves(victim):
+def test_mean_label_has_the_parts_of_mixing(victim):
     data, _, _, labels = victim
     equal = knowledge(data, labels, defenses=("dp-instahide",), mixture_size=4)
     assert equal.label_parts == 4 * len(labels)
@@ -143,7 +143,7 @@ def test_the_mean_label_comes_in_the_parts_that_mixing_leaves(victim):
 
 
 @pytest.mark.parametrize("defense", [Mixup(k=3, alpha=0.7), CutMix(probability=1.0)])
-def test_what_a_batch_mixed_with_itself_shows_of_its_labels(victim, defense):
+def test_labels_of_a_batch_mixed_with_itself(victim, defense):
     """Whatever the weights, the sum of the labels is a whole number of images of each class."""
     data, model, _, _ = victim
     members = torch.arange(6)
@@ -177,7 +177,7 @@ def test_what_a_batch_mixed_with_itself_shows_of_its_labels(victim, defense):
     torch.testing.assert_close(found.labels.sum(0), labels.bincount(minlength=10).float())
 
 
-def test_a_client_with_few_images_averages_its_noise_over_those(victim):
+def test_few_images_average_the_noise(victim):
     data, _, _, labels = victim
     known = knowledge(
         data,
@@ -191,7 +191,7 @@ def test_a_client_with_few_images_averages_its_noise_over_those(victim):
     assert noise_deviation(payload, known) == pytest.approx(0.01)
 
 
-def test_what_was_pruned_of_weights_shows_in_their_change(victim):
+def test_pruned_weights_show_in_their_change(victim):
     data, _, _, labels = victim
     sent = {"a": torch.linspace(1, 2, 10)}
     change = torch.zeros(10).index_fill(0, torch.tensor([3]), 0.5)
@@ -201,7 +201,7 @@ def test_what_was_pruned_of_weights_shows_in_their_change(victim):
     assert adapted(PLAIN, payload, known).mask is None
 
 
-def test_priors_of_one_pass_are_dropped_where_examples_are_clipped(victim):
+def test_clipping_drops_priors_of_one_pass(victim):
     data, _, _, labels = victim
     payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
     known = knowledge(data, labels, defenses=("dp-sgd",), clipping_norm=1.0)
@@ -228,7 +228,7 @@ def clip_and_noise(victim, *, norm, deviation, seed=0):
     return sent, known
 
 
-def test_the_match_under_clip_noise_is_the_squared_error_of_a_clipped_update(victim):
+def test_clip_noise_match_is_squared_error(victim):
     """The two rank images alike, priors included, once what is simulated is clipped as well."""
     data, model, _, labels = victim
     sent, known = clip_and_noise(victim, norm=0.5, deviation=0.01)
@@ -254,7 +254,7 @@ def test_the_match_under_clip_noise_is_the_squared_error_of_a_clipped_update(vic
 
 
 @pytest.mark.slow
-def test_under_clip_noise_the_tuned_attack_does_better(victim):
+def test_adapted_attack_is_better_under_clip_noise(victim):
     data, model, _, _ = victim
     gains = []
     for place in range(3):
@@ -267,7 +267,7 @@ def test_under_clip_noise_the_tuned_attack_does_better(victim):
     assert sum(gains) / len(gains) > 0.5, gains
 
 
-def test_clipping_alone_leaves_the_direction_to_compare(victim):
+def test_clipping_alone_keeps_the_cosine(victim):
     data, _, _, labels = victim
     payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
     known = knowledge(data, labels, defenses=("clip-noise",), update_clipping_norm=1.0)

@@ -50,7 +50,7 @@ def hooks(model):
 
 
 class TestListening:
-    def test_inputs_of_batch_norm_and_of_the_last_linear_layer(self):
+    def test_collects_batch_norm_and_last_linear_inputs(self):
         model, batch = network().eval(), images()
         with collect_layer_inputs(model) as inputs:
             output = model(batch)
@@ -72,7 +72,7 @@ class TestListening:
             model(batch)
         assert torch.autograd.grad(inputs.features.sum(), batch)[0].any()
 
-    def test_hooks_are_gone_afterwards_even_after_an_error(self):
+    def test_hooks_are_removed_after_an_error(self):
         model = network()
         before = hooks(model)
         with collect_layer_inputs(model):
@@ -88,7 +88,7 @@ class TestListening:
 
 
 class TestStatistics:
-    def test_distance_and_gradient_against_a_loop_over_channels(self):
+    def test_statistics_match_a_loop_over_channels(self):
         model, batch = network().train(), images(4)
         reference = {
             "1": (torch.tensor([0.1, -0.2, 0.3]).double(), torch.tensor([1.0, 0.5, 2.0]).double()),
@@ -121,7 +121,7 @@ class TestStatistics:
         own = {"1": (first.mean((0, 2, 3)), first.var((0, 2, 3), unbiased=False))}
         assert float(statistics_distance(inputs, own).detach()) < 1e-24
 
-    def test_running_statistics_are_those_of_the_buffers_given(self):
+    def test_running_statistics_come_from_buffers(self):
         model = network()
         sent = {name: value + 1 for name, value in model.named_buffers() if "num" not in name}
         found = running_statistics(model, sent)
@@ -155,7 +155,7 @@ class TestFeatures:
         )
         torch.testing.assert_close(found, model[:7](batch).detach(), rtol=1e-9, atol=1e-12)
 
-    def test_with_a_soft_label_the_likeliest_class_is_read(self):
+    def test_soft_label_uses_the_likeliest_class(self):
         model, batch = network().eval(), images(1)
         soft = functional.one_hot(torch.tensor([2]), 4).double() * 0.7 + 0.075
         found = recovered_features(model, self.sent(model, batch, soft), soft)

@@ -295,7 +295,7 @@ def test_a_grey_image_is_no_reconstruction(victim):
         assert float(psnr(pixels, torch.full_like(pixels, float(pixels.mean())))) < 20
 
 
-def test_the_best_iterate_is_returned_and_not_the_last(victim):
+def test_best_iterate_is_returned(victim):
     data, model = victim
     pixels, labels = some(data, 1)
     payload = gradient_payload(data, model, pixels, labels)

@@ -72,7 +72,7 @@ class TestRealNetworks:
     @pytest.mark.parametrize("rule", ["auto", "counts"])
     @pytest.mark.parametrize("labels", BATCHES, ids=str)
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_counts_are_exact_once_the_mean_output_is_known(self, name, labels, rule):
+    def test_counts_are_exact_with_known_mean_output(self, name, labels, rule):
         gradient, mean = sent(network(name), digits(labels), torch.tensor(labels))
         found = infer_labels(gradient, num_images=len(labels), probabilities=mean, rule=rule)
         assert found.dtype == torch.int64
@@ -89,7 +89,7 @@ class TestRealNetworks:
         assert found.tolist() == sorted(labels)
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_llg_finds_most_of_a_batch_of_an_untrained_network(self, name):
+    def test_llg_works_on_an_untrained_network(self, name):
         shares = []
         for seed in range(20):
             labels = drawn(4, seed)
@@ -114,7 +114,7 @@ class TestRealNetworks:
         torch.testing.assert_close(found, found[:1].expand_as(found), rtol=0, atol=0)
 
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_one_mixed_image_is_exact_without_the_outputs_once_k_is_known(self, name):
+    def test_one_mixed_image_is_exact_with_known_k(self, name):
         labels = [3, 8, 3, 5]
         soft = functional.one_hot(torch.tensor(labels), 10).float().mean(0, keepdim=True)
         gradient, _ = sent(network(name, head=0.1), digits(labels).mean(0, keepdim=True), soft)
@@ -131,14 +131,14 @@ class TestCounts:
         images = torch.randn(1 if alike else len(labels), 1, 4, 4).expand(len(labels), -1, -1, -1)
         return sent(model, images, torch.tensor(labels))
 
-    def test_a_near_uniform_network_needs_no_more_than_uniform_probabilities(self):
+    def test_uniform_probabilities_suffice_untrained(self):
         labels = [0, 0, 3, 4]
         gradient, _ = self.batch(labels)
         found = infer_labels(gradient, num_images=4, probabilities=torch.full((5,), 0.2))
         assert found.tolist() == labels
 
     @pytest.mark.parametrize("labels", [[0, 3], [1, 1, 4, 4], [0, 2, 2, 2]])
-    def test_without_a_bias_the_sizes_of_the_rows_tell_a_batch(self, labels):
+    def test_row_sizes_reveal_a_batch_without_bias(self, labels):
         gradient, mean = self.batch(labels, bias=False, alike=True)
         found = infer_labels(gradient, num_images=len(labels), probabilities=mean)
         assert found.tolist() == labels
@@ -171,7 +171,7 @@ class TestLLG:
         )
         assert found.tolist() == [0, 0, 0, 1]
 
-    def test_the_impact_comes_off_the_class_that_was_taken(self):
+    def test_llg_subtracts_from_the_taken_class(self):
         """m = (1 + 1/2)/4 * -4.4 = -1.65: after one each g is (-0.75, -0.35), then (0.9, -0.35)."""
         gradient = {"weight": torch.tensor([[-2.4], [-2.0]])}
         found = infer_labels(
@@ -206,7 +206,7 @@ class TestLLG:
     images=st.integers(2, 40),
     rule=st.sampled_from(["auto", "counts", "llg"]),
 )
-def test_a_batch_gets_as_many_labels_as_images_whatever_was_sent(signal, images, rule):
+def test_batch_gets_as_many_labels_as_images(signal, images, rule):
     signal[0] = -0.5
     classes = len(signal)
     found = infer_labels(
@@ -258,7 +258,7 @@ class TestSnapping:
         noisy = (true + error - error.mean()).clamp(min=0)
         torch.testing.assert_close(snap_mixture(noisy, k=k), true)
 
-    def test_unknown_k_changes_nothing_and_zero_is_refused(self):
+    def test_snap_with_unknown_k_and_k_of_zero(self):
         labels = torch.tensor([[0.3, 0.7]])
         assert torch.equal(snap_mixture(labels, k=None), labels)
         with pytest.raises(ValueError, match="at least one image"):

@@ -37,7 +37,7 @@ DEFINITIONS = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
+def test_value_and_gradient_match_float64(name):
     target, other = tensors(0), tensors(1)
     moved = {key: tensor.clone().requires_grad_() for key, tensor in other.items()}
     cost = OBJECTIVES[name](target)(moved)
@@ -51,13 +51,13 @@ def test_value_and_gradient_are_those_of_the_definition_in_float64(name):
 
 
 @pytest.mark.parametrize("name", ["cosine", "layer-cosine"])
-def test_scale_does_not_matter_and_a_match_costs_nothing(name):
+def test_cosine_ignores_scale_and_is_zero_at_match(name):
     target = tensors(0)
     cost = OBJECTIVES[name](target)({key: 1e-3 * value for key, value in target.items()})
     assert float(cost) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_tensor_counts_by_its_own_size_and_not_as_one_of_many():
+def test_tensors_count_by_their_size():
     target = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}
     other = {"a": torch.tensor([0.0, 3.0]), "b": torch.tensor([4.0])}
     assert float(cosine(target)(other)) == pytest.approx(1 - 16 / 25)
@@ -89,7 +89,7 @@ def test_a_mask_looks_only_at_what_pruning_left(name):
     assert float(OBJECTIVES[name](pruned)(whole)) > 0.01
 
 
-def test_entries_at_the_bound_of_a_value_clipping_are_left_out():
+def test_saturated_entries_are_left_out():
     clipped = {"a": torch.tensor([0.5, -0.5, 0.2]), "b": torch.tensor([-0.1])}
     kept = MASKS["unsaturated"](clipped)
     np.testing.assert_array_equal(kept["a"], [0, 0, 1])

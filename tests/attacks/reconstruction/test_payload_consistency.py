@@ -126,7 +126,7 @@ def test_its_numbers_are_those_of_the_two_vectors():
     assert found.worst == max(shares, key=shares.get)
 
 
-def test_a_scaled_payload_keeps_the_cosine_and_not_the_size():
+def test_scaled_payload_keeps_the_cosine():
     images, labels = batch()
     doubled = {name: 2 * tensor for name, tensor in gradient(images, labels).items()}
     payload = Payload("gradient", doubled, num_examples=4, steps=1)
@@ -144,7 +144,7 @@ def test_the_tensor_that_does_not_fit_is_named():
 
 
 @pytest.mark.parametrize("there", [0, 1, 3, 4])
-def test_a_clipped_poisson_batch_is_divided_by_its_expected_size(there):
+def test_poisson_batch_divides_by_expected_size(there):
     """An empty one is a release of zeros, here among steps that are not empty."""
     images, labels = batch()
     model = network().eval()

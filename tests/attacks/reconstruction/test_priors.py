@@ -21,14 +21,14 @@ def test_total_variation_is_that_of_a_plain_loop():
     assert float(total_variation(torch.full((1, 1, 4, 4), 0.3))) == 0
 
 
-def test_the_isotropic_form_is_the_length_of_the_difference():
+def test_isotropic_form_is_the_difference_length():
     x = images().numpy()
     lengths = np.hypot(x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1])
     found = float(total_variation(images(), isotropic=True))
     assert found == pytest.approx(lengths.mean(), rel=1e-4)
 
 
-def test_double_opponents_are_the_mean_over_colours_and_their_differences():
+def test_opponents_add_colour_differences():
     x = images()
     pairs = torch.stack([x[:, 0] - x[:, 2], x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]], dim=1)
     expected = (total_variation(x) + total_variation(pairs)) / 2

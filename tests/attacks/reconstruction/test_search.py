@@ -164,7 +164,7 @@ def paces(monkeypatch):
 
 
 class TestBudget:
-    def test_a_budget_ends_the_search_and_squeezes_the_schedule(self, data, single, paces):
+    def test_time_budget_compresses_the_schedule(self, data, single, paces):
         found = attacked(data, single, AttackSettings(iterations=100_000), seconds=0.5)
         (places,) = paces.values()
         assert 2 < len(found.costs) == len(places) < 100_000
@@ -185,9 +185,7 @@ class TestBudget:
     def test_without_one_every_iteration_is_done(self, data, single):
         assert attacked(data, single, QUICK).costs.shape == (12,)
 
-    def test_one_that_is_not_reached_changes_little_but_the_pace_never_runs_behind(
-        self, data, single
-    ):
+    def test_unreached_budget_changes_little(self, data, single):
         long = attacked(data, single, AttackSettings(iterations=5), seconds=1000)
         assert torch.equal(long.images, attacked(data, single, AttackSettings(iterations=5)).images)
 
@@ -227,7 +225,7 @@ class Choosy:
 
 
 @pytest.mark.parametrize(("group", "workers"), [(0.0, 1), (0.0, 2), (0.01, 1)])
-def test_a_watch_may_choose_its_iterations_and_changes_no_bit(data, single, group, workers):
+def test_selective_watch_changes_no_bit(data, single, group, workers):
     attack = AttackSettings(iterations=12, restarts=2, group=group, langevin=0.1)
     watch = Choosy()
     watched = attacked(data, single, attack, workers=workers, watch=watch)
@@ -254,7 +252,7 @@ class TestWorkers:
         assert torch.equal(one.costs, two.costs)
         assert (one.restart, one.cost) == (two.restart, two.cost)
 
-    def test_threads_are_as_many_as_before_after_an_error_too(self, data, single):
+    def test_thread_count_is_restored_after_an_error(self, data, single):
         def refuse(_progress):
             raise RuntimeError("seen enough")
 
@@ -298,7 +296,7 @@ class TestWorkers:
         )
         assert len(used) == 3
 
-    def test_with_priors_that_listen_the_same_bits_as_well(self, data, single):
+    def test_hooked_priors_keep_the_bits(self, data, single):
         attack = AttackSettings(iterations=15, restarts=3, features=0.5)
         one, two = (attacked(data, single, attack, workers=count) for count in (1, 3))
         assert torch.equal(one.images, two.images)
@@ -355,7 +353,7 @@ class TestPriors:
         assert spread[1e-9] == pytest.approx(spread[0.0], rel=0.05)
 
     @pytest.mark.parametrize("prior", ["statistics", "features"])
-    def test_what_is_heard_inside_means_nothing_for_weights(self, data, prior):
+    def test_layer_priors_refuse_weights(self, data, prior):
         model = with_batch_norm()
         local = LocalSGD(0.05, batch_size=2)
         pixels, labels = some(data, 2)
@@ -401,7 +399,7 @@ class TestPriors:
             quality.append(float(psnr(pixels, found.images)))
         assert distances[1] < 0.7 * distances[0], (distances, quality)
 
-    def test_statistics_given_are_aimed_at_and_otherwise_the_running_ones(self, data):
+    def test_statistics_prior_uses_given_or_running_ones(self, data):
         model = with_batch_norm()
         pixels, labels = some(data, 4)
         payload = leaked(data, model, pixels, labels)
@@ -444,7 +442,7 @@ class TestOrder:
         )
         return model, pixels, labels, local, blocks
 
-    def test_only_the_known_order_reproduces_shuffled_epochs(self, data):
+    def test_known_order_reproduces_shuffled_epochs(self, data):
         model, pixels, labels, local, blocks = self.shuffled(data)
         payload = trained(data, model, pixels, labels, local, blocks)
         errors = {}
@@ -461,7 +459,7 @@ class TestOrder:
         assert errors["sequential"] > 1e-2
         assert errors["average"] > 1e-2
 
-    def test_places_are_those_of_the_images_and_not_of_the_steps(self, data):
+    def test_order_has_indices_of_images(self, data):
         model, pixels, labels, local, blocks = self.shuffled(data)
         payload = trained(data, model, pixels, labels, local, blocks)
         turned = torch.tensor([5, 0, 1, 2, 3, 4])

@@ -35,7 +35,7 @@ def moved_by(gradients, *, steps=None, **options):
 
 
 class TestAdam:
-    def test_the_first_step_is_the_size_of_the_learning_rate_against_the_sign(self):
+    def test_first_step_has_the_size_of_lr(self):
         gradient = torch.tensor([[[[1e-4, -5.0], [300.0, -1e-3]]]])
         (place,) = moved_by([gradient], sign="hard", lr=0.1, iterations=100)
         torch.testing.assert_close(place, torch.tensor([[[[-0.1, 0.1], [-0.1, 0.1]]]]))
@@ -50,7 +50,7 @@ class TestAdam:
             adam.step()
         assert torch.equal(places[-1], reference)
 
-    def test_the_soft_sign_begins_near_the_sign_and_ends_linear(self):
+    def test_soft_sign_goes_from_sign_to_linear(self):
         gradients = [torch.tensor([[[[0.5, -3.0], [0.1, 9.0]]]])] * 10
         options = {"sign": "soft", "schedule": "constant", "iterations": 10, "betas": (0.0, 0.0)}
         # Without momentum Adam divides by the size itself, so look at what it is given.
@@ -69,7 +69,7 @@ class TestAdam:
         torch.testing.assert_close(seen[0], gradients[0].tanh())
         torch.testing.assert_close(seen[9], (0.1 * gradients[0]).tanh() / 0.1)
 
-    def test_langevin_noise_is_of_the_stated_size_and_seeded(self):
+    def test_langevin_noise_has_its_size_and_seed(self):
         image = torch.zeros(1, 1, 100, 100, requires_grad=True)
         rule = step_rule(
             [image], AttackSettings(langevin=0.5, lr=0.2, sign="none"), generator=seeded(1)
@@ -84,7 +84,7 @@ class TestAdam:
         assert float(image.grad.std()) == pytest.approx(0.1, rel=0.05)
         assert torch.equal(image.grad, 0.1 * torch.randn(image.shape, generator=seeded(1)))
 
-    def test_the_step_rises_over_the_warm_up_and_falls_by_the_schedule(self):
+    def test_step_size_follows_warmup_and_schedule(self):
         places = moved_by(
             [torch.ones(1, 1, 2, 2)] * 20, warmup=4, schedule="cosine", iterations=20, lr=1.0
         )

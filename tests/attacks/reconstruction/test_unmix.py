@@ -79,7 +79,7 @@ class TestKnownAssignment:
         assert 0.05 < (expected < 1e-9).mean() < 0.95
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
 
-    def test_an_image_in_no_mixture_comes_out_as_their_mean(self, mixtures):
+    def test_image_in_no_mixture_is_the_mean(self, mixtures):
         _, _, assignment, mixed, _ = mixtures(4, 2, 20)
         wider = torch.cat([assignment, torch.zeros(20, 1, dtype=torch.bool)], dim=1)
         found = unmix_given(mixed, wider, k=2)
@@ -140,7 +140,7 @@ class TestUnknownAssignment:
         assert median_psnr(images, found.images) > 28
         assert bool((found.assignment.sum(1) == 4).all())
 
-    def test_fresh_noise_on_frozen_images_averages_out_even_if_some_are_rare(self, mixtures):
+    def test_fresh_noise_averages_out(self, mixtures):
         images, *_ = mixtures(8, 1, 1)
         often = torch.tensor([30, 20, 10, 6, 5, 4, 3, 2])
         sent = images.repeat_interleave(often, dim=0)
@@ -169,7 +169,7 @@ class TestUnknownAssignment:
         torch.testing.assert_close(found.images, torch.full((3, 1, 4, 4), 0.5))
 
 
-def test_starts_come_with_their_mirror_image_where_both_fit(mixtures):
+def test_starts_include_mirror_images(mixtures):
     *_, mixed, _ = mixtures(8, 4, 160, noise=32 / 255)
     starts = module._starts(mixed.double().flatten(1), 8, 4, 8, stream())
     assert len(starts) >= 2
@@ -177,7 +177,7 @@ def test_starts_come_with_their_mirror_image_where_both_fit(mixtures):
         assert torch.equal(start, ~mirrored)
 
 
-def test_exchanges_find_what_an_exhaustive_search_finds(mixtures, monkeypatch):
+def test_exchanges_match_exhaustive_search(mixtures, monkeypatch):
     images, _, _, mixed, _ = mixtures(9, 3, 40, noise=0.02)
     points, flat = mixed.double().flatten(1), images.double().flatten(1)
     subsets = torch.tensor(list(combinations(range(9), 3)))
