@@ -214,7 +214,9 @@ class Scenario(Viewable, Settings):
         _refuse_overlap("roles", self._roles, lambda role: "")
         _refuse_overlap("defenses", self._defenses, lambda defense: defense.name)
         self._refuse_impossible_defenses()
-        self.malicious_attack(round=1, client=0)  # raises if its schedule cannot be read
+        # Schedules are resolved on first use; an unreadable one is refused here.
+        self.malicious_attack(round=1, client=0)
+        self.reconstructions_on(round=1, client=0)
         if self.server.cohort is not None and self.server.cohort > self.data.clients:
             raise ValueError(
                 f"server.cohort is {self.server.cohort}, but there are only "
