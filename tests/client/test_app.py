@@ -35,6 +35,8 @@ SPENDING = {
     "epsilon",
     "unit",
     "adjacency",
+    "sensitivity",  # this and the next are constants of a foreign class
+    "needs_public_labels",
 }
 
 
