@@ -16,9 +16,7 @@ class Rounding(Defense):
     changes_update = True
 
     def wrap(self, pipeline, context):
-        return pipeline.releasing(
-            lambda update: {name: (t / self.step).round() * self.step for name, t in update.items()}
-        )
+        return pipeline.releasing_each(lambda t: (t / self.step).round() * self.step)
 
 
 class Noise(Defense):
@@ -26,15 +24,17 @@ class Noise(Defense):
 
     bound: float = 1.0
     """Largest L2 norm of the update, above 0."""
-    noise: float = 2.0
-    """Standard deviation of the noise over the largest distance of two clipped updates."""
+    noise: float = 4.0
+    """Standard deviation of the noise over the largest norm."""
 
-    account = Account(unit="client", adjacency="replace-one", composition="gaussian")
+    account = Account(
+        unit="client", adjacency="replace-one", composition="gaussian", sensitivity=2.0
+    )
     keeps_guarantees = True
     changes_update = True
 
     def wrap(self, pipeline, context):
-        deviation = 0.0 if context.noiseless else self.noise * 2 * self.bound
+        deviation = 0.0 if context.noiseless else self.noise * self.bound
 
         def release(update):
             update = {name: t.nan_to_num(0.0, 0.0, 0.0) for name, t in update.items()}
