@@ -4,6 +4,8 @@ import math
 
 import pandas as pd
 
+from fedlab.metrics.verdict import CONSISTENT
+
 MALICIOUS = ", malicious server"
 """End of the label of an attack by a server that tampered with what it sent."""
 
@@ -31,6 +33,61 @@ def attack_labels(leakage: pd.DataFrame) -> "pd.Series[str]":
     return labels
 
 
+def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
+    """Rows about original images, one for each attack on an image.
+
+    Args:
+        leakage: Rows of a run's or of a comparison's ``leakage.csv``.
+
+    Returns:
+        The rows with ``attack`` from ``attack_labels`` and ``leaks``, with ``threat`` and
+        ``reasons``, which tables of earlier versions lack, and with numbers in ``psnr`` and
+        ``chance_psnr``, NaN if nothing was reconstructed.
+    """
+    rows = leakage[leakage["target"] == "original"].copy()
+    for name, default in (("threat", "honest-but-curious"), ("reasons", "")):
+        rows[name] = rows[name].fillna(default) if name in rows else default
+    rows["leaks"] = rows["verdict"] == "leaks"
+    rows["attack"] = attack_labels(rows)
+    for name in ("psnr", "chance_psnr"):
+        rows[name] = pd.to_numeric(rows[name], errors="coerce")
+    return rows
+
+
+def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
+    """Number of images that leak under any attack, and number of attacked images.
+
+    Args:
+        rows: Rows of ``scored_images``; several attacks on an image in a round count once.
+    """
+    run = [name for name in _WHOSE if name in rows]
+    leaks = rows.groupby([*run, "round", "client", "image"])["leaks"].any()
+    return int(leaks.sum()), len(leaks)
+
+
+def payload_mismatches(leakage: pd.DataFrame) -> pd.DataFrame:
+    """Attacked updates that differ from the replay of the client's training.
+
+    A cosine is NaN where a client's noise cannot be drawn again, and then nothing is concluded.
+
+    Args:
+        leakage: Rows of a run's or of a comparison's ``leakage.csv``; a table of an earlier version
+            may lack ``payload_cosine``.
+
+    Returns:
+        One row for each update, with ``round``, ``client``, the smallest ``payload_cosine`` and the
+        columns that identify the run of a comparison.
+    """
+    run = [name for name in _WHOSE if name in leakage]
+    if "payload_cosine" not in leakage:
+        return pd.DataFrame(columns=[*run, "round", "client", "payload_cosine"])
+    cosines = pd.to_numeric(leakage["payload_cosine"], errors="coerce")
+    rows = leakage.assign(payload_cosine=cosines)[cosines < CONSISTENT]
+    return rows.groupby([*run, "round", "client"], sort=False, as_index=False)[
+        ["payload_cosine"]
+    ].min()
+
+
 def best_of_each(leakage: pd.DataFrame) -> pd.DataFrame:
     """The best row for each original image and attack.
 
@@ -45,11 +102,7 @@ def best_of_each(leakage: pd.DataFrame) -> pd.DataFrame:
         ``attack_labels`` and ``leaks``; ``psnr`` and ``chance_psnr`` are NaN if nothing was
         reconstructed.
     """
-    rows = leakage[leakage["target"] == "original"].copy()
-    rows["attack"] = attack_labels(rows)
-    rows["leaks"] = rows["verdict"] == "leaks"
-    for name in ("psnr", "chance_psnr"):
-        rows[name] = pd.to_numeric(rows[name], errors="coerce")
+    rows = scored_images(leakage)
     whose = [name for name in _WHOSE if name in rows]
     ordered = rows.reset_index(drop=True).sort_values(
         ["leaks", "psnr"], ascending=False, na_position="last", kind="stable"

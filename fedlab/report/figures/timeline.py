@@ -29,7 +29,7 @@ from fedlab.report.figures.sheet import (
 )
 from fedlab.report.tables.naming import OPEN, UNDEFENDED, named
 from fedlab.report.tables.numbers import number
-from fedlab.report.verdicts.run import leaking_images, scored_images
+from fedlab.results.attacks import leaking_images, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 

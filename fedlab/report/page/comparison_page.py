@@ -15,7 +15,7 @@ from fedlab.report.page.embedded_figures import PlannedFigure, embed
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.interpretation import interpretation
 from fedlab.report.page.local_paths import files_needed, portable_toml, source_of, without_folders
-from fedlab.report.page.page_content import Command, FoldedTable, PageContent, folded
+from fedlab.report.page.page_content import Command, FoldedTable, folded
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.run_page import leakage_table
 from fedlab.report.page.threat_model import defense_settings, threat_model
@@ -30,7 +30,7 @@ from fedlab.scenario.reproducibility import repeatability
 from fedlab.scenario.scenario import Scenario
 
 
-def comparison_page(comparison: Comparison) -> PageContent:
+def comparison_page(comparison: Comparison) -> dict[str, object]:
     """The content of a comparison's page.
 
     Raises:
@@ -48,10 +48,10 @@ def comparison_page(comparison: Comparison) -> PageContent:
     arms = [run.folder.scenario for run in comparison.runs]
     runs = _one_run_per_defense(comparison)
     rule_term = [("Rules", f"The server aggregates by {listed(rules, 'or')}.")]
-    return PageContent(
-        kind="Comparison",
-        name=comparison.scenario.name,
-        facts=[
+    return {
+        "kind": "Comparison",
+        "name": comparison.scenario.name,
+        "facts": [
             counted(len(comparison.defenses), "defense"),
             counted(seeds, "seed"),
             rules[0] if len(rules) == 1 else f"{len(rules)} rules",
@@ -60,11 +60,11 @@ def comparison_page(comparison: Comparison) -> PageContent:
             source_of(scenario),
             scenario.model.name,
         ],
-        question=research_question(
+        "question": research_question(
             scenario, defenses=[name for name in comparison.defenses if name != UNDEFENDED]
         ),
-        verdicts=comparison_verdicts(comparison.frame, comparison.leakage),
-        threat_model=[
+        "verdicts": comparison_verdicts(comparison.frame, comparison.leakage),
+        "threat_model": [
             *threat_model(scenario, arms=arms),
             *(
                 ("Defense", f"{run.defense}: {' '.join(settings)}")
@@ -73,10 +73,10 @@ def comparison_page(comparison: Comparison) -> PageContent:
             ),
             *(rule_term if len(rules) > 1 else []),
         ],
-        schedule=schedule_grid(scenario),
-        figures=embed(_figures(comparison, runs)),
-        tables=_tables(comparison),
-        ledger=[
+        "schedule": schedule_grid(scenario),
+        "figures": embed(_figures(comparison, runs)),
+        "tables": _tables(comparison),
+        "ledger": [
             FoldedTable(
                 f"{run.defense}: client by client (seed {run.seed})",
                 clients_table(run.folder.ledger(), run.folder.scenario),
@@ -84,11 +84,11 @@ def comparison_page(comparison: Comparison) -> PageContent:
             )
             for run in runs
         ],
-        environment=environment_table(first.path, arms),
-        scenario=portable_toml(comparison.scenario),
-        commands=_commands(comparison, arms),
-        interpretation=interpretation(scenario, seeds=seeds, arms=arms),
-    )
+        "environment": environment_table(first.path, arms),
+        "scenario": portable_toml(comparison.scenario),
+        "commands": _commands(comparison, arms),
+        "interpretation": interpretation(scenario, seeds=seeds, arms=arms),
+    }
 
 
 def _one_run_per_defense(comparison: Comparison) -> list[ComparedRun]:
@@ -99,23 +99,23 @@ def _one_run_per_defense(comparison: Comparison) -> list[ComparedRun]:
 
 def _figures(comparison: Comparison, runs: Sequence[ComparedRun]) -> list[PlannedFigure]:
     return [
-        PlannedFigure(
+        (
             "figure-frontier",
             "Accuracy against leakage, one mark per defense, with its spread over the seeds.",
             lambda: frontier_figure(comparison.frame),
         ),
-        PlannedFigure(
+        (
             "figure-wall",
             "True images and their reconstructions under each defense, from the first seed. A "
             "defense that samples batches or mixes images has other true images.",
             lambda: wall_figure({run.defense: run.folder for run in runs}),
         ),
-        PlannedFigure(
+        (
             "figure-chance",
             "PSNR of every reconstruction and of the best guess without any update, by defense.",
             lambda: chance_figure(comparison.leakage),
         ),
-        PlannedFigure(
+        (
             "figure-poisoning",
             "Attack success, its chance, and accuracy after the last round, by defense and rule.",
             lambda: poisoning_matrix_figure(comparison.frame),

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -16,33 +16,14 @@ LEGIBLE = 80
 """CSS pixels per inch at which the smallest letters, of seven points, are eight pixels high."""
 
 
-@dataclass(frozen=True)
-class PlannedFigure:
-    """A figure that may have nothing to show.
-
-    Attributes:
-        anchor: HTML id of the figure.
-        caption: What the figure shows, and how to read it.
-        draw: Function that draws the figure, or raises NothingToDraw.
-    """
-
-    anchor: str
-    caption: str
-    draw: Callable[[], Figure]
+PlannedFigure = tuple[str, str, Callable[[], Figure]]
+"""HTML id, caption, and the function that draws the figure or raises NothingToDraw."""
 
 
-@dataclass(frozen=True)
-class EmbeddedFigure:
-    """A figure on the page.
+class EmbeddedFigure(NamedTuple):
+    """A PNG image as a data URI, with its size in pixels and its description.
 
-    Attributes:
-        anchor: HTML id of the figure.
-        caption: What the figure shows, and how to read it.
-        alt: Description for readers who do not see the figure.
-        uri: The PNG image as a data URI.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
-        legible: Smallest width in CSS pixels at which the lettering can be read.
+    ``legible`` is the smallest width in CSS pixels at which the lettering can be read.
     """
 
     anchor: str
@@ -57,23 +38,18 @@ class EmbeddedFigure:
 def embed(figures: Iterable[PlannedFigure]) -> list[EmbeddedFigure]:
     """Draw the figures that have something to show."""
     found = []
-    for planned in figures:
+    for anchor, caption, draw in figures:
         try:
-            figure = planned.draw()
+            figure = draw()
         except NothingToDraw:
             continue
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=DPI)
-        width, height = (int(DPI * inches) for inches in figure.get_size_inches())
-        found.append(
-            EmbeddedFigure(
-                planned.anchor,
-                planned.caption,
-                alt=getattr(figure, "alt", "") or planned.caption,
-                uri=f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}",
-                width=width,
-                height=height,
-                legible=round(width * LEGIBLE / DPI),
-            )
+        uri = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+        alt = getattr(figure, "alt", "") or caption
+        inches = figure.get_size_inches()
+        width, height, legible = (
+            int(inches[i] * dpi) for i, dpi in ((0, DPI), (1, DPI), (0, LEGIBLE))
         )
+        found.append(EmbeddedFigure(anchor, caption, alt, uri, width, height, legible))
     return found

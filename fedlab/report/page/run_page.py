@@ -17,14 +17,15 @@ from fedlab.report.page.embedded_figures import PlannedFigure, embed
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.interpretation import interpretation
 from fedlab.report.page.local_paths import files_needed, portable_toml, source_of
-from fedlab.report.page.page_content import Command, FoldedTable, PageContent, folded
+from fedlab.report.page.page_content import Command, FoldedTable, folded
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.rounds import rounds_table
 from fedlab.report.tables.schedule import schedule_grid
 from fedlab.report.tables.table import frame_table
-from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict, scored_images
+from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
+from fedlab.results.attacks import scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.reproducibility import repeatability
 
@@ -52,7 +53,7 @@ LEAKAGE = {
 """Columns of ``leakage.csv`` on the page, with their headers."""
 
 
-def run_page(run: RunFolder) -> PageContent:
+def run_page(run: RunFolder) -> dict[str, object]:
     """The content of a run's page.
 
     Raises:
@@ -66,10 +67,10 @@ def run_page(run: RunFolder) -> PageContent:
         )
     ledger, leakage = run.ledger(), run.table("leakage")
     name = shlex.quote(run.path.resolve().name)
-    return PageContent(
-        kind="Run",
-        name=scenario.name,
-        facts=[
+    return {
+        "kind": "Run",
+        "name": scenario.name,
+        "facts": [
             f"{rounds[-1].round} of {scenario.rounds} rounds",
             f"{scenario.data.clients} clients",
             source_of(scenario),
@@ -77,23 +78,23 @@ def run_page(run: RunFolder) -> PageContent:
             scenario.server.strategy,
             f"seed {scenario.seed}",
         ],
-        question=research_question(scenario),
-        verdicts=[
+        "question": research_question(scenario),
+        "verdicts": [
             *leak_verdicts(leakage),
             poison_verdict(scenario, rounds),
             privacy_verdict(ledger),
         ],
-        threat_model=threat_model(scenario),
-        schedule=schedule_grid(scenario),
-        figures=embed(_figures(run, ledger, leakage)),
-        tables=_tables(run, ledger, leakage),
-        ledger=[
+        "threat_model": threat_model(scenario),
+        "schedule": schedule_grid(scenario),
+        "figures": embed(_figures(run, ledger, leakage)),
+        "tables": _tables(run, ledger, leakage),
+        "ledger": [
             folded("Client by client", clients_table(ledger, scenario), open=True),
             folded("Round by round", ledger_table(ledger)),
         ],
-        environment=environment_table(run.path, [scenario]),
-        scenario=portable_toml(scenario),
-        commands=[
+        "environment": environment_table(run.path, [scenario]),
+        "scenario": portable_toml(scenario),
+        "commands": [
             Command(
                 "Run it again from the scenario above, saved as scenario.toml. "
                 f"{files_needed(scenario)} {repeatability([scenario])}",
@@ -102,8 +103,8 @@ def run_page(run: RunFolder) -> PageContent:
             Command("Print the privacy ledger.", f"fedlab ledger {name}"),
             Command("Write this page.", f"fedlab report {name}"),
         ],
-        interpretation=interpretation(scenario),
-    )
+        "interpretation": interpretation(scenario),
+    }
 
 
 def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> FoldedTable:
@@ -128,23 +129,23 @@ def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> Folded
 
 def _figures(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[PlannedFigure]:
     return [
-        PlannedFigure(
+        (
             "figure-timeline",
             "Round by round: defenses, accuracy, privacy spent and reconstruction quality.",
             lambda: timeline_figure(run),
         ),
-        PlannedFigure(
+        (
             "figure-images",
             "True images above their reconstructions, for each attacked round. Below each: PSNR "
             "and verdict, then SSIM and the PSNR of chance.",
             lambda: run_figure(run),
         ),
-        PlannedFigure(
+        (
             "figure-chance",
             "PSNR of every reconstruction and of the best guess without any update, by defense.",
             lambda: chance_figure(leakage, by="defenses"),
         ),
-        PlannedFigure(
+        (
             "figure-ledger",
             "ε of the rounds under a mechanism, by client. A cross marks the round from which on "
             "a client's total is infinite.",

@@ -8,7 +8,8 @@ from fedlab.report.tables.ledger import UNBOUNDED
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import interval, number
 from fedlab.report.tables.table import Column, ReportTable
-from fedlab.report.verdicts.run import leaking_images, mismatch_sentence, scored_images
+from fedlab.report.verdicts.run import mismatch_sentence
+from fedlab.results.attacks import leaking_images, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 

@@ -1,4 +1,4 @@
-"""Jinja templates of tables, notebook views and the page; everything in them is escaped."""
+"""Jinja templates of tables, notebook views and the page; HTML is escaped."""
 
 from functools import cache
 
@@ -21,7 +21,7 @@ def render(template: str, **values: object) -> Markup:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fedlab.report.templates", ""),
-        autoescape=True,
+        autoescape=lambda name: name is not None and name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

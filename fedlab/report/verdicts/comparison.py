@@ -12,12 +12,11 @@ from fedlab.report.tables.numbers import counted, decibels, interval, listed, nu
 from fedlab.report.verdicts.run import (
     NOT_SHOWN,
     Verdict,
-    leaking_images,
     payload_verdicts,
-    scored_images,
     setting_sentence,
     strongest_attack,
 )
+from fedlab.results.attacks import leaking_images, scored_images
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:

@@ -11,13 +11,19 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
-from fedlab.metrics.verdict import CONSISTENT, SUCCEEDS, success_above_chance
+from fedlab.metrics.verdict import SUCCEEDS, success_above_chance
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ledger import accounts_without_total
 from fedlab.report.tables.naming import under
 from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
-from fedlab.results.attacks import attack_labels, best_of_each, strongest_label
+from fedlab.results.attacks import (
+    best_of_each,
+    leaking_images,
+    payload_mismatches,
+    scored_images,
+    strongest_label,
+)
 from fedlab.results.rows import RoundRow
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
@@ -94,23 +100,13 @@ def payload_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
 def mismatch_sentence(leakage: pd.DataFrame) -> str:
     """Name every captured update that differs from its replay; empty if there is none.
 
-    The cosine is NaN where a client's noise cannot be drawn again, and then nothing is concluded.
-
     Args:
         leakage: The leakage table of a run or a comparison.
     """
-    if "payload_cosine" not in leakage:
-        return ""
-    cosines = pd.to_numeric(leakage["payload_cosine"], errors="coerce")
-    arm = [name for name in ("defense", "rule", "seed") if name in leakage]
-    whose = [*arm, "round", "client"]
-    lowest = leakage.assign(payload_cosine=cosines)[cosines < CONSISTENT]
-    lowest = lowest.groupby(whose, sort=False)["payload_cosine"].min().reset_index()
     cases = [
-        " ".join(f"{name} {row[name]}" for name in ("round", "client"))
-        + "".join(f", {name} {row[name]}" for name in arm)
-        + f" (cosine {row['payload_cosine']:.3f})"
-        for row in lowest.to_dict("records")
+        f"round {row.pop('round')} client {row.pop('client')} "
+        f"(cosine {row.pop('payload_cosine'):.3f}{''.join(f', {k} {v}' for k, v in row.items())})"
+        for row in payload_mismatches(leakage).to_dict("records")
     ]
     if not cases:
         return ""
@@ -118,34 +114,6 @@ def mismatch_sentence(leakage: pd.DataFrame) -> str:
         f"The update that was captured differs from the replay of the client's training in "
         f"{listed(cases)}; the scores there may compare with images that the client did not use."
     )
-
-
-def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Rows about original images, one for each attack on an image.
-
-    Returns:
-        The rows with ``attack`` and ``leaks``, with ``threat`` and ``reasons``, which older runs
-        lack, and with numbers in ``psnr`` and ``chance_psnr``.
-    """
-    rows = leakage[leakage["target"] == "original"].copy()
-    for name, default in (("threat", "honest-but-curious"), ("reasons", "")):
-        rows[name] = rows[name].fillna(default) if name in rows else default
-    rows["leaks"] = rows["verdict"] == "leaks"
-    rows["attack"] = attack_labels(rows)
-    for name in ("psnr", "chance_psnr"):
-        rows[name] = pd.to_numeric(rows[name], errors="coerce")
-    return rows
-
-
-def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
-    """Number of images that leak under any attack, and number of attacked images.
-
-    Args:
-        rows: Rows of ``scored_images``; several attacks on an image in a round count once.
-    """
-    run = [name for name in ("defense", "rule", "seed") if name in rows]
-    leaks = rows.groupby([*run, "round", "client", "image"])["leaks"].any()
-    return int(leaks.sum()), len(leaks)
 
 
 def strongest_attack(rows: pd.DataFrame) -> StrongestAttack:

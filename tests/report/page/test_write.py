@@ -12,7 +12,7 @@ from fedlab import BadInput, Comparison, Federation, Scenario, compare
 from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.page import write_page
 from fedlab.report.page.comparison_page import comparison_page
-from fedlab.report.page.embedded_figures import PlannedFigure, embed
+from fedlab.report.page.embedded_figures import embed
 from fedlab.report.page.interpretation import interpretation
 from fedlab.report.page.local_paths import (
     files_needed,
@@ -252,9 +252,9 @@ def test_failing_figure_is_not_left_out():
     def nothing():
         raise NothingToDraw("nobody was attacked")
 
-    assert embed([PlannedFigure("a", "A.", nothing)]) == []
+    assert embed([("a", "A.", nothing)]) == []
     with pytest.raises(ValueError, match="shapes do not fit"):
-        embed([PlannedFigure("a", "A.", draw)])
+        embed([("a", "A.", draw)])
 
 
 def test_comparison_page_states_its_limits(comparison, tmp_path):
@@ -269,7 +269,9 @@ def test_threat_model_covers_every_arm(tmp_path):
         small(rounds=1), ["none", "secure-aggregation"], seeds=1, out=tmp_path / "c", processes=1
     )
     content = comparison_page(found)
-    assert "the server sees only the sum" in dict(content.threat_model)["Hidden from the attacker"]
+    assert (
+        "the server sees only the sum" in dict(content["threat_model"])["Hidden from the attacker"]
+    )
 
 
 def test_system_noise_is_not_called_seeded(tmp_path):
@@ -313,7 +315,7 @@ def test_command_refuses_what_cannot_be_reported(fedlab, attacked, tmp_path):
 
 def test_printed_command_repeats_the_comparison(comparison, fedlab, tmp_path):
     (tmp_path / "scenario.toml").write_text(comparison.scenario.to_toml())
-    command = comparison_page(comparison).commands[0].text.replace("\\\n", "")
+    command = comparison_page(comparison)["commands"][0].text.replace("\\\n", "")
     name, *arguments = shlex.split(command)
     assert name == "fedlab"
     code, _, err = fedlab(*arguments, "--processes", "1")

@@ -93,7 +93,7 @@ def test_payload_mismatch_names_the_run():
     bad.loc[(bad["seed"] == 2) & (bad["defense"] == "dp-sgd"), "payload_cosine"] = 0.5
     _, check, *_ = comparison_verdicts(frame(), bad)
     assert check.word == "mismatch"
-    assert "round 1 client 0, defense dp-sgd, rule FedAvg, seed 2 (cosine 0.500)" in check.sentence
+    assert "round 1 client 0 (cosine 0.500, defense dp-sgd, rule FedAvg, seed 2)" in check.sentence
 
 
 def test_malicious_server_has_its_own_verdict():
