@@ -4,15 +4,18 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from fedlab.evaluation.leaks import Leak, LeakSeries, load_leaks
-from fedlab.evaluation.unmixing import UnmixedShard
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
 from fedlab.report.figures.sheet import NothingToDraw, Picture
 from fedlab.report.tables.naming import named
 from fedlab.results.folder import RunFolder
+
+if TYPE_CHECKING:  # SciPy takes half a second to load
+    from fedlab.evaluation.unmixing import UnmixedShard
 
 
 def leak_figure(leak: Leak) -> Picture:
@@ -60,7 +63,7 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     return leaks_figure(LeakSeries(leaks, f"{name}: what did the server see, round by round?"))
 
 
-def unmixed_figure(shard: UnmixedShard) -> Picture:
+def unmixed_figure(shard: "UnmixedShard") -> Picture:
     """Draw the images of a client above those un-mixed from DP-InstaHide's mixtures."""
     row = ReconstructionRow(
         label=f"client {shard.client} · {shard.mixtures} mixtures of {len(shard.rounds)} rounds",
