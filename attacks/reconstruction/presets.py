@@ -94,7 +94,7 @@ class AttackSettings:
     norm: float = 0.0
     statistics: float = 0.0
     features: float = 0.0
-    priors: tuple[tuple[Prior, float], ...] = ()
+    priors: tuple[tuple[str | Prior, float], ...] = ()
     group: float = 0.0
     label_rule: str | LabelRule = "auto"
     optimiser: Literal["adam", "l-bfgs"] = "adam"
@@ -121,6 +121,8 @@ class AttackSettings:
             raise ValueError("weights of priors, langevin, warmup and patience must be at least 0")
         METHODS.check(self.method)
         OBJECTIVES.check(self.objective)
+        for prior, _ in self.priors:
+            PRIORS.check(prior)
         MASKS.check(self.mask)
         SCHEDULES.check(self.schedule)
         INITIALISATIONS.check(self.initialisation)
@@ -140,7 +142,9 @@ class AttackSettings:
         """Priors with a weight above 0: built-in ones in the order of ``PRIORS``, then others."""
         builtin = ((name, float(getattr(self, field))) for name, field in PRIOR_FIELDS.items())
         own = tuple((PRIORS[name], weight) for name, weight in builtin if weight)
-        return own + tuple((prior, weight) for prior, weight in self.priors if weight)
+        return own + tuple(
+            (PRIORS.resolve(prior), weight) for prior, weight in self.priors if weight
+        )
 
 
 INVERTING_GRADIENTS = AttackSettings(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.reconstruction.priors import square_norm, total_variation
+from attacks.reconstruction import AttackSettings
+from attacks.reconstruction.priors import norm_prior, square_norm, total_variation
 
 
 def images(channels=3, dtype=torch.float32):
@@ -57,3 +58,8 @@ def test_gradients(prior):
     (found,) = torch.autograd.grad(prior(rough), rough)
     (expected,) = torch.autograd.grad(prior(exact), exact)
     torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_further_priors_are_named_or_given():
+    settings = AttackSettings(tv=0.0, priors=(("norm", 0.5), (norm_prior, 0.25)))
+    assert settings.weighted_priors == ((norm_prior, 0.5), (norm_prior, 0.25))
