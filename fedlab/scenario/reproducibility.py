@@ -1,4 +1,4 @@
-"""Whether a run again gives the same numbers, and where the noise of defenses comes from."""
+"""Sentences on whether a second run gives the same numbers, and on the source of noise."""
 
 from collections.abc import Iterable
 
@@ -8,23 +8,23 @@ SYSTEM = "that of dp-sgd from the operating system (secure_noise)"
 
 
 def noise_source(scenarios: Iterable[Scenario]) -> str:
-    """Where the noise of defenses comes from, in a few words.
+    """State the source of the defenses' noise in a few words.
 
     Args:
-        scenarios: One, or those of all runs of a comparison.
+        scenarios: The scenario of a run, or those of all runs of a comparison.
     """
     seeded = "seeded: right for a simulation, and wrong for a deployment"
     return f"{SYSTEM}, other noise {seeded}" if any(map(_secure, scenarios)) else seeded
 
 
 def repeatability(scenarios: Iterable[Scenario]) -> str:
-    """Whether and how far another run gives the same result, as one sentence or two.
+    """State how far a second run gives the same result, in one or two sentences.
 
-    It depends on noise that is never drawn again, on attacks that stop by the clock, and on rounds
-    that a kill cut off: their replies were sent, so they draw new noise when they are run again.
+    Results differ with noise of the operating system, with attacks that have a time budget, and
+    with interrupted rounds: their updates were sent, so a second attempt draws new noise.
 
     Args:
-        scenarios: One, or those of all runs of a comparison.
+        scenarios: The scenario of a run, or those of all runs of a comparison.
     """
     scenarios = list(scenarios)
     if any(map(_secure, scenarios)):
@@ -50,5 +50,5 @@ def _secure(scenario: Scenario) -> bool:
 
 
 def _noisy(scenario: Scenario) -> bool:
-    """Whether clients draw noise that counts their participations."""
+    """True if clients draw noise anew in each participation."""
     return any(entry.noise_source != "none" for entry in scenario.defenses)
