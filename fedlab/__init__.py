@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ for _name, _value in {
 
 # Opacus configures the root logger when it is imported, and Flower's lines would come twice.
 logging.getLogger("flwr").propagate = False
+
+if "IPython" in sys.modules:
+    import_module("fedlab.core.views").register_in_notebook()
 
 if TYPE_CHECKING:
     from attacks.knowledge import LocalSGD

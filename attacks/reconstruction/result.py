@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attacks.reconstruction.html import reconstruction_html
 from attacks.reconstruction.presets import AttackSettings
 
 
@@ -33,6 +32,3 @@ class Reconstruction:
     restart: int = 0
     seconds: float = 0.0
     attack: AttackSettings = field(default_factory=AttackSettings)
-
-    def _repr_html_(self) -> str:
-        return reconstruction_html(self)

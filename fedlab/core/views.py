@@ -9,6 +9,7 @@ point names a mapping of the same form.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module, metadata
@@ -109,6 +110,18 @@ class Viewable:
     def _repr_html_(self) -> str:
         text: str = show(self, "html")
         return text
+
+
+def register_in_notebook() -> None:
+    """Let notebooks show results of ``attacks``, which know nothing of their views.
+
+    IPython finds the class by its name, so nothing is imported; elsewhere nothing happens.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        formatter = shell.display_formatter.formatters["text/html"]
+        kind = ("attacks.reconstruction.result", "Reconstruction")
+        formatter.for_type_by_name(*kind, lambda result: show(result, "html"))
 
 
 @cache

@@ -7,6 +7,7 @@ own with a mapping of the same form under the entry point group ``fedlab.views``
 
 _FIGURES = "fedlab.report.figures"
 _HTML = "fedlab.report.html.notebook"
+_RECONSTRUCTION = "attacks.reconstruction.result:Reconstruction"
 _LEAK = "fedlab.evaluation.leaks:Leak"
 _LEAKS = "fedlab.evaluation.leaks:LeakSeries"
 _TRACE = "fedlab.evaluation.attack_trace:AttackTrace"
@@ -24,6 +25,7 @@ VIEWS: dict[tuple[str, str], str] = {
     (_ANY, "picture"): f"{_FIGURES}.sheet:main_figure",
     (_ANY, "html"): f"{_FIGURES}.sheet:figure_html",
     ("matplotlib.figure:Figure", "bytes"): f"{_FIGURES}.sheet:encoded",
+    (_RECONSTRUCTION, "html"): f"{_HTML}:reconstruction_html",
     (_LEAK, "plot"): f"{_FIGURES}.leaks:leak_figure",
     (_LEAK, "html"): f"{_HTML}:leak_html",
     (_LEAKS, "plot"): f"{_FIGURES}.leaks:leaks_figure",

@@ -2,12 +2,16 @@ import subprocess
 import sys
 from importlib import import_module, metadata
 
+import IPython
 import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 
+from attacks.reconstruction import Reconstruction
 from fedlab.core import views
 from fedlab.core.errors import BadInput
-from fedlab.core.views import Viewable, show
+from fedlab.core.views import Viewable, register_in_notebook, show
 from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.report.register import VIEWS
 
@@ -117,3 +121,13 @@ def test_saving_refuses_unknown_formats_and_places(installed, tmp_path):
     with pytest.raises(BadInput, match="cannot be written"):
         Thing().save(tmp_path / "no" / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_notebooks_show_reconstructions(monkeypatch):
+    shell = InteractiveShell()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    register_in_notebook()
+    result = Reconstruction(torch.full((1, 1, 4, 4), 0.5), torch.tensor([3]), cost=0.25)
+    shown, _ = shell.display_formatter.format(result)
+    assert shown["text/html"].count("data:image/png;base64,") == 1
+    assert all(words in shown["text/html"] for words in ("label 3", "labels inferred", "0.25"))

@@ -12,6 +12,7 @@ from fedlab.comparison.foreign_plugins import foreign_plugins
 from fedlab.core import attack_plugins as plugins
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import PluginFailed
+from fedlab.core.views import show
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import attack_of
@@ -133,7 +134,7 @@ class TestRuns:
         row = leak.rows[0]
         assert row.psnr == pytest.approx(row.chance_grey)
         assert leak.reconstruction.labels_known
-        assert f"{HERE}:grey" in leak.reconstruction._repr_html_()
+        assert f"{HERE}:grey" in show(leak.reconstruction, "html")
 
     def test_a_foreign_objective_is_named_in_the_rows(self, federation):
         leak = attacked(federation, objective=foreign.largest_error, iterations=3)

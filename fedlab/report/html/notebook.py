@@ -1,10 +1,15 @@
-"""HTML views in notebooks of leaks, ledgers, runs, federations, comparisons and scenarios."""
+"""HTML views in notebooks of reconstructions, leaks, ledgers, runs, federations, comparisons and scenarios."""
+
+import base64
+import io
 
 import torch
 from markupsafe import Markup
+from matplotlib.image import imsave
 from torch import Tensor
 
-from attacks.reconstruction.html import image_html
+from attacks.reconstruction.components import name_of
+from attacks.reconstruction.result import Reconstruction
 from fedlab.comparison.comparison import Comparison
 from fedlab.evaluation.leaks import Leak
 from fedlab.privacy.ledger import Ledger
@@ -21,8 +26,31 @@ from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.analysis import Analysis
 
+SIDE = 56
+"""Width of an image in a notebook, in pixels."""
+
 MOST_IMAGES = 16
-"""Largest number of images of a leak that a notebook shows."""
+"""Largest number of images that a notebook shows of a reconstruction or a leak."""
+
+
+def reconstruction_html(result: Reconstruction) -> str:
+    """Reconstructed images with their labels, and how the attack went."""
+    images = list(result.images[:MOST_IMAGES])
+    count = len(result.images)
+    attack = result.attack
+    lines = [
+        f"labels {'given' if result.labels_known else 'inferred'}; {name_of(attack.method)}, "
+        f"{name_of(attack.objective)} objective; cost {result.cost:.3g} in {len(result.costs)} "
+        f"iterations, best of {attack.restarts} restart{'s' * (attack.restarts > 1)}; "
+        f"{result.seconds:.1f} s",
+        attack.source,
+    ]
+    columns = [Column(_label(label)) for label in result.labels[:MOST_IMAGES]]
+    cells = [_image(image, f"rebuilt image {place}") for place, image in enumerate(images)]
+    shown = f", first {MOST_IMAGES}" if count > MOST_IMAGES else ""
+    title = f"{count} rebuilt image{'s' * (count != 1)}{shown}"
+    table = ReportTable(title, columns, [cells], "\n".join(filter(None, lines)))
+    return str(table.__html__())
 
 
 def leak_html(leak: Leak) -> str:
@@ -123,4 +151,19 @@ def _image(image: Tensor, alt: str) -> Markup | str:
     """An image, or a dash if nothing was reconstructed."""
     if bool(torch.isnan(image).all()):
         return "-"
-    return Markup(image_html(image, alt=alt, side=56))
+    pixels = image.detach().cpu().float().nan_to_num(nan=0.5).clamp(0, 1)
+    pixels = pixels.expand(3, -1, -1).permute(1, 2, 0)
+    content = io.BytesIO()
+    imsave(content, pixels.numpy(), format="png")
+    smooth = "auto" if max(image.shape[1:]) > SIDE else "pixelated"
+    return Markup(
+        '<img src="data:image/png;base64,{}" alt="{}" width="{}" style="image-rendering:{}">'
+    ).format(base64.b64encode(content.getvalue()).decode(), alt, SIDE, smooth)
+
+
+def _label(label: Tensor) -> str:
+    """Class of an image, or its most likely class with the probability."""
+    if label.ndim == 0:
+        return f"label {int(label)}"
+    best = int(label.argmax())
+    return f"label {best} ({float(label[best]):.2f})"
