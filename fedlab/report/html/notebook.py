@@ -1,4 +1,4 @@
-"""HTML views in notebooks of reconstructions, leaks, ledgers, runs, federations, comparisons and scenarios."""
+"""HTML views in notebooks of reconstructions, leaks, ledgers, runs and scenarios."""
 
 import base64
 import io
@@ -43,10 +43,11 @@ def reconstruction_html(result: Reconstruction) -> str:
         f"{name_of(attack.objective)} objective; cost {result.cost:.3g} in {len(result.costs)} "
         f"iterations, best of {attack.restarts} restart{'s' * (attack.restarts > 1)}; "
         f"{result.seconds:.1f} s",
+        _cost_course(result.costs),
         attack.source,
     ]
     columns = [Column(_label(label)) for label in result.labels[:MOST_IMAGES]]
-    cells = [_image(image, f"rebuilt image {place}") for place, image in enumerate(images)]
+    cells = [_encoded(image, f"rebuilt image {place}") for place, image in enumerate(images)]
     shown = f", first {MOST_IMAGES}" if count > MOST_IMAGES else ""
     title = f"{count} rebuilt image{'s' * (count != 1)}{shown}"
     table = ReportTable(title, columns, [cells], "\n".join(filter(None, lines)))
@@ -149,8 +150,11 @@ def _rounds(kind: str, run: RunFolder, ledger: Ledger, scenario: Scenario) -> st
 
 def _image(image: Tensor, alt: str) -> Markup | str:
     """An image, or a dash if nothing was reconstructed."""
-    if bool(torch.isnan(image).all()):
-        return "-"
+    return "-" if bool(torch.isnan(image).all()) else _encoded(image, alt)
+
+
+def _encoded(image: Tensor, alt: str) -> Markup:
+    """An image as data of the page itself; NaN is grey."""
     pixels = image.detach().cpu().float().nan_to_num(nan=0.5).clamp(0, 1)
     pixels = pixels.expand(3, -1, -1).permute(1, 2, 0)
     content = io.BytesIO()
@@ -159,6 +163,12 @@ def _image(image: Tensor, alt: str) -> Markup | str:
     return Markup(
         '<img src="data:image/png;base64,{}" alt="{}" width="{}" style="image-rendering:{}">'
     ).format(base64.b64encode(content.getvalue()).decode(), alt, SIDE, smooth)
+
+
+def _cost_course(costs: Tensor) -> str:
+    """First and last matching cost that is positive and finite."""
+    costs = costs[(costs > 0) & costs.isfinite()]
+    return f"matching cost from {costs[0]:.2g} to {costs[-1]:.2g}" if len(costs) > 1 else ""
 
 
 def _label(label: Tensor) -> str:
