@@ -8,6 +8,7 @@ import pytest
 
 from tests.commands import ROOT, run_commands
 
+pytestmark = pytest.mark.xdist_group("extending")  # share one run
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 FILES = dict(
     re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

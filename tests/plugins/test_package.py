@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import ROOT, run_commands
 
+pytestmark = pytest.mark.xdist_group("package")  # share one installation and one run
 SCENARIO = ROOT / "tests" / "plugins" / "foreign.toml"
 COMPARE = (
     *("compare", SCENARIO, "--defenses", "none,pruning,example-rounding:step=0.05,example-noise"),
