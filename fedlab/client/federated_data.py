@@ -181,7 +181,7 @@ def split_root_images(scenario: Scenario, images: int) -> tuple[Tensor, Tensor]:
     """Split the training images between the server and the clients.
 
     Args:
-        scenario: Names the number of images that the server keeps.
+        scenario: The scenario, which states the number of images that the server keeps.
         images: Number of training images.
 
     Returns:

@@ -37,7 +37,7 @@ class Registry(Generic[P]):
     """Names of one kind of plug-in.
 
     Args:
-        kind: What one plug-in is called in messages, such as ``defense``.
+        kind: The word for one plug-in in messages, such as ``defense``.
         group: Entry point group in which installed packages add plug-ins.
         builtin: Import paths ``package.module:Name`` of the built-in plug-ins by name.
         check: Returns what is wrong with a resolved object, as the rest of a sentence that begins
@@ -130,7 +130,7 @@ def load(path: str, *, what: str) -> Any:
 
     Args:
         path: The import path.
-        what: How messages call it, such as ``defense "mine.module:Mine"``.
+        what: The words for it in messages, such as ``defense "mine.module:Mine"``.
 
     Raises:
         BadInput: If the path is malformed, its module cannot be imported, or lacks the name.
@@ -219,7 +219,9 @@ class Plugin(Settings):
         name = table.get(cls.tag)
         if not isinstance(name, str):
             raise PydanticCustomError(
-                "plugin", "{text}", {"text": f"the {cls.registry.kind} needs a {cls.tag}"}
+                "plugin",
+                "{text}",
+                {"text": f"a {cls.registry.kind} is named by its key {cls.tag!r}"},
             )
         try:
             found = cls.registry.get(name)

@@ -94,7 +94,7 @@ def class_means(images: Tensor, labels: Tensor, *, classes: int) -> Tensor:
     Args:
         images: ``[m, channels, height, width]``, uint8, or float in [0, 1].
         labels: int64 ``[m]``; those of ``classes`` and above count for the overall mean only.
-        classes: How many means to take.
+        classes: Number of class means.
 
     Returns:
         float32 ``[classes, channels, height, width]`` in [0, 1]; the mean of all images for a class

@@ -25,7 +25,7 @@ class Setting:
 
     Attributes:
         name: ``diagnostic`` if anything made the attack easier than in reality, else ``realistic``.
-        reasons: What made it easier, in words; empty for ``realistic``.
+        reasons: The reasons why the attack was easier than a real one; empty for ``realistic``.
     """
 
     name: Literal["diagnostic", "realistic"]

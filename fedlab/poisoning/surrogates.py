@@ -24,7 +24,7 @@ def surrogates(
     Args:
         context: Global network, and a way to make and train others.
         shard: The client's clean images, on which its own networks are trained.
-        settings: Names the kind of network, and the epochs for which own ones are trained.
+        settings: The poison's settings: the kind of network, and the epochs of own networks.
         count: Number of own networks; of the global network there is one.
     """
     if settings.against == "global":

@@ -119,7 +119,7 @@ class Reply:
         Args:
             content: Records as they arrived.
             kind: Kind of payload that the client was asked for.
-            expected: What the reply is checked against.
+            expected: The shapes and limits against which the reply is checked.
 
         Raises:
             Refused: If anything about the reply is wrong.

@@ -33,7 +33,7 @@ class RoundFacts:
         poisson: Whether the single batch of a leaking client is a Poisson sample.
         proximal_mu: Weight of FedProx' proximal term.
         training_mode: Whether the network is in training mode.
-        malicious: How the server tampered with what it sent, ``imprint`` or ``class-fishing``;
+        malicious: The server's tampering with what it sent, ``imprint`` or ``class-fishing``;
             ``None`` if it is honest but curious. The client does not know it.
         target: The class for which a malicious server fished.
         update_clipping_norm: Clipping norm of clip-noise where it is scheduled.

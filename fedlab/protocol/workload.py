@@ -1,4 +1,4 @@
-"""How much a client trains in a round, as follows from public facts alone."""
+"""The amount of local training in a round, which follows from public facts alone."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Workload:
     Attributes:
         batch_size: Images in a batch.
         steps: Number of batches.
-        records: Images in all of them together.
+        records: Images in all batches together.
         epochs: Passes over the shard, 1 for a single batch.
         poisson: Whether DP-SGD would draw Poisson batches.
     """
@@ -26,7 +26,7 @@ class Workload:
 
 
 def workload(role: Role, training: Training, images: int) -> Workload:
-    """What a client of so many images does in a round."""
+    """The local steps of a client with a given number of images."""
     if isinstance(role, Leaking):
         size = min(role.batch_size, images)
         return Workload(size, 1, size, epochs=1, poisson=role.sampling == "poisson")

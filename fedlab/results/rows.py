@@ -106,8 +106,8 @@ class LeakageRow:
         signal_cosine: The same cosine without the DP noise of both updates.
         threat: ``honest-but-curious``, or ``malicious`` if the server tampered with the network or
             the weights that it sent.
-        reasons: What makes the attack easier than a real one, such as ``labels known, untrained
-            network``; empty for ``realistic``.
+        reasons: The reasons why the attack is easier than a real one, such as ``labels known,
+            untrained network``; empty for ``realistic``.
         extra: Values of the metrics that the scenario adds, by column.
     """
 

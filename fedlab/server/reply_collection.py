@@ -89,7 +89,7 @@ def collect_replies(
     Args:
         messages: Messages by client; those of failed clients may be missing.
         tasks: Tasks of all clients of the round.
-        expected: What the replies are checked against.
+        expected: The shapes and limits against which replies are checked.
         known: Histories that the clients declared before.
     """
     collection = ReplyCollection(next(iter(tasks.values())).round)

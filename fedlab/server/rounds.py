@@ -37,9 +37,9 @@ class Round:
     Attributes:
         number: Round number, counted from 1.
         tasks: Task of each sampled client.
-        captures: What the server saw, in order of the clients: one capture per client whose reply
-            passed the checks, and one for all clients in secure aggregation together. Their global
-            arrays are those that these clients were sent.
+        captures: Captures of what the server saw, in order of the clients: one for each client
+            whose reply passed the checks, and one for all clients in secure aggregation together.
+            Their global arrays are those that these clients were sent.
         accepted: Clients whose replies passed the checks.
         declined: Abstentions of clients that sent nothing.
         refused: Reasons why the replies of the other clients were not used.
@@ -80,7 +80,7 @@ class RoundLoop:
     Args:
         grid: Grid that carries the messages.
         state: Initial global parameters and buffers, on the CPU.
-        parameters: Names in ``state`` that are parameters; the others are buffers.
+        parameters: The names in ``state`` that are parameters; the others are buffers.
         scenario: The experiment, for the aggregation rule and the number of clients.
         root_update: Training on the server's root images, for a rule that needs it.
 

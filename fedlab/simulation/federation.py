@@ -131,9 +131,9 @@ class Federation(Analysis):
 
         Args:
             folder: Folder of the run.
-            grid: As for a new federation.
-            callbacks: As for a new federation.
-            on_round: As for a new federation.
+            grid: Flower Grid of another engine; clients run in this process unless given.
+            callbacks: Callbacks that watch the run.
+            on_round: Function called with the result of every round.
 
         Raises:
             BadInput: If the folder holds no run, or its checkpoint is missing or damaged.
