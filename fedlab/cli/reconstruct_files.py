@@ -1,13 +1,16 @@
 """The command ``fedlab reconstruct-files``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fedlab.cli import options
 from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from fedlab.integrations.update_files import Update
 
 
 def reconstruct_files(
@@ -113,13 +116,7 @@ def reconstruct_files(
     if labels == "known":
         raise BadInput("nobody knows the labels of files: give the classes, or infer them")
     from attacks.knowledge import LocalSGD
-    from fedlab.cli.pictures import prepare_picture, preview_writer
-    from fedlab.core.devices import device_of
-    from fedlab.integrations.external_update import reconstruction_entry
-    from fedlab.integrations.update_files import Update, reconstruct_update
-    from fedlab.report.figures.gallery import gallery
-    from fedlab.report.figures.reconstructions import save
-    from fedlab.server.attacker import attack_of
+    from fedlab.integrations.update_files import Update
 
     try:
         local = local_lr is not None and LocalSGD(
@@ -144,18 +141,32 @@ def reconstruct_files(
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
     )
+    settings: dict[str, object] = {
+        "preset": preset,
+        "iterations": iterations,
+        "tv": tv,
+        "lr": lr,
+        "restarts": restarts,
+        "seconds": seconds,
+        "workers": workers,
+    }
+    _attack(update, settings, device, preview=preview, out=out)
+
+
+def _attack(
+    update: "Update", settings: dict[str, object], device: str, *, preview: Path | None, out: Path
+) -> None:
+    """Attack an update, draw the images, and print how well they match."""
+    from fedlab.cli.pictures import prepare_picture, preview_writer
+    from fedlab.core.devices import device_of
+    from fedlab.integrations.external_update import reconstruction_entry
+    from fedlab.integrations.update_files import reconstruct_update
+    from fedlab.report.figures.gallery import gallery
+    from fedlab.report.figures.reconstructions import save
+    from fedlab.server.attacker import attack_of
+
     target = prepare_picture(out)
-    entry = reconstruction_entry(
-        {
-            "preset": preset,
-            "iterations": iterations,
-            "tv": tv,
-            "lr": lr,
-            "restarts": restarts,
-            "seconds": seconds,
-            "workers": workers,
-        }
-    )
+    entry = reconstruction_entry(settings)
     found = reconstruct_update(
         update,
         attack_of(entry),

@@ -1,1 +1,1 @@
-"""What every other room may use: errors, seeds, schedules, plug-ins, files and devices."""
+"""The ground floor: errors, seeds, schedules, settings, plug-ins, views, files and devices."""

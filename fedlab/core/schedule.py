@@ -1,4 +1,4 @@
-"""The small language that says which rounds and which clients something applies to.
+"""The small language in which a scenario names rounds and clients.
 
 Rounds count from 1: ``"all"``, ``"3"``, ``"3-6"``, ``"1,4,7-"``, ``"every 2"`` (2, 4, 6, ...),
 ``"from 3 every 2"`` (3, 5, 7, ...). Clients are partition ids and count from 0: ``"all"``,
@@ -21,14 +21,14 @@ CLIENTS_HELP = 'write clients as "all", "0", "0-3", "0,5,8-", "20%" or "last 20%
 
 
 def resolve_rounds(text: str, total: int) -> frozenset[int]:
-    """The rounds that a text names, out of ``1 .. total``.
+    """Find the rounds that a text names, out of ``1 .. total``.
 
     Args:
         text: Comma-separated parts; see the module's docstring.
-        total: Number of rounds of the scenario, at least 1.
+        total: Number of rounds in the scenario, at least 1.
 
     Returns:
-        The round numbers, never empty.
+        Round numbers, at least one.
 
     Raises:
         ValueError: If a part cannot be read, or names a round that does not exist.
@@ -54,16 +54,16 @@ def resolve_rounds(text: str, total: int) -> frozenset[int]:
 
 
 def resolve_clients(text: str, total: int) -> frozenset[int]:
-    """The clients that a text names, out of ``0 .. total - 1``.
+    """Find the clients that a text names, out of ``0 .. total - 1``.
 
-    Shares are of all clients, rounded to the nearest whole client and at least one.
+    A share is a percentage of all clients, rounded to the nearest whole number but at least one.
 
     Args:
         text: Comma-separated parts; see the module's docstring.
         total: Number of clients of the scenario, at least 1.
 
     Returns:
-        The partition ids, never empty.
+        Partition ids, at least one.
 
     Raises:
         ValueError: If a part cannot be read, or names a client that does not exist.
@@ -86,11 +86,11 @@ def resolve_clients(text: str, total: int) -> frozenset[int]:
 
 
 def names_round(text: str, round: int) -> bool:
-    """Whether a text names a round, of a run whose length is not known.
+    """Test whether a text names a round, in a run of unknown length.
 
     Args:
         text: Comma-separated parts; see the module's docstring.
-        round: Counted from 1.
+        round: Round number, counted from 1.
 
     Raises:
         ValueError: If a part cannot be read.
@@ -103,7 +103,7 @@ def names_round(text: str, round: int) -> bool:
 
 
 def names_client(text: str, client: int) -> bool:
-    """Whether a text names a client, of nobody knows how many.
+    """Test whether a text names a client, in a federation of unknown size.
 
     Args:
         text: Comma-separated parts without shares; see the module's docstring.
@@ -122,7 +122,7 @@ def names_client(text: str, client: int) -> bool:
 
 
 def spell(numbers: Iterable[int]) -> str:
-    """The shortest text that names exactly these rounds or clients.
+    """Write the shortest text that names exactly these rounds or clients.
 
     Example:
         >>> spell([1, 2, 3, 7])
@@ -140,19 +140,19 @@ def spell(numbers: Iterable[int]) -> str:
 def combined(
     cells: Sequence[tuple[Set[int], Set[int]]],
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Every different combination of entries that applies somewhere, each at one of its cells.
+    """Find every combination of entries that applies somewhere, and one cell where it does.
 
     Args:
-        cells: Rounds and clients of each entry.
+        cells: Rounds and clients of each entry of a schedule.
 
     Yields:
-        A round, a client, and the places of the entries that apply there.
+        A round, a client, and the indices of the entries that apply there.
 
     Example:
         >>> list(combined([({1, 2}, {0}), ({2, 3}, {0, 1})]))
         [(1, 0, (0,)), (2, 0, (0, 1)), (2, 1, (1,))]
     """
-    # Most rounds have the same entries as others, and so do clients: one of each kind is enough.
+    # Most rounds have the same entries as others, and so do clients: one of each kind suffices.
     kinds = [_kinds([cell[side] for cell in cells]) for side in (0, 1)]
     seen = set()
     for (at_round, round), (at_client, client) in product(*(kind.items() for kind in kinds)):
@@ -163,7 +163,7 @@ def combined(
 
 
 def _kinds(members: Sequence[Set[int]]) -> dict[frozenset[int], int]:
-    """The first number of each kind, by which of the sets it is in."""
+    """The first number of each kind; numbers in the same sets are of one kind."""
     kinds: dict[frozenset[int], int] = {}
     for number in sorted(frozenset[int]().union(*members)):
         kinds.setdefault(frozenset(i for i, each in enumerate(members) if number in each), number)
@@ -171,7 +171,7 @@ def _kinds(members: Sequence[Set[int]]) -> dict[frozenset[int], int]:
 
 
 def _largest(text: str) -> int:
-    """The largest number in a text, at least 1."""
+    """The largest number in a text, but at least 1."""
     return max([1, *map(int, re.findall(r"\d+", text))])
 
 
@@ -204,7 +204,7 @@ def _within(number: int, low: int, high: int, what: str, part: str) -> int:
 
 
 def _readable(text: object) -> object:
-    """Whole numbers are taken as well, as a person would write ``rounds = 3``."""
+    """Convert a whole number to text, since a person may write ``rounds = 3``."""
     return str(text) if isinstance(text, int) and not isinstance(text, bool) else text
 
 

@@ -1,4 +1,4 @@
-"""What a scenario says about its images, as a data set's function receives it."""
+"""Settings of the table ``[data]`` as the function of a data set receives them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

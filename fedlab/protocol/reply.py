@@ -50,7 +50,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Expected:
-    """What every reply of a round is checked against.
+    """Names, shapes and limits that every reply of a round is checked against.
 
     Attributes:
         parameters: Global parameters by name.
@@ -65,7 +65,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one client sends back in a round.
+    """One client's reply in a round: its update, or an abstention.
 
     Attributes:
         history: Privacy history of the client, this round included.

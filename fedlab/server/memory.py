@@ -1,4 +1,4 @@
-"""What an aggregation rule keeps between rounds, such as momentum, as arrays by name."""
+"""Memory of an aggregation rule between rounds, such as momentum, as arrays by name."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ReplyCollection:
-    """What came back in a round, by client.
+    """Replies, abstentions and failures of a round, by client.
 
     Attributes:
         round: Round number, counted from 1.

@@ -1,4 +1,4 @@
-"""What a malicious server sends instead of the global state."""
+"""The tampered states that a malicious server sends instead of the global one."""
 
 from collections.abc import Iterable, Mapping
 

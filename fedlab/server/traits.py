@@ -1,4 +1,4 @@
-"""What the server asks of an aggregation rule, be it Flower's, fedlab's or somebody else's."""
+"""Properties of an aggregation rule that the server depends on, whoever wrote the rule."""
 
 from dataclasses import dataclass, fields, replace
 
