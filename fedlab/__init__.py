@@ -6,6 +6,10 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedlab.core.distribution import refuse_other_distribution
+
+refuse_other_distribution()
+
 # Flower and Ray read these when they are imported, so they are set before anything else is.
 for _name, _value in {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -25,40 +29,60 @@ if TYPE_CHECKING:
     from attacks.knowledge import LocalSGD
     from fedlab.comparison import Comparison, compare
     from fedlab.core.errors import BadInput, RunFailed
+    from fedlab.core.trackers import Tracker
+    from fedlab.data.images import ImageData
+    from fedlab.defenses import Account, Defense
     from fedlab.evaluation.attack_trace import AttackTrace
     from fedlab.integrations.observer import observe
+    from fedlab.metrics.metric import metric
     from fedlab.metrics.scores import score_images
+    from fedlab.poisoning.base import DataPoison
+    from fedlab.poisoning.updates.base import UpdateAttack
     from fedlab.results.round_result import RoundResult
     from fedlab.scenario.scenario import Scenario
     from fedlab.simulation.callbacks import Callback
     from fedlab.simulation.federation import Federation
 
 _HOMES = {
+    "Account": "fedlab.defenses",
+    "AttackTrace": "fedlab.evaluation.attack_trace",
     "BadInput": "fedlab.core.errors",
     "Callback": "fedlab.simulation.callbacks",
     "Comparison": "fedlab.comparison",
+    "DataPoison": "fedlab.poisoning.base",
+    "Defense": "fedlab.defenses",
     "Federation": "fedlab.simulation.federation",
+    "ImageData": "fedlab.data.images",
     "LocalSGD": "attacks.knowledge",
     "RoundResult": "fedlab.results.round_result",
     "RunFailed": "fedlab.core.errors",
     "Scenario": "fedlab.scenario.scenario",
-    "AttackTrace": "fedlab.evaluation.attack_trace",
+    "Tracker": "fedlab.core.trackers",
+    "UpdateAttack": "fedlab.poisoning.updates.base",
     "compare": "fedlab.comparison",
+    "metric": "fedlab.metrics.metric",
     "observe": "fedlab.integrations.observer",
     "score_images": "fedlab.metrics.scores",
 }
 
 __all__ = [
+    "Account",
     "AttackTrace",
     "BadInput",
     "Callback",
     "Comparison",
+    "DataPoison",
+    "Defense",
     "Federation",
+    "ImageData",
     "LocalSGD",
     "RoundResult",
     "RunFailed",
     "Scenario",
+    "Tracker",
+    "UpdateAttack",
     "compare",
+    "metric",
     "observe",
     "score_images",
 ]

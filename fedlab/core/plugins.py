@@ -221,7 +221,7 @@ class Plugin(Settings):
             raise PydanticCustomError(
                 "plugin",
                 "{text}",
-                {"text": f"a {cls.registry.kind} is named by its key {cls.tag!r}"},
+                {"text": f"{cls.registry.kind} without a key {cls.tag!r}"},
             )
         try:
             found = cls.registry.get(name)
