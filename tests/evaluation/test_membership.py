@@ -38,5 +38,5 @@ def test_noise_hides_the_members():
 def test_what_was_not_kept_cannot_be_tested(overfitted):
     with pytest.raises(BadInput, match="no reply"):
         overfitted.membership(round=2, client=0)
-    with pytest.raises(BadInput, match="come in pairs"):
+    with pytest.raises(BadInput, match="must be even"):
         overfitted.membership(round=1, client=1, test="lira", shadows=3)

@@ -50,7 +50,7 @@ def test_a_client_or_a_round_can_be_named():
 def test_picture_shows_the_first_changed_images():
     found = preview(two_poisoners())
     figure = found.plot(images=4)
-    assert len(figure.axes) == 12
+    assert sum(len(axes.images) for axes in figure.axes) == 12
     place = int(found.changed[0])
     clean, poisoned, change = (figure.axes[row * 4].images[0].get_array() for row in range(3))
     assert torch.equal(torch.tensor(clean), found.clean.images[place, 0].float() / 255)

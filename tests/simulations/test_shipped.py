@@ -34,7 +34,7 @@ def test_scenarios_state_subject_and_duration():
         assert re.search("minute|seconds", " ".join(comment))
         scenario = Scenario.load(name)
         assert scenario.name == name
-        assert schedule_grid(scenario).row_count > 0
+        assert schedule_grid(scenario).rows
 
 
 def test_there_is_one_for_every_poison():
