@@ -163,6 +163,12 @@ class RunFolder(Viewable):
                 write_atomically(notes, before)
             raise
 
+    def toggles(self) -> list[dict[str, Any]]:
+        """The events in ``toggles.jsonl``, in the order in which they happened."""
+        file = self.path / "toggles.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()
+        return [json.loads(line) for line in lines if line]
+
     def append_round(self, row: RoundRow) -> None:
         """Append a line to ``rounds.jsonl``."""
         with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:

@@ -1,29 +1,103 @@
-"""Parts of the content that ``templates/page.html`` lays out."""
+"""What a run and a comparison state on their pages; ``templates/page.html`` lays it out."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from fedlab.report.tables.table import ReportTable
+import pandas as pd
 
-LONG = 12
-"""Number of rows above which a table starts closed."""
+from fedlab.report.figures.sheet import Picture
+from fedlab.report.tables.table import ReportTable, frame_table
+from fedlab.report.verdicts.run import Verdict
+from fedlab.results.attacks import scored_images
+from fedlab.scenario.scenario import Scenario
+
+MOST_ROWS = 500
+"""Largest number of rows of a table on a page; the CSV files of the run have all rows."""
+
+FoldedTable = tuple[str, ReportTable, bool | None]
+"""A title, the table below it, and whether it starts open; None leaves that to its length."""
+
+_LEAKAGE = [
+    "round", "client", "defenses", "attack", "image", "psnr", "chance_psnr", "ssim",
+    "identification", "label_correct", "threat", "setting", "verdict",
+]  # fmt: skip
+"""Columns of ``leakage.csv`` on the page."""
+
+_HEADERS = {
+    "defenses": "defense",
+    "update_norm": "update norm",
+    "psnr": "PSNR dB",
+    "chance_psnr": "chance dB",
+    "ssim": "SSIM",
+    "identification": "identified",
+    "label_correct": "label correct",
+    "threat": "server",
+}
+"""Headers of columns of the CSV files that are renamed on the page."""
 
 
-class FoldedTable(NamedTuple):
-    """A table below a line that opens and closes it."""
+@dataclass(frozen=True)
+class PageContent:
+    """Content of a page.
 
-    title: str
-    table: ReportTable
-    open: bool
+    Attributes:
+        kind: ``Run`` or ``Comparison``.
+        folder: Folder of the run or the comparison.
+        first: Folder of a run with ``environment.json``.
+        facts: Sizes and names below the title.
+        question: The question that the experiment answers.
+        verdicts: Verdicts on each threat.
+        threat_model: Terms, each with sentences about it.
+        figures: Functions that draw the figures, by their names in ``page.html``.
+        tables: Tables of results.
+        ledger: Tables of the privacy ledger.
+        scenario: The experiment, or what all runs of a comparison share.
+        file: The scenario that the command below reads.
+        again: Command line that repeats the experiment.
+        arms: Scenarios of all runs.
+        seeds: Number of seeds of a comparison; ``None`` for a run.
+    """
+
+    kind: str
+    folder: Path
+    first: Path
+    facts: Sequence[str]
+    question: str
+    verdicts: Sequence[Verdict]
+    threat_model: Sequence[tuple[str, str]]
+    figures: Mapping[str, Callable[[], Picture]]
+    tables: Sequence[FoldedTable]
+    ledger: Sequence[FoldedTable]
+    scenario: Scenario
+    file: Scenario
+    again: str
+    arms: Sequence[Scenario]
+    seeds: int | None = None
 
 
-class Command(NamedTuple):
-    """A command line, and what it does."""
+def csv_table(
+    frame: pd.DataFrame, title: str, note: str = "", *, names: int = 2, open: bool | None = None
+) -> FoldedTable:
+    """Show a table of a CSV file under the headers of the page."""
+    table = frame_table(
+        frame.rename(columns=_HEADERS), title=title, note=note, most=MOST_ROWS, names=names
+    )
+    return title, table, open
 
-    purpose: str
-    text: str
 
+def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> list[FoldedTable]:
+    """Show the scores of every reconstructed image; no table if there is none.
 
-def folded(title: str, table: ReportTable, *, open: bool | None = None) -> FoldedTable:
-    """A table below a line with the number of its rows; open up to ``LONG`` rows unless given."""
-    rows = len(table.rows)
-    return FoldedTable(f"{title} ({rows} rows)", table, rows <= LONG if open is None else open)
+    Args:
+        leakage: The leakage table of a run or of a comparison.
+        arm: Columns in front that identify a run of a comparison.
+    """
+    note = (
+        "From leakage.csv, which has more columns. Identified: share of the client's images of the "
+        "class that are further from the reconstruction than the true image is."
+    )
+    if leakage.empty:
+        return []
+    rows = scored_images(leakage)[[*arm, *_LEAKAGE]]
+    return [csv_table(rows, "Reconstructions, image by image", note, names=len(arm) + 2)]

@@ -1,13 +1,20 @@
 """Writing a page: one HTML file that contains its style and its figures."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedlab.core.errors import BadInput
 from fedlab.core.files import check_folder, write_atomically
+from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
+from fedlab.report.page.embedded_figures import DPI, embed
+from fedlab.report.page.environment import environment_table
+from fedlab.report.page.local_paths import files_needed, portable_toml, source_of
 from fedlab.report.page.run_page import run_page
+from fedlab.report.tables.schedule import schedule_grid
 from fedlab.report.templates import render
 from fedlab.results.folder import RunFolder
+from fedlab.scenario.reproducibility import repeatability
 
 if TYPE_CHECKING:
     from fedlab.comparison import Comparison
@@ -45,8 +52,24 @@ def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> P
         from fedlab.report.page.comparison_page import comparison_page
 
         content = comparison_page(subject)
+    page = render(
+        "page.html",
+        page=content,
+        figures=embed(content.figures),
+        dpi=DPI,
+        schedule=schedule_grid(content.scenario),
+        environment=environment_table(content.first, content.arms),
+        toml=portable_toml(content.file),
+        files_needed=files_needed(content.file),
+        folder=shlex.quote(content.folder.resolve().name),
+        source=source_of(content.scenario),
+        repeatability=repeatability(content.arms),
+        margin=MARGIN,
+        consistent=CONSISTENT,
+        succeeds=SUCCEEDS,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render("page.html", page=content).encode())
+    write_atomically(path, page.encode())
     return path
 
 
