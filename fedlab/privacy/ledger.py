@@ -137,6 +137,29 @@ class Ledger(Viewable):
         """Return true if any client has a release in an account."""
         return any(self.protected(client, account) is not None for client in self.histories)
 
+    def course(self, account: Account) -> pd.DataFrame:
+        """Compute ``protected`` of every client after each round.
+
+        Returns:
+            Epsilons by round and client, NaN before the first release in the account.
+        """
+        last = max((each[-1].round for each in self.histories.values() if each), default=0)
+        ledgers = {round: self.until(round) for round in range(1, last + 1)}
+        columns = {
+            client: [ledger.protected(client, account) for ledger in ledgers.values()]
+            for client in sorted(self.histories)
+        }
+        return pd.DataFrame(columns, index=list(ledgers), dtype=float)
+
+    def first_open(self, account: Account) -> dict[int, int]:
+        """Return the first round without an account's protection, of clients that have one."""
+        found: dict[int, int] = {}
+        for client, history in sorted(self.histories.items()):
+            for part in participations(history):
+                if not account.covers(part):
+                    found.setdefault(client, part[0].round)
+        return found
+
     def total(self, client: int, account: Account = EXAMPLE) -> float:
         """Compute epsilon of everything that a client sent; 0 if it sent nothing."""
         return self._total(account, self.histories.get(client, ()))

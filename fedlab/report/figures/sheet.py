@@ -173,6 +173,23 @@ def first_of(parts: Iterable[str], *, most: int = 8) -> str:
     return "; ".join([*parts[:most], *more])
 
 
+def in_words(picture: Picture, *facts: str) -> str:
+    """The ``alt`` text of a figure: title, labels and legend of each plot, and further facts.
+
+    Args:
+        picture: Figure of which everything is drawn.
+        *facts: Notes, and numbers that the figure shows but does not write.
+    """
+    plots = []
+    for axes in picture.axes:
+        legend = axes.get_legend()
+        names = [text.get_text() for text in legend.get_texts()] if legend else []
+        heading = " ".join(filter(None, (axes.get_title("left"), axes.get_ylabel())))
+        plots.append(f"{heading}: {first_of(names)}." if names else "")
+    parts = [picture.get_suptitle(), *plots, *(f"{fact.rstrip('.')}." for fact in facts if fact)]
+    return " ".join(" ".join(filter(None, parts)).split())
+
+
 def main_figure(thing: Viewable, *args: Any, **options: Any) -> Figure:
     """View ``picture`` of a class that registers none: its main figure."""
     return thing.plot(*args, **options)

@@ -9,7 +9,7 @@ from fedlab import BadInput, Federation
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.figures.colours import defense_colour
-from fedlab.report.figures.timeline import NOTHING, OPEN, bands_of, spent_of, timeline_figure
+from fedlab.report.figures.timeline import NOTHING, OPEN, bands_of, bounded_accounts, timeline_figure
 from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.legible import assert_legible, said
@@ -203,8 +203,8 @@ def test_clients_that_declined_are_a_band_of_their_own():
             "status": ["ok", "refused", "budget", "withheld"],
         }
     )
-    bands = bands_of(clients)
-    assert [(band.name, band.share.tolist()) for band in bands] == [
+    shares = {name: share.tolist() for name, share in bands_of(clients).items()}
+    assert list(shares.items()) == [
         (OPEN, [0.5, 0]),
         ("dp-sgd", [0.5, 0]),
         (NOTHING, [0, 1]),
@@ -230,15 +230,15 @@ def test_an_image_that_was_attacked_twice_counts_once(federation, tmp_path):
 
 def test_accounts_without_a_bound_are_not_drawn():
     open_round = PrivacyRelease(round=1, participation=0, mechanism="none")
-    assert spent_of(Ledger({0: (open_round,)}), 1) == []
+    assert bounded_accounts(Ledger({0: (open_round,)})) == {}
     noisy = PrivacyRelease(
         round=2, participation=1, mechanism="dp-sgd", noise_multiplier=0.0, sample_rate=0.5, steps=1
     )
-    (spent,) = spent_of(Ledger({0: (open_round, noisy), 1: ()}), 2)
-    assert spent.broken == {1: [0]}
-    assert math.isnan(spent.epsilons[1])
-    assert math.isinf(spent.epsilons[2])
-    assert spent.clients == 1
+    ledger = Ledger({0: (open_round, noisy), 1: ()})
+    ((account, epsilons),) = bounded_accounts(ledger).items()
+    assert ledger.first_open(account) == {0: 1}
+    assert math.isnan(epsilons[1])
+    assert math.isinf(epsilons[2])
 
 
 def test_rounds_in_which_somebody_poisons_are_grey(tmp_path):
