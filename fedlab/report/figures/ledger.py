@@ -2,21 +2,20 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.release import participations
 from fedlab.report.figures.colours import FAINT, defense_colour
 from fedlab.report.figures.sheet import (
     NothingToDraw,
+    Options,
     Picture,
-    first_of,
+    in_words,
     inches,
     new_picture,
     styled,
@@ -32,21 +31,6 @@ _DASHES = ("-", "--", "-.", ":")
 """Line styles of groups of clients, which share the colour of the mechanism."""
 
 
-@dataclass(frozen=True)
-class _Course:
-    """Course of a client's account.
-
-    Attributes:
-        rounds: Rounds in which the client took part.
-        epsilons: Epsilon of its protected rounds, after each of them.
-        broken: First round after which its total is infinite.
-    """
-
-    rounds: tuple[int, ...]
-    epsilons: tuple[float, ...]
-    broken: int | None
-
-
 @styled()
 def ledger_figure(ledger: Ledger) -> Picture:
     """Draw epsilon of the protected rounds, one plot for each account in use.
@@ -59,77 +43,57 @@ def ledger_figure(ledger: Ledger) -> Picture:
     """
     if not any(ledger.histories.values()):
         raise NothingToDraw("no client has taken part in any round yet")
+    groups = {account: _groups(ledger, account) for account in ledger.accounts}
+    heights = [_PLOT + 0.6 + 1.2 * inches("\n".join(each)) for each in groups.values()]
     title = "What has each client's privacy cost so far?"
-    accounts = ledger.accounts
-    courses = [_courses(ledger, account) for account in accounts]
-    named = [each.mechanism if ledger.protects(each) else UNBOUNDED for each in accounts]
-    legends = ["\n".join(_name(*each) for each in of.items()) for of in courses]
-    height = sum(_PLOT + 0.6 + 1.2 * inches(legend) for legend in legends)
-    picture = new_picture(_WIDTH, height, title=title)
-    plots = picture.subplots(len(accounts), squeeze=False)[:, 0]
-    for axes, account, each, name in zip(plots, accounts, courses, named, strict=True):
-        hides = f": hides one {account.unit} ({account.adjacency})"
-        _draw(axes, account, each)
-        axes.set_ylabel(f"ε at δ = {ledger.delta:g}")
-        heading = name + hides * ledger.protects(account)
+    picture = new_picture(_WIDTH, sum(heights), title=title)
+    plots = picture.subplots(len(groups), squeeze=False)[:, 0]
+    for axes, (account, each) in zip(plots, groups.items(), strict=True):
+        _draw(axes, ledger, account, each)
+        hides = f"{account.mechanism}: hides one {account.unit} ({account.adjacency})"
+        heading = hides if ledger.protects(account) else UNBOUNDED
         axes.set_title(wrapped(heading, _WIDTH - 1.2, 9), color=FAINT)
-    parts = [
-        f"{name}, {_name(course, clients)}"
-        for name, each in zip(named, courses, strict=True)
-        for course, clients in each.items()
-    ]
-    picture.alt = f"{title} {first_of(parts)}."
+    picture.alt = in_words(picture)
     return picture
 
 
-def _name(course: _Course, clients: Sequence[int]) -> str:
-    who = f"client{'s' if len(clients) > 1 else ''} {spell(clients)}"
-    end = course.epsilons[-1] if course.epsilons else 0.0
-    own = f"ε {number(end)} in protected rounds" if end else "no protected round"
-    return f"{who}: {own}, {'∞' if course.broken else number(end)} in all"
-
-
-def _courses(ledger: Ledger, account: Account) -> Mapping[_Course, Sequence[int]]:
-    courses: dict[_Course, list[int]] = defaultdict(list)
+def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series[float]"]]:
+    """A client of each group with equal accounts, with its epsilons, by the name of the group."""
+    course, broken = ledger.course(account).fillna(0.0), ledger.first_open(account)
+    alike: dict[object, list[int]] = defaultdict(list)
     for client, history in sorted(ledger.histories.items()):
-        parts = participations(history)
-        epsilons = []
-        for index in range(len(parts)):
-            upto = tuple(entry for part in parts[: index + 1] for entry in part)
-            # The ledger of a run folder looks epsilons up, where an account would compute them.
-            value = replace(ledger, histories={client: upto}).protected(client, account)
-            epsilons.append(0.0 if value is None else value)
-        broken = next((part[0].round for part in parts if not account.covers(part)), None)
-        rounds = tuple(part[0].round for part in parts)
-        courses[_Course(rounds, tuple(epsilons), broken)].append(client)
-    return courses
+        rounds = tuple(dict.fromkeys(entry.round for entry in history))
+        alike[rounds, *course.loc[list(rounds), client], broken.get(client)].append(client)
+    found = {}
+    for clients in alike.values():
+        client = clients[0]
+        rounds = sorted({entry.round for entry in ledger.histories[client]})
+        epsilons = course.loc[rounds, client]
+        end = epsilons.iloc[-1] if rounds else 0.0
+        own = f"ε {number(end)} in protected rounds" if end else "no protected round"
+        total = "∞" if client in broken else number(end)
+        who = f"client{'s' * (len(clients) > 1)} {spell(clients)}"
+        found[f"{who}: {own}, {total} in all"] = client, epsilons.replace(math.inf, math.nan)
+    return found
 
 
-def _draw(axes: Axes, account: Account, courses: Mapping[_Course, Sequence[int]]) -> None:
-    colour = defense_colour(account.mechanism)
-    for place, (course, clients) in enumerate(courses.items()):
-        finite = [value if math.isfinite(value) else math.nan for value in course.epsilons]
-        axes.step(
-            (0, *course.rounds),
-            (0.0, *finite),
-            where="post",
-            color=colour,
-            linestyle=_DASHES[place % len(_DASHES)],
-            label=_name(course, clients),
-        )
-        axes.plot(course.rounds, finite, linestyle="", marker=".", color=colour)
-        if course.broken:
-            value = finite[course.rounds.index(course.broken)]
-            axes.plot(
-                course.broken,
-                value,
-                marker="x",
-                color=defense_colour("none"),
-                zorder=3,
-                clip_on=False,
-            )
-    last = max((round for course in courses for round in course.rounds), default=1)
-    axes.set(xlim=(0, last + 0.25), xlabel="round")
+def _draw(
+    axes: Axes,
+    ledger: Ledger,
+    account: Account,
+    groups: dict[str, tuple[int, "pd.Series[float]"]],
+) -> None:
+    broken = ledger.first_open(account)
+    colour, last = defense_colour(account.mechanism), 1
+    for place, (name, (client, epsilons)) in enumerate(groups.items()):
+        style: Options = {"color": colour, "linestyle": _DASHES[place % len(_DASHES)]}
+        axes.step([0, *epsilons.index], [0.0, *epsilons], where="post", label=name, **style)
+        axes.plot(epsilons.index, epsilons, ".", color=colour)
+        if client in broken:
+            at, red = broken[client], defense_colour("none")
+            axes.plot(at, epsilons[at], "x", color=red, zorder=3, clip_on=False)
+        last = max([last, *epsilons.index])
+    axes.set(xlim=(0, last + 0.25), xlabel="round", ylabel=f"ε at δ = {ledger.delta:g}")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     # Below the plot no line can run through the names.
