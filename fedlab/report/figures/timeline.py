@@ -203,9 +203,7 @@ def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
     axes.stairs(chance["median"], edges, label="chance: median", **middle)
 
 
-def _draw_epsilon(
-    axes: Axes, ledger: Ledger, spent: dict[Account, "pd.Series[float]"]
-) -> None:
+def _draw_epsilon(axes: Axes, ledger: Ledger, spent: dict[Account, "pd.Series[float]"]) -> None:
     """Draw epsilon of protected rounds, with a cross where totals become infinite."""
     known = pd.concat(spent).replace(math.inf, math.nan).where(lambda value: value > 0)
     log = bool(known.max() > 50 * known.min())

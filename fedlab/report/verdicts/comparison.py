@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -12,11 +13,11 @@ from fedlab.report.tables.numbers import counted, decibels, interval, listed, nu
 from fedlab.report.verdicts.run import (
     NOT_SHOWN,
     Verdict,
-    payload_verdicts,
     setting_sentence,
     strongest_attack,
+    verdicts_by_server,
 )
-from fedlab.results.attacks import leaking_images, scored_images
+from fedlab.results.attacks import leaking_images
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
@@ -27,36 +28,32 @@ def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verd
         leakage: The leakage table of all its runs.
     """
     lines = defense_lines(frame)
-    scored = scored_images(leakage)
-    leaks = [_leak(str(threat), rows, lines) for threat, rows in scored.groupby("threat")]
-    if not leaks:
-        leaks = [Verdict("Leak", NOT_SHOWN, "The server attacked no update in any of the runs.")]
-    return [*leaks, *payload_verdicts(leakage), _poison(lines), _privacy(lines)]
+    nothing = "The server attacked no update in any of the runs."
+    leaks = verdicts_by_server(leakage, partial(_leak, lines), nothing)
+    return [*leaks, _poison(lines), _privacy(lines)]
 
 
-def _leak(threat: str, rows: pd.DataFrame, lines: Sequence[DefenseLine]) -> Verdict:
+def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> str:
     shown, hidden, attacks = [], [], []
     for defense, each in rows.groupby("defense", sort=False):
         leaking, images = leaking_images(each)
         attack = strongest_attack(each)
         attacks.append(attack)
         result = f"{leaking} of {counted(images, 'image')}, {decibels(attack.psnr)}"
-        line = next(line for line in lines if line.defense == defense)
         if leaking:
-            shown.append(f"{under(line.defense)} ({result})")
+            shown.append(f"{under(str(defense))} ({result})")
         else:
-            hidden.append(f"{under(line.defense)} ({result}{_cost(lines, line)})")
+            line = next(line for line in lines if line.defense == defense)
+            hidden.append(f"{under(str(defense))} ({result}{_cost(lines, line)})")
     chances = [attack.chance for attack in attacks]
     chance = interval(decibels(min(chances)), decibels(max(chances)))
     names = listed(list(dict.fromkeys(attack.name for attack in attacks)), "or")
-    return Verdict(
-        "Leak, malicious server" if threat == "malicious" else "Leak",
-        "leaks" if shown else NOT_SHOWN,
+    return (
         _sentences("Images leak", shown)
         + _sentences("No leak is shown", hidden)
         + f"PSNR is the median of the strongest attack on each defense ({names}); chance is "
         f"{chance}. {setting_sentence(pd.concat([attack.rows for attack in attacks]))} "
-        f"{_seeds(lines)}",
+        f"{_seeds(lines)}"
     )
 
 
@@ -98,12 +95,9 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
         )
     parts = []
     for line in bounded:
-        attacked = epsilon_text(line, "attacked_")
-        other = attacked not in ("-", epsilon_text(line))
-        parts.append(
-            f"{_arm(line, lines)} {_epsilon(line)}"
-            + (f" (attacked clients {_epsilon(line, 'attacked_')})" if other else "")
-        )
+        other = epsilon_text(line, "attacked_") not in ("-", epsilon_text(line))
+        attacked = f" (attacked clients {_epsilon(line, 'attacked_')})" if other else ""
+        parts.append(f"{_arm(line, lines)} {_epsilon(line)}{attacked}")
     without = list(dict.fromkeys(under(line.defense) for line in lines if line not in bounded))
     deltas = ", ".join(f"{delta:g}" for delta in sorted({line.delta for line in bounded}))
     return Verdict(

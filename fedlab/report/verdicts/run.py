@@ -5,8 +5,8 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -31,8 +31,7 @@ from fedlab.scenario.scenario import Scenario
 NOT_SHOWN = "not shown"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The verdict on one threat.
 
     Attributes:
@@ -47,8 +46,7 @@ class Verdict:
     sentence: str
 
 
-@dataclass(frozen=True)
-class StrongestAttack:
+class StrongestAttack(NamedTuple):
     """The attack that leaks the largest share of images and, among equals, is most above chance.
 
     Attributes:
@@ -66,14 +64,6 @@ class StrongestAttack:
     psnr: float
     chance: float
 
-    def __str__(self) -> str:
-        leaks = f"leaks {self.leaking} of {counted(len(self.rows), 'image')} with"
-        n = "" if self.leaking else f" (n = {len(self.rows)})"
-        return (
-            f"The strongest attack is {self.name}. It {leaks if self.leaking else 'reaches'} a "
-            f"median PSNR of {decibels(self.psnr)}, where chance is {decibels(self.chance)}{n}."
-        )
-
 
 def leak_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
     """Verdicts on an honest but curious server and on a malicious one, as far as they attack.
@@ -83,12 +73,29 @@ def leak_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
     Args:
         leakage: The leakage table of a run.
     """
-    scored = scored_images(leakage)
-    if scored.empty:
-        sentence = "The server attacked no update, so nothing is known about what updates leak."
-        return [Verdict("Leak", NOT_SHOWN, sentence)]
-    found = [_leak(str(threat), rows) for threat, rows in scored.groupby("threat")]
-    return found + payload_verdicts(leakage)
+    nothing = "The server attacked no update, so nothing is known about what updates leak."
+    return verdicts_by_server(leakage, _leak, nothing)
+
+
+def verdicts_by_server(
+    leakage: pd.DataFrame, describe: Callable[[pd.DataFrame], str], nothing: str
+) -> list[Verdict]:
+    """Verdicts on the leaks to each kind of server, and on payloads.
+
+    Args:
+        leakage: The leakage table of a run or a comparison.
+        describe: Function that describes rows of ``scored_images``.
+        nothing: Sentence for a table without attacks.
+    """
+    found = [
+        Verdict(
+            "Leak" + ", malicious server" * (threat == "malicious"),
+            "leaks" if rows["leaks"].any() else NOT_SHOWN,
+            describe(rows),
+        )
+        for threat, rows in scored_images(leakage).groupby("threat")
+    ]
+    return (found or [Verdict("Leak", NOT_SHOWN, nothing)]) + payload_verdicts(leakage)
 
 
 def payload_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
@@ -152,31 +159,31 @@ def poison_verdict(scenario: Scenario, rounds: Sequence[RoundRow]) -> Verdict:
     who = "; ".join(_poisoners(scenario, entry) for entry in scenario.poisons)
     recall = f", recall of the worst class is {last.worst_recall:.2f}"
     model = f"accuracy is {last.accuracy:.3f}" + recall * math.isfinite(last.worst_recall or 0)
-    run = f"This is one run with seed {scenario.seed}."
     rates = {row.round: row.attack_success_rate for row in rounds}
     known = {round: rate for round, rate in rates.items() if rate is not None and rate == rate}
-    if last.round not in known:
-        best = max(rounds, key=lambda row: row.accuracy)
-        return Verdict(
-            "Poison",
-            NOT_SHOWN,
-            f"The attack is {who}. It targets no class and so has no success rate. After round "
-            f"{last.round} {model}; the highest accuracy was {best.accuracy:.3f} after round "
-            f"{best.round}. Compare with a run without the poisoning. {run}",
+    word = NOT_SHOWN
+    if last.round in known:
+        rate, chance = known[last.round], last.chance_success_rate
+        highest = max(known, key=lambda round: known[round])
+        beside = "chance is not known" if chance is None else f"chance is {chance:.2f}"
+        several = " of the attack furthest above chance" if len(scenario.poisons) > 1 else ""
+        before = f" and {known[first.round]:.2f} before round 1" if first.round in known else ""
+        if success_above_chance(rate, math.nan if chance is None else chance) >= SUCCEEDS:
+            word = "succeeds"
+        result = (
+            f"After round {last.round} the attack success rate{several} is {rate:.2f}, where "
+            f"{beside}; it was highest at {known[highest]:.2f} after round {highest}{before}. At "
+            f"the end {model}."
         )
-    rate, chance = known[last.round], last.chance_success_rate
-    highest = max(known, key=lambda round: known[round])
-    beside = "chance is not known" if chance is None else f"chance is {chance:.2f}"
-    several = " of the attack furthest above chance" if len(scenario.poisons) > 1 else ""
-    before = f" and {known[first.round]:.2f} before round 1" if first.round in known else ""
-    above = success_above_chance(rate, math.nan if chance is None else chance)
-    return Verdict(
-        "Poison",
-        "succeeds" if above >= SUCCEEDS else NOT_SHOWN,
-        f"The attack is {who}. After round {last.round} the attack success rate{several} is "
-        f"{rate:.2f}, where {beside}; it was highest at {known[highest]:.2f} after round "
-        f"{highest}{before}. At the end {model}. {run}",
-    )
+    else:
+        best = max(rounds, key=lambda row: row.accuracy)
+        result = (
+            f"It targets no class and so has no success rate. After round {last.round} {model}; "
+            f"the highest accuracy was {best.accuracy:.3f} after round {best.round}. Compare with "
+            "a run without the poisoning."
+        )
+    run = f"This is one run with seed {scenario.seed}."
+    return Verdict("Poison", word, f"The attack is {who}. {result} {run}")
 
 
 def attack_names(entry: Poisoning) -> str:
@@ -233,40 +240,33 @@ def _delta(ledger: Ledger, account: Account) -> float:
     return 0.0 if account.composition == "sum" else ledger.delta
 
 
-def _leak(threat: str, rows: pd.DataFrame) -> Verdict:
+def _leak(rows: pd.DataFrame) -> str:
     leaking, images = leaking_images(rows)
-    strongest = strongest_attack(rows)
-    sentences = []
+    best = strongest_attack(rows)
+    sentences = [
+        f"No leak is shown for {counted(images, 'attacked image')}; another attack may do better."
+    ]
     if leaking:
-        groups = {str(k): leaking_images(each) for k, each in rows.groupby("defenses", sort=False)}
-        sentences.append(_leaking_groups(leaking, images, groups))
-    else:
-        sentences.append(
-            f"No leak is shown for {counted(images, 'attacked image')}; another attack may do "
-            "better."
-        )
-    sentences += [str(strongest), setting_sentence(strongest.rows)]
+        shown, hidden = [], []
+        for defenses, each in rows.groupby("defenses", sort=False):
+            some, all = leaking_images(each)
+            (shown if some else hidden).append(f"{under(str(defenses))} ({some} of {all})")
+        where = f": {listed(shown)}" * (len(shown + hidden) > 1)
+        verb = "leaks" if images == 1 else "leak"
+        sentences = [f"{leaking} of {counted(images, 'attacked image')} {verb}{where}."]
+        sentences += [f"No leak is shown {listed(hidden)}."] if hidden else []
+    n = len(best.rows)
+    leaks = f"leaks {best.leaking} of {counted(n, 'image')} with" if best.leaking else "reaches"
+    sentences += [
+        f"The strongest attack is {best.name}. It {leaks} a median PSNR of {decibels(best.psnr)}, "
+        f"where chance is {decibels(best.chance)}{f' (n = {n})' * (not best.leaking)}.",
+        setting_sentence(best.rows),
+    ]
     realistic = rows[rows["setting"] == "realistic"]
     if 0 < len(realistic) < len(rows):
         some, all = leaking_images(realistic)
         sentences.append(f"In the realistic setting {some} of {all} leak.")
-    name = "Leak, malicious server" if threat == "malicious" else "Leak"
-    return Verdict(name, "leaks" if leaking else NOT_SHOWN, " ".join(sentences))
-
-
-def _leaking_groups(leaking: int, images: int, groups: Mapping[str, tuple[int, int]]) -> str:
-    def among(leak: bool) -> list[str]:
-        return [
-            f"{under(defenses)} ({some} of {all})"
-            for defenses, (some, all) in groups.items()
-            if bool(some) == leak
-        ]
-
-    where = f": {listed(among(True))}" if len(groups) > 1 else ""
-    verb = "leaks" if images == 1 else "leak"
-    sentence = f"{leaking} of {counted(images, 'attacked image')} {verb}{where}."
-    hidden = among(False)
-    return sentence + (f" No leak is shown {listed(hidden)}." if hidden else "")
+    return " ".join(sentences)
 
 
 def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
@@ -282,13 +282,13 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
     totals = {client: ledger.total(client, account) for client in clients}
     bounded = [client for client, total in totals.items() if math.isfinite(total)]
     unbounded = [client for client in clients if client not in bounded]
-    epsilons = {client: ledger.protected(client, account) for client in clients}
     everyone = counted(len(clients), "client")
 
     def largest(who: Sequence[int]) -> str:
-        return number(max((e for c in who if (e := epsilons[c]) is not None), default=None))
+        epsilons = (ledger.protected(client, account) for client in who)
+        return number(max((each for each in epsilons if each is not None), default=None))
 
-    if largest(clients) == "-":
+    if not ledger.protects(account):
         return (
             f"None of the {everyone} ran a mechanism with an ε of its own, so every total is "
             "infinite."
