@@ -56,14 +56,22 @@ def convergence_figure(
     own = table[table["restart"] == best]
     shown = own.index[np.linspace(0, len(own) - 1, min(len(own), IMAGES)).round().astype(int)]
     columns = {f"{trace.looks[at].iteration:,}": trace.looks[at].images for at in shown}
-    below: list[list[str]] = []
+    scores: list[Tensor] = []
     if truth is not None:
         _, order = match(truth.detach().cpu(), trace.looks[own.index[-1]].images)
         columns = {name: images[order] for name, images in columns.items()}
         columns = {"true": truth.detach(), **columns}
-        scores = trace.quality(truth)
-        below = [[], *([_decibels(value) for value in scores[at].tolist()] for at in shown)]
-    block = _block(columns, below)
+        qualities = trace.quality(truth)
+        scores = [qualities[at] for at in shown]
+    strips = [
+        Strip(
+            "" if row else "images",
+            [images[row] for images in columns.values()],
+            below=[[], *([(_decibels(float(each[row])), False)] for each in scores)],
+        )
+        for row in range(min(len(trace.looks[0].images), ROWS))
+    ]
+    block = Block(strips, list(columns))
     names = {"cost": "matching cost", "psnr": "PSNR (dB)"}
     panels = [name for name in names if name in table]
     heights = [*[_PANEL] * len(panels), block.height * CELL]
@@ -92,33 +100,13 @@ def convergence_figure(
     usual = None if chance is None else float(np.median(chance))
     if usual is not None:
         curves[1].axhline(usual, color=FAINT, linewidth=1, linestyle="--", label="chance", zorder=0)
-        at: Options = {
-            "xycoords": ("axes fraction", "data"),
-            "textcoords": "offset points",
-            "ha": "right",
-        }
-        curves[1].annotate(f"chance {usual:.1f}", (1, usual), (0, 2), color=FAINT, **at)
+        at: Options = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        curves[1].annotate(f"chance {usual:.1f}", (1, usual), (0, 2), color=FAINT, ha="right", **at)
     curves[-1].set_xlabel("iteration")
     picture.align_ylabels()
     draw_block(images, block, units=(page - 1.2) / CELL)
     picture.alt = _in_words(own, len(ends), usual)
     return picture
-
-
-def _block(columns: dict[str, Tensor], below: Sequence[Sequence[str]]) -> Block:
-    """Strips of images, one for each image of the batch, with a column for each look."""
-    count = min(len(next(iter(columns.values()))), ROWS)
-    return Block(
-        [
-            Strip(
-                "" if row else "images",
-                [images[row] for images in columns.values()],
-                below=[[(texts[row], False)] if texts else [] for texts in below],
-            )
-            for row in range(count)
-        ],
-        list(columns),
-    )
 
 
 def _decibels(value: float) -> str:

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
 from fedlab.comparison.summary import per_seed
 from fedlab.metrics.verdict import MARGIN
-from fedlab.report.figures.arms import Arm, arms_of, counted
-from fedlab.report.figures.colours import FAINT, LINE
+from fedlab.report.figures.colours import FAINT, LINE, defense_colour
 from fedlab.report.figures.sheet import (
     NothingToDraw,
     Options,
@@ -21,7 +20,7 @@ from fedlab.report.figures.sheet import (
     width_of,
     wrapped,
 )
-from fedlab.report.tables.numbers import number
+from fedlab.report.tables.numbers import number, seeds_in_words
 
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
 _MARGIN = f"{MARGIN:g} dB above chance: leaks from here on, if identified"
@@ -30,16 +29,23 @@ _WIDTH, _HEIGHT, _LABEL = 9.0, 4.6, 2.1
 """Width of the figure, least height of the plot, and width of a name, in inches."""
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """An arm and its runs.
+_STARS = [(corners, 1, angle) for angle in (0, 30) for corners in (4, 3, 6, 8)]
+_MARKERS: list[str | tuple[int, int, int]] = [*"osD^vPX*<>pdhH8", *_STARS]
+"""Markers of 23 arms."""
+
+
+class _Mark(NamedTuple):
+    """A defense under one aggregation rule, and its runs.
 
     Attributes:
+        name: Label of the defense, and of the rule where the comparison has several.
+        style: Marker of the arm and colour of the defense.
         runs: Rows of ``per_seed``, of which ``above_chance`` is NaN if nothing was rebuilt.
         epsilon: Epsilon in words; empty without DP.
     """
 
-    arm: Arm
+    name: str
+    style: Options
     runs: pd.DataFrame
     epsilon: str
 
@@ -56,10 +62,10 @@ class _Mark:
     @property
     def label(self) -> str:
         """Name and epsilon, in lines of limited width."""
-        whole = ", ".join(filter(None, (self.arm.name, self.epsilon)))
+        whole = ", ".join(filter(None, (self.name, self.epsilon)))
         if width_of(whole) <= _LABEL:
             return whole
-        return "\n".join(wrapped(each, _LABEL) for each in (self.arm.name, self.epsilon) if each)
+        return "\n".join(wrapped(each, _LABEL) for each in (self.name, self.epsilon) if each)
 
 
 @styled()
@@ -78,8 +84,7 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     """
     if frame.empty:
         raise NothingToDraw("the comparison has no rows, so there is no frontier")
-    arms = arms_of(per_seed(frame))
-    marks = [_Mark(arm, runs, _epsilon(runs)) for arm, runs in arms]
+    marks = _marks(per_seed(frame))
     shown = [mark for mark in marks if math.isfinite(mark.x)]
     if not shown:
         raise NothingToDraw("nothing was rebuilt in any arm, so nothing can be said about leakage")
@@ -87,13 +92,24 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
     notes = [*absent, _note(shown, frame.loc[frame["images"] > 0, "attack"].nunique())]
     picture = _draw(shown, notes, int(frame["round"].max()))
     words = first_of(
-        f"{mark.arm.name} {mark.x:+.1f} dB above chance at accuracy {mark.y:.2f}"
+        f"{mark.name} {mark.x:+.1f} dB above chance at accuracy {mark.y:.2f}"
         + (f" ({mark.epsilon})" if mark.epsilon else "")
         for mark in sorted(shown, key=lambda mark: mark.x)
     )
     apart = f" {' '.join(absent)}." if absent else ""
     picture.alt = f"{_TITLE} Medians over seeds: {words}.{apart}"
     return picture
+
+
+def _marks(runs: pd.DataFrame) -> list[_Mark]:
+    several = runs["rule"].nunique() > 1
+    marks = []
+    for (defense, rule), rows in runs.groupby(["defense", "rule"], sort=False):
+        name = f"{defense}, {rule}" if several else str(defense)
+        marker = _MARKERS[len(marks) % len(_MARKERS)]
+        style: Options = {"marker": marker, "color": defense_colour(str(defense))}
+        marks.append(_Mark(name, style, rows, _epsilon(rows)))
+    return marks
 
 
 def _epsilon(runs: pd.DataFrame) -> str:
@@ -128,9 +144,8 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
         axes.axvline(MARGIN, color=FAINT, linewidth=1, linestyle="--", zorder=0),
     ]
     for mark in marks:
-        kind: Options = {"marker": mark.arm.marker, "color": mark.arm.colour}
         leakage, accuracy = mark.runs["above_chance"], mark.runs["accuracy"]
-        axes.scatter(leakage, accuracy, s=14, alpha=0.45, linewidth=0, **kind)
+        axes.scatter(leakage, accuracy, s=14, alpha=0.45, linewidth=0, **mark.style)
         axes.errorbar(
             mark.x,
             mark.y,
@@ -140,8 +155,8 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
             markeredgecolor="white",
             linewidth=1.2,
             zorder=3,
-            label=mark.arm.name,
-            **kind,
+            label=mark.name,
+            **mark.style,
         )
     labels = ["chance", wrapped(_MARGIN, _LABEL), *(mark.label for mark in marks)]
     place: Options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "labelspacing": 0.5}
@@ -154,7 +169,7 @@ def _absent(marks: Sequence[_Mark]) -> list[str]:
     lines = []
     for reason, attacked in (("not attacked", False), ("nothing rebuilt", True)):
         names = [
-            f"{mark.arm.name} (accuracy {mark.y:.2f})"
+            f"{mark.name} (accuracy {mark.y:.2f})"
             for mark in marks
             if not math.isfinite(mark.x) and mark.runs["images"].any() == attacked
         ]
@@ -164,12 +179,10 @@ def _absent(marks: Sequence[_Mark]) -> list[str]:
 
 
 def _note(marks: Sequence[_Mark], attacks: int) -> str:
-    n = counted(len(mark.runs) for mark in marks)
-    spread = (
-        f"Large: median of {n}; bars: smallest to largest; small: every seed."
-        if max(len(mark.runs) for mark in marks) > 1
-        else f"{n}: no spread can be shown."
-    )
+    n = f"n = {seeds_in_words(len(mark.runs) for mark in marks)}"
+    spread = f"{n}: no spread can be shown."
+    if max(len(mark.runs) for mark in marks) > 1:
+        spread = f"Large: median of {n}; bars: smallest to largest; small: every seed."
     strongest = f", of the strongest of {attacks} attacks on each defense" if attacks > 1 else ""
     whose = " Epsilon: largest over honest clients, hiding one example unless said."
     return (

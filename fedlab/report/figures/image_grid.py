@@ -1,9 +1,9 @@
 """Grid of one image and its reconstructions, with rounds down and defenses across."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -23,18 +23,21 @@ MOST_ACROSS = 5
 """Largest number of runs side by side; further runs go below."""
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One image of a client in one round, as the best attack on it rebuilt it."""
+class _Cell(NamedTuple):
+    """One attack on an image of a client in one round."""
 
     row: LeakageRow
     truth: Tensor
     rebuilt: Tensor
-    attacks: int = 1
+
+    @property
+    def lost(self) -> bool:
+        """True if nothing was rebuilt of the image."""
+        return math.isnan(self.row.psnr)
 
 
-_Cells = dict[tuple[int, int, int], _Cell]
-"""Cells by round, client and image."""
+_Attacks = dict[tuple[int, int, int], list[_Cell]]
+"""Attacks on each image, the best first, by round, client and image."""
 
 
 @styled()
@@ -59,17 +62,23 @@ def wall_figure(
     Raises:
         NothingToDraw: If there is no run, or the client was attacked in none of the rounds.
     """
-    cells = {name: _cells(run.leak_files) for name, run in runs.items()}
-    client = _first_attacked(cells) if client is None else client
-    attacked = sorted({r for each in cells.values() for r, c, _ in each if c == client})
-    chosen = _spread(attacked) if rounds is None else list(rounds)
-    if not any((r, client) == key[:2] for each in cells.values() for key in each for r in chosen):
-        raise NothingToDraw(f"the server did not attack client {client} in rounds {chosen}")
+    attacks = {name: _attacks(run) for name, run in runs.items()}
+    keys = [key for each in attacks.values() for key in each]
+    if not keys:
+        raise NothingToDraw("the server attacked nobody, so there is nothing to show")
+    client = min(keys)[1] if client is None else client
+    chosen = _spread(sorted({r for r, c, _ in keys if c == client})) if rounds is None else rounds
+    if not any(r in chosen and c == client for r, c, _ in keys):
+        raise NothingToDraw(f"the server did not attack client {client} in rounds {list(chosen)}")
+    cells = {
+        name: {r: found[0] for r in chosen if (found := each.get((r, client, image)))}
+        for name, each in attacks.items()
+    }
     names = list(cells)
     single = len(names) == 1
     blocks = [
         _block(
-            {name: cells[name].get((round, client, image)) for name in part},
+            {name: cells[name].get(round) for name in part},
             f"round {round}",
             heads=row == 0 or single,
             single=single,
@@ -78,11 +87,12 @@ def wall_figure(
         for row, round in enumerate(chosen)
     ]
     key = "Left: true; right: rebuilt, with PSNR, verdict and chance."
-    if any(cell.attacks > 1 for each in cells.values() for cell in each.values()):
+    if any(len(found) > 1 for each in attacks.values() for found in each.values()):
         key += " Of several attacks the one with the highest PSNR."
     title = f"What did the server see of client {client}, image {image}?"
     picture = image_picture(blocks, title=title, notes=[key])
-    picture.alt = _in_words(title, cells, chosen, client, image)
+    words = first_of(f"{name}: {_in_words(list(each.values()))}" for name, each in cells.items())
+    picture.alt = f"{title} True beside rebuilt images. {words}."
     return picture
 
 
@@ -98,7 +108,7 @@ def _block(cells: Mapping[str, _Cell | None], name: str, *, heads: bool, single:
     images: list[Tensor | None] = []
     edges, below, names = [], [], []
     for head, cell in cells.items():
-        rebuilt = cell.rebuilt if cell and not _lost(cell) else None
+        rebuilt = cell.rebuilt if cell and not cell.lost else None
         images += [cell.truth if cell else None, rebuilt]
         edges += [LINE, LINE if cell is None else defense_colour(cell.row.defenses)]
         below.append(_scores(cell))
@@ -109,40 +119,20 @@ def _block(cells: Mapping[str, _Cell | None], name: str, *, heads: bool, single:
 def _scores(cell: _Cell | None) -> list[Line]:
     if cell is None:
         return [("not attacked", False)]
-    score = "nothing rebuilt" if _lost(cell) else decibels(cell.row.psnr)
+    score = "nothing rebuilt" if cell.lost else decibels(cell.row.psnr)
     leaks = cell.row.verdict == "leaks"
     return [(f"{score} · {cell.row.verdict}", leaks), (f"chance {cell.row.chance_psnr:.0f}", False)]
 
 
-def _cells(files: Sequence[Path]) -> _Cells:
-    found: _Cells = {}
-    for cell in _all_cells(files):
-        key = (cell.row.round, cell.row.client, cell.row.image)
-        if (before := found.get(key)) is not None:
-            better = _lost(before) or cell.row.psnr > before.row.psnr
-            cell = replace(cell if better else before, attacks=before.attacks + 1)
-        found[key] = cell
-    return found
-
-
-def _all_cells(files: Sequence[Path]) -> Iterator[_Cell]:
-    for file in files:
-        for leak in load_leaks(file):
-            rows = [row for row in leak.rows if row.target == "original"]
-            for row, truth, rebuilt in zip(rows, leak.originals, leak.rebuilt, strict=True):
-                yield _Cell(row, truth, rebuilt)
-
-
-def _lost(cell: _Cell) -> bool:
-    """True if nothing was rebuilt of the image."""
-    return math.isnan(cell.row.psnr)
-
-
-def _first_attacked(cells: Mapping[str, _Cells]) -> int:
-    keys = [key for each in cells.values() for key in each]
-    if not keys:
-        raise NothingToDraw("the server attacked nobody, so there is nothing to show")
-    return min(keys)[1]
+def _attacks(run: RunFolder) -> _Attacks:
+    found: _Attacks = defaultdict(list)
+    for leak in (leak for file in run.leak_files for leak in load_leaks(file)):
+        rows = [row for row in leak.rows if row.target == "original"]
+        for cell in map(_Cell, rows, leak.originals, leak.rebuilt):
+            found[cell.row.round, cell.row.client, cell.row.image].append(cell)
+    for cells in found.values():
+        cells.sort(key=lambda cell: -math.inf if cell.lost else cell.row.psnr, reverse=True)
+    return dict(found)
 
 
 def _spread(rounds: Sequence[int]) -> list[int]:
@@ -153,21 +143,14 @@ def _spread(rounds: Sequence[int]) -> list[int]:
     return [rounds[round(place * steps)] for place in range(MOST_ROUNDS)]
 
 
-def _in_words(
-    title: str, cells: Mapping[str, _Cells], rounds: Sequence[int], client: int, image: int
-) -> str:
-    parts = []
-    for name, each in cells.items():
-        shown = [each[r, client, image] for r in rounds if (r, client, image) in each]
-        scores = sorted(cell.row.psnr for cell in shown if not _lost(cell))
-        if not scores:
-            parts.append(f"{name}: nothing rebuilt")
-            continue
-        leaking = sum(cell.row.verdict == "leaks" for cell in shown)
-        chances = sorted(cell.row.chance_psnr for cell in shown)
-        parts.append(
-            f"{name}: {decibels(scores[0])} to {decibels(scores[-1])} beside chance "
-            f"{decibels(chances[0])} to {decibels(chances[-1])}, "
-            f"leaks in {leaking} of {len(shown)} rounds"
-        )
-    return f"{title} True beside rebuilt images. {first_of(parts)}."
+def _in_words(cells: Sequence[_Cell]) -> str:
+    scores = [cell.row.psnr for cell in cells if not cell.lost]
+    if not scores:
+        return "nothing rebuilt"
+    chances = [cell.row.chance_psnr for cell in cells]
+    leaking = sum(cell.row.verdict == "leaks" for cell in cells)
+    return (
+        f"{decibels(min(scores))} to {decibels(max(scores))} beside chance "
+        f"{decibels(min(chances))} to {decibels(max(chances))}, "
+        f"leaks in {leaking} of {len(cells)} rounds"
+    )

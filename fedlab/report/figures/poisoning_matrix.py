@@ -11,7 +11,6 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from fedlab.metrics.verdict import success_above_chance
-from fedlab.report.figures.arms import counted
 from fedlab.report.figures.colours import INK, LINE
 from fedlab.report.figures.sheet import (
     MARGIN,
@@ -28,6 +27,7 @@ from fedlab.report.figures.sheet import (
     width_of,
     wrapped,
 )
+from fedlab.report.tables.numbers import seeds_in_words
 
 _COLUMNS = ("scenario", "defense", "rule")
 _RATE, _CHANCE = "attack_success_rate", "chance_success_rate"
@@ -79,9 +79,10 @@ def poisoning_matrix_figure(
     heads = [wrapped(str(name), _WIDE - 0.1) for name in across]
     title = f"How often does poisoning succeed, by {rows} and {columns}?"
     key = (
-        f"Attack success rate after the last round: median of {counted(map(len, cells.values()))}, "
-        "below it their range, how often clean images get the same label (chance), and accuracy. "
-        "Darker: more often than by chance. Hatched: nobody poisons."
+        "Attack success rate after the last round: median of "
+        f"n = {seeds_in_words(map(len, cells.values()))}, below it their range, how often clean "
+        "images get the same label (chance), and accuracy. Darker: more often than by chance. "
+        "Hatched: nobody poisons."
     )
     picture = new_picture(
         max(max(map(width_of, names)) + 0.2 + len(across) * _WIDE + 2 * MARGIN, 5.6),

@@ -1,7 +1,7 @@
 """Formats of numbers in tables, figures and sentences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 MOST_DECIBELS = 100.0
@@ -69,6 +69,17 @@ def interval(low: str, high: str, *, joint: str = " to ") -> str:
 def counted(count: int, noun: str) -> str:
     """Format a count with its noun, such as ``1 client`` or ``2 clients``."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def seeds_in_words(counts: Iterable[int]) -> str:
+    """Format the numbers of seeds of several arms.
+
+    Example:
+        >>> seeds_in_words([3, 3]), seeds_in_words([2, 3]), seeds_in_words([1])
+        ('3 seeds', '2 to 3 seeds', '1 seed')
+    """
+    low, high = min(counts := list(counts)), max(counts)
+    return f"{interval(str(low), str(high))} seed{'s' * (high > 1)}"
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:

@@ -9,7 +9,14 @@ import pandas as pd
 from fedlab.metrics.verdict import SUCCEEDS
 from fedlab.report.tables.defenses import DefenseLine, defense_lines, epsilon, epsilon_text
 from fedlab.report.tables.naming import UNDEFENDED, under
-from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
+from fedlab.report.tables.numbers import (
+    counted,
+    decibels,
+    interval,
+    listed,
+    number,
+    seeds_in_words,
+)
 from fedlab.report.verdicts.run import (
     NOT_SHOWN,
     Verdict,
@@ -146,6 +153,4 @@ def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
 
 
 def _seeds(lines: Sequence[DefenseLine]) -> str:
-    counts = sorted({line.seeds for line in lines})
-    text = interval(str(counts[0]), str(counts[-1]))
-    return f"Results are over {text} seed{'s' * (counts[-1] != 1)}."
+    return f"Results are over {seeds_in_words(line.seeds for line in lines)}."

@@ -9,7 +9,13 @@ from fedlab import BadInput, Federation
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.figures.colours import defense_colour
-from fedlab.report.figures.timeline import NOTHING, OPEN, bands_of, bounded_accounts, timeline_figure
+from fedlab.report.figures.timeline import (
+    NOTHING,
+    OPEN,
+    bands_of,
+    bounded_accounts,
+    timeline_figure,
+)
 from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.legible import assert_legible, said
