@@ -103,7 +103,7 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
 
 def _marks(runs: pd.DataFrame) -> list[_Mark]:
     several = runs["rule"].nunique() > 1
-    marks = []
+    marks: list[_Mark] = []
     for (defense, rule), rows in runs.groupby(["defense", "rule"], sort=False):
         name = f"{defense}, {rule}" if several else str(defense)
         marker = _MARKERS[len(marks) % len(_MARKERS)]

@@ -61,19 +61,19 @@ def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series
     """A client of each group with equal accounts, with its epsilons, by the name of the group."""
     course, broken = ledger.course(account).fillna(0.0), ledger.first_open(account)
     alike: dict[object, list[int]] = defaultdict(list)
-    for client, history in sorted(ledger.histories.items()):
-        rounds = tuple(dict.fromkeys(entry.round for entry in history))
-        alike[rounds, *course.loc[list(rounds), client], broken.get(client)].append(client)
+    histories = sorted(ledger.histories.items())
+    rounds = {client: sorted({e.round for e in each}) for client, each in histories}
+    for client in rounds:
+        values = course[client].loc[rounds[client]]
+        alike[*values.items(), broken.get(client)].append(client)
     found = {}
-    for clients in alike.values():
-        client = clients[0]
-        rounds = sorted({entry.round for entry in ledger.histories[client]})
-        epsilons = course.loc[rounds, client]
-        end = epsilons.iloc[-1] if rounds else 0.0
+    for client, *others in alike.values():
+        values = course[client].loc[rounds[client]]
+        end = values.iloc[-1] if len(values) else 0.0
         own = f"ε {number(end)} in protected rounds" if end else "no protected round"
         total = "∞" if client in broken else number(end)
-        who = f"client{'s' * (len(clients) > 1)} {spell(clients)}"
-        found[f"{who}: {own}, {total} in all"] = client, epsilons.replace(math.inf, math.nan)
+        who = f"client{'s' * bool(others)} {spell([client, *others])}"
+        found[f"{who}: {own}, {total} in all"] = client, values.replace(math.inf, math.nan)
     return found
 
 

@@ -9,11 +9,11 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
-from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -200,11 +200,15 @@ def figure_html(thing: Viewable) -> str:
     try:
         figure = thing.plot()
     except (BadInput, ValueError) as error:  # there is nothing to draw yet
-        return f"<p>{escape(str(thing))}: {escape(str(error))}</p>"
+        return Markup("<p>{}: {}</p>").format(str(thing), str(error))
+    return Markup("<div><p>{}</p>{}</div>").format(str(thing), image_tag(figure))
+
+
+def image_tag(figure: Figure) -> Markup:
+    """A figure as an HTML image that contains its own data."""
     data = base64.b64encode(encoded(figure, dpi=110)).decode()
-    return (
-        f'<div><p>{escape(str(thing))}</p><img src="data:image/png;base64,{data}" '
-        f'alt="{escape(getattr(figure, "alt", ""))}" style="max-width:100%"></div>'
+    return Markup('<img src="data:image/png;base64,{}" alt="{}" style="max-width:100%">').format(
+        data, getattr(figure, "alt", "")
     )
 
 

@@ -70,7 +70,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     toggles = _toggles(run, last)
     names = ["share of\nclients", "share of\ntest images"]
     names += ["PSNR (dB)"] * (len(seen) > 0) + ["epsilon of\nprotected rounds"] * bool(spent)
-    legends = "\n".join(wrapped(name, _LEGEND) for name in bands)
+    legends = "\n".join(wrapped(str(name), _LEGEND) for name in bands)
     heights = [max(_PANEL, 1.05 * inches(legends)), *[_PANEL] * (len(names) - 1)]
     title = f"{run.scenario.name}: what happened round by round?"
     notes = [*_toggle_notes(toggles), *_notes(seen, poisoned), *_epsilon_notes(ledger, spent)]

@@ -42,7 +42,11 @@ def leak_table(leak: Leak) -> ReportTable:
         f"easier than a real attack: {reasons}" if reasons else "",
         mismatch_sentence(leak.table()),
     ]
-    rows = [[getattr(row, column.header) for column in _LEAK_COLUMNS] for row in leak.rows]
-    return ReportTable(
-        "Reconstructed images", _LEAK_COLUMNS, rows, "\n".join(filter(None, note)), names=2
-    )
+    extra = leak.rows[0].extra
+    rows = [
+        [*(getattr(row, column.header) for column in _LEAK_COLUMNS), *row.extra.values()]
+        for row in leak.rows
+    ]
+    columns = [*_LEAK_COLUMNS, *(Column(name, "right") for name in extra)]
+    text = "\n".join(filter(None, note))
+    return ReportTable("Reconstructed images", columns, rows, text, names=2)

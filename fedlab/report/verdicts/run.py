@@ -247,7 +247,8 @@ def _leak(rows: pd.DataFrame) -> str:
         f"No leak is shown for {counted(images, 'attacked image')}; another attack may do better."
     ]
     if leaking:
-        shown, hidden = [], []
+        shown: list[str] = []
+        hidden: list[str] = []
         for defenses, each in rows.groupby("defenses", sort=False):
             some, all = leaking_images(each)
             (shown if some else hidden).append(f"{under(str(defenses))} ({some} of {all})")
