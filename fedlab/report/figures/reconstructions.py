@@ -29,7 +29,6 @@ class ReconstructionRow:
         mixed: Images that the network of a mixing client saw, the same shape.
         chance: Chance PSNR of each image in dB.
         names: Name of each image, above it.
-        truth_name: Name of the upper strip.
     """
 
     label: str
@@ -42,13 +41,12 @@ class ReconstructionRow:
     mixed: Tensor | None = None
     chance: Sequence[float] | None = None
     names: Sequence[str] | None = None
-    truth_name: str = "true"
 
     @property
     def strips(self) -> list[tuple[str, Tensor]]:
         """Names and images of the strips from top to bottom."""
         middle = [("mixed", self.mixed)] if self.mixed is not None else []
-        return [(self.truth_name, self.truth), *middle, ("rebuilt", self.guess)]
+        return [("true", self.truth), *middle, ("rebuilt", self.guess)]
 
 
 @styled()
