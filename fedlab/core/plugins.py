@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -16,7 +17,7 @@ from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import PydanticUserError, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedlab.core.errors import BadInput, RunFailed, nearest
@@ -147,6 +148,14 @@ def load(path: str, *, what: str) -> Any:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
+    except PydanticUserError as error:
+        unknown = re.search(r"detected: `(\w+) =", str(error))
+        if unknown is None:
+            raise BadInput(f"{what} cannot be imported: {describe(error)}") from error
+        raise BadInput(
+            f"{what}: its class has no attribute {unknown[1]}; a setting needs a type, such as "
+            f"{unknown[1]}: float = 1.0"
+        ) from error
     except Exception as error:  # a stranger's module may raise anything
         raise BadInput(f"{what} cannot be imported: {describe(error)}") from error
     for part in name.split("."):

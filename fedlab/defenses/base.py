@@ -273,7 +273,8 @@ class Defense(Plugin, Scheduled, ABC):
 
         Raises:
             PluginFailed: If a foreign defense raises, returns something else than a pipeline, or
-                charges an epsilon in another name or without an ``account``.
+                charges an epsilon in another name or without an ``account``, or states an
+                ``account`` and charges nothing.
         """
         if self.registry.is_builtin(self.name):
             return self.wrap(pipeline, context)
@@ -281,6 +282,11 @@ class Defense(Plugin, Scheduled, ABC):
         earlier = len(pipeline.planned)
         if wrapped.planned[:earlier] != pipeline.planned or len(wrapped.charges) < earlier:
             raise PluginFailed(f'defense "{self.name}": wrap removed charges of other defenses')
+        if self.account is not None and len(wrapped.planned) == earlier:
+            raise PluginFailed(
+                f'defense "{self.name}": it states an account but charges nothing; charge the '
+                "round by pipeline.charged(self.release(...))"
+            )
         for cost in wrapped.planned[earlier:]:
             self._check_charge(cost)
         changes: dict[str, Any] = {}

@@ -99,6 +99,9 @@ def metric(
         higher_is_better: True if higher values mean a more faithful reconstruction.
         decimals: Number of decimals in tables.
 
+    Raises:
+        ValueError: If the column's name has other characters than letters, digits and ``_``.
+
     Example:
         >>> @metric("l1", label="L1 distance", higher_is_better=False)
         ... def l1(truth, rebuilt):
@@ -106,6 +109,8 @@ def metric(
         >>> l1.header
         'L1 distance'
     """
+    if not column.isidentifier():
+        raise ValueError(f"metric {column!r}: the name of a column has letters, digits and _ only")
     described = Metric(column, label or column, unit, higher_is_better, decimals)
 
     def decorate(function: Callable[[Tensor, Tensor], Tensor]) -> Metric:
@@ -121,7 +126,11 @@ def metric(
 def _is_metric(found: object) -> str | None:
     if not isinstance(found, Metric):
         return "is no Metric: put @fedlab.metrics.metric.metric above the function"
-    return None if found.compute else "cannot be computed from images alone"
+    if found.compute is None:
+        return "cannot be computed from images alone"
+    if COLUMNS.get(found.column, found) is not found:
+        return f"writes the column {found.column}, which is built in: give its column another name"
+    return None
 
 
 @metric("psnr", label="PSNR", unit="dB", decimals=1)

@@ -6,8 +6,9 @@ epsilons of different accounts are never added.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from fedlab.core.errors import nearest
 from fedlab.privacy.accountant import Step, epsilon
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.release import (
@@ -37,18 +38,35 @@ class Account:
         composition: ``gaussian`` if an accountant composes noise multiplier, sample rate and steps;
             ``sum`` if each release states an epsilon and these add up.
         sensitivity: Largest L2 distance between two neighbouring releases before the noise, in
-            units of the clipping norm. The accountant divides the noise multiplier by it; a value
-            below 1 counts as 1.
+            units of the clipping norm: 1 where an example is added or removed, 2 where a clipped
+            update is replaced. The accountant divides the noise multiplier by it; a value below 1
+            counts as 1. It has to be stated for ``gaussian`` composition.
         needs_public_labels: True if the epsilon protects images given their labels only; it then
             has a total only where the scenario declares labels public.
+
+    Raises:
+        ValueError: If the unit or the composition is unknown, or a sensitivity is missing.
     """
 
     unit: Unit
     adjacency: str
     mechanism: Mechanism = ""
     composition: Literal["gaussian", "sum"] = "sum"
-    sensitivity: float = 1.0
+    sensitivity: float | None = None
     needs_public_labels: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("unit", self.unit, get_args(Unit)),
+            ("composition", self.composition, ("gaussian", "sum")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is unknown; {nearest(str(value), known)}")
+        if self.composition == "gaussian" and self.sensitivity is None:
+            raise ValueError(
+                'composition = "gaussian" needs a sensitivity: 1 where an example is added or '
+                "removed, 2 where a clipped update is replaced by another"
+            )
 
     def covers(self, participation: History) -> bool:
         """Return true if the account protects everything that was sent in a participation.
@@ -81,7 +99,7 @@ class Account:
             return _summed(own)
         if self.mechanism not in ACCOUNTS and any(e.noise_multiplier is None for e in own):
             return None  # some releases of a foreign mechanism do not state their noise
-        steps = tuple(as_step(entry, self.sensitivity) for entry in own)
+        steps = tuple(as_step(entry, self.sensitivity or 1.0) for entry in own)
         return epsilon(steps, accountant=accountant, delta=delta)
 
     def total(self, history: History, *, accountant: AccountantName, delta: float) -> float:
@@ -103,7 +121,7 @@ class Account:
         return value
 
 
-EXAMPLE = Account("example", "add-or-remove-one", "dp-sgd", "gaussian")
+EXAMPLE = Account("example", "add-or-remove-one", "dp-sgd", "gaussian", sensitivity=1.0)
 """Account of DP-SGD; neighbours differ by one image with its label, added or removed."""
 
 CLIENT = Account("client", "replace-one", "clip-noise", "gaussian", sensitivity=2.0)
@@ -134,6 +152,7 @@ def account_of(entry: PrivacyRelease) -> Account | None:
         entry.adjacency,
         entry.mechanism,
         "sum" if entry.noise_multiplier is None else "gaussian",
+        sensitivity=1.0,
         needs_public_labels=bool(entry.needs_public_labels),
     )
 

@@ -11,6 +11,7 @@ import torch
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.plugins import PluginFailed
 from fedlab.core.progress import progress
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
@@ -35,6 +36,9 @@ from fedlab.simulation.round_rows import client_row
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
 from fedlab.simulation.toggle_event import named_clients, toggle_event
 from fedlab.simulation.tracking import Tracking
+
+FAILED = f"{PluginFailed.__name__}: "
+"""Mark of a failed plug-in in the reason why a client's reply is missing."""
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +107,7 @@ class Federation(Analysis):
             root_update=root_training(self.federated, scenario),
         )
         self._evaluator = AttackEvaluator(scenario, self.federated)
+        self._plugin_failures: list[str] = []
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
         own = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]
         users = [*callbacks, *([OnRound(on_round)] if on_round else [])]
@@ -179,7 +184,8 @@ class Federation(Analysis):
         """Run all rounds that are left; a terminal or notebook shows the progress.
 
         Raises:
-            RunFailed: If a round cannot go on, or the audit contradicts the ledger.
+            RunFailed: If a round cannot go on; after the last round if the audit contradicts the
+                ledger, or a plug-in failed at a client, which its round then went on without.
         """
         with progress(
             self.scenario.name, self.scenario.rounds, unit="rounds", done=self.round
@@ -188,6 +194,10 @@ class Federation(Analysis):
                 tell(self.step().model.round)
         if self._auditor and not self.audit.holds:
             raise RunFailed(f"the audit contradicts the ledger: {self.audit}")
+        if self._plugin_failures:
+            more = len(self._plugin_failures) - 1
+            others = f" (and {more} more such failures)" if more else ""
+            raise RunFailed(f"{self._plugin_failures[0]}{others}; see clients.csv")
         return self.folder
 
     def step(self) -> RoundResult:
@@ -215,6 +225,11 @@ class Federation(Analysis):
             leakage=tuple(row for leak in leaks for row in leak.rows),
             ledger=tuple(self.ledger.rows(done.number)),
         )
+        self._plugin_failures += [
+            f"client {row.client} failed in round {row.round}: {row.reason.partition(FAILED)[2]}"
+            for row in result.clients
+            if FAILED in row.reason
+        ]
         self._callbacks.call("on_leaks", self, leaks)
         self._callbacks.call("on_round", self, result)
         if self.round == self.scenario.rounds:

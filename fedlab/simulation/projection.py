@@ -177,12 +177,12 @@ def _noise(client: int, planned: Planned, scenario: Scenario) -> float | None:
     (target,) = targets
     account = account_of(planned[0][1]) or EXAMPLE
     solved = tuple(
-        as_step(replace(cost, noise_multiplier=1.0), account.sensitivity)
+        as_step(replace(cost, noise_multiplier=1.0), account.sensitivity or 1.0)
         for entry, cost in planned
         if entry.target is not None
     )
     fixed = tuple(
-        as_step(cost, account.sensitivity) for entry, cost in planned if entry.target is None
+        as_step(cost, account.sensitivity or 1.0) for entry, cost in planned if entry.target is None
     )
     try:
         return noise_multiplier_for(

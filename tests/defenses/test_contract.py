@@ -73,7 +73,7 @@ class Noisy(Defense):
 class Sampled(Defense):
     "Protects an example by Gaussian noise on Poisson batches."
 
-    account = Account("example", "add-or-remove-one", composition="gaussian")
+    account = Account("example", "add-or-remove-one", composition="gaussian", sensitivity=1.0)
 
     def wrap(self, pipeline, context):
         return pipeline.charged(
@@ -147,7 +147,7 @@ class WrongCost(Broken):
 class NoNoise(Broken):
     "States an epsilon, but its account composes noise."
 
-    account = Account("example", "replace-one", composition="gaussian")
+    account = Account("example", "replace-one", composition="gaussian", sensitivity=1.0)
 
     def wrap(self, pipeline, context):
         return pipeline.charged(self.release(context, epsilon=0.1))

@@ -9,17 +9,7 @@ from tests.federations import finished, small
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 HALF, NOISY, METRIC = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-MODULE = f"""
-from fedlab.defenses import Account
-from fedlab.defenses.clip_noise import clipped, noised
-{HALF}
-
-class Noisy(Defense):
-    '''Clips the update and adds Gaussian noise.'''
-
-{NOISY}
-{METRIC}
-"""
+MODULE = "\n".join([HALF, NOISY, METRIC])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +25,7 @@ def folder(tmp_path_factory):
             roles=[{"role": "leaking", "clients": "0"}],
             defenses=[
                 {"name": "contributed:Half", "clients": "0", "share": 0.2},
-                {"name": "contributed:Noisy", "clients": "1", "noise_multiplier": 4.0},
+                {"name": "contributed:Gaussian", "clients": "1", "noise_multiplier": 4.0},
             ],
             reconstructions=[{"clients": "0", "preset": "fast", "iterations": 2}],
         )
@@ -44,7 +34,7 @@ def folder(tmp_path_factory):
 
 def test_defenses_of_page_run(folder):
     clients = folder.table("clients")
-    defenses = ["contributed:Half", "contributed:Noisy", "none", "none"]
+    defenses = ["contributed:Half", "contributed:Gaussian", "none", "none"]
     assert clients["defenses"].tolist() == defenses
     assert set(clients["status"]) == {"ok"}
 

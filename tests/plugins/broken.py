@@ -1,7 +1,7 @@
 """Plug-ins that break their promises, each in another way."""
 
 from fedlab.core.trackers import Tracker
-from fedlab.defenses import Defense
+from fedlab.defenses import Account, Defense
 from fedlab.metrics.metric import metric
 from fedlab.poisoning import DataPoison, UpdateAttack
 
@@ -34,6 +34,15 @@ class Claiming(Defense):
         return pipeline.charged(self.release(context, epsilon=1.0))
 
 
+class Uncharged(Defense):
+    """States an account and never charges it."""
+
+    account = Account(unit="client", adjacency="replace-one")
+
+    def wrap(self, pipeline, context):
+        return pipeline
+
+
 class Unpoisoned(DataPoison):
     """Fails on every image."""
 
@@ -61,3 +70,9 @@ def fail(*arguments, **options):
 
 
 failing_metric = metric("failing")(fail)
+
+
+@metric("psnr")
+def own_psnr(truth, rebuilt):
+    """Has the name of a built-in column."""
+    return (truth - rebuilt).flatten(1).mean(1)

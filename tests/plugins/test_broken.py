@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedlab import BadInput, RunFailed
+from fedlab import Account, BadInput, Federation, RunFailed
 from tests.federations import finished, small
 
 HERE = "tests.plugins"
@@ -34,6 +34,7 @@ def test_scenario_refuses_broken_defense(name, sentence):
         ("broken:Raising", "failed: KeyError: 'weights'"),
         ("broken:Empty", "wrap returned NoneType, not a Pipeline"),
         ("broken:Claiming", "claims an epsilon, so its class must set account"),
+        ("broken:Uncharged", "states an account but charges nothing"),
     ],
 )
 def test_failing_defense_stops_the_run_by_name(name, sentence):
@@ -44,6 +45,42 @@ def test_failing_defense_stops_the_run_by_name(name, sentence):
     assert f'"{HERE}.{name}"' in message
     assert sentence in message
     assert "\n" not in message
+
+
+def test_defense_failing_at_one_client_fails_the_run_at_its_end():
+    scenario = small("rounds=2", defenses=[{"name": f"{HERE}.broken:Raising", "clients": "1"}])
+    federation = Federation(scenario)
+    with pytest.raises(RunFailed, match=r"client 1 failed in round 1: .*Raising.*1 more such"):
+        federation.run()
+    assert federation.round == 2
+    assert federation.folder.table("clients")["status"].tolist().count("ok") == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"unit": "image"}, "unit 'image' is unknown"),
+        ({"composition": "gauss"}, 'did you mean "gaussian"'),
+        ({"composition": "gaussian"}, "needs a sensitivity"),
+    ],
+)
+def test_account_without_meaning_is_refused(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Account(**{"unit": "client", "adjacency": "replace-one", **given})
+
+
+def test_misspelt_flag_of_a_defense_is_named(tmp_path, monkeypatch):
+    (tmp_path / "misspelt.py").write_text(
+        "from fedlab.defenses import Defense\nclass Mine(Defense):\n    change_update = True\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="has no attribute change_update; a setting needs a type"):
+        small(defenses=[{"name": "misspelt:Mine"}])
+
+
+def test_metric_named_as_a_built_in_column_is_refused():
+    with pytest.raises(BadInput, match="writes the column psnr, which is built in"):
+        finished(small("rounds=1", metrics=[f"{HERE}.broken:own_psnr"]))
 
 
 ATTACKED = {"clients": "0", "preset": "fast", "iterations": 2}
