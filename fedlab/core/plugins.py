@@ -17,11 +17,11 @@ from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import PydanticUserError, model_validator
+from pydantic import PydanticUserError, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedlab.core.errors import BadInput, RunFailed, nearest
-from fedlab.core.settings import Settings
+from fedlab.core.settings import Settings, sentence
 
 P = TypeVar("P")
 
@@ -145,7 +145,7 @@ def load(path: str, *, what: str) -> Any:
         raise BadInput(f"{what} must be written as package.module:Name")
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)  # last, so that no file there takes the place of another module
     try:
         found: Any = importlib.import_module(module_name)
     except PydanticUserError as error:
@@ -156,7 +156,7 @@ def load(path: str, *, what: str) -> Any:
             f"{what}: its class has no attribute {unknown[1]}; a setting needs a type, such as "
             f"{unknown[1]}: float = 1.0"
         ) from error
-    except Exception as error:  # a stranger's module may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
         raise BadInput(f"{what} cannot be imported: {describe(error)}") from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -167,6 +167,8 @@ def load(path: str, *, what: str) -> Any:
 
 def describe(error: BaseException) -> str:
     """An exception in one line: its type and message."""
+    if isinstance(error, ValidationError):
+        return sentence(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
@@ -189,7 +191,11 @@ def fingerprint(plugin: object) -> str:
     module = getattr(plugin, "__module__", getattr(plugin, "__name__", ""))
     top = str(module).partition(".")[0]
     versions = [f"{each} {version(each)}" for each in packages_distributions().get(top, ())]
-    return hashlib.sha256("\n".join([source, *sorted(versions)]).encode()).hexdigest()
+    # A package that is not installed has no version, so all of its files count.
+    folders = [] if versions else list(getattr(sys.modules.get(top), "__path__", ()))
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    parts = [source, *sorted(versions), *(path.read_text("utf-8") for path in files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 class Plugin(Settings):

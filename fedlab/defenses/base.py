@@ -15,12 +15,12 @@ from fedlab.core.plugins import Plugin, PluginFailed, Registry, check_subclass, 
 from fedlab.core.settings import Scheduled
 from fedlab.defenses.pipeline import Batch, Pipeline, Withheld
 from fedlab.privacy.accounts import ACCOUNTS, Account
-from fedlab.privacy.release import History, PrivacyRelease
+from fedlab.privacy.release import OPEN, History, PrivacyRelease
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fedlab.defenses.pipeline import ClientContext
+    from fedlab.defenses.pipeline import ClientContext, Update
 
 NoiseSource = Literal["none", "seeded", "system"]
 
@@ -34,6 +34,24 @@ RESULTS: dict[str, type] = {
     "charges": PrivacyRelease,
 }
 """Types that functions of a pipeline must return; the others return nothing that is read."""
+
+
+HOOKS = {
+    *("facts", "planned_release", "settled", "conflict", "conflict_before", "conflict_after"),
+    *("norm_problem", "network_problem"),
+}
+"""Methods of a foreign defense that other rooms call outside a client's round."""
+
+
+def _named(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a foreign defense so that its errors name the defense."""
+
+    @wraps(method)
+    def named(self: Defense, *arguments: Any, **options: Any) -> Any:
+        with self._naming_errors():
+            return method(self, *arguments, **options)
+
+    return named
 
 
 class Defense(Plugin, Scheduled, ABC):
@@ -89,6 +107,12 @@ class Defense(Plugin, Scheduled, ABC):
     """True if it inspects the update before it is sent, and may withhold it."""
     sums_updates: ClassVar[bool] = False
     """True if the server sees only the sum of the updates of all clients that run it in a round."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith("fedlab."):
+            for hook in HOOKS & vars(cls).keys():
+                setattr(cls, hook, _named(vars(cls)[hook]))
 
     @abstractmethod
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
@@ -280,15 +304,21 @@ class Defense(Plugin, Scheduled, ABC):
             return self.wrap(pipeline, context)
         wrapped: Pipeline = self._guarded(self.wrap, Pipeline)(pipeline, context)
         earlier = len(pipeline.planned)
-        if wrapped.planned[:earlier] != pipeline.planned or len(wrapped.charges) < earlier:
-            raise PluginFailed(f'defense "{self.name}": wrap removed charges of other defenses')
+        for name in ("planned", "charges", "inspections", "close"):
+            others = tuple(getattr(pipeline, name))
+            if tuple(getattr(wrapped, name))[: len(others)] != others:
+                raise PluginFailed(f'defense "{self.name}": wrap removed {name} of other defenses')
+        if len(wrapped.inspections) > len(pipeline.inspections):
+            # Whether the update is sent then depends on the images, which no epsilon covers.
+            opened = PrivacyRelease(context.round, context.participation, OPEN)
+            wrapped = wrapped.charged(opened)
         if self.account is not None and len(wrapped.planned) == earlier:
             raise PluginFailed(
                 f'defense "{self.name}": it states an account but charges nothing; charge the '
                 "round by pipeline.charged(self.release(...))"
             )
         for cost in wrapped.planned[earlier:]:
-            self._check_charge(cost)
+            self._check_charge(cost, context)
         changes: dict[str, Any] = {}
         for field in fields(Pipeline):
             before, after = getattr(pipeline, field.name), getattr(wrapped, field.name)
@@ -297,29 +327,52 @@ class Defense(Plugin, Scheduled, ABC):
                 changes[field.name] = self._guarded_sampler(after)
             elif isinstance(after, tuple):
                 changes[field.name] = tuple(
-                    self._guarded(each, result) if callable(each) and each not in before else each
+                    self._guarded(each, result, context, withholds=field.name == "inspections")
+                    if callable(each) and each not in before
+                    else each
                     for each in after
                 )
             elif callable(after) and after is not before:
-                changes[field.name] = self._guarded(after, result)
+                changes[field.name] = self._guarded(after, result, context)
         return replace(wrapped, **changes)
 
-    def _check_charge(self, cost: PrivacyRelease) -> None:
+    def _check_charge(self, cost: PrivacyRelease, context: ClientContext) -> None:
         """Refuse a charge that the ledger could take for a guarantee which nobody states."""
-        if self.account is None or cost.mechanism != self.name:
+        if (cost.round, cost.participation) != (context.round, context.participation):
             raise PluginFailed(
-                f'defense "{self.name}": it charges as "{cost.mechanism}"; set account = '
-                "Account(...) in its class, and charge by pipeline.charged(self.release(...))"
+                f'defense "{self.name}": it charges another round or participation than its own; '
+                "charge by pipeline.charged(self.release(context, ...))"
+            )
+        if cost.mechanism == OPEN:
+            return
+        account = self.account
+        stated = account and (
+            account.unit,
+            account.adjacency,
+            account.sensitivity if cost.noise_multiplier is not None else None,
+            account.needs_public_labels or None,
+        )
+        entry = (cost.unit, cost.adjacency, cost.sensitivity, cost.needs_public_labels)
+        if cost.mechanism != self.name or stated != entry:
+            raise PluginFailed(
+                f'defense "{self.name}": it charges as "{cost.mechanism}", and not by its own '
+                "account; set account = Account(...) in its class, and charge by "
+                "pipeline.charged(self.release(...))"
             )
 
     def _guarded(
-        self, function: Callable[..., Any], result: type | None = None
+        self,
+        function: Callable[..., Any],
+        result: type | None = None,
+        context: ClientContext | None = None,
+        *,
+        withholds: bool = False,
     ) -> Callable[..., Any]:
         """Wrap a function so that its errors, and results of a wrong type, name the defense."""
 
         @wraps(function)
         def guarded(*arguments: Any) -> Any:
-            with self._naming_errors():
+            with self._naming_errors(withholds=withholds):
                 found = function(*arguments)
             if result is not None and not isinstance(found, result):
                 what = getattr(function, "__name__", type(function).__name__)
@@ -327,11 +380,22 @@ class Defense(Plugin, Scheduled, ABC):
                     f'defense "{self.name}": {what} returned {type(found).__name__}, not a '
                     f"{result.__name__}"
                 )
-            if isinstance(found, PrivacyRelease):
-                self._check_charge(found)
+            if isinstance(found, PrivacyRelease) and context is not None:
+                self._check_charge(found, context)
+            if result is Mapping:
+                self._check_update(arguments[0], found)
             return found
 
         return guarded
+
+    def _check_update(self, before: Update, after: Update) -> None:
+        """Refuse an update whose tensors are not those that the client was about to send."""
+        shapes = {name: getattr(tensor, "shape", None) for name, tensor in after.items()}
+        if shapes != {name: tensor.shape for name, tensor in before.items()}:
+            raise PluginFailed(
+                f'defense "{self.name}": it returned an update with other names or shapes than '
+                "the update that it got"
+            )
 
     def _guarded_sampler(self, sampler: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
         """Wrap a sampler, whose errors come up while it is iterated over."""
@@ -349,11 +413,18 @@ class Defense(Plugin, Scheduled, ABC):
         return guarded
 
     @contextmanager
-    def _naming_errors(self) -> Iterator[None]:
+    def _naming_errors(self, *, withholds: bool = False) -> Iterator[None]:
         try:
             yield
-        except (Withheld, PluginFailed):
+        except PluginFailed:
             raise
+        except Withheld as error:
+            if withholds:
+                raise
+            raise PluginFailed(
+                f'defense "{self.name}": only an inspection may withhold an update; add it by '
+                "pipeline.inspected(...)"
+            ) from error
         except Exception as error:
             raise PluginFailed(f'defense "{self.name}" failed: {describe(error)}') from error
 

@@ -35,6 +35,8 @@ def check(stack: Sequence[Defense]) -> None:
             first.conflict(second)
             or second.conflict(first)
             or _mixed_twice(first, second)
+            or _epsilon_wrong(first, second)
+            or _epsilon_wrong(second, first)
             or _guarantee_lost(first, second)
             or _guarantee_lost(second, first)
             or first.conflict_before(second)
@@ -64,6 +66,20 @@ def _mixed_twice(first: Defense, second: Defense) -> str | None:
     return (
         f"both {first.name} and {second.name}: if images are mixed twice, neither the number of "
         f"images in a mixture nor its epsilon is that of the settings; keep one, or {ELSEWHERE}"
+    )
+
+
+def _epsilon_wrong(one: Defense, other: Defense) -> str | None:
+    # Mixing defenses with an epsilon account for the mixtures that they make themselves.
+    per_example = one.account is not None and one.account.unit == "example"
+    if not per_example or one.mixes_images:
+        return None
+    if not (other.mixes_images or other.couples_images or other.selects_by_images):
+        return None
+    return (
+        f"both {one.name} and {other.name}: the epsilon of {one.name} holds for one image, but "
+        f"{other.name} mixes images, changes them by each other, or chooses what to send by "
+        f"looking at them; {ELSEWHERE}"
     )
 
 

@@ -79,8 +79,14 @@ class DPSGD(Defense):
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Replace the sampler by a Poisson sampler and the gradient by a private gradient."""
         from fedlab.defenses.per_example import fitting
+        from fedlab.defenses.pipeline import PlainGradient
         from fedlab.defenses.private_gradient import PrivateGradient, system_entropy
 
+        if not isinstance(pipeline.gradient, PlainGradient):
+            raise ValueError(
+                f"{self.name} computes the gradient itself, which would discard what an earlier "
+                f"defense does to it: list that defense after {self.name}, or leave one out"
+            )
         batch_size = min(pipeline.batch_size, len(context.shard))
         planned = self.planned_release(
             round=context.round,

@@ -13,7 +13,7 @@ from fedlab.core.errors import BadInput
 from fedlab.core.lazy import torch
 from fedlab.defenses.base import Defense
 from fedlab.defenses.pipeline import Withheld
-from fedlab.privacy.release import PrivacyRelease
+from fedlab.privacy.release import KNOWN, OPEN, PrivacyRelease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,9 @@ class LeakageGate(Defense):
                 )
 
         return pipeline.inspected(inspect, observer=seen.append).charged(
-            PrivacyRelease(context.round, context.participation, self.name)
+            PrivacyRelease(
+                context.round, context.participation, self.name if self.name in KNOWN else OPEN
+            )
         )
 
     @property

@@ -44,7 +44,8 @@ class LedgerRow:
             DP-SGD's first. Rows of DP-InstaHide show DP-SGD's unless labels are public.
         epsilon_total: Epsilon of everything so far in the account of the mechanism; infinite once
             any participation was not protected by it.
-        statement: ``formal`` (a bound), ``approximate`` (close to a bound), ``vacuous`` (a bound
+        statement: ``formal`` (a bound), ``claimed`` (a bound that a foreign defense states),
+            ``approximate`` (close to a bound), ``vacuous`` (a bound
             too large to mean anything), ``none`` (no bound) or ``open`` (no protection).
     """
 
@@ -220,10 +221,13 @@ class Ledger(Viewable):
             return "open"
         account = account_of(entry)
         if account is not None and account.composition == "sum":
-            return statement(entry.epsilon)
-        if not entry.noise_multiplier:
-            return "none"
-        return "approximate" if self.accountant == "gdp" else "formal"
+            found: str = statement(entry.epsilon)
+        elif not entry.noise_multiplier:
+            found = "none"
+        else:
+            found = "approximate" if self.accountant == "gdp" else "formal"
+        # Nobody but its author has checked the mechanism of a foreign defense.
+        return "claimed" if found == "formal" and entry.mechanism not in ACCOUNTS else found
 
 
 def _sampling(entry: PrivacyRelease) -> str:

@@ -13,6 +13,7 @@ from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.plugins import PluginFailed
 from fedlab.core.progress import progress
+from fedlab.defenses import Defense
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
@@ -248,7 +249,7 @@ class Federation(Analysis):
 
     def toggle(
         self,
-        defense: str,
+        defense: str | Defense,
         *,
         on: bool,
         clients: Iterable[int] | str = "all",
@@ -261,7 +262,7 @@ class Federation(Analysis):
         schedule will cost.
 
         Args:
-            defense: Name of the defense, such as ``dp-sgd``.
+            defense: Name of the defense, such as ``dp-sgd``, or a defense with its settings.
             on: True to switch it on, False to switch it off.
             clients: Partition ids, or a text of the schedule's language.
             rounds: A text of the schedule's language, such as ``"4-6"`` or ``"every 2"``; rounds
@@ -275,6 +276,9 @@ class Federation(Analysis):
         Raises:
             BadInput: If the change cannot work; then nothing is changed.
         """
+        if isinstance(defense, Defense):
+            own = defense.model_dump(exclude={"name", "rounds", "clients"})
+            defense, settings = defense.name, own | settings
         if settings.get("target_epsilon") is not None:
             raise BadInput(
                 "target_epsilon is solved before the first round; give noise_multiplier, and see "

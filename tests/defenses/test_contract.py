@@ -313,7 +313,7 @@ def test_foreign_epsilon_equals_dp_accounting(name, unit, expected):
     )
     assert rows[0].epsilon_round == pytest.approx(expected(1), rel=0.01)
     assert {(row.mechanism, row.unit) for row in rows} == {(f"{MODULE}:{name}", unit)}
-    assert {row.statement for row in rows} == {"formal"}
+    assert {row.statement for row in rows} == {"claimed"}
 
 
 @pytest.mark.parametrize("name", ["Noisy", "Sampled", "Pure"])

@@ -41,7 +41,7 @@ def test_defenses_of_page_run(folder):
 
 def test_epsilon_of_page_is_accounted(folder):
     own = folder.table("ledger").set_index("client").loc[1]
-    assert (own["unit"], own["adjacency"], own["statement"]) == ("client", "replace-one", "formal")
+    assert (own["unit"], own["adjacency"], own["statement"]) == ("client", "replace-one", "claimed")
     # Noise of 4 clipping norms is 2 times the sensitivity: 2.17 at delta 1e-5 by RDP.
     assert float(own["epsilon_total"]) == pytest.approx(2.166, abs=0.01)
 

@@ -76,7 +76,7 @@ def test_ledger_counts_foreign_epsilon(done):
     assert set(own["mechanism"]) == {"example-noise"}
     assert set(own["unit"]) == {"client"}
     assert set(own["adjacency"]) == {"replace-one"}
-    assert set(own["statement"]) == {"formal"}
+    assert set(own["statement"]) == {"claimed"}
     first, second = own["epsilon_total"].astype(float)
     # Gaussian noise of twice the sensitivity: 2.17 at delta 1e-5 by RDP for one release.
     assert first == pytest.approx(2.166, abs=0.01)

@@ -11,6 +11,7 @@ from flwr.app import Array, Error
 
 from fedlab import BadInput, Federation, RunFailed
 from fedlab.core.files import write_atomically
+from fedlab.defenses.pruning import Pruning
 from fedlab.privacy.accountant import epsilon
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
@@ -666,3 +667,10 @@ def test_temporary_folder_is_deleted():
     assert path.is_dir()  # somebody still holds it
     del folder
     assert not path.exists()
+
+
+def test_toggle_takes_a_defense_with_its_settings():
+    federation = Federation(small())
+    changed = federation.toggle(Pruning(share=0.5), on=True, clients=[1], rounds="2")
+    (entry,) = changed.defenses
+    assert (entry.name, entry.share, entry.rounds, entry.clients) == ("pruning", 0.5, "2", "1")
