@@ -36,7 +36,7 @@ def test_wrong_claim_fails_the_run(names, sentence):
 @pytest.mark.parametrize("turned", [False, True])
 def test_per_example_epsilon_beside_mixing_is_refused(other, turned):
     entries = [{"name": f"{HERE}:PerExample"}, {"name": other}]
-    with pytest.raises(BadInput, match="both .*PerExample"):
+    with pytest.raises(BadInput, match=r"both .*PerExample"):
         small(defenses=entries[::-1] if turned else entries)
 
 
