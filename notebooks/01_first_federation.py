@@ -15,26 +15,24 @@
 #
 # Ten clients hold handwritten digits. Two of them send the raw gradient of one image, as FedSGD
 # does, and the server tries to rebuild that image. We step through rounds, switch defenses on and
-# off on the way, and look at what each of them hides and costs. A scenario is the whole experiment
-# as data; of this one, which ships with the package, the schedule of defenses is taken out, so that
-# we can switch them by hand.
+# off by hand, and look at what each of them hides and costs. A scenario is the whole experiment as
+# data; we take the one that ships with the package, without its schedule of defenses.
 
 # %%
 from fedlab import Federation, Scenario
 from fedlab.core.environment import environment
-from fedlab.report.tables.schedule import schedule_grid
 
 print("about 1 minute on one core")
 environment()
 
 # %%
 scenario = Scenario.load("quickstart").changed(defenses=())
-schedule_grid(scenario)
+scenario
 
 # %% [markdown]
 # ## Run one open round
-# `reconstruct` attacks the reply that the server kept: here with the label inferred from the
-# gradient, the way a real server would have to. *chance* is the best of three trivial guesses.
+# `reconstruct` attacks the reply that the server kept. Here it infers the label from the gradient,
+# as a real server would have to. *chance* is the best of three trivial guesses.
 
 # %%
 federation = Federation(scenario)
@@ -44,7 +42,7 @@ leak.show()
 
 # %% [markdown]
 # ## Switch DP-SGD on for the two leaking clients
-# Each client's gradient is clipped and gets Gaussian noise before it leaves.
+# Each client clips its gradient and adds Gaussian noise before it sends it.
 
 # %%
 federation.toggle("dp-sgd", on=True, clients=[0, 1], noise_multiplier=1.0)
@@ -53,7 +51,7 @@ federation.reconstruct(round=2, client=0, labels="inferred", iterations=300).sho
 
 # %% [markdown]
 # ## DP-InstaHide instead
-# Four images are mixed into one, and noise is added. The server rebuilds the mixture well, and
+# Each client mixes four images into one and adds noise. The server rebuilds the mixture well, and
 # the image much less.
 
 # %%
@@ -63,9 +61,9 @@ print(federation.step())
 federation.reconstruct(round=3, client=0, labels="known", iterations=300).show()
 
 # %% [markdown]
-# ## What happened, and what did it cost?
-# Toggles are marked above the bands. Epsilon is finite only for somebody who was protected in every
-# round: a cross says when a total became infinite.
+# ## What did each defense hide, and what did it cost?
+# The bands show which defenses were on, with toggles marked above them. Epsilon is finite only for
+# a client that was protected in every round; a cross marks where a total became infinite.
 
 # %%
 federation.timeline()

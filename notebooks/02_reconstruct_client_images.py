@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Reconstruct client images: what does an update give away?
 #
-# A server that only looks at what it gets tries to rebuild the images behind it: of the gradient of
-# one image, of a batch of four, and of new weights after local training. We watch an attack on its
-# way, compare attacks, and check that a failure is not merely a wrong assumption.
+# A server that only reads what it receives tries to rebuild the images behind it: from the gradient
+# of one image, from that of a batch of four, and from new weights after local training. We watch an
+# attack converge, compare attacks, and check that a failure is not merely a wrong assumption.
 
 # %%
 import pandas as pd
@@ -27,7 +27,7 @@ print("about half a minute on one core")
 environment()
 
 # %% [markdown]
-# ## One round of three clients that the server looks at
+# ## One round, three kinds of updates
 # Client 0 sends the gradient of one image, client 1 that of four, and client 2 its weights after
 # training on its eight images for two epochs. `captures.keep` makes the server keep all replies.
 
@@ -61,16 +61,16 @@ trace.plot(single.originals)
 
 # %% [markdown]
 # ## A batch of four
-# A mean of four gradients tells less of each image, but on a network as wide as this it is enough.
+# The mean of four gradients says less about each image, but on a wide network it is enough.
 
 # %%
 federation.reconstruct(round=1, client=1, preset="fast", labels="inferred").show()
 
 # %% [markdown]
 # ## New weights after local training
-# They are attacked by simulating that training, whose settings the server announced. Where an
-# attack fails, `consistency` tells whether it is aimed right: from the true images the simulation
-# must give the update that was captured, with a cosine near 1.
+# The attack simulates that training, whose settings the server chose. Where an attack fails,
+# `consistency` checks its assumptions: from the true images the simulation must give the captured
+# update, with a cosine near 1.
 
 # %%
 trained = federation.reconstruct(round=1, client=2, preset="fast", iterations=150)
@@ -79,8 +79,9 @@ trained.show()
 
 # %% [markdown]
 # ## Which attack?
-# The same gradient of four images, labels granted. *chance* is the best guess without any update,
-# and an image leaks if it is 3 dB above it and told from the client's others.
+# The same gradient of four images, with known labels. *chance* is the best guess without any
+# update; an image leaks if it is 3 dB above chance and closer to the true image than to the
+# client's other images of its class.
 
 # %%
 presets = ["idlg", "inverting-gradients", "modern", "fast"]

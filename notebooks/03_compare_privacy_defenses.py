@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Compare privacy defenses: what does each hide, and what does it cost?
 #
-# The same ten clients with handwritten digits, open and under four defenses, each with two seeds.
-# Two clients leak the gradient of one image in every round, two others plant a backdoor. The
-# answer is a table, a few pictures, and a page that can be sent to somebody.
+# We run the same ten clients with handwritten digits undefended and under four defenses, each with
+# two seeds. Two clients leak the gradient of one image in every round, two others plant a backdoor.
+# The result is a table, a few pictures, and a page to send to somebody.
 
 # %%
 from fedlab import Scenario, compare
@@ -27,8 +27,8 @@ environment()
 # %% [markdown]
 # ## Configure and run
 # `compare` puts each defense on all rounds and clients and keeps the roles. The attacker infers
-# labels and is re-tuned for the defense that is on. Runs are kept by what their results depend on:
-# a second call with the same arguments is instant, and one that was interrupted goes on.
+# labels and adapts to the defense that is on. Finished runs are cached: a second call with the same
+# arguments is instant, and an interrupted one continues.
 
 # %%
 scenario = Scenario.load("quickstart").changed(
@@ -44,7 +44,7 @@ comparison
 
 # %% [markdown]
 # ## Is it worth it?
-# Up and to the left is better. Epsilon stands beside what has one; one of thousands says nothing.
+# Up and to the left is better. Defenses with an epsilon show it; one of thousands says nothing.
 
 # %%
 comparison.plot()

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Poisoning and robust aggregation: can two of ten clients steer the model?
 #
-# Two clients plant a backdoor, sneak it in with an update five times as large, or push the model
-# backwards. We look at what they do to their images, at what the server's aggregation rule makes of
-# it, and at a run in which they turn bad and good again.
+# Two clients plant a backdoor, plant it with an update five times as large, or push the model
+# backwards. We look at their poisoned images, at the effect of the server's aggregation rule, and at
+# a run in which they poison in some rounds only.
 
 # %%
 import pandas as pd
@@ -30,7 +30,7 @@ environment()
 
 # %% [markdown]
 # ## What a poisoned image looks like
-# A white patch, and the label 0. Whoever carries the patch is to be taken for a 0.
+# It has a white patch and the label 0: the network shall classify every image with the patch as 0.
 
 # %%
 patch = {"attack": "badnets", "target": 0, "share": 0.5, "size": 3}
@@ -70,16 +70,16 @@ compared = [
 
 # %% [markdown]
 # ## What gets through?
-# Attack success: how many test images with the patch are taken for a 0; chance: how many of them
-# without it. The sign flip has no such goal; what it does shows in the accuracy.
+# Attack success is the share of test images with the patch that the network classifies as 0; chance
+# is that share without the patch. The sign flip has no such goal; its effect shows in the accuracy.
 
 # %%
 poisoning_matrix_figure(pd.concat(each.frame for each in compared), rows="scenario")
 
 # %% [markdown]
-# ## Does it go away?
-# The poisoners turn bad in round 2 and good again after round 5. What they planted stays: on these
-# digits no honest update ever touches it.
+# ## Does the backdoor go away?
+# The clients poison in rounds 2 to 5 only. The backdoor stays: on these digits no honest update
+# removes it.
 
 # %%
 federation = Federation(

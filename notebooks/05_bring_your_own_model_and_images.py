@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # Bring your own: images, a network, and a Flower app
+# # Bring your own: images, a network, a defense, and a Flower app
 #
-# First a function that returns images and one that makes a network, which a scenario takes by name.
-# Then a Flower app that knows nothing of fedlab: its strategy is put under observation, and images
-# are rebuilt from what its server saw.
+# A function that returns images, one that builds a network, and a class that is a defense enter a
+# scenario by name. Then we observe the strategy of a Flower app that knows nothing of fedlab, and
+# rebuild images from what its server saw.
 
 # %%
 import numpy as np
@@ -30,6 +30,7 @@ import fedlab
 from fedlab import Federation, LocalSGD, Scenario
 from fedlab.core.environment import environment
 from fedlab.data import ImageData
+from fedlab.defenses import Defense
 from fedlab.engine.in_process import InProcessGrid
 from fedlab.report.figures.gallery import gallery
 
@@ -73,16 +74,16 @@ def network(shape, classes):
 
 
 # %% [markdown]
-# ## A federation of them
-# `__main__` is this notebook; in a file it would be `package.module:function`. On this network the
-# attack `modern` does best: it leans more on smooth images. `fedlab list presets` names all.
+# ## A federation on them
+# `__main__` is this notebook; in a file it would be `package.module:name`. On this network the
+# preset `modern` does best, since it prefers smooth images; `fedlab list presets` names all.
 
 # %%
 scenario = Scenario(
     name="photographs",
     rounds=2,
-    data={"source": "factory", "factory": "__main__:patches", "clients": 8},
-    model={"name": "factory", "factory": "__main__:network"},
+    data={"source": "__main__:patches", "clients": 8},
+    model={"name": "__main__:network"},
     training={"batch_size": 16, "lr": 0.02},
     roles=[{"role": "leaking", "clients": "0", "batch_size": 2}],
     reconstructions=[{"clients": "0", "preset": "modern", "labels": "inferred", "iterations": 250}],
@@ -91,8 +92,24 @@ federation = Federation(scenario)
 federation.run()
 federation.picture()
 
+# %%
+class SignsOnly(Defense):
+    """A defense of your own: sends the signs of the update, scaled by their mean magnitude."""
+
+    changes_update = True
+
+    def wrap(self, pipeline, context):
+        return pipeline.releasing(
+            lambda update: {name: t.sign() * t.abs().mean() for name, t in update.items()}
+        )
+
+
+defended = Federation(scenario.changed(name="signs only", defenses=[SignsOnly()]))
+defended.run()
+defended.picture()
+
 # %% [markdown]
-# ## A Flower app of somebody's own
+# ## A Flower app that knows nothing of fedlab
 # Each client trains on one patch for one step and sends its weights, as in any tutorial.
 
 # %%
@@ -117,9 +134,10 @@ def train(message, context):
 
 # %% [markdown]
 # ## Observe its strategy
-# `observe` stands in for the strategy and changes nothing. Here the app runs in this process; with
+# `observe` wraps the strategy and changes nothing. Here the app runs in this process; with
 # `flwr run` only the line with `observe` is new in a ServerApp. Flower's node ids are random: a
-# `partition-id` among the metrics names a client, else they are numbered as they are first seen.
+# `partition-id` among the metrics identifies a client; without it clients are numbered in the order
+# of their first reply.
 
 # %%
 torch.manual_seed(0)
