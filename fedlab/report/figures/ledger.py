@@ -93,7 +93,8 @@ def _draw(
             at, red = broken[client], defense_colour("none")
             axes.plot(at, epsilons[at], "x", color=red, zorder=3, clip_on=False)
         last = max([last, *epsilons.index])
-    axes.set(xlim=(0, last + 0.25), xlabel="round", ylabel=f"ε at δ = {ledger.delta:g}")
+    label = "ε" if account.composition == "sum" else f"ε at δ = {ledger.delta:g}"
+    axes.set(xlim=(0, last + 0.25), xlabel="round", ylabel=label)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     # Below the plot no line can run through the names.

@@ -61,7 +61,8 @@ def clients_table(ledger: Ledger, scenario: Scenario | None = None) -> ReportTab
 def epsilon_note(ledger: Ledger) -> str:
     """Delta, accountant, unit and adjacency of the epsilons in a table."""
     used = [account for account in ledger.accounts if ledger.protects(account)]
-    parts = [f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"] if used else []
+    noisy = any(account.composition == "gaussian" for account in used)
+    parts = [f"delta = {ledger.delta:g}, {ledger.accountant.upper()} accountant"] if noisy else []
     units = "; ".join(f"one {a.unit} ({a.adjacency}) by {a.mechanism}" for a in used)
     parts.append(f"protected: {units}" if used else UNBOUNDED)
     parts += [
