@@ -14,8 +14,8 @@
 # # Poisoning and robust aggregation: can two of ten clients steer the model?
 #
 # Two clients plant a backdoor, plant it with an update five times as large, or push the model
-# backwards. We look at their poisoned images, at the effect of the server's aggregation rule, and at
-# a run in which they poison in some rounds only.
+# backwards. We look at their poisoned images, at the effect of the server's aggregation rule, and
+# at a run in which they poison in some rounds only.
 
 # %%
 import pandas as pd
