@@ -92,6 +92,7 @@ federation = Federation(scenario)
 federation.run()
 federation.picture()
 
+
 # %%
 class SignsOnly(Defense):
     """A defense of your own: sends the signs of the update, scaled by their mean magnitude."""
