@@ -12,7 +12,7 @@ import pandas as pd
 
 from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
 from fedlab.metrics.verdict import SUCCEEDS, success_above_chance
-from fedlab.privacy.accounts import Account
+from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ledger import accounts_without_total
 from fedlab.report.tables.naming import under
@@ -294,8 +294,9 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
             f"None of the {everyone} ran a mechanism with an ε of its own, so every total is "
             "infinite."
         )
+    claim = "" if account.mechanism in ACCOUNTS else ", as its author claims"
     about = (
-        f"With one {account.unit} protected by {account.mechanism} ({account.adjacency}) at "
+        f"With one {account.unit} protected by {account.mechanism} ({account.adjacency}{claim}) at "
         f"δ = {_delta(ledger, account):g},"
     )
     without = f"also took part without {account.mechanism}"

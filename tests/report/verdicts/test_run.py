@@ -9,6 +9,7 @@ import pytest
 from fedlab.metrics.images import PSNR_CAP
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.tables.numbers import MOST_DECIBELS, number
 from fedlab.report.verdicts.run import (
     leak_verdicts,
@@ -220,3 +221,9 @@ def test_empty_ledger_spends_nothing():
     found = privacy_verdict(Ledger({0: (entry(1, "none"),)}))
     assert (found.word, found.sentence[:8]) == ("ε ∞", "None of ")
     assert privacy_verdict(Ledger({0: (noisy(1),)})).word.startswith("ε")
+
+
+def test_foreign_epsilon_is_a_claim():
+    stated = {"unit": "client", "adjacency": "replace-one", "epsilon": 1.0}
+    ledger = Ledger({0: (PrivacyRelease(1, 0, "mine:Own", **stated),)})
+    assert "mine:Own (replace-one, as its author claims)" in privacy_verdict(ledger).sentence
