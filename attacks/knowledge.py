@@ -69,6 +69,30 @@ class LocalSGD:
 
 
 @dataclass(frozen=True)
+class PublicImages:
+    """Images that an attacker may have beside the payload; none of them is a client's.
+
+    Attributes:
+        images: float32 ``[m, channels, height, width]``, pixels in [0, 1], at least one image.
+        labels: int64 ``[m]``; ``None`` if unknown, as for images of another kind.
+
+    Raises:
+        ValueError: If there is no image, or the labels do not fit the images.
+    """
+
+    images: Tensor = field(repr=False)
+    labels: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or not len(self.images):
+            raise ValueError("public images must be [m, channels, height, width] with m at least 1")
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise ValueError(
+                f"{len(self.labels)} labels were given for {len(self.images)} public images"
+            )
+
+
+@dataclass(frozen=True)
 class Knowledge:
     """Assumptions of the attacker.
 
@@ -98,6 +122,7 @@ class Knowledge:
         update_clipping_norm: Clipping norm of clip-noise: largest L2 norm of the update before
             noise; ``None`` without clip-noise.
         update_noise: Standard deviation of the noise of clip-noise on each entry of the update.
+        public: Public images from which expected outputs are computed; ``None`` for none.
 
     Raises:
         ValueError: If there is no image to reconstruct, or normalisation, labels or order do not
@@ -122,6 +147,7 @@ class Knowledge:
     mixture_size: int | None = None
     update_clipping_norm: float | None = None
     update_noise: float = 0.0
+    public: PublicImages | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.num_images < 1:

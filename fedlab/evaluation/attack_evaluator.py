@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property
 
+from attacks.knowledge import PublicImages
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.watch import Watch
@@ -27,6 +28,9 @@ from fedlab.server.captures import Capture
 CACHED = 4
 """Number of captures whose replay is kept, each with all images of its clients. A few suffice,
 because the attacks on a capture follow each other."""
+
+PUBLIC = 512
+"""Largest number of test images that the attacker has; test images stand for public ones."""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,9 @@ class AttackEvaluator:
             mean=data.mean,
             std=data.std,
             device=self._federated.device,
+            public=PublicImages(
+                data.pixels(data.test_images[:PUBLIC]).cpu(), data.test_labels[:PUBLIC].cpu()
+            ),
         )
 
     def evaluate(

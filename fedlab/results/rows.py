@@ -108,6 +108,16 @@ class LeakageRow:
             the weights that it sent.
         reasons: The reasons why the attack is easier than a real one, such as ``labels known,
             untrained network``; empty for ``realistic``.
+        power: Share of surrogate victims without a defense that leak to the same attack, in [0, 1];
+            NaN where it was not measured.
+        ceiling_identified: Largest probability with which any attack identifies the image in a pool
+            of ``pool`` images, by the ledger, in [0, 1]; NaN where it was not computed.
+        ceiling_psnr: Largest mean PSNR in dB of any attack whose prior is the public pool; NaN
+            where it was not computed.
+        tuning_seconds: Wall time in seconds that the attack spent on surrogate victims; 0 where it
+            reused settings that it had found, or is not tuned.
+        choice: Settings that the attack chose for itself; empty where it is not tuned.
+        skipped: The reason why the image was not attacked; empty where it was.
         extra: Values of the metrics that the scenario adds, by column.
     """
 
@@ -143,6 +153,12 @@ class LeakageRow:
     signal_cosine: float
     threat: str = "honest-but-curious"
     reasons: str = ""
+    power: float = math.nan
+    ceiling_identified: float = math.nan
+    ceiling_psnr: float = math.nan
+    tuning_seconds: float = 0.0
+    choice: str = ""
+    skipped: str = ""
     extra: dict[str, float] = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import MOST_IMAGES, Knowledge
+from attacks.knowledge import MOST_IMAGES, Knowledge, PublicImages
 from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -47,6 +47,7 @@ class Attacker:
         mean: Mean of the public normalisation for each channel.
         std: Standard deviation of the public normalisation for each channel.
         device: Device to compute on.
+        public: Public images that the attacker has, on the CPU; ``None`` for none.
     """
 
     model: nn.Module
@@ -55,6 +56,7 @@ class Attacker:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device
+    public: PublicImages | None = None
 
     def attack(
         self,
@@ -170,6 +172,7 @@ class Attacker:
             labels=known_labels,
             order=assumed if order is None else order,
             training_mode=training,
+            public=self.public,
         )
 
 
