@@ -21,7 +21,7 @@ from fedlab.data.shard import Shard
 from fedlab.metrics.chance import baselines
 from fedlab.metrics.images import identified, match, psnr
 from fedlab.metrics.similarity import ssim
-from fedlab.metrics.verdict import verdict
+from fedlab.metrics.verdict import grade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +123,7 @@ def unmix_reconstructions(
         ssim=tuple(ssim(originals, rebuilt).tolist()),
         chance=tuple(chance),
         verdicts=tuple(
-            verdict(psnr=one, chance_psnr=other, identified=hit)
+            grade(psnr=one, chance_psnr=other, nearest=hit)
             for one, other, hit in zip(quality, chance, hits, strict=True)
         ),
     )

@@ -14,7 +14,7 @@ from fedlab.metrics.features import feature_distance
 from fedlab.metrics.images import as_pixels, identification_auc, identified, match
 from fedlab.metrics.labels import label_overlap, labels_agree
 from fedlab.metrics.metric import Metric, ms_ssim, psnr, registered_psnr, ssim
-from fedlab.metrics.verdict import verdict
+from fedlab.metrics.verdict import grade
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ def score(
             pool=int(candidates[index].sum()),
             label_correct=None if correct is None else bool(correct[index]),
             label_accuracy=overlap,
-            verdict=verdict(
+            verdict=grade(
                 psnr=float(quality[index]),
                 chance_psnr=float(chance.best[index]),
-                identified=bool(hits[index]),
+                nearest=bool(hits[index]),
             ),
             extra={name: float(values[index]) for name, values in further.items()},
         )

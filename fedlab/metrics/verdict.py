@@ -5,10 +5,16 @@ All rules are here, so that the words of a table can be checked against its numb
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 MARGIN = 3.0
 """Least PSNR above chance of a leak in dB: half the squared error of the best trivial guess."""
+
+SIGNIFICANT = 0.01
+"""Largest p-value of a recognisable image: the first place among 100 images."""
+
+POWERFUL = 0.5
+"""Least power of an attack that may call an image ``not shown``."""
 
 SUCCEEDS = 0.5
 """Least value of ``success_above_chance`` for a poisoning that succeeds."""
@@ -32,24 +38,57 @@ class Setting:
     reasons: tuple[str, ...]
 
 
-def verdict(*, psnr: float, chance_psnr: float, identified: bool) -> Literal["leaks", "not shown"]:
-    """``leaks`` if PSNR is at least chance + 3 dB and the image was identified.
+Grade = Literal["leaks", "recognisable", "not shown", "inconclusive"]
+"""Grade of the reconstruction of one image; never "safe", since another attack may do better."""
 
-    Anything else is ``not shown`` and never "safe": another attack may do better.
+LEAKS: Final = "leaks"
+RECOGNISABLE: Final = "recognisable"
+NOT_SHOWN: Final = "not shown"
+INCONCLUSIVE: Final = "inconclusive"
+
+
+def grade(
+    *,
+    psnr: float,
+    chance_psnr: float,
+    nearest: bool,
+    p_value: float = math.nan,
+    power: float = math.nan,
+) -> Grade:
+    """Grade the reconstruction of one image by the first of these rules that holds.
+
+    1. *leaks*: PSNR is at least chance + 3 dB, and the true image is the nearest of the pool.
+    2. *recognisable*: the p-value is at most 0.01. In a pool of 100 images of one class the true
+       image is then closer to the reconstruction than all public images.
+    3. *inconclusive*: nothing was reconstructed (PSNR is NaN), there was no chance to compare with
+       (chance PSNR is NaN), or the attack's power is below one half.
+    4. *not shown*.
 
     Args:
-        psnr: PSNR of the reconstructed image in dB; NaN is ``not shown``.
-        chance_psnr: Highest of the chance baselines in dB.
-        identified: True if the true image is the nearest of the pool. It always is in a pool of
-            one, so state the size of the pool beside the verdict.
+        psnr: PSNR of the reconstruction in dB after alignment; NaN if there is none.
+        chance_psnr: Highest PSNR in dB of the public guesses, each aligned alike; NaN without
+            public images.
+        nearest: True if the true image is the nearest of the pool to the reconstruction.
+        p_value: Probability that a guess made without the update identifies the image as well; NaN
+            if it was not tested.
+        power: Share of surrogate victims without a defense that leak to the same attack, in
+            [0, 1]; NaN if it was not measured, which changes no grade.
 
     Example:
-        >>> verdict(psnr=41.0, chance_psnr=14.5, identified=True)
+        >>> grade(psnr=41.0, chance_psnr=14.5, nearest=True)
         'leaks'
-        >>> verdict(psnr=41.0, chance_psnr=14.5, identified=False)
-        'not shown'
+        >>> grade(psnr=15.0, chance_psnr=14.5, nearest=True, p_value=0.01)
+        'recognisable'
+        >>> grade(psnr=12.0, chance_psnr=14.5, nearest=False, p_value=0.4, power=0.2)
+        'inconclusive'
     """
-    return "leaks" if identified and psnr >= chance_psnr + MARGIN else "not shown"
+    if nearest and psnr >= chance_psnr + MARGIN:
+        return LEAKS
+    if p_value <= SIGNIFICANT:
+        return RECOGNISABLE
+    if math.isnan(psnr) or math.isnan(chance_psnr) or power < POWERFUL:
+        return INCONCLUSIVE
+    return NOT_SHOWN
 
 
 def success_above_chance(rate: float, chance: float = math.nan) -> float:

@@ -82,21 +82,23 @@ class LeakageRow:
         ms_ssim: Structural similarity over as many scales as fit the image, at most 1.
         registered_psnr: PSNR in dB after the best small shift, rotation and zoom; these add 1 to
             2 dB to any guess.
-        feature_distance: Mean squared difference of the last features of the global network.
-        chance_psnr: PSNR in dB of chance: the highest of the next three columns.
-        chance_grey: PSNR in dB of a grey image.
-        chance_class_mean: PSNR in dB of the mean test image of the same class.
-        chance_nearest: PSNR in dB of the nearest other image of the client.
-        iip: 1 if the true image is the nearest to the reconstruction among the client's images of
-            its class, otherwise 0.
-        pool: Number of the client's images of that class.
-        identification: Share of these images that are further from the reconstruction than the true
-            image, in [0, 1].
+        feature_distance: Squared distance of learned features of length 1, in [0, 4].
+        chance_psnr: PSNR in dB of chance, aligned like ``aligned_psnr``: the highest of the next
+            three columns.
+        chance_grey: PSNR in dB of the best image of one colour.
+        chance_class_mean: PSNR in dB of the mean public image of the same class.
+        chance_nearest: PSNR in dB of the nearest of the public images in the pool.
+        iip: 1 if the true image is the nearest of the pool to the reconstruction, otherwise 0.
+        pool: Number of images in the pool: the true image and at most 99 public ones, of its class
+            as far as there are.
+        identification: Share of the public images of the pool that are further from the
+            reconstruction than the true image, in [0, 1].
         label_correct: True if the label was recovered.
         label_accuracy: Share of the batch's labels that were recovered in any order, in [0, 1].
         known_labels: True if the attacker was given the labels.
         setting: ``diagnostic`` or ``realistic``; see ``reasons``.
-        verdict: ``leaks`` or ``not shown``.
+        verdict: ``leaks``, ``recognisable``, ``not shown`` or ``inconclusive``; see
+            ``fedlab.metrics.verdict.grade``.
         objective: Distance between payloads that the attack used, after tuning.
         tv: Weight of the total variation prior, after tuning.
         iterations: Number of iterations.
@@ -118,6 +120,15 @@ class LeakageRow:
             reused settings that it had found, or is not tuned.
         choice: Settings that the attack chose for itself; empty where it is not tuned.
         skipped: The reason why the image was not attacked; empty where it was.
+        aligned_psnr: PSNR in dB against the original or the input of the network, whichever is
+            closer, after the best flip, small shift and small change of brightness and contrast.
+            The verdict compares it with ``chance_psnr``, which is aligned alike.
+        aligned_to: What is closer, ``original``, ``seen`` for the input of the network, or
+            ``visible`` for those of its pixels that a crop or mask left; ``mirrored`` comes before
+            it where a flip was needed.
+        identified_10: 1 if the true image is the nearest in a pool of 10, otherwise 0.
+        p_value: Probability that a guess made without the update identifies the image as well as
+            this reconstruction does, by pixels, structure and learned features.
         extra: Values of the metrics that the scenario adds, by column.
     """
 
@@ -159,6 +170,10 @@ class LeakageRow:
     tuning_seconds: float = 0.0
     choice: str = ""
     skipped: str = ""
+    aligned_psnr: float = math.nan
+    aligned_to: str = ""
+    identified_10: float = math.nan
+    p_value: float = math.nan
     extra: dict[str, float] = field(default_factory=dict)
 
 

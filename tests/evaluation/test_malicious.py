@@ -127,7 +127,7 @@ def test_fishing_rebuilds_one_image_of_a_class(fished):
     assert not row.known_labels
     assert row.threat == "malicious"
     assert row.preset == "fast"
-    assert set(table[table["psnr"].isna()]["verdict"]) == {"not shown"}
+    assert set(table[table["psnr"].isna()]["verdict"]) == {"inconclusive"}
 
 
 def test_fished_images_are_rebuilt_together(batch):

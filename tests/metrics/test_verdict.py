@@ -2,20 +2,26 @@ import math
 
 import pytest
 
-from fedlab.metrics.verdict import setting, verdict
+from fedlab.metrics.verdict import grade, setting
 
 
 @pytest.mark.parametrize(
-    ("psnr", "identified", "expected"),
+    ("given", "expected"),
     [
-        (18.0, True, "leaks"),
-        (17.999, True, "not shown"),
-        (60.0, False, "not shown"),
-        (math.nan, True, "not shown"),
+        ({}, "leaks"),
+        ({"power": 0.1}, "leaks"),
+        ({"psnr": 17.999}, "not shown"),
+        ({"psnr": 60.0, "nearest": False}, "not shown"),
+        ({"psnr": 17.999, "p_value": 0.01}, "recognisable"),
+        ({"psnr": 17.999, "p_value": 0.01, "power": 0.1}, "recognisable"),
+        ({"psnr": 17.999, "p_value": 0.02, "power": 0.5}, "not shown"),
+        ({"psnr": 17.999, "p_value": 0.02, "power": 0.49}, "inconclusive"),
+        ({"psnr": math.nan}, "inconclusive"),
+        ({"chance_psnr": math.nan}, "inconclusive"),
     ],
 )
-def test_verdict(psnr: float, identified: bool, expected: str) -> None:
-    assert verdict(psnr=psnr, chance_psnr=15.0, identified=identified) == expected
+def test_grade(given: dict[str, float], expected: str) -> None:
+    assert grade(**{"psnr": 18.0, "chance_psnr": 15.0, "nearest": True} | given) == expected
 
 
 def test_realistic_needs_all_five() -> None:
