@@ -120,7 +120,9 @@ def unroll(
     batch_size: int | None = None,
     create_graph: bool = False,
 ) -> dict[str, Tensor]:
-    """Parameters after local SGD on the images, with the arithmetic of ``torch.optim.SGD``.
+    """Parameters after local training on the images, with the arithmetic of ``torch.optim``.
+
+    The local optimiser is SGD, Adam or AdamW, with an empty state.
 
     With more than ``KEPT_STEPS`` steps the backward pass recomputes each step, so that memory grows
     by the weights of a step only and not by its activations.
@@ -143,9 +145,9 @@ def unroll(
     """
     names = tuple(parameters)
 
-    def step(block: Tensor, targets: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def step(count: int, block: Tensor, targets: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         current = dict(zip(names, state, strict=False))
-        velocity = state[len(names) :]
+        memory = state[len(names) :]
         gradient = gradient_of(
             model,
             current,
@@ -156,28 +158,80 @@ def unroll(
             batch_size=batch_size,
             create_graph=create_graph,
         )
-        moved = tuple(g + local.weight_decay * current[n] for n, g in gradient.items())
+        moved = tuple(gradient.values())
         if local.proximal_mu:  # the gradient of mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)
             drift = (current[n] - parameters[n] for n in names)
             moved = tuple(m + local.proximal_mu * d for m, d in zip(moved, drift, strict=True))
-        if velocity:
-            moved = tuple(local.momentum * v + g for v, g in zip(velocity, moved, strict=True))
-        after = tuple(p - local.lr * m for p, m in zip(current.values(), moved, strict=True))
-        return (*after, *moved) if local.momentum else after
+        return (_adam_step if local.adaptive else _sgd_step)(
+            local, count, tuple(current.values()), moved, memory
+        )
 
     blocks = local.blocks(len(images)) if blocks is None else blocks
     # The state of random generators cannot be read while a CUDA graph is captured.
     random = any(isinstance(layer, _DropoutNd) for layer in model.modules())
     remember = not create_graph or len(blocks) <= KEPT_STEPS
     state = tuple(parameters.values())
-    for places in blocks:
+    for count, places in enumerate(blocks, start=1):
         places = places.to(images.device)
-        batch = (images[places], labels[places])
+        batch = (count, images[places], labels[places])
         if remember:
             state = step(*batch, *state)
         else:
             state = checkpoint(step, *batch, *state, use_reentrant=False, preserve_rng_state=random)
     return dict(zip(names, state, strict=False))
+
+
+def _sgd_step(
+    local: LocalSGD,
+    count: int,
+    weights: tuple[Tensor, ...],
+    gradient: tuple[Tensor, ...],
+    velocity: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Weights after a step of SGD, and the velocity of momentum where there is one."""
+    moved = tuple(g + local.weight_decay * w for w, g in zip(weights, gradient, strict=True))
+    if velocity:
+        moved = tuple(local.momentum * v + g for v, g in zip(velocity, moved, strict=True))
+    after = tuple(w - local.lr * m for w, m in zip(weights, moved, strict=True))
+    return (*after, *moved) if local.momentum else after
+
+
+def _adam_step(
+    local: LocalSGD,
+    count: int,
+    weights: tuple[Tensor, ...],
+    gradient: tuple[Tensor, ...],
+    memory: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Weights after step number ``count`` of Adam or AdamW, and the two running means.
+
+    Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2.
+    """
+    first, second = local.betas
+    rate = local.lr / (1 - first**count)
+    scale = (1 - second**count) ** 0.5
+    if local.optimiser == "adamw":
+        weights = tuple(w * (1 - local.lr * local.weight_decay) for w in weights)
+    else:
+        gradient = tuple(g + local.weight_decay * w for w, g in zip(weights, gradient, strict=True))
+    if not memory:
+        memory = tuple(torch.zeros_like(g) for g in gradient * 2)
+    half = len(gradient)
+    means = tuple(m.lerp(g, 1 - first) for m, g in zip(memory[:half], gradient, strict=True))
+    squares = tuple(
+        second * v + (1 - second) * g.square() for v, g in zip(memory[half:], gradient, strict=True)
+    )
+    after = tuple(
+        w - rate * m / (_root(v) / scale + local.eps)
+        for w, m, v in zip(weights, means, squares, strict=True)
+    )
+    return (*after, *means, *squares)
+
+
+def _root(square: Tensor) -> Tensor:
+    """Square root whose derivative at 0 is 0, where that of ``sqrt`` is infinite."""
+    positive = square > 0
+    return torch.where(positive, square, 1).sqrt() * positive
 
 
 def gradient_of(

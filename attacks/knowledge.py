@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,21 +23,30 @@ MOST_IMAGES = 64
 """Largest number of images behind an attacked update; with more, the result would be noise."""
 
 
+Optimiser = Literal["sgd", "adam", "adamw"]
+"""Optimiser of the local steps, as ``torch.optim`` implements it."""
+
+
 @dataclass(frozen=True)
 class LocalSGD:
     """Local training of a client between two messages, as the server asked for it.
 
+    The state of the optimiser starts anew with each message, as in most apps.
+
     Attributes:
         lr: Learning rate, above 0.
-        momentum: Momentum of SGD in [0, 1); 0 for none.
-        weight_decay: L2 penalty of SGD, at least 0.
+        momentum: Momentum of SGD in [0, 1); 0 for none, which Adam and AdamW need.
+        weight_decay: L2 penalty of SGD and Adam, or decoupled weight decay of AdamW; at least 0.
         epochs: Number of passes over the client's images, at least 1.
         batch_size: Number of images in a step, at least 1; the last step of an epoch may have
             fewer.
         proximal_mu: Weight of FedProx' proximal term, at least 0; 0 for none.
+        optimiser: ``sgd``, ``adam`` or ``adamw``.
+        betas: Decay rates in [0, 1) of the two running means of Adam and AdamW.
+        eps: Number above 0 that Adam and AdamW add to their denominator.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or the optimiser is unknown.
     """
 
     lr: float
@@ -46,8 +55,19 @@ class LocalSGD:
     epochs: int = 1
     batch_size: int = 1
     proximal_mu: float = 0.0
+    optimiser: Optimiser = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
 
     def __post_init__(self) -> None:
+        if self.optimiser not in get_args(Optimiser):
+            raise ValueError(
+                f'the local optimiser "{self.optimiser}" is none of {", ".join(get_args(Optimiser))}'
+            )
+        if self.adaptive and self.momentum:
+            raise ValueError(f"{self.optimiser} has no momentum: set betas instead")
+        if not (all(0 <= beta < 1 for beta in self.betas) and 0 < self.eps < math.inf):
+            raise ValueError("betas of Adam must be at least 0 and below 1, and eps above 0")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"the learning rate of local SGD must be above 0, not {self.lr}")
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
@@ -56,6 +76,11 @@ class LocalSGD:
             )
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("local SGD needs at least one epoch and a batch size of at least 1")
+
+    @property
+    def adaptive(self) -> bool:
+        """True for Adam and AdamW, whose steps are not linear in the gradient."""
+        return self.optimiser != "sgd"
 
     def steps(self, num_images: int) -> int:
         """Number of steps on this many images."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from attacks.knowledge import Knowledge, LocalSGD
+from attacks.knowledge import Knowledge, LocalSGD, Optimiser
 from fedlab.defenses import Defense
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
@@ -38,6 +38,9 @@ class RoundFacts:
         target: The class for which a malicious server fished.
         update_clipping_norm: Clipping norm of clip-noise where it is scheduled.
         update_noise: Standard deviation of the noise on each entry of the update under clip-noise.
+        optimiser: Optimiser of the local steps; clients of fedlab run SGD, other apps may not.
+        betas: Decay rates of Adam's and AdamW's running means.
+        eps: Number that Adam and AdamW add to their denominator.
     """
 
     lr: float
@@ -56,6 +59,9 @@ class RoundFacts:
     target: int | None = None
     update_clipping_norm: float | None = None
     update_noise: float = 0.0
+    optimiser: Optimiser = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
 
     @property
     def local_sgd(self) -> LocalSGD:

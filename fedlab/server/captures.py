@@ -143,7 +143,10 @@ class Capture:
                     num_examples=saved["num_examples"],
                     steps=saved["steps"],
                 ),
-                facts=RoundFacts(**{**facts, "defenses": tuple(facts["defenses"])}),
+                # JSON has lists only.
+                facts=RoundFacts(
+                    **{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+                ),
             )
             digests = saved["global_digest"], saved["reply_digest"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:

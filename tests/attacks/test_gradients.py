@@ -207,3 +207,51 @@ def test_unroll_with_soft_labels_has_no_side_effects():
             optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name].detach(), parameter.detach())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("epochs", "size"), [(1, 5), (2, 2), (3, 1)])
+def test_unroll_is_torchs_adam(name, weight_decay, epochs, size):
+    model, (images, labels) = network(), batch()
+    local = LocalSGD(0.01, 0, weight_decay, epochs, size, optimiser=name, betas=(0.8, 0.99))
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    found = unroll(model, start, {}, images, labels, local=local)
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    optimizer = make(model.parameters(), lr=0.01, betas=(0.8, 0.99), weight_decay=weight_decay)
+    for _ in range(epochs):
+        for block, targets in zip(images.split(size), labels.split(size), strict=True):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(block), targets).backward()
+            optimizer.step()
+    assert_same(
+        {name: value.detach() for name, value in found.items()},
+        {name: p.detach() for name, p in model.named_parameters()},
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+def test_unrolled_adam_can_be_differentiated():
+    model, (images, labels) = network(), batch(2)
+    # A large eps, because with a small one a step is a sign, whose derivative is 0.
+    local = LocalSGD(0.1, 0, 0.01, 2, 1, optimiser="adam", eps=0.1)
+    start = {name: p.detach() for name, p in model.named_parameters()}
+
+    def final(candidate):
+        after = unroll(model, start, {}, candidate, labels, local=local, create_graph=True)
+        return sum(value.square().sum() for value in after.values())
+
+    assert torch.autograd.gradcheck(final, images.requires_grad_())
+
+
+def test_adams_derivative_is_finite_at_a_zero_gradient():
+    model, (images, labels) = network(), batch(2)
+    model.register_parameter("idle", nn.Parameter(torch.ones(3, dtype=torch.float64)))
+    images.requires_grad_()
+    start = {name: p.detach() for name, p in model.named_parameters()}
+    local = LocalSGD(0.1, epochs=2, optimiser="adam")
+    after = unroll(model, start, {}, images, labels, local=local, create_graph=True)
+    (slope,) = torch.autograd.grad(sum(each.sum() for each in after.values()), images)
+    assert torch.isfinite(slope).all()
+    assert torch.equal(after["idle"], start["idle"])
