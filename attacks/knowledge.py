@@ -60,10 +60,8 @@ class LocalSGD:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.optimiser not in get_args(Optimiser):
-            raise ValueError(
-                f'the local optimiser "{self.optimiser}" is none of {", ".join(get_args(Optimiser))}'
-            )
+        if self.optimiser not in (names := get_args(Optimiser)):
+            raise ValueError(f'local optimiser "{self.optimiser}" is none of {", ".join(names)}')
         if self.adaptive and self.momentum:
             raise ValueError(f"{self.optimiser} has no momentum: set betas instead")
         if not (all(0 <= beta < 1 for beta in self.betas) and 0 < self.eps < math.inf):

@@ -130,6 +130,8 @@ class Capture:
         try:
             saved: dict[str, Any] = json.loads(metadata["capture"])
             facts = saved["facts"] if "facts" in saved else saved["announced"]  # of older runs
+            # JSON has lists only.
+            facts |= {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
             own, shared = (folder / _global_name(round, who) for who in (client, None))
             global_state, _ = read_tensors(own if own.is_file() else shared)
             capture = cls(
@@ -143,10 +145,7 @@ class Capture:
                     num_examples=saved["num_examples"],
                     steps=saved["steps"],
                 ),
-                # JSON has lists only.
-                facts=RoundFacts(
-                    **{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-                ),
+                facts=RoundFacts(**facts),
             )
             digests = saved["global_digest"], saved["reply_digest"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:

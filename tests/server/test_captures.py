@@ -91,6 +91,9 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "target",
                 "update_clipping_norm",
                 "update_noise",
+                "optimiser",
+                "betas",
+                "eps",
             }
 
 
