@@ -20,11 +20,13 @@ class Consistency:
     Attributes:
         cosine: Cosine between the two, all tensors taken as one vector.
         relative_error: ||simulated - captured|| / ||captured||.
+        length: ||simulated|| / ||captured||.
         worst: Name of the tensor with the largest share of the squared error.
     """
 
     cosine: float
     relative_error: float
+    length: float
     worst: str
 
 
@@ -60,9 +62,10 @@ def consistency(
     simulated = {name: tensor.detach().double() for name, tensor in found.items()}
     captured = {name: tensor.double() for name, tensor in problem.target.items()}
     error = {name: simulated[name] - tensor for name, tensor in captured.items()}
-    norm = sum_of_squares(captured).sqrt()
+    norm, length = sum_of_squares(captured).sqrt(), sum_of_squares(simulated).sqrt()
     return Consistency(
-        cosine=float(dot(simulated, captured) / (sum_of_squares(simulated).sqrt() * norm)),
+        cosine=float(dot(simulated, captured) / (length * norm)),
         relative_error=float(sum_of_squares(error).sqrt() / norm),
+        length=float(length / norm),
         worst=max(error, key=lambda name: float(torch.linalg.vector_norm(error[name]))),
     )

@@ -22,6 +22,8 @@ class Reconstruction:
         restart: Index of the best restart, counted from 0.
         seconds: Wall time of all restarts in seconds.
         attack: Settings of the attack.
+        findings: Signs that the attacker's assumptions about the client are wrong, noticed without
+            truth before or after the attack; whole sentences, none if it did not look.
     """
 
     images: Tensor = field(repr=False)
@@ -32,3 +34,4 @@ class Reconstruction:
     restart: int = 0
     seconds: float = 0.0
     attack: AttackSettings = field(default_factory=AttackSettings)
+    findings: tuple[str, ...] = ()

@@ -26,7 +26,13 @@ Device = Annotated[
     ),
 ]
 
-Preset = Annotated[str, typer.Option(help="Name of the attack, from `fedlab list presets`.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the attack, from `fedlab list presets`. Default: that of a scenario's "
+        "[[reconstructions]]."
+    ),
+]
 Iterations = Annotated[
     int | None,
     typer.Option(min=1, help="Number of optimisation steps per restart. Default: the preset's."),

@@ -19,7 +19,7 @@ def reconstruct(
     client: Annotated[
         int | None, typer.Option(help="Client to attack, counted from 0. Needed.")
     ] = None,
-    preset: options.Preset = "inverting-gradients",
+    preset: options.Preset = None,
     labels: Annotated[
         str, typer.Option(help="Labels: known to the attacker, or inferred by it.")
     ] = "known",

@@ -1,7 +1,8 @@
 """The command ``fedlab reconstruct-files``."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +11,7 @@ from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from attacks.knowledge import LocalSGD
     from fedlab.integrations.update_files import Update
 
 
@@ -40,10 +42,18 @@ def reconstruct_files(
         ),
     ] = "weights",
     shape: Annotated[
-        str, typer.Option(help="Image shape as CHANNELSxHEIGHTxWIDTH, in pixels.")
-    ] = "3x32x32",
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes in the data set.")] = 10,
-    num_images: Annotated[int, typer.Option(min=1, help="Number of images behind the reply.")] = 1,
+        str | None,
+        typer.Option(help="Image shape as CHANNELSxHEIGHTxWIDTH, such as 3x32x32 pixels. Needed."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help="Number of classes in the data set. Needed.")
+    ] = None,
+    num_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of images behind the reply. Needed unless labels are given."
+        ),
+    ] = None,
     labels: Annotated[
         str,
         typer.Option(help="Labels of the images, such as 3,5, or inferred to infer them."),
@@ -51,36 +61,47 @@ def reconstruct_files(
     local_lr: Annotated[
         float | None,
         typer.Option(
-            help="Learning rate of the client's SGD, above 0. Needed unless the reply is a "
-            "gradient."
+            help="Learning rate of the client, above 0. Needed unless the reply is a gradient."
         ),
     ] = None,
+    optimiser: Annotated[
+        Literal["sgd", "adam", "adamw"], typer.Option(help="Optimiser of the client.")
+    ] = "sgd",
     local_momentum: Annotated[
         float, typer.Option(min=0, help="Momentum of the client's SGD.")
+    ] = 0.0,
+    local_weight_decay: Annotated[
+        float,
+        typer.Option(min=0, help="L2 penalty of SGD and Adam, or weight decay of AdamW."),
     ] = 0.0,
     local_epochs: Annotated[
         int, typer.Option(min=1, help="Number of local epochs of the client.")
     ] = 1,
     local_batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Images in a batch of the client. Default: all images."),
+        typer.Option(
+            min=1,
+            help="Images in a batch of the client. Needed for weights of more than one image.",
+        ),
     ] = None,
     mode: Annotated[
         Literal["train", "eval"], typer.Option(help="Mode of the client's network.")
     ] = "train",
     mean: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Mean of the normalisation for pixels in [0, 1]: one value, or one per channel "
-            "such as 0.49,0.48,0.45."
+            help="Mean of the client's normalisation for pixels in [0, 1]: one value, or one per "
+            "channel such as 0.49,0.48,0.45; 0 if its network takes pixels in [0, 1]. Needed "
+            "unless the network's first layer is torchvision's Normalize."
         ),
-    ] = "0.5",
+    ] = None,
     std: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Standard deviation of the normalisation, above 0: one value, or one per channel."
+            help="Standard deviation of the normalisation, above 0: one value, or one per channel; "
+            "1 if the network takes pixels in [0, 1]. Needed likewise."
         ),
-    ] = "0.25",
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -88,7 +109,7 @@ def reconstruct_files(
         ),
     ] = "auto",
     presets: options.ListPresets = False,
-    preset: options.Preset = "inverting-gradients",
+    preset: options.Preset = None,
     iterations: options.Iterations = None,
     tv: options.TotalVariation = None,
     lr: options.StepSize = None,
@@ -113,20 +134,13 @@ def reconstruct_files(
         )
     if before is None or reply is None or model is None:
         raise BadInput("name the files and the network: --global, --reply and --model")
+    if shape is None or classes is None:
+        raise BadInput("name the shape of the images and the number of classes: --shape, --classes")
     if labels == "known":
         raise BadInput("nobody knows the labels of files: give the classes, or infer them")
-    from attacks.knowledge import LocalSGD
     from fedlab.integrations.update_files import Update
 
-    try:
-        local = local_lr is not None and LocalSGD(
-            lr=local_lr,
-            momentum=local_momentum,
-            epochs=local_epochs,
-            batch_size=local_batch or num_images,
-        )
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    given = None if labels == "inferred" else _classes(labels)
     update = Update(
         before=before,
         reply=reply,
@@ -135,12 +149,24 @@ def reconstruct_files(
         classes=classes,
         kind=kind,
         num_images=num_images,
-        labels=None if labels == "inferred" else _classes(labels),
-        local=local or None,
+        labels=given,
         training_mode=mode == "train",
-        mean=_numbers(mean, "mean"),
-        std=_numbers(std, "std"),
+        mean=None if mean is None else _numbers(mean, "mean"),
+        std=None if std is None else _numbers(std, "std"),
     )
+    if local_lr is not None:
+        update = replace(
+            update,
+            local=_local_training(
+                update.count,
+                local_batch,
+                lr=local_lr,
+                optimiser=optimiser,
+                momentum=local_momentum,
+                weight_decay=local_weight_decay,
+                epochs=local_epochs,
+            ),
+        )
     settings: dict[str, object] = {
         "preset": preset,
         "iterations": iterations,
@@ -151,6 +177,21 @@ def reconstruct_files(
         "workers": workers,
     }
     _attack(update, settings, device, preview=preview, out=out)
+
+
+def _local_training(count: int, batch: int | None, **settings: Any) -> "LocalSGD":
+    """The client's training; the size of its batches is needed where it makes a difference."""
+    from attacks.knowledge import LocalSGD
+
+    if count > 1 and batch is None:
+        raise BadInput(
+            f"the client's batch size is needed for {count} images: give --local-batch {count} if "
+            "it made one step an epoch on all of them"
+        )
+    try:
+        return LocalSGD(batch_size=batch or 1, **settings)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def _attack(

@@ -1,24 +1,31 @@
 """Attacks on updates of any federation: tensors that were sent, a reply, and the network."""
 
 import copy
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision import transforms
+from torchvision.transforms import v2
 
 from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction import AttackSettings, Reconstruction, invert
+from attacks.reconstruction import AttackSettings, Reconstruction, consistency, invert
 from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.plausibility import implausible, unexplained
+from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.models import build
 from fedlab.models.checks import misfit
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["gradient", "weights", "difference"]
 """Content of a reply: the gradient of one batch, the weights after training, or their difference
@@ -76,17 +83,31 @@ def reconstruct_exchange(
         workers: Number of restarts that run at the same time.
         watch: Function that is called now and then with the progress.
 
+    Returns:
+        The reconstruction; its ``findings``, which the log reports as well, name assumptions that
+        the update or the reconstructed images contradict.
+
     Raises:
         BadInput: If a parameter is missing, the learning rate behind weights is not known, or there
             are too many images.
         ValueError: If the reply cannot be attacked for another reason; see ``invert``.
     """
-    sent, payload = _payload_of(model, exchange, knowledge)
+    sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
     state = {name: tensor.to(device) for name, tensor in sent.items()}
     if knowledge.labels is not None:
         knowledge = replace(knowledge, labels=knowledge.labels.to(device))
-    return invert(
+    before = implausible(
+        model,
+        state,
+        payload,
+        knowledge,
+        generator=torch.Generator().manual_seed(seed),
+        buffers=buffers,
+    )
+    for sentence in before:
+        log.warning("%s: %s", exchange.reply, sentence)
+    found = invert(
         model,
         state,
         payload,
@@ -97,12 +118,31 @@ def reconstruct_exchange(
         workers=workers,
         watch=watch,
     )
+    after = _unexplained(model, state, payload, knowledge, found)
+    for sentence in after:
+        log.warning("%s: %s", exchange.reply, sentence)
+    return replace(found, findings=(*before, *after))
+
+
+def _unexplained(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    payload: Payload,
+    knowledge: Knowledge,
+    found: Reconstruction,
+) -> tuple[str, ...]:
+    """Signs that reconstructed images do not explain a reply; none where a defense distorts it."""
+    if knowledge.defenses or len(found.images) != knowledge.num_images:
+        return ()
+    images = Problem.of(model, state, payload, knowledge).normalise(found.images)
+    labels = found.labels.to(images.device)
+    return unexplained(consistency(model, state, payload, knowledge, images, labels))
 
 
 def _payload_of(
     model: nn.Module, exchange: Exchange, knowledge: Knowledge
-) -> tuple[Mapping[str, Tensor], Payload]:
-    """Check an exchange, and return what was sent with the reply as a payload."""
+) -> tuple[Mapping[str, Tensor], Payload, dict[str, Tensor]]:
+    """Check an exchange, and return what was sent, the reply as a payload, and its buffers."""
     count = knowledge.num_images
     if exchange.kind != "gradient" and knowledge.local is None:
         raise BadInput("weights can only be attacked if the client's learning rate is known")
@@ -113,15 +153,19 @@ def _payload_of(
         )
     sent = match_names(model, exchange.sent)
     select_parameters(model, sent, exchange.source)
-    reply = select_parameters(model, match_names(model, exchange.received), exchange.reply)
+    received = match_names(model, exchange.received)
+    reply = select_parameters(model, received, exchange.reply)
+    buffers = {name: tensor for name, tensor in received.items() if name not in reply}
     if exchange.kind == "difference":
         reply = add_difference(sent, reply)
-    return sent, Payload(
+        buffers = {name: sent[name] + b for name, b in buffers.items() if name in sent}
+    payload = Payload(
         "gradient" if exchange.kind == "gradient" else "weights",
         reply,
         num_examples=count,
         steps=knowledge.local.steps(count) if knowledge.local else 1,
     )
+    return sent, payload, buffers
 
 
 def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
@@ -168,6 +212,41 @@ def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) not in (1, channels):
         raise BadInput(f"mean and std need 1 or {channels} values, not {len(values)}")
     return values * channels if len(values) == 1 else values
+
+
+def normalisation_of(
+    model: nn.Module,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    channels: int,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by which the client normalises its images, for each channel.
+
+    They are never guessed, since a wrong pair spoils the attack. Without them a network is accepted
+    whose first layer is torchvision's ``Normalize``: it takes pixels in [0, 1].
+
+    Args:
+        model: The client's network.
+        mean: Mean, one value or one per channel, on pixels in [0, 1]; ``None`` if not stated.
+        std: Standard deviation, one value or one per channel, above 0; ``None`` if not stated.
+        channels: Number of channels of an image.
+
+    Raises:
+        BadInput: If they are not stated and the network does not normalise, only one of them is
+            stated, or their number is wrong.
+    """
+    if mean is None and std is None:
+        first = next((each for each in model.modules() if not [*each.children()]), None)
+        if isinstance(first, transforms.Normalize | v2.Normalize):
+            log.info("the network normalises its images itself, so it takes pixels in [0, 1]")
+            mean, std = (0.0,), (1.0,)
+    if mean is None or std is None:
+        raise BadInput(
+            "the normalisation of the client's images is needed, since a wrong one spoils the "
+            "attack: give mean and std (--mean and --std) as the client's transforms.Normalize has "
+            "them, or mean 0 and std 1 if its network takes pixels in [0, 1]"
+        )
+    return per_channel(tuple(mean), channels), per_channel(tuple(std), channels)
 
 
 _WRAPPED = re.compile(r"(_orig_mod|module|_module)\.")

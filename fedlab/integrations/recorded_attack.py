@@ -17,7 +17,7 @@ from fedlab.integrations.external_update import (
     Exchange,
     Network,
     network_of,
-    per_channel,
+    normalisation_of,
     reconstruct_exchange,
     reconstruction_entry,
 )
@@ -37,8 +37,8 @@ def reconstruct_capture(
     num_images: int | None = None,
     labels: Sequence[int] | Tensor | None = None,
     local: LocalSGD | None = None,
-    mean: Sequence[float] = (0.5,),
-    std: Sequence[float] = (0.25,),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     seed: int = 0,
     device: str = "auto",
     watch: Watch | None = None,
@@ -58,8 +58,9 @@ def reconstruct_capture(
         labels: int64 ``[n]`` or soft ``[n, classes]``, in the order of the local batches; inferred
             by default.
         local: Local training of the client, in place of the value given to ``observe``.
-        mean: Mean of the app's normalisation, one value or one per channel, on pixels in [0, 1].
-        std: Standard deviation of the normalisation, one value or one per channel.
+        mean: Mean of the app's normalisation, one value or one per channel, on pixels in [0, 1];
+            needed unless the network's first layer is torchvision's ``Normalize``.
+        std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
         seed: Seed of the first images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         watch: Function that is called now and then with the progress.
@@ -80,9 +81,10 @@ def reconstruct_capture(
             "Federation.reconstruct knows what to read out"
         )
     entry = reconstruction_entry(settings)
+    network = network_of(model, shape, classes)
     try:
         return reconstruct_exchange(
-            network_of(model, shape, classes),
+            network,
             Exchange(
                 capture.payload.kind,
                 capture.global_state,
@@ -90,7 +92,16 @@ def reconstruct_capture(
                 f"what the server sent in round {round}",
                 f"the reply of {capture.of} in round {round}",
             ),
-            _knowledge(capture, entry, shape, classes, num_images, labels, local, mean, std),
+            _knowledge(
+                capture,
+                entry,
+                shape,
+                classes,
+                num_images,
+                labels,
+                local,
+                normalisation_of(network, mean, std, shape[0]),
+            ),
             attack_of(entry),
             adapt=entry.adapt,
             seed=seed,
@@ -111,8 +122,7 @@ def _knowledge(
     num_images: int | None,
     labels: Sequence[int] | Tensor | None,
     local: LocalSGD | None,
-    mean: Sequence[float],
-    std: Sequence[float],
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> Knowledge:
     """What the server knew when the capture was kept, with what the caller adds."""
     told, granted = capture.facts, None if labels is None else torch.as_tensor(labels)
@@ -128,8 +138,8 @@ def _knowledge(
     known = told.knowledge(
         shape=shape,
         num_classes=classes,
-        mean=per_channel(tuple(mean), shape[0]),
-        std=per_channel(tuple(std), shape[0]),
+        mean=normalisation[0],
+        std=normalisation[1],
         kind=capture.payload.kind,
         num_images=num_images,
     )

@@ -1,6 +1,6 @@
 """Attack an update from two files of tensors, given the network that they belong to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,13 +8,14 @@ import torch
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.watch import Watch
+from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
 from fedlab.core.tensor_files import read_tensors
 from fedlab.integrations.external_update import (
     Exchange,
     Kind,
     network_of,
-    per_channel,
+    normalisation_of,
     reconstruct_exchange,
 )
 
@@ -32,12 +33,13 @@ class Update:
         shape: Channels, height and width of an image.
         classes: Number of outputs of the network.
         kind: Content of the reply.
-        num_images: Number of images behind the reply.
+        num_images: Number of images behind the reply; needed unless labels are given.
         labels: Labels of the images, in the order of the local batches; inferred by default.
         local: Local training of the client; needed for all but a gradient.
         training_mode: True if the client's network was in training mode.
-        mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1].
-        std: Standard deviation of the normalisation, one value or one per channel.
+        mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1]; needed
+            unless the network's first layer is torchvision's ``Normalize``.
+        std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
     """
 
     before: Path
@@ -46,12 +48,28 @@ class Update:
     shape: tuple[int, int, int]
     classes: int
     kind: Kind = "weights"
-    num_images: int = 1
+    num_images: int | None = None
     labels: tuple[int, ...] | None = None
     local: LocalSGD | None = None
     training_mode: bool = True
-    mean: tuple[float, ...] = field(default=(0.5,))
-    std: tuple[float, ...] = field(default=(0.25,))
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of images behind the reply.
+
+        Raises:
+            BadInput: If neither it nor the labels are given.
+        """
+        if self.num_images is not None:
+            return self.num_images
+        if self.labels is None:
+            raise BadInput(
+                "the number of images behind the reply is needed: give num_images (--num-images), "
+                "or their labels"
+            )
+        return len(self.labels)
 
 
 def reconstruct_update(
@@ -59,7 +77,7 @@ def reconstruct_update(
     attack: AttackSettings,
     *,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     seconds: float | None = None,
     workers: int = 1,
     watch: Watch | None = None,
@@ -70,7 +88,7 @@ def reconstruct_update(
         update: The files and what is known about them.
         attack: Settings of the attack.
         seed: Seed of the first images.
-        device: Device of the computation, such as ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seconds: Time budget in seconds; ``None`` for no limit.
         workers: Number of restarts that run at the same time.
         watch: Function that is called now and then with the progress.
@@ -82,15 +100,16 @@ def reconstruct_update(
         BadInput: If a file cannot be read, or files, network and facts do not fit each other.
     """
     model = network_of(update.model, update.shape, update.classes)
+    mean, std = normalisation_of(model, update.mean, update.std, update.shape[0])
     sent, _ = read_tensors(update.before)
     received, _ = read_tensors(update.reply)
     try:
         knowledge = Knowledge(
             image_shape=update.shape,
             num_classes=update.classes,
-            mean=per_channel(update.mean, update.shape[0]),
-            std=per_channel(update.std, update.shape[0]),
-            num_images=update.num_images,
+            mean=mean,
+            std=std,
+            num_images=update.count,
             labels=None if update.labels is None else torch.tensor(update.labels),
             local=None if update.kind == "gradient" else update.local,
             training_mode=update.training_mode,
@@ -102,7 +121,7 @@ def reconstruct_update(
             attack,
             adapt=True,
             seed=seed,
-            device=torch.device(device),
+            device=device_of(device),
             seconds=seconds,
             workers=workers,
             watch=watch,

@@ -390,6 +390,7 @@ class TestReconstruction:
             "--reply",
             watched.folder / "reply-0001-00002.safetensors",
             *("--model", "tests.integrations.plain_app:make", "--shape", "1x8x8", "--local-lr", LR),
+            *("--classes", CLASSES, "--num-images", 1),
             *("--mean", MEAN[0], "--std", STD[0], "--preset", "fast", "--iterations", 20),
             *("--device", "cpu"),
         )
@@ -443,6 +444,8 @@ class TestReconstruction:
             ({"labels": [1, 2], "num_images": 1}, "2 labels were given for 1 images"),
             ({"preset": "quick"}, "preset"),
             ({"mean": (0.1, 0.2)}, "mean and std need 1 or 1 values"),
+            ({"mean": None, "std": None}, "give mean and std"),
+            ({"std": None}, "give mean and std"),
             ({"device": "tpu"}, "device"),
         ],
     )
