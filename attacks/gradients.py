@@ -118,6 +118,7 @@ def unroll(
     blocks: Sequence[Tensor] | None = None,
     clipping_norm: float | None = None,
     batch_size: int | None = None,
+    softness: float = 0.0,
     create_graph: bool = False,
 ) -> dict[str, Tensor]:
     """Parameters after local training on the images, with the arithmetic of ``torch.optim``.
@@ -137,6 +138,9 @@ def unroll(
         blocks: Indices of the images of each step, int64; ``local.blocks`` if ``None``.
         clipping_norm: Clipping norm of DP-SGD for each step; ``None`` without DP-SGD.
         batch_size: Number by which a clipped sum is divided; see ``clipped_gradient``.
+        softness: Added to the denominator of Adam's steps, in units of its root mean square over
+            the tensor. 0 is exact, but then a step is nearly a sign, whose derivative with respect
+            to the images is 0 almost everywhere.
         create_graph: Keep the graph, so that the result can be differentiated with respect to the
             images.
 
@@ -162,9 +166,10 @@ def unroll(
         if local.proximal_mu:  # the gradient of mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)
             drift = (current[n] - parameters[n] for n in names)
             moved = tuple(m + local.proximal_mu * d for m, d in zip(moved, drift, strict=True))
-        return (_adam_step if local.adaptive else _sgd_step)(
-            local, count, tuple(current.values()), moved, memory
-        )
+        weights = tuple(current.values())
+        if local.adaptive:
+            return _adam_step(local, count, softness, weights, moved, memory)
+        return _sgd_step(local, weights, moved, memory)
 
     blocks = local.blocks(len(images)) if blocks is None else blocks
     # The state of random generators cannot be read while a CUDA graph is captured.
@@ -183,7 +188,6 @@ def unroll(
 
 def _sgd_step(
     local: LocalSGD,
-    count: int,
     weights: tuple[Tensor, ...],
     gradient: tuple[Tensor, ...],
     velocity: tuple[Tensor, ...],
@@ -199,6 +203,7 @@ def _sgd_step(
 def _adam_step(
     local: LocalSGD,
     count: int,
+    softness: float,
     weights: tuple[Tensor, ...],
     gradient: tuple[Tensor, ...],
     memory: tuple[Tensor, ...],
@@ -221,9 +226,11 @@ def _adam_step(
     squares = tuple(
         second * v + (1 - second) * g.square() for v, g in zip(memory[half:], gradient, strict=True)
     )
+    scales = tuple(_root(v) / scale for v in squares)
+    extra = tuple(softness * s.detach().square().mean().sqrt() if softness else 0.0 for s in scales)
     after = tuple(
-        w - rate * m / (_root(v) / scale + local.eps)
-        for w, m, v in zip(weights, means, squares, strict=True)
+        w - rate * m / (s + (local.eps + e))
+        for w, m, s, e in zip(weights, means, scales, extra, strict=True)
     )
     return (*after, *means, *squares)
 

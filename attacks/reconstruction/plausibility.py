@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from attacks.knowledge import Knowledge
@@ -19,25 +18,15 @@ from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.payload_consistency import Consistency
 from attacks.reconstruction.problem import Problem
-
-DRAWS = 6
-"""Number of simulated clients with which the length of an update is compared."""
+from attacks.reconstruction.simulated_clients import length, stated, surrogates, vector
 
 FLAT = 2.5
 """Kurtosis of an update's entries below which they are of nearly equal size. Measured over four
 networks and three data sets: at least 7 after SGD, at most 2.3 after Adam with up to 8 steps, and 3
 for Gaussian noise."""
 
-FACTOR, KNOWN_FACTOR = 3.0, 2.0
-"""Least ratio between the length of an update and the longest or shortest simulated one that is
-reported, with noise and with public images."""
-
-SPREADS = 2.0
-"""Least distance from them in standard deviations of the simulated logarithms of lengths."""
-
-UNDECIDED = 0.25
-"""Largest mean confidence on surrogate images at which a network counts as untrained, so that no
-image of the client can have a gradient near 0."""
+NEGLIGIBLE = 0.01
+"""Size of an entry, as a share of the root mean square, below which its size says nothing."""
 
 EXACT = 1e-2
 """Relative error up to which an identity of the last layer counts as fulfilled."""
@@ -81,17 +70,20 @@ def implausible(
         ValueError: If network, payload and knowledge do not fit each other.
     """
     problem = Problem.of(model, global_state, payload, knowledge)
-    vector = _vector(problem.target)
-    if knowledge.defenses or not vector.any() or not torch.isfinite(vector).all():
+    change = payload.tensors
+    if payload.kind == "weights":
+        change = {name: problem.parameters[name] - after for name, after in change.items()}
+    entries = vector(change)
+    if knowledge.defenses or not entries.any() or not torch.isfinite(entries).all():
         return ()  # the attack itself refuses an update without direction
     with mode(model, training=knowledge.training_mode):
         found = [
-            _sizes(problem),
+            _sizes(problem, change),
             _still(problem, generator),
             _counters(problem, global_state, buffers or {}) or _norm_layers(problem, generator),
         ]
         # One wrong assumption upsets the checks that build on it.
-        for check in (_last_layer, _length):
+        for check in (_last_layer, length):
             if not any(found):
                 found.append(check(problem, generator))
     return tuple(sentence for sentence in found if sentence)
@@ -117,54 +109,73 @@ def unexplained(fit: Consistency) -> tuple[str, ...]:
     )
 
 
-def _sizes(problem: Problem) -> str | None:
+def _sizes(problem: Problem, change: Mapping[str, Tensor]) -> str | None:
     """Whether the entries' sizes are those of the stated optimiser."""
     local = problem.knowledge.local
-    sizes = _vector(problem.target).abs()
-    sizes = sizes[sizes > 0]
+    sizes = vector(change).abs()
+    # Entries without a gradient stay at 0, or move by a small weight decay.
+    sizes = sizes[sizes > NEGLIGIBLE * sizes.square().mean().sqrt()]
     flat = bool(sizes.pow(4).mean() < FLAT * sizes.square().mean().square())
-    if local is not None and local.adaptive:
-        if flat or local.steps(problem.knowledge.num_images) > 1:
-            return None
+    typical = float(sizes.median())
+    if local is None or not local.adaptive:
+        return _flat(typical) if flat else None
+    if len(problem.blocks) > 1:
+        return None
+    if not flat:
         return (
-            f"the entries of the update differ in size as after SGD, and not as after one step of "
+            "the entries of the update differ in size as after SGD, and not as after one step of "
             f"{local.optimiser}, which moves all by nearly the learning rate: state SGD, whose "
             "updates leak more"
         )
-    if not flat:
+    if 0.5 < typical / local.lr < 1.1:
         return None
     return (
-        f"the entries of the update have nearly the same size (median {float(sizes.median()):.1e}),"
-        " as after Adam, AdamW or a rule that sends signs, and not as after SGD: state the "
-        "optimiser, such as adam; an attack that takes them for SGD's finds little"
+        f"the entries of the update have a size of {typical:.1e}, and the first step of "
+        f"{local.optimiser} moves them by the learning rate, which was stated as {local.lr:g}: "
+        "state the learning rate or the number of steps behind this size"
+    )
+
+
+def _flat(size: float) -> str:
+    return (
+        f"the entries of the update have nearly the same size (median {size:.1e}), as after Adam, "
+        "AdamW or a rule that sends signs, and not as after SGD: state the optimiser, such as "
+        "adam; an attack that takes them for SGD's finds little"
     )
 
 
 def _still(problem: Problem, generator: torch.Generator) -> str | None:
     """Whether more of the update is exactly zero than in simulated updates."""
-    local, captured = problem.knowledge.local, _vector(problem.target) == 0
+    # Changes below the rounding of the weights vanish without a defense.
+    sound = [name for name in problem.target if problem.rounding(name) < EXACT]
+    if not sound:
+        return None
+    local = problem.knowledge.local
+    captured = vector({name: problem.target[name] for name in sound}) == 0
     if local is not None and local.weight_decay * local.lr > 1e-5:  # far above rounding errors
-        unmoved = float((captured & (_vector(problem.parameters).abs() > 1e-3)).float().mean())
+        weights = vector({name: problem.parameters[name] for name in sound})
+        unmoved = float((captured & (weights.abs() > 1e-3)).float().mean())
         if unmoved > EXACT:
             return (
                 f"{unmoved:.0%} of the weights did not move at all, though weight decay "
                 f"{local.weight_decay:g} was stated, which moves each: state 0"
             )
         return None
-    simulated = problem.simulate(*_surrogates(problem, generator), create_graph=False)
-    expected = float((_vector(simulated) == 0).float().mean())
-    if float(captured.float().mean()) < expected + STILL * (1 - expected):
+    simulated = problem.simulate(*surrogates(problem, generator), create_graph=False)
+    still = [name for name, tensor in problem.target.items() if not tensor.any()]
+    frozen = [n for n in still if problem.parameters[n].ndim > 1 and simulated[n].any()]
+    if frozen:
+        return (
+            f"{frozen[0]} did not move at all, and moves in a simulated update: it was frozen or "
+            "pruned; an attack can still use the rest (mask nonzero)"
+        )
+    share = float(captured.float().mean())
+    expected = float((vector({name: simulated[name] for name in sound}) == 0).float().mean())
+    if share < expected + STILL * (1 - expected):
         return None
-    frozen = [
-        name
-        for name, tensor in problem.target.items()
-        if not tensor.any() and simulated[name].any()
-    ]
     return (
-        f"{float(captured.float().mean()):.0%} of the update is exactly zero"
-        + (f", {frozen[0]} entirely" if frozen else "")
-        + f", against {expected:.0%} of a simulated one: it was pruned, or layers were frozen; an "
-        "attack can still use the rest (mask nonzero)"
+        f"{share:.0%} of the update is exactly zero, against {expected:.0%} of a simulated one: it "
+        "was pruned; an attack can still use the rest (mask nonzero)"
     )
 
 
@@ -207,7 +218,7 @@ def _norm_layers(problem: Problem, generator: torch.Generator) -> str | None:
     layers = [m for m in problem.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not layers:
         return None
-    images, labels = _surrogates(problem, generator)
+    images, labels = surrogates(problem, generator)
     shares = []
     for training in (True, False):
         with mode(problem.model, training=training):
@@ -267,7 +278,7 @@ def _last_layer(problem: Problem, generator: torch.Generator) -> str | None:
     if total > 2 * (1 + EXACT):
         return (
             f"the last layer's bias moved {total / 2:.2g} times as far as any images can move it "
-            f"with {_stated(problem)}: the learning rate or the number of steps was larger, or the "
+            f"with {stated(problem)}: the learning rate or the number of steps was larger, or the "
             "update was scaled; an attack that compares directions still works, one that compares "
             "several steps or labels by counts does not"
         )
@@ -293,91 +304,7 @@ def _last_layer(problem: Problem, generator: torch.Generator) -> str | None:
         return None
     return (
         f"the update is {ratio:.2g} times as long as its own image makes it with "
-        f"{_stated(problem)}: a learning rate of {known.local.lr * ratio:.2g} would fit"
+        f"{stated(problem)}: a learning rate of {known.local.lr * ratio:.2g} would fit"
         if known.local is not None
         else f"the gradient is {ratio:.2g} times as long as that of its own image: it was scaled"
     ) + "; an attack that compares directions still works"
-
-
-def _length(problem: Problem, generator: torch.Generator) -> str | None:
-    """Whether the update is as long as those of simulated clients with other images.
-
-    Images under random labels have the longest gradients. The shortest belong to images that the
-    network already knows, so an update is called too short only beside public images with their own
-    labels, or where the network is sure of nothing.
-    """
-    public = problem.knowledge.public
-    captured = float(_vector(problem.target).norm().log())
-    lengths, confidence = _simulated(problem, generator, own_labels=False)
-    margin = math.log(KNOWN_FACTOR if public is not None else FACTOR)
-    above = captured - float(lengths.max())
-    below = captured - float(lengths.min())
-    if below < 0 and public is not None and public.labels is not None:
-        lengths, confidence = _simulated(problem, generator, own_labels=True)
-        below = captured - float(lengths.min())
-    elif confidence > UNDECIDED:
-        below = 0.0
-    slack = max(margin, SPREADS * float(lengths.std()))
-    if not (above > slack or below < -slack):  # NaN as well
-        return None
-    return (
-        f"the update is {math.exp(captured - float(lengths.median())):.2g} times as long as those "
-        f"of simulated clients with {_stated(problem)}: the learning rate, the number of steps or "
-        "images, or the optimiser is probably another; an attack that compares directions still "
-        "works for one step, and misjudges several"
-    )
-
-
-def _simulated(
-    problem: Problem, generator: torch.Generator, *, own_labels: bool
-) -> tuple[Tensor, float]:
-    """Logarithms of the lengths of simulated updates, and the mean confidence of the network."""
-    lengths, confidence = [], 0.0
-    for _ in range(DRAWS):
-        images, labels = _surrogates(problem, generator, own_labels=own_labels)
-        simulated = problem.simulate(images, labels, create_graph=False)
-        lengths.append(_vector(simulated).detach().norm().log())
-        confidence += _confidence(problem, images) / DRAWS
-    return torch.stack(lengths), confidence
-
-
-def _confidence(problem: Problem, images: Tensor) -> float:
-    state = {**problem.parameters, **{n: b.clone() for n, b in problem.buffers.items()}}
-    with torch.no_grad():
-        output: Tensor = functional_call(problem.model, state, (images,))
-    return float(output.softmax(1).amax(1).mean())
-
-
-def _surrogates(
-    problem: Problem, generator: torch.Generator, *, own_labels: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Normalised images and labels as a client might have them."""
-    known = problem.knowledge
-    count, public = known.num_images, known.public
-    labels = torch.randint(known.num_classes, (count,), generator=generator)
-    if public is None:
-        channels, height, width = known.image_shape
-        coarse = (count, channels, max(2, height // 4), max(2, width // 4))
-        pixels = functional.interpolate(
-            torch.rand(coarse, generator=generator), size=(height, width), mode="bilinear"
-        )
-    else:
-        places = torch.randint(len(public.images), (count,), generator=generator)
-        pixels = public.images[places]
-        if own_labels and public.labels is not None:
-            labels = public.labels[places]
-    if known.labels is not None and not own_labels:
-        labels = known.labels
-    return problem.normalise(pixels), labels.to(problem.device)
-
-
-def _stated(problem: Problem) -> str:
-    local, steps = problem.knowledge.local, len(problem.blocks)
-    if problem.payload.kind == "gradient" or local is None:
-        return "a plain gradient"
-    return f"{local.optimiser}, learning rate {local.lr:g} and {steps} local step{'s'[: steps > 1]}"
-
-
-def _vector(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All entries, as one vector in float64, because fourth powers of small ones underflow."""
-    return torch.cat([tensor.flatten() for tensor in tensors.values()]).double()

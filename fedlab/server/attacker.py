@@ -5,6 +5,7 @@ only, the true labels or order of the images. A malicious server evaluates its o
 imprints are read out, and fished images are reconstructed separately.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +23,15 @@ from attacks.reconstruction import (
     invert,
 )
 from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.plausibility import implausible
 from attacks.reconstruction.presets import PRIOR_FIELDS
 from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
+
+log = logging.getLogger(__name__)
 
 REPLACED = {"iterations", "tv", "lr", "restarts", "mask", "patience"}
 """Keys of ``Reconstruct`` that replace fields of the preset with the same name."""
@@ -94,6 +98,7 @@ class Attacker:
                 f"the update of {capture.of} in round {capture.round} averages "
                 f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
             )
+        findings = self._implausible(capture, model, global_state, payload, knowledge)
         attack = attack_of(settings)
         found = invert(
             model,
@@ -111,8 +116,28 @@ class Attacker:
                 f"the attack returned images of shape {list(found.images.shape)} with "
                 f"{len(found.labels)} labels; images are [n, {', '.join(map(str, self.shape))}]"
             )
+        found = replace(found, findings=findings)
         # The server chose the label of a fished image, so it is not known from the client.
         return found if malicious is None else replace(found, labels_known=False)
+
+    def _implausible(
+        self,
+        capture: Capture,
+        model: nn.Module,
+        global_state: dict[str, Tensor],
+        payload: Payload,
+        knowledge: Knowledge,
+    ) -> tuple[str, ...]:
+        """Signs that a client did not train as it was asked to, which the log reports as well."""
+        facts = capture.facts
+        # Sums of clients, fished images and Poisson batches are no batch of the announced size.
+        if facts.malicious is not None or facts.poisson or len(capture.clients) > 1:
+            return ()
+        surrogates = torch.Generator().manual_seed(0)  # not the attack's, whose draws stay
+        found = implausible(model, global_state, payload, knowledge, generator=surrogates)
+        for sentence in found:
+            log.warning("round %d: %s: %s", capture.round, capture.of, sentence)
+        return found
 
     def consistency(
         self,
