@@ -76,7 +76,8 @@ def implausible(
     entries = vector(change)
     if knowledge.defenses or not entries.any() or not torch.isfinite(entries).all():
         return ()  # the attack itself refuses an update without direction
-    with mode(model, training=knowledge.training_mode):
+    # Dropout draws from the global generator, whose state the attack shall not miss.
+    with mode(model, training=knowledge.training_mode), torch.random.fork_rng():
         found = [
             _sizes(problem, change),
             _still(problem, generator),

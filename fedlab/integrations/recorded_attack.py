@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.knowledge import Knowledge, LocalSGD
+from attacks.knowledge import Knowledge, LocalSGD, PublicImages
 from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
@@ -39,6 +39,7 @@ def reconstruct_capture(
     local: LocalSGD | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    public: PublicImages | None = None,
     seed: int = 0,
     device: str = "auto",
     watch: Watch | None = None,
@@ -61,6 +62,8 @@ def reconstruct_capture(
         mean: Mean of the app's normalisation, one value or one per channel, on pixels in [0, 1];
             needed unless the network's first layer is torchvision's ``Normalize``.
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
+        public: Images like the clients', with their labels, for label inference and for the check
+            of the update's length; ``None`` for none.
         seed: Seed of the first images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         watch: Function that is called now and then with the progress.
@@ -101,6 +104,7 @@ def reconstruct_capture(
                 labels,
                 local,
                 normalisation_of(network, mean, std, shape[0]),
+                public,
             ),
             attack_of(entry),
             adapt=entry.adapt,
@@ -123,6 +127,7 @@ def _knowledge(
     labels: Sequence[int] | Tensor | None,
     local: LocalSGD | None,
     normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+    public: PublicImages | None,
 ) -> Knowledge:
     """What the server knew when the capture was kept, with what the caller adds."""
     told, granted = capture.facts, None if labels is None else torch.as_tensor(labels)
@@ -149,5 +154,6 @@ def _knowledge(
         known,
         labels=granted,
         training_mode=training,
+        public=public,
         order="average" if entry.order == "average" else "sequential",
     )

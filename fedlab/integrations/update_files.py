@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.knowledge import Knowledge, LocalSGD
+from attacks.knowledge import Knowledge, LocalSGD, PublicImages
 from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
@@ -40,6 +40,7 @@ class Update:
         mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1]; needed
             unless the network's first layer is torchvision's ``Normalize``.
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
+        public: Images like the clients', with their labels; ``None`` for none.
     """
 
     before: Path
@@ -54,6 +55,7 @@ class Update:
     training_mode: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    public: PublicImages | None = None
 
     @property
     def count(self) -> int:
@@ -113,6 +115,7 @@ def reconstruct_update(
             labels=None if update.labels is None else torch.tensor(update.labels),
             local=None if update.kind == "gradient" else update.local,
             training_mode=update.training_mode,
+            public=update.public,
         )
         return reconstruct_exchange(
             model,

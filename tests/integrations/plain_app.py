@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-SHAPE, CLASSES, LR = (1, 8, 8), 10, 0.1
+SHAPE, CLASSES, LR, ADAM_LR = (1, 8, 8), 10, 0.1, 1e-3
 MEAN, STD = (0.3,), (0.4,)
 
 
@@ -66,7 +66,10 @@ def train(message: Message, context: Context) -> Message:
         state = dict(zip(model.state_dict(), state.values(), strict=True))
     model.load_state_dict(state)
     images, labels = digits(partition, int(config.get("images", 1)))
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    if config.get("adam"):
+        optimizer = torch.optim.Adam(model.parameters(), lr=ADAM_LR)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     for batch in torch.arange(len(images)).split(int(config.get("batch", 1))):
         optimizer.zero_grad()
         normalised = (images[batch] - MEAN[0]) / STD[0]

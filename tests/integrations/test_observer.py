@@ -5,11 +5,13 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp.strategy import (
     Bulyan,
@@ -31,7 +33,17 @@ from fedlab.integrations import recorder as recording
 from fedlab.integrations.recorded_attack import reconstruct_capture
 from fedlab.server.captures import Capture
 from tests.integrations import plain_app
-from tests.integrations.plain_app import CLASSES, LR, MEAN, SHAPE, STD, Net, digits, initial_arrays
+from tests.integrations.plain_app import (
+    ADAM_LR,
+    CLASSES,
+    LR,
+    MEAN,
+    SHAPE,
+    STD,
+    Net,
+    digits,
+    initial_arrays,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {"model": Net(), "shape": SHAPE, "classes": CLASSES, "mean": MEAN, "std": STD}
@@ -422,6 +434,67 @@ class TestReconstruction:
             observed.reconstruct(round=1, client=0, **PUBLIC)
         found = observed.reconstruct(round=1, client=0, local=ONE_STEP, **PUBLIC, **FAST)
         (score,) = fedlab.score_images(found, digits(0, 1)[0]).images
+        assert score.psnr > 25
+
+    def test_adam_is_named_before_the_attack_and_then_attacked(self, tmp_path, caplog):
+        observed = observe(FedAvg(), tmp_path, local=ONE_STEP)
+        run(observed, rounds=1, named=True, adam=True)
+        seen = []
+        with caplog.at_level(logging.WARNING, logger="fedlab"):
+            taken_for_sgd = observed.reconstruct(
+                round=1, client=2, watch=lambda _: seen.append(caplog.text), **PUBLIC, **FAST
+            )
+        assert "have nearly the same size" in seen[0]
+        assert taken_for_sgd.findings[0].endswith(
+            "an attack that takes them for SGD's finds little"
+        )
+        known = LocalSGD(lr=ADAM_LR, optimiser="adam")
+        found = observed.reconstruct(round=1, client=2, local=known, **PUBLIC, **FAST)
+        assert found.findings == ()
+        true, _ = digits(2, 1)
+        better, worse = (
+            fedlab.score_images(each, true).images[0].psnr for each in (found, taken_for_sgd)
+        )
+        assert better > worse + 3
+
+    def test_wrong_mode_of_batchnorm_is_named(self, tmp_path):
+        observed = observe(FedAvg(), tmp_path, local=LocalSGD(lr=LR, batch_size=2))
+        config = {"norm": True, "images": 2, "batch": 2, "named": True}
+        run(observed, rounds=1, arrays=initial_arrays(norm=True), **config)
+        facts = PUBLIC | {"model": plain_app.make_with_norm}
+        found = observed.reconstruct(round=1, client=0, mode="eval", iterations=1, **facts)
+        assert "BatchNorm counters in the reply moved by 1" in found.findings[0]
+
+    def test_normalisation_is_read_from_the_network(self, tmp_path):
+        class Normalising(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.normalise = torchvision.transforms.Normalize(MEAN, STD)
+                self.net = Net()
+
+            def forward(self, images):
+                return self.net(self.normalise(images))
+
+        observed = observe(FedAvg(), tmp_path, local=ONE_STEP)
+        run(observed, rounds=1, named=True)
+        capture = Capture.load(tmp_path, round=1, client=2)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        rename = "net.{}".format
+        Capture(
+            1,
+            (2,),
+            {rename(name): value for name, value in capture.global_state.items()},
+            replace(
+                capture.payload,
+                tensors={rename(name): value for name, value in capture.payload.tensors.items()},
+            ),
+            capture.facts,
+        ).save(tmp_path)
+        found = observed.reconstruct(
+            round=1, client=2, model=Normalising(), shape=SHAPE, classes=CLASSES, **FAST
+        )
+        (score,) = fedlab.score_images(found, digits(2, 1)[0]).images
         assert score.psnr > 25
 
     def test_given_network_is_not_changed(self, watched):

@@ -179,3 +179,36 @@ def test_entry_replaces_only_its_own_settings():
     changed = attack_of(Reconstruct(iterations=7, tv=0.0, lr=0.3, restarts=2))
     assert changed == replace(preset, iterations=7, tv=0.0, lr=0.3, restarts=2)
     assert PRESETS["inverting-gradients"] is preset
+
+
+HONEST = {
+    "sgd": {},
+    "momentum and weight decay": {"training": {"momentum": 0.9, "weight_decay": 5e-4}},
+    "several epochs": {"training": {"epochs": 3, "lr": 0.02}},
+    "FedProx": {
+        "training": {"epochs": 2},
+        "server": {"strategy": "FedProx", "options": {"proximal_mu": 1}},
+    },
+    "DP-SGD": {"defenses": [{"name": "dp-sgd", "noise_multiplier": 1.0}]},
+    "BatchNorm": {"model": {"name": "resnet8", "norm": "batch", "width": 4}},
+    "evaluation mode": {
+        "model": {"name": "resnet8", "norm": "batch", "width": 4},
+        "training": {"mode": "eval", "lr": 0.01},
+    },
+    "leaking": {"roles": [{"role": "leaking", "clients": "0-3", "batch_size": 2}]},
+}
+
+
+@pytest.mark.parametrize("tables", HONEST.values(), ids=HONEST)
+def test_honest_clients_raise_no_finding(tables, caplog):
+    attacks = [{"iterations": 1, "labels": "inferred"}]
+    finished(small(rounds=2, reconstructions=attacks, **tables))
+    assert [each.message for each in caplog.records if "attacker" in each.name] == []
+
+
+def test_client_that_scales_its_update_is_named(caplog):
+    roles = [{"role": "poisoning", "clients": "1", "update": {"attack": "scaling", "factor": 10.0}}]
+    attacks = [{"iterations": 1, "labels": "inferred"}]
+    finished(small(rounds=1, roles=roles, reconstructions=attacks))
+    said = [each.message for each in caplog.records if "attacker" in each.name]
+    assert [sentence[:18] for sentence in said] == ["round 1: client 1:"]

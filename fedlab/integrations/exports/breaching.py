@@ -180,6 +180,8 @@ def _update(
             local = capture.facts.local_sgd
         except ValueError as error:
             raise BadInput(f"how the client trained is not known: {error}") from error
+    if local.adaptive:
+        raise BadInput(f"breaching has no words for {local.optimiser}: it knows plain SGD only")
     steps = local.steps(count)
     if steps == 1:
         # In the first step momentum and the FedProx term are 0.
