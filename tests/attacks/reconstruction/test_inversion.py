@@ -371,6 +371,7 @@ def test_there_is_no_truth_in_a_result():
         "restart",
         "seconds",
         "attack",
+        "findings",
     }
 
 
