@@ -149,11 +149,10 @@ result = strategy.start(
     num_rounds=1,
 )
 # %%
-shape, clients = (3, 32, 32), range(3)
+clients = range(3)
+facts = {"model": network, "shape": (3, 32, 32), "classes": 2, "mean": (0.5,), "std": (0.25,)}
 found = [
-    strategy.reconstruct(
-        round=1, client=client, model=network, shape=shape, classes=2, preset="fast", iterations=200
-    )
+    strategy.reconstruct(round=1, client=client, **facts, preset="fast", iterations=200)
     for client in clients
 ]
 scores = [

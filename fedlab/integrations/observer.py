@@ -163,7 +163,14 @@ class Observed(Strategy):
         Example::
 
             observed.reconstruct(
-                round=1, client=0, model=Net(), shape=(1, 28, 28), classes=10, preset="fast"
+                round=1,
+                client=0,
+                model=Net(),
+                shape=(1, 28, 28),
+                classes=10,
+                mean=(0.13,),
+                std=(0.31,),
+                preset="fast",
             )
         """
         # Imported here, since recording alone needs none of the built-in networks.

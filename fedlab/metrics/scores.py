@@ -199,7 +199,8 @@ def score_images(
 
     Example::
 
-        found = observed.reconstruct(round=1, client=0, model=Net(), shape=(1, 8, 8), classes=10)
+        facts = {"shape": (1, 8, 8), "classes": 10, "mean": (0.3,), "std": (0.4,)}
+        found = observed.reconstruct(round=1, client=0, model=Net(), **facts)
         print(fedlab.score_images(found, images, labels=labels).table())
     """
     true = as_pixels(truth).cpu()
