@@ -76,8 +76,9 @@ def implausible(
     entries = vector(change)
     if knowledge.defenses or not entries.any() or not torch.isfinite(entries).all():
         return ()  # the attack itself refuses an update without direction
-    # Dropout draws from the global generator, whose state the attack shall not miss.
-    with mode(model, training=knowledge.training_mode), torch.random.fork_rng():
+    # Dropout draws from the global generator, whose state must stay as it is for the attack.
+    gpus = [problem.device] if problem.device.type == "cuda" else []
+    with mode(model, training=knowledge.training_mode), torch.random.fork_rng(gpus):
         found = [
             _sizes(problem, change),
             _still(problem, generator),

@@ -224,6 +224,24 @@ def test_nothing_is_said_of_a_defended_update():
     assert implausible(model, sent, payload, plain, generator=torch.Generator())
 
 
+def test_checks_leave_network_and_random_state_unchanged():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Flatten(),
+        nn.Linear(144, 10),
+    )
+    sent, after = update(model.eval(), 0, SGD, 4)
+    before, drawn = model.state_dict(), torch.random.get_rng_state()
+    modes = [each.training for each in model.modules()]
+    findings(model, sent, after, replace(SGD, lr=0.04), 4)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert [each.training for each in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in sent.items())
+
+
 @pytest.mark.parametrize(
     ("fit", "words"),
     [
