@@ -5,16 +5,17 @@ The Federation calls it, never the server, and nothing that it knows goes back t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.components import name_of
 from fedlab.client.federated_data import FederatedData
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.replay import Truth
-from fedlab.metrics.chance import baselines
 from fedlab.metrics.metric import Metric
+from fedlab.metrics.public_pool import PublicPool
 from fedlab.metrics.scores import matched, score
 from fedlab.metrics.verdict import setting
 from fedlab.protocol.task import ClientTask
@@ -26,13 +27,19 @@ class Referee:
     """Scores reconstructions against the true images.
 
     Args:
-        federated: Images of all clients, and the network whose features are compared.
+        federated: Images of all clients, and the public ones.
         metrics: Further metrics, each one more column.
     """
 
     def __init__(self, federated: FederatedData, metrics: Sequence[Metric] = ()) -> None:
         self._federated = federated
         self._metrics = tuple(metrics)
+
+    @cached_property
+    def _pool(self) -> PublicPool:
+        """The test images, which stand for public ones."""
+        data = self._federated.data
+        return PublicPool(data.test_images.cpu(), data.test_labels.cpu(), self._federated.seed)
 
     def score(
         self,
@@ -46,10 +53,13 @@ class Referee:
     ) -> Leak:
         """Score reconstructed images against the true ones, paired one to one.
 
-        Where a defense changed the images, each is scored twice: against the input of the network
-        (``mixed``, or ``changed`` where each input is made from one image), and against the image
-        before the change (``original``), which for a mixture is the best reconstructed of its k
-        images. A true image without a reconstruction is scored NaN and ``not shown``, as when a
+        Each image has one row with the target ``original``, which carries its verdict. Where each
+        input of the network was a changed version of one image, the verdict is about the input or
+        the original, whichever is closer. A mixture is not the image of anyone: its verdict is
+        about the best reconstructed of its k images alone. A further row, ``mixed`` or
+        ``changed``, compares with the input of the network and is for information.
+
+        A true image without a reconstruction is scored NaN and ``inconclusive``, as when a
         Poisson batch is larger than expected, or for the other classes under class fishing.
 
         Args:
@@ -64,7 +74,7 @@ class Referee:
         own = _best_source(guess, truth)
         originals = self._federated.data.pixels(truth.shard.images[own])
         scoring = _Scoring(
-            self._federated,
+            self._pool,
             self._metrics,
             capture,
             tasks,
@@ -87,23 +97,11 @@ class Referee:
         )
 
 
-class _PixelNetwork(nn.Module):
-    """The federation's network as a function of pixels in [0, 1]."""
-
-    def __init__(self, federated: FederatedData) -> None:
-        super().__init__()
-        self._normalise, self.network = federated.data.normalise, federated.model
-
-    def forward(self, images: Tensor) -> Tensor:
-        output: Tensor = self.network(self._normalise(images.float()))
-        return output
-
-
 @dataclass(frozen=True)
 class _Scoring:
     """Makes the rows of one reconstruction."""
 
-    federated: FederatedData
+    pool: PublicPool
     metrics: tuple[Metric, ...]
     capture: Capture
     tasks: Mapping[int, ClientTask]
@@ -131,26 +129,16 @@ class _Scoring:
             own: Index of each in the clients' images.
             recovered: Recovered label for each.
         """
-        shard, data, attack = self.truth.shard, self.federated.data, self.reconstruction.attack
-        chance = baselines(
-            true,
-            labels,
-            reference_images=data.test_images,
-            reference_labels=data.test_labels,
-            pool=shard.images,
-            own=own,
-        )
-        self.federated.load(self.capture.global_state)
+        attack = self.reconstruction.attack
         scores = score(
             true,
             guess,
-            pool=shard.images,
-            own=own,
-            candidates=shard.labels[own].unsqueeze(1) == shard.labels,
-            chance=chance,
+            pool=self.pool,
             labels=labels,
             recovered=recovered,
-            network=_PixelNetwork(self.federated),
+            classes=self.truth.shard.labels[own],
+            seen=self.truth.inputs if target == "original" and self.truth.changed else None,
+            parts=self.truth.sources.shape[1] if target == "mixed" else 1,
             metrics=self.metrics,
         )
         circumstances = setting(

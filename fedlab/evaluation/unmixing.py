@@ -18,10 +18,10 @@ from fedlab.core.errors import BadInput
 from fedlab.core.views import Viewable
 from fedlab.data.images import ImageData
 from fedlab.data.shard import Shard
-from fedlab.metrics.chance import baselines
-from fedlab.metrics.images import identified, match, psnr
-from fedlab.metrics.similarity import ssim
-from fedlab.metrics.verdict import grade
+from fedlab.metrics.images import match
+from fedlab.metrics.public_pool import PublicPool
+from fedlab.metrics.scores import score
+from fedlab.metrics.verdict import LEAKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ class UnmixedShard(Viewable):
         psnr: PSNR of each image in dB.
         ssim: Structural similarity of each image.
         chance: Chance PSNR of each image in dB.
-        verdicts: ``leaks`` or ``not shown`` for each image.
+        verdicts: Grade of each image by ``fedlab.metrics.verdict.grade``.
     """
 
     client: int
@@ -59,7 +59,7 @@ class UnmixedShard(Viewable):
 
     def __str__(self) -> str:
         """Number of leaking images, mixtures and median PSNR in one line."""
-        leaking = sum(word == "leaks" for word in self.verdicts)
+        leaking = sum(word == LEAKS for word in self.verdicts)
         return (
             f"client {self.client}: {leaking} of {len(self.verdicts)} images leak after un-mixing "
             f"{self.mixtures} mixtures, median {median(self.psnr):.1f} dB (diagnostic: how many "
@@ -75,6 +75,7 @@ def unmix_reconstructions(
     data: ImageData,
     k: int,
     generator: torch.Generator,
+    seed: int = 0,
 ) -> UnmixedShard:
     """Un-mix reconstructed mixtures and score the result.
 
@@ -87,6 +88,7 @@ def unmix_reconstructions(
         data: Data set with the public images of the chance baselines.
         k: Number of images in each mixture, which the server asked for.
         generator: CPU generator of the un-mixing.
+        seed: Root seed, which chooses the pool of public images.
 
     Raises:
         BadInput: If there is no mixture, or k and the client's images leave nothing to find.
@@ -103,27 +105,21 @@ def unmix_reconstructions(
     originals = data.pixels(shard.images).cpu()
     places, chosen = match(originals, found.images)
     originals, rebuilt = originals[places], found.images[chosen]
-    chance = baselines(
+    scores = score(
         originals,
-        shard.labels.cpu()[places],
-        reference_images=data.test_images.cpu(),
-        reference_labels=data.test_labels.cpu(),
-        pool=shard.images.cpu(),
-        own=places,
-    ).best.tolist()
-    quality = psnr(originals, rebuilt).tolist()
-    hits = identified(places, rebuilt, shard.images.cpu()).tolist()
+        rebuilt,
+        pool=PublicPool(data.test_images.cpu(), data.test_labels.cpu(), seed),
+        labels=shard.labels.cpu()[places],
+        recovered=None,
+    )
     return UnmixedShard(
         client=client,
         rounds=tuple(sorted({round for round, _ in reconstructions})),
         mixtures=len(mixed),
         originals=originals,
         rebuilt=rebuilt,
-        psnr=tuple(quality),
-        ssim=tuple(ssim(originals, rebuilt).tolist()),
-        chance=tuple(chance),
-        verdicts=tuple(
-            grade(psnr=one, chance_psnr=other, nearest=hit)
-            for one, other, hit in zip(quality, chance, hits, strict=True)
-        ),
+        psnr=tuple(each.psnr for each in scores),
+        ssim=tuple(each.ssim for each in scores),
+        chance=tuple(each.chance_psnr for each in scores),
+        verdicts=tuple(each.verdict for each in scores),
     )

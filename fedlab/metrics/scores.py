@@ -1,7 +1,8 @@
 """Scores of reconstructed images against true ones."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from attacks.reconstruction import Reconstruction
-from fedlab.metrics.chance import ChanceBaselines, baselines
-from fedlab.metrics.features import feature_distance
-from fedlab.metrics.images import as_pixels, identification_auc, identified, match
+from fedlab.metrics.alignment import align
+from fedlab.metrics.images import as_pixels, match
 from fedlab.metrics.labels import label_overlap, labels_agree
+from fedlab.metrics.learned import learned_features
 from fedlab.metrics.metric import Metric, ms_ssim, psnr, registered_psnr, ssim
+from fedlab.metrics.public_pool import PublicPool, View, views
 from fedlab.metrics.verdict import grade
 
 
@@ -27,20 +29,27 @@ class Score:
         ssim: Structural similarity, at most 1.
         ms_ssim: Structural similarity over as many scales as fit the image, in [0, 1].
         registered_psnr: PSNR in dB after the best small shift, turn and zoom.
-        feature_distance: Mean squared difference of a network's last features; NaN without a
-            network.
+        feature_distance: Squared distance of learned features of length 1, in [0, 4]; NaN without
+            public images.
         chance_psnr: Highest of the three baselines that follow, in dB.
-        chance_grey: PSNR of a mid-grey image in dB.
+        chance_grey: PSNR of the best image of one colour in dB, aligned like the next two.
         chance_class_mean: PSNR of the mean public image of the class in dB; NaN without public
             images.
-        chance_nearest: PSNR of the nearest other image of the pool in dB.
+        chance_nearest: PSNR of the nearest public image of the pool in dB.
         iip: 1 if the true image is the nearest of the pool to the reconstruction, else 0.
-        pool: Number of images in the pool: those with the same label, or all without labels.
-        identification: Share of them that are farther from the reconstruction than the true image.
+        pool: Number of images in the pool: the true one, and at most 99 public ones, of its class
+            as far as there are.
+        identification: Share of these that are farther from the reconstruction than the true image.
         label_correct: True if the label was recovered; ``None`` without true labels.
         label_accuracy: Share of the batch's labels that was recovered, in any order; NaN without
             true labels.
-        verdict: ``leaks`` or ``not shown``.
+        verdict: Grade by ``fedlab.metrics.verdict.grade``.
+        aligned_psnr: PSNR in dB after the best flip, shift and change of brightness and contrast,
+            against the original or what the network saw of it, whichever is closer.
+        aligned_to: Which of them it is.
+        identified_10: 1 if the true image is the nearest in a pool of 10, else 0.
+        p_value: Probability that a guess identifies the image as well: by rank in pixels, or in
+            structure and learned features both, among the images of its class.
         extra: Values of further metrics by column.
     """
 
@@ -60,6 +69,10 @@ class Score:
     label_correct: bool | None
     label_accuracy: float
     verdict: str
+    aligned_psnr: float = math.nan
+    aligned_to: str = ""
+    identified_10: float = math.nan
+    p_value: float = math.nan
     extra: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
@@ -69,17 +82,119 @@ class Score:
         return values | extra
 
 
+@dataclass(frozen=True)
+class _Judgement:
+    """What the grade of one image is made of; ``Score`` explains the values."""
+
+    aligned_psnr: float = math.nan
+    aligned_to: str = ""
+    feature_distance: float = math.nan
+    chance_grey: float = math.nan
+    chance_class_mean: float = math.nan
+    chance_nearest: float = math.nan
+    iip: float = 0.0
+    identified_10: float = 0.0
+    identification: float = 0.0
+    pool: int = 1
+    p_value: float = math.nan
+
+    @property
+    def chance_psnr(self) -> float:
+        """The highest of the guesses that there are."""
+        guesses = (self.chance_grey, self.chance_class_mean, self.chance_nearest)
+        return max(guess for guess in guesses if not math.isnan(guess))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The values by the column of a score."""
+        return asdict(self) | {"chance_psnr": self.chance_psnr}
+
+
+def judge(
+    looks: Sequence[View],
+    guess: Tensor,
+    *,
+    mean: Tensor | None,
+    alike: Tensor,
+    network: nn.Module | None,
+) -> _Judgement:
+    """Compare one reconstruction with its true image, with chance, and with the pool.
+
+    Args:
+        looks: Ways to look at the true image and at the public ones.
+        guess: ``[channels, height, width]``, the reconstruction; NaN if there is none.
+        mean: Mean public image of the class; ``None`` without public images.
+        alike: bool ``[m]``, public images of the pool that have the class of the true image.
+        network: Network of learned features; ``None`` without public images.
+    """
+    chance = torch.full((len(alike) + 2,), -torch.inf, dtype=torch.float64)
+    for look in looks:
+        guesses = [_flat(look), look.true if mean is None else mean]
+        public = torch.cat([torch.stack(guesses).to(look.true), looks[0].others])
+        level = align(look.true, public, visible=look.visible, adjust_many=True).psnr
+        chance = torch.maximum(chance, level)
+    grey, average = float(chance[0]), math.nan if mean is None else float(chance[1])
+    nearest = float(chance[2:].max()) if len(alike) else math.nan
+    found = _Judgement(
+        chance_grey=grey, chance_class_mean=average, chance_nearest=nearest, pool=len(alike) + 1
+    )
+    if guess.isnan().any():
+        return found
+    pools = [torch.cat([look.true.unsqueeze(0), look.others]) for look in looks]
+    fits = [
+        align(guess, pool, visible=look.visible) for look, pool in zip(looks, pools, strict=True)
+    ]
+    levels = torch.stack([fit.psnr for fit in fits])
+    best = levels.argmax(0)
+    quality = levels.amax(0)
+    place = int(best[0])
+    mirrored = "mirrored " * bool(fits[place].mirrored[0])
+    found = replace(found, aligned_psnr=float(quality[0]), aligned_to=mirrored + looks[place].name)
+    if not len(alike) or network is None:
+        return found
+    # Each image of the pool is looked at in the way that is closest to the reconstruction.
+    every = torch.arange(len(quality))
+    pool = torch.stack(pools)[best, every]
+    structure = ssim(pool.float(), torch.stack([fit.images for fit in fits])[best, every].float())
+    features = learned_features(network, torch.cat([guess.unsqueeze(0).to(pool), pool]))
+    distance = (features[:1] - features[1:]).square().sum(1).double()
+    return replace(
+        found,
+        feature_distance=float(distance[0]),
+        iip=float(quality[0] > quality[1:].max()),
+        identified_10=float(quality[0] > quality[1:10].max()),
+        identification=float((quality[0] > quality[1:]).double().mean()),
+        p_value=min(
+            _rank_p(quality, alike),
+            max(_rank_p(structure, alike), _rank_p(-distance, alike)),
+        ),
+    )
+
+
+def _rank_p(closeness: Tensor, alike: Tensor) -> float:
+    """Probability that the first of exchangeable images is as close as it is, by its rank."""
+    others = closeness[1:][alike]
+    return (1 + int((others >= closeness[0]).sum())) / (1 + len(others))
+
+
+def _flat(look: View) -> Tensor:
+    """The best image of one colour: the mean colour of what is visible of the true image."""
+    pixels = look.true.flatten(1)
+    if look.visible is not None:
+        pixels = pixels[:, look.visible.flatten()]
+    return pixels.mean(1).view(-1, 1, 1).expand_as(look.true)
+
+
 def score(
     truth: Tensor,
     rebuilt: Tensor,
     *,
-    pool: Tensor,
-    own: Tensor,
-    candidates: Tensor,
-    chance: ChanceBaselines,
+    pool: PublicPool | None,
     labels: Tensor | None,
     recovered: Tensor | None,
-    network: nn.Module | None = None,
+    classes: Tensor | None = None,
+    seen: Tensor | None = None,
+    parts: int = 1,
     metrics: Sequence[Metric] = (),
 ) -> tuple[Score, ...]:
     """Score reconstructed images against the true images at the same index.
@@ -87,13 +202,13 @@ def score(
     Args:
         truth: ``[n, channels, height, width]``, true images, pixels in [0, 1].
         rebuilt: ``[n, channels, height, width]``, reconstructed images; NaN where one is missing.
-        pool: uint8 or float, images among which the true one is to be identified.
-        own: int64 ``[n]``, index of each true image in the pool.
-        candidates: bool ``[n, pool]``, images of the pool that count for each true image.
-        chance: Baselines of each true image.
+        pool: Public images; ``None`` if there are none, and every grade is ``inconclusive``.
         labels: int64 ``[n]`` or soft ``[n, classes]``, true labels; ``None`` if unknown.
         recovered: Recovered labels, -1 where an image is missing; ``None`` with unknown labels.
-        network: Network on pixels in [0, 1] for the feature distance; ``None`` leaves it out.
+        classes: int64 ``[n]``, class of the public images of each pool; ``labels`` by default.
+        seen: Inputs of the network where they were changed versions of ``truth``.
+        parts: Number of images in each true one. If several, as in a mixture, the public images
+            of a pool are mixtures of as many.
         metrics: Further metrics.
 
     Raises:
@@ -101,21 +216,29 @@ def score(
         PluginFailed: If a further metric fails.
     """
     quality = psnr(truth, rebuilt)
-    hits = identified(own, rebuilt, pool, candidates=candidates)
-    columns: dict[str, Tensor] = {
+    classes = labels if classes is None else classes
+    judged = []
+    for index in range(len(truth)):
+        true, guess = truth[index].cpu(), rebuilt[index].cpu()
+        own = None if seen is None else seen[index].cpu()
+        others, alike = true.new_zeros(0, *true.shape), torch.zeros(0, dtype=torch.bool)
+        mean = network = None
+        if pool is not None:
+            label = None if classes is None else int(classes[index])
+            others, alike = pool.others((true,) if own is None else (true, own), label)
+            mean, network = pool.mean(label), pool.network
+            if labels is not None and labels.ndim == 2:
+                mean = pool.mixed_mean(labels[index].cpu())
+            if parts > 1:
+                turns = [others.roll(step, 0) for step in range(parts)]
+                others = torch.stack(turns).mean(0)
+        looks = views(true, own, others)
+        judged.append(judge(looks, guess, mean=mean, alike=alike, network=network))
+    columns = {
         "psnr": quality,
         "ssim": ssim(truth, rebuilt),
         "ms_ssim": ms_ssim(truth, rebuilt),
         "registered_psnr": registered_psnr(truth, rebuilt),
-        "feature_distance": torch.full_like(quality, torch.nan)
-        if network is None
-        else feature_distance(network, truth, rebuilt),
-        "chance_psnr": chance.best,
-        "chance_grey": chance.grey,
-        "chance_class_mean": chance.class_mean,
-        "chance_nearest": chance.nearest_other,
-        "iip": hits.float(),
-        "identification": identification_auc(own, rebuilt, pool, candidates=candidates),
     }
     further = {each.column: each(truth, rebuilt) for each in metrics}
     correct = None if labels is None or recovered is None else labels_agree(recovered, labels)
@@ -123,19 +246,24 @@ def score(
     return tuple(
         Score(
             image=index,
-            **{name: float(values[index]) for name, values in columns.items()},
-            pool=int(candidates[index].sum()),
+            **each.columns,
+            **_at(index, columns),
             label_correct=None if correct is None else bool(correct[index]),
             label_accuracy=overlap,
             verdict=grade(
-                psnr=float(quality[index]),
-                chance_psnr=float(chance.best[index]),
-                nearest=bool(hits[index]),
+                psnr=each.aligned_psnr,
+                chance_psnr=math.nan if pool is None else each.chance_psnr,
+                nearest=bool(each.iip),
+                p_value=each.p_value,
             ),
-            extra={name: float(values[index]) for name, values in further.items()},
+            extra=_at(index, further),
         )
-        for index in range(len(truth))
+        for index, each in enumerate(judged)
     )
+
+
+def _at(index: int, columns: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: float(values[index]) for name, values in columns.items()}
 
 
 def matched(truth: Tensor, found: Reconstruction) -> tuple[Tensor, Tensor]:
@@ -190,8 +318,9 @@ def score_images(
         truth: ``[n, channels, height, width]``, true images, uint8, or pixels in [0, 1]; not
             normalised.
         labels: int64 ``[n]``, labels of the true images; ``None`` if unknown.
-        public: Public images like ``truth`` and their int64 labels. They give the mean image of
-            each class as a baseline, which needs the true labels as well.
+        public: Public images like ``truth`` and their int64 labels, none of them a true image. They
+            give chance and the pool for identification; without them every grade is
+            ``inconclusive``.
         metrics: Further metrics, each one more column.
 
     Raises:
@@ -208,39 +337,8 @@ def score_images(
     if known is not None and len(known) != len(true):
         raise ValueError(f"{len(known)} labels were given for {len(true)} images")
     rebuilt, recovered = matched(true, found)
-    own = torch.arange(len(true))
-    everything = torch.ones(len(true), len(true), dtype=torch.bool)
-    scores = score(
-        true,
-        rebuilt,
-        pool=true,
-        own=own,
-        candidates=everything if known is None else known.unsqueeze(1) == known,
-        chance=_chance(true, known, public),
-        labels=known,
-        recovered=recovered,
-        metrics=metrics,
-    )
-    return ImageScores(scores, rebuilt)
-
-
-def _chance(
-    true: Tensor, labels: Tensor | None, public: tuple[Tensor, Tensor] | None
-) -> ChanceBaselines:
-    """The baselines that are defined; the class mean is NaN without public images."""
-    if public is not None and labels is None:
-        raise ValueError("the mean image of a class needs the true labels")
-    one_class = torch.zeros(len(true), dtype=torch.int64)
-    images, classes = (true, one_class) if public is None else public
-    found = baselines(
-        true,
-        one_class if labels is None or public is None else labels,
-        reference_images=images,
-        reference_labels=classes,
-        pool=true,
-        own=torch.arange(len(true)),
-    )
+    pool = None
     if public is not None:
-        return found
-    missing = torch.full_like(found.grey, torch.nan)
-    return ChanceBaselines(found.grey, missing, found.nearest_other)
+        pool = PublicPool(public[0].cpu(), torch.as_tensor(public[1]).cpu(), seed=0)
+    scores = score(true, rebuilt, pool=pool, labels=known, recovered=recovered, metrics=metrics)
+    return ImageScores(scores, rebuilt)

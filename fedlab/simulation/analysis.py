@@ -248,6 +248,7 @@ class Analysis(Viewable):
             data=self.federated.data,
             k=next(iter(mixing.values())),
             generator=generator(self.scenario.seed, "unmix", client),
+            seed=self.scenario.seed,
         )
 
     def table(self) -> Table:

@@ -52,24 +52,25 @@ def test_what_nothing_was_rebuilt_of_has_no_score():
     assert scores[1].psnr == float(psnr(TRUE, NEAR)[1])
 
 
-def test_chance_is_the_best_guess_that_can_be_made():
-    grey = psnr(TRUE, torch.full_like(TRUE, 0.5))
-    alone = score_images(found(NEAR[:1], LABELS[:1]), TRUE[:1]).images[0]
-    assert alone.chance_psnr == float(grey[0])
-    twins = torch.cat([TRUE[:1], TRUE[:1] + 0.01])
-    assert score_images(found(twins, LABELS[:2]), twins).images[0].chance_psnr > 39
-    public = TRUE + 0.05, LABELS
+def test_chance_is_the_best_public_guess():
+    public = images(20, seed=2), torch.arange(20) % 2 + 4
     known = score_images(found(NEAR, LABELS), TRUE, labels=LABELS, public=public).images
-    mean = (TRUE[:1] + 0.05).clamp(max=1)
-    assert known[0].chance_psnr == pytest.approx(float(psnr(TRUE[:1], mean)))
-    assert known[0].chance_psnr > float(grey[0]) + 3
+    for score in known:
+        guesses = score.chance_grey, score.chance_class_mean, score.chance_nearest
+        assert score.chance_psnr == max(guesses)
+    assert [score.pool for score in known] == [21] * 3
+
+
+def test_without_public_images_nothing_is_concluded():
+    exact = score_images(found(TRUE, LABELS), TRUE, labels=LABELS).images
+    assert {score.verdict for score in exact} == {"inconclusive"}
+    assert min(score.aligned_psnr for score in exact) > 60
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"labels": [1]}, "1 labels were given for 3 images"),
-        ({"public": (TRUE, LABELS)}, "needs the true labels"),
     ],
 )
 def test_what_does_not_fit(options, sentence):
