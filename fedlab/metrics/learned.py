@@ -15,7 +15,7 @@ from torch.nn import functional
 from fedlab.core.modes import evaluation
 from fedlab.core.seeds import derive, generator, seeded
 
-_IMAGES, _BATCH, _STEPS, _WIDTH, _SIDE = 1024, 64, 80, 16, 16
+_IMAGES, _BATCH, _STEPS, _WIDTH, _SIDE = 1024, 64, 60, 16, 16
 _TEMPERATURE = 0.2
 _CACHE: dict[tuple[str, int], nn.Module] = {}
 _CACHED = 4

@@ -128,7 +128,8 @@ class LeakageRow:
             it where a flip was needed.
         identified_10: 1 if the true image is the nearest in a pool of 10, otherwise 0.
         p_value: Probability that a guess made without the update identifies the image as well as
-            this reconstruction does, by pixels, structure and learned features.
+            this reconstruction does: the rank among the public images of its class, by pixels, or
+            by structure and learned features both.
         extra: Values of the metrics that the scenario adds, by column.
     """
 

@@ -96,3 +96,5 @@ def test_perfect_reconstruction_scores_perfect(defense):
     assert len(original) == 4
     if defense != "none":
         assert min(original) < 40
+    if defense not in MIXING:
+        assert {row.verdict for row in score.rows} == {"leaks"}
