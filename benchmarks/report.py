@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from rich import box
@@ -44,6 +44,7 @@ class Figure:
         if not self.values:
             return about | {"failure": self.failure}
         return about | {
+            "mean": float(f"{fmean(self.values):.5g}"),
             "median": float(f"{median(self.values):.5g}"),
             "min": float(f"{min(self.values):.5g}"),
             "max": float(f"{max(self.values):.5g}"),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from attacks.reconstruction.initialisation import Initialisation
-    from attacks.reconstruction.labels import LabelRule
     from attacks.reconstruction.methods import Method
     from attacks.reconstruction.objectives import Mask, ObjectiveFactory
+    from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
 
@@ -102,15 +102,20 @@ PRIORS: Components[Prior] = Components(
 
 LABEL_RULES: Components[LabelRule] = Components(
     "label rule",
-    _within(
-        "labels",
-        auto="auto",
-        idlg="idlg",
-        counts="counts",
-        yin="yin",
-        llg="llg",
-        mixed="mixed",
-    ),
+    {
+        **_within(
+            "labels",
+            auto="auto",
+            idlg="idlg",
+            counts="counts",
+            conditional="conditional",
+            ilrg="ilrg",
+            yin="yin",
+            llg="llg",
+            mixed="mixed",
+        ),
+        **_within("label_factors", factorise="factorise"),
+    },
 )
 """Rules that infer labels from the gradient of the last layer."""
 

@@ -84,6 +84,7 @@ def invert(
     return replace(
         found,
         labels_known=knowledge.labels is not None,
+        labels_guessed=bool(problem.guesses),
         seconds=time.perf_counter() - started,
         attack=attack,
     )

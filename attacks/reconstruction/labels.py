@@ -1,16 +1,35 @@
-"""Published rules that infer labels from the gradient of the last layer.
+"""Rules that infer labels from the gradient of the last layer, published ones and our own.
 
 With mean cross-entropy this gradient is the sum over the batch of softmax outputs minus labels. The
 rules differ in their assumptions about the outputs and the last features, which are unknown.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from attacks.reconstruction.components import LABEL_RULES, name_of
+from attacks.reconstruction.label_factors import factorise, misfit
+from attacks.reconstruction.output_layer import (
+    LabelRule,
+    NothingToInfer,
+    OutputLayer,
+    Outputs,
+    repeated,
+    whole,
+)
+
+logger = logging.getLogger(__name__)
+
+TRIED = ("conditional", "ilrg", "yin", "llg", "counts")
+"""Rules that ``auto`` tries on public images; of equally good ones the first is taken."""
+
+TRIALS = 64
+"""Number of batches of public images on which ``auto`` tries each rule."""
 
 
 def infer_labels(
@@ -18,9 +37,9 @@ def infer_labels(
     *,
     num_images: int,
     probabilities: Tensor,
-    rule: "str | LabelRule" = "auto",
+    rule: str | LabelRule = "auto",
 ) -> Tensor:
-    """Infer the labels of a batch.
+    """Infer the labels of a batch from its gradient alone.
 
     Args:
         gradient: Gradient by parameter name, in the order of the layers, so that the last tensors
@@ -32,27 +51,53 @@ def infer_labels(
         rule: Label rule, or its name, a key of ``LABEL_RULES``.
 
     Returns:
-        int64 ``[num_images]``, ascending; float32 ``[num_images, classes]`` for ``mixed``.
+        int64 ``[num_images]``, ascending; float32 ``[num_images, classes]`` for ``mixed``. Where
+        the gradient says nothing about labels, they are the most probable ones.
 
     Raises:
         ValueError: If no rule has that name, the last layer is not a classifier of these classes,
-            the rule cannot work on this gradient or number of images, or its result does not fit.
+            the rule is not for this number of images, or its result does not fit.
 
     Example:
         >>> sent = {"weight": torch.zeros(3, 2), "bias": torch.tensor([0.3, -0.5, 0.2])}
         >>> infer_labels(sent, num_images=1, probabilities=torch.full((3,), 1 / 3))
         tensor([1])
     """
+    layer = output_layer(gradient, len(probabilities))
+    return apply_rule(rule, layer, num_images, probabilities)[0]
+
+
+def apply_rule(
+    rule: str | LabelRule, layer: OutputLayer, num_images: int, probabilities: Tensor
+) -> tuple[Tensor, str]:
+    """Infer the labels of a batch, or guess them where nothing can be inferred.
+
+    Args:
+        rule: Label rule, or its name, a key of ``LABEL_RULES``.
+        layer: Gradient of the last layer.
+        num_images: Number of images in the batch, at least 1.
+        probabilities: float ``[classes]``, expected softmax output of an image.
+
+    Returns:
+        The labels as in ``infer_labels``, and the reason why they are guessed; empty if they are
+        not.
+
+    Raises:
+        ValueError: As in ``infer_labels``.
+    """
     LABEL_RULES.check(rule)
     if num_images < 1:
         raise ValueError("there is no label to infer: num_images is 0")
-    layer = _output_layer(gradient, len(probabilities))
-    labels = LABEL_RULES.resolve(rule)(layer, num_images, probabilities)
+    try:
+        labels = LABEL_RULES.resolve(rule)(layer, num_images, probabilities)
+    except NothingToInfer as error:
+        logger.warning("the labels are guessed: %s", error)
+        return _guess(rule, layer, num_images, probabilities), str(error)
     if len(labels) != num_images:
         raise ValueError(
             f"label rule {name_of(rule)} returned {len(labels)} labels for {num_images} images"
         )
-    return labels
+    return labels, ""
 
 
 def snap_mixture(labels: Tensor, *, k: int | None) -> Tensor:
@@ -80,7 +125,7 @@ def snap_mixture(labels: Tensor, *, k: int | None) -> Tensor:
         return labels
     if k < 1:
         raise ValueError(f"a mixture has at least one image, not k = {k}")
-    return torch.stack([_whole(k * row, k) for row in labels]).to(labels.dtype) / k
+    return torch.stack([whole(k * row, k) for row in labels]).to(labels.dtype) / k
 
 
 def joint_start(num_images: int, classes: int, generator: torch.Generator) -> Tensor:
@@ -100,26 +145,6 @@ def joint_start(num_images: int, classes: int, generator: torch.Generator) -> Te
     return torch.randn(num_images, classes, generator=generator)
 
 
-@dataclass(frozen=True)
-class OutputLayer:
-    """Gradient of a classifier's last layer.
-
-    Attributes:
-        signal: float ``[classes]``, the bias gradient, or the row sums of the weight gradient.
-        has_bias: True if ``signal`` is the bias gradient.
-        weight: float ``[classes, features]``, the weight gradient; ``None`` if only a bias exists.
-    """
-
-    signal: Tensor
-    has_bias: bool
-    weight: Tensor | None
-
-
-LabelRule = Callable[[OutputLayer, int, Tensor], Tensor]
-"""Function from the gradient of the last layer, the number of images n and the expected softmax
-output ``[classes]`` to labels: int64 ``[n]`` or soft ``[n, classes]``."""
-
-
 def idlg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     """Take the class with the smallest gradient (iDLG, Zhao et al., arXiv 2001.02610).
 
@@ -129,11 +154,14 @@ def idlg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
 
     Raises:
         ValueError: If there is more than one image.
+        NothingToInfer: If the gradient is zero or not finite.
     """
     if num_images != 1:
         raise ValueError(
-            f'the label rule "idlg" is for one image, not {num_images}: use "counts" or "llg"'
+            f'the label rule "idlg" is for one image, not {num_images}: use "auto" or "counts"'
         )
+    if not (layer.signal.isfinite().all() and layer.signal.any()):
+        raise NothingToInfer("the gradient of the last layer is zero or not finite")
     return layer.signal.argmin().unsqueeze(0)
 
 
@@ -147,39 +175,110 @@ def counts(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor
     row is p - 1[y] times unknown positive features, so only its relative size is informative.
 
     Raises:
-        ValueError: If no class has a negative gradient.
+        NothingToInfer: If no class has a negative gradient.
     """
-    signal = layer.signal
-    if not signal.min() < 0:  # NaN as well
-        raise ValueError("no class has a negative gradient, so no label can be inferred")
-    if not layer.has_bias:
-        signal = signal / signal.clamp(max=0).sum().abs()
-    return _repeated(_whole(num_images * (probabilities - signal), num_images))
+    expected = probabilities.to(layer.signal)
+    least = layer.present(num_images)
+    return repeated(whole(num_images * (expected - _scaled(layer)), num_images, least))
+
+
+def conditional(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """Fit whole numbers of images of each class to the bias gradient.
+
+    As ``counts``, but an image of class c is expected to have the mean output m_c of public images
+    of that class: minimise ||sum_c n_c (m_c - e_c) - B dL/db|| over whole numbers n_c that sum to
+    B, with n_c >= 1 for every class that is certainly present. The search starts at the rounded
+    solution of least squares and moves single images to other classes while that helps.
+
+    Raises:
+        NothingToInfer: If no class has a negative gradient.
+    """
+    signal = _scaled(layer).double().cpu()
+    outputs = layer.outputs or Outputs(probabilities.unsqueeze(0))
+    classes = len(signal)
+    effect = outputs.by_class.to(signal) - torch.eye(classes).to(signal)
+    found = _least_squares(effect.T, num_images * signal, num_images)
+    least = layer.present(num_images).cpu()
+    now = whole(found, num_images, least)
+    moves = torch.eye(classes, dtype=torch.int64)
+    moves = (moves.unsqueeze(0) - moves.unsqueeze(1)).flatten(0, 1)
+    while True:
+        tried = torch.cat([now.unsqueeze(0), now + moves])
+        tried = tried[(tried >= least).all(1)]
+        error = misfit(tried, signal, outputs, num_images)
+        best = tried[error.argmin()]
+        if torch.equal(best, now) or error.min() >= error[0]:
+            return repeated(now).to(layer.signal.device)
+        now = best
+
+
+def ilrg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
+    """Solve a linear system for the number of images of each class (iLRG).
+
+    Ma et al., "Instance-wise Batch Label Restoration via Gradients in Federated Learning" (ICLR
+    2023). With the feature e_c = (dL/dW_c) / (dL/db_c) and its output p_c = softmax(W e_c + b),
+    B dL/db_i = sum_c n_c p_ci - n_i for all i and sum_c n_c = B; the solution by pseudo-inverse is
+    rounded. It is exact if all images of a class have the same features, and the outputs of an
+    image for other classes are near zero.
+
+    Raises:
+        NothingToInfer: If the layer's weights or its bias are unknown, or no class has a negative
+            gradient.
+    """
+    if layer.weight is None or layer.weights is None or layer.bias is None or not layer.has_bias:
+        raise NothingToInfer("weights or bias of the last layer are unknown")
+    signal = _scaled(layer).double()
+    safe = torch.where(signal == 0, torch.inf, signal)
+    features = layer.weight.double() / safe.unsqueeze(1)
+    output = (features @ layer.weights.double().T + layer.bias.double()).softmax(1)
+    effect = output.T - torch.eye(len(signal)).to(signal)
+    found = _least_squares(effect, num_images * signal, num_images)
+    return repeated(whole(found, num_images, layer.present(num_images)))
 
 
 def auto(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
-    """Use the most reliable rule: ``idlg`` for one image, ``counts`` for a batch."""
-    return (idlg if num_images == 1 else counts)(layer, num_images, probabilities)
+    """Use the most reliable rule for the case.
+
+    One image: ``idlg``. A batch whose gradient is exact, with fewer images than classes and public
+    images at hand: ``factorise``. Else the rule that finds the labels of most batches of public
+    images, whose last-layer gradients the attacker computes with the same weights; ``counts``
+    without public images or their labels.
+
+    Raises:
+        NothingToInfer: If the chosen rule cannot infer anything.
+    """
+    if num_images == 1:
+        return idlg(layer, num_images, probabilities)
+    if layer.exact:
+        try:
+            return factorise(layer, num_images, probabilities)
+        except NothingToInfer as error:
+            logger.debug("the labels are not factorised: %s", error)
+    return LABEL_RULES[_best_on_public(layer, num_images)](layer, num_images, probabilities)
 
 
 def yin(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     """Take the B classes whose row of the weight gradient has the smallest minimum.
 
     Yin et al., "See through Gradients" (GradInversion, arXiv 2104.07586), eq. 8. It
-    assumes last features that are not negative, and labels that do not repeat in the batch.
+    assumes last features that are not negative, and labels that do not repeat in the batch. A class
+    that is certainly present comes before all others.
 
     Raises:
-        ValueError: If there are more images than classes, or no weight gradient.
+        ValueError: If there are more images than classes.
+        NothingToInfer: If there is no weight gradient, or it is not finite.
     """
     classes = len(probabilities)
     if num_images > classes:
         raise ValueError(
             f'the label rule "yin" needs labels that do not repeat, but {num_images} images of '
-            f'{classes} classes repeat one: use "counts" or "llg"'
+            f'{classes} classes repeat one: use "auto" or "counts"'
         )
-    if layer.weight is None:
-        raise ValueError('the label rule "yin" needs the weight gradient of the last layer')
-    return layer.weight.amin(1).argsort(stable=True)[:num_images].sort().values
+    if layer.weight is None or not layer.weight.isfinite().all():
+        raise NothingToInfer("the weight gradient of the last layer is unknown or not finite")
+    order = layer.weight.amin(1).argsort(stable=True)
+    certain = layer.present(num_images)[order]
+    return torch.cat([order[certain], order[~certain]])[:num_images].sort().values
 
 
 def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
@@ -195,23 +294,26 @@ def llg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     are near uniform, so it suits untrained networks.
 
     Raises:
-        ValueError: If no class has a negative gradient.
+        NothingToInfer: If no class has a negative gradient.
     """
     left = layer.signal.clone() if layer.weight is None else layer.weight.sum(1)
     negative = left.clamp(max=0)
     if not left.min() < 0:  # NaN as well
-        raise ValueError("no class has a negative gradient, so no label can be inferred")
+        raise NothingToInfer("no class has a negative gradient, so no label can be inferred")
     impact = (1 + 1 / len(left)) / num_images * negative.sum()
     found = torch.zeros_like(left, dtype=torch.int64)
     # After training there may be more negative classes than images: take the most negative.
-    first = left.argsort(stable=True)[: min(num_images, int((negative < 0).sum()))]
+    certain = layer.present(num_images)
+    order = left.argsort(stable=True)
+    order = torch.cat([order[certain[order]], order[~certain[order]]])
+    first = order[: min(num_images, int(((negative < 0) | certain).sum()))]
     found[first] += 1
     left[first] -= impact
     for _ in range(num_images - len(first)):
         smallest = left.argmin()
         found[smallest] += 1
         left[smallest] -= impact
-    return _repeated(found)
+    return repeated(found)
 
 
 def mixed(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
@@ -222,17 +324,39 @@ def mixed(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     result is exact for one image; see also ``snap_mixture``.
 
     Raises:
-        ValueError: If the layer has no bias, or the estimate is zero for every class.
+        NothingToInfer: If the layer has no bias, or the estimate is zero for every class.
     """
     if not layer.has_bias:
-        raise ValueError('the label rule "mixed" needs a bias in the last layer')
+        raise NothingToInfer("the last layer has no bias")
     total = (num_images * (probabilities - layer.signal)).clamp(min=0)
     if not total.sum() > 0:  # NaN as well
-        raise ValueError("the bias gradient exceeds the expected output: no soft label is left")
+        raise NothingToInfer("the bias gradient exceeds the expected output: no soft label is left")
     return (total / total.sum()).float().expand(num_images, -1).clone()
 
 
-def _output_layer(gradient: Mapping[str, Tensor], classes: int) -> OutputLayer:
+def _guess(
+    rule: str | LabelRule, layer: OutputLayer, num_images: int, probabilities: Tensor
+) -> Tensor:
+    """The most probable labels without information from the gradient."""
+    likely = probabilities.nan_to_num(nan=0.0)
+    if name_of(rule) == "mixed":
+        return likely.float().expand(num_images, -1).clone()
+    finite = bool(layer.signal.isfinite().all())
+    return repeated(
+        whole(num_images * likely, num_images, layer.present(num_images) if finite else None)
+    )
+
+
+def output_layer(gradient: Mapping[str, Tensor], classes: int) -> OutputLayer:
+    """The last layer's part of a gradient.
+
+    Args:
+        gradient: Gradient by parameter name, in the order of the layers.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: If the last layer has another number of outputs.
+    """
     named = list(gradient.items())[-2:]
     name, last = named[-1]
     if len(last) != classes:
@@ -245,16 +369,67 @@ def _output_layer(gradient: Mapping[str, Tensor], classes: int) -> OutputLayer:
     return OutputLayer(last, has_bias=True, weight=before.flatten(1) if fits else None)
 
 
-def _repeated(counts: Tensor) -> Tensor:
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+def _scaled(layer: OutputLayer) -> Tensor:
+    """The signal at the scale of a bias gradient."""
+    signal = layer.signal
+    if not (signal.isfinite().all() and signal.min() < 0):
+        raise NothingToInfer("no class has a negative gradient")
+    return signal if layer.has_bias else signal / signal.clamp(max=0).sum().abs()
 
 
-def _whole(counts: Tensor, total: int) -> Tensor:
-    """Round counts to whole numbers with a given sum, by the largest remainders."""
-    positive = counts.clamp(min=0)
-    positive = positive * (total / positive.sum().clamp(min=1e-12))
-    floors = positive.floor()
-    missing = total - int(floors.sum())
-    order = (positive - floors).argsort(descending=True, stable=True)
-    floors[order[:missing]] += 1
-    return floors.long()
+def _least_squares(effect: Tensor, wanted: Tensor, total: int) -> Tensor:
+    """Solution k of ``effect @ k = wanted`` with the sum ``total``, by pseudo-inverse."""
+    system = torch.cat([effect, torch.ones_like(effect[:1])])
+    found: Tensor = torch.linalg.pinv(system) @ torch.cat([wanted, wanted.new_tensor([total])])
+    return found
+
+
+def _best_on_public(layer: OutputLayer, num_images: int) -> str:
+    """Name of the rule that finds the labels of most batches of public images.
+
+    One half of them makes the batches, the other half gives the expected outputs.
+    """
+    outputs = layer.outputs
+    if outputs is None or not outputs.labelled or outputs.features is None:
+        return "counts"
+    classes, size = len(layer.signal), len(outputs.labels)
+    if size < 2:
+        return "conditional"
+    generator = torch.Generator().manual_seed(0)  # the same answer each time
+    order = torch.randperm(size, generator=generator)
+    known, others = outputs.part(order[: size // 2]), outputs.part(order[size // 2 :])
+    truth = functional.one_hot(others.labels, classes)
+    score = dict.fromkeys(TRIED, 0.0)
+    for _ in range(TRIALS):
+        some = torch.randint(len(truth), (num_images,), generator=generator)
+        batch = _simulated(layer, others.part(some), known, generator)
+        wanted = truth[some].sum(0)
+        for name in TRIED:
+            if name == "yin" and num_images > classes:
+                continue
+            try:
+                found = LABEL_RULES[name](batch, num_images, known.mean)
+            except NothingToInfer:
+                continue
+            shared = torch.minimum(torch.bincount(found.cpu(), minlength=classes), wanted.cpu())
+            share = float(shared.sum()) / num_images
+            score[name] += (share == 1) + share / (2 * TRIALS)  # the share breaks ties only
+    return max(TRIED, key=score.__getitem__)
+
+
+def _simulated(
+    layer: OutputLayer, batch: Outputs, known: Outputs, generator: torch.Generator
+) -> OutputLayer:
+    """The last layer's gradient of a batch of public images, with the noise of the client's."""
+    if batch.features is None:
+        return layer
+    error = batch.probabilities - functional.one_hot(batch.labels, len(layer.signal))
+    weight = error.T @ batch.features / len(error)
+    signal = error.mean(0) if layer.has_bias else weight.sum(1)
+    if layer.noise:
+        noise = torch.randn(len(error.T), weight.shape[1] + 1, generator=generator)
+        noise = layer.noise * noise.to(weight)
+        weight = weight + noise[:, 1:]
+        signal = signal + noise[:, 0] if layer.has_bias else weight.sum(1)
+    seen = None if layer.weight is None else weight
+    return replace(layer, signal=signal, weight=seen, outputs=known, rounding=0.0)

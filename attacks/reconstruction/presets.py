@@ -17,9 +17,9 @@ from attacks.reconstruction.components import (
 
 if TYPE_CHECKING:
     from attacks.reconstruction.initialisation import Initialisation
-    from attacks.reconstruction.labels import LabelRule
     from attacks.reconstruction.methods import Method
     from attacks.reconstruction.objectives import Mask, ObjectiveFactory
+    from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
 

@@ -1,7 +1,7 @@
 """The captured payload as a descent direction, and the simulation of it for candidate images."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,23 @@ from torch.func import functional_call
 from attacks.gradients import gradient_of, unroll
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
+from attacks.reconstruction.defended import noise_deviation
 from attacks.reconstruction.first_adam_step import clamped, undo_first_step
-from attacks.reconstruction.labels import LabelRule, infer_labels, snap_mixture
+from attacks.reconstruction.hooks import collect_layer_inputs, last_linear
+from attacks.reconstruction.labels import apply_rule, output_layer, snap_mixture
+from attacks.reconstruction.output_layer import LabelRule, OutputLayer, Outputs
 
 PROBES = 64
-"""Number of random images whose mean output approximates that of the client's images."""
+"""Number of random images that stand for public ones, and of public images in a forward pass."""
+
+MOST_PUBLIC = 512
+"""Largest number of public images whose outputs are computed."""
+
+ON_IMAGES = frozenset({"flip-crop", "cutout", "maxup", "adversarial-poisoning", "pixel-noise"})
+"""Names of defenses that change images only, so that the gradient is that of a plain batch."""
+
+SIGN_PRESERVING = ON_IMAGES | {"dp-sgd", "clip-noise", "pruning", "soteria"}
+"""Names of defenses that change no sign of the bias gradient, unless they add noise."""
 
 SOFTNESS = 0.1
 """Softness of Adam's steps in an attack; see ``unroll``. Of 0.01, 0.1 and 1 it gave the highest
@@ -39,6 +51,7 @@ class Problem:
         blocks: Indices of the images of each local step, int64, on the device.
         limits: Sizes up to which the entries of a gradient are compared, by parameter name, where a
             first step of Adam was undone (``target`` is then that gradient); otherwise ``None``.
+        guesses: Reasons why labels were guessed, one for each time.
     """
 
     model: nn.Module
@@ -49,6 +62,7 @@ class Problem:
     knowledge: Knowledge
     blocks: tuple[Tensor, ...] = field(repr=False)
     limits: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    guesses: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(
@@ -180,42 +194,81 @@ class Problem:
         local = self.knowledge.local
         if self.payload.kind == "gradient" or local is None:
             return dict(self.payload.tensors)
+        length = self._step_length
         if local.adaptive:
             # What Adam moves along the weights by its decay is below the rounding of a sign.
-            scale = 1.0 if self.limits is not None else 1 / (local.lr * self.payload.steps)
-            return {name: tensor * scale for name, tensor in self.target.items()}
-        # Momentum adds the gradients of earlier steps to each later one.
-        steps = sum(
-            local.lr * (1 - local.momentum**left) / (1 - local.momentum)
-            for left in range(1, self.payload.steps + 1)
-        )
+            return {name: tensor / length for name, tensor in self.target.items()}
         return {
-            name: tensor / steps - local.weight_decay * self.parameters[name]
+            name: tensor / length - local.weight_decay * self.parameters[name]
             for name, tensor in self.target.items()
         }
 
+    @property
+    def _step_length(self) -> float:
+        """Ratio of the target to the mean gradient: learning rate times steps, 1 for a gradient."""
+        local = self.knowledge.local
+        if self.payload.kind == "gradient" or local is None:
+            return 1.0
+        if local.adaptive:
+            return 1.0 if self.limits is not None else local.lr * self.payload.steps
+        # Momentum adds the gradients of earlier steps to each later one.
+        return sum(
+            local.lr * (1 - local.momentum**left) / (1 - local.momentum)
+            for left in range(1, self.payload.steps + 1)
+        )
+
     def infer_labels(self, rule: str | LabelRule, generator: torch.Generator) -> Tensor:
-        """Infer the labels of the images from the payload.
+        """Infer the labels of the images from the payload, or guess where it says nothing of them.
 
         Args:
             rule: A label rule or its name, a key of ``LABEL_RULES``.
-            generator: CPU generator of the random images that give the expected output.
+            generator: CPU generator of the random images that stand for public ones where there
+                are none, and of the order of public ones in batches.
 
         Returns:
             int64 ``[n]``, or soft ``[n, classes]`` for mixed images.
 
         Raises:
-            ValueError: If the rule cannot work on the payload.
+            ValueError: If the rule is not for this payload or number of images.
         """
         known = self.knowledge
-        labels = infer_labels(
-            self.mean_gradient(),
-            num_images=known.num_images,
-            probabilities=self.expected_output(generator),
-            rule=rule,
+        outputs = self.outputs(generator)
+        labels, guessed = apply_rule(
+            rule, self.last_layer(outputs), known.num_images, outputs.mean.to(self.device)
         )
+        if guessed:
+            self.guesses.append(guessed)
         # Soft labels are the mean label of the batch, which mixing restricts to certain values.
         return snap_mixture(labels, k=known.label_parts) if labels.is_floating_point() else labels
+
+    def last_layer(self, outputs: Outputs) -> OutputLayer:
+        """The gradient of the last layer, with what label rules may know beside it.
+
+        Args:
+            outputs: Outputs of the network for public images.
+        """
+        known, local, several = self.knowledge, self.knowledge.local, self.payload.steps > 1
+        gradient = self.mean_gradient()
+        layer = output_layer(gradient, known.num_classes)
+        noisy = bool(known.noise_multiplier or known.update_noise)
+        drift = local is not None and several and (local.weight_decay or local.proximal_mu)
+        names = list(gradient)[-2:] if layer.has_bias else list(gradient)[-1:]
+        # Several steps move the weights; the mean of the first and the last are closest to all.
+        start = {
+            name: self.parameters[name] - (self.target[name] / 2 if several else 0)
+            for name in names
+        }
+        linear = outputs.features is not None
+        return replace(
+            layer,
+            weights=start[names[0]].flatten(1) if linear and start[names[0]].ndim > 1 else None,
+            bias=start[names[-1]] if layer.has_bias else None,
+            outputs=outputs,
+            certain=not noisy and not drift and SIGN_PRESERVING.issuperset(known.defenses),
+            exact=not several and ON_IMAGES.issuperset(known.defenses),
+            rounding=max(self.rounding(name) for name in names),
+            noise=noise_deviation(self.payload, known) / self._step_length,
+        )
 
     def rounding(self, name: str) -> float:
         """Rounding error of a tensor's change, as a share of its largest entry.
@@ -228,13 +281,49 @@ class Problem:
         largest, change = self.parameters[name].abs().max(), self.target[name].abs().max()
         return float(2 * torch.finfo(largest.dtype).eps * largest / change)
 
-    def expected_output(self, generator: torch.Generator) -> Tensor:
-        """Mean softmax output of the network on noise, float ``[classes]``."""
-        probes = torch.randn((PROBES, *self.knowledge.image_shape), generator=generator)
-        with torch.no_grad():
-            state = {**self.parameters, **{n: b.clone() for n, b in self.buffers.items()}}
-            output: Tensor = functional_call(self.model, state, (probes.to(self.device),))
-            return output.softmax(1).mean(0)
+    def outputs(self, generator: torch.Generator) -> Outputs:
+        """Outputs of the network for public images, or for noise where there are none.
+
+        In training mode BatchNorm layers normalise by the batch, so these are of the client's size.
+
+        Args:
+            generator: CPU generator of the noise, or of the order of public images.
+        """
+        known, public = self.knowledge, self.knowledge.public
+        labels = None if public is None else public.labels
+        if public is None:
+            noise = torch.randn((PROBES, *known.image_shape), generator=generator)
+            batches = torch.split(noise.to(self.device), PROBES)
+        else:
+            size = len(self.blocks[0]) if known.training_mode else PROBES
+            # A last batch of another size would have other statistics.
+            used = min(MOST_PUBLIC, len(public.images) // size * size) or len(public.images)
+            order = torch.randperm(len(public.images), generator=generator)[:used]
+            images = self.normalise(public.images[order.to(public.images.device)])
+            batches = torch.split(images, size)
+            labels = None if labels is None else labels[order.to(labels.device)]
+        logits, features = [], []
+        state = {**self.parameters, **{n: b.clone() for n, b in self.buffers.items()}}
+        with torch.no_grad(), collect_layer_inputs(self.model) as inputs:
+            for batch in batches:
+                logits.append(functional_call(self.model, state, (batch,)))
+                features.append(inputs.features)
+        probabilities = torch.cat(logits).softmax(1)
+        found = [one for one in features if one is not None]
+        likely = probabilities.argmax(1)
+        return Outputs(
+            probabilities,
+            torch.cat(found) if self._ends_in(found) else None,
+            likely if labels is None else labels.to(likely),
+            labelled=labels is not None,
+        )
+
+    def _ends_in(self, features: list[Tensor]) -> bool:
+        """True if the last linear layer, which has these inputs, is the last layer of all."""
+        name = last_linear(self.model)
+        own = [one for one in self.parameters if name and one.startswith(f"{name}.")]
+        fits = bool(own) and list(self.parameters)[-len(own) :] == own
+        return fits and bool(features) and all(one.ndim == 2 for one in features)
 
 
 def _buffers(model: nn.Module, global_state: Mapping[str, Tensor]) -> dict[str, Tensor]:

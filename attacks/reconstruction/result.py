@@ -17,6 +17,8 @@ class Reconstruction:
         images: float32 ``[n, channels, height, width]``, pixels in [0, 1].
         labels: int64 ``[n]`` or soft ``[n, classes]``, known or inferred.
         labels_known: True if the labels were known to the attacker.
+        labels_guessed: True if the payload said nothing about the labels, so that they are the most
+            probable ones.
         cost: Matching cost of the images, without priors; NaN if the method has none.
         costs: float32 ``[iterations]``, matching cost along the best restart.
         restart: Index of the best restart, counted from 0.
@@ -29,6 +31,7 @@ class Reconstruction:
     images: Tensor = field(repr=False)
     labels: Tensor
     labels_known: bool = False
+    labels_guessed: bool = False
     cost: float = math.nan
     costs: Tensor = field(repr=False, default_factory=lambda: torch.zeros(0))
     restart: int = 0
