@@ -22,6 +22,9 @@ PROBES = 64
 MOST_PUBLIC = 512
 """Largest number of public images whose outputs are computed."""
 
+MOST_BATCHES = 128
+"""Largest number of batches of public images in training mode."""
+
 ON_IMAGES = frozenset({"flip-crop", "cutout", "maxup", "adversarial-poisoning", "pixel-noise"})
 """Names of defenses that change images only, so that the gradient is that of a plain batch."""
 
@@ -295,9 +298,11 @@ class Problem:
             noise = torch.randn((PROBES, *known.image_shape), generator=generator)
             batches = torch.split(noise.to(self.device), PROBES)
         else:
-            size = len(self.blocks[0]) if known.training_mode else PROBES
-            # A last batch of another size would have other statistics.
-            used = min(MOST_PUBLIC, len(public.images) // size * size) or len(public.images)
+            size, used = PROBES, min(MOST_PUBLIC, len(public.images))
+            if known.training_mode:
+                # A last batch of another size would have other statistics.
+                size = min(len(self.blocks[0]), used)
+                used = min(used // size, MOST_BATCHES) * size
             order = torch.randperm(len(public.images), generator=generator)[:used]
             images = self.normalise(public.images[order.to(public.images.device)])
             batches = torch.split(images, size)

@@ -366,6 +366,7 @@ def test_there_is_no_truth_in_a_result():
         "images",
         "labels",
         "labels_known",
+        "labels_guessed",
         "cost",
         "costs",
         "restart",
