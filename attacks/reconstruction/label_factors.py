@@ -3,16 +3,15 @@
 Below as many images as classes, few sets of labels allow such a factorisation at all.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, zip_longest
 from math import comb
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.reconstruction.output_layer import NothingToInfer, OutputLayer, Outputs, repeated
+from attacks.reconstruction.output_layer import NothingToInfer, OutputLayer, Outputs
 
 STARTS = (8, 16, 32)
 """Starting points for each candidate in the first and later rounds of the search."""
@@ -247,30 +246,28 @@ def _coordinates(features: Tensor, basis: Tensor, weights: Tensor) -> Tensor:
 
 
 def _candidates(layer: OutputLayer, num_images: int, outputs: Outputs) -> Tensor:
-    """Candidate labels ``[k, n]``, the most plausible first."""
+    """Candidate labels ``[k, n]``, the most plausible first.
+
+    All contain the classes that are certainly present. Those without any other class, and those
+    with any, take turns, because signs reveal nearly all classes where features are sparse only.
+    """
     signal = layer.signal.double().cpu()
     classes = len(signal)
     certain = layer.present(num_images).cpu()
     base = certain.nonzero().squeeze(1).tolist()
     left = num_images - len(base)
-    rows: list[Tensor] = []
+    lists: list[list[tuple[int, ...]]] = []
     for allowed in (base, range(classes)):
         if not allowed or comb(len(allowed) + left - 1, left) > LARGEST_COUNT:
             continue
-        labels = torch.tensor([[*base, *more] for more in _fillings(allowed, left)])
-        counts = functional.one_hot(labels, classes).sum(1)
-        # Of the second list, only those are new that have further classes.
-        new = (counts * ~certain).sum(1) > 0 if rows else torch.ones(len(counts)).bool()
-        counts = counts[new]
-        error = misfit(counts, signal, outputs, num_images)
-        rows += [repeated(row) for row in counts[error.argsort(stable=True)]]
-    if not rows:
+        labels = [sorted([*base, *more]) for more in combinations_with_replacement(allowed, left)]
+        counts = functional.one_hot(torch.tensor(labels), classes).sum(1)
+        order = misfit(counts, signal, outputs, num_images).argsort(stable=True)
+        lists.append([tuple(labels[place]) for place in order])
+    if not lists:
         raise NothingToInfer("there are too many possible sets of labels")
-    return torch.stack(rows)
-
-
-def _fillings(allowed: list[int] | range, left: int) -> Iterator[tuple[int, ...]]:
-    return combinations_with_replacement(allowed, left)
+    taken = dict.fromkeys(one for pair in zip_longest(*lists) for one in pair if one is not None)
+    return torch.tensor(list(taken))
 
 
 def misfit(counts: Tensor, signal: Tensor, outputs: Outputs, num_images: int) -> Tensor:
