@@ -127,9 +127,11 @@ class _Task:
         gradient, signal = weight.double().cpu(), layer.signal.double().cpu()
         if not (gradient.isfinite().all() and signal.isfinite().all() and signal.min() < 0):
             raise NothingToInfer("no class has a negative gradient")
+        if not gradient.any():
+            raise NothingToInfer("the weight gradient of the last layer is zero")
         _, singular, rows = torch.linalg.svd(gradient, full_matrices=False)
         smallest = max(SATURATED, 4 * layer.rounding)
-        rank = min(num_images, int((singular > smallest * singular[0]).sum()))
+        rank = max(1, min(num_images, int((singular > smallest * singular[0]).sum())))
         basis, singular = rows[:rank], singular[:rank]
         weights, bias = layer.weights.double().cpu(), layer.bias.double().cpu()
         scale = gradient.norm() / signal.norm()

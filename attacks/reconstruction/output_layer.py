@@ -105,10 +105,13 @@ class OutputLayer:
         """
         if not self.certain:
             return torch.zeros_like(self.signal, dtype=torch.bool)
-        lowest = self.signal if self.has_bias else torch.full_like(self.signal, torch.inf)
-        lowest = lowest / lowest.abs().max() if self.has_bias else lowest
+        tiny = torch.finfo(self.signal.dtype).tiny
+        lowest = torch.full_like(self.signal, torch.inf)
+        if self.has_bias:
+            lowest = self.signal / self.signal.abs().max().clamp(min=tiny)
         if self.weight is not None and self._positive:
-            lowest = torch.minimum(lowest, self.weight.amin(1) / self.weight.abs().max())
+            rows = self.weight.amin(1) / self.weight.abs().max().clamp(min=tiny)
+            lowest = torch.minimum(lowest, rows)
         proved = lowest < -2 * self.rounding
         if int(proved.sum()) > num_images:
             rank = lowest.argsort(stable=True).argsort(stable=True)

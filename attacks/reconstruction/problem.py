@@ -208,7 +208,7 @@ class Problem:
 
     @property
     def _step_length(self) -> float:
-        """Ratio of the target to the mean gradient: learning rate times steps, 1 for a gradient."""
+        """Ratio of the target to the mean gradient, such as learning rate times steps."""
         local = self.knowledge.local
         if self.payload.kind == "gradient" or local is None:
             return 1.0
@@ -254,6 +254,7 @@ class Problem:
         gradient = self.mean_gradient()
         layer = output_layer(gradient, known.num_classes)
         noisy = bool(known.noise_multiplier or known.update_noise)
+        adaptive = local is not None and local.adaptive
         drift = local is not None and several and (local.weight_decay or local.proximal_mu)
         names = list(gradient)[-2:] if layer.has_bias else list(gradient)[-1:]
         # Several steps move the weights; the mean of the first and the last are closest to all.
@@ -267,8 +268,9 @@ class Problem:
             weights=start[names[0]].flatten(1) if linear and start[names[0]].ndim > 1 else None,
             bias=start[names[-1]] if layer.has_bias else None,
             outputs=outputs,
-            certain=not noisy and not drift and SIGN_PRESERVING.issuperset(known.defenses),
-            exact=not several and ON_IMAGES.issuperset(known.defenses),
+            certain=not (noisy or drift or (adaptive and several))
+            and SIGN_PRESERVING.issuperset(known.defenses),
+            exact=not (several or adaptive) and ON_IMAGES.issuperset(known.defenses),
             rounding=max(self.rounding(name) for name in names),
             noise=noise_deviation(self.payload, known) / self._step_length,
         )
@@ -293,7 +295,7 @@ class Problem:
             generator: CPU generator of the noise, or of the order of public images.
         """
         known, public = self.knowledge, self.knowledge.public
-        labels = None if public is None else public.labels
+        labels = None
         if public is None:
             noise = torch.randn((PROBES, *known.image_shape), generator=generator)
             batches = torch.split(noise.to(self.device), PROBES)
@@ -305,8 +307,14 @@ class Problem:
                 used = min(used // size, MOST_BATCHES) * size
             order = torch.randperm(len(public.images), generator=generator)[:used]
             images = self.normalise(public.images[order.to(public.images.device)])
+            if known.mixture_size:  # the client's images are mixtures of as many
+                turns = range(known.mixture_size)
+                images = torch.stack([images.roll(turn, 0) for turn in turns]).mean(0)
+                public = replace(public, labels=None)
             batches = torch.split(images, size)
-            labels = None if labels is None else labels[order.to(labels.device)]
+            labels = (
+                None if public.labels is None else public.labels[order.to(public.labels.device)]
+            )
         logits, features = [], []
         state = {**self.parameters, **{n: b.clone() for n, b in self.buffers.items()}}
         with torch.no_grad(), collect_layer_inputs(self.model) as inputs:
