@@ -32,7 +32,7 @@ def compare(
             help="Number of seeds, counted from the scenario's own, or the seeds themselves with "
             "commas: 0,5,9, or 7, for a single one."
         ),
-    ] = "3",
+    ] = "5",
     rules: Annotated[
         str | None,
         typer.Option(

@@ -26,7 +26,7 @@ def compare(
     defenses: Iterable[ChosenDefense],
     *,
     attacks: Iterable[str] | None = None,
-    seeds: int | Iterable[int] = 3,
+    seeds: int | Iterable[int] = 5,
     rules: Iterable[ChosenRule] | None = None,
     out: Path | str | None = None,
     processes: int | None = None,
@@ -46,7 +46,7 @@ def compare(
             "k": 4}`` or ``Mine(rate=0.2)``. A text or table takes settings that it leaves open from
             the first entry of that defense in the scenario; an object has all of its own.
         attacks: Presets of reconstruction attacks, in place of the scenario's own.
-        seeds: Root seeds, or their number, counted from the scenario's own seed.
+        seeds: Root seeds, or their number, counted from the scenario's own seed; 5 by default.
         rules: Aggregation rules, such as ``"FedAvg"``, ``"FedTrimmedAvg:beta=0.2"`` or
             ``"mine.module:Rule"``, or classes of rules, in place of the scenario's own.
         out: Folder of the comparison, new or of an earlier comparison; ``runs/compare-NAME`` by

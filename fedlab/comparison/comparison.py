@@ -162,9 +162,11 @@ class Comparison(Viewable):
         from 1, ``client``, ``role``, ``defenses``, ``status``, ``selected`` and ``update_norm``.
         Columns of the round: ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
         ``chance_success_rate`` (NaN without a poisoning that aims at a label) and ``seconds``.
-        Columns of the attack on the client: the numbers of attacked ``images`` and of ``leaking``
-        ones, the medians of ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in
-        dB) and ``identification``, ``setting`` and ``threat``. Columns of the client's privacy:
+        Columns of the attack on the client: the number of ``images`` behind the update, how many of
+        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, the medians of
+        ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
+        ``identification``, the lowest ``power``, ``setting`` and ``threat``. Columns of the
+        client's privacy:
         ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
         unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
-from fedlab.results.attacks import attack_labels, best_of_each
+from fedlab.results.attacks import INCONCLUSIVE, RECOGNISABLE, attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 
 NOBODY = ""
@@ -14,7 +14,13 @@ NOBODY = ""
 _FIRST = {account.mechanism: place for place, account in enumerate((EXAMPLE, CLIENT, IMAGE))}
 """Order of the accounts; a client in several of them shows the first."""
 
-_OF_IMAGES = ("images", "leaking", "psnr", "ssim", "chance_psnr", "above_chance", "identification")
+_COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped")
+"""Columns with numbers of images."""
+
+_OF_IMAGES = (
+    *_COUNTS,
+    *("psnr", "ssim", "chance_psnr", "above_chance", "identification", "power"),
+)
 
 COLUMNS = (
     *("scenario", "defense", "rule", "seed", "attack", "round", "client", "role", "defenses"),
@@ -49,10 +55,8 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
     table = table.merge(rounds, on="round", how="left")
     table = table.merge(_scores(leakage_of(run)), on=["round", "client", "attack"], how="left")
     table = table.merge(_epsilons(run), on=["round", "client"], how="left")
-    counts = table[["images", "leaking"]].fillna(0).astype(int)
     return table.assign(
-        images=counts["images"],
-        leaking=counts["leaking"],
+        **{name: table[name].fillna(0).astype(int) for name in _COUNTS},
         attack_success_rate=table["attack_success_rate"].astype(float),
         chance_success_rate=table["chance_success_rate"].astype(float),
         selected=table["selected"].astype(object).fillna(""),
@@ -60,13 +64,22 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 
 
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the attacked images, by round, client and attack."""
+    """Counts and medians over the images, by round, client and attack; power is the lowest."""
     originals = best_of_each(leakage)
     originals["above_chance"] = originals["psnr"] - originals["chance_psnr"]
     groups = originals.groupby(["round", "client", "attack"])
     medians = groups[["psnr", "ssim", "chance_psnr", "above_chance", "identification"]].median()
     words = groups[["setting", "threat"]].first()
-    counts = pd.DataFrame({"images": groups.size(), "leaking": groups["leaks"].sum()})
+    counts = pd.DataFrame(
+        {
+            "images": groups.size(),
+            "leaking": groups["leaks"].sum(),
+            "recognisable": groups["verdict"].agg(lambda each: (each == RECOGNISABLE).sum()),
+            "inconclusive": groups["verdict"].agg(lambda each: (each == INCONCLUSIVE).sum()),
+            "skipped": groups["skipped"].agg(lambda each: (each != "").sum()),
+            "power": groups["power"].min(),
+        }
+    )
     return pd.concat([counts, medians, words], axis=1).reset_index()
 
 

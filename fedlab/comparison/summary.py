@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedlab.metrics.intervals import share_difference, share_interval
 from fedlab.metrics.verdict import success_above_chance
 
 ARM = ["defense", "rule"]
@@ -16,7 +17,19 @@ MEASURES = (
 )
 """Columns that are summarised over seeds by median, minimum and maximum."""
 
+COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped")
+"""Columns with numbers of images, which are summed over seeds."""
+
+UNDEFENDED = "none"
+"""Label of the arm without a defense."""
+
 EPSILONS = ("epsilon_protected", "epsilon_total")
+
+
+_SHARES = (
+    *("clusters", "leaking_low", "leaking_high"),
+    *("fewer_leaks", "fewer_leaks_low", "fewer_leaks_high"),
+)
 
 
 def strongest_attacks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +65,9 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         A row for each defense, rule and seed: ``attack``; after the last round ``accuracy``,
         ``attack_success_rate``, ``chance_success_rate`` and ``success_above_chance``; ``psnr``,
         ``chance_psnr`` and ``above_chance`` in dB, medians over attacked clients and rounds, NaN
-        where nobody was attacked; the number of attacked ``images`` and of ``leaking`` ones;
+        where nobody was attacked; the number of ``images`` behind attacked updates, and how many of
+        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``; the lowest
+        ``power`` of the attacks;
         ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
         throughout, or over all where nobody is; the same over attacked clients with the prefix
         ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; and ``seconds`` of all
@@ -68,7 +83,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         accounted = run[run["epsilon_protected"].notna()]
         line: dict[Any, Any] = {"defense": defense, "rule": rule, "seed": seed}
         line |= last[["attack", *MEASURES[:3]]].to_dict()
-        line |= run[["images", "leaking"]].sum().astype(int).to_dict()
+        line |= run[list(COUNTS)].sum().astype(int).to_dict()
+        line["power"] = run["power"].min()
         line |= run[["psnr", "chance_psnr", "above_chance"]].median().to_dict()
         line["success_above_chance"] = success_above_chance(
             line["attack_success_rate"], line["chance_success_rate"]
@@ -90,16 +106,56 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``defense``, ``rule``, ``seeds`` (their number) and ``attack``; the median of each of
-        ``MEASURES`` with its ``_min`` and ``_max``; ``images`` and ``leaking`` of all seeds; and
-        the largest epsilons with their unit, adjacency and delta, as ``per_seed`` names them.
+        ``MEASURES`` with its ``_min`` and ``_max``; the numbers of images of all seeds;
+        ``clusters``, the number of attacked clients summed over seeds; the 95 % interval of the
+        leaking share, ``leaking_low`` to ``leaking_high``; ``fewer_leaks``, the share under no defense minus that
+        under this one, with its paired interval ``fewer_leaks_low`` to ``fewer_leaks_high``, NaN
+        without such an arm; the lowest ``power``; and the largest epsilons with their unit,
+        adjacency and delta, as ``per_seed`` names them.
     """
     groups = per_seed(frame).groupby(ARM, sort=False)
-    parts = [groups.size().rename("seeds"), groups["attack"].first()]
+    parts: list[pd.Series[Any] | pd.DataFrame] = [
+        groups.size().rename("seeds"),
+        groups["attack"].first(),
+    ]
     for measure in MEASURES:
         values = groups[measure]
         parts.append(values.median())
         parts += [values.min().rename(f"{measure}_min"), values.max().rename(f"{measure}_max")]
-    parts += [groups[name].sum() for name in ("images", "leaking")]
+    parts += [groups[name].sum() for name in COUNTS]
+    parts += [groups["power"].min(), _leaking_shares(frame)]
     parts += [groups[f"{who}{name}"].max() for who in ("", "attacked_") for name in EPSILONS]
     parts += [groups[name].first() for name in ("unit", "adjacency", "delta")]
     return pd.concat(parts, axis=1).reset_index()
+
+
+def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """Intervals of the leaking shares, by arm; images of one seed and client form a cluster."""
+    rows = strongest_attacks(frame)
+    counts = (
+        rows[rows["images"] > 0]
+        .groupby([*ARM, "seed", "client"], sort=False)[["leaking", "images"]]
+        .sum()
+    )
+    found = {}
+    for arm in rows[ARM].drop_duplicates().itertuples(index=False, name=None):
+        line = dict.fromkeys(_SHARES, math.nan) | {"clusters": 0}
+        if arm in counts.index:
+            own = counts.loc[arm]
+            line["clusters"] = len(own)
+            line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
+        base = (UNDEFENDED, arm[1])
+        if line["clusters"] and arm != base and base in counts.index:
+            pairs = pd.concat([counts.loc[base], own], axis=1, join="inner")
+            if len(pairs):
+                without, under = pairs.iloc[:, :2], pairs.iloc[:, 2:]
+                fewer = share_difference(_hits(without), _hits(under))
+                line["fewer_leaks"] = fewer.value
+                line["fewer_leaks_low"], line["fewer_leaks_high"] = fewer.low, fewer.high
+        found[arm] = line
+    index = pd.MultiIndex.from_tuples(found, names=ARM)
+    return pd.DataFrame(found.values(), index=index)
+
+
+def _hits(counts: pd.DataFrame) -> tuple[list[int], list[int]]:
+    return counts.iloc[:, 0].tolist(), counts.iloc[:, 1].tolist()

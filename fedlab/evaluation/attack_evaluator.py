@@ -15,6 +15,7 @@ from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import Truth, replay
+from fedlab.evaluation.skipped import skipped_leak
 from fedlab.metrics.metric import COLUMNS, METRICS
 from fedlab.metrics.verdict import CONSISTENT
 from fedlab.privacy.release import History
@@ -126,6 +127,40 @@ class AttackEvaluator:
             reconstruction,
             preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
             order_known=order is not None and len(order) > 1,
+        )
+
+    def skipped(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        histories: Mapping[int, History],
+        reason: str,
+        *,
+        scenario: Scenario | None = None,
+    ) -> Leak:
+        """Rows and images of a capture that was not attacked, so that they are counted.
+
+        Args:
+            capture: The captured update.
+            settings: Settings of the attack.
+            histories: Privacy histories by client.
+            reason: The reason why the capture was not attacked, in one sentence.
+            scenario: Scenario as it was in the round, if it was toggled since.
+        """
+        tasks = self._tasks(capture, scenario)
+        honest = capture.facts.malicious is None
+        try:
+            truth = self._truth(capture, tasks, histories)
+        except ValueError:  # without a replay nobody knows which images are behind the capture
+            truth = None
+        return skipped_leak(
+            capture,
+            tasks,
+            truth,
+            preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
+            labels_known=honest and settings.labels == "known",
+            order_known=honest and settings.order == "known" and capture.payload.steps > 1,
+            reason=reason,
         )
 
     def consistency(

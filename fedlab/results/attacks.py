@@ -1,13 +1,33 @@
 """Labels of the attacks in a leakage table, and the strongest of several attacks."""
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 
+from fedlab.metrics.intervals import share_interval
 from fedlab.metrics.verdict import CONSISTENT
 
 MALICIOUS = ", malicious server"
 """End of the label of an attack by a server that tampered with what it sent."""
+
+INCONCLUSIVE = "inconclusive"
+"""Verdict on an image that was not attacked, or by an attack without power."""
+
+RECOGNISABLE = "recognisable"
+"""Verdict on an image that is identified, or as close by structure, though not by PSNR."""
+
+NOT_SHOWN = "not shown"
+"""Verdict on an image of which the attack shows nothing; another attack may do better."""
+
+GRADES = ("leaks", RECOGNISABLE, NOT_SHOWN, INCONCLUSIVE)
+"""Verdicts on an image from the strongest; the best of several attacks counts."""
+
+NO_IMAGE = "none"
+"""Value of ``target`` in the row of an attacked update that held no image."""
+
+POWER = 0.5
+"""Least share of undefended surrogate victims that an attack must rebuild to show anything."""
 
 _WHOSE = ("defense", "rule", "seed")
 """First columns in the table of a comparison."""
@@ -45,24 +65,121 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
         ``chance_psnr``, NaN if nothing was reconstructed.
     """
     rows = leakage[leakage["target"] == "original"].copy()
-    for name, default in (("threat", "honest-but-curious"), ("reasons", "")):
-        rows[name] = rows[name].fillna(default) if name in rows else default
+    for name, default in (
+        ("threat", "honest-but-curious"),
+        ("reasons", ""),
+        ("skipped", ""),
+        ("choice", ""),
+    ):
+        rows[name] = rows[name].astype(object).fillna(default) if name in rows else default
     rows["leaks"] = rows["verdict"] == "leaks"
     rows["attack"] = attack_labels(rows)
-    for name in ("psnr", "chance_psnr"):
-        rows[name] = pd.to_numeric(rows[name], errors="coerce")
+    for name in ("psnr", "chance_psnr", "power"):
+        rows[name] = pd.to_numeric(rows[name], errors="coerce") if name in rows else math.nan
     return rows
 
 
 def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
-    """Number of images that leak under any attack, and number of attacked images.
+    """Number of images that leak under any attack, and number of images behind attacked updates.
+
+    Images that could not be attacked count among the second.
 
     Args:
         rows: Rows of ``scored_images``; several attacks on an image in a round count once.
     """
+    found = counted_images(rows)
+    return found.leaking, found.images
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Numbers of images, each counted once under its best grade by any attack.
+
+    Attributes:
+        images: Number of images behind the attacked updates.
+        leaking: Number of images that leak.
+        recognisable: Number of further images that are recognisable.
+        inconclusive: Number of further images of which every attack is inconclusive.
+        skipped: Number of images that no attack could run on.
+        clusters: Number of clients and seeds that the images are of; images of one client and seed
+            are not independent.
+        low: Lower end of the 95 % interval of the leaking share.
+        high: Upper end of it.
+    """
+
+    images: int
+    leaking: int
+    recognisable: int
+    inconclusive: int
+    skipped: int
+    clusters: int
+    low: float
+    high: float
+
+    @property
+    def grade(self) -> str:
+        """The best grade of any image."""
+        if self.leaking:
+            return "leaks"
+        if self.recognisable:
+            return RECOGNISABLE
+        return INCONCLUSIVE if self.inconclusive == self.images else NOT_SHOWN
+
+
+def counted_images(rows: pd.DataFrame) -> ImageCounts:
+    """Count the images by their best grade, with an interval of the leaking share.
+
+    Args:
+        rows: Rows of ``scored_images``, at least one; several attacks on an image in a round count
+            once.
+    """
     run = [name for name in _WHOSE if name in rows]
-    leaks = rows.groupby([*run, "round", "client", "image"])["leaks"].any()
-    return int(leaks.sum()), len(leaks)
+    words = rows["verdict"].astype(str)
+    ranks = words.map(GRADES.index).where(words.isin(GRADES), GRADES.index(NOT_SHOWN))
+    each = (
+        rows.assign(grade=ranks, lost=rows["skipped"] != "")
+        .groupby([*run, "round", "client", "image"])
+        .agg(grade=("grade", "min"), lost=("lost", "all"))
+    )
+    seed = ["seed"] * ("seed" in rows)
+    leaks = (each["grade"] == 0).groupby([*seed, "client"])
+    low, high = share_interval(leaks.sum().tolist(), leaks.size().tolist())
+    numbers = each["grade"].value_counts()
+    return ImageCounts(
+        images=len(each),
+        leaking=int(numbers.get(0, 0)),
+        recognisable=int(numbers.get(GRADES.index(RECOGNISABLE), 0)),
+        inconclusive=int(numbers.get(GRADES.index(INCONCLUSIVE), 0)),
+        skipped=int(each["lost"].sum()),
+        clusters=leaks.ngroups,
+        low=low,
+        high=high,
+    )
+
+
+def skip_reasons(leakage: pd.DataFrame) -> dict[str, int]:
+    """Number of skipped images by the reason, of images that no attack could run on.
+
+    Args:
+        leakage: Rows of a run's or of a comparison's ``leakage.csv``.
+    """
+    rows = scored_images(leakage)
+    whose = [*(name for name in _WHOSE if name in rows), "round", "client", "image"]
+    lost = rows[(rows["skipped"] != "").groupby([rows[name] for name in whose]).transform("all")]
+    return {
+        str(k): int(v) for k, v in lost.drop_duplicates(whose)["skipped"].value_counts().items()
+    }
+
+
+def empty_updates(leakage: pd.DataFrame) -> tuple[int, int]:
+    """Number of attacked updates that held no image, and number of attacked updates.
+
+    Args:
+        leakage: Rows of a run's or of a comparison's ``leakage.csv``.
+    """
+    whose = [*(name for name in _WHOSE if name in leakage), "round", "client"]
+    updates = leakage.assign(empty=leakage["target"] == NO_IMAGE).groupby(whose)["empty"].all()
+    return int(updates.sum()), len(updates)
 
 
 def payload_mismatches(leakage: pd.DataFrame) -> pd.DataFrame:

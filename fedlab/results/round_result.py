@@ -14,7 +14,8 @@ class RoundResult:
     Attributes:
         model: Scores of the global model after the round.
         clients: One row for each sampled client.
-        leakage: One row for each image that the server reconstructed.
+        leakage: One row for each image behind an attacked update, and one for each attacked update
+            without an image.
         ledger: One row for each participation and mechanism.
     """
 
@@ -37,8 +38,11 @@ class RoundResult:
             best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)
             leaking = sum(row.verdict == "leaks" for row in rebuilt)
             malicious = any(row.threat == "malicious" for row in rebuilt)
+            skipped = sum(bool(row.skipped) for row in rebuilt)
             parts.append(
-                f"{leaking} of {len(rebuilt)} rebuilt images leak, best {best:.1f} dB"
+                f"{leaking} of {len(rebuilt)} images leak"
+                + (f" ({skipped} not attacked)" if skipped else "")
+                + (f", best {best:.1f} dB" if skipped < len(rebuilt) else "")
                 + (" (malicious server)" if malicious else "")
             )
         for status, words in (

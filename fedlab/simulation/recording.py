@@ -56,8 +56,8 @@ class WriteReconstructions(Callback):
         self._leaks: Sequence[Leak] = ()
 
     def on_leaks(self, federation: Federation, leaks: Sequence[Leak]) -> None:
-        """Keep the reconstructions until the rows of the round are written."""
-        self._leaks = leaks
+        """Keep the images until the rows of the round are written; an empty batch has none."""
+        self._leaks = [leak for leak in leaks if len(leak.originals)]
 
     def on_round(self, federation: Federation, result: RoundResult) -> None:
         """Write the reconstructions."""

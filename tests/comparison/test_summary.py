@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from fedlab.comparison.summary import per_seed, summary_of
 from tests.report.frames import frame
 
@@ -128,3 +130,36 @@ def test_time_is_of_all_rounds():
 def test_arms_stay_in_the_order_asked_for():
     rows = [{"defense": defense} for defense in ("pruning", "none", "mixup")]
     assert summary_of(frame(*rows))["defense"].tolist() == ["pruning", "none", "mixup"]
+
+
+def test_leaking_shares_have_paired_intervals():
+    rows = [
+        attacked(9.0 if defense == "none" else -5.0, defense=defense, seed=seed, client=client)
+        for defense in ("none", "dp-sgd")
+        for seed in range(5)
+        for client in (0, 1)
+    ]
+    table = summary_of(frame(*rows)).set_index("defense")
+    assert table["clusters"].tolist() == [10, 10]
+    assert table.loc["dp-sgd", "leaking_high"] == pytest.approx(1 - 0.025**0.1)
+    assert table.loc["dp-sgd", "fewer_leaks"] == 1.0
+    assert 0.5 < table.loc["dp-sgd", "fewer_leaks_low"] < 0.8
+    assert math.isnan(table.loc["none", "fewer_leaks"])
+
+
+def test_arms_are_paired_by_seed_and_client():
+    rows = [
+        attacked(9.0, seed=seed, leaking=seed % 2, defense=defense)
+        for defense in ("none", "mixup")
+        for seed in range(8)
+    ]
+    rows.append(attacked(9.0, seed=9, defense="none"))  # a seed whose other run failed
+    line = summary_of(frame(*rows)).set_index("defense").loc["mixup"]
+    assert line["fewer_leaks"] == 0.0
+    assert line["fewer_leaks_high"] < 0.01  # the same images leak
+
+
+def test_arms_without_an_attack_have_no_interval():
+    line = summary_of(frame({})).iloc[0]
+    assert line["clusters"] == 0
+    assert math.isnan(line["leaking_low"])

@@ -13,6 +13,7 @@ from fedlab import BadInput, Federation, RunFailed
 from fedlab.core.files import write_atomically
 from fedlab.defenses.pruning import Pruning
 from fedlab.privacy.accountant import epsilon
+from fedlab.results.attacks import counted_images, empty_updates, scored_images
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.server.aggregation import Aggregation
@@ -566,13 +567,17 @@ class TestReconstruct:
         assert all(row.psnr > row.chance_psnr + 3 for row in rows)
         assert rows[0].payload_cosine > 0.9999
 
-    def test_update_of_many_images_is_not_attacked(self, caplog):
+    def test_update_of_many_images_is_skipped_and_counted(self, caplog):
         scenario = small("data.clients=2", rounds=1, reconstructions=[{"clients": "0"}])
         federation = finished(scenario)
         assert "client 0 is not attacked" in caplog.text
-        assert federation.folder.table("leakage").empty
-        with pytest.raises(BadInput, match="attacked nobody yet"):
-            federation.picture()
+        table = federation.folder.table("leakage")
+        assert table["image"].tolist() == list(range(80))
+        assert table["psnr"].isna().all()
+        assert set(table["verdict"]) == {"inconclusive"}
+        assert table["skipped"].str.contains("80 images").all()
+        found = counted_images(scored_images(table))
+        assert (found.images, found.leaking, found.skipped) == (80, 0, 80)
 
     def test_poisson_batch_of_one_image_may_be_empty(self):
         scenario = small(
@@ -582,6 +587,12 @@ class TestReconstruct:
             rounds=4,
         )
         federation = finished(scenario)
+        leakage = federation.folder.table("leakage")
+        empty = leakage[leakage["target"] == "none"]
+        assert set(empty["skipped"]) == {"the client's batch was empty"}
+        assert set(empty["image"]) == {-1}
+        assert empty_updates(leakage) == (len(empty), 4)
+        assert len(empty) > 0
         ledger = federation.folder.table("ledger")
         own = ledger[ledger["client"] == 0]
         assert own["sample_rate"].tolist() == pytest.approx([1 / 40] * 4)

@@ -1,0 +1,99 @@
+"""Leaks of attacks that could not run, so that their images are counted and not dropped."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from fedlab.evaluation.leaks import Leak
+from fedlab.evaluation.replay import Truth
+from fedlab.metrics.verdict import setting
+from fedlab.protocol.task import ClientTask
+from fedlab.results.attacks import INCONCLUSIVE, NO_IMAGE
+from fedlab.results.rows import LeakageRow
+from fedlab.server.captures import Capture
+
+EMPTY_BATCH = "the client's batch was empty"
+"""Reason why an update without any image is not attacked."""
+
+
+def skipped_leak(
+    capture: Capture,
+    tasks: Mapping[int, ClientTask],
+    truth: Truth | None,
+    *,
+    preset: str,
+    labels_known: bool,
+    order_known: bool,
+    reason: str,
+) -> Leak:
+    """Rows and images of a capture that was not attacked; scores are NaN, all is inconclusive.
+
+    Args:
+        capture: The captured update.
+        tasks: Tasks of the clients behind it, by client.
+        truth: Images behind it; ``None`` if the round cannot be replayed. If there is no image,
+            each client has one row with ``image`` -1 and ``target`` ``none``.
+        preset: Name of the attack for the ``preset`` column.
+        labels_known: True if the attacker was given the labels.
+        order_known: True if the attacker knew the order of the images.
+        reason: The reason why the capture was not attacked, in one sentence.
+    """
+    held = truth is not None and len(truth.inputs) > 0
+    owners = truth.owners.tolist() if truth is not None and held else list(capture.clients)
+    circumstances = setting(
+        labels_known=labels_known,
+        steps=capture.payload.steps,
+        trained=capture.round > 1,
+        training_mode=capture.facts.training_mode,
+        order_known=order_known,
+    )
+    rows = []
+    for place, owner in enumerate(owners):
+        rows.append(
+            LeakageRow(
+                round=capture.round,
+                client=owner,
+                role=tasks[owner].role.role,
+                defenses=tasks[owner].defense_names,
+                preset=preset,
+                image=place if held else -1,
+                target="original" if held else NO_IMAGE,
+                psnr=math.nan,
+                ssim=math.nan,
+                ms_ssim=math.nan,
+                registered_psnr=math.nan,
+                feature_distance=math.nan,
+                chance_psnr=math.nan,
+                chance_grey=math.nan,
+                chance_class_mean=math.nan,
+                chance_nearest=math.nan,
+                iip=math.nan,
+                pool=0,
+                identification=math.nan,
+                label_correct=False,
+                label_accuracy=math.nan,
+                known_labels=labels_known,
+                setting=circumstances.name,
+                verdict=INCONCLUSIVE,
+                objective="",
+                tv=math.nan,
+                iterations=0,
+                seconds=0.0,
+                payload_cosine=math.nan if truth is None else truth.payload_cosine,
+                signal_cosine=math.nan if truth is None else truth.signal_cosine,
+                threat=capture.facts.threat,
+                reasons=", ".join(circumstances.reasons),
+                skipped=reason,
+            )
+        )
+    if truth is None:
+        none = torch.empty(0, 1, 1, 1)
+        return Leak(tuple(rows), none, None, none)
+    originals = truth.shard.images[truth.sources[:, 0]].float().div(255).cpu()
+    return Leak(
+        rows=tuple(rows),
+        originals=originals,
+        mixed=truth.inputs.cpu() if truth.mixed else None,
+        rebuilt=torch.full_like(originals, math.nan),
+    )
