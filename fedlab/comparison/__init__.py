@@ -1,5 +1,6 @@
 """Compare defenses: run the same federation under each of them, with several seeds."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_compa
 from fedlab.comparison.parsing import ChosenDefense, ChosenRule, arm_of, distinct, rule_of
 from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
+from fedlab.comparison.summary import proves_nothing
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import check_folder
+from fedlab.results.attacks import scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 
 __all__ = ["ComparedRun", "Comparison", "compare", "is_comparison"]
 
+
+log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """File in a comparison's folder that is locked while the comparison runs."""
@@ -130,4 +135,7 @@ def _held_together(
     )
     comparison = Comparison(scenario, folder, runs, failures, presets)
     comparison.write()
+    for _, rows in scored_images(comparison.leakage).groupby("threat"):
+        if warning := proves_nothing(rows):
+            log.warning(warning)
     return comparison

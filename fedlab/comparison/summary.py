@@ -7,6 +7,7 @@ import pandas as pd
 
 from fedlab.metrics.intervals import share_difference, share_interval
 from fedlab.metrics.verdict import success_above_chance
+from fedlab.results.attacks import counted_images
 
 ARM = ["defense", "rule"]
 """Columns that identify an arm of a comparison."""
@@ -108,10 +109,10 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
         ``defense``, ``rule``, ``seeds`` (their number) and ``attack``; the median of each of
         ``MEASURES`` with its ``_min`` and ``_max``; the numbers of images of all seeds;
         ``clusters``, the number of attacked clients summed over seeds; the 95 % interval of the
-        leaking share, ``leaking_low`` to ``leaking_high``; ``fewer_leaks``, the share under no defense minus that
-        under this one, with its paired interval ``fewer_leaks_low`` to ``fewer_leaks_high``, NaN
-        without such an arm; the lowest ``power``; and the largest epsilons with their unit,
-        adjacency and delta, as ``per_seed`` names them.
+        leaking share, ``leaking_low`` to ``leaking_high``; ``fewer_leaks``, the share under no
+        defense minus that under this one, with its paired interval ``fewer_leaks_low`` to
+        ``fewer_leaks_high``, NaN without such an arm; the lowest ``power``; and the
+        largest epsilons with their unit, adjacency and delta, as ``per_seed`` names them.
     """
     groups = per_seed(frame).groupby(ARM, sort=False)
     parts: list[pd.Series[Any] | pd.DataFrame] = [
@@ -129,30 +130,48 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, axis=1).reset_index()
 
 
+def proves_nothing(rows: pd.DataFrame) -> str:
+    """Warning if no image leaks without a defense, so that no defense is seen to do anything.
+
+    Args:
+        rows: Rows of ``scored_images`` of a comparison.
+
+    Returns:
+        The warning, empty if images leak without a defense, or if one arm alone was compared.
+    """
+    if rows["defense"].nunique() < 2:
+        return ""
+    open = rows[rows["defense"] == UNDEFENDED]
+    if open.empty:
+        return ""
+    found = counted_images(open)
+    if found.leaking:
+        return ""
+    return (
+        f"the comparison proves nothing about defenses: without a defense the attack leaks none of "
+        f"{found.images} image{'s' * (found.images != 1)} ({found.inconclusive} inconclusive)."
+    )
+
+
 def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
     """Intervals of the leaking shares, by arm; images of one seed and client form a cluster."""
     rows = strongest_attacks(frame)
-    counts = (
-        rows[rows["images"] > 0]
-        .groupby([*ARM, "seed", "client"], sort=False)[["leaking", "images"]]
-        .sum()
-    )
-    found = {}
+    counts = {
+        arm: own[["seed", "client", "leaking", "images"]].groupby(["seed", "client"]).sum()
+        for arm, own in rows[rows["images"] > 0].groupby(ARM)
+    }
+    found: dict[tuple[str, str], dict[str, float]] = {}
     for arm in rows[ARM].drop_duplicates().itertuples(index=False, name=None):
-        line = dict.fromkeys(_SHARES, math.nan) | {"clusters": 0}
-        if arm in counts.index:
-            own = counts.loc[arm]
-            line["clusters"] = len(own)
-            line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
-        base = (UNDEFENDED, arm[1])
-        if line["clusters"] and arm != base and base in counts.index:
-            pairs = pd.concat([counts.loc[base], own], axis=1, join="inner")
-            if len(pairs):
-                without, under = pairs.iloc[:, :2], pairs.iloc[:, 2:]
-                fewer = share_difference(_hits(without), _hits(under))
-                line["fewer_leaks"] = fewer.value
-                line["fewer_leaks_low"], line["fewer_leaks_high"] = fewer.low, fewer.high
-        found[arm] = line
+        line = found[arm] = dict.fromkeys(_SHARES, math.nan) | {"clusters": 0}
+        if (own := counts.get(arm)) is None:
+            continue
+        line["clusters"] = len(own)
+        line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
+        base = counts.get((UNDEFENDED, arm[1])) if arm[0] != UNDEFENDED else None
+        if base is not None and not (pairs := pd.concat([base, own], axis=1, join="inner")).empty:
+            fewer = share_difference(_hits(pairs.iloc[:, :2]), _hits(pairs.iloc[:, 2:]))
+            line["fewer_leaks"] = fewer.value
+            line["fewer_leaks_low"], line["fewer_leaks_high"] = fewer.low, fewer.high
     index = pd.MultiIndex.from_tuples(found, names=ARM)
     return pd.DataFrame(found.values(), index=index)
 

@@ -156,7 +156,7 @@ def test_arms_are_paired_by_seed_and_client():
     rows.append(attacked(9.0, seed=9, defense="none"))  # a seed whose other run failed
     line = summary_of(frame(*rows)).set_index("defense").loc["mixup"]
     assert line["fewer_leaks"] == 0.0
-    assert line["fewer_leaks_high"] < 0.01  # the same images leak
+    assert line["fewer_leaks_high"] < 0.15  # the same images leak; unpaired it is 0.3
 
 
 def test_arms_without_an_attack_have_no_interval():

@@ -40,6 +40,8 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
     rules = len({line.rule for line in lines}) > 1
     attacked = any(line.images for line in lines)
     poisoned = not all(math.isnan(line.attack_success_rate) for line in lines)
+    paired = any(line.clusters > 1 and math.isfinite(line.fewer_leaks) for line in lines)
+    powered = any(math.isfinite(line.power) for line in lines)
     seeds = len({line.seeds for line in lines}) > 1
     columns: list[tuple[Column, Callable[[DefenseLine], str], bool]] = [
         (Column("defense"), lambda line: _folded(line.defense), True),
@@ -48,6 +50,8 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
         (Column("accuracy", "right"), lambda line: spread(line, "accuracy", ".3f"), True),
         (Column("attack\nsuccess", "right"), _success, poisoned),
         (Column("images\nleaking", "right"), _leaking, attacked),
+        (Column("fewer leaks\nthan open", "right", terminal=False), _fewer, paired),
+        (Column("power", "right"), lambda line: plain(float(line.power)), powered),
         (Column("PSNR\n(chance)", "right", terminal=False), _beside_chance, attacked),
         (Column("above\nchance", "right"), lambda line: spread(line, "above_chance", "+.1f"),
          attacked),
@@ -115,7 +119,21 @@ def _folded(name: str) -> str:
 
 
 def _leaking(line: DefenseLine) -> str:
-    return f"{line.leaking} of {line.images}" if line.images else "-"
+    if not line.images:
+        return "-"
+    low, high = 100 * line.leaking_low, 100 * line.leaking_high
+    parts = [f"{line.leaking} of {line.images}"]
+    parts += [f"{low:.0f} … {high:.0f} %"] * (line.clusters > 1)
+    for name in ("recognisable", "inconclusive"):
+        parts += [f"{getattr(line, name)} {name}"] * bool(getattr(line, name))
+    return "\n".join([*parts, *[f"{line.skipped} not attacked"] * bool(line.skipped)])
+
+
+def _fewer(line: DefenseLine) -> str:
+    if math.isnan(line.fewer_leaks) or line.clusters < 2:
+        return "-"
+    low, high = 100 * line.fewer_leaks_low, 100 * line.fewer_leaks_high
+    return f"{100 * line.fewer_leaks:+.0f} %\n{low:+.0f} … {high:+.0f} %"
 
 
 def _success(line: DefenseLine) -> str:
@@ -139,7 +157,8 @@ def _note(lines: Sequence[DefenseLine], *, poisoned: bool) -> str:
         f"Medians over {seeds}, with the smallest and the largest value below. Accuracy{success}: "
         "after the last round. PSNR, chance and PSNR above chance: in dB, over all attacked "
         f"rounds, of the attack that leaks most. An image leaks if it is at least {MARGIN:g} dB "
-        f"above chance and identified. ε{at}: largest over clients, for one example unless the "
+        f"above chance and identified; below, the 95 % interval of the share over clients "
+        "and seeds, whose images are not independent; one client has none. ε{at}: largest over clients, for one example unless the "
         "cell names a client. Time: all rounds with their attacks, while other runs may share the "
         "machine."
     )

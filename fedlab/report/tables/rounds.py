@@ -6,10 +6,11 @@ from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ledger import UNBOUNDED
 from fedlab.report.tables.naming import named
-from fedlab.report.tables.numbers import interval, number
+from fedlab.report.tables.numbers import interval, number, plain
 from fedlab.report.tables.table import Column, ReportTable
+from fedlab.report.verdicts.counts import skipped_sentence
 from fedlab.report.verdicts.run import mismatch_sentence
-from fedlab.results.attacks import leaking_images, scored_images
+from fedlab.results.attacks import counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 
@@ -54,6 +55,8 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> ReportTable:
         )
     note = [_epsilon_note(ledger, account)]
     note.append("PSNR, SSIM and chance: medians over the images that the server attacked.")
+    if skipped := skipped_sentence(run.table("leakage")):
+        note.append(skipped)
     if run.scenario.poisons:
         note.append("Success: attack success rate; chance: the same rate on clean images.")
     note.append(mismatch_sentence(leakage))
@@ -98,14 +101,17 @@ def _leakage(rows: pd.DataFrame) -> list[str]:
 
 
 def _server_leakage(threat: str, rows: pd.DataFrame) -> list[str]:
-    leaking, images = leaking_images(rows)
+    found = counted_images(rows)
+    counts = {"leaks": found.leaking, "recognisable": found.recognisable}
+    number = counts.get(found.grade, found.images)
+    skipped = f", {found.skipped} not attacked" * bool(found.skipped)
     setting = ", ".join(sorted(set(rows["setting"])))
     server = "malicious server, " if threat == "malicious" else ""
     medians = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce").median()
     return [
         # Numbers take two lines, as the verdict does.
-        f"{medians['psnr']:.1f}\n",
-        f"{medians['ssim']:.2f}\n",
-        f"{medians['chance_psnr']:.1f}\n",
-        (f"leaks {leaking}/{images}" if leaking else "not shown") + f"\n{server}{setting}",
+        f"{plain(float(medians['psnr']), digits=1)}\n",
+        f"{plain(float(medians['ssim']))}\n",
+        f"{plain(float(medians['chance_psnr']), digits=1)}\n",
+        f"{found.grade} {number}/{found.images}{skipped}\n{server}{setting}",
     ]

@@ -6,6 +6,7 @@ from functools import partial
 
 import pandas as pd
 
+from fedlab.comparison.summary import proves_nothing
 from fedlab.metrics.verdict import SUCCEEDS
 from fedlab.report.tables.defenses import DefenseLine, defense_lines, epsilon, epsilon_text
 from fedlab.report.tables.naming import UNDEFENDED, under
@@ -17,14 +18,22 @@ from fedlab.report.tables.numbers import (
     number,
     seeds_in_words,
 )
+from fedlab.report.verdicts.counts import grades_text, percent_interval, power_sentence
 from fedlab.report.verdicts.run import (
-    NOT_SHOWN,
     Verdict,
     setting_sentence,
     strongest_attack,
     verdicts_by_server,
 )
-from fedlab.results.attacks import leaking_images
+from fedlab.results.attacks import INCONCLUSIVE, NOT_SHOWN, RECOGNISABLE, counted_images
+
+_CLAIMS = {
+    "leaks": "Images leak",
+    RECOGNISABLE: "Images are recognisable, but none leaks by PSNR,",
+    NOT_SHOWN: "No leak is shown",
+    INCONCLUSIVE: "Nothing can be concluded",
+}
+"""First words about the defenses of each grade."""
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
@@ -40,28 +49,38 @@ def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verd
     return [*leaks, _poison(lines), _privacy(lines)]
 
 
-def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> str:
-    shown, hidden, attacks = [], [], []
+def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
+    attacks = []
+    cases: dict[str, list[str]] = {claim: [] for claim in _CLAIMS.values()}
     for defense, each in rows.groupby("defense", sort=False):
-        leaking, images = leaking_images(each)
+        found = counted_images(each)
         attack = strongest_attack(each)
         attacks.append(attack)
-        result = f"{leaking} of {counted(images, 'image')}, {decibels(attack.psnr)}"
-        if leaking:
-            shown.append(f"{under(str(defense))} ({result})")
-        else:
-            line = next(line for line in lines if line.defense == defense)
-            hidden.append(f"{under(str(defense))} ({result}{_cost(lines, line)})")
+        line = next(line for line in lines if line.defense == defense)
+        share = f", {percent_interval(found.low, found.high)}" * (found.clusters > 1)
+        result = (
+            f"{found.leaking} of {counted(found.images, 'image')}{share}{grades_text(found)}, "
+            f"{decibels(attack.psnr)}"
+        )
+        cost = "" if found.leaking else _cost(lines, line)
+        cases[_CLAIMS[found.grade]].append(
+            f"{under(str(defense))} ({result}{_fewer(lines, line)}{cost})"
+        )
     chances = [attack.chance for attack in attacks]
     chance = interval(decibels(min(chances)), decibels(max(chances)))
     names = listed(list(dict.fromkeys(attack.name for attack in attacks)), "or")
-    return (
-        _sentences("Images leak", shown)
-        + _sentences("No leak is shown", hidden)
+    warning = proves_nothing(rows)
+    strongest = pd.concat([attack.rows for attack in attacks])
+    power = power_sentence(strongest)
+    sentences = (
+        f"{warning[:1].upper()}{warning[1:]} " * bool(warning)
+        + "".join(_sentences(claim, each) for claim, each in cases.items())
+        + "Intervals are of the leaking share at 95 %, over seeds and clients. " * _several(rows)
+        + f"{power} " * bool(power)
         + f"PSNR is the median of the strongest attack on each defense ({names}); chance is "
-        f"{chance}. {setting_sentence(pd.concat([attack.rows for attack in attacks]))} "
-        f"{_seeds(lines)}"
+        f"{chance}. {setting_sentence(strongest)} {_seeds(lines)}"
     )
+    return INCONCLUSIVE if warning else counted_images(rows).grade, sentences
 
 
 def _poison(lines: Sequence[DefenseLine]) -> Verdict:
@@ -150,6 +169,18 @@ def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
             text = f"; accuracy {line.accuracy:.3f}, {abs(change):.3f} {side} than undefended"
             return "" if math.isnan(change) else text
     return ""
+
+
+def _fewer(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
+    """Paired difference to no defense, in percentage points; not for several rules together."""
+    if math.isnan(line.fewer_leaks) or line.clusters < 2 or len({e.rule for e in lines}) > 1:
+        return ""
+    ends = interval(f"{100 * line.fewer_leaks_low:.0f}", f"{100 * line.fewer_leaks_high:.0f}")
+    return f"; {100 * line.fewer_leaks:.0f} ({ends}) percentage points fewer than undefended"
+
+
+def _several(rows: pd.DataFrame) -> bool:
+    return counted_images(rows).clusters > 1
 
 
 def _seeds(lines: Sequence[DefenseLine]) -> str:

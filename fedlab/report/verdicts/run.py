@@ -1,6 +1,6 @@
 """Verdicts on a run: what leaked, what was poisoned, and what privacy was spent.
 
-``fedlab.metrics.verdict`` defines a leak and a success. Everything else is "not shown" and never
+``fedlab.metrics.verdict`` defines the grades of an image and a success. Nothing is ever called
 "safe", since another attack may do better.
 """
 
@@ -17,8 +17,19 @@ from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ledger import accounts_without_total
 from fedlab.report.tables.naming import under
 from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
+from fedlab.report.verdicts.counts import (
+    choice_sentence,
+    grades_text,
+    power_sentence,
+    share_sentence,
+    skipped_sentence,
+)
 from fedlab.results.attacks import (
+    INCONCLUSIVE,
+    NOT_SHOWN,
+    RECOGNISABLE,
     best_of_each,
+    counted_images,
     leaking_images,
     payload_mismatches,
     scored_images,
@@ -28,8 +39,6 @@ from fedlab.results.rows import RoundRow
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
 
-NOT_SHOWN = "not shown"
-
 
 class Verdict(NamedTuple):
     """The verdict on one threat.
@@ -37,7 +46,8 @@ class Verdict(NamedTuple):
     Attributes:
         threat: ``Leak``, ``Poison``, ``Privacy spent`` or ``Payload check``; a malicious server is
             named after a comma.
-        word: ``leaks``, ``succeeds``, an epsilon, ``mismatch`` or ``not shown``.
+        word: ``leaks``, ``recognisable``, ``not shown``, ``inconclusive``, ``succeeds``, an epsilon
+            or ``mismatch``.
         sentence: One or more sentences with counts, numbers, units and circumstances.
     """
 
@@ -78,24 +88,22 @@ def leak_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
 
 
 def verdicts_by_server(
-    leakage: pd.DataFrame, describe: Callable[[pd.DataFrame], str], nothing: str
+    leakage: pd.DataFrame, describe: Callable[[pd.DataFrame], tuple[str, str]], nothing: str
 ) -> list[Verdict]:
     """Verdicts on the leaks to each kind of server, and on payloads.
 
     Args:
         leakage: The leakage table of a run or a comparison.
-        describe: Function that describes rows of ``scored_images``.
+        describe: Function that returns the word and the sentences on rows of ``scored_images``.
         nothing: Sentence for a table without attacks.
     """
     found = [
-        Verdict(
-            "Leak" + ", malicious server" * (threat == "malicious"),
-            "leaks" if rows["leaks"].any() else NOT_SHOWN,
-            describe(rows),
-        )
+        Verdict("Leak" + ", malicious server" * (threat == "malicious"), *describe(rows))
         for threat, rows in scored_images(leakage).groupby("threat")
     ]
-    return (found or [Verdict("Leak", NOT_SHOWN, nothing)]) + payload_verdicts(leakage)
+    first, *others = found or [Verdict("Leak", INCONCLUSIVE, nothing if leakage.empty else "")]
+    sentence = " ".join(filter(None, [first.sentence, skipped_sentence(leakage)])) or nothing
+    return [first._replace(sentence=sentence), *others, *payload_verdicts(leakage)]
 
 
 def payload_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
@@ -240,34 +248,48 @@ def _delta(ledger: Ledger, account: Account) -> float:
     return 0.0 if account.composition == "sum" else ledger.delta
 
 
-def _leak(rows: pd.DataFrame) -> str:
-    leaking, images = leaking_images(rows)
+def _leak(rows: pd.DataFrame) -> tuple[str, str]:
+    found = counted_images(rows)
+    leaking, images = found.leaking, found.images
     best = strongest_attack(rows)
+    if found.skipped == images:
+        return INCONCLUSIVE, f"The server could attack none of {counted(images, 'image')}."
+    none = {
+        NOT_SHOWN: "No leak is shown for",
+        RECOGNISABLE: "No leak by PSNR is shown for",
+        INCONCLUSIVE: "Nothing can be concluded about",
+    }
+    rest = grades_text(found)
     sentences = [
-        f"No leak is shown for {counted(images, 'attacked image')}; another attack may do better."
+        f"{none.get(found.grade, '')} {counted(images, 'attacked image')}{rest}; another attack "
+        "may do better."
     ]
     if leaking:
         shown: list[str] = []
         hidden: list[str] = []
         for defenses, each in rows.groupby("defenses", sort=False):
             some, all = leaking_images(each)
-            (shown if some else hidden).append(f"{under(str(defenses))} ({some} of {all})")
+            more = grades_text(counted_images(each))
+            (shown if some else hidden).append(f"{under(str(defenses))} ({some} of {all}{more})")
         where = f": {listed(shown)}" * (len(shown + hidden) > 1)
         verb = "leaks" if images == 1 else "leak"
-        sentences = [f"{leaking} of {counted(images, 'attacked image')} {verb}{where}."]
+        more = rest * (len(shown + hidden) == 1)
+        sentences = [f"{leaking} of {counted(images, 'attacked image')} {verb}{more}{where}."]
         sentences += [f"No leak is shown {listed(hidden)}."] if hidden else []
+    sentences.append(share_sentence(rows, "client"))
     n = len(best.rows)
     leaks = f"leaks {best.leaking} of {counted(n, 'image')} with" if best.leaking else "reaches"
     sentences += [
         f"The strongest attack is {best.name}. It {leaks} a median PSNR of {decibels(best.psnr)}, "
         f"where chance is {decibels(best.chance)}{f' (n = {n})' * (not best.leaking)}.",
+        *filter(None, [power_sentence(best.rows), choice_sentence(best.rows)]),
         setting_sentence(best.rows),
     ]
     realistic = rows[rows["setting"] == "realistic"]
     if 0 < len(realistic) < len(rows):
         some, all = leaking_images(realistic)
         sentences.append(f"In the realistic setting {some} of {all} leak.")
-    return " ".join(sentences)
+    return found.grade, " ".join(sentences)
 
 
 def _poisoners(scenario: Scenario, entry: Poisoning) -> str:

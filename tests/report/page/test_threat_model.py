@@ -36,7 +36,7 @@ def test_the_attackers_knowledge():
         "inferred from the update",
         "averages over",
         "in evaluation mode",
-        "tuned to open updates",
+        "Its settings are those of the preset.",
         "after 2 s at most",
     ):
         assert words in text

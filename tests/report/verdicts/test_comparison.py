@@ -47,10 +47,11 @@ def leakage():
 def test_defenses_are_named_with_their_cost():
     leak, poison, privacy = comparison_verdicts(frame(), leakage())
     assert leak.word == "leaks"
-    assert "leak without a defense (6 of 6 images, 40.0 dB)" in leak.sentence
+    assert "leak without a defense (6 of 6 images, 29 to 100 %, 40.0 dB)" in leak.sentence
     assert (
-        "No leak is shown under dp-sgd (0 of 3 images, 12.0 dB; accuracy 0.700, 0.100 lower than "
-        "undefended)" in leak.sentence
+        "No leak is shown under dp-sgd (0 of 3 images, 0 to 71 %, 12.0 dB; 100 (0 to 100) "
+        "percentage points fewer than undefended; accuracy 0.700, 0.100 lower than undefended)"
+        in leak.sentence
     )
     assert "chance is 15.0 dB" in leak.sentence
     assert "diagnostic: labels known" in leak.sentence
@@ -85,7 +86,7 @@ def test_comparison_without_threats_or_epsilon():
         epsilon_total=math.inf,
     )  # fmt: skip
     found = comparison_verdicts(quiet, leakage().iloc[:0])
-    assert [each.word for each in found] == ["not shown", "not shown", "ε ∞"]
+    assert [each.word for each in found] == ["inconclusive", "not shown", "ε ∞"]
 
 
 def test_payload_mismatch_names_the_run():
@@ -121,3 +122,24 @@ def test_units_of_epsilon_are_kept_apart():
     *_, privacy = comparison_verdicts(frame(arms=arms), leakage().iloc[:0])
     assert privacy.word == "ε 3.00 of one example; ε 7.00 of one client"
     assert "under clip-noise ε 7.00 for one client" in privacy.sentence
+
+
+def test_an_undefended_arm_without_a_leak_proves_nothing():
+    rows = [table(NOT).assign(defense=d, rule="FedAvg", seed=0) for d in ("none", "dp-sgd")]
+    leak, *_ = comparison_verdicts(frame(), pd.concat(rows))
+    assert leak.word == "inconclusive"
+    assert leak.sentence.startswith(
+        "The comparison proves nothing about defenses: without a defense the attack leaks none of "
+        "1 image"
+    )
+    leak, *_ = comparison_verdicts(frame(), rows[0])
+    assert leak.word == "not shown"
+
+
+def test_a_defense_without_power_is_inconclusive():
+    weak = table(NOT | {"verdict": "inconclusive", "power": 0.2})
+    rows = [leakage(), weak.assign(defense="mixup", rule="FedAvg", seed=0)]
+    arms = ARMS | {"mixup": ARMS["dp-sgd"]}
+    leak, *_ = comparison_verdicts(frame(arms=arms), pd.concat(rows))
+    assert "Nothing can be concluded under mixup (0 of 1 image, 1 inconclusive" in leak.sentence
+    assert "The power of the attack is 0.20" in leak.sentence

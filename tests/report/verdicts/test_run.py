@@ -85,14 +85,72 @@ def test_image_without_reconstruction_has_no_psnr():
 
 def test_mixed_targets_do_not_count():
     (found,) = leak_verdicts(table({"target": "mixed"}))
-    assert found.word == "not shown"
+    assert found.word == "inconclusive"
     assert "attacked no update" in found.sentence
 
 
 def test_empty_and_old_tables_are_read():
-    assert leak_verdicts(table({}).iloc[:0])[0].word == "not shown"
+    assert leak_verdicts(table({}).iloc[:0])[0].word == "inconclusive"
     (found,) = leak_verdicts(table({}).drop(columns=["threat", "reasons"]))
     assert found.word == "leaks"
+
+
+SKIPPED = {"psnr": math.nan, "verdict": "inconclusive", "skipped": "the update holds 80 images"}
+
+
+def test_images_that_were_not_attacked_are_counted():
+    (found,) = leak_verdicts(table({}, SKIPPED | {"client": 1}, SKIPPED | {"client": 2}))
+    assert "1 of 3 attacked images leak" in found.sentence
+    assert "2 inconclusive (2 not attacked)" in found.sentence
+    assert "2 images were not attacked: the update holds 80 images (2)." in found.sentence
+
+
+def test_nothing_is_concluded_if_no_image_was_attacked():
+    (found,) = leak_verdicts(table(SKIPPED))
+    assert found.word == "inconclusive"
+    assert "could attack none of 1 image." in found.sentence
+
+
+def test_updates_without_images_are_counted():
+    empty = SKIPPED | {"image": -1, "target": "none", "round": 2}
+    (found,) = leak_verdicts(table({}, empty))
+    assert "1 of 2 attacked updates held no image." in found.sentence
+    (alone,) = leak_verdicts(table(empty))
+    assert alone.word == "inconclusive"
+    assert alone.sentence == "1 of 1 attacked update held no image."
+
+
+def test_power_stands_beside_the_result():
+    (found,) = leak_verdicts(table({"power": 0.9}))
+    assert "The power of the attack is 0.90" in found.sentence
+    assert "inconclusive" not in found.sentence
+
+
+def test_an_attack_without_power_is_inconclusive_and_says_why():
+    (found,) = leak_verdicts(table(NOT | {"verdict": "inconclusive", "power": 0.25}))
+    assert found.word == "inconclusive"
+    assert "Nothing can be concluded about 1 attacked image" in found.sentence
+    assert "power of the attack is 0.25" in found.sentence
+    assert "below 0.5 an image that does not leak is inconclusive" in found.sentence
+
+
+def test_recognisable_is_a_grade_of_its_own():
+    (found,) = leak_verdicts(table(NOT | {"verdict": "recognisable"}, {"image": 1, **NOT}))
+    assert found.word == "recognisable"
+    assert "No leak by PSNR is shown for 2 attacked images, 1 recognisable" in found.sentence
+
+
+def test_the_share_has_an_interval_over_clients():
+    rows = [{"client": client, "image": image} for client in range(3) for image in range(2)]
+    (found,) = leak_verdicts(table(*rows))
+    assert "100%, with a 95 % interval of 29 to 100 % over 3 clients" in found.sentence
+    (one,) = leak_verdicts(table({}))
+    assert "All images are of one client" in one.sentence
+
+
+def test_the_choice_of_the_attack_is_named():
+    (found,) = leak_verdicts(table({"choice": "tv 0.001"}))
+    assert "surrogate victims that run the same defense: tv 0.001." in found.sentence
 
 
 def test_payload_mismatch_names_round_client_and_cosine():
