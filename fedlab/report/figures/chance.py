@@ -17,12 +17,14 @@ from fedlab.report.figures.sheet import (
     wrapped,
 )
 from fedlab.report.tables.naming import named
-from fedlab.results.attacks import MALICIOUS, best_of_each, strongest_label
+from fedlab.report.verdicts.counts import percent_interval
+from fedlab.results.attacks import MALICIOUS, best_of_each, counted_images, strongest_label
 
 _TITLE = "Is what was rebuilt better than guessing?"
 _KEY = (
     "Upper of each pair, in the colour of the defense: PSNR of every rebuilt image; lower, in grey:"
-    " the best guess without any update (chance). Boxes: quartiles and median."
+    " the best guess without any update (chance). Boxes: quartiles and median. Percent: 95 %"
+    " interval of the leaking share over clients and seeds."
 )
 
 MOST_POINTS = 400
@@ -33,10 +35,11 @@ MOST_POINTS = 400
 def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
     """Draw the PSNR of all images, and below it in grey chance, with a row for each defense.
 
-    A box goes from the first to the third quartile, its line is the median. Images of which nothing
-    was rebuilt are counted at the right. Of several attacks a row shows the strongest, see
-    ``fedlab.results.attacks``, so that each image is there once; attacks of a malicious server have
-    rows of their own.
+    A box goes from the first to the third quartile, its line is the median. At the right is the
+    number of images that leak, with the 95 % interval of their share over clients and seeds, and
+    the number of images of which nothing was rebuilt. Of several attacks a row shows the strongest,
+    see ``fedlab.results.attacks``, so that each image is there once; attacks of a malicious server
+    have rows of their own.
 
     Args:
         leakage: Rows of ``leakage.csv``; rows about original images are used.
@@ -71,14 +74,25 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
     axes = picture.subplots()
     counts, words = [], []
     for place, (name, (defense, images)) in enumerate(rows.items()):
-        psnr, chance = images["psnr"].dropna(), images["chance_psnr"]
+        psnr, chance = images["psnr"].dropna(), images["chance_psnr"].dropna()
         _strip(axes, psnr, place + 0.3, defense_colour(defense), f"{name}: rebuilt")
         _strip(axes, chance, place + 0.68, FAINT, f"{name}: chance")
         axes.axhline(place, color=LINE, linewidth=0.6)
-        n, leaking, lost = len(images), int(images["leaks"].sum()), len(images) - len(psnr)
-        counts.append(f"n = {n}\n{leaking / n:.0%} leak" + f"\n{lost} no image" * bool(lost))
+        found = counted_images(images)
+        several = found.clusters > 1
+        share = f" ({percent_interval(found.low, found.high)})" * several
+        power = images["power"].min()
+        lines = [
+            f"{found.leaking} of {found.images} leak{share}",
+            f"{found.recognisable} recognisable" * bool(found.recognisable),
+            f"{found.inconclusive} inconclusive" * bool(found.inconclusive),
+            f"{len(images) - len(psnr)} no image" * (len(psnr) < len(images)),
+            f"power {power:.2f}" * bool(power == power),
+        ]
+        counts.append("\n".join(filter(None, lines)))
         words.append(
-            f"{name} median {_median(psnr)} against chance {_median(chance)}, {leaking} of {n} leak"
+            f"{name} median {_median(psnr)} against chance {_median(chance)}, "
+            + ", ".join(filter(None, lines))
         )
     middles = np.arange(len(rows)) + 0.5
     axes.set(ylim=(len(rows), 0), xlabel="PSNR in dB, higher is closer to the true image")

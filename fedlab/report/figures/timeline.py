@@ -28,7 +28,15 @@ from fedlab.report.figures.sheet import (
 )
 from fedlab.report.tables.naming import OPEN, UNDEFENDED, named
 from fedlab.report.tables.numbers import number
-from fedlab.results.attacks import leaking_images, scored_images
+from fedlab.report.verdicts.counts import grades_text
+from fedlab.results.attacks import (
+    GRADES,
+    INCONCLUSIVE,
+    NOT_SHOWN,
+    RECOGNISABLE,
+    counted_images,
+    scored_images,
+)
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 
@@ -173,7 +181,7 @@ def _draw_model(axes: Axes, rows: Sequence[RoundRow], poisoned: Iterable[int]) -
 
 
 def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
-    """Draw the PSNR of every attacked image, filled where it leaks, and chance in grey."""
+    """Draw the PSNR of every attacked image, filled by its grade, and chance in grey."""
     images = seen.groupby("round")
     steps = (images.cumcount() + 1) / (images["psnr"].transform("size") + 1)
     seen = seen.assign(place=seen["round"] - 0.3 + 0.6 * steps)
@@ -181,19 +189,23 @@ def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
     foot = axes.get_xaxis_transform()
     axes.plot(lost["place"], [0.05] * len(lost), "x", color=FAINT, markersize=4, transform=foot)
     point: Options = {"linewidth": 0, "markersize": 5 if len(seen) < 100 else 3.5}
-    for name, fill in (("leaks", INK), ("not shown", "white")):
-        axes.plot([], [], "o", color=INK, markerfacecolor=fill, label=name, **point)
+    usual = {"leaks", NOT_SHOWN}
+    for name in GRADES:
+        if name in usual | set(seen["verdict"]):
+            axes.plot([], [], "o", label=name, **_marker(name, INK), **point)
     joint = [name for name in seen["defenses"].unique() if defense_colour(name) == OTHER_COLOUR]
     shapes = dict(zip(joint, cycle(_SHAPES), strict=False))
-    for (defenses, leaks), some in seen.groupby(["defenses", "leaks"]):
-        colour, shape = defense_colour(str(defenses)), shapes.get(str(defenses), "o")
-        fill = colour if leaks else "white"
-        axes.plot(some["place"], some["psnr"], shape, color=colour, markerfacecolor=fill, **point)
+    for (defenses, verdict), some in seen.groupby(["defenses", "verdict"]):
+        style = _marker(str(verdict), defense_colour(str(defenses)))
+        shape = shapes.get(str(defenses), "o")
+        axes.plot(some["place"], some["psnr"], shape, **style, **point)
     for name in joint if len(joint) > 1 else ():
         label = wrapped(name, _LEGEND)
         axes.plot([], [], shapes[name], color=OTHER_COLOUR, label=label, **point)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.08 * (high - low), high)
+    drawn = pd.concat([seen["psnr"], seen["chance_psnr"]]).dropna()
+    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
+    room = max(high - low, 1.0)
+    axes.set_ylim(low - 0.12 * room, high + 0.06 * room)
     chance = images["chance_psnr"].agg(["min", "median", "max"])
     chance = chance.reindex(range(1, int(seen["round"].max()) + 1))
     edges = np.arange(len(chance) + 1) + 0.5
@@ -201,6 +213,15 @@ def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
     axes.stairs(chance["max"], edges, baseline=chance["min"], label="chance: range", **around)
     middle: Options = {"baseline": None, "color": FAINT, "linewidth": 1.5, "zorder": 1}
     axes.stairs(chance["median"], edges, label="chance: median", **middle)
+
+
+def _marker(verdict: str, colour: str) -> Options:
+    """Full for an image that leaks, half for a recognisable one, dashed if inconclusive."""
+    if verdict == RECOGNISABLE:
+        return {"color": colour, "fillstyle": "left", "markerfacecoloralt": "white"}
+    if verdict == INCONCLUSIVE:
+        return {"color": colour, "markerfacecolor": "white", "alpha": 0.4}
+    return {"color": colour, "markerfacecolor": colour if verdict == "leaks" else "white"}
 
 
 def _draw_epsilon(axes: Axes, ledger: Ledger, spent: dict[Account, "pd.Series[float]"]) -> None:
@@ -254,14 +275,16 @@ def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
         return notes
     leaks = []
     for threat, each in seen.groupby("threat"):
-        leaking, attacked = leaking_images(each)
+        found = counted_images(each)
         whom = " to a malicious server" * (threat == "malicious")
-        leaks.append(f"{leaking} of {attacked} attacked images leak{whom}")
-    _, images = leaking_images(seen)
+        leaks.append(
+            f"{found.leaking} of {found.images} attacked images leak{whom}{grades_text(found)}"
+        )
+    images = counted_images(seen).images
     marks = "" if images == len(seen) else f", a mark for each attack ({len(seen)} in all),"
     lost = "; x: no image came out" * bool(seen["psnr"].isna().any())
     colour = "in the colour of the defense that was on"
-    return [*notes, f"PSNR of {images} rebuilt images{marks} {colour}{lost}; {', '.join(leaks)}."]
+    return [*notes, f"PSNR of {images} images{marks} {colour}{lost}; {', '.join(leaks)}."]
 
 
 def _epsilon_notes(ledger: Ledger, spent: Iterable[Account]) -> list[str]:

@@ -133,7 +133,7 @@ def _fewer(line: DefenseLine) -> str:
     if math.isnan(line.fewer_leaks) or line.clusters < 2:
         return "-"
     low, high = 100 * line.fewer_leaks_low, 100 * line.fewer_leaks_high
-    return f"{100 * line.fewer_leaks:+.0f} %\n{low:+.0f} … {high:+.0f} %"
+    return f"{100 * line.fewer_leaks:+.0f} %\n{low:+z.0f} … {high:+z.0f} %"
 
 
 def _success(line: DefenseLine) -> str:
@@ -157,8 +157,8 @@ def _note(lines: Sequence[DefenseLine], *, poisoned: bool) -> str:
         f"Medians over {seeds}, with the smallest and the largest value below. Accuracy{success}: "
         "after the last round. PSNR, chance and PSNR above chance: in dB, over all attacked "
         f"rounds, of the attack that leaks most. An image leaks if it is at least {MARGIN:g} dB "
-        f"above chance and identified; below, the 95 % interval of the share over clients "
-        "and seeds, whose images are not independent; one client has none. ε{at}: largest over clients, for one example unless the "
-        "cell names a client. Time: all rounds with their attacks, while other runs may share the "
-        "machine."
+        "above chance and identified; below, the 95 % interval of the share over clients "
+        "and seeds, whose images are not independent; one client has none. "
+        f"ε{at}: largest over clients, for one example unless the cell names a client. "
+        "Time: all rounds with their attacks, while other runs may share the machine."
     )

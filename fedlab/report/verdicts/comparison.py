@@ -175,8 +175,8 @@ def _fewer(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
     """Paired difference to no defense, in percentage points; not for several rules together."""
     if math.isnan(line.fewer_leaks) or line.clusters < 2 or len({e.rule for e in lines}) > 1:
         return ""
-    ends = interval(f"{100 * line.fewer_leaks_low:.0f}", f"{100 * line.fewer_leaks_high:.0f}")
-    return f"; {100 * line.fewer_leaks:.0f} ({ends}) percentage points fewer than undefended"
+    ends = interval(f"{100 * line.fewer_leaks_low:z.0f}", f"{100 * line.fewer_leaks_high:z.0f}")
+    return f"; {100 * line.fewer_leaks:z.0f} ({ends}) percentage points fewer than undefended"
 
 
 def _several(rows: pd.DataFrame) -> bool:

@@ -53,10 +53,9 @@ def test_every_image_is_a_point_beside_its_chance():
     assert found["open: chance"] == ([14.0, 15.0, 16.0], FAINT.lower())
     assert found["dp-sgd: rebuilt"][0] == [5.0, 6.0]
     words = said(figure)
-    assert "n = 3" in words
-    assert "67% leak" in words
+    assert "2 of 3 leak" in words
     assert "1 no image" in words
-    assert "0% leak" in words
+    assert "0 of 2 leak" in words
     assert "open median 35.0 against chance 15.0, 2 of 3 leak" in figure.alt
     assert "several" not in words
     assert_legible(figure)
@@ -68,7 +67,7 @@ def test_each_image_is_drawn_once_by_strongest_attack():
     again = leakage("none", [1.0, 50.0], leaking=1, preset="slow", known_labels=False)
     figure = chance_figure(pd.concat([weak, strong, again]))
     assert points(figure)["open: rebuilt"][0] == [40.0, 41.0, 5.0]
-    assert "n = 3" in said(figure)
+    assert "2 of 3 leak" in said(figure)
     assert "2 of 3 leak" in figure.alt
     assert "Of several attacks the strongest: slow, labels inferred." in said(figure).replace(
         "\n", " "
@@ -120,7 +119,7 @@ def test_of_many_images_only_outliers_are_points():
     (axes,) = figure.axes
     outer = [line for line in axes.lines if line.get_marker() == "."]
     assert 0 < sum(len(line.get_xdata()) for line in outer) < 0.2 * count
-    assert f"n = {count}" in said(figure)
+    assert f"of {count} leak" in said(figure)
 
 
 def test_one_run_is_grouped_by_what_was_on():
@@ -142,3 +141,20 @@ def test_lost_images_and_long_names_can_be_read():
     assert_legible(figure)
     assert "3 no image" in said(figure)
     assert "and 11 more" in figure.alt
+
+
+def test_skipped_and_inconclusive_images_are_counted():
+    weak = {"power": 0.25, "skipped": ["", "", "too many images"]}
+    table = leakage("none", [20.0, 21.0, math.nan], chance=[15.0, 15.0, math.nan], **weak)
+    table["verdict"] = "inconclusive"
+    figure = chance_figure(table)
+    words = said(figure)
+    for part in ("0 of 3 leak", "3 inconclusive", "1 no image", "power 0.25"):
+        assert part in words
+    assert points(figure)["open: chance"][0] == [15.0, 15.0]
+    assert_legible(figure)
+
+
+def test_the_share_has_an_interval_over_clients():
+    table = leakage("none", [20.0] * 4, leaking=2, client=[0, 0, 1, 1])
+    assert "2 of 4 leak (0 to 100 %)" in said(chance_figure(table))

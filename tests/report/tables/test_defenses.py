@@ -29,7 +29,7 @@ def test_row_shows_all_measures():
     )
     assert open_line["accuracy"] == "0.750\n0.700 … 0.800"
     assert open_line["above\nchance"] == "+6.0\n+5.0 … +7.0"
-    assert open_line["images\nleaking"] == "2 of 4"
+    assert open_line["images\nleaking"] == "2 of 4\n0 … 100 %"
     assert (open_line["ε\nhonest"], private["ε\nhonest"]) == ("∞", "4.00")
     assert (open_line["ε\nattacked"], private["ε\nattacked"]) == ("∞", "4.00")
     assert private["attack\nsuccess"] == "0.25"
