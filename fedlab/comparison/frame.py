@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fedlab.metrics.verdict import INCONCLUSIVE, RECOGNISABLE
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
-from fedlab.results.attacks import INCONCLUSIVE, RECOGNISABLE, attack_labels, best_of_each
+from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
 
 NOBODY = ""

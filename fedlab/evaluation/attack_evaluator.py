@@ -138,7 +138,7 @@ class AttackEvaluator:
         *,
         scenario: Scenario | None = None,
     ) -> Leak:
-        """Rows and images of a capture that was not attacked, so that they are counted.
+        """Rows of a capture that was not attacked, so that its images are counted.
 
         Args:
             capture: The captured update.

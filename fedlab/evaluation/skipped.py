@@ -7,9 +7,9 @@ import torch
 
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.replay import Truth
-from fedlab.metrics.verdict import setting
+from fedlab.metrics.verdict import INCONCLUSIVE, setting
 from fedlab.protocol.task import ClientTask
-from fedlab.results.attacks import INCONCLUSIVE, NO_IMAGE
+from fedlab.results.attacks import NO_IMAGE
 from fedlab.results.rows import LeakageRow
 from fedlab.server.captures import Capture
 
@@ -27,7 +27,7 @@ def skipped_leak(
     order_known: bool,
     reason: str,
 ) -> Leak:
-    """Rows and images of a capture that was not attacked; scores are NaN, all is inconclusive.
+    """Rows without pictures for a capture that was not attacked: scores are NaN.
 
     Args:
         capture: The captured update.
@@ -87,13 +87,5 @@ def skipped_leak(
                 skipped=reason,
             )
         )
-    if truth is None:
-        none = torch.empty(0, 1, 1, 1)
-        return Leak(tuple(rows), none, None, none)
-    originals = truth.shard.images[truth.sources[:, 0]].float().div(255).cpu()
-    return Leak(
-        rows=tuple(rows),
-        originals=originals,
-        mixed=truth.inputs.cpu() if truth.mixed else None,
-        rebuilt=torch.full_like(originals, math.nan),
-    )
+    no_images = torch.empty(0, 1, 1, 1)
+    return Leak(tuple(rows), originals=no_images, mixed=None, rebuilt=no_images)

@@ -6,28 +6,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.metrics.intervals import share_interval
-from fedlab.metrics.verdict import CONSISTENT
+from fedlab.metrics.verdict import CONSISTENT, INCONCLUSIVE, LEAKS, NOT_SHOWN, RECOGNISABLE
 
 MALICIOUS = ", malicious server"
 """End of the label of an attack by a server that tampered with what it sent."""
 
-INCONCLUSIVE = "inconclusive"
-"""Verdict on an image that was not attacked, or by an attack without power."""
-
-RECOGNISABLE = "recognisable"
-"""Verdict on an image that is identified, or as close by structure, though not by PSNR."""
-
-NOT_SHOWN = "not shown"
-"""Verdict on an image of which the attack shows nothing; another attack may do better."""
-
-GRADES = ("leaks", RECOGNISABLE, NOT_SHOWN, INCONCLUSIVE)
+GRADES = (LEAKS, RECOGNISABLE, NOT_SHOWN, INCONCLUSIVE)
 """Verdicts on an image from the strongest; the best of several attacks counts."""
 
 NO_IMAGE = "none"
 """Value of ``target`` in the row of an attacked update that held no image."""
-
-POWER = 0.5
-"""Least share of undefended surrogate victims that an attack must rebuild to show anything."""
 
 _WHOSE = ("defense", "rule", "seed")
 """First columns in the table of a comparison."""
@@ -61,8 +49,9 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with ``attack`` from ``attack_labels`` and ``leaks``, with ``threat`` and
-        ``reasons``, which tables of earlier versions lack, and with numbers in ``psnr`` and
-        ``chance_psnr``, NaN if nothing was reconstructed.
+        ``reasons``, ``skipped``, ``choice`` and ``power``, which tables of earlier versions lack,
+        and with numbers in ``chance_psnr`` and in ``psnr``, which is ``aligned_psnr`` where that
+        was measured, and NaN if nothing was reconstructed.
     """
     rows = leakage[leakage["target"] == "original"].copy()
     for name, default in (
@@ -72,10 +61,12 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
         ("choice", ""),
     ):
         rows[name] = rows[name].astype(object).fillna(default) if name in rows else default
-    rows["leaks"] = rows["verdict"] == "leaks"
+    rows["leaks"] = rows["verdict"] == LEAKS
     rows["attack"] = attack_labels(rows)
-    for name in ("psnr", "chance_psnr", "power"):
+    for name in ("psnr", "chance_psnr", "aligned_psnr", "power"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce") if name in rows else math.nan
+    # Chance is aligned like this column, and the verdict compares the two.
+    rows["psnr"] = rows["aligned_psnr"].fillna(rows["psnr"])
     return rows
 
 
@@ -120,7 +111,7 @@ class ImageCounts:
     def grade(self) -> str:
         """The best grade of any image."""
         if self.leaking:
-            return "leaks"
+            return LEAKS
         if self.recognisable:
             return RECOGNISABLE
         return INCONCLUSIVE if self.inconclusive == self.images else NOT_SHOWN

@@ -56,7 +56,7 @@ class WriteReconstructions(Callback):
         self._leaks: Sequence[Leak] = ()
 
     def on_leaks(self, federation: Federation, leaks: Sequence[Leak]) -> None:
-        """Keep the images until the rows of the round are written; an empty batch has none."""
+        """Keep the images until the rows of the round are written; a skipped attack has none."""
         self._leaks = [leak for leak in leaks if len(leak.originals)]
 
     def on_round(self, federation: Federation, result: RoundResult) -> None:

@@ -84,10 +84,14 @@ def chance_figure(leakage: pd.DataFrame, *, by: str = "defense") -> Picture:
         power = images["power"].min()
         lines = [
             f"{found.leaking} of {found.images} leak{share}",
-            f"{found.recognisable} recognisable" * bool(found.recognisable),
-            f"{found.inconclusive} inconclusive" * bool(found.inconclusive),
-            f"{len(images) - len(psnr)} no image" * (len(psnr) < len(images)),
-            f"power {power:.2f}" * bool(power == power),
+            ", ".join(
+                [f"{found.recognisable} recognisable"] * bool(found.recognisable)
+                + [f"{found.inconclusive} inconclusive"] * bool(found.inconclusive)
+            ),
+            ", ".join(
+                [f"{len(images) - len(psnr)} no image"] * (len(psnr) < len(images))
+                + [f"power {power:.2f}"] * bool(power == power)
+            ),
         ]
         counts.append("\n".join(filter(None, lines)))
         words.append(

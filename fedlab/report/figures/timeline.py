@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fedlab.core.schedule import resolve_rounds, spell
+from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS, NOT_SHOWN, RECOGNISABLE
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.colours import FAINT, INK, LINE, OTHER_COLOUR, defense_colour
@@ -29,14 +30,7 @@ from fedlab.report.figures.sheet import (
 from fedlab.report.tables.naming import OPEN, UNDEFENDED, named
 from fedlab.report.tables.numbers import number
 from fedlab.report.verdicts.counts import grades_text
-from fedlab.results.attacks import (
-    GRADES,
-    INCONCLUSIVE,
-    NOT_SHOWN,
-    RECOGNISABLE,
-    counted_images,
-    scored_images,
-)
+from fedlab.results.attacks import GRADES, counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 
@@ -74,10 +68,11 @@ def timeline_figure(run: RunFolder) -> Picture:
     bands = bands_of(clients)
     poisoned = sorted(set(clients.loc[clients["role"] == "poisoning", "round"]))
     seen = scored_images(run.table("leakage"))
+    attacked = bool((seen["skipped"] == "").any())
     spent = bounded_accounts(ledger)
     toggles = _toggles(run, last)
     names = ["share of\nclients", "share of\ntest images"]
-    names += ["PSNR (dB)"] * (len(seen) > 0) + ["epsilon of\nprotected rounds"] * bool(spent)
+    names += ["PSNR (dB)"] * attacked + ["epsilon of\nprotected rounds"] * bool(spent)
     legends = "\n".join(wrapped(str(name), _LEGEND) for name in bands)
     heights = [max(_PANEL, 1.05 * inches(legends)), *[_PANEL] * (len(names) - 1)]
     title = f"{run.scenario.name}: what happened round by round?"
@@ -90,7 +85,7 @@ def timeline_figure(run: RunFolder) -> Picture:
     _draw_bands(panels[0], bands)
     _draw_toggles(panels[0], toggles)
     _draw_model(panels[1], rows, poisoned)
-    if len(seen):
+    if attacked:
         _draw_seen(panels[2], seen)
     if spent:
         _draw_epsilon(panels[-1], ledger, spent)
@@ -182,6 +177,7 @@ def _draw_model(axes: Axes, rows: Sequence[RoundRow], poisoned: Iterable[int]) -
 
 def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
     """Draw the PSNR of every attacked image, filled by its grade, and chance in grey."""
+    seen = seen[seen["skipped"] == ""]
     images = seen.groupby("round")
     steps = (images.cumcount() + 1) / (images["psnr"].transform("size") + 1)
     seen = seen.assign(place=seen["round"] - 0.3 + 0.6 * steps)
@@ -189,7 +185,7 @@ def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
     foot = axes.get_xaxis_transform()
     axes.plot(lost["place"], [0.05] * len(lost), "x", color=FAINT, markersize=4, transform=foot)
     point: Options = {"linewidth": 0, "markersize": 5 if len(seen) < 100 else 3.5}
-    usual = {"leaks", NOT_SHOWN}
+    usual = {LEAKS, NOT_SHOWN}
     for name in GRADES:
         if name in usual | set(seen["verdict"]):
             axes.plot([], [], "o", label=name, **_marker(name, INK), **point)
@@ -216,12 +212,12 @@ def _draw_seen(axes: Axes, seen: pd.DataFrame) -> None:
 
 
 def _marker(verdict: str, colour: str) -> Options:
-    """Full for an image that leaks, half for a recognisable one, dashed if inconclusive."""
+    """Full for an image that leaks, half for a recognisable one, pale if inconclusive."""
     if verdict == RECOGNISABLE:
         return {"color": colour, "fillstyle": "left", "markerfacecoloralt": "white"}
     if verdict == INCONCLUSIVE:
         return {"color": colour, "markerfacecolor": "white", "alpha": 0.4}
-    return {"color": colour, "markerfacecolor": colour if verdict == "leaks" else "white"}
+    return {"color": colour, "markerfacecolor": colour if verdict == LEAKS else "white"}
 
 
 def _draw_epsilon(axes: Axes, ledger: Ledger, spent: dict[Account, "pd.Series[float]"]) -> None:
@@ -280,9 +276,11 @@ def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
         leaks.append(
             f"{found.leaking} of {found.images} attacked images leak{whom}{grades_text(found)}"
         )
-    images = counted_images(seen).images
-    marks = "" if images == len(seen) else f", a mark for each attack ({len(seen)} in all),"
-    lost = "; x: no image came out" * bool(seen["psnr"].isna().any())
+    found = counted_images(seen)
+    images = found.images - found.skipped
+    tried = seen[seen["skipped"] == ""]
+    marks = "" if images == len(tried) else f", a mark for each attack ({len(tried)} in all),"
+    lost = "; x: no image came out" * bool(tried["psnr"].isna().any())
     colour = "in the colour of the defense that was on"
     return [*notes, f"PSNR of {images} images{marks} {colour}{lost}; {', '.join(leaks)}."]
 

@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from fedlab.comparison.summary import proves_nothing
-from fedlab.metrics.verdict import SUCCEEDS
+from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS, NOT_SHOWN, RECOGNISABLE, SUCCEEDS
 from fedlab.report.tables.defenses import DefenseLine, defense_lines, epsilon, epsilon_text
 from fedlab.report.tables.naming import UNDEFENDED, under
 from fedlab.report.tables.numbers import (
@@ -25,10 +25,10 @@ from fedlab.report.verdicts.run import (
     strongest_attack,
     verdicts_by_server,
 )
-from fedlab.results.attacks import INCONCLUSIVE, NOT_SHOWN, RECOGNISABLE, counted_images
+from fedlab.results.attacks import counted_images
 
 _CLAIMS = {
-    "leaks": "Images leak",
+    LEAKS: "Images leak",
     RECOGNISABLE: "Images are recognisable, but none leaks by PSNR,",
     NOT_SHOWN: "No leak is shown",
     INCONCLUSIVE: "Nothing can be concluded",

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from fedlab.metrics.verdict import POWERFUL
 from fedlab.report.tables.numbers import counted, interval, listed
 from fedlab.results.attacks import (
-    POWER,
     ImageCounts,
     counted_images,
     empty_updates,
@@ -86,9 +86,9 @@ def power_sentence(rows: pd.DataFrame) -> str:
         f"The power of the attack is {shares}: the share of surrogate victims without a defense "
         "that leak to it"
     )
-    if power.min() >= POWER:
+    if power.min() >= POWERFUL:
         return text + "."
-    return text + f"; below {POWER} an image that does not leak is inconclusive."
+    return text + f"; below {POWERFUL} an image that does not leak is inconclusive."
 
 
 def choice_sentence(rows: pd.DataFrame) -> str:

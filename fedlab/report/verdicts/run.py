@@ -11,7 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
-from fedlab.metrics.verdict import SUCCEEDS, success_above_chance
+from fedlab.metrics.verdict import (
+    INCONCLUSIVE,
+    NOT_SHOWN,
+    RECOGNISABLE,
+    SUCCEEDS,
+    success_above_chance,
+)
 from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ledger import accounts_without_total
@@ -25,9 +31,6 @@ from fedlab.report.verdicts.counts import (
     skipped_sentence,
 )
 from fedlab.results.attacks import (
-    INCONCLUSIVE,
-    NOT_SHOWN,
-    RECOGNISABLE,
     best_of_each,
     counted_images,
     leaking_images,

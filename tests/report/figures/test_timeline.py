@@ -263,3 +263,31 @@ def test_rounds_in_which_somebody_poisons_are_grey(tmp_path):
     assert [span.get_x() + span.get_width() / 2 for span in spans] == [2, 3]
     assert "clients poison in rounds 2-3" in figure.alt
     assert_legible(figure)
+
+
+def test_chance_far_below_every_image_is_in_range(federation, monkeypatch):
+    table = federation.folder.table("leakage")
+    table["chance_psnr"] = table["psnr"].min() - 30
+    original = RunFolder.table
+    monkeypatch.setattr(
+        RunFolder, "table", lambda run, name: table if name == "leakage" else original(run, name)
+    )
+    axes = timeline_figure(federation.folder).axes[2]
+    assert axes.get_ylim()[0] < table["chance_psnr"].min()
+
+
+def test_grades_have_marks_of_their_own(federation, monkeypatch):
+    table = federation.folder.table("leakage")
+    grades = ["recognisable", "inconclusive"]
+    table["verdict"] = [grades[place % 2] for place in range(len(table))]
+    table["skipped"] = ["too many images"] + [""] * (len(table) - 1)
+    original = RunFolder.table
+    monkeypatch.setattr(
+        RunFolder, "table", lambda run, name: table if name == "leakage" else original(run, name)
+    )
+    figure = timeline_figure(federation.folder)
+    words = said(figure)
+    assert "recognisable" in words
+    assert "(1 not attacked)" in words.replace("\n", " ")
+    fills = {line.get_fillstyle() for line in figure.axes[2].lines}
+    assert {"left", "full"} <= fills
