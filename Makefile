@@ -6,7 +6,7 @@ BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format notebooks clean
+.PHONY: help demo test fast check format claims notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ check: .venv/ready  ## check style, format, import contracts and types; change n
 format: .venv/ready  ## format the sources and repair what ruff can repair
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+claims: .venv/ready  ## measure the quoted figures again (hours); DATA=cifar10.npz for images
+	$(BIN)/python -m benchmarks.claims --again $(if $(DATA),--data $(DATA))
 
 notebooks: .venv/ready  ## run the notebooks and store their output
 	folder=$$(mktemp -d) && \

@@ -10,6 +10,7 @@ from fedlab.report.figures.sheet import Picture
 from fedlab.report.tables.table import ReportTable, frame_table
 from fedlab.report.verdicts.run import Verdict
 from fedlab.results.attacks import scored_images
+from fedlab.results.rows import LeakageRow, columns_of
 from fedlab.scenario.scenario import Scenario
 
 MOST_ROWS = 500
@@ -20,7 +21,7 @@ FoldedTable = tuple[str, ReportTable, bool | None]
 
 _LEAKAGE = [
     "round", "client", "defenses", "attack", "image", "psnr", "chance_psnr", "ssim",
-    "identification", "label_correct", "threat", "setting", "verdict",
+    "identification", "label_correct", "threat", "setting", "power", "verdict", "skipped",
 ]  # fmt: skip
 """Columns of ``leakage.csv`` on the page."""
 
@@ -94,10 +95,14 @@ def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> list[F
         arm: Columns in front that identify a run of a comparison.
     """
     note = (
-        "From leakage.csv, which has more columns. Identified: share of the client's images of the "
-        "class that are further from the reconstruction than the true image is."
+        "From leakage.csv, which has more columns. PSNR: aligned like chance where "
+        "that was measured. Identified: share of the pool that is further from the reconstruction "
+        "than the true image is. Skipped: why an image was not attacked."
     )
     if leakage.empty:
         return []
-    rows = scored_images(leakage)[[*arm, *_LEAKAGE]]
+    known = {"attack", *columns_of(LeakageRow), "defense", "rule", "seed"}
+    foreign = [name for name in leakage if name not in known]
+    rows = scored_images(leakage)[[*arm, *_LEAKAGE, *foreign]].replace("", None)
+    rows = rows.drop(columns=[name for name in ("power", "skipped") if rows[name].isna().all()])
     return [csv_table(rows, "Reconstructions, image by image", note, names=len(arm) + 2)]
