@@ -111,7 +111,8 @@ def test_run_without_attacks_or_defenses(plain, tmp_path):
     text = write_page(plain, tmp_path / "page.html").read_text(encoding="utf-8")
     assert asks_nobody(text)
     page = Page(text)
-    assert page.text.count("not shown") >= 2
+    assert "inconclusive" in page.text
+    assert "not shown" in page.text
     assert "The server attacked no update" in page.text
     assert "No client poisons" in page.text
     assert "None of the 4 clients ran a mechanism" in page.text
