@@ -1,8 +1,9 @@
-"""Epsilon of a sequence of Gaussian mechanisms, by the accountants of Opacus.
+"""Epsilon of a sequence of Gaussian mechanisms, by the accountants of Opacus and dp-accounting.
 
 The accountants are Rényi DP (Mironov et al., arXiv 1908.10530), numerical composition of privacy
-loss variables (Gopi et al., arXiv 2106.02848), and Gaussian DP (Dong et al., arXiv 1905.02383; Bu
-et al., arXiv 1911.11607).
+loss variables (Gopi et al., arXiv 2106.02848), privacy loss distributions (see
+``fedlab.privacy.privacy_loss``), and Gaussian DP (Dong et al., arXiv 1905.02383; Bu et al.,
+arXiv 1911.11607).
 """
 
 import math
@@ -11,16 +12,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fedlab.privacy.accountant_name import AccountantName
+from fedlab.privacy.privacy_loss import Step, privacy_loss
 
 if TYPE_CHECKING:
     from opacus.accountants import IAccountant
 
-Step = tuple[float, float, int]
-"""One entry of an Opacus history: noise multiplier, sample rate and number of steps."""
-
 LARGEST = 500.0
-"""Largest epsilon for which PRV and Gaussian DP are computed. Opacus' search for that of Gaussian
-DP ends here, and far above it PRV takes minutes and gigabytes and returns no finite value."""
+"""Largest epsilon for which PRV, PLD and Gaussian DP are computed. Opacus' search for that of
+Gaussian DP ends here, and far above it PRV and PLD take minutes and gigabytes."""
 
 
 def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:
@@ -29,17 +28,17 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
     The result holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
     every release on the same images is among the steps.
 
-    ``rdp`` and ``prv`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails, ``prv``
-    returns the bound of ``rdp``. ``gdp`` is no bound: it is the limit for many steps of Poisson
-    sampling at a low rate, and may be too small.
+    ``rdp``, ``prv`` and ``pld`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails,
+    ``prv`` and ``pld`` return the bound of ``rdp``. ``gdp`` is no bound: it is the limit for many
+    steps of Poisson sampling at a low rate, and may be too small.
 
     Args:
         steps: Noise multiplier, sample rate and number of steps of each release, in order.
-        accountant: ``rdp``, ``prv`` (tighter and slower) or ``gdp``.
+        accountant: ``rdp``, ``prv`` (tighter and slower), ``pld`` (the tightest) or ``gdp``.
         delta: Delta of the guarantee, in (0, 1).
 
     Returns:
-        Epsilon; 0 for no steps, infinity if any step has no noise or if ``gdp`` exceeds
+        Epsilon, at least 0; 0 for no steps, infinity if any step has no noise or if ``gdp`` exceeds
         ``LARGEST``.
 
     Raises:
@@ -54,19 +53,21 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
         return 0.0
     if any(noise == 0 for noise, _, _ in steps):
         return math.inf
-    return _epsilon(_merged(steps), accountant, delta)
+    # At a large delta Opacus' formulas return values below 0, which is a bound for any mechanism.
+    return max(0.0, _epsilon(merged(steps), accountant, delta))
 
 
-def _merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    merged: list[Step] = []
+def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Join consecutive steps of the same noise multiplier and sample rate."""
+    joined: list[Step] = []
     for noise, rate, count in steps:
-        if merged and merged[-1][:2] == (noise, rate):
-            count += merged.pop()[2]
-        merged.append((noise, rate, count))
-    return tuple(merged)
+        if joined and joined[-1][:2] == (noise, rate):
+            count += joined.pop()[2]
+        joined.append((noise, rate, count))
+    return tuple(joined)
 
 
-@lru_cache(maxsize=4096)  # many clients share a history, and PRV takes up to a second
+@lru_cache(maxsize=4096)  # clients share histories, and PRV takes up to a second
 def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) -> float:
     # Opacus imports PyTorch, which is not needed to read a scenario or a ledger's tables.
     from opacus.accountants import PRVAccountant, RDPAccountant
@@ -76,6 +77,8 @@ def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) 
     bound = _counted(RDPAccountant(), steps, delta)
     if accountant == "rdp" or bound > LARGEST:
         return bound
+    if accountant == "pld":
+        return privacy_loss(steps, scale=bound).get_epsilon_for_delta(delta)
     try:
         value = _counted(PRVAccountant(), steps, delta)
     except RuntimeError:  # PRV raises where its grid is too coarse for so little noise
@@ -101,7 +104,7 @@ def _gaussian(steps: tuple[Step, ...], delta: float) -> float:
     if len({(noise, rate) for noise, rate, _ in steps}) > 1:
         raise ValueError(
             "the gdp accountant counts steps of one noise multiplier and one sample rate only, and "
-            "these differ: set privacy.accountant to rdp or prv"
+            "these differ: set privacy.accountant to rdp, prv or pld"
         )
     noise, rate, _ = steps[0]
     if noise**-2 >= LARGEST:  # exp(noise**-2) in the formula for mu soon overflows

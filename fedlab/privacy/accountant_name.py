@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-AccountantName = Literal["rdp", "prv", "gdp"]
-"""``rdp`` and ``prv`` are upper bounds on epsilon, ``gdp`` is an approximation."""
+AccountantName = Literal["rdp", "prv", "pld", "gdp"]
+"""``rdp``, ``prv`` and ``pld`` are upper bounds on epsilon, ``gdp`` is an approximation."""

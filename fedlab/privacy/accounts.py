@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fedlab.core.errors import nearest
-from fedlab.privacy.accountant import Step, epsilon
+from fedlab.privacy.accountant import epsilon
 from fedlab.privacy.accountant_name import AccountantName
+from fedlab.privacy.privacy_loss import Step
 from fedlab.privacy.release import (
     OPEN,
     History,

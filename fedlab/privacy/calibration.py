@@ -4,8 +4,9 @@ import math
 
 from scipy import optimize
 
-from fedlab.privacy.accountant import Step, epsilon
+from fedlab.privacy.accountant import epsilon
 from fedlab.privacy.accountant_name import AccountantName
+from fedlab.privacy.privacy_loss import Step
 
 LEAST, MOST = 1 / 16, 2.0**14
 """Range of noise multipliers searched; below it, epsilon of a single step is in the hundreds."""

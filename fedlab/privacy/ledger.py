@@ -11,8 +11,15 @@ import pandas as pd
 from fedlab.core.views import Viewable
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of
+from fedlab.privacy.ceiling import ceilings
 from fedlab.privacy.instahide import statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
+
+Chances = tuple[float, ...]
+"""Probabilities of success without any release."""
+
+POOLS: Chances = (1 / 10, 1 / 100)
+"""Chances of finding the true image among 10 and among 100 images, for the columns of ceilings."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,8 @@ class LedgerRow:
             account that the client used before.
         adjacency: Difference between neighbouring data sets of the account; empty for an open
             round.
-        accountant: Accountant of Gaussian noise, ``rdp``, ``prv`` or ``gdp``; empty for mechanisms
-            that are not accounted by one.
+        accountant: Accountant of Gaussian noise, ``rdp``, ``prv``, ``pld`` or ``gdp``; empty for
+            mechanisms that are not accounted by one.
         clipping_norm: Largest L2 norm of one example's gradient (DP-SGD) or of the update.
         noise_multiplier: Standard deviation of the noise divided by the clipping norm.
         sample_rate: Probability, in (0, 1], that an example joins a batch.
@@ -44,6 +51,10 @@ class LedgerRow:
             DP-SGD's first. Rows of DP-InstaHide show DP-SGD's unless labels are public.
         epsilon_total: Epsilon of everything so far in the account of the mechanism; infinite once
             any participation was not protected by it.
+        ceiling_10: Largest probability, from 1/10 to 1, with which any attack on everything so far
+            finds the true image among 10 equally likely ones; see ``fedlab.privacy.ceiling``. 1
+            says nothing; ``None`` under the accountant ``gdp``, which certifies nothing.
+        ceiling_100: The same among 100 images, from 1/100 to 1.
         statement: ``formal`` (a bound), ``claimed`` (a bound that a foreign defense states),
             ``approximate`` (close to a bound), ``vacuous`` (a bound
             too large to mean anything), ``none`` (no bound) or ``open`` (no protection).
@@ -65,6 +76,8 @@ class LedgerRow:
     epsilon_round: float | None
     epsilon_protected: float | None
     epsilon_total: float
+    ceiling_10: float | None
+    ceiling_100: float | None
     statement: str
 
 
@@ -74,7 +87,7 @@ class Ledger(Viewable):
 
     Attributes:
         histories: Privacy history of every client, by partition id.
-        accountant: Accountant of Gaussian noise: ``rdp``, ``prv`` or ``gdp``.
+        accountant: Accountant of Gaussian noise: ``rdp``, ``prv``, ``pld`` or ``gdp``.
         delta: Delta, in (0, 1), of every epsilon of Gaussian noise.
         labels_public: True if labels are declared public, so that an epsilon for images given
             labels (DP-InstaHide) has a total.
@@ -165,6 +178,21 @@ class Ledger(Viewable):
         """Compute epsilon of everything that a client sent; 0 if it sent nothing."""
         return self._total(account, self.histories.get(client, ()))
 
+    def ceiling(self, client: int, pool: int) -> float | None:
+        """Compute how often any attack on a client's releases finds the true image of a pool.
+
+        Args:
+            client: Partition id.
+            pool: Number N of images, at least 1, of which each is the true one with equal
+                probability before anything is sent.
+
+        Returns:
+            Largest probability, from 1/N to 1; ``None`` under the accountant ``gdp``, which is no
+            upper bound.
+        """
+        found = self._ceilings(self.histories.get(client, ()), (1 / pool,))
+        return None if found is None else found[0]
+
     def _row(self, client: int, history: History, entry: PrivacyRelease) -> LedgerRow:
         own = account_of(entry)
         if own is None:
@@ -172,6 +200,8 @@ class Ledger(Viewable):
         else:
             account = own if self._has_total(own) else EXAMPLE
         accounted = own is not None and own.composition == "gaussian"
+        sent = _whole(self.histories[client], history)
+        ceiling_10, ceiling_100 = self._ceilings(sent, POOLS) or (None, None)
         return LedgerRow(
             round=entry.round,
             client=client,
@@ -188,7 +218,9 @@ class Ledger(Viewable):
             delta=self.delta if accounted else None,
             epsilon_round=self._round(history, entry),
             epsilon_protected=self._epsilon(account, history),
-            epsilon_total=self._total(account, _whole(self.histories[client], history)),
+            epsilon_total=self._total(account, sent),
+            ceiling_10=ceiling_10,
+            ceiling_100=ceiling_100,
             statement=self._statement(entry),
         )
 
@@ -215,6 +247,12 @@ class Ledger(Viewable):
 
     def _total(self, account: Account, history: History) -> float:
         return account.total(history, accountant=self.accountant, delta=self.delta)
+
+    def _ceilings(self, history: History, chances: Chances) -> tuple[float, ...] | None:
+        if self.accountant == "gdp":
+            return None
+        found = ceilings(history, chances, labels_public=self.labels_public)
+        return tuple(map(float, found))
 
     def _statement(self, entry: PrivacyRelease) -> str:
         if entry.mechanism in UNCOVERED:

@@ -22,7 +22,7 @@ from fedlab.core.files import write_atomically
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
-from fedlab.results.recorded_ledger import RecordedLedger, recorded_epsilons
+from fedlab.results.recorded_ledger import RecordedLedger, recorded_ceilings, recorded_epsilons
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow, columns_of, values_by_column
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
@@ -230,10 +230,12 @@ class RunFolder(Viewable):
         """
         privacy, histories = self.scenario.privacy, self.spending()
         accountant, delta = privacy.accountant, privacy.delta
-        recorded = recorded_epsilons(
-            self.path / "ledger.csv", histories, accountant=accountant, delta=delta
+        file = self.path / "ledger.csv"
+        recorded = recorded_epsilons(file, histories, accountant=accountant, delta=delta)
+        ceilings = recorded_ceilings(file, histories)
+        return RecordedLedger(
+            histories, accountant, delta, privacy.labels_public, recorded, ceilings
         )
-        return RecordedLedger(histories, accountant, delta, privacy.labels_public, recorded)
 
     @property
     def _journal(self) -> Path:

@@ -233,8 +233,8 @@ class Privacy(Settings):
     """How privacy loss is counted, in the same way for every client."""
 
     accountant: AccountantName = "rdp"
-    """Accountant of Gaussian noise: ``rdp`` and ``prv`` are upper bounds, ``gdp`` is an
-    approximation."""
+    """Accountant of Gaussian noise: ``rdp``, ``prv`` and ``pld`` are upper bounds, of which ``pld``
+    is the smallest; ``gdp`` is an approximation, which certifies nothing."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
     """Delta of every epsilon of Gaussian noise, between 0 and 1."""
     labels_public: bool = False

@@ -76,7 +76,7 @@ def test_prv_equals_dp_accounting(noise, rate, steps):
     assert ours == pytest.approx(theirs.get_epsilon(1e-5), rel=0.01, abs=0.011)
 
 
-@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+@pytest.mark.parametrize("accountant", ["rdp", "prv", "pld"])
 def test_bounds_hold_for_the_gaussian_mechanism(accountant):
     """Its exact delta is known (Balle and Wang, arXiv 1805.06083, theorem 8)."""
     noise, steps = 2.0, 5
@@ -88,7 +88,7 @@ def test_bounds_hold_for_the_gaussian_mechanism(accountant):
 
     delta = below(mu / 2 - found / mu) - math.exp(found) * below(-mu / 2 - found / mu)
     assert delta <= 1e-5
-    if accountant == "prv":
+    if accountant != "rdp":
         assert delta > 0.9e-5
 
 
@@ -102,6 +102,40 @@ def test_gdp_equals_opacus(steps):
     noise, rate, count = steps
     split = ((noise, rate, count - 7), (noise, rate, 7))
     assert epsilon(split, accountant="gdp", delta=1e-5) == pytest.approx(ours)
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), GRID[1::4])
+def test_pld_equals_its_finest_grid(noise, rate, steps):
+    accounting = pytest.importorskip("dp_accounting")
+    from dp_accounting.pld import PLDAccountant
+
+    theirs = PLDAccountant(value_discretization_interval=1e-4)
+    gaussian = accounting.GaussianDpEvent(noise)
+    theirs.compose(accounting.PoissonSampledDpEvent(rate, gaussian), steps)
+    ours = epsilon(((noise, rate, steps),), accountant="pld", delta=1e-5)
+    assert ours == pytest.approx(theirs.get_epsilon(1e-5), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "pld", "prv", "rdp"),
+    [((1.0, 0.05, 20), 1.764, 1.774, 2.250), ((1.0, 0.05, 200), 4.419, 4.429, 5.017)],
+)
+def test_pld_is_the_tightest(steps, pld, prv, rdp):
+    for accountant, expected in (("pld", pld), ("prv", prv), ("rdp", rdp)):
+        found = epsilon((steps,), accountant=accountant, delta=2.9e-5)
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_pld_composes_unlike_steps():
+    parts = ((1.0, 0.05, 100), (0.5, 0.05, 100))
+    pld = epsilon(parts, accountant="pld", delta=1e-5)
+    assert pld == pytest.approx(epsilon(parts, accountant="prv", delta=1e-5), abs=0.015)
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv", "pld", "gdp"])
+@pytest.mark.parametrize(("noise", "delta"), [(20.0, 0.05), (1.0, 0.5), (1.0, 0.9)])
+def test_epsilon_at_a_large_delta_is_not_negative(accountant, noise, delta):
+    assert epsilon(((noise, 0.5, 1),), accountant=accountant, delta=delta) >= 0
 
 
 def test_gdp_is_below_the_bounds():
@@ -118,7 +152,7 @@ def test_gdp_refuses_a_mixed_history(other):
         epsilon(((1.0, 0.05, 5), other), accountant="gdp", delta=1e-5)
 
 
-@pytest.mark.parametrize("accountant", ["rdp", "prv", "gdp"])
+@pytest.mark.parametrize("accountant", ["rdp", "prv", "pld", "gdp"])
 def test_epsilon_at_extreme_noise(accountant):
     def of(*steps):
         return epsilon(steps, accountant=accountant, delta=1e-5)

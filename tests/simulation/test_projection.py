@@ -186,7 +186,7 @@ def test_gdp_refuses_what_it_cannot_count():
         Federation(small(defenses=mixed, **gdp))
     federation = Federation(small(defenses=[DP | {"rounds": "1-3"}], **gdp))
     federation.step()
-    with pytest.raises(BadInput, match=r"set privacy\.accountant to rdp or prv"):
+    with pytest.raises(BadInput, match=r"set privacy\.accountant to rdp, prv or pld"):
         federation.toggle("dp-sgd", on=True, noise_multiplier=2.0)
     federation.run()
     rows = federation.ledger.rows(3)
