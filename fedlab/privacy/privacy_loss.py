@@ -55,7 +55,8 @@ def privacy_loss(steps: tuple[Step, ...], *, scale: float) -> PrivacyLoss:
 
 def deltas(loss: PrivacyLoss, epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return delta at each epsilon, float64 of the same shape, in [0, 1]."""
-    return np.clip(np.asarray(loss.get_delta_for_epsilon(epsilons), dtype=float), 0.0, 1.0)
+    found = np.asarray(loss.get_delta_for_epsilon(epsilons), dtype=float)
+    return np.asarray(found.clip(0.0, 1.0), dtype=float)
 
 
 @lru_cache(maxsize=64)
