@@ -273,9 +273,7 @@ def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
     for threat, each in seen.groupby("threat"):
         found = counted_images(each)
         whom = " to a malicious server" * (threat == "malicious")
-        leaks.append(
-            f"{found.leaking} of {found.images} attacked images leak{whom}{grades_text(found)}"
-        )
+        leaks.append(f"{found.leaking} of {found.images} images leak{whom}{grades_text(found)}")
     found = counted_images(seen)
     images = found.images - found.skipped
     tried = seen[seen["skipped"] == ""]

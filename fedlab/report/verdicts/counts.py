@@ -11,6 +11,9 @@ from fedlab.results.attacks import (
     skip_reasons,
 )
 
+MOST_REASONS = 2
+"""Largest number of reasons for skipped images that a sentence gives."""
+
 
 def percent_interval(low: float, high: float) -> str:
     """Format an interval of a share in percent.
@@ -63,7 +66,9 @@ def skipped_sentence(leakage: pd.DataFrame) -> str:
     sentences = []
     if reasons := skip_reasons(leakage):
         total = sum(reasons.values())
-        why = listed([f"{reason} ({count})" for reason, count in reasons.items()])
+        parts = [f"{reason} ({count})" for reason, count in reasons.items()]
+        parts[MOST_REASONS:] = ["more in the column skipped"] * (len(parts) > MOST_REASONS)
+        why = listed(parts)
         verb = "was" if total == 1 else "were"
         sentences.append(f"{counted(total, 'image')} {verb} not attacked: {why}.")
     empty, updates = empty_updates(leakage)

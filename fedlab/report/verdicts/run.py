@@ -264,7 +264,7 @@ def _leak(rows: pd.DataFrame) -> tuple[str, str]:
     }
     rest = grades_text(found)
     sentences = [
-        f"{none.get(found.grade, '')} {counted(images, 'attacked image')}{rest}; another attack "
+        f"{none.get(found.grade, '')} {counted(images, 'image')}{rest}; another attack "
         "may do better."
     ]
     if leaking:
@@ -277,7 +277,7 @@ def _leak(rows: pd.DataFrame) -> tuple[str, str]:
         where = f": {listed(shown)}" * (len(shown + hidden) > 1)
         verb = "leaks" if images == 1 else "leak"
         more = rest * (len(shown + hidden) == 1)
-        sentences = [f"{leaking} of {counted(images, 'attacked image')} {verb}{more}{where}."]
+        sentences = [f"{leaking} of {counted(images, 'image')} {verb}{more}{where}."]
         sentences += [f"No leak is shown {listed(hidden)}."] if hidden else []
     sentences.append(share_sentence(rows, "client"))
     n = len(best.rows)

@@ -225,11 +225,11 @@ def test_an_image_that_was_attacked_twice_counts_once(federation, tmp_path):
     first = table.assign(verdict="not shown")
     pd.concat([first, again]).to_csv(run.path / "leakage.csv", index=False)
     figure = timeline_figure(run)
-    assert "8 of 8 attacked images leak" in figure.alt
+    assert "8 of 8 images leak" in figure.alt
     words = said(figure).replace("\n", " ")
     assert "PSNR of 8 images, a mark for each attack (16 in all), in the colour" in words
     pd.concat([first, malicious]).to_csv(run.path / "leakage.csv", index=False)
-    assert "0 of 8 attacked images leak, 8 of 8 attacked images leak to a malicious server" in (
+    assert "0 of 8 images leak, 8 of 8 images leak to a malicious server" in (
         timeline_figure(run).alt
     )
 

@@ -39,7 +39,7 @@ def table(*changes):
 def test_image_attacked_twice_counts_once():
     (found,) = leak_verdicts(table({}, {"known_labels": False, **NOT}, {"image": 1, **NOT}))
     assert found.word == "leaks"
-    assert "1 of 2 attacked images leak" in found.sentence
+    assert "1 of 2 images leak" in found.sentence
     assert (
         "The strongest attack is fast, labels known. It leaks 1 of 2 images with a median PSNR of "
         "40.0 dB, where chance is 15.0 dB." in found.sentence
@@ -54,7 +54,7 @@ def test_defenses_without_leak_are_named_with_counts():
 def test_not_shown_is_never_safe():
     (found,) = leak_verdicts(table(NOT, {"image": 1, **NOT}))
     assert found.word == "not shown"
-    assert "No leak is shown for 2 attacked images" in found.sentence
+    assert "No leak is shown for 2 images" in found.sentence
     assert "12.0 dB, where chance is 15.0 dB (n = 2)." in found.sentence
     assert "another attack may do better" in found.sentence
 
@@ -100,7 +100,7 @@ SKIPPED = {"psnr": math.nan, "verdict": "inconclusive", "skipped": "the update h
 
 def test_images_that_were_not_attacked_are_counted():
     (found,) = leak_verdicts(table({}, SKIPPED | {"client": 1}, SKIPPED | {"client": 2}))
-    assert "1 of 3 attacked images leak" in found.sentence
+    assert "1 of 3 images leak" in found.sentence
     assert "2 inconclusive (2 not attacked)" in found.sentence
     assert "2 images were not attacked: the update holds 80 images (2)." in found.sentence
 
@@ -129,7 +129,7 @@ def test_power_stands_beside_the_result():
 def test_an_attack_without_power_is_inconclusive_and_says_why():
     (found,) = leak_verdicts(table(NOT | {"verdict": "inconclusive", "power": 0.25}))
     assert found.word == "inconclusive"
-    assert "Nothing can be concluded about 1 attacked image" in found.sentence
+    assert "Nothing can be concluded about 1 image" in found.sentence
     assert "power of the attack is 0.25" in found.sentence
     assert "below 0.5 an image that does not leak is inconclusive" in found.sentence
 
@@ -137,7 +137,7 @@ def test_an_attack_without_power_is_inconclusive_and_says_why():
 def test_recognisable_is_a_grade_of_its_own():
     (found,) = leak_verdicts(table(NOT | {"verdict": "recognisable"}, {"image": 1, **NOT}))
     assert found.word == "recognisable"
-    assert "No leak by PSNR is shown for 2 attacked images, 1 recognisable" in found.sentence
+    assert "No leak by PSNR is shown for 2 images, 1 recognisable" in found.sentence
 
 
 def test_the_share_has_an_interval_over_clients():
@@ -285,3 +285,9 @@ def test_foreign_epsilon_is_a_claim():
     stated = {"unit": "client", "adjacency": "replace-one", "epsilon": 1.0}
     ledger = Ledger({0: (PrivacyRelease(1, 0, "mine:Own", **stated),)})
     assert "mine:Own (replace-one, as its author claims)" in privacy_verdict(ledger).sentence
+
+
+def test_few_of_many_reasons_are_given():
+    rows = [SKIPPED | {"round": n, "skipped": f"reason {n}"} for n in range(9)]
+    (found,) = leak_verdicts(table({"image": 1}, *rows))
+    assert "9 images were not attacked: reason 0 (1), reason 1 (1) and more" in found.sentence
