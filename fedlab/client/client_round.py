@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
+from fedlab.client.guarantees import void_release
 from fedlab.client.local_training import compute_payload, undefended_pipeline
 from fedlab.client.poison import HonestUpdate, adjust_task, poison_shard, poison_update
 from fedlab.core.digest import digest
@@ -116,7 +117,10 @@ def run_client_round(
             generator=generator(federated.seed, "poisoned update", task.round, task.client),
         )
     opened = bool(buffers) or _opens(task)
-    releases = _privacy_releases(pipeline, context, abstention, opened=opened)
+    releases = tuple(
+        void_release(each, task)
+        for each in _privacy_releases(pipeline, context, abstention, opened=opened)
+    )
     return ClientUpdate(
         payload=payload,
         abstention=abstention,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -126,11 +125,9 @@ class DPInstaHide(Defense):
             sources = torch.cat([members.unsqueeze(1), partners], dim=1)
             return self._noisy(sources, context.shard, pipeline.transform, weights, drawn)
 
-        epsilon = self._epsilon(
-            context.shard,
-            records=pipeline.records,
-            own_records=min(pipeline.records, context.epochs),
-        )
+        # Labels show which classes were mixed, so any image may be known to be in every mixture.
+        inside = pipeline.records if k > 1 else min(pipeline.records, context.epochs)
+        epsilon = self._epsilon(context.shard, records=inside)
         return replace(pipeline, held=held, transform=unchanged).charged(
             self.release(context, steps=pipeline.records, epsilon=epsilon)
         )
@@ -200,27 +197,19 @@ class DPInstaHide(Defense):
         """The settings as text, which is part of the names of random streams."""
         return self.model_dump_json(exclude={"rounds", "clients"})
 
-    def _epsilon(
-        self, shard: Shard, *, records: int, own_records: int | None = None
-    ) -> float | None:
+    def _epsilon(self, shard: Shard, *, records: int) -> float | None:
         """Compute the formal epsilon of mixtures; ``None`` for Gaussian noise.
 
         Args:
             shard: Shard whose images are mixed.
-            records: Number of mixtures.
-            own_records: Number of mixtures of each image with partners; ``None`` if all k images of
-                a mixture are drawn.
+            records: Largest number of mixtures that one image can be in.
         """
         if self.noise != "laplace":
             return None
         weight = None
         if self.weights == "dirichlet":
             weight = 1.0 if self.cap is None else self.cap
-        epsilon = instahide.epsilon
-        if own_records is not None:
-            epsilon = partial(instahide.epsilon_own_plus_partners, own_records=own_records)
-        return epsilon(
-            n=len(shard),
+        return instahide.epsilon(
             k=self.k,
             sigma=self.scale,
             diameter=float(shard.images[0].numel()),

@@ -27,6 +27,8 @@ Clipping = Literal["flat", "per-layer"] | Quantile
 class PrivateGradient:
     """The noisy mean of per-example gradients, each clipped to a norm (Opacus).
 
+    A gradient that is not finite counts as zero, so that one image cannot make the sum NaN.
+
     The sum of the clipped gradients is divided by the *expected* batch size, as the analysis of
     Poisson sampling requires, so an empty batch is a release of pure noise.
 
@@ -125,6 +127,30 @@ class PrivateGradient:
             else:
                 loss = functional.cross_entropy(outputs, labels, reduction="sum")
                 loss.backward()  # type: ignore[no-untyped-call]
+        self._clip_overflow(images, labels)
+
+    def _clip_overflow(self, images: Tensor, labels: Tensor) -> None:
+        """Clip the gradient of each example whose norm is not finite to zero.
+
+        Clipping by a factor keeps infinity and NaN, one of which makes the whole sum NaN, and no
+        noise covers that. The example is accounted like any other.
+        """
+        if self._ghost:
+            finite = self._model.per_sample_gradient_norms.isfinite()
+            if not finite.all():  # the sum is already formed: compute it again without them
+                self._optimizer.zero_grad(set_to_none=True)
+                if finite.any():
+                    self._backward(images[finite], labels[finite])
+                else:
+                    self._empty_batch()
+            return
+        parameters = self._optimizer.params
+        norms = [p.grad_sample.flatten(1).norm(dim=1) for p in parameters]
+        finite = torch.stack(norms).isfinite().all(0)
+        if not finite.all():
+            for parameter in parameters:
+                parameter.grad_sample = parameter.grad_sample.clone()
+                parameter.grad_sample[~finite] = 0
 
     def _empty_batch(self) -> None:
         """Set the gradients that Opacus expects after a batch without images."""

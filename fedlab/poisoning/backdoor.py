@@ -52,6 +52,11 @@ class BackdoorPoison(DataPoison):
         """
         return True
 
+    @property
+    def couples_images(self) -> bool:
+        """True if a share of the images is chosen: another image would change the choice."""
+        return self.share < 1
+
     def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
         """Return the shard with the trigger on a share of its images."""
         from attacks.poisoning.backdoor import backdoor  # imports torch

@@ -40,6 +40,15 @@ class DataPoison(Plugin, ABC):
     attack: str = ""
     """Name of the poison: a built-in one, an entry point, or ``package.module:Name``."""
 
+    @property
+    def couples_images(self) -> bool:
+        """True if a changed image depends on the client's other images; true by default.
+
+        DP-SGD then bounds the influence of no single image. A poison that changes each image on its
+        own, and chooses none of them by the number of others, overrides this.
+        """
+        return True
+
     @abstractmethod
     def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
         """Return the images and labels that the client trains on.

@@ -44,6 +44,11 @@ class LabelFlip(DataPoison):
             raise ValueError(f"pairs relabels class {same[0]} as itself")
         return self
 
+    @property
+    def couples_images(self) -> bool:
+        """True if a share of the images is chosen: another image would change the choice."""
+        return self.share < 1
+
     def poison(self, shard: Shard, context: PoisoningContext) -> Shard:
         """Return the shard with wrong labels."""
         from attacks.poisoning.label_flip import label_flip  # imports torch

@@ -76,7 +76,8 @@ class Account:
             participation: Entries of one participation of one client.
         """
         return any(entry.mechanism == self.mechanism for entry in participation) and not any(
-            entry.mechanism in UNCOVERED for entry in participation
+            entry.mechanism in UNCOVERED or (entry.void and entry.mechanism == self.mechanism)
+            for entry in participation
         )
 
     def epsilon(
@@ -93,7 +94,7 @@ class Account:
             Epsilon; ``None`` if the account has no release among the entries, or if no bound
             exists (DP-InstaHide with Gaussian noise).
         """
-        own = [entry for entry in entries if entry.mechanism == self.mechanism]
+        own = [e for e in entries if e.mechanism == self.mechanism and not e.void]
         if not own:
             return None
         if self.composition == "sum":

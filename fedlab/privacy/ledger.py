@@ -12,7 +12,7 @@ from fedlab.core.views import Viewable
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of
 from fedlab.privacy.ceiling import ceilings
-from fedlab.privacy.instahide import statement
+from fedlab.privacy.instahide import VACUOUS, statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
 
 Chances = tuple[float, ...]
@@ -20,6 +20,9 @@ Chances = tuple[float, ...]
 
 POOLS: Chances = (1 / 10, 1 / 100)
 """Chances of finding the true image among 10 and among 100 images, for the columns of ceilings."""
+
+LABELS = "it holds for images given their labels, which the scenario does not declare public"
+"""Reason why an epsilon enters no total."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class LedgerRow:
         statement: ``formal`` (a bound), ``claimed`` (a bound that a foreign defense states),
             ``approximate`` (close to a bound), ``vacuous`` (a bound
             too large to mean anything), ``none`` (no bound) or ``open`` (no protection).
+        reason: Reason why there is no meaningful bound, or why it enters no total; empty if there
+            is neither, and for open rounds.
     """
 
     round: int
@@ -79,6 +84,7 @@ class LedgerRow:
     ceiling_10: float | None
     ceiling_100: float | None
     statement: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ class Ledger(Viewable):
             account = self._used(history)[0]
         else:
             account = own if self._has_total(own) else EXAMPLE
+        worth, reason = self._statement(entry)
         accounted = own is not None and own.composition == "gaussian"
         sent = _whole(self.histories[client], history)
         ceiling_10, ceiling_100 = self._ceilings(sent, POOLS) or (None, None)
@@ -221,7 +228,8 @@ class Ledger(Viewable):
             epsilon_total=self._total(account, sent),
             ceiling_10=ceiling_10,
             ceiling_100=ceiling_100,
-            statement=self._statement(entry),
+            statement=worth,
+            reason=reason,
         )
 
     def _used(self, entries: History) -> tuple[Account, ...]:
@@ -235,7 +243,7 @@ class Ledger(Viewable):
 
     def _round(self, history: History, entry: PrivacyRelease) -> float | None:
         account = account_of(entry)
-        if entry.mechanism in UNCOVERED or account is None:
+        if entry.mechanism in UNCOVERED or account is None or entry.void:
             return math.inf
         known = {each.release for each in history[:-1]}
         if entry.release is not None and entry.release in known:
@@ -254,18 +262,29 @@ class Ledger(Viewable):
         found = ceilings(history, chances, labels_public=self.labels_public)
         return tuple(map(float, found))
 
-    def _statement(self, entry: PrivacyRelease) -> str:
+    def _statement(self, entry: PrivacyRelease) -> tuple[str, str]:
+        """Statement on a release, and the reason why its mechanism has no meaningful bound."""
         if entry.mechanism in UNCOVERED:
-            return "open"
+            return "open", ""
+        if entry.void:
+            return "none", entry.void
         account = account_of(entry)
         if account is not None and account.composition == "sum":
-            found: str = statement(entry.epsilon)
+            found = statement(entry.epsilon)
+            reason = {
+                "none": "the mechanism states no epsilon",
+                "vacuous": f"an epsilon above {VACUOUS:g} excludes nothing",
+                "formal": "" if self._has_total(account) else LABELS,
+            }[found]
         elif not entry.noise_multiplier:
-            found = "none"
+            return "none", "the mechanism adds no noise"
+        elif self.accountant == "gdp":
+            return "approximate", ""
         else:
-            found = "approximate" if self.accountant == "gdp" else "formal"
+            found, reason = "formal", ""
         # Nobody but its author has checked the mechanism of a foreign defense.
-        return "claimed" if found == "formal" and entry.mechanism not in ACCOUNTS else found
+        foreign = found == "formal" and entry.mechanism not in ACCOUNTS
+        return "claimed" if foreign else found, reason
 
 
 def _sampling(entry: PrivacyRelease) -> str:

@@ -55,6 +55,8 @@ class PrivacyRelease:
             units of the clipping norm; only for Gaussian noise of a mechanism that is not built in.
         needs_public_labels: True if the epsilon protects images given their labels only; only for a
             mechanism that is not built in.
+        void: Reason why the mechanism's epsilon does not hold in this round, which then counts as
+            unprotected; ``None`` if it holds.
     """
 
     round: Annotated[int, Field(ge=1)]
@@ -72,6 +74,7 @@ class PrivacyRelease:
     adjacency: str | None = Field(default=None, min_length=1, max_length=200)
     sensitivity: float | None = Field(default=None, gt=0)
     needs_public_labels: bool | None = None
+    void: str | None = Field(default=None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
     def _check_unit(self) -> Self:

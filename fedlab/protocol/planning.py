@@ -39,6 +39,7 @@ def task_for(
         history=None if history is None else to_json(history),
         privacy=scenario.privacy,
         collusion=_collusion(scenario, round, client),
+        exposed=_exposed(scenario, round, client),
     )
 
 
@@ -93,3 +94,14 @@ def _collusion(scenario: Scenario, round: int, client: int) -> CollusionTask | N
     return CollusionTask(
         known=honest if everyone else together, clients=len(roles), malicious=len(together)
     )
+
+
+def _exposed(scenario: Scenario, round: int, client: int) -> bool:
+    """True if a colluding client of the round knows the client's update without its defenses."""
+    updates = (role.update for role in scenario.roles if isinstance(role, Poisoning))
+    if not any(isinstance(each, ColludingAttack) and each.knows == "everyone" for each in updates):
+        return False
+    if isinstance(scenario.role(round=round, client=client), Poisoning):
+        return False  # it sends an attack, or runs its defenses unseen
+    found = (_collusion(scenario, round, other) for other in sample_cohort(scenario, round))
+    return any(each is not None and client in each.known for each in found)

@@ -36,6 +36,8 @@ class ClientTask(Settings):
         history: Privacy history of the client as the server knows it, sent after a resume.
         privacy: Accountant and delta by which the client counts its privacy budget.
         collusion: Knowledge of a client whose update attack is made from honest updates.
+        exposed: True if a colluding client knows the update that this honest client would send
+            without its defenses; false by default.
     """
 
     round: int
@@ -48,6 +50,7 @@ class ClientTask(Settings):
     history: str | None = None
     privacy: Privacy = Privacy()
     collusion: CollusionTask | None = None
+    exposed: bool = False
 
     @property
     def defense_names(self) -> str:

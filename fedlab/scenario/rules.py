@@ -6,7 +6,7 @@ from fedlab.core.plugins import Registry
 
 _FLOWER = (
     *("FedAvg", "FedAvgM", "FedAdam", "FedAdagrad", "FedYogi", "FedProx", "QFedAvg"),
-    *("FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan"),
+    *("FedMedian", "FedTrimmedAvg", "Krum"),
 )
 
 RULES: Registry[type[Any]] = Registry(
@@ -14,6 +14,8 @@ RULES: Registry[type[Any]] = Registry(
     group="fedlab.rules",
     builtin={name: f"flwr.serverapp.strategy:{name}" for name in _FLOWER}
     | {
+        "MultiKrum": "fedlab.server.krum:MultiKrum",
+        "Bulyan": "fedlab.server.krum:Bulyan",
         "NormClipping": "fedlab.server.norm_clipping:NormClipping",
         "GeometricMedian": "fedlab.server.geometric_median:GeometricMedian",
         "FLTrust": "fedlab.server.fltrust:FLTrust",

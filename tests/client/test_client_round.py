@@ -417,7 +417,7 @@ def test_frozen_mixtures_are_reused_and_cost_once():
         assert all(torch.equal(sets[0][place], pixels) for place, pixels in later.items())
     assert [done.sent.num_examples for done in (first, second, third)] == [25, 3, 25]
     ledger = Ledger({0: third.history}, labels_public=True)
-    epsilon = instahide.epsilon(n=40, k=3, sigma=50.0, diameter=64.0, records=25)
+    epsilon = instahide.epsilon(k=3, sigma=50.0, diameter=64.0, records=25)
     assert ledger.protected(0, IMAGE) == ledger.total(0, IMAGE) == pytest.approx(epsilon)
     assert [row.epsilon_round for row in ledger.rows()] == [pytest.approx(epsilon), 0.0, 0.0]
     other = do(scenario, federated, state, client=1)

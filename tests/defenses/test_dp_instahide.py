@@ -73,9 +73,10 @@ def test_charge_is_the_formal_epsilon_of_the_sampler():
     held, chosen = shard(), DPInstaHide(k=3, scale=0.5)
     (spent,) = wrapped(held, chosen).planned
     assert (spent.mechanism, spent.round, spent.steps) == ("dp-instahide", 2, 24)
-    assert spent.epsilon == instahide.epsilon_own_plus_partners(
-        n=12, k=3, sigma=0.5, diameter=9.0, records=24, own_records=2
-    )
+    assert spent.epsilon == instahide.epsilon(k=3, sigma=0.5, diameter=9.0, records=24)
+    # Without partners an image is only in its own mixtures, one in each epoch.
+    (alone,) = wrapped(held, DPInstaHide(k=1, scale=0.5)).planned
+    assert alone.epsilon == instahide.epsilon(k=1, sigma=0.5, diameter=9.0, records=2)
 
 
 def test_gaussian_noise_has_no_formal_epsilon():
@@ -128,13 +129,11 @@ def test_empty_batch_gives_an_empty_mixture():
 
 @pytest.mark.parametrize(("cap", "factor"), [(0.65, 0.65), (None, 1.0)])
 def test_only_capped_weights_reduce_epsilon(cap, factor):
-    """Epsilon is that of k = 1/cap equal weights, except for the partner probability."""
+    """Epsilon is that of k = 1/cap equal weights."""
     held = shard()
     chosen = DPInstaHide(k=3, weights="dirichlet", cap=cap, scale=0.5)
     (spent,) = wrapped(held, chosen).planned
-    one = factor * 9.0 / 0.5
-    partner = math.log(1 + 2 / 11 * (math.exp(one) - 1))
-    assert spent.epsilon == pytest.approx(2 * one + 22 * partner)
+    assert spent.epsilon == pytest.approx(24 * factor * 9.0 / 0.5)
 
 
 def test_mixtures_have_their_own_capped_weights():
@@ -187,7 +186,7 @@ def test_frozen_set_is_the_same_and_costs_once():
     assert all(sorted(each) == sorted([*range(7)] * 2) for each in order)
     spent = [p.planned[0] for p in (first, second)]
     assert spent[0].release == spent[1].release is not None
-    epsilon = instahide.epsilon(n=12, k=3, sigma=0.5, diameter=9.0, records=7)
+    epsilon = instahide.epsilon(k=3, sigma=0.5, diameter=9.0, records=7)
     assert [entry.epsilon for entry in spent] == [epsilon, epsilon]
     assert spent[0].steps == 7
     total = IMAGE.epsilon((*first.planned, *second.planned), accountant="rdp", delta=1e-5)
@@ -252,9 +251,7 @@ def test_repeated_round_has_new_noise_and_partners():
 
 
 def test_single_batch_is_charged_for_its_records():
-    """A leaking client has fewer mixtures than images, one of them of each example."""
+    """A leaking client has fewer mixtures than images."""
     (spent,) = wrapped(shard(), DPInstaHide(k=3, scale=0.5), epochs=1, plain=PLAIN).planned
     assert spent.steps == 5
-    assert spent.epsilon == instahide.epsilon_own_plus_partners(
-        n=12, k=3, sigma=0.5, diameter=9.0, records=5, own_records=1
-    )
+    assert spent.epsilon == instahide.epsilon(k=3, sigma=0.5, diameter=9.0, records=5)

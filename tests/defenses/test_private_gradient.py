@@ -1,5 +1,7 @@
 """Every kind of clipping in every mode against one example at a time."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -182,3 +184,21 @@ def test_dropout_network_trains():
     with opened(model) as gradient:
         gradient(*batch())
         assert torch.isfinite(flat(model)).all()
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+@pytest.mark.parametrize("bad", [[2], [0, 1], [0, 1, 2, 3, 4, 5]])
+@every_way
+def test_overflow_counts_as_a_zero_gradient(clipping, mode, bad, at_once):
+    """A pixel of 1e38 overflows in the first layer, and no noise would cover NaN."""
+    model, (images, labels) = network(), batch()
+    good = [place for place in range(6) if place not in bad]
+    wanted = torch.zeros(sum(p.numel() for p in model.parameters()))
+    if good:
+        rows = one_by_one(model, images[good], labels[good], norm=0.5, clipping=clipping)
+        wanted = rows.sum(0) / 6
+    images[bad] = 1e38
+    with opened(model, clipping=clipping, mode=mode, at_once=at_once) as gradient:
+        gradient(images, labels)
+        torch.testing.assert_close(flat(model), wanted, rtol=1e-4, atol=1e-6)
+        assert math.isfinite(gradient.clipping_norm)

@@ -27,13 +27,22 @@ def honest(n=N, seed=0, spread=0.1):
 
 def krum_order(changes, f):
     distances = np.square(changes[:, None] - changes[None]).sum(2)
-    scores = [np.sort(np.delete(row, i))[: N - f - 2].sum() for i, row in enumerate(distances)]
+    closest = max(1, len(changes) - f - 2)
+    scores = [np.sort(np.delete(row, i))[:closest].sum() for i, row in enumerate(distances)]
     return np.argsort(scores)
+
+
+def bulyan_order(changes, f):
+    """Krum on the replies that are left, as in the paper's section 4."""
+    left, chosen = list(range(len(changes))), []
+    while len(chosen) < len(changes) - 2 * f:
+        chosen.append(left.pop(krum_order(changes[left], f)[0]))
+    return np.asarray(chosen)
 
 
 def bulyan(changes, f):
     theta = len(changes) - 2 * f
-    kept = changes[krum_order(changes, f)[:theta]]
+    kept = changes[bulyan_order(changes, f)]
     result = []
     for column in kept.T:
         nearest = np.argsort(np.abs(column - np.median(column)))[: theta - 2 * f]
@@ -66,7 +75,7 @@ def reference(name, changes):
         "FedMedian": lambda: np.median(changes, axis=0),
         "FedTrimmedAvg": lambda: np.sort(changes, axis=0)[F:-F].mean(0),
         "Krum": lambda: changes[five[0]],
-        "MultiKrum": lambda: np.average(changes[five], axis=0, weights=np.asarray(COUNTS)[five]),
+        "MultiKrum": lambda: changes[five].mean(0),
         "Bulyan": lambda: bulyan(changes, F),
         "NormClipping": lambda: clipped(changes),
         "GeometricMedian": lambda: geometric_median(changes),
@@ -88,7 +97,7 @@ def test_the_rule_is_its_definition(name, seed):
     found, used = outcome(name, models)
     np.testing.assert_allclose(found, reference(name, changes), atol=2e-5)
     best = krum_order(changes, F)
-    chosen = {"Krum": best[:1], "MultiKrum": best[:5], "Bulyan": best[: N - 2 * F]}
+    chosen = {"Krum": best[:1], "MultiKrum": best[:5], "Bulyan": bulyan_order(changes, F)}
     if name == "FLTrust":
         assert used == set(np.flatnonzero(changes @ changes_of([ROOT])[0] > 0))
     else:
@@ -229,3 +238,27 @@ class TestFLTrust:
         assert done.used == frozenset()
         np.testing.assert_array_equal(flat(done.arrays), flat(STATE))
         assert "round 1: FLTrust uses none of 3 replies" in caplog.text
+
+
+def test_bulyan_scores_anew_after_each_selection():
+    """Among these replies the lowest scores of one run of Krum are another selection."""
+    for seed in range(20):
+        models = [model(change) for change in honest(seed=seed, spread=1.0)]
+        changes = changes_of(models)
+        _, used = outcome("Bulyan", models)
+        assert used == set(bulyan_order(changes, F).tolist())
+        if used != set(krum_order(changes, F)[: N - 2 * F].tolist()):
+            return
+    pytest.fail("both selections are the same for all seeds")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_multi_krum_weighs_replies_equally_unless_told(weighted):
+    models = [model(change) for change in honest(spread=1.0)]
+    changes = changes_of(models)
+    chosen = krum_order(changes, F)[:5]
+    found, _ = outcome("MultiKrum", models, RULES["MultiKrum"] | {"weighted": weighted})
+    weights = np.asarray(COUNTS)[chosen] if weighted else None
+    np.testing.assert_allclose(
+        found, np.average(changes[chosen], axis=0, weights=weights), atol=2e-5
+    )
