@@ -144,7 +144,8 @@ def craft(
 def random_perturbation(images: Tensor, *, epsilon: float, generator: torch.Generator) -> Tensor:
     """Move every pixel up or down by epsilon at random, as a control.
 
-    No poison within epsilon is a larger change.
+    It matches the largest change of a pixel that a poison may make. Its L2 norm is the largest that
+    epsilon allows; that of a poison is smaller.
 
     Args:
         images: Images, uint8 ``[n, channels, height, width]``.

@@ -33,7 +33,9 @@ class CraftedPoison(DataPoison):
     epsilon: float = Field(default=16 / 255, gt=0, le=1)
     """Largest change of a pixel, in (0, 1] where pixels are in [0, 1]."""
     control: bool = False
-    """Change the same images at random by epsilon instead, as the control of the attack."""
+    """Change every pixel of the same images up or down by epsilon at random instead, as the control
+    of the attack. It matches the poison's largest change of a pixel, not its L2 norm, which is
+    smaller."""
     against: Literal["global", "own"] = "global"
     """Network that the poison is crafted against: the ``global`` one of the round, or the client's
     ``own``, trained from scratch."""

@@ -79,8 +79,8 @@ def select_by_repeated_krum(
     """Select the reply with the lowest Krum score, remove it, and repeat.
 
     The score of one of m replies is the sum of its squared distances to the m - f - 2 nearest
-    others. Of the last replies fewer are left than Krum itself requires; then the nearest one
-    counts.
+    others, but to at least f of them: of the last m = 2 f + 1 replies it would be f - 1, which f
+    attackers that send the same can be to each other.
 
     Args:
         contents: Contents of the replies.
@@ -91,7 +91,7 @@ def select_by_repeated_krum(
     np.fill_diagonal(distances, np.inf)  # a reply is no neighbour of itself
     left, selected = list(range(len(contents))), []
     for _ in range(num_nodes_to_select):
-        nearest = max(1, len(left) - num_malicious_nodes - 2)
+        nearest = max(1, num_malicious_nodes, len(left) - num_malicious_nodes - 2)
         among = np.sort(distances[np.ix_(left, left)], axis=1)
         best = left[int(among[:, :nearest].sum(axis=1).argmin())]
         left.remove(best)

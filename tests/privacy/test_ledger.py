@@ -131,3 +131,20 @@ def test_foreign_epsilon_given_labels_needs_public_labels() -> None:
     history = (foreign(0, epsilon=0.5, needs_public_labels=True),)
     assert math.isinf(Ledger({0: history}).rows()[0].epsilon_total)
     assert Ledger({0: history}, labels_public=True).rows()[0].epsilon_total == 0.5
+
+
+@pytest.mark.parametrize(
+    ("public", "epsilon", "statement", "words"),
+    [
+        (False, 9.0, "formal", "does not declare public"),
+        (True, 9.0, "formal", ""),
+        (True, 900.0, "vacuous", "above 100"),
+        (True, None, "none", "no epsilon"),
+    ],
+)
+def test_a_bound_states_its_reason(public, epsilon, statement, words):
+    mixing = PrivacyRelease(1, 0, "dp-instahide", steps=9, epsilon=epsilon)
+    (row,) = Ledger({0: (mixing,)}, labels_public=public).rows()
+    assert row.statement == statement
+    assert words in row.reason
+    assert bool(words) is bool(row.reason)

@@ -69,6 +69,18 @@ def epsilon_note(ledger: Ledger) -> str:
         f"{account.mechanism} protects one {account.unit} ({account.adjacency}) a round"
         for account in accounts_without_total(ledger)
     ]
+    void: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for client, history in ledger.histories.items():
+        for entry in history:
+            if entry.void:
+                void[entry.void][client].add(entry.round)
+    parts += [
+        f"no bound for {where}: {reason}"
+        for reason, found in void.items()
+        for where in [
+            ", ".join(f"client {c} in round {spell(r)}" for c, r in sorted(found.items()))
+        ]
+    ]
     if ledger.repeated:
         parts.append(
             f"run again after an interruption: round {spell(ledger.repeated)}; what clients had "

@@ -153,3 +153,10 @@ def test_central_privacy_names_its_limit():
     for table in (clients_table(LEDGER, SCENARIO), schedule_grid(SCENARIO)):
         assert "protection from" not in text(table)
     assert Ledger({0: (entry(1, "none"),)}).rows()[0].statement == "open"
+
+
+def test_a_void_bound_is_named_with_client_and_round():
+    void = "a poison makes images depend on others"
+    history = tuple(replace(private(round), void=void) for round in (1, 2))
+    note = ledger_table(Ledger({3: history})).caption
+    assert f"no bound for client 3 in round 1-2: {void}" in note
