@@ -36,7 +36,7 @@ class LedgerRow:
             again.
         mechanism: Name of the defense, or ``none`` for an unprotected participation.
         unit: Unit of protection of the account: ``example`` or ``client``. An open round shows the
-            account that the client used before.
+            account that the client used before, and nothing if no mechanism has protected it yet.
         adjacency: Difference between neighbouring data sets of the account; empty for an open
             round.
         accountant: Accountant of Gaussian noise, ``rdp``, ``prv``, ``pld`` or ``gdp``; empty for
@@ -214,7 +214,7 @@ class Ledger(Viewable):
             client=client,
             participation=entry.participation,
             mechanism=entry.mechanism,
-            unit=own.unit if own else account.unit,
+            unit=own.unit if own else self._unit(history),
             adjacency=own.adjacency if own else "",
             accountant=self.accountant if accounted else "",
             clipping_norm=entry.clipping_norm,
@@ -237,6 +237,11 @@ class Ledger(Viewable):
         order = [*ACCOUNTS, *(mechanism for mechanism in found if mechanism not in ACCOUNTS)]
         accounts = (found.get(mechanism) for mechanism in order)
         return tuple(each for each in accounts if each and self._has_total(each)) or (EXAMPLE,)
+
+    def _unit(self, history: History) -> str:
+        """Unit of the account that an open round shows; empty if nothing protected the client."""
+        account = self._used(history)[0]
+        return account.unit if any(map(account_of, history)) else ""
 
     def _has_total(self, account: Account) -> bool:
         return not account.needs_public_labels or self.labels_public

@@ -95,7 +95,7 @@ def test_open_round_shows_the_clients_account() -> None:
     assert (opened.unit, opened.epsilon_protected) == ("client", protected.epsilon_protected)
     assert (opened.adjacency, opened.statement) == ("", "open")
     assert math.isinf(opened.epsilon_total)
-    assert (never.unit, never.epsilon_protected) == ("example", None)
+    assert (never.unit, never.epsilon_protected) == ("", None)
 
 
 def foreign(participation: int, **cost: Any) -> PrivacyRelease:

@@ -69,24 +69,26 @@ def epsilon_note(ledger: Ledger) -> str:
         f"{account.mechanism} protects one {account.unit} ({account.adjacency}) a round"
         for account in accounts_without_total(ledger)
     ]
-    void: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for client, history in ledger.histories.items():
-        for entry in history:
-            if entry.void:
-                void[entry.void][client].add(entry.round)
-    parts += [
-        f"no bound for {where}: {reason}"
-        for reason, found in void.items()
-        for where in [
-            ", ".join(f"client {c} in round {spell(r)}" for c, r in sorted(found.items()))
-        ]
-    ]
+    parts += _without_bound(ledger)
     if ledger.repeated:
         parts.append(
             f"run again after an interruption: round {spell(ledger.repeated)}; what clients had "
             "sent before it counts as well"
         )
     return "; ".join(parts)
+
+
+def _without_bound(ledger: Ledger) -> list[str]:
+    """Reasons why epsilons do not hold, with the clients and rounds that they apply to."""
+    rounds: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for client, history in sorted(ledger.histories.items()):
+        for entry in history:
+            if entry.void:
+                rounds[entry.void, client].append(entry.round)
+    found: dict[str, list[str]] = defaultdict(list)
+    for (reason, client), each in rounds.items():
+        found[reason].append(f"client {client} in round {spell(set(each))}")
+    return [f"no bound for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
 def accounts_without_total(ledger: Ledger) -> list[Account]:

@@ -158,5 +158,5 @@ def test_central_privacy_names_its_limit():
 def test_a_void_bound_is_named_with_client_and_round():
     void = "a poison makes images depend on others"
     history = tuple(replace(private(round), void=void) for round in (1, 2))
-    note = ledger_table(Ledger({3: history})).caption
+    note = ledger_table(Ledger({3: history})).note
     assert f"no bound for client 3 in round 1-2: {void}" in note
