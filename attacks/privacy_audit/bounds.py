@@ -144,6 +144,28 @@ def bound_by_guessing(
     Raises:
         ValueError: If scores are not finite or the shapes, shares or numbers do not fit.
     """
+    found = tallies(scores, included, shares=shares)
+    _check(delta, confidence)
+    each = 1 - (1 - confidence) / len(shares)
+    outcomes = []
+    for guesses, correct in found:
+        epsilon = epsilon_from_guesses(
+            canaries=len(scores), guesses=guesses, correct=correct, delta=delta, confidence=each
+        )
+        outcomes.append(Audit(epsilon, confidence, delta, len(scores), guesses, correct))
+    return max(outcomes, key=lambda outcome: outcome.epsilon)
+
+
+def tallies(
+    scores: Tensor, included: Tensor, *, shares: Sequence[float] = SHARES
+) -> list[tuple[int, int]]:
+    """Return the number of guesses and of correct ones for each share of the canaries.
+
+    The arguments are those of ``bound_by_guessing``.
+
+    Raises:
+        ValueError: If scores are not finite or the shapes or shares do not fit.
+    """
     if scores.shape != included.shape or scores.ndim != 1 or len(scores) < 2:
         raise ValueError(
             f"scores {list(scores.shape)} and coins {list(included.shape)} must have the same "
@@ -153,19 +175,14 @@ def bound_by_guessing(
         raise ValueError("a canary's score is not finite")
     if not shares or not all(0 < share <= 1 for share in shares):
         raise ValueError(f"shares of the canaries must be above 0 and at most 1, not {shares}")
-    _check(delta, confidence)
-    each = 1 - (1 - confidence) / len(shares)
     order = scores.argsort(stable=True)
-    outcomes = []
+    found = []
     for share in shares:
         side = max(1, int(share * len(scores)) // 2)
         out, taken = order[:side], order[len(order) - side :]
         correct = int(included[taken].sum()) + int((~included[out]).sum())
-        epsilon = epsilon_from_guesses(
-            canaries=len(scores), guesses=2 * side, correct=correct, delta=delta, confidence=each
-        )
-        outcomes.append(Audit(epsilon, confidence, delta, len(scores), 2 * side, correct))
-    return max(outcomes, key=lambda outcome: outcome.epsilon)
+        found.append((2 * side, correct))
+    return found
 
 
 def epsilon_from_rates(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from attacks.privacy_audit.bounds import Audit
+from attacks.privacy_audit.gaussian import GaussianAudit, bound_gaussian, estimate_gaussian
 from attacks.privacy_audit.scoring import CanaryScores
 from fedlab.client.canaries import canaries_of
 from fedlab.client.federated_data import FederatedData, network_of
@@ -40,6 +41,13 @@ class Verdict:
         bound: Lower bound on the client's epsilon, with its confidence and delta.
         ledger: Epsilon of everything that the client sent, by its ledger; infinite once it sent
             anything without protection.
+        gaussian: Lower bound on epsilon if the noise is Gaussian, which is tighter; ``None`` where
+            the ledger's mechanism has other noise.
+        estimate: Epsilon from the ROC curve of the scores, which is no bound; ``None`` likewise, or
+            if all coins fell alike.
+        ceiling_10: Largest probability with which any attack finds the true image among 10, by the
+            ledger; ``None`` under the accountant ``gdp``.
+        ceiling_100: The same among 100 images.
     """
 
     round: int
@@ -47,19 +55,28 @@ class Verdict:
     client: int
     bound: Audit
     ledger: float
+    gaussian: GaussianAudit | None = None
+    estimate: GaussianAudit | None = None
+    ceiling_10: float | None = None
+    ceiling_100: float | None = None
+
+    @property
+    def tightest(self) -> Audit | GaussianAudit:
+        """The bound that uses what is known of the noise."""
+        return self.gaussian or self.bound
 
     @property
     def holds(self) -> bool:
-        """True if the bound does not exceed the ledger's epsilon, which does not prove it right."""
-        return self.bound.epsilon <= self.ledger
+        """True if the tightest bound does not exceed the ledger's epsilon: no proof of it."""
+        return self.tightest.epsilon <= self.ledger
 
     def __str__(self) -> str:
         """The result as one line."""
-        bound, says = self.bound, f"{self.ledger:.3f}"
+        bound, says = self.tightest, f"{self.ledger:.3f}"
         found = (
             f"client {self.client}: epsilon is at least {bound.epsilon:.3f} at "
             f"{100 * bound.confidence:g} % confidence ({bound.correct} of {bound.guesses} guesses "
-            f"on {bound.canaries} canaries were right), its ledger says {says}"
+            f"on {self.bound.canaries} canaries were right), its ledger says {says}"
         )
         return found if self.holds else f"{found}: the mechanism or its accounting is broken"
 
@@ -121,16 +138,29 @@ class Auditor(Callback):
             ledger: The privacy accounts; the bound is held against the account of the client that
                 promises the smallest epsilon.
         """
-        client = self._settings.client
+        client, coins = self._settings.client, self._coins
+        # An epsilon for whole clients holds for each of their images as well.
+        account = min(ledger.accounts, key=lambda each: ledger.total(client, each))
+        delta, confidence = self._delta, self._settings.confidence
+        scores = self._scores.scores()
+        noisy = account.composition == "gaussian"
+        both = noisy and bool(coins.any()) and not bool(coins.all())
         return Verdict(
             round=self._round,
             updates=self._scores.rounds,
             client=client,
-            bound=self._scores.outcome(
-                self._coins, delta=self._delta, confidence=self._settings.confidence
+            bound=self._scores.outcome(coins, delta=delta, confidence=confidence),
+            ledger=ledger.total(client, account),
+            gaussian=(
+                bound_gaussian(scores, coins, delta=delta, confidence=confidence) if noisy else None
             ),
-            # An epsilon for whole clients holds for each of their images as well.
-            ledger=min(ledger.total(client, account) for account in ledger.accounts),
+            estimate=(
+                estimate_gaussian(scores, coins, delta=delta, confidence=confidence)
+                if both
+                else None
+            ),
+            ceiling_10=ledger.ceiling(client, 10),
+            ceiling_100=ledger.ceiling(client, 100),
         )
 
     def save(self, run: RunFolder, ledger: Ledger) -> None:
@@ -169,12 +199,21 @@ def verdict_of(run: RunFolder) -> Verdict:
     if not path.is_file():
         raise BadInput(f"{run.path} holds no audit: give the scenario an [audit] table")
     facts = json.loads(path.read_text(encoding="utf-8"))
+    # Runs of earlier versions have neither the Gaussian values nor ceilings.
+    gaussian, estimate = (
+        GaussianAudit(**facts[name]) if facts.get(name) else None
+        for name in ("gaussian", "estimate")
+    )
     return Verdict(
         round=facts["round"],
         updates=facts["updates"],
         client=facts["client"],
         bound=Audit(**facts["bound"]),
         ledger=float("inf") if facts["ledger"] is None else facts["ledger"],
+        gaussian=gaussian,
+        estimate=estimate,
+        ceiling_10=facts.get("ceiling_10"),
+        ceiling_100=facts.get("ceiling_100"),
     )
 
 

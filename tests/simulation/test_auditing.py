@@ -57,6 +57,11 @@ def test_sound_mechanism_is_not_contradicted(sound):
     assert verdict.bound.epsilon < verdict.ledger
     assert verdict.bound.canaries == 240
     assert verdict.updates == verdict.round == 3
+    assert 0 <= verdict.gaussian.epsilon <= verdict.ledger
+    assert verdict.estimate.epsilon <= verdict.ledger
+    assert verdict.tightest is verdict.gaussian
+    assert 0.1 < verdict.ceiling_10 < 0.2
+    assert 0.01 < verdict.ceiling_100 < 0.03
 
 
 def test_missing_noise_fails_the_run(without_noise):
@@ -64,7 +69,7 @@ def test_missing_noise_fails_the_run(without_noise):
     with pytest.raises(RunFailed, match=r"client 1: epsilon is at least .* is broken"):
         federation.run()
     verdict = federation.audit
-    assert verdict.ledger <= 1.5 < verdict.bound.epsilon
+    assert verdict.ledger <= 1.5 < verdict.bound.epsilon < verdict.gaussian.epsilon
     assert not verdict_of(federation.folder).holds
 
 
@@ -82,6 +87,7 @@ def test_half_of_the_canaries_join_one_client(sound):
 
 def test_folder_holds_the_same_verdict(sound, capsys, monkeypatch):
     assert verdict_of(sound.folder) == sound.audit
+    assert sound.audit.estimate is not None
     facts = json.loads((sound.folder.path / "audit.json").read_text())
     assert facts["holds"] is True
     monkeypatch.setattr("sys.argv", ["fedlab", "audit", str(sound.folder.path)])
@@ -148,3 +154,12 @@ def test_run_without_an_audit_is_refused(tmp_path):
         federation.audit  # noqa: B018
     with pytest.raises(BadInput, match=r"\[audit\]"):
         verdict_of(RunFolder.open(federation.folder.path))
+
+
+def test_verdict_of_an_earlier_version_has_no_gaussian_bound(sound, tmp_path):
+    facts = json.loads((sound.folder.path / "audit.json").read_text())
+    for name in ("gaussian", "estimate", "ceiling_10", "ceiling_100"):
+        del facts[name]
+    old = Federation(audited("rounds=1"), out=tmp_path / "old").folder
+    (old.path / "audit.json").write_text(json.dumps(facts))
+    assert verdict_of(old).tightest == sound.audit.bound
