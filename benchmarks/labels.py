@@ -7,6 +7,7 @@ test images. Only the last layer's gradient is needed, so batches are cheap.
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,7 +23,7 @@ from attacks.reconstruction.modes import mode
 from attacks.reconstruction.output_layer import Outputs
 from attacks.reconstruction.problem import MOST_PUBLIC, Problem
 from benchmarks.options import Options
-from benchmarks.report import Claim, Figure, Report, console
+from benchmarks.report import THREADS, Claim, Figure, Report, console
 from benchmarks.victims import TRAINING_EPOCHS, trained
 from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
@@ -52,30 +53,18 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    batches = options.repeats or BATCHES
-    figures, lowest = [], 1.0
-    for source, network, epochs in product(sources(options), NETWORKS, (0, TRAINING_EPOCHS)):
-        data = load(f"npz:{source}").to(options.device)
-        made = build(
-            network, shape=data.shape, classes=data.num_classes, seed=0, **NETWORKS[network]
-        )
-        model = made.to(options.device)
-        name = f"{source.stem}, {network}, {'trained' if epochs else 'untrained'}"
-        if epochs:
-            model, accuracy = trained(data, model)
-            figures.append(Figure(f"{name}: accuracy", "", [accuracy]))
-        for size in SIZES:
-            rates = {}
-            for rule, found in shares(model, data, size, batches).items():
-                whole = [float(share == 1) for share in found]
-                rates[rule] = fmean(whole)
-                title = f"{name}, batch {size}, {rule}"
-                figures.append(Figure(f"{title}: exact", "", whole))
-                figures.append(Figure(f"{title}: labels found", "", found))
-            if epochs and size == CLAIMED:
-                lowest = min(lowest, rates["auto"])
-            line = ", ".join(f"{rule} {rate:.2f}" for rule, rate in rates.items())
-            console.print(f"{name}, batch {size}: {line}", soft_wrap=True)
+    arms = [
+        (source, network, epochs, options.repeats or BATCHES, options.device)
+        for source, network, epochs in product(sources(options), NETWORKS, (0, TRAINING_EPOCHS))
+    ]
+    with get_context("spawn").Pool(options.processes) as pool:
+        measured = pool.starmap(measure, arms, chunksize=1)
+    lowest = min(
+        fmean(figure.values)
+        for figures in measured
+        for figure in figures
+        if figure.name.endswith(f" trained, batch {CLAIMED}, auto: exact")
+    )
     return Report(
         title="How many batches have all their labels found?",
         settings={
@@ -86,7 +75,7 @@ def run(options: Options) -> Report:
             "auto": "factorise for batches of 4 and 8",
             "training": f"{TRAINING_EPOCHS} epochs",
         },
-        figures=figures,
+        figures=[figure for figures in measured for figure in figures],
         claims=[
             Claim(
                 f"on trained networks auto finds at least {100 * lowest:.0f} % of the batches of "
@@ -95,6 +84,37 @@ def run(options: Options) -> Report:
             )
         ],
     )
+
+
+def measure(source: Path, network: str, epochs: int, batches: int, device: str) -> list[Figure]:
+    """The figures of one network on one data set.
+
+    Args:
+        source: The file with the data set.
+        network: Key of ``NETWORKS``.
+        epochs: 0 for an untrained network.
+        batches: Number of batches of each size.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    torch.set_num_threads(THREADS)
+    data = load(f"npz:{source}").to(device)
+    options = NETWORKS[network]
+    model = build(network, shape=data.shape, classes=data.num_classes, seed=0, **options).to(device)
+    name = f"{source.stem}, {network}, {'trained' if epochs else 'untrained'}"
+    figures = []
+    if epochs:
+        model, accuracy = trained(data, model)
+        figures.append(Figure(f"{name}: accuracy", "", [accuracy]))
+    for size in SIZES:
+        rates = []
+        for rule, found in shares(model, data, size, batches).items():
+            whole = [float(share == 1) for share in found]
+            rates.append(f"{rule} {fmean(whole):.2f}")
+            title = f"{name}, batch {size}, {rule}"
+            figures.append(Figure(f"{title}: exact", "", whole))
+            figures.append(Figure(f"{title}: labels found", "", found))
+        console.print(f"{name}, batch {size}: {', '.join(rates)}", soft_wrap=True)
+    return figures
 
 
 def shares(model: nn.Module, data: ImageData, size: int, batches: int) -> dict[str, list[float]]:
