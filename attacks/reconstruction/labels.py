@@ -239,17 +239,17 @@ def ilrg(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
 def auto(layer: OutputLayer, num_images: int, probabilities: Tensor) -> Tensor:
     """Use the most reliable rule for the case.
 
-    One image: ``idlg``. A batch whose gradient is exact, with fewer images than classes and public
-    images at hand: ``factorise``. Else the rule that finds the labels of most batches of public
-    images, whose last-layer gradients the attacker computes with the same weights; ``counts``
-    without public images or their labels.
+    One image: ``idlg``. A batch of fewer images than classes, without noise, clipping or mixing:
+    ``factorise``. Else the rule that finds the labels of most batches of public images, whose
+    last-layer gradients the attacker computes with the same weights; ``counts`` without public
+    images or their labels.
 
     Raises:
         NothingToInfer: If the chosen rule cannot infer anything.
     """
     if num_images == 1:
         return idlg(layer, num_images, probabilities)
-    if layer.exact:
+    if layer.plain:
         try:
             return factorise(layer, num_images, probabilities)
         except NothingToInfer as error:

@@ -69,13 +69,14 @@ class OutputLayer:
         signal: float ``[classes]``, the bias gradient, or the row sums of the weight gradient.
         has_bias: True if ``signal`` is the bias gradient.
         weight: float ``[classes, features]``, the weight gradient; ``None`` if only a bias exists.
-        weights: float ``[classes, features]``, weights that the client started from; ``None`` if
-            unknown.
-        bias: float ``[classes]``, bias that the client started from; ``None`` if unknown.
+        weights: float ``[classes, features]``, weights of the layer, of which the client's local
+            steps have about the same; ``None`` if unknown.
+        bias: float ``[classes]``, bias of the layer, likewise; ``None`` if unknown.
         outputs: Outputs for public images; ``None`` if there are none.
         certain: True if a negative bias gradient proves that its class is in the batch: there is no
             noise, no mixing of labels, and no weight decay over several steps.
-        exact: True if the gradient is that of one step on the batch, up to rounding.
+        plain: True if no noise, clipping or mixing changes the gradient of the batch, which is an
+            average over local steps.
         rounding: Rounding error of the gradient as a share of its largest entry; 0 for a gradient,
             whose entries are rounded relative to their own size.
         noise: Standard deviation of the noise on each entry of the gradient.
@@ -88,7 +89,7 @@ class OutputLayer:
     bias: Tensor | None = field(default=None, repr=False)
     outputs: Outputs | None = field(default=None, repr=False)
     certain: bool = True
-    exact: bool = False
+    plain: bool = False
     rounding: float = 0.0
     noise: float = 0.0
 

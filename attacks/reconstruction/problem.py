@@ -257,9 +257,11 @@ class Problem:
         adaptive = local is not None and local.adaptive
         drift = local is not None and several and (local.weight_decay or local.proximal_mu)
         names = list(gradient)[-2:] if layer.has_bias else list(gradient)[-1:]
-        # Several steps move the weights; the mean of the first and the last are closest to all.
+        # Over several epochs the mean of the first and last weights is closest to those of the
+        # steps. In one epoch each image is seen once: those of the first step at the first weights.
+        drifted = local is not None and local.epochs > 1 and several
         start = {
-            name: self.parameters[name] - (self.target[name] / 2 if several else 0)
+            name: self.parameters[name] - (self.target[name] / 2 if drifted else 0)
             for name in names
         }
         linear = outputs.features is not None
@@ -270,7 +272,7 @@ class Problem:
             outputs=outputs,
             certain=not (noisy or drift or (adaptive and several))
             and SIGN_PRESERVING.issuperset(known.defenses),
-            exact=not (several or adaptive) and ON_IMAGES.issuperset(known.defenses),
+            plain=not adaptive and ON_IMAGES.issuperset(known.defenses),
             rounding=max(self.rounding(name) for name in names),
             noise=noise_deviation(self.payload, known) / self._step_length,
         )

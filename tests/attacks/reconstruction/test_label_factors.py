@@ -146,6 +146,26 @@ def test_one_local_step_reveals_the_labels_as_well(digits):
     assert digits.share_exact("auto", 4, local=LocalSGD(lr=0.1, batch_size=4)) >= 0.7
 
 
+@pytest.mark.parametrize(
+    ("local", "drifted"),
+    [
+        (LocalSGD(lr=0.1, batch_size=2), False),
+        (LocalSGD(lr=0.1, batch_size=4), False),
+        (LocalSGD(lr=0.1, batch_size=4, epochs=2), True),
+    ],
+    ids=["two batches", "one step", "two epochs"],
+)
+def test_weights_are_averaged_over_several_epochs_only(digits, local, drifted):
+    problem, _ = digits.problem(torch.arange(4), local=local)
+    layer = problem.last_layer(problem.outputs(torch.Generator().manual_seed(0)))
+    first, last = list(digits.parameters.values())[-2], list(problem.payload.tensors.values())[-2]
+    torch.testing.assert_close(layer.weights, (first + last) / 2 if drifted else first)
+
+
+def test_two_local_batches_reveal_the_labels_as_well(digits):
+    assert digits.share_exact("auto", 4, local=LocalSGD(lr=0.05, batch_size=2)) >= 0.7
+
+
 def test_labels_are_marked_as_guessed_in_the_result(digits):
     problem, _ = digits.problem(torch.arange(2))
     ones = {name: torch.ones_like(t) for name, t in problem.payload.tensors.items()}
@@ -165,7 +185,7 @@ def test_labels_are_marked_as_guessed_in_the_result(digits):
 
 
 @pytest.mark.parametrize(
-    ("defenses", "noise", "certain", "exact"),
+    ("defenses", "noise", "certain", "plain"),
     [
         ((), None, True, True),
         (("cutout",), None, True, True),
@@ -176,7 +196,7 @@ def test_labels_are_marked_as_guessed_in_the_result(digits):
         (("my_package.defenses:Own",), None, False, False),
     ],
 )
-def test_what_a_defense_leaves_certain(digits, defenses, noise, certain, exact):
+def test_what_a_defense_leaves_certain(digits, defenses, noise, certain, plain):
     problem, _ = digits.problem(torch.arange(4))
     known = replace(
         problem.knowledge,
@@ -186,4 +206,4 @@ def test_what_a_defense_leaves_certain(digits, defenses, noise, certain, exact):
     )
     problem = replace(problem, knowledge=known)
     layer = problem.last_layer(problem.outputs(torch.Generator().manual_seed(0)))
-    assert (layer.certain, layer.exact) == (certain, exact)
+    assert (layer.certain, layer.plain) == (certain, plain)
