@@ -51,7 +51,8 @@ class AttackEvaluator:
         self._scenario = scenario
         self._federated = federated
         metrics = [METRICS.get(name) for name in scenario.metrics]
-        self._referee = Referee(federated, [m for m in metrics if m.column not in COLUMNS])
+        further = [metric for metric in metrics if metric.column not in COLUMNS]
+        self._referee = Referee(federated, further, scenario.privacy)
         self._truths: dict[tuple[object, ...], Truth] = {}
         for entry in scenario.reconstructions:
             try:
@@ -127,6 +128,7 @@ class AttackEvaluator:
             reconstruction,
             preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
             order_known=order is not None and len(order) > 1,
+            histories=histories,
         )
 
     def skipped(

@@ -12,14 +12,17 @@ from torch import Tensor
 from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.components import name_of
 from fedlab.client.federated_data import FederatedData
+from fedlab.evaluation.ceilings import RowCeilings
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.replay import Truth
 from fedlab.metrics.metric import Metric
 from fedlab.metrics.public_pool import PublicPool
 from fedlab.metrics.scores import matched, score
 from fedlab.metrics.verdict import setting
+from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.results.rows import LeakageRow
+from fedlab.scenario.tables import Privacy
 from fedlab.server.captures import Capture
 
 
@@ -29,17 +32,28 @@ class Referee:
     Args:
         federated: Images of all clients, and the public ones.
         metrics: Further metrics, each one more column.
+        privacy: Settings of the ledger, by which ceilings are computed.
     """
 
-    def __init__(self, federated: FederatedData, metrics: Sequence[Metric] = ()) -> None:
+    def __init__(
+        self,
+        federated: FederatedData,
+        metrics: Sequence[Metric] = (),
+        privacy: Privacy | None = None,
+    ) -> None:
         self._federated = federated
         self._metrics = tuple(metrics)
+        self._privacy = privacy or Privacy()
 
     @cached_property
     def _pool(self) -> PublicPool:
         """The test images, which stand for public ones."""
         data = self._federated.data
         return PublicPool(data.test_images.cpu(), data.test_labels.cpu(), self._federated.seed)
+
+    @cached_property
+    def _ceilings(self) -> RowCeilings:
+        return RowCeilings(self._pool, self._privacy)
 
     def score(
         self,
@@ -50,6 +64,7 @@ class Referee:
         *,
         preset: str,
         order_known: bool = False,
+        histories: Mapping[int, History] | None = None,
     ) -> Leak:
         """Score reconstructed images against the true ones, paired one to one.
 
@@ -69,6 +84,7 @@ class Referee:
             reconstruction: Result of the attack.
             preset: Name of the attack for the ``preset`` column.
             order_known: True if the attacker knew the order of the images.
+            histories: Privacy histories by client, for the columns of ceilings.
         """
         guess, recovered = matched(truth.inputs, reconstruction)
         own = _best_source(guess, truth)
@@ -82,6 +98,8 @@ class Referee:
             reconstruction,
             preset,
             order_known,
+            self._ceilings,
+            histories or {},
         )
         labels = truth.shard.labels[own]
         rows = scoring.rows("original", guess, originals, labels, own, recovered)
@@ -109,6 +127,8 @@ class _Scoring:
     reconstruction: Reconstruction
     preset: str
     order_known: bool
+    ceilings: RowCeilings
+    histories: Mapping[int, History]
 
     def rows(
         self,
@@ -129,14 +149,14 @@ class _Scoring:
             own: Index of each in the clients' images.
             recovered: Recovered label for each.
         """
-        attack = self.reconstruction.attack
+        attack, classes = self.reconstruction.attack, self.truth.shard.labels[own]
         scores = score(
             true,
             guess,
             pool=self.pool,
             labels=labels,
             recovered=recovered,
-            classes=self.truth.shard.labels[own],
+            classes=classes,
             seen=self.truth.inputs if target == "original" and self.truth.changed else None,
             parts=self.truth.sources.shape[1] if target == "mixed" else 1,
             metrics=self.metrics,
@@ -149,6 +169,18 @@ class _Scoring:
             order_known=self.order_known,
         )
         owners = [self.tasks[client] for client in self.truth.owners.tolist()]
+        known: Mapping[int, History] = self.histories if target == "original" else {}
+        guesses = len(self.reconstruction.images) * self.truth.sources.shape[1]
+        ceilings = [
+            self.ceilings.of(
+                known.get(owner.client, ()),
+                round=self.capture.round,
+                label=label,
+                alike=each.alike,
+                guesses=guesses,
+            )
+            for each, owner, label in zip(scores, owners, classes.tolist(), strict=True)
+        ]
         return [
             LeakageRow(
                 **asdict(each),
@@ -168,8 +200,10 @@ class _Scoring:
                 signal_cosine=self.truth.signal_cosine,
                 threat=self.capture.facts.threat,
                 reasons=", ".join(circumstances.reasons),
+                ceiling_identified=identified,
+                ceiling_psnr=psnr,
             )
-            for each, owner in zip(scores, owners, strict=True)
+            for each, owner, (identified, psnr) in zip(scores, owners, ceilings, strict=True)
         ]
 
 

@@ -86,6 +86,12 @@ class PublicPool:
         means = torch.stack([self.mean(label) for label in range(len(shares))])
         return torch.einsum("c,c...->...", shares.float() / shares.float().sum(), means)
 
+    def of_class(self, label: int, *, most: int) -> Tensor:
+        """The first images of a class, float32, pixels in [0, 1]; of all classes if it has none."""
+        own = self.labels[self._order] == label
+        chosen = self._order[own] if bool(own.any()) else self._order
+        return as_pixels(self.images[chosen[:most]])
+
     def others(self, true: tuple[Tensor, ...], label: int | None) -> tuple[Tensor, Tensor]:
         """The public images of the pool of a true image.
 

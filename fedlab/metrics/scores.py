@@ -50,6 +50,7 @@ class Score:
         identified_10: 1 if the true image is the nearest in a pool of 10, else 0.
         p_value: Probability that a guess identifies the image as well: by rank in pixels, or in
             structure and learned features both, among the images of its class.
+        alike: Number of images of the pool that have the class of the true image, which is counted.
         extra: Values of further metrics by column.
     """
 
@@ -73,6 +74,7 @@ class Score:
     aligned_to: str = ""
     identified_10: float = math.nan
     p_value: float = math.nan
+    alike: int = 1
     extra: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
@@ -97,6 +99,7 @@ class _Judgement:
     identification: float = 0.0
     pool: int = 1
     p_value: float = math.nan
+    alike: int = 1
 
     @property
     def chance_psnr(self) -> float:
@@ -136,7 +139,11 @@ def judge(
     grey, average = float(chance[0]), math.nan if mean is None else float(chance[1])
     nearest = float(chance[2:].max()) if len(alike) else math.nan
     found = _Judgement(
-        chance_grey=grey, chance_class_mean=average, chance_nearest=nearest, pool=len(alike) + 1
+        chance_grey=grey,
+        chance_class_mean=average,
+        chance_nearest=nearest,
+        pool=len(alike) + 1,
+        alike=int(alike.sum()) + 1,
     )
     if guess.isnan().any():
         return found

@@ -112,10 +112,13 @@ class LeakageRow:
             untrained network``; empty for ``realistic``.
         power: Share of surrogate victims without a defense that leak to the same attack, in [0, 1];
             NaN where it was not measured.
-        ceiling_identified: Largest probability with which any attack identifies the image in a pool
-            of ``pool`` images, by the ledger, in [0, 1]; NaN where it was not computed.
-        ceiling_psnr: Largest mean PSNR in dB of any attack whose prior is the public pool; NaN
-            where it was not computed.
+        ceiling_identified: Largest probability with which any attack with as many guesses
+            identifies the image among the ``alike`` images of its class in the pool, from all that
+            the client sent up to the round, in [0, 1]. 1 certifies nothing, as where the client is
+            not protected; NaN for other targets than ``original`` and under the accountant ``gdp``.
+        ceiling_psnr: Largest mean PSNR in dB, from the same, of any attack for which the image is
+            one of up to 200 public images of its class; values above 60 dB count as 60, which
+            certifies nothing. NaN likewise.
         tuning_seconds: Wall time in seconds that the attack spent on surrogate victims; 0 where it
             reused settings that it had found, or is not tuned.
         choice: Settings that the attack chose for itself; empty where it is not tuned.
@@ -130,6 +133,7 @@ class LeakageRow:
         p_value: Probability that a guess made without the update identifies the image as well as
             this reconstruction does: the rank among the public images of its class, by pixels, or
             by structure and learned features both.
+        alike: Number of images of the pool that have the class of the true image, which is counted.
         extra: Values of the metrics that the scenario adds, by column.
     """
 
@@ -175,6 +179,7 @@ class LeakageRow:
     aligned_to: str = ""
     identified_10: float = math.nan
     p_value: float = math.nan
+    alike: int = 1
     extra: dict[str, float] = field(default_factory=dict)
 
 
