@@ -20,6 +20,7 @@ BENCHMARKS = {
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
     "poisoning": "which poisons work, what stops them, and a crafting step's time beside ART's",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
+    "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
