@@ -27,6 +27,9 @@ BENCHMARKS = {
 }
 """What the module of each name measures; its ``run`` turns Options into a Report."""
 
+PICTURED = ("cifar", "ceilings", "defended", "long")
+"""Benchmarks that draw a picture."""
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -79,14 +82,14 @@ def run(name: str, options: Options) -> Report:
     """
     if name not in BENCHMARKS:
         raise BadInput(f'there is no benchmark "{name}"; known: {", ".join(BENCHMARKS)}')
-    if options.data and name in ("federation", "scale"):
+    if options.data and name in ("federation", "scale", "ceilings"):
         raise BadInput(f"--data is not for the benchmark {name}, which makes its own images")
-    if options.device != "cpu" and name in ("federation", "scale"):
-        raise BadInput(f"--device is not for the benchmark {name}, whose rivals run on the CPU")
+    if options.device != "cpu" and name in ("federation", "scale", "ceilings"):
+        raise BadInput(f"--device is not for the benchmark {name}, which runs on the CPU")
     if options.photo and name != "reconstruction":
         raise BadInput("--photo is for the benchmark reconstruction")
-    if options.picture and name not in ("cifar", "defended", "long"):
-        raise BadInput("--picture is for the benchmarks cifar, defended and long")
+    if options.picture and name not in PICTURED:
+        raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)
     return report
 

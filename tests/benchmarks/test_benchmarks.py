@@ -53,7 +53,7 @@ def test_without_a_name_all_are_listed(capsys):
         (["tuning", "--data", "nowhere.npz"], "make_npz.py"),
         (["tuning", "--photo", "x.png"], "for the benchmark reconstruction"),
         (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
-        (["scale", "--device", "cuda"], "whose rivals run on the CPU"),
+        (["scale", "--device", "cuda"], "which runs on the CPU"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(arguments, said, capsys):

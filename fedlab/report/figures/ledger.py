@@ -21,6 +21,7 @@ from fedlab.report.figures.sheet import (
     styled,
     wrapped,
 )
+from fedlab.report.tables.ceilings import percent
 from fedlab.report.tables.ledger import UNBOUNDED
 from fedlab.report.tables.numbers import number
 
@@ -73,7 +74,10 @@ def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series
         own = f"ε {number(end)} in protected rounds" if end else "no protected round"
         total = "∞" if client in broken else number(end)
         who = f"client{'s' * bool(others)} {spell([client, *others])}"
-        found[f"{who}: {own}, {total} in all"] = client, values.replace(math.inf, math.nan)
+        name, limit = f"{who}: {own}, {total} in all", ledger.ceiling(client, 100)
+        if client not in broken and limit is not None and limit < 1:
+            name += f"; found of 100: at most {percent(limit)}"
+        found[name] = client, values.replace(math.inf, math.nan)
     return found
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account, account_of
+from fedlab.privacy.ceiling import NO_BOUND
 from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.report.tables.ceilings import POOLS, percent
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import number
 from fedlab.report.tables.table import Column, ReportTable
@@ -50,8 +52,11 @@ def clients_table(ledger: Ledger, scenario: Scenario | None = None) -> ReportTab
         *([Column("role")] if scenario else []),
         *map(Column, ("mechanisms, by round", "protects")),
         *(Column(header, "right") for header in ("ε protected", "ε total")),
+        *(Column(f"found of {pool},\nat most", "right") for pool in POOLS),
     ]
-    note = epsilon_note(ledger) if lines else "No client has taken part yet."
+    note = "No client has taken part yet."
+    if lines:
+        note = f"{epsilon_note(ledger)}; {_ceiling_note(ledger)}"
     if scenario and scenario.server.central_dp:
         note += f"\n{NO_PROTECTION}"
     rows = [(spell(clients), *values) for values, clients in lines.items()]
@@ -76,6 +81,16 @@ def epsilon_note(ledger: Ledger) -> str:
             "sent before it counts as well"
         )
     return "; ".join(parts)
+
+
+def _ceiling_note(ledger: Ledger) -> str:
+    if ledger.accountant == "gdp":
+        return NO_BOUND
+    pools = " or ".join(map(str, POOLS))
+    return (
+        f"at most: how often any attack can find the true image among {pools} equally likely ones, "
+        "from all that the client sent; 100 % certifies nothing"
+    )
 
 
 def _without_bound(ledger: Ledger) -> list[str]:
@@ -119,6 +134,7 @@ def _values(ledger: Ledger, client: int, account: Account, protects: str) -> tup
         protects,
         number(ledger.protected(client, account)),
         number(ledger.total(client, account)),
+        *(percent(ledger.ceiling(client, pool)) for pool in POOLS),
     )
 
 

@@ -20,6 +20,7 @@ from fedlab.metrics.verdict import (
 )
 from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.tables.ceilings import ceiling_sentences
 from fedlab.report.tables.ledger import accounts_without_total
 from fedlab.report.tables.naming import under
 from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
@@ -219,6 +220,7 @@ def privacy_verdict(ledger: Ledger) -> Verdict:
             f"The bound of {account.mechanism}, up to ε {most} a round, is {worth} and enters no "
             "total."
         )
+    sentences += ceiling_sentences(ledger)
     return Verdict("Privacy spent", _totals(ledger, clients), " ".join(sentences))
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from fedlab.privacy.accounts import CLIENT
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import PrivacyRelease
+from fedlab.report.tables.ceilings import ceiling_sentences
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.numbers import number
 from fedlab.report.tables.schedule import schedule_grid
@@ -54,6 +55,11 @@ def line(table, *words):
     return found.split()
 
 
+def cells(table, *words):
+    (found,) = [row for row in table.rows if all(word in row for word in words)]
+    return list(found)
+
+
 def test_rounds_show_parameters_and_three_epsilons():
     table = ledger_table(LEDGER)
     assert line(table, "1 ", "0-2", "dp-sgd")[-4:] == ["2.48", "2.48", "2.48", "formal"]
@@ -65,10 +71,31 @@ def test_rounds_show_parameters_and_three_epsilons():
 
 def test_clients_have_a_line_per_account():
     table = clients_table(LEDGER, SCENARIO)
-    example = line(table, "0-1", "one example")
+    *example, _, _ = cells(table, "0-1", "one example")
     assert example[-1] == example[-2] == number(LEDGER.protected(0))
-    assert line(table, "dp-sgd 1; open 2", "one example")[-1] == "∞"
-    assert line(table, "clip-noise 1-2", "one client")[-1] == number(LEDGER.total(3, CLIENT))
+    assert cells(table, "dp-sgd 1; open 2", "one example")[-3:] == ["∞", "100 %", "100 %"]
+    assert cells(table, "clip-noise 1-2", "one client")[-3] == number(LEDGER.total(3, CLIENT))
+
+
+def test_clients_have_ceilings():
+    table = clients_table(LEDGER)
+    expected = [f"{100 * LEDGER.ceiling(0, pool):.3g} %" for pool in (10, 100)]
+    assert cells(table, "0-1", "one example")[-2:] == expected
+    assert "100 % certifies nothing" in table.note
+    assert clients_table(replace(LEDGER, accountant="gdp")).rows[0][-1] == "-"
+    assert (
+        "gdp accountant is no upper bound" in clients_table(replace(LEDGER, accountant="gdp")).note
+    )
+
+
+def test_sentences_group_clients_with_equal_ceilings():
+    first, other, rest = ceiling_sentences(LEDGER)
+    assert first.startswith("No attack can find an image of clients 0-1 among 10 equally likely")
+    assert f"among 100 than in {100 * LEDGER.ceiling(0, 100):.3g} %" in first
+    assert "client 3" in other
+    assert rest == "For clients 2,4 nothing is certified."
+    assert ceiling_sentences(replace(LEDGER, accountant="gdp")) == []
+    assert ceiling_sentences(Ledger({0: (entry(1, "none"),)})) == []
 
 
 def test_repeated_round_is_named():
@@ -86,7 +113,7 @@ def test_repeated_round_is_named():
 def test_unprotected_ledger_names_no_unit():
     bare = Ledger({0: (entry(1, "none"), entry(2, "none"))})
     table = clients_table(bare, SCENARIO)
-    assert line(table, "open 1-2")[-3:] == ["-", "-", "∞"]
+    assert cells(table, "open 1-2")[-5:-2] == ["-", "-", "∞"]
     for said in (text(table), text(ledger_table(bare)), bare._repr_html_()):
         assert "one example" not in said
         assert "there is no total ε, as nobody ran" in " ".join(said.split())
@@ -98,7 +125,7 @@ def test_unprotected_ledger_names_no_unit():
 
 def test_unprotected_client_has_no_unit():
     mixed = Ledger({0: (private(1),), 1: (entry(1, "none"),)})
-    assert line(clients_table(mixed, SCENARIO), "open 1")[-3:] == ["-", "-", "∞"]
+    assert cells(clients_table(mixed, SCENARIO), "open 1")[-5:-2] == ["-", "-", "∞"]
     bare = Ledger({0: (entry(1, "dp-instahide", steps=9, epsilon=9.0),)})
     said = " ".join(text(ledger_table(bare)).split())
     assert "dp-instahide protects one example (replace-one, labels public) a round" in said
