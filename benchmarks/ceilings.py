@@ -29,6 +29,7 @@ from fedlab.server.captures import Capture
 from fedlab.simulation.callbacks import Callback
 from fedlab.simulation.federation import Federation
 
+INFORMED = "informed adversary"
 NOISES = (0.3, 0.5, 1.0, 2.0)
 POOLS = (10, 100)
 CLIENTS, SEEDS = 48, 4
@@ -180,7 +181,7 @@ def measure(setting: Setting, noise: float, *, seeds: int, rebuild: bool) -> lis
     history: History = ()
     for seed, (federation, captures) in enumerate(releases(setting, noise, seeds=seeds)):
         history = federation.ledger.histories[0]
-        attackers = {"informed adversary": informed_hits(federation, captures, setting, noise)}
+        attackers = {INFORMED: informed_hits(federation, captures, setting, noise)}
         if rebuild and not seed:
             attackers["reconstruction"] = reconstruction_hits(federation, captures)
         for name, by_pool in attackers.items():
@@ -214,23 +215,13 @@ def run(options: Options) -> Report:
     return Report(
         title="How often is an image identified under DP-SGD, and how often can it be?",
         settings={
-            "images": f"digits, {CLIENTS} clients, {seeds} seeds",
+            "images": f"digits, {CLIENTS} clients of 1 or 8 images, {seeds} seeds",
             "network": "mlp of width 32, untrained",
             "pool": "the true image and random test images of any class, with their labels",
             "reconstruction": f"default preset, {ITERATIONS} iterations, labels known, one seed",
             "clipping norm": CLIPPING,
         },
-        figures=[
-            Figure(f"{arm.name}, pool {s.pool}, z = {s.noise:g}: {what}", "", [value])
-            for arm in arms
-            for s in arm.shares
-            for what, value in (
-                (s.attacker, s.share),
-                (f"{s.attacker}: lower end", s.low),
-                (f"{s.attacker}: images", s.images),
-                ("ceiling", s.ceiling),
-            )
-        ],
+        figures=_figures(arms),
         claims=[
             Claim(
                 f"with {100 * SIGNIFICANT:g} % confidence each, {above} of {len(every)} measured "
@@ -239,6 +230,17 @@ def run(options: Options) -> Report:
             )
         ],
     )
+
+
+def _figures(arms: Sequence[Arm]) -> list[Figure]:
+    found = []
+    for arm in arms:
+        for share in arm.shares:
+            where = f"{arm.name}, pool {share.pool}, z = {share.noise:g}"
+            found.append(Figure(f"{where}: {share.attacker}", "", [share.share]))
+            if share.attacker == INFORMED:
+                found.append(Figure(f"{where}: ceiling", "", [share.ceiling]))
+    return found
 
 
 def _counts(federation: Federation, capture: Capture, setting: Setting) -> Tensor:

@@ -165,8 +165,9 @@ class Comparison(Viewable):
         Columns of the attack on the client: the number of ``images`` behind the update, how many of
         them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, the medians of
         ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
-        ``identification``, the lowest ``power``, ``setting`` and ``threat``. Columns of the
-        client's privacy:
+        ``identification``, the lowest ``power``, ``setting`` and ``threat``, the share of images
+        that are ``identified`` in their pool and ``ceiling_identified``, which no attack exceeds.
+        Columns of the client's privacy:
         ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
         unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """

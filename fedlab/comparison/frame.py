@@ -21,6 +21,7 @@ _COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped")
 _OF_IMAGES = (
     *_COUNTS,
     *("psnr", "ssim", "chance_psnr", "above_chance", "identification", "power"),
+    *("identified", "ceiling_identified"),
 )
 
 COLUMNS = (
@@ -65,7 +66,11 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 
 
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Counts and medians over the images, by round, client and attack; power is the lowest."""
+    """Counts and medians over the images, by round, client and attack; power is the lowest.
+
+    Where something was rebuilt, ``identified`` is the share of images that are the nearest of their
+    pool, and ``ceiling_identified`` the mean of what it can be at most.
+    """
     originals = best_of_each(leakage)
     originals["above_chance"] = originals["psnr"] - originals["chance_psnr"]
     groups = originals.groupby(["round", "client", "attack"])
@@ -79,6 +84,8 @@ def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
             "inconclusive": groups["verdict"].agg(lambda each: (each == INCONCLUSIVE).sum()),
             "skipped": groups["skipped"].agg(lambda each: (each != "").sum()),
             "power": groups["power"].min(),
+            "identified": groups["iip"].mean(),
+            "ceiling_identified": groups["ceiling_identified"].mean(),
         }
     )
     return pd.concat([counts, medians, words], axis=1).reset_index()

@@ -68,7 +68,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         ``chance_psnr`` and ``above_chance`` in dB, medians over attacked clients and rounds, NaN
         where nobody was attacked; the number of ``images`` behind attacked updates, and how many of
         them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``; the lowest
-        ``power`` of the attacks;
+        ``power`` of the attacks; the share of images ``identified`` in their pool and
+        ``ceiling_identified``, which no attack exceeds, means over attacked clients and rounds;
         ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
         throughout, or over all where nobody is; the same over attacked clients with the prefix
         ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; and ``seconds`` of all
@@ -86,6 +87,7 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         line |= last[["attack", *MEASURES[:3]]].to_dict()
         line |= run[list(COUNTS)].sum().astype(int).to_dict()
         line["power"] = run["power"].min()
+        line |= run[["identified", "ceiling_identified"]].mean().to_dict()
         line |= run[["psnr", "chance_psnr", "above_chance"]].median().to_dict()
         line["success_above_chance"] = success_above_chance(
             line["attack_success_rate"], line["chance_success_rate"]

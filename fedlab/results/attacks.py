@@ -49,7 +49,8 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with ``attack`` from ``attack_labels`` and ``leaks``, with ``threat`` and
-        ``reasons``, ``skipped``, ``choice`` and ``power``, which tables of earlier versions lack,
+        ``reasons``, ``skipped``, ``choice``, ``power`` and ``ceiling_identified``, which tables of
+        earlier versions lack,
         and with numbers in ``chance_psnr`` and in ``psnr``, which is ``aligned_psnr`` where that
         was measured, and NaN if nothing was reconstructed.
     """
@@ -63,7 +64,7 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
         rows[name] = rows[name].astype(object).fillna(default) if name in rows else default
     rows["leaks"] = rows["verdict"] == LEAKS
     rows["attack"] = attack_labels(rows)
-    for name in ("psnr", "chance_psnr", "aligned_psnr", "power"):
+    for name in ("psnr", "chance_psnr", "aligned_psnr", "power", "iip", "ceiling_identified"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce") if name in rows else math.nan
     # Chance is aligned like this column, and the verdict compares the two.
     rows["psnr"] = rows["aligned_psnr"].fillna(rows["psnr"])

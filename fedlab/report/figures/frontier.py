@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from fedlab.comparison.summary import per_seed
 from fedlab.metrics.verdict import MARGIN
@@ -25,8 +26,9 @@ from fedlab.report.tables.numbers import number, seeds_in_words
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
 _MARGIN = f"{MARGIN:g} dB above chance: leaks from here on, if identified"
 
-_WIDTH, _HEIGHT, _LABEL = 9.0, 4.6, 2.1
-"""Width of the figure, least height of the plot, and width of a name, in inches."""
+_WIDTH, _HEIGHT, _LABEL, _ROW = 9.0, 4.6, 2.1, 0.16
+"""Width of the figure, least height of the plot, width of a name, and height of an arm in the plot
+of identification, in inches."""
 
 
 _STARS = [(corners, 1, angle) for angle in (0, 30) for corners in (4, 3, 6, 8)]
@@ -60,6 +62,17 @@ class _Mark(NamedTuple):
         return float(self.runs["accuracy"].median())
 
     @property
+    def identified(self) -> float:
+        """Mean share of images that are identified in their pool."""
+        return float(self.runs["identified"].mean())
+
+    @property
+    def ceiling(self) -> float:
+        """Mean of what that share can be at most; 1 if nothing is certified."""
+        found = float(self.runs["ceiling_identified"].mean())
+        return 1.0 if math.isnan(found) else found
+
+    @property
     def label(self) -> str:
         """Name and epsilon, in lines of limited width."""
         whole = ", ".join(filter(None, (self.name, self.epsilon)))
@@ -74,7 +87,8 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
 
     Leakage is the median over attacked clients and rounds of the PSNR above chance, of the attack
     that is strongest on this defense. Bars reach from the smallest seed to the largest. The legend
-    names every arm by its colour and marker, with its epsilon.
+    names every arm by its colour and marker, with its epsilon. Where privacy ledgers certify a
+    ceiling, a second plot shows the share of images identified, and shades what is out of reach.
 
     Args:
         frame: Table of a comparison; see ``fedlab.comparison``.
@@ -97,6 +111,12 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
         for mark in sorted(shown, key=lambda mark: mark.x)
     )
     apart = f" {' '.join(absent)}." if absent else ""
+    limits = first_of(
+        f"{mark.name} {mark.identified:.0%} of images identified, at most {mark.ceiling:.0%}"
+        for mark in shown
+        if mark.ceiling < 1
+    )
+    apart += f" Out of reach of any attack: {limits}." if limits else ""
     picture.alt = f"{_TITLE} Medians over seeds: {words}.{apart}"
     return picture
 
@@ -134,8 +154,14 @@ def _told(protected: float, total: float) -> str:
 def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
     names = "\n".join(mark.label for mark in marks)
     height = max(_HEIGHT, 1.2 * inches(names) + 1)
-    picture = new_picture(_WIDTH, height, title=_TITLE, notes=notes)
-    axes = picture.subplots()
+    certified = [mark for mark in marks if mark.ceiling < 1]
+    strip = _ROW * len(marks) + 0.5 if certified else 0.0
+    picture = new_picture(_WIDTH, height + strip, title=_TITLE, notes=notes)
+    if certified:
+        axes, below = picture.subplots(2, 1, height_ratios=[height, strip])
+        _draw_identified(below, marks)
+    else:
+        axes = picture.subplots()
     axes.set_xlabel("←  nearer to chance, or below      PSNR above chance in dB      shows more  →")
     axes.set_ylabel(f"accuracy after round {last}      better  →")
     axes.margins(0.12)
@@ -162,6 +188,18 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
     place: Options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "labelspacing": 0.5}
     axes.legend([*lines, *axes.containers], labels, **place)
     return picture
+
+
+def _draw_identified(axes: Axes, marks: Sequence[_Mark]) -> None:
+    """Share of images that each arm's attack identified, and what no attack reaches."""
+    for place, mark in enumerate(marks):
+        if mark.ceiling < 1:
+            out = 1 - mark.ceiling
+            axes.barh(place, out, 0.8, left=mark.ceiling, color=FAINT, alpha=0.25, linewidth=0)
+            axes.plot([mark.ceiling] * 2, [place - 0.4, place + 0.4], color=FAINT, linewidth=1.5)
+        axes.plot(mark.identified, place, markersize=7, markeredgecolor="white", **mark.style)
+    axes.set(xlim=(-0.02, 1), ylim=(len(marks) - 0.4, -0.6), yticks=[])
+    axes.set_xlabel("share of images identified in their pool; shaded: out of reach of any attack")
 
 
 def _absent(marks: Sequence[_Mark]) -> list[str]:

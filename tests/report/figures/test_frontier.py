@@ -14,7 +14,7 @@ NAN, INF = math.nan, math.inf
 
 def marks(figure):
     """The large markers: centre, colour and kind by name of the arm."""
-    (axes,) = figure.axes
+    axes, *_ = figure.axes
     found = {}
     for container in axes.containers:
         line, _, bars = container
@@ -153,3 +153,22 @@ def test_what_cannot_be_drawn():
         frontier_figure(frame())
     with pytest.raises(ValueError, match="nothing was rebuilt"):
         frontier_figure(frame(*arm("none", NAN, 0.8)))
+
+
+def test_zone_that_no_attack_reaches_is_shaded():
+    rows = [
+        *arm("none", 9.0, 0.8, identified=0.9, ceiling_identified=1.0),
+        *arm("dp-sgd", -4.0, 0.6, identified=0.05, ceiling_identified=0.25),
+    ]
+    figure = frontier_figure(frame(*rows))
+    _, below = figure.axes
+    (zone,) = below.patches
+    assert (zone.get_x(), zone.get_x() + zone.get_width()) == pytest.approx((0.25, 1.0))
+    assert [line.get_xdata()[0] for line in below.lines] == pytest.approx([0.9, 0.25, 0.05])
+    assert "dp-sgd 5% of images identified, at most 25%" in figure.alt
+    assert_legible(figure)
+
+
+def test_without_ceilings_there_is_one_plot():
+    figure = frontier_figure(frame(*arm("none", 9.0, 0.8, ceiling_identified=1.0)))
+    assert len(figure.axes) == 1
