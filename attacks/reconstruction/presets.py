@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from attacks.reconstruction.components import (
@@ -233,7 +233,15 @@ ANALYTIC = AttackSettings(
     "exact for one image and often for some of a batch",
 )
 
+AUTO = replace(
+    FAST,
+    source="this project: chosen by successive halving on surrogate victims, which are made of "
+    "public images with the client's own training and defenses; these settings where there are "
+    "no surrogates",
+)
+
 PRESETS: dict[str, AttackSettings] = {
+    "auto": AUTO,
     "inverting-gradients": INVERTING_GRADIENTS,
     "fast": FAST,
     "dlg": DLG,

@@ -11,12 +11,16 @@ from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.errors import BadInput
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import Reconstruct
 from fedlab.server.aggregation import Aggregation
 
 TUNED = frozenset(
     {"tv", "lr", "restarts", "objective", "mask", "patience", "method", "priors", "label_rule"}
 )
 """Settings of a ``[[reconstructions]]`` entry that are tuned for its own preset."""
+
+DEFAULT_PRESET = Reconstruct().preset
+"""Preset of an entry that names none."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, A
         )
     entries: list[dict[str, Any]] = []
     for entry, preset in product(scheduled or leaking, presets):
-        same = entry.get("preset", "inverting-gradients") == preset
+        same = entry.get("preset", DEFAULT_PRESET) == preset
         kept = {key: value for key, value in entry.items() if same or key not in TUNED}
         if (changed := kept | {"preset": preset}) not in entries:
             entries.append(changed)

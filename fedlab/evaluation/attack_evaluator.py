@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from attacks.knowledge import PublicImages
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
+from attacks.reconstruction.tuning import Tuning
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
@@ -15,9 +18,10 @@ from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import Truth, replay
+from fedlab.evaluation.self_tuning import SelfTuning
 from fedlab.evaluation.skipped import skipped_leak
 from fedlab.metrics.metric import COLUMNS, METRICS
-from fedlab.metrics.verdict import CONSISTENT
+from fedlab.metrics.verdict import CONSISTENT, INCONCLUSIVE, NOT_SHOWN, POWERFUL
 from fedlab.privacy.release import History
 from fedlab.protocol.planning import task_for
 from fedlab.protocol.task import ClientTask
@@ -43,6 +47,10 @@ class AttackEvaluator:
         scenario: Scenario of the federation.
         federated: Images of all clients.
 
+    Attributes:
+        store: File that keeps what attacks choose on surrogate clients; ``None`` for none. It is
+            read before the first attack.
+
     Raises:
         BadInput: If a plug-in that the scenario names for attacks or metrics cannot be used.
     """
@@ -50,6 +58,7 @@ class AttackEvaluator:
     def __init__(self, scenario: Scenario, federated: FederatedData) -> None:
         self._scenario = scenario
         self._federated = federated
+        self.store: Path | None = None
         metrics = [METRICS.get(name) for name in scenario.metrics]
         further = [metric for metric in metrics if metric.column not in COLUMNS]
         self._referee = Referee(federated, further, scenario.privacy)
@@ -75,6 +84,10 @@ class AttackEvaluator:
                 data.pixels(data.test_images[:PUBLIC]).cpu(), data.test_labels[:PUBLIC].cpu()
             ),
         )
+
+    @cached_property
+    def _self_tuning(self) -> SelfTuning:
+        return SelfTuning(self._federated, self.attacker, self.store)
 
     def evaluate(
         self,
@@ -109,6 +122,12 @@ class AttackEvaluator:
         if not len(truth.inputs):
             return None
         _check_fished_class(capture, truth)
+        task = tasks[capture.clients[0]]
+        scheduled = (scenario or self._scenario).scheduled_defenses(
+            round=capture.round, client=task.client
+        )
+        tuning = self._self_tuning.tuning(capture, settings, task, scheduled)
+        power = self._self_tuning.power(capture, settings, task)
         own = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
         # A malicious server knows no labels and no order in advance.
         honest = capture.facts.malicious is None
@@ -119,9 +138,10 @@ class AttackEvaluator:
             labels=truth.labels if honest and settings.labels == "known" else None,
             order=order,
             generator=own,
+            attack=None if tuning is None else tuning.attack,
             watch=watch,
         )
-        return self._referee.score(
+        leak = self._referee.score(
             capture,
             tasks,
             truth,
@@ -130,6 +150,7 @@ class AttackEvaluator:
             order_known=order is not None and len(order) > 1,
             histories=histories,
         )
+        return _with_power(leak, power, tuning)
 
     def skipped(
         self,
@@ -263,6 +284,21 @@ class AttackEvaluator:
             )
             for client in capture.clients
         }
+
+
+def _with_power(leak: Leak, power: float, tuning: Tuning | None) -> Leak:
+    """The leak with the power of its attack; without power nothing is ``not shown``."""
+    rows = [
+        replace(
+            row,
+            power=power,
+            tuning_seconds=0.0 if tuning is None else tuning.seconds,
+            choice="" if tuning is None else tuning.choice,
+            verdict=INCONCLUSIVE if row.verdict == NOT_SHOWN and power < POWERFUL else row.verdict,
+        )
+        for row in leak.rows
+    ]
+    return replace(leak, rows=tuple(rows))
 
 
 def _check_fished_class(capture: Capture, truth: Truth) -> None:

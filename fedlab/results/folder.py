@@ -116,6 +116,11 @@ class RunFolder(Viewable):
         return self.path / "captures"
 
     @property
+    def tunings(self) -> Path:
+        """File with the settings that attacks chose on surrogate clients, and their power."""
+        return self.path / "tunings.json"
+
+    @property
     def poisons(self) -> Path:
         """Folder in which poisoning clients cache crafted images."""
         return self.path / "poisons"

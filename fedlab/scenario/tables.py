@@ -266,8 +266,9 @@ class Reconstruct(Scheduled):
     ``package.module:Name``; in Python they also take the function itself.
     """
 
-    preset: Annotated[str, _plugin(PRESETS)] = "inverting-gradients"
-    """Preset whose settings the other keys replace."""
+    preset: Annotated[str, _plugin(PRESETS)] = "auto"
+    """Preset whose settings the other keys replace; ``auto`` chooses its own settings on surrogate
+    clients, and other keys then fix what it does not choose."""
     labels: Literal["known", "inferred"] = "known"
     """Labels of the images: ``known`` to the attacker, or ``inferred`` from the update."""
     order: Literal["known", "sequential", "average"] = "sequential"
@@ -279,6 +280,14 @@ class Reconstruct(Scheduled):
     adapt: bool = True
     """Adapt the attack to the defense that is on, as an adaptive adversary would. Under DP-SGD the
     objective and the total variation then follow from its noise, whatever is set below."""
+    tuning_iterations: int | None = Field(default=None, ge=1)
+    """Iterations that ``auto`` spends on surrogate clients of one kind; by default 12 for each
+    iteration of the final attack."""
+    tuning_seconds: float | None = Field(default=None, gt=0)
+    """Wall time in seconds that ``auto`` spends in place of ``tuning_iterations``; the choice then
+    depends on the machine's speed."""
+    power: bool = True
+    """Measure the power of the attack on surrogate clients without a defense."""
     seconds: float | None = Field(default=None, gt=0)
     """Time budget of one reconstruction in seconds, none by default; the result then depends on the
     machine's speed."""

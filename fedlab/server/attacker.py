@@ -70,6 +70,7 @@ class Attacker:
         labels: Tensor | None,
         generator: torch.Generator,
         order: tuple[Tensor, ...] | None = None,
+        attack: AttackSettings | None = None,
         watch: Watch | None = None,
     ) -> Reconstruction:
         """Reconstruct the images behind a capture.
@@ -80,6 +81,8 @@ class Attacker:
             labels: Known labels ``[n]`` or soft ``[n, classes]``; ``None`` to infer them.
             generator: CPU generator of the initial images, unrelated to those of the clients.
             order: Known order of the images in local steps; ``None`` to assume one.
+            attack: Settings that were tuned for this kind of client; ``None`` uses those of the
+                preset, adapted to the defense.
             watch: Callback that receives the progress.
 
         Raises:
@@ -99,13 +102,16 @@ class Attacker:
                 f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
             )
         findings = self._implausible(capture, model, global_state, payload, knowledge)
-        attack = attack_of(settings)
+        if attack is None:
+            attack = attack_of(settings)
+            if settings.adapt:
+                attack = adapted(attack, payload, knowledge, sent=global_state)
         found = invert(
             model,
             global_state,
             payload,
             knowledge,
-            adapted(attack, payload, knowledge, sent=global_state) if settings.adapt else attack,
+            attack,
             generator=generator,
             seconds=settings.seconds,
             workers=settings.workers,
@@ -212,6 +218,20 @@ def attack_of(entry: Reconstruct) -> AttackSettings:
         ValueError: If the settings do not fit each other.
     """
     attack = preset(entry.preset)
+    changes = replaced_fields(entry)
+    further = changes.pop("priors", ())
+    return replace(attack, **changes, priors=(*attack.priors, *further))
+
+
+def replaced_fields(entry: Reconstruct) -> dict[str, Any]:
+    """Fields of the preset that a scenario's entry replaces; its further priors are added.
+
+    Args:
+        entry: A ``[[reconstructions]]`` entry.
+
+    Raises:
+        BadInput: If a plug-in does not exist or cannot be imported.
+    """
     changes: dict[str, Any] = entry.model_dump(include=REPLACED, exclude_none=True)
     for field, registry in CHOSEN.items():
         if (name := getattr(entry, field)) is not None:
@@ -222,4 +242,6 @@ def attack_of(entry: Reconstruct) -> AttackSettings:
             changes[PRIOR_FIELDS[name]] = weight
         else:
             further.append((component(PRIORS, name), weight))
-    return replace(attack, **changes, priors=(*attack.priors, *further))
+    if further:
+        changes["priors"] = tuple(further)
+    return changes

@@ -86,6 +86,7 @@ class Federation(Analysis):
             else RunFolder.create(Path(out), self.scenario)
         )
         self.federated.cache.folder = self.folder.poisons
+        self._evaluator.store = self.folder.tunings
         self.folder.append_round(self._evaluated(0, 0.0))
 
     def _prepare(
@@ -150,6 +151,7 @@ class Federation(Analysis):
         federation._prepare(run.scenario, grid, callbacks, on_round)
         federation.folder = run
         federation.federated.cache.folder = run.poisons
+        federation._evaluator.store = run.tunings
         federation._resumed = True
         # Includes the cost of a round that was interrupted, since its replies were sent.
         federation._loop.histories = run.spending()

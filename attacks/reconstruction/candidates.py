@@ -1,0 +1,109 @@
+"""Settings among which a self-tuning attack chooses, the most promising first.
+
+One weight of one prior is worth 8 to 11 dB, and no fixed value suits two networks, so the
+candidates cover the weight of the total variation on a coarse grid for three forms of the gradient
+step. The other shipped attacks follow, so that no preset is left untried where the budget allows.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from attacks.knowledge import Knowledge
+from attacks.payload import Payload
+from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.presets import (
+    ANALYTIC,
+    DLG,
+    INVERTING_GRADIENTS,
+    MODERN,
+    AttackSettings,
+)
+
+STEPS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "soft": {"sign": "soft", "lr": 0.5},
+    "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
+}
+"""Forms of the gradient step, as changes of ``fast``."""
+
+GRID = (
+    ("plain", 0.1),
+    ("plain", 0.01),
+    ("soft", 0.5),
+    ("plain", 1e-3),
+    ("signed", 0.1),
+    ("plain", 0.5),
+    ("signed", 1e-3),
+    ("soft", 0.1),
+    ("plain", 1e-4),
+    ("signed", 0.01),
+    ("plain", 2.0),
+    ("signed", 0.5),
+)
+"""Form of the step and weight of the total variation of each candidate."""
+
+AROUND = 2.5
+"""Factor by which the weight of the total variation is varied around the best one so far."""
+
+
+def candidates(
+    base: AttackSettings,
+    payload: Payload,
+    knowledge: Knowledge,
+    *,
+    sent: Mapping[str, Tensor],
+    fixed: Mapping[str, Any],
+    adapt: bool = True,
+) -> tuple[AttackSettings, ...]:
+    """Settings to try on a payload, each once.
+
+    Under a defense each candidate is tried as it is and adapted to the defense, because either may
+    be the stronger: an adapted attack found less than a plain one under little noise.
+
+    Args:
+        base: Settings from which the candidates differ; its iterations hold for all of them.
+        payload: The captured payload, or that of a surrogate victim.
+        knowledge: Assumptions of the attacker, including the defenses that are on.
+        sent: The global state by name.
+        fixed: Fields that the user has set, which no candidate changes; iterations are those of
+            ``base``.
+        adapt: Try the adapted settings as well.
+    """
+    found: dict[AttackSettings, None] = {}
+    for plain in _plain(base):
+        chosen = replace(plain, **fixed)
+        if adapt:
+            changed = adapted(chosen, payload, knowledge, sent=sent)
+            for factor in (
+                (1.0, 0.1, 10.0) if changed.objective == "l2" != chosen.objective else (1,)
+            ):
+                found[replace(changed, tv=changed.tv * factor, **_explicit(fixed))] = None
+        found[chosen] = None
+    return tuple(found)
+
+
+def around(attack: AttackSettings) -> tuple[AttackSettings, ...]:
+    """The settings with a smaller and a larger weight of the total variation."""
+    if not attack.tv or attack.method != "optimise":
+        return ()
+    return tuple(replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND))
+
+
+def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
+    for step, tv in GRID:
+        yield replace(base, tv=tv, **STEPS[step])
+    shared: dict[str, Any] = {"iterations": base.iterations, "label_rule": base.label_rule}
+    yield replace(base, objective="layer-cosine", tv=0.01)
+    yield replace(INVERTING_GRADIENTS, **shared)
+    yield replace(MODERN, features=0.0, **shared)
+    yield replace(ANALYTIC, **shared)
+    # An iteration of L-BFGS evaluates the objective up to twenty times.
+    yield replace(DLG, iterations=max(1, base.iterations // 20), label_rule=base.label_rule)
+
+
+def _explicit(fixed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the user fixed of the fields that the adaptation changes."""
+    return {name: fixed[name] for name in ("tv", "objective", "mask") if name in fixed}

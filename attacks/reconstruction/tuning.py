@@ -1,0 +1,173 @@
+"""An attack that chooses its own settings on surrogate victims, never on what is scored.
+
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): all candidates run a few
+iterations, the better half of them twice as many, and so on, with equal cost in each round.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from attacks.knowledge import Knowledge
+from attacks.payload import Payload
+from attacks.reconstruction.candidates import around
+from attacks.reconstruction.components import name_of
+from attacks.reconstruction.inversion import invert
+from attacks.reconstruction.presets import AttackSettings
+
+SHARES = (8, 4, 2, 1)
+"""Parts of the final iterations that a candidate runs in each round of the halving."""
+
+
+@dataclass(frozen=True)
+class SurrogateVictim:
+    """A client that the attacker simulated on public images, whose truth it therefore knows.
+
+    Attributes:
+        global_state: Parameters and buffers that the client started from, by name.
+        payload: Gradient or weights that the simulated client sent.
+        knowledge: Assumptions of the attacker about it, as about a real client.
+        quality: Function from reconstructed images ``[n, channels, height, width]`` in [0, 1] to a
+            number that is higher for better ones, such as the mean PSNR in dB.
+    """
+
+    global_state: Mapping[str, Tensor] = field(repr=False)
+    payload: Payload
+    knowledge: Knowledge
+    quality: Callable[[Tensor], float] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate on all surrogate victims.
+
+    Attributes:
+        attack: The settings, with the iterations that were run.
+        quality: Mean quality over the victims; minus infinity if the attack cannot work on one.
+    """
+
+    attack: AttackSettings
+    quality: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The settings that an attack chose, and what the choice cost.
+
+    Attributes:
+        attack: The chosen settings.
+        trials: All trials in order.
+        iterations: Number of iterations of all trials together.
+        seconds: Wall time of all trials in seconds.
+    """
+
+    attack: AttackSettings
+    trials: tuple[Trial, ...] = field(default=(), repr=False)
+    iterations: int = 0
+    seconds: float = 0.0
+
+    @property
+    def choice(self) -> str:
+        """The chosen settings in a few words."""
+        attack = self.attack
+        if attack.method != "optimise":
+            return name_of(attack.method)
+        parts = [name_of(attack.objective), f"tv {attack.tv:.2g}"]
+        parts += [f"mask {name_of(attack.mask)}"] if attack.mask else []
+        step = "l-bfgs" if attack.optimiser == "l-bfgs" else f"{attack.sign} sign, lr {attack.lr:g}"
+        parts += [step.replace("none sign", "no sign")]
+        return ", ".join(parts)
+
+
+def tune(
+    model: nn.Module,
+    victims: Sequence[SurrogateVictim],
+    candidates: Sequence[AttackSettings],
+    *,
+    budget: int,
+    seed: int,
+    seconds: float | None = None,
+) -> Tuning:
+    """Choose settings by successive halving on surrogate victims.
+
+    Every trial starts from the same random numbers, so the choice is the same whenever the budget
+    is in iterations. Once the field is narrowed, the weight of the total variation is varied
+    around the best one as well.
+
+    Args:
+        model: The architecture, on the device to compute on; it is not changed.
+        victims: Surrogate victims, at least one.
+        candidates: Settings to choose from, the most promising first; with a small budget only the
+            first are tried.
+        budget: Number of iterations of all trials together, about.
+        seed: Seed of every trial.
+        seconds: Wall time of all trials in seconds, in place of ``budget``; the choice then depends
+            on the machine's speed.
+
+    Raises:
+        ValueError: If there is no victim or no candidate.
+    """
+    if not victims or not candidates:
+        raise ValueError("tuning needs at least one surrogate victim and one candidate")
+    if len(candidates) == 1:
+        return Tuning(candidates[0])
+    started = time.perf_counter()
+    trials: list[Trial] = []
+    final = candidates[0].iterations
+    if seconds is not None:
+        trials.append(_trial(model, victims[:1], candidates[0], SHARES[0], seed))
+        spent = time.perf_counter() - started
+        budget = int(trials[0].attack.iterations * seconds / spent)
+    field_ = tuple(candidates)
+    ranked: list[tuple[float, AttackSettings]] = []
+    for round_, share in enumerate(SHARES):
+        cost = max(1, final // share) * len(victims)
+        room = max(1, budget // len(SHARES) // cost)
+        if ranked:
+            best = [attack for _, attack in ranked]
+            close = [one for one in around(best[0]) if one not in best] if room >= 3 else []
+            field_ = (*best[: max(1, room - len(close))], *close)
+        if round_ and len(field_) == 1:
+            break
+        tried = [(_trial(model, victims, one, share, seed), one) for one in field_[:room]]
+        trials += [trial for trial, _ in tried]
+        ranked = sorted(
+            ((trial.quality, one) for trial, one in tried), key=lambda pair: pair[0], reverse=True
+        )
+    return Tuning(
+        attack=ranked[0][1],
+        trials=tuple(trials),
+        iterations=sum(trial.attack.iterations for trial in trials) * len(victims),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _trial(
+    model: nn.Module,
+    victims: Sequence[SurrogateVictim],
+    attack: AttackSettings,
+    share: int,
+    seed: int,
+) -> Trial:
+    """Run a candidate for a share of its iterations on all victims."""
+    short = replace(attack, iterations=max(1, attack.iterations // share))
+    total = 0.0
+    for victim in victims:
+        try:
+            found = invert(
+                model,
+                victim.global_state,
+                victim.payload,
+                victim.knowledge,
+                short,
+                generator=torch.Generator().manual_seed(seed),
+            )
+        except ValueError:  # such as the analytic method on a convolution
+            return Trial(short, -math.inf)
+        quality = victim.quality(found.images)
+        total += quality if math.isfinite(quality) else -math.inf
+    return Trial(short, total / len(victims))
