@@ -6,7 +6,7 @@ step. The other shipped attacks follow, so that no preset is left untried where 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from attacks.payload import Payload
 from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.presets import (
     ANALYTIC,
+    AUTO,
     DLG,
     INVERTING_GRADIENTS,
     MODERN,
@@ -85,6 +86,16 @@ def candidates(
     return tuple(found)
 
 
+def fixed_fields(attack: AttackSettings) -> dict[str, Any]:
+    """Fields that a user has set: those that differ from the preset ``auto``, but iterations."""
+    return {
+        each.name: getattr(attack, each.name)
+        for each in fields(attack)
+        if each.name not in ("iterations", "tunes", "source")
+        and getattr(attack, each.name) != getattr(AUTO, each.name)
+    }
+
+
 def around(attack: AttackSettings) -> tuple[AttackSettings, ...]:
     """The settings with a smaller and a larger weight of the total variation."""
     if not attack.tv or attack.method != "optimise":
@@ -93,6 +104,7 @@ def around(attack: AttackSettings) -> tuple[AttackSettings, ...]:
 
 
 def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
+    base = replace(base, tunes=False)
     for step, tv in GRID:
         yield replace(base, tv=tv, **STEPS[step])
     shared: dict[str, Any] = {"iterations": base.iterations, "label_rule": base.label_rule}

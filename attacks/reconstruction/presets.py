@@ -78,6 +78,8 @@ class AttackSettings:
             to better images.
         patience: Stop once the matching cost fell by less than a thousandth over this many
             iterations; 0 never stops early.
+        tunes: Choose settings on surrogate victims where there are any; these are then the
+            starting point.
         source: Reference for the settings.
 
     Raises:
@@ -110,6 +112,7 @@ class AttackSettings:
     restarts: int = 1
     keep: Literal["best", "last"] = "best"
     patience: int = 0
+    tunes: bool = False
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -235,6 +238,7 @@ ANALYTIC = AttackSettings(
 
 AUTO = replace(
     FAST,
+    tunes=True,
     source="this project: chosen by successive halving on surrogate victims, which are made of "
     "public images with the client's own training and defenses; these settings where there are "
     "no surrogates",

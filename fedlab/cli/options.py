@@ -56,6 +56,13 @@ Seconds = Annotated[
     float | None,
     typer.Option(help="Time budget of all restarts together, in seconds. Default: no limit."),
 ]
+TuningSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Time that the preset auto spends on surrogate victims, in seconds. Default: 12 "
+        "iterations for each one of the attack."
+    ),
+]
 Preview = Annotated[
     Path | None,
     typer.Option(help="PNG file with the images so far, rewritten during the attack."),

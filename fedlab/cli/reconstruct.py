@@ -45,6 +45,7 @@ def reconstruct(
     restarts: options.Restarts = None,
     workers: options.Workers = None,
     seconds: options.Seconds = None,
+    tuning_seconds: options.TuningSeconds = None,
     preview: options.Preview = None,
     out: Annotated[
         Path | None,
@@ -85,6 +86,7 @@ def reconstruct(
         "lr": lr,
         "restarts": restarts,
         "seconds": seconds,
+        "tuning_seconds": tuning_seconds,
         "workers": workers,
         "labels": labels,
         "order": order,

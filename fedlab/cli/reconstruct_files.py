@@ -116,6 +116,7 @@ def reconstruct_files(
     restarts: options.Restarts = None,
     workers: options.Workers = None,
     seconds: options.Seconds = None,
+    tuning_seconds: options.TuningSeconds = None,
     preview: options.Preview = None,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("rebuilt.png"),
 ) -> None:
@@ -174,6 +175,7 @@ def reconstruct_files(
         "lr": lr,
         "restarts": restarts,
         "seconds": seconds,
+        "tuning_seconds": tuning_seconds,
         "workers": workers,
     }
     _attack(update, settings, device, preview=preview, out=out)
@@ -204,16 +206,12 @@ def _attack(
     from fedlab.integrations.update_files import reconstruct_update
     from fedlab.report.figures.gallery import gallery
     from fedlab.report.figures.reconstructions import save
-    from fedlab.server.attacker import attack_of
 
     target = prepare_picture(out)
-    entry = reconstruction_entry(settings)
     found = reconstruct_update(
         update,
-        attack_of(entry),
+        reconstruction_entry(settings),
         device=str(device_of(device)),
-        seconds=entry.seconds,
-        workers=entry.workers,
         watch=preview_writer(preview),
     )
     hard = found.labels.argmax(1) if found.labels.is_floating_point() else found.labels

@@ -10,24 +10,20 @@ from torch import Tensor
 
 from attacks.knowledge import MOST_IMAGES
 from attacks.reconstruction import AttackSettings
-from attacks.reconstruction.candidates import candidates
+from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.tuning import SurrogateVictim, Tuning, tune
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.files import write_atomically
 from fedlab.core.seeds import derive, generator
 from fedlab.defenses import AnyDefense
 from fedlab.evaluation.referee import Referee
-from fedlab.evaluation.replay import Truth
 from fedlab.evaluation.surrogates import SurrogateClient, surrogate_clients
 from fedlab.metrics.images import match, psnr
 from fedlab.metrics.verdict import LEAKS
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker, attack_of, replaced_fields
+from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
-
-AUTO = "auto"
-"""Preset of the attack that tunes itself."""
 
 VICTIMS = 2
 """Number of surrogate clients on which settings are chosen."""
@@ -103,9 +99,10 @@ class SelfTuning:
             defenses: Defenses that are scheduled for the client.
 
         Returns:
-            ``None`` for another preset than ``auto``, and where no surrogate client sends anything.
+            ``None`` for a preset that does not tune itself, and where no surrogate client sends
+            anything.
         """
-        if entry.preset != AUTO or not _alike(capture):
+        if not (attack_of(entry).tunes and _alike(capture)):
             return None
         return self._tuned(self._kind(capture, entry, task, defenses))
 
@@ -163,7 +160,7 @@ class SelfTuning:
             victims[0].payload,
             victims[0].knowledge,
             sent=victims[0].global_state,
-            fixed={n: v for n, v in replaced_fields(kind.entry).items() if n != "iterations"},
+            fixed=fixed_fields(base),
             adapt=kind.entry.adapt,
         )
         budget = kind.entry.tuning_iterations
@@ -181,7 +178,7 @@ class SelfTuning:
 
     def _measured(self, kind: _Kind) -> float:
         """Attack surrogate clients other than those of the tuning, and grade the results."""
-        tuning = self._tuned(kind) if kind.entry.preset == AUTO else None
+        tuning = self._tuned(kind) if attack_of(kind.entry).tunes else None
         images = min(kind.capture.payload.num_examples, MOST_IMAGES)
         clients = self._clients(kind, -(-POWER_IMAGES // images), after=VICTIMS)
         grades: list[str] = []
@@ -196,7 +193,11 @@ class SelfTuning:
                 attack=None if tuning is None else tuning.attack,
             )
             leak = Referee(each.federated).score(
-                each.capture, {each.task.client: each.task}, each.truth, found, preset=AUTO
+                each.capture,
+                {each.task.client: each.task},
+                each.truth,
+                found,
+                preset=kind.entry.preset,
             )
             grades += [row.verdict for row in leak.rows if row.target == "original"]
         return sum(one == LEAKS for one in grades) / len(grades) if grades else float("nan")
@@ -224,7 +225,7 @@ class SelfTuning:
             {n: t.to(self._attacker.device) for n, t in client.capture.global_state.items()},
             client.capture.payload.to(self._attacker.device),
             known,
-            _quality(client.truth),
+            quality_of(client.truth.inputs),
         )
 
     def _keep(self) -> None:
@@ -240,12 +241,17 @@ class SelfTuning:
         write_atomically(self._store, json.dumps(kept, indent=1).encode())
 
 
-def _quality(truth: Truth) -> Callable[[Tensor], float]:
-    """Function from images to the mean PSNR in dB of the inputs of the network."""
+def quality_of(inputs: Tensor) -> Callable[[Tensor], float]:
+    """Function from reconstructed images to the mean PSNR in dB of the true ones.
+
+    Args:
+        inputs: float ``[n, channels, height, width]``, inputs of the network, pixels in [0, 1].
+    """
 
     def measured(images: Tensor) -> float:
-        places, chosen = match(truth.inputs, images.to(truth.inputs.device))
-        found = psnr(truth.inputs[places], images.to(truth.inputs.device)[chosen])
+        guesses = images.to(inputs.device)
+        places, chosen = match(inputs, guesses)
+        found = psnr(inputs[places], guesses[chosen])
         return float(found.clamp(max=ENOUGH).mean())
 
     return measured

@@ -20,6 +20,7 @@ from attacks.reconstruction.plausibility import implausible, unexplained
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
+from fedlab.integrations.surrogate_updates import tuned_for
 from fedlab.models import build
 from fedlab.models.checks import misfit
 from fedlab.scenario.scenario import Scenario
@@ -61,11 +62,9 @@ def reconstruct_exchange(
     knowledge: Knowledge,
     attack: AttackSettings,
     *,
-    adapt: bool,
+    entry: Reconstruct,
     seed: int,
     device: torch.device,
-    seconds: float | None,
-    workers: int,
     watch: Watch | None,
 ) -> Reconstruction:
     """Reconstruct images from an exchange.
@@ -76,11 +75,10 @@ def reconstruct_exchange(
         exchange: The tensors, with or without buffers.
         knowledge: Further assumptions about what the attacker knows.
         attack: Settings of the attack.
-        adapt: Re-tune the settings for defenses that are known, or visible in the reply.
+        entry: Budgets of the tuning and of the attack, and whether settings are adapted to
+            defenses that are known, or visible in the reply.
         seed: Seed of the first images.
         device: Device of the computation.
-        seconds: Time budget in seconds; ``None`` for no limit.
-        workers: Number of restarts that run at the same time.
         watch: Function that is called now and then with the progress.
 
     Returns:
@@ -107,15 +105,19 @@ def reconstruct_exchange(
     )
     for sentence in before:
         log.warning("%s: %s", exchange.reply, sentence)
+    if attack.tunes:
+        attack = tuned_for(model, state, payload, knowledge, attack, entry=entry, seed=seed)
+    elif entry.adapt:
+        attack = adapted(attack, payload, knowledge, sent=state)
     found = invert(
         model,
         state,
         payload,
         knowledge,
-        adapted(attack, payload, knowledge, sent=state) if adapt else attack,
+        attack,
         generator=torch.Generator().manual_seed(seed),
-        seconds=seconds,
-        workers=workers,
+        seconds=entry.seconds,
+        workers=entry.workers,
         watch=watch,
     )
     after = _unexplained(model, state, payload, knowledge, found)

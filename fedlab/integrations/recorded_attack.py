@@ -107,11 +107,9 @@ def reconstruct_capture(
                 public,
             ),
             attack_of(entry),
-            adapt=entry.adapt,
+            entry=entry,
             seed=seed,
             device=device_of(device),
-            seconds=entry.seconds,
-            workers=entry.workers,
             watch=watch,
         )
     except ValueError as error:

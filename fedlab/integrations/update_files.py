@@ -18,6 +18,11 @@ from fedlab.integrations.external_update import (
     normalisation_of,
     reconstruct_exchange,
 )
+from fedlab.scenario.tables import Reconstruct
+from fedlab.server.attacker import attack_of
+
+DEFAULT = Reconstruct()
+"""The attack that tunes itself, with its default budgets."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +81,20 @@ class Update:
 
 def reconstruct_update(
     update: Update,
-    attack: AttackSettings,
+    attack: AttackSettings | Reconstruct = DEFAULT,
     *,
     seed: int = 0,
     device: str = "auto",
-    seconds: float | None = None,
-    workers: int = 1,
     watch: Watch | None = None,
 ) -> Reconstruction:
     """Reconstruct the images behind an update.
 
     Args:
         update: The files and what is known about them.
-        attack: Settings of the attack.
+        attack: Settings of the attack, or a ``[[reconstructions]]`` entry, which has budgets as
+            well; by default the attack that tunes itself.
         seed: Seed of the first images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        seconds: Time budget in seconds; ``None`` for no limit.
-        workers: Number of restarts that run at the same time.
         watch: Function that is called now and then with the progress.
 
     Returns:
@@ -121,12 +123,10 @@ def reconstruct_update(
             model,
             Exchange(update.kind, sent, received, str(update.before), str(update.reply)),
             knowledge,
-            attack,
-            adapt=True,
+            attack if isinstance(attack, AttackSettings) else attack_of(attack),
+            entry=DEFAULT if isinstance(attack, AttackSettings) else attack,
             seed=seed,
             device=device_of(device),
-            seconds=seconds,
-            workers=workers,
             watch=watch,
         )
     except ValueError as error:

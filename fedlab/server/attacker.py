@@ -218,20 +218,6 @@ def attack_of(entry: Reconstruct) -> AttackSettings:
         ValueError: If the settings do not fit each other.
     """
     attack = preset(entry.preset)
-    changes = replaced_fields(entry)
-    further = changes.pop("priors", ())
-    return replace(attack, **changes, priors=(*attack.priors, *further))
-
-
-def replaced_fields(entry: Reconstruct) -> dict[str, Any]:
-    """Fields of the preset that a scenario's entry replaces; its further priors are added.
-
-    Args:
-        entry: A ``[[reconstructions]]`` entry.
-
-    Raises:
-        BadInput: If a plug-in does not exist or cannot be imported.
-    """
     changes: dict[str, Any] = entry.model_dump(include=REPLACED, exclude_none=True)
     for field, registry in CHOSEN.items():
         if (name := getattr(entry, field)) is not None:
@@ -242,6 +228,4 @@ def replaced_fields(entry: Reconstruct) -> dict[str, Any]:
             changes[PRIOR_FIELDS[name]] = weight
         else:
             further.append((component(PRIORS, name), weight))
-    if further:
-        changes["priors"] = tuple(further)
-    return changes
+    return replace(attack, **changes, priors=(*attack.priors, *further))
