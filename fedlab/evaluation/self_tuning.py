@@ -76,6 +76,7 @@ class SelfTuning:
         self, federated: FederatedData, attacker: Attacker, store: Path | None = None
     ) -> None:
         self._federated, self._attacker, self._store = federated, attacker, store
+        self._referee = Referee(federated)
         self._tunings: dict[str, Tuning] = {}
         self._powers: dict[str, float] = {}
         if store is not None and store.is_file():
@@ -192,7 +193,7 @@ class SelfTuning:
                 order=order,
                 attack=None if tuning is None else tuning.attack,
             )
-            leak = Referee(each.federated).score(
+            leak = self._referee.score(
                 each.capture,
                 {each.task.client: each.task},
                 each.truth,

@@ -29,13 +29,11 @@ class SurrogateClient:
         capture: What the server would have received.
         task: The task of the client.
         truth: The images behind the capture.
-        federated: Public images of all surrogate clients.
     """
 
     capture: Capture
     task: ClientTask
     truth: Truth
-    federated: FederatedData
 
 
 def surrogate_clients(
@@ -81,7 +79,7 @@ def surrogate_clients(
         capture = Capture(own.round, (client,), global_state, done.payload, facts)
         truth = replay(public, capture, {client: own}, {})
         if len(truth.inputs):
-            yield SurrogateClient(capture, own, truth, public)
+            yield SurrogateClient(capture, own, truth)
 
 
 def _public(federated: FederatedData, *, size: int, count: int) -> FederatedData:
