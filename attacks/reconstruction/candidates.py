@@ -81,7 +81,8 @@ def candidates(
             for factor in (
                 (1.0, 0.1, 10.0) if changed.objective == "l2" != chosen.objective else (1,)
             ):
-                found[replace(changed, tv=changed.tv * factor, **_explicit(fixed))] = None
+                weights = {"tv": changed.tv * factor} | _explicit(fixed)
+                    found[replace(changed, **weights)] = None
         found[chosen] = None
     return tuple(found)
 
@@ -116,6 +117,6 @@ def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
     yield replace(DLG, iterations=max(1, base.iterations // 20), label_rule=base.label_rule)
 
 
-def _explicit(fixed: Mapping[str, Any]) -> Mapping[str, Any]:
+def _explicit(fixed: Mapping[str, Any]) -> dict[str, Any]:
     """What the user fixed of the fields that the adaptation changes."""
     return {name: fixed[name] for name in ("tv", "objective", "mask") if name in fixed}
