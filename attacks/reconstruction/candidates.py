@@ -78,11 +78,10 @@ def candidates(
         chosen = replace(plain, **fixed)
         if adapt:
             changed = adapted(chosen, payload, knowledge, sent=sent)
-            for factor in (
-                (1.0, 0.1, 10.0) if changed.objective == "l2" != chosen.objective else (1,)
-            ):
+            noisy = changed.objective == "l2" != chosen.objective
+            for factor in (1.0, 0.1, 10.0) if noisy else (1.0,):
                 weights = {"tv": changed.tv * factor} | _explicit(fixed)
-                    found[replace(changed, **weights)] = None
+                found[replace(changed, **weights)] = None
         found[chosen] = None
     return tuple(found)
 
