@@ -7,6 +7,7 @@ import pandas as pd
 
 from fedlab.core.errors import BadInput
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.figures.bounds import bounds_figure
 from fedlab.report.figures.chance import chance_figure
 from fedlab.report.figures.leaks import run_figure
 from fedlab.report.figures.ledger import ledger_figure
@@ -20,6 +21,7 @@ from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.rounds import rounds_table
 from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.results.folder import RunFolder
+from fedlab.simulation.auditing import verdict_of
 
 
 def run_page(run: RunFolder) -> PageContent:
@@ -59,6 +61,7 @@ def run_page(run: RunFolder) -> PageContent:
             "images": partial(run_figure, run),
             "chance": partial(chance_figure, leakage, by="defenses"),
             "ledger": partial(_ledger, ledger),
+            "audit": partial(_audit, run, leakage),
         },
         tables=_tables(run, ledger, leakage),
         ledger=[
@@ -76,6 +79,12 @@ def _ledger(ledger: Ledger) -> Picture:
     if not any(map(ledger.protects, ledger.accounts)):
         raise NothingToDraw("no round was under a mechanism that has an epsilon")
     return ledger_figure(ledger)
+
+
+def _audit(run: RunFolder, leakage: pd.DataFrame) -> Picture:
+    if run.scenario.audit is None:
+        raise NothingToDraw("the run has no audit")
+    return bounds_figure(verdict_of(run), leakage)
 
 
 def _tables(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[FoldedTable]:
