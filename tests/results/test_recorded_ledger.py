@@ -10,7 +10,7 @@ from fedlab.privacy import accounts
 from fedlab.privacy.accounts import CLIENT, EXAMPLE
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import PrivacyRelease
-from fedlab.results.recorded_ledger import RecordedLedger, recorded_epsilons
+from fedlab.results.recorded_ledger import RecordedLedger, recorded_ceilings, recorded_epsilons
 
 
 def release(round, mechanism, **facts):
@@ -44,7 +44,8 @@ def file(tmp_path):
 
 def recorded(file, delta=1e-5):
     found = recorded_epsilons(file, HISTORIES, accountant="rdp", delta=delta)
-    return RecordedLedger(HISTORIES, "rdp", delta, recorded=found)
+    limits = recorded_ceilings(file, HISTORIES)
+    return RecordedLedger(HISTORIES, "rdp", delta, recorded=found, ceilings=limits)
 
 
 @pytest.mark.parametrize("delta", [1e-5, 1e-6])
@@ -71,3 +72,18 @@ def test_damaged_file_costs_time_only(file, text):
     file.write_text(text)
     assert recorded(file).recorded == {}
     assert recorded(file).total(0, EXAMPLE) == Ledger(HISTORIES).total(0, EXAMPLE)
+
+
+def test_ceilings_of_the_file_are_not_computed_again(file, monkeypatch):
+    computed = Ledger(HISTORIES).ceiling(1, 10)
+    read = recorded(file)
+    monkeypatch.setattr("fedlab.privacy.ledger.ceilings", lambda *_, **__: 1 / 0)
+    assert read.ceiling(1, 10) == computed
+    with pytest.raises(ZeroDivisionError):
+        read.ceiling(0, 10)  # its last round is not in the file
+
+
+def test_ledger_file_without_ceilings_costs_time_only(file):
+    lines = file.read_text().replace("ceiling_10,", "other,")
+    file.write_text(lines)
+    assert recorded_ceilings(file, HISTORIES) == {}
