@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
+    "tuned": "the self-tuning attack at equal time beside breaching, and beside its own best",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
 """What the module of each name measures; its ``run`` turns Options into a Report."""
@@ -55,13 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="PNG file to write")
     parser.add_argument("--photo", type=Path, help="photograph to attack too (reconstruction)")
     parser.add_argument("--device", default="cpu", help="device: cpu (default), cuda or cuda:N")
+    some = "networks to measure, separated by commas; by default all (tuned)"
+    parser.add_argument("--networks", help=some)
+    kept = "file that keeps finished parts, so that a killed run goes on (tuned)"
+    parser.add_argument("--cells", type=Path, help=kept)
     given = parser.parse_args(arguments)
     if given.name is None:
         for name, line in BENCHMARKS.items():
             console.print(f"{name:<16}{line}", highlight=False)
         return 0
     try:
-        options = Options(given.repeats, given.data, given.picture, given.photo, given.device)
+        options = Options(**{each.name: getattr(given, each.name) for each in fields(Options)})
         report = run(given.name, options)
     except (BadInput, RunFailed) as error:
         complaints.print(str(error), markup=False)
@@ -88,6 +94,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput(f"--device is not for the benchmark {name}, which runs on the CPU")
     if options.photo and name != "reconstruction":
         raise BadInput("--photo is for the benchmark reconstruction")
+    if (options.networks or options.cells) and name != "tuned":
+        raise BadInput("--networks and --cells are for the benchmark tuned")
     if options.picture and name not in PICTURED:
         raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)

@@ -23,6 +23,8 @@ class Options:
         picture: A PNG file to write.
         photo: A picture of at least 256 pixels a side.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+        networks: Names of networks, separated by commas.
+        cells: A file of JSON lines in which finished parts are kept.
 
     Raises:
         BadInput: If the number of repeats is below 1.
@@ -33,6 +35,8 @@ class Options:
     picture: Path | None = None
     photo: Path | None = None
     device: str = "cpu"
+    networks: str | None = None
+    cells: Path | None = None
 
     def __post_init__(self) -> None:
         if self.repeats is not None and self.repeats < 1:
@@ -43,7 +47,9 @@ class Options:
         repeats = f" --repeats {self.repeats}" if self.repeats else ""
         data = f" --data {self.data.name}" if self.data else ""
         photo = f" --photo {self.photo.name}" if self.photo else ""
-        return repeats + data + photo + (f" --device {self.device}" if self.device != "cpu" else "")
+        device = f" --device {self.device}" if self.device != "cpu" else ""
+        networks = f' --networks "{self.networks}"' if self.networks else ""
+        return repeats + data + photo + device + networks
 
     @property
     def processes(self) -> int:

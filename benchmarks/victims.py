@@ -95,12 +95,15 @@ def untrained(name: str, data: ImageData, *, width: int | None = None) -> nn.Mod
     return model.eval()
 
 
-def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module, float]:
+def trained(
+    data: ImageData, model: nn.Module | None = None, *, epochs: int = TRAINING_EPOCHS
+) -> tuple[nn.Module, float]:
     """A network after some epochs on the training images, and its accuracy on the test images.
 
     Args:
         data: Data set on the network's device.
         model: Network at its initial weights; a ``convnet`` of width 32 unless given.
+        epochs: Number of passes over the training images, at least 1.
     """
     if model is None:
         model = build("convnet", shape=data.shape, classes=data.num_classes, width=32, seed=0)
@@ -108,9 +111,9 @@ def trained(data: ImageData, model: nn.Module | None = None) -> tuple[nn.Module,
     generator = torch.Generator().manual_seed(0)
     batches = -(-len(data.train_labels) // 128)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.05, total_steps=TRAINING_EPOCHS * batches
+        optimizer, max_lr=0.05, total_steps=epochs * batches
     )
-    for _ in range(TRAINING_EPOCHS):
+    for _ in range(epochs):
         order = torch.randperm(len(data.train_labels), generator=generator)
         for batch in torch.split(order, 128):
             inputs = data.normalise(data.pixels(data.train_images[batch]))
