@@ -52,6 +52,8 @@ def test_without_a_name_all_are_listed(capsys):
         (["reconstruction"], "make_npz.py"),
         (["tuning", "--data", "nowhere.npz"], "make_npz.py"),
         (["tuning", "--photo", "x.png"], "for the benchmark reconstruction"),
+        (["tuned"], "make_npz.py"),
+        (["cifar", "--cells", "x.jsonl"], "for the benchmark tuned"),
         (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
         (["scale", "--device", "cuda"], "which runs on the CPU"),
     ],

@@ -19,8 +19,8 @@ ROUGH = replace(SMOOTH, lr=1e-6)
 ANALYTIC = replace(PRESETS["analytic"], iterations=16)
 
 
-def network():
-    return build("convnet", shape=(1, 8, 8), classes=10, width=4, seed=0).eval()
+def network(width=4):
+    return build("convnet", shape=(1, 8, 8), classes=10, width=width, seed=0).eval()
 
 
 def victim_of(model, images, labels):
@@ -100,31 +100,27 @@ def test_tuning_again_gives_the_same_bits(victims):
 
 
 @pytest.mark.slow
-def test_no_preset_beats_auto_by_a_decibel(victims):
-    model, surrogates = victims
-    iterations = 100
+def test_no_preset_beats_auto_by_a_decibel():
+    model, iterations = network(width=16), 100
+    surrogates = [victim_of(model, images, labels) for images, labels in digits(2)]
+    one = surrogates[0]
     base = replace(PRESETS["auto"], iterations=iterations)
-    tried = candidates(
-        base,
-        surrogates[0].payload,
-        surrogates[0].knowledge,
-        sent=surrogates[0].global_state,
-        fixed={},
-    )
-    chosen = tuned(victims, tried, BUDGET * iterations).attack
-    others = [victim_of(model, images, labels) for images, labels in digits(4, first=100)]
+    tried = candidates(base, one.payload, one.knowledge, sent=one.global_state, fixed={})
+    chosen = tuned((model, surrogates), tried, BUDGET * iterations).attack
+    others = [victim_of(model, images, labels) for images, labels in digits(6, first=100)]
+    auto = mean_quality(model, others, chosen)
+    for name in ("inverting-gradients", "fast", "modern", "fedavg"):
+        preset = replace(PRESETS[name], iterations=iterations, features=0.0)
+        assert mean_quality(model, others, preset) <= auto + 1, name
 
-    def mean_quality(attack):
-        found = 0.0
-        for one in others:
-            seed = torch.Generator().manual_seed(1)
-            images = invert(
-                model, one.global_state, one.payload, one.knowledge, attack, generator=seed
-            ).images
-            found += one.quality(images)
-        return found / len(others)
 
-    auto = mean_quality(chosen)
-    for name in ("inverting-gradients", "fast", "modern", "fedavg", "idlg"):
-        preset = replace(PRESETS[name], iterations=iterations, features=0.0, restarts=1)
-        assert mean_quality(preset) <= auto + 1, name
+def mean_quality(model, victims, attack):
+    """Mean PSNR in dB over the victims, of at most 40 dB each."""
+    found = []
+    for one in victims:
+        seed = torch.Generator().manual_seed(1)
+        images = invert(
+            model, one.global_state, one.payload, one.knowledge, attack, generator=seed
+        ).images
+        found.append(one.quality(images))
+    return sum(found) / len(found)
