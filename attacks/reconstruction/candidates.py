@@ -2,11 +2,10 @@
 
 One weight of one prior is worth 8 to 11 dB, and no fixed value suits two networks, so the
 candidates cover the weight of the total variation on a coarse grid for three forms of the gradient
-step and a second objective. The other shipped attacks follow, so that no preset is left untried
-where the budget allows.
+step. The other shipped attacks follow, so that no preset is left untried where the budget allows.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -28,29 +27,24 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "soft": {"sign": "soft", "lr": 0.5},
     "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
-    "layers": {"objective": "layer-cosine"},
 }
-"""Forms of the gradient step and of the objective, as changes of ``fast``."""
+"""Forms of the gradient step, as changes of ``fast``."""
 
 GRID = (
     ("plain", 0.1),
     ("plain", 0.01),
     ("soft", 0.5),
     ("plain", 1e-3),
-    ("signed", 1e-3),
-    ("layers", 0.01),
-    ("plain", 1e-4),
     ("signed", 0.1),
     ("plain", 0.5),
+    ("signed", 1e-3),
     ("soft", 0.1),
-    ("layers", 0.1),
-    ("layers", 1e-3),
+    ("plain", 1e-4),
     ("signed", 0.01),
-    ("signed", 0.5),
-    ("plain", 1e-5),
     ("plain", 2.0),
+    ("signed", 0.5),
 )
-"""Form and weight of the total variation of each candidate."""
+"""Form of the step and weight of the total variation of each candidate."""
 
 AROUND = 2.5
 """Factor by which the weight of the total variation is varied around the best one so far."""
@@ -67,10 +61,8 @@ def candidates(
 ) -> tuple[AttackSettings, ...]:
     """Settings to try on a payload, each once.
 
-    Under noise each candidate comes as it is and adapted to it, because either may be the stronger:
-    an adapted attack found less than a plain one under little noise. Where the adaptation keeps the
-    objective, such as by a mask, the forms follow one after the other: the adapted one first if a
-    defense is known to be on.
+    Under a defense each candidate is tried as it is and adapted to the defense, because either may
+    be the stronger: an adapted attack found less than a plain one under little noise.
 
     Args:
         base: Settings from which the candidates differ; its iterations hold for all of them.
@@ -82,21 +74,15 @@ def candidates(
         adapt: Try the adapted settings as well.
     """
     found: dict[AttackSettings, None] = {}
-    others: dict[AttackSettings, None] = {}
     for plain in _plain(base):
         chosen = replace(plain, **fixed)
-        changed = adapted(chosen, payload, knowledge, sent=sent) if adapt else chosen
-        if changed.objective == "l2" != chosen.objective:
-            for factor in (1.0, 0.1, 10.0):
+        if adapt:
+            changed = adapted(chosen, payload, knowledge, sent=sent)
+            noisy = changed.objective == "l2" != chosen.objective
+            for factor in (1.0, 0.1, 10.0) if noisy else (1.0,):
                 weights = {"tv": changed.tv * factor} | _explicit(fixed)
                 found[replace(changed, **weights)] = None
-            found[chosen] = None
-            continue
-        forms = [replace(changed, **_explicit(fixed)), chosen]
-        first, second = forms if knowledge.defenses else reversed(forms)
-        found[first] = None
-        others[second] = None
-    found |= others
+        found[chosen] = None
     return tuple(found)
 
 
@@ -110,21 +96,11 @@ def fixed_fields(attack: AttackSettings) -> dict[str, Any]:
     }
 
 
-def around(attack: AttackSettings, *, vary: Collection[str]) -> tuple[AttackSettings, ...]:
-    """Settings close to these.
-
-    Args:
-        attack: The settings.
-        vary: Fields that may differ: ``tv`` gives a smaller and a larger weight, ``mask`` the
-            settings without their mask.
-    """
-    if attack.method != "optimise":
+def around(attack: AttackSettings) -> tuple[AttackSettings, ...]:
+    """The settings with a smaller and a larger weight of the total variation."""
+    if not attack.tv or attack.method != "optimise":
         return ()
-    factors = (1 / AROUND, AROUND) if attack.tv and "tv" in vary else ()
-    close = [replace(attack, tv=attack.tv * factor) for factor in factors]
-    if attack.mask is not None and "mask" in vary:
-        close.append(replace(attack, mask=None))
-    return tuple(close)
+    return tuple(replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND))
 
 
 def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
@@ -132,6 +108,7 @@ def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
     for step, tv in GRID:
         yield replace(base, tv=tv, **STEPS[step])
     shared: dict[str, Any] = {"iterations": base.iterations, "label_rule": base.label_rule}
+    yield replace(base, objective="layer-cosine", tv=0.01)
     yield replace(INVERTING_GRADIENTS, **shared)
     yield replace(MODERN, features=0.0, **shared)
     yield replace(ANALYTIC, **shared)

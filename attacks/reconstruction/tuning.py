@@ -1,13 +1,12 @@
 """An attack that chooses its own settings on surrogate victims, never on what is scored.
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943) in three rounds of equal cost:
-many candidates run a quarter of the iterations on one victim, the best of each form half of them on
-all victims, and so do settings close to the best of these.
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): all candidates run a few
+iterations, the better half of them twice as many, and so on, with equal cost in each round.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,13 +19,8 @@ from attacks.reconstruction.components import name_of
 from attacks.reconstruction.inversion import invert
 from attacks.reconstruction.presets import AttackSettings
 
-FIRST, LATER = 4, 2
-"""Parts of the final iterations in the first round and in the others. After an eighth of them the
-strongest priors lead, whatever the end."""
-
-ROUNDS = 3
-
-_Ranked = tuple[float, AttackSettings]
+SHARES = (8, 4, 2, 1)
+"""Parts of the final iterations that a candidate runs in each round of the halving."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def tune(
 
     Every trial starts from the same random numbers, so the choice is the same whenever the budget
     is in iterations. Once the field is narrowed, the weight of the total variation is varied
-    around the best one as well, and its mask left out, unless all candidates agree on them.
+    around the best one as well.
 
     Args:
         model: The architecture, on the device to compute on; it is not changed.
@@ -123,50 +117,33 @@ def tune(
         return Tuning(candidates[0])
     started = time.perf_counter()
     trials: list[Trial] = []
-    iterations = 0
-
-    def tried(
-        attacks: Sequence[AttackSettings], some: Sequence[SurrogateVictim], share: int
-    ) -> list[_Ranked]:
-        nonlocal iterations
-        found = [_trial(model, some, one, share, seed) for one in attacks]
-        trials.extend(found)
-        iterations += sum(trial.attack.iterations for trial in found) * len(some)
-        return _ranked((trial.quality, one) for trial, one in zip(found, attacks, strict=True))
-
-    if seconds is not None:
-        tried(candidates[:1], victims[:1], FIRST)
-        budget = int(iterations * seconds / (time.perf_counter() - started))
     final = candidates[0].iterations
-    first = max(1, budget // ROUNDS // max(1, final // FIRST))
-    later = budget // ROUNDS // (max(1, final // LATER) * len(victims))
-    ranked = tried(candidates[:first], victims[:1], FIRST)
-    if len(ranked) > 1 and later > 1:
-        ranked = tried(_each_form(ranked)[:later], victims, LATER)
-        known = [one for _, one in ranked]
-        vary = {n for n in ("tv", "mask") if len({getattr(one, n) for one in candidates}) > 1}
-        close = dict.fromkeys(near for one in known for near in around(one, vary=vary))
-        new = [one for one in close if one not in known][:later]
-        ranked = _ranked([*ranked, *tried(new, victims, LATER)])
+    if seconds is not None:
+        trials.append(_trial(model, victims[:1], candidates[0], SHARES[0], seed))
+        spent = time.perf_counter() - started
+        budget = int(trials[0].attack.iterations * seconds / spent)
+    field_ = tuple(candidates)
+    ranked: list[tuple[float, AttackSettings]] = []
+    for round_, share in enumerate(SHARES):
+        cost = max(1, final // share) * len(victims)
+        room = max(1, budget // len(SHARES) // cost)
+        if ranked:
+            best = [attack for _, attack in ranked]
+            close = [one for one in around(best[0]) if one not in best] if room >= 3 else []
+            field_ = (*best[: max(1, room - len(close))], *close)
+        if round_ and len(field_) == 1:
+            break
+        tried = [(_trial(model, victims, one, share, seed), one) for one in field_[:room]]
+        trials += [trial for trial, _ in tried]
+        ranked = sorted(
+            ((trial.quality, one) for trial, one in tried), key=lambda pair: pair[0], reverse=True
+        )
     return Tuning(
         attack=ranked[0][1],
         trials=tuple(trials),
-        iterations=iterations,
+        iterations=sum(trial.attack.iterations for trial in trials) * len(victims),
         seconds=time.perf_counter() - started,
     )
-
-
-def _ranked(pairs: Iterable[_Ranked]) -> list[_Ranked]:
-    """Pairs of quality and settings, the best first."""
-    return sorted(pairs, key=lambda pair: pair[0], reverse=True)
-
-
-def _each_form(ranked: Sequence[_Ranked]) -> list[AttackSettings]:
-    """The best settings of each form, which differ in more than their weight, and then the rest."""
-    best: dict[AttackSettings, AttackSettings] = {}
-    for _, attack in ranked:
-        best.setdefault(replace(attack, tv=0.0, mask=None), attack)
-    return list(dict.fromkeys([*best.values(), *(attack for _, attack in ranked)]))
 
 
 def _trial(
