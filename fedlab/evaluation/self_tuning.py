@@ -19,8 +19,9 @@ from fedlab.defenses import AnyDefense
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.surrogates import SurrogateClient, surrogate_clients
 from fedlab.metrics.images import match, psnr
-from fedlab.metrics.verdict import LEAKS
+from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS
 from fedlab.protocol.task import ClientTask
+from fedlab.scenario.roles import Leaking
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
@@ -140,6 +141,7 @@ class SelfTuning:
             ),
             "training": task.training.model_dump(mode="json"),
             "mu": task.proximal_mu,
+            "sampling": task.role.sampling if isinstance(task.role, Leaking) else None,
             "kind": capture.payload.kind,
             "images": capture.payload.num_examples.bit_length(),
             "trained": capture.round > 1,
@@ -152,7 +154,7 @@ class SelfTuning:
     def _tuned(self, kind: _Kind) -> Tuning | None:
         if (known := self._tunings.get(kind.key)) is not None:
             return replace(known, iterations=0, seconds=0.0)
-        victims = [self._victim(each, kind.entry) for each in self._clients(kind, VICTIMS)]
+        victims = [self._victim(each, kind.entry) for each in self._clients(kind, range(VICTIMS))]
         if not victims:
             return None
         base = attack_of(kind.entry)
@@ -181,18 +183,23 @@ class SelfTuning:
         """Attack surrogate clients other than those of the tuning, and grade the results."""
         tuning = self._tuned(kind) if attack_of(kind.entry).tunes else None
         images = min(kind.capture.payload.num_examples, MOST_IMAGES)
-        clients = self._clients(kind, -(-POWER_IMAGES // images), after=VICTIMS)
+        clients = self._clients(kind, range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images)))
         grades: list[str] = []
         for each in clients:
             order = each.truth.order if kind.entry.order == "known" else None
-            found = self._attacker.attack(
-                each.capture,
-                kind.entry,
-                labels=each.truth.labels if kind.entry.labels == "known" else None,
-                generator=generator(self._federated.seed, "power", each.task.client),
-                order=order,
-                attack=None if tuning is None else tuning.attack,
-            )
+            try:
+                found = self._attacker.attack(
+                    each.capture,
+                    kind.entry,
+                    labels=each.truth.labels if kind.entry.labels == "known" else None,
+                    generator=generator(self._federated.seed, "power", each.task.client),
+                    order=order,
+                    attack=None if tuning is None else tuning.attack,
+                    check=False,
+                )
+            except ValueError:  # an attack that cannot work has rebuilt nothing
+                grades += [INCONCLUSIVE] * len(each.truth.inputs)
+                continue
             leak = self._referee.score(
                 each.capture,
                 {each.task.client: each.task},
@@ -203,17 +210,18 @@ class SelfTuning:
             grades += [row.verdict for row in leak.rows if row.target == "original"]
         return sum(one == LEAKS for one in grades) / len(grades) if grades else float("nan")
 
-    def _clients(self, kind: _Kind, count: int, *, after: int = 0) -> list[SurrogateClient]:
-        """Surrogate clients of a kind, without the first ones."""
-        found = surrogate_clients(
-            self._federated,
-            kind.task,
-            kind.defenses,
-            kind.capture.global_state,
-            images=kind.capture.payload.num_examples,
-            count=after + count,
+    def _clients(self, kind: _Kind, numbers: range) -> list[SurrogateClient]:
+        """Surrogate clients of a kind, by their numbers."""
+        return list(
+            surrogate_clients(
+                self._federated,
+                kind.task,
+                kind.defenses,
+                kind.capture.global_state,
+                images=kind.capture.payload.num_examples,
+                clients=numbers,
+            )
         )
-        return [each for each in found if each.task.client >= after]
 
     def _victim(self, client: SurrogateClient, entry: Reconstruct) -> SurrogateVictim:
         known = self._attacker.knowledge(

@@ -43,7 +43,7 @@ def surrogate_clients(
     global_state: Mapping[str, Tensor],
     *,
     images: int,
-    count: int,
+    clients: range,
 ) -> Iterator[SurrogateClient]:
     """Simulate clients like a captured one, one after another.
 
@@ -56,12 +56,13 @@ def surrogate_clients(
         defenses: Defenses that the surrogate clients run.
         global_state: Global parameters and buffers by name.
         images: Number of images behind the captured payload.
-        count: Number of clients to simulate.
+        clients: Numbers of the clients to simulate; two with different numbers hold different
+            images as far as there are enough.
     """
     role = task.role if isinstance(task.role, Leaking) else Honest()
     size = SHARD * images if isinstance(role, Leaking) else images
-    public = _public(federated, size=size, count=count)
-    for client in range(count):
+    public = _public(federated, size=size, count=clients.stop)
+    for client in clients:
         own = task.model_copy(
             update={
                 "client": client,

@@ -70,7 +70,7 @@ def test_surrogates_run_the_defense_on_public_images():
             task.defenses,
             federation.federated.state,
             images=1,
-            count=3,
+            clients=range(3),
         )
     )
     assert {each.task.defense_names for each in found} == {"dp-sgd"}
