@@ -49,7 +49,7 @@ def test_scores_are_medians_over_attacked_images(found):
             (row,) = one(found, **where)
             assert row["images"] == len(images) == 2
             assert row["leaking"] == (images["verdict"] == "leaks").sum()
-            assert row["psnr"] == pytest.approx(images["psnr"].mean())  # of two
+            assert row["psnr"] == pytest.approx(images["aligned_psnr"].mean())  # of two
             assert row["above_chance"] == pytest.approx(
                 (images["psnr"] - images["chance_psnr"]).mean()
             )

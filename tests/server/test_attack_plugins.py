@@ -98,7 +98,7 @@ class TestSettings:
 
     def test_builtin_priors_replace_the_presets_weights(self):
         made = attack_of(Reconstruct(priors={"total-variation": 0.5, "norm": 0.25}))
-        assert made == replace(PRESETS["inverting-gradients"], tv=0.5, norm=0.25)
+        assert made == replace(PRESETS["auto"], tv=0.5, norm=0.25)
 
     def test_foreign_priors_are_added(self):
         entry = Reconstruct(preset="fast", priors={f"{HERE}:brightness": 0.5})
@@ -132,7 +132,7 @@ class TestRuns:
         leak = attacked(federation, method=f"{HERE}:grey")
         assert torch.equal(leak.rebuilt, torch.full_like(leak.rebuilt, 0.5))
         row = leak.rows[0]
-        assert row.psnr == pytest.approx(row.chance_grey)
+        assert row.psnr < row.chance_grey  # chance has the image's own mean colour
         assert leak.reconstruction.labels_known
         assert f"{HERE}:grey" in show(leak.reconstruction, "html")
 
