@@ -51,7 +51,7 @@ def test_scores_are_medians_over_attacked_images(found):
             assert row["leaking"] == (images["verdict"] == "leaks").sum()
             assert row["psnr"] == pytest.approx(images["aligned_psnr"].mean())  # of two
             assert row["above_chance"] == pytest.approx(
-                (images["psnr"] - images["chance_psnr"]).mean()
+                (images["aligned_psnr"] - images["chance_psnr"]).mean()
             )
 
 
