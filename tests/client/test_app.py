@@ -37,6 +37,7 @@ SPENDING = {
     "adjacency",
     "sensitivity",  # this and the next are constants of a foreign class
     "needs_public_labels",
+    "void",  # the reason why an epsilon does not hold, which the server knows from its own plan
 }
 
 

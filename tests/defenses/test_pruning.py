@@ -51,7 +51,9 @@ def test_sent_update_is_pruned_and_attack_masks_zeros(leaking):
         change = tensor if leaking else tensor - capture.global_state[name]
         if change.numel() > 9:
             assert float((change == 0).float().mean()) >= 0.29, name
-    leak = federation.reconstruct(round=1, client=0, iterations=2)
+    leak = federation.reconstruct(
+        round=1, client=0, preset="inverting-gradients", iterations=2, power=False
+    )
     assert leak.reconstruction.attack.mask == "nonzero"
     assert leak.rows[0].payload_cosine > 0.99999
     assert set(federation.folder.table("ledger")["statement"]) == {"open"}
