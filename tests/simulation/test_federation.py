@@ -17,7 +17,7 @@ from fedlab.results.attacks import counted_images, empty_updates, scored_images
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.server.aggregation import Aggregation
-from tests.federations import Tampered, finished, small
+from tests.federations import PLAIN, Tampered, finished, small
 
 DP = {"name": "dp-sgd", "noise_multiplier": 1.0}
 MIX = {"name": "dp-instahide", "k": 3}
@@ -542,7 +542,8 @@ class TestReconstruct:
         scenario = small(roles=[LEAK], reconstructions=[ATTACK], rounds=1)
         federation = finished(scenario)
         scheduled = federation.folder.table("leakage")
-        again = federation.reconstruct(round=1, client=0, iterations=5).table()
+        own = PLAIN | {"iterations": 5}
+        again = federation.reconstruct(round=1, client=0, **own).table()
         assert again["psnr"].tolist() == pytest.approx(scheduled["psnr"].tolist(), rel=1e-6)
 
     def test_missing_capture_error_says_how_to_keep_one(self):

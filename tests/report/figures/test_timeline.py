@@ -101,7 +101,7 @@ def test_images_are_points_in_the_defense_colour(federation):
     expected = [
         (
             row.round,
-            round(row.psnr, 6),
+            round(row.aligned_psnr, 6),
             defense_colour(row.defenses).lower(),
             row.verdict == "leaks",
         )
@@ -167,7 +167,7 @@ def copied(federation, tmp_path, rounds):
         ]
         whole = pd.concat(parts)
         if name == "leakage":
-            whole.loc[whole["round"] % 5 == 0, "psnr"] = math.nan
+            whole.loc[whole["round"] % 5 == 0, ["psnr", "aligned_psnr"]] = math.nan
         whole.to_csv(run.path / f"{name}.csv", index=False)
     lines = first.path.joinpath("rounds.jsonl").read_text().splitlines(keepends=True)
     again = [lines[1].replace('"round": 1,', f'"round": {r},') for r in range(1, rounds + 1)]
