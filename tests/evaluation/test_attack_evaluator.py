@@ -9,11 +9,11 @@ from fedlab.evaluation import attack_evaluator, replay
 from fedlab.evaluation.attack_evaluator import CACHED, AttackEvaluator
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.captures import Capture
-from tests.federations import finished, small
+from tests.federations import PLAIN, finished, small
 
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 2}
 ATTACK = {"clients": "0", "iterations": 1}
-QUICK = Reconstruct(iterations=1)
+QUICK = Reconstruct(**PLAIN, iterations=1)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_noise_needs_one_more_training(trainings):
 
 def test_later_questions_use_the_same_replay(trainings):
     federation = finished(small(roles=[LEAK], reconstructions=[ATTACK], rounds=1))
-    federation.reconstruct(round=1, client=0, iterations=1)
+    federation.reconstruct(round=1, client=0, **PLAIN | {"iterations": 1})
     federation.consistency(round=1, client=0)
     assert len(trainings) == 1
 

@@ -13,7 +13,7 @@ from fedlab.metrics.similarity import ssim as reference
 from fedlab.results.rows import LeakageRow
 from fedlab.simulation.federation import Federation
 from tests import foreign_attacks as foreign
-from tests.federations import finished, small
+from tests.federations import PLAIN, finished, small
 
 L1 = "tests.foreign_attacks:l1"
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 2}
@@ -50,7 +50,7 @@ def test_a_foreign_metric_is_one_more_column(tmp_path):
     federation = finished(scenario, out=tmp_path / "run")
     table = federation.folder.table("leakage")
     assert list(table.columns)[-1] == "l1"
-    leak = federation.reconstruct(round=1, client=0, iterations=2)
+    leak = federation.reconstruct(round=1, client=0, **PLAIN | {"iterations": 2})
     expected = foreign.l1(leak.originals, leak.rebuilt).tolist()
     assert leak.table()["l1"].tolist() == pytest.approx(expected)
     assert table["l1"].tolist()[:2] == pytest.approx(expected)

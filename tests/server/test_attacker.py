@@ -174,11 +174,11 @@ def test_update_of_too_many_images_is_refused():
 
 
 def test_entry_replaces_only_its_own_settings():
-    preset = PRESETS["inverting-gradients"]
+    preset = PRESETS["auto"]
     assert attack_of(Reconstruct()) == preset
     changed = attack_of(Reconstruct(iterations=7, tv=0.0, lr=0.3, restarts=2))
     assert changed == replace(preset, iterations=7, tv=0.0, lr=0.3, restarts=2)
-    assert PRESETS["inverting-gradients"] is preset
+    assert PRESETS["auto"] is preset
 
 
 HONEST = {
