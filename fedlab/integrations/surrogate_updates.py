@@ -65,7 +65,8 @@ def tuned_for(
             attack, payload, knowledge, sent=state, fixed=fixed_fields(attack), adapt=entry.adapt
         ),
         budget=entry.tuning_iterations or BUDGET * attack.iterations,
-        seconds=entry.tuning_seconds,
+        # An attack with a time budget spends as much on its choice, unless iterations are given.
+        seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
         seed=derive(seed, "tuning"),
     )
     log.info(
