@@ -13,6 +13,7 @@ from attacks.reconstruction import AttackSettings
 from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.defended import noise_deviation
 from attacks.reconstruction.modes import mode
+from attacks.reconstruction.presets import AUTO
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.simulated_clients import surrogates
 from attacks.reconstruction.tuning import SurrogateVictim, tune
@@ -58,13 +59,15 @@ def tuned_for(
     problem = Problem.of(model, state, payload, replace(knowledge, public=public))
     with mode(model, training=knowledge.training_mode):
         victims = [_victim(problem, state, draws) for _ in range(VICTIMS)]
+    # With a time budget the iterations of the attack may be without bound.
+    short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
     found = tune(
         model,
         victims,
         candidates(
-            attack, payload, knowledge, sent=state, fixed=fixed_fields(attack), adapt=entry.adapt
+            short, payload, knowledge, sent=state, fixed=fixed_fields(attack), adapt=entry.adapt
         ),
-        budget=entry.tuning_iterations or BUDGET * attack.iterations,
+        budget=entry.tuning_iterations or BUDGET * short.iterations,
         # An attack with a time budget spends as much on its choice, unless iterations are given.
         seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
         seed=derive(seed, "tuning"),
@@ -75,7 +78,7 @@ def tuned_for(
         found.iterations,
         found.seconds,
     )
-    return found.attack
+    return replace(found.attack, iterations=attack.iterations)
 
 
 def _victim(
