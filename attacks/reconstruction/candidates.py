@@ -1,8 +1,7 @@
 """Settings among which a self-tuning attack chooses, the most promising first.
 
-One weight of one prior is worth 8 to 11 dB, and no fixed value suits two networks, so the
-candidates cover the weight of the total variation on a coarse grid for three forms of the gradient
-step. The other shipped attacks follow, so that no preset is left untried where the budget allows.
+No fixed weight of the total variation suits two networks, so the candidates cover it on a coarse
+grid for three forms of the gradient step. Other shipped attacks follow where the budget allows.
 """
 
 from collections.abc import Iterator, Mapping

@@ -91,12 +91,12 @@ def tune(
     budget: int,
     seed: int,
     seconds: float | None = None,
+    vary_tv: bool = True,
 ) -> Tuning:
     """Choose settings by successive halving on surrogate victims.
 
     Every trial starts from the same random numbers, so the choice is the same whenever the budget
-    is in iterations. Once the field is narrowed, the weight of the total variation is varied
-    around the best one as well.
+    is in iterations.
 
     Args:
         model: The architecture, on the device to compute on; it is not changed.
@@ -107,6 +107,8 @@ def tune(
         seed: Seed of every trial.
         seconds: Wall time of all trials in seconds, in place of ``budget``; the choice then depends
             on the machine's speed.
+        vary_tv: Once the field is narrowed, also try other weights of the total variation around
+            the best one; not where the user set the weight.
 
     Raises:
         ValueError: If there is no victim or no candidate.
@@ -129,7 +131,8 @@ def tune(
         room = max(1, budget // len(SHARES) // cost)
         if ranked:
             best = [attack for _, attack in ranked]
-            close = [one for one in around(best[0]) if one not in best] if room >= 3 else []
+            varied = around(best[0]) if vary_tv and room >= 3 else ()
+            close = [one for one in varied if one not in best]
             field_ = (*best[: max(1, room - len(close))], *close)
         if round_ and len(field_) == 1:
             break

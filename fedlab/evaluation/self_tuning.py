@@ -1,16 +1,18 @@
 """The attacker that tunes itself on surrogate clients, and measures its own power on them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks.knowledge import MOST_IMAGES
+from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings
 from attacks.reconstruction.candidates import candidates, fixed_fields
+from attacks.reconstruction.presets import AUTO
 from attacks.reconstruction.tuning import SurrogateVictim, Tuning, tune
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.files import write_atomically
@@ -157,23 +159,13 @@ class SelfTuning:
         victims = [self._victim(each, kind.entry) for each in self._clients(kind, range(VICTIMS))]
         if not victims:
             return None
-        base = attack_of(kind.entry)
-        tried = candidates(
-            base,
-            victims[0].payload,
-            victims[0].knowledge,
-            sent=victims[0].global_state,
-            fixed=fixed_fields(base),
-            adapt=kind.entry.adapt,
-        )
-        budget = kind.entry.tuning_iterations
-        found = tune(
+        found = tuned(
             self._attacker.model.to(self._attacker.device),
             victims,
-            tried,
-            budget=BUDGET * base.iterations if budget is None else budget,
+            kind.capture.payload.to(self._attacker.device),
+            attack_of(kind.entry),
+            kind.entry,
             seed=derive(self._federated.seed, "tuning"),
-            seconds=kind.entry.tuning_seconds,
         )
         self._tunings[kind.key] = found
         self._keep()
@@ -248,6 +240,53 @@ class SelfTuning:
             except TypeError:
                 continue
         write_atomically(self._store, json.dumps(kept, indent=1).encode())
+
+
+def tuned(
+    model: nn.Module,
+    victims: Sequence[SurrogateVictim],
+    payload: Payload,
+    attack: AttackSettings,
+    entry: Reconstruct,
+    *,
+    seed: int,
+) -> Tuning:
+    """Choose the settings of an attack on surrogate victims, within the budget of its entry.
+
+    No trial takes more iterations than the preset ``auto``, because an attack with a time budget
+    may have any number of them. It spends as much time on the choice as on the attack, unless the
+    entry gives another budget.
+
+    Args:
+        model: The network, on the device to compute on.
+        victims: Surrogate victims, at least one.
+        payload: The captured payload, in which a defense such as pruning may be visible.
+        attack: Settings of the preset with those that the user replaced.
+        entry: Budget of the tuning, and whether adapted settings are tried.
+        seed: Seed of every trial.
+    """
+    short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
+    fixed = fixed_fields(attack)
+    first = victims[0]
+    found = tune(
+        model,
+        victims,
+        candidates(
+            short,
+            payload,
+            first.knowledge,
+            sent=first.global_state,
+            fixed=fixed,
+            adapt=entry.adapt,
+        ),
+        budget=entry.tuning_iterations or BUDGET * short.iterations,
+        seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
+        seed=seed,
+        vary_tv="tv" not in fixed,
+    )
+    # An iteration of L-BFGS counts for many, so such a candidate keeps its smaller number.
+    iterations = found.attack.iterations * attack.iterations // short.iterations
+    return replace(found, attack=replace(found.attack, iterations=iterations))
 
 
 def quality_of(inputs: Tensor) -> Callable[[Tensor], float]:

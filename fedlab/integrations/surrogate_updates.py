@@ -10,16 +10,14 @@ from torch import Tensor, nn
 from attacks.knowledge import Knowledge, PublicImages
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings
-from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.defended import noise_deviation
 from attacks.reconstruction.modes import mode
-from attacks.reconstruction.presets import AUTO
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.simulated_clients import surrogates
-from attacks.reconstruction.tuning import SurrogateVictim, tune
+from attacks.reconstruction.tuning import SurrogateVictim
 from fedlab.core.seeds import derive, generator
 from fedlab.data.photographs import photograph_crops
-from fedlab.evaluation.self_tuning import BUDGET, VICTIMS, quality_of
+from fedlab.evaluation.self_tuning import VICTIMS, quality_of, tuned
 from fedlab.scenario.tables import Reconstruct
 
 GENERIC = 64
@@ -59,26 +57,14 @@ def tuned_for(
     problem = Problem.of(model, state, payload, replace(knowledge, public=public))
     with mode(model, training=knowledge.training_mode):
         victims = [_victim(problem, state, draws) for _ in range(VICTIMS)]
-    # With a time budget the iterations of the attack may be without bound.
-    short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
-    found = tune(
-        model,
-        victims,
-        candidates(
-            short, payload, knowledge, sent=state, fixed=fixed_fields(attack), adapt=entry.adapt
-        ),
-        budget=entry.tuning_iterations or BUDGET * short.iterations,
-        # An attack with a time budget spends as much on its choice, unless iterations are given.
-        seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
-        seed=derive(seed, "tuning"),
-    )
+    found = tuned(model, victims, payload, attack, entry, seed=derive(seed, "tuning"))
     log.info(
         "the attack chose %s on simulated updates (%d iterations, %.1f s)",
         found.choice,
         found.iterations,
         found.seconds,
     )
-    return replace(found.attack, iterations=attack.iterations)
+    return found.attack
 
 
 def _victim(

@@ -102,6 +102,22 @@ def test_clipped_gradient_is_opacus_own():
     private.close()
 
 
+def assert_unrolled(found, model, optimizer, epochs, size, *, rtol):
+    """Train the model with torch's optimizer and compare its weights with the unrolled ones."""
+    images, labels = batch()
+    for _ in range(epochs):
+        for block, targets in zip(images.split(size), labels.split(size), strict=True):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(block), targets).backward()
+            optimizer.step()
+    assert_same(
+        {name: value.detach() for name, value in found.items()},
+        {name: p.detach() for name, p in model.named_parameters()},
+        rtol=rtol,
+        atol=1e-12,
+    )
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 @pytest.mark.parametrize(("epochs", "size"), [(1, 5), (2, 2), (3, 1)])
@@ -113,17 +129,7 @@ def test_unroll_is_torchs_sgd(momentum, weight_decay, epochs, size):
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay
     )
-    for _ in range(epochs):
-        for block, targets in zip(images.split(size), labels.split(size), strict=True):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(block), targets).backward()
-            optimizer.step()
-    assert_same(
-        {name: value.detach() for name, value in found.items()},
-        {name: p.detach() for name, p in model.named_parameters()},
-        rtol=1e-12,
-        atol=1e-12,
-    )
+    assert_unrolled(found, model, optimizer, epochs, size, rtol=1e-12)
 
 
 def test_unroll_can_be_differentiated_by_the_images():
@@ -219,17 +225,7 @@ def test_unroll_is_torchs_adam(name, weight_decay, epochs, size):
     found = unroll(model, start, {}, images, labels, local=local)
     make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     optimizer = make(model.parameters(), lr=0.01, betas=(0.8, 0.99), weight_decay=weight_decay)
-    for _ in range(epochs):
-        for block, targets in zip(images.split(size), labels.split(size), strict=True):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(block), targets).backward()
-            optimizer.step()
-    assert_same(
-        {name: value.detach() for name, value in found.items()},
-        {name: p.detach() for name, p in model.named_parameters()},
-        rtol=1e-10,
-        atol=1e-12,
-    )
+    assert_unrolled(found, model, optimizer, epochs, size, rtol=1e-10)
 
 
 def test_unrolled_adam_can_be_differentiated():

@@ -84,6 +84,11 @@ def test_weights_around_the_best_are_tried(victims):
     assert {round(SMOOTH.tv / AROUND, 9), round(SMOOTH.tv * AROUND, 9)} <= weights
 
 
+def test_a_weight_that_the_user_set_is_not_varied(victims):
+    found = tuned(victims, (SMOOTH, replace(ROUGH, tv=SMOOTH.tv)), 512, vary_tv=False)
+    assert {trial.attack.tv for trial in found.trials} == {SMOOTH.tv}
+
+
 def test_tuning_again_gives_the_same_bits(victims):
     one, again = (tuned(victims, (SMOOTH, ROUGH), 200) for _ in range(2))
     assert one.trials == again.trials
