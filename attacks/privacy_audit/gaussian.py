@@ -103,7 +103,7 @@ def mu_from_guesses(*, canaries: int, guesses: int, correct: int, confidence: fl
 
     Example:
         >>> round(mu_from_guesses(canaries=200, guesses=200, correct=200, confidence=0.95), 2)
-        4.17
+        1.92
     """
     if not 0 <= correct <= guesses <= canaries:
         raise ValueError(f"{correct} of {guesses} guesses on {canaries} canaries cannot be correct")

@@ -6,6 +6,7 @@ grid for three forms of the gradient step. Other shipped attacks follow where th
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from itertools import zip_longest
 from typing import Any
 
 from torch import Tensor
@@ -31,16 +32,16 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
 
 GRID = (
     ("plain", 0.1),
+    ("plain", 1e-4),
     ("plain", 0.01),
-    ("soft", 0.5),
     ("plain", 1e-3),
-    ("signed", 0.1),
     ("plain", 0.5),
     ("signed", 1e-3),
     ("soft", 0.1),
-    ("plain", 1e-4),
-    ("signed", 0.01),
+    ("signed", 0.1),
     ("plain", 2.0),
+    ("soft", 0.5),
+    ("signed", 0.01),
     ("signed", 0.5),
 )
 """Form of the step and weight of the total variation of each candidate."""
@@ -60,8 +61,9 @@ def candidates(
 ) -> tuple[AttackSettings, ...]:
     """Settings to try on a payload, each once.
 
-    Under a defense each candidate is tried as it is and adapted to the defense, because either may
-    be the stronger: an adapted attack found less than a plain one under little noise.
+    Under noise each candidate is tried as it is and adapted, because either may be the stronger: an
+    adapted attack found less than a plain one under little noise. Otherwise the adapted ones come
+    first. Label rules are not compared, because the labels of surrogate victims are known.
 
     Args:
         base: Settings from which the candidates differ; its iterations hold for all of them.
@@ -72,17 +74,17 @@ def candidates(
             ``base``.
         adapt: Try the adapted settings as well.
     """
-    found: dict[AttackSettings, None] = {}
+    first: dict[AttackSettings, None] = {}
+    later: dict[AttackSettings, None] = {}
     for plain in _plain(base):
         chosen = replace(plain, **fixed)
-        if adapt:
-            changed = adapted(chosen, payload, knowledge, sent=sent)
-            noisy = changed.objective == "l2" != chosen.objective
-            for factor in (1.0, 0.1, 10.0) if noisy else (1.0,):
-                weights = {"tv": changed.tv * factor} | _explicit(fixed)
-                found[replace(changed, **weights)] = None
-        found[chosen] = None
-    return tuple(found)
+        changed = adapted(chosen, payload, knowledge, sent=sent) if adapt else chosen
+        noisy = changed.objective == "l2" != chosen.objective
+        for factor in (1.0, 0.1, 10.0) if noisy else (1.0,):
+            weights = {"tv": changed.tv * factor} | _explicit(fixed)
+            first[replace(changed, **weights)] = None
+        (first if noisy else later)[replace(chosen, label_rule=changed.label_rule)] = None
+    return tuple(first | later)
 
 
 def fixed_fields(attack: AttackSettings) -> dict[str, Any]:
@@ -95,11 +97,23 @@ def fixed_fields(attack: AttackSettings) -> dict[str, Any]:
     }
 
 
-def around(attack: AttackSettings) -> tuple[AttackSettings, ...]:
-    """The settings with a smaller and a larger weight of the total variation."""
-    if not attack.tv or attack.method != "optimise":
+def relatives(attack: AttackSettings, *, vary_tv: bool) -> tuple[AttackSettings, ...]:
+    """Settings close to others: the other forms of the step, and other weights of the prior.
+
+    Args:
+        attack: Settings that ``candidates`` made.
+        vary_tv: Also vary the weight of the total variation.
+    """
+    if attack.method != "optimise" or attack.optimiser != "adam":
         return ()
-    return tuple(replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND))
+    plain = {name: getattr(AUTO, name) for name in STEPS["signed"]}
+    forms = [replace(attack, **{**plain, **changes}) for changes in STEPS.values()]
+    weights = (
+        [replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND)]
+        if vary_tv and attack.tv
+        else []
+    )
+    return tuple(one for pair in zip_longest(weights, forms) for one in pair if one is not None)
 
 
 def _plain(base: AttackSettings) -> Iterator[AttackSettings]:

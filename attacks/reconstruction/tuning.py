@@ -1,7 +1,8 @@
 """An attack that chooses its own settings on surrogate victims, never on what is scored.
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): all candidates run a few
-iterations, the better half of them twice as many, and so on, with equal cost in each round.
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943) in two rounds of equal cost: the
+candidates run half of the iterations, and the best two and relatives of the best run all of them.
+With fewer iterations a strong prior always looks best, although a weak one ends far better.
 """
 
 import math
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.candidates import around
+from attacks.reconstruction.candidates import relatives
 from attacks.reconstruction.components import name_of
 from attacks.reconstruction.inversion import invert
 from attacks.reconstruction.presets import AttackSettings
 
-SHARES = (8, 4, 2, 1)
+SHARES = (2, 1)
 """Parts of the final iterations that a candidate runs in each round of the halving."""
 
 
@@ -107,8 +108,8 @@ def tune(
         seed: Seed of every trial.
         seconds: Wall time of all trials in seconds, in place of ``budget``; the choice then depends
             on the machine's speed.
-        vary_tv: Once the field is narrowed, also try other weights of the total variation around
-            the best one; not where the user set the weight.
+        vary_tv: In the last round also try other weights of the total variation around the best
+            one; not where the user set the weight.
 
     Raises:
         ValueError: If there is no victim or no candidate.
@@ -126,16 +127,14 @@ def tune(
         budget = int(trials[0].attack.iterations * seconds / spent)
     field_ = tuple(candidates)
     ranked: list[tuple[float, AttackSettings]] = []
-    for round_, share in enumerate(SHARES):
+    for share in SHARES:
         cost = max(1, final // share) * len(victims)
         room = max(1, budget // len(SHARES) // cost)
         if ranked:
-            best = [attack for _, attack in ranked]
-            varied = around(best[0]) if vary_tv and room >= 3 else ()
-            close = [one for one in varied if one not in best]
-            field_ = (*best[: max(1, room - len(close))], *close)
-        if round_ and len(field_) == 1:
-            break
+            best = [attack for _, attack in ranked[:2]]
+            field_ = tuple(dict.fromkeys((*best, *relatives(best[0], vary_tv=vary_tv))))
+            if room == 1:
+                break
         tried = [(_trial(model, victims, one, share, seed), one) for one in field_[:room]]
         trials += [trial for trial, _ in tried]
         ranked = sorted(

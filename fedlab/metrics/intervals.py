@@ -110,7 +110,7 @@ def share_difference(
         >>> each = [4, 4, 4, 4, 4]
         >>> difference = share_difference(([0, 0, 0, 0, 0], each), ([4, 3, 4, 4, 4], each))
         >>> round(difference.value, 2), round(difference.high, 2)
-        (-0.95, -0.41)
+        (-0.95, -0.34)
     """
     (hits, sizes), (others, counts) = _arrays(*first), _arrays(*second)
     if len(sizes) != len(counts):

@@ -73,8 +73,7 @@ def test_an_impossible_attack_ranks_last(victims):
 def test_the_trials_keep_to_the_budget(victims, factor):
     tried = tuple(replace(SMOOTH, tv=10.0**-power) for power in range(9))
     found = tuned(victims, tried, factor * 16)
-    # Each of the four rounds runs at least one trial on both victims.
-    least = 2 * sum(16 // share for share in (8, 4, 2, 1))
+    least = 2 * 16 // 2  # one trial of half of the iterations on both victims
     assert 0 < found.iterations <= max(factor * 16, least)
 
 
@@ -93,6 +92,11 @@ def test_tuning_again_gives_the_same_bits(victims):
     one, again = (tuned(victims, (SMOOTH, ROUGH), 200) for _ in range(2))
     assert one.trials == again.trials
     assert one.attack == again.attack
+
+
+def test_other_forms_of_the_step_are_tried(victims):
+    found = tuned(victims, (SMOOTH, replace(ROUGH, tv=1.0)), 2 * 4 * 4 * 16)
+    assert {trial.attack.sign for trial in found.trials} == {"none", "soft", "hard"}
 
 
 @pytest.mark.slow
