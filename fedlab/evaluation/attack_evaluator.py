@@ -28,7 +28,7 @@ from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import Capture
+from fedlab.server.captures import IMPRINT, Capture
 
 CACHED = 4
 """Number of captures whose replay is kept, each with all images of its clients. A few suffice,
@@ -122,12 +122,13 @@ class AttackEvaluator:
         if not len(truth.inputs):
             return None
         _check_fished_class(capture, truth)
-        task = tasks[capture.clients[0]]
-        scheduled = (scenario or self._scenario).scheduled_defenses(
-            round=capture.round, client=task.client
-        )
-        tuning = self._self_tuning.tuning(capture, settings, task, scheduled)
-        power = self._self_tuning.power(capture, settings, task)
+        planned = scenario or self._scenario
+        defenses = {
+            client: planned.scheduled_defenses(round=capture.round, client=client)
+            for client in tasks
+        }
+        tuning = self._self_tuning.tuning(capture, settings, tasks, defenses)
+        powers = self._self_tuning.power(capture, settings, tasks)
         own = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
         # A malicious server knows no labels and no order in advance.
         honest = capture.facts.malicious is None
@@ -146,11 +147,11 @@ class AttackEvaluator:
             tasks,
             truth,
             reconstruction,
-            preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
+            preset="imprint" if capture.facts.malicious == IMPRINT else settings.preset,
             order_known=order is not None and len(order) > 1,
             histories=histories,
         )
-        return _with_power(leak, power, tuning)
+        return _with_power(leak, powers, tuning)
 
     def skipped(
         self,
@@ -180,7 +181,7 @@ class AttackEvaluator:
             capture,
             tasks,
             truth,
-            preset="imprint" if capture.facts.malicious == "imprint" else settings.preset,
+            preset="imprint" if capture.facts.malicious == IMPRINT else settings.preset,
             labels_known=honest and settings.labels == "known",
             order_known=honest and settings.order == "known" and capture.payload.steps > 1,
             reason=reason,
@@ -286,15 +287,17 @@ class AttackEvaluator:
         }
 
 
-def _with_power(leak: Leak, power: float, tuning: Tuning | None) -> Leak:
-    """The leak with the power of its attack; without power nothing is ``not shown``."""
+def _with_power(leak: Leak, powers: Mapping[int, float], tuning: Tuning | None) -> Leak:
+    """The leak with the power of its attack by client; without power nothing is ``not shown``."""
     rows = [
         replace(
             row,
-            power=power,
+            power=powers[row.client],
             tuning_seconds=0.0 if tuning is None else tuning.seconds,
             choice="" if tuning is None else tuning.choice,
-            verdict=INCONCLUSIVE if row.verdict == NOT_SHOWN and power < POWERFUL else row.verdict,
+            verdict=INCONCLUSIVE
+            if row.verdict == NOT_SHOWN and powers[row.client] < POWERFUL
+            else row.verdict,
         )
         for row in leak.rows
     ]

@@ -98,7 +98,7 @@ def replay(
                 for task, spent in own
             ]
         sent = _change(capture.payload, state)
-        again, signal = (_change(_sent(each, orders, state), state) for each in (done, quiet))
+        again, signal = (_change(received(each, orders, state), state) for each in (done, quiet))
         payload_cosine, signal_cosine = (
             _cosine(sent, again),
             _cosine(sent - (again - signal), signal),
@@ -174,10 +174,16 @@ def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat([row, row[:, :1].expand(-1, k - row.shape[1])], 1) for row in rows])
 
 
-def _sent(
+def received(
     done: Sequence[ClientUpdate], tasks: Sequence[ClientTask], state: Mapping[str, Tensor]
 ) -> Payload:
-    """The payload that the server received: one reply, or the sum of several."""
+    """The payload that the server received: one reply, or the sum of several.
+
+    Args:
+        done: Rounds of the clients, each with a payload.
+        tasks: Their tasks, in the same order.
+        state: Global parameters by name.
+    """
     if len(done) == 1:
         return done[0].sent
     parts = [

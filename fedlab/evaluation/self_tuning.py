@@ -1,7 +1,7 @@
 """The attacker that tunes itself on surrogate clients, and measures its own power on them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from fedlab.core.files import write_atomically
 from fedlab.core.seeds import derive, generator
 from fedlab.defenses import AnyDefense
 from fedlab.evaluation.referee import Referee
-from fedlab.evaluation.surrogates import SurrogateClient, surrogate_clients
+from fedlab.evaluation.surrogates import ClientProfile, SurrogateCapture, surrogate_captures
 from fedlab.metrics.images import match, psnr
-from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS
+from fedlab.metrics.verdict import LEAKS
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import Capture
+from fedlab.server.captures import IMPRINT, Capture
 
 VICTIMS = 2
 """Number of surrogate clients on which settings are chosen."""
@@ -44,21 +44,24 @@ ENOUGH = 40.0
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of client and attack, for which one choice of settings serves.
+    """A kind of capture and attack, for which one choice of settings serves.
 
     Attributes:
         key: Everything that distinguishes the kind, as text, but whether labels are known.
-        capture: A capture of such a client.
-        task: Its task.
-        defenses: The defenses that the surrogate clients run.
+        capture: A capture of this kind.
+        payload: What the attack on it works on; ``None`` if the simulated clients send something
+            else, because they run no defense.
+        profiles: The clients to simulate, with the defenses that they run.
         entry: Settings of the attack.
+        fished: Number of images of the class that a malicious server fished for.
     """
 
     key: str
     capture: Capture
-    task: ClientTask
-    defenses: tuple[AnyDefense, ...]
+    payload: Payload | None
+    profiles: tuple[ClientProfile, ...]
     entry: Reconstruct
+    fished: int
 
 
 class SelfTuning:
@@ -66,7 +69,8 @@ class SelfTuning:
 
     Clients are of one kind if they have the same role, local training, defenses and about as many
     images, and the network is untrained for both or trained for both. The first attacked client of
-    a kind provides the weights.
+    a kind provides the weights. A sum of updates is like another if their clients are. Surrogates
+    of a client that a malicious server attacks get the tampered weights as well.
 
     Args:
         federated: Data of the federation, of which the test images stand for public ones.
@@ -91,39 +95,61 @@ class SelfTuning:
         self,
         capture: Capture,
         entry: Reconstruct,
-        task: ClientTask,
-        defenses: tuple[AnyDefense, ...],
+        tasks: Mapping[int, ClientTask],
+        defenses: Mapping[int, tuple[AnyDefense, ...]],
     ) -> Tuning | None:
         """The settings for a capture; its seconds and iterations are 0 if they were known already.
 
         Args:
-            capture: The captured update of one client.
+            capture: The captured update of one client, or of several.
             entry: Settings of the attack.
-            task: Task of the client.
-            defenses: Defenses that are scheduled for the client.
+            tasks: Tasks of the clients behind it, by client.
+            defenses: Defenses that are scheduled for them, by client.
 
         Returns:
-            ``None`` for a preset that does not tune itself, and where no surrogate client sends
-            anything.
-        """
-        if not (attack_of(entry).tunes and _alike(capture)):
-            return None
-        return self._tuned(self._kind(capture, entry, task, defenses))
+            ``None`` for a preset that does not tune itself, for images that are read out without
+            one, and where no surrogate client sends anything.
 
-    def power(self, capture: Capture, entry: Reconstruct, task: ClientTask) -> float:
-        """Share of surrogate images without a defense that leak to the same attack.
+        Raises:
+            ValueError: If the gradient of fished images cannot be separated.
+        """
+        if not attack_of(entry).tunes or capture.facts.malicious == IMPRINT:
+            return None
+        images = _images(capture, tasks)
+        profiles = [ClientProfile(tasks[one], defenses[one], images[one]) for one in tasks]
+        kind = self._kind(capture, entry, profiles)
+        return None if kind is None else self._tuned(kind)
+
+    def power(
+        self, capture: Capture, entry: Reconstruct, tasks: Mapping[int, ClientTask]
+    ) -> dict[int, float]:
+        """Share of surrogate images without a defense that leak to the same attack, by client.
+
+        Secure aggregation is a defense, so the surrogates of a client in a sum are alone.
 
         Args:
-            capture: The captured update of one client.
+            capture: The captured update of one client, or of several.
             entry: Settings of the attack.
-            task: Task of the client.
+            tasks: Tasks of the clients behind it, by client.
 
         Returns:
-            A share in [0, 1]; NaN where it is not measured.
+            Shares in [0, 1]; NaN where it is not measured.
+
+        Raises:
+            ValueError: If the gradient of fished images cannot be separated.
         """
-        if not entry.power or not _alike(capture):
+        if not entry.power:
+            return dict.fromkeys(tasks, float("nan"))
+        images = _images(capture, tasks)
+        return {
+            client: self._power(capture, entry, ClientProfile(task, (), images[client]))
+            for client, task in tasks.items()
+        }
+
+    def _power(self, capture: Capture, entry: Reconstruct, profile: ClientProfile) -> float:
+        kind = self._kind(capture, entry, [profile], like=False)
+        if kind is None:
             return float("nan")
-        kind = self._kind(capture, entry, task, ())
         key = f"labels {entry.labels} {kind.key}"
         if key not in self._powers:
             self._powers[key] = self._measured(kind)
@@ -134,35 +160,45 @@ class SelfTuning:
         self,
         capture: Capture,
         entry: Reconstruct,
-        task: ClientTask,
-        defenses: tuple[AnyDefense, ...],
-    ) -> _Kind:
+        profiles: Sequence[ClientProfile],
+        *,
+        like: bool = True,
+    ) -> _Kind | None:
+        """The kind of a capture, or of one of its clients without a defense if not ``like`` it.
+
+        ``None`` if there are too many images to attack or to simulate.
+        """
+        target = self._attacker.target(capture, entry)
+        facts, images = capture.facts, sum(each.images for each in profiles)
+        if target.knowledge.num_images > MOST_IMAGES and facts.malicious != IMPRINT:
+            return None
+        if images > len(self._federated.data.test_images):
+            return None
+        fished = 0 if facts.target is None else target.knowledge.num_images
         named = {
             "attack": entry.model_dump(
                 exclude={"rounds", "clients", "labels", "power", "workers", "seconds"}, mode="json"
             ),
-            "training": task.training.model_dump(mode="json"),
-            "mu": task.proximal_mu,
-            "sampling": task.role.sampling if isinstance(task.role, Leaking) else None,
-            "kind": capture.payload.kind,
-            "images": capture.payload.num_examples.bit_length(),
             "trained": capture.round > 1,
-            "defenses": [
-                each.model_dump(exclude={"rounds", "clients"}, mode="json") for each in defenses
-            ],
+            "malicious": [facts.malicious, fished],
+            "clients": [_named(each) for each in profiles],
         }
-        return _Kind(json.dumps(named, sort_keys=True), capture, task, defenses, entry)
+        key = json.dumps(named, sort_keys=True)
+        payload = target.payload if like else None
+        return _Kind(key, capture, payload, tuple(profiles), entry, fished)
 
     def _tuned(self, kind: _Kind) -> Tuning | None:
         if (known := self._tunings.get(kind.key)) is not None:
             return replace(known, iterations=0, seconds=0.0)
-        victims = [self._victim(each, kind.entry) for each in self._clients(kind, range(VICTIMS))]
+        victims = [
+            self._victim(each, kind.entry) for each in self._surrogates(kind, range(VICTIMS))
+        ]
         if not victims:
             return None
         found = tuned(
             self._attacker.model.to(self._attacker.device),
             victims,
-            kind.capture.payload.to(self._attacker.device),
+            kind.payload or victims[0].payload,
             attack_of(kind.entry),
             kind.entry,
             seed=derive(self._federated.seed, "tuning"),
@@ -173,60 +209,52 @@ class SelfTuning:
 
     def _measured(self, kind: _Kind) -> float:
         """Attack surrogate clients other than those of the tuning, and grade the results."""
-        tuning = self._tuned(kind) if attack_of(kind.entry).tunes else None
-        images = min(kind.capture.payload.num_examples, MOST_IMAGES)
-        clients = self._clients(kind, range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images)))
-        grades: list[str] = []
-        for each in clients:
-            order = each.truth.order if kind.entry.order == "known" else None
+        read_out = kind.capture.facts.malicious == IMPRINT
+        tunes = attack_of(kind.entry).tunes and not read_out
+        tuning = self._tuned(kind) if tunes else None
+        images = kind.fished or kind.profiles[0].images
+        numbers = range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images))
+        honest = kind.capture.facts.malicious is None
+        leaking = attacked = 0
+        for each in self._surrogates(kind, numbers):
+            attacked += kind.fished or len(each.truth.inputs)
+            order = each.truth.order if honest and kind.entry.order == "known" else None
+            known = honest and kind.entry.labels == "known"
             try:
                 found = self._attacker.attack(
                     each.capture,
                     kind.entry,
-                    labels=each.truth.labels if kind.entry.labels == "known" else None,
-                    generator=generator(self._federated.seed, "power", each.task.client),
+                    labels=each.truth.labels if known else None,
+                    generator=generator(self._federated.seed, "power", each.number),
                     order=order,
                     attack=None if tuning is None else tuning.attack,
                     check=False,
                 )
             except ValueError:  # an attack that cannot work has rebuilt nothing
-                grades += [INCONCLUSIVE] * len(each.truth.inputs)
                 continue
             leak = self._referee.score(
-                each.capture,
-                {each.task.client: each.task},
-                each.truth,
-                found,
-                preset=kind.entry.preset,
+                each.capture, each.tasks, each.truth, found, preset=kind.entry.preset
             )
-            grades += [row.verdict for row in leak.rows if row.target == "original"]
-        return sum(one == LEAKS for one in grades) / len(grades) if grades else float("nan")
+            leaking += sum(row.verdict == LEAKS for row in leak.rows if row.target == "original")
+        return leaking / attacked if attacked else float("nan")
 
-    def _clients(self, kind: _Kind, numbers: range) -> list[SurrogateClient]:
-        """Surrogate clients of a kind, by their numbers."""
-        return list(
-            surrogate_clients(
-                self._federated,
-                kind.task,
-                kind.defenses,
-                kind.capture.global_state,
-                images=kind.capture.payload.num_examples,
-                clients=numbers,
-            )
+    def _surrogates(self, kind: _Kind, numbers: range) -> Iterator[SurrogateCapture]:
+        """Simulated captures of a kind, by their numbers."""
+        return surrogate_captures(
+            self._federated, kind.profiles, kind.capture, numbers=numbers, fished=kind.fished
         )
 
-    def _victim(self, client: SurrogateClient, entry: Reconstruct) -> SurrogateVictim:
-        known = self._attacker.knowledge(
-            client.capture,
+    def _victim(self, surrogate: SurrogateCapture, entry: Reconstruct) -> SurrogateVictim:
+        truth, fished = surrogate.truth, surrogate.capture.facts.target
+        target = self._attacker.target(
+            surrogate.capture,
             entry,
-            client.truth.labels,
-            client.truth.order if entry.order == "known" else None,
+            truth.labels if fished is None else None,
+            truth.order if entry.order == "known" else None,
         )
+        inputs = truth.inputs if fished is None else truth.inputs[_of(truth.labels, fished)]
         return SurrogateVictim(
-            {n: t.to(self._attacker.device) for n, t in client.capture.global_state.items()},
-            client.capture.payload.to(self._attacker.device),
-            known,
-            quality_of(client.truth.inputs),
+            target.global_state, target.payload, target.knowledge, quality_of(inputs)
         )
 
     def _keep(self) -> None:
@@ -305,13 +333,40 @@ def quality_of(inputs: Tensor) -> Callable[[Tensor], float]:
     return measured
 
 
-def _alike(capture: Capture) -> bool:
-    """True if surrogate clients can be like the captured one: alone, and honestly served."""
-    return (
-        len(capture.clients) == 1
-        and capture.facts.malicious is None
-        and capture.payload.num_examples <= MOST_IMAGES
-    )
+def _named(profile: ClientProfile) -> dict[str, Any]:
+    """What distinguishes one client from another for an attack."""
+    task = profile.task
+    return {
+        "training": task.training.model_dump(mode="json"),
+        "mu": task.proximal_mu,
+        "sampling": task.role.sampling if isinstance(task.role, Leaking) else None,
+        "images": profile.images.bit_length(),
+        "defenses": [
+            each.model_dump(exclude={"rounds", "clients"}, mode="json") for each in profile.defenses
+        ],
+    }
+
+
+def _images(capture: Capture, tasks: Mapping[int, ClientTask]) -> dict[int, int]:
+    """Number of images of each client behind a capture, as far as the server can know it.
+
+    Of a sum it knows the total and the batches that it asked for; the rest is split evenly.
+    """
+    total, count = capture.payload.num_examples, len(tasks)
+    batches = {
+        client: task.role.batch_size
+        for client, task in tasks.items()
+        if isinstance(task.role, Leaking) and count > 1
+    }
+    rest, others = total - sum(batches.values()), count - len(batches)
+    if rest < others:  # batches of clients with fewer images
+        batches, rest, others = {}, total, count
+    return {client: batches.get(client, rest // max(1, others)) for client in tasks}
+
+
+def _of(labels: Tensor, target: int) -> Tensor:
+    """Which images have some of a class, bool ``[n]``."""
+    return labels[:, target] > 0 if labels.is_floating_point() else labels == target
 
 
 def _tuning(kept: dict[str, Any]) -> Tuning:

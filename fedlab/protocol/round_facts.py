@@ -1,7 +1,7 @@
 """The public facts of a client's round: what the server asked for, and so knows of the reply."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -160,9 +160,7 @@ def scheduled_facts(task: ClientTask, scenario: Scenario, history: History = ())
     )
 
 
-def summed_facts(
-    tasks: Sequence[ClientTask], scenario: Scenario, histories: Mapping[int, History]
-) -> RoundFacts:
+def summed_facts(parts: Sequence[RoundFacts]) -> RoundFacts:
     """The facts of a sum of replies: its clients act as one client with a larger batch.
 
     The noise of m clients' DP-SGD adds up to that of one client with a multiplier sqrt(m) times as
@@ -170,11 +168,8 @@ def summed_facts(
     noise of clip-noise averages out, as far as the clients hold equally many images.
 
     Args:
-        tasks: Tasks of the clients, at least one.
-        scenario: The scenario, which says what is scheduled.
-        histories: Privacy histories of the clients before the round, as they declared them.
+        parts: Facts of the clients' rounds, at least one; those of one client stay as they are.
     """
-    parts = [scheduled_facts(task, scenario, histories.get(task.client, ())) for task in tasks]
     private = [
         (each.clipping_norm, each.noise_multiplier)
         for each in parts

@@ -7,7 +7,7 @@ imprints are read out, and fished images are reconstructed separately.
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.captures import Capture
+from fedlab.server.captures import IMPRINT, Capture
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,22 @@ REPLACED = {"iterations", "tv", "lr", "restarts", "mask", "patience"}
 
 CHOSEN = {"method": ATTACKS, "objective": OBJECTIVES, "label_rule": LABEL_RULES}
 """Keys of ``Reconstruct`` that name a plug-in, with its registry."""
+
+
+class Target(NamedTuple):
+    """What an attack works on.
+
+    Attributes:
+        model: The network.
+        global_state: Parameters and buffers that the server sent, by name.
+        payload: The payload to reconstruct images from.
+        knowledge: Assumptions of the attacker about it.
+    """
+
+    model: nn.Module
+    global_state: dict[str, Tensor]
+    payload: Payload
+    knowledge: Knowledge
 
 
 @dataclass(frozen=True)
@@ -91,13 +107,10 @@ class Attacker:
             ValueError: If the payload cannot be attacked, such as one of too many images.
             PluginFailed: If a plug-in of the attack fails.
         """
-        model, global_state, payload = self._on_device(capture)
-        target, malicious = capture.facts.target, capture.facts.malicious
-        knowledge = self.knowledge(capture, settings, labels, order)
-        if malicious == "imprint":
+        malicious = capture.facts.malicious
+        model, global_state, payload, knowledge = self.target(capture, settings, labels, order)
+        if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
-        if target is not None:
-            payload, knowledge = single_out(global_state, payload, knowledge, target=target)
         if knowledge.num_images > MOST_IMAGES:
             raise ValueError(
                 f"the update of {capture.of} in round {capture.round} averages "
@@ -129,6 +142,32 @@ class Attacker:
         found = replace(found, findings=findings)
         # The server chose the label of a fished image, so it is not known from the client.
         return found if malicious is None else replace(found, labels_known=False)
+
+    def target(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        labels: Tensor | None = None,
+        order: tuple[Tensor, ...] | None = None,
+    ) -> Target:
+        """What an attack on a capture works on, on the attacker's device.
+
+        If the server fished for a class, it is the separated gradient of the fished images.
+
+        Args:
+            capture: The captured update.
+            settings: Settings of the attack, of which order and mode are used.
+            labels: Known labels; ``None`` if unknown.
+            order: Known order of the images in local steps; ``None`` to assume one.
+
+        Raises:
+            ValueError: If the gradient of fished images cannot be separated.
+        """
+        model, global_state, payload = self._on_device(capture)
+        knowledge = self.knowledge(capture, settings, labels, order)
+        if (fished := capture.facts.target) is not None:
+            payload, knowledge = single_out(global_state, payload, knowledge, target=fished)
+        return Target(model, global_state, payload, knowledge)
 
     def _implausible(
         self,

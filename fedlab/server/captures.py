@@ -17,6 +17,9 @@ from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
 from fedlab.protocol.round_facts import RoundFacts
 
+IMPRINT = "imprint"
+"""Manipulation of the network from which images are read out without an attack."""
+
 FISHED = "class-fishing"
 """Manipulation under which each client of a round receives its own global arrays."""
 

@@ -206,7 +206,9 @@ class RoundLoop:
         round = next(iter(tasks.values())).round
         seen = []
         if together:
-            facts = summed_facts([tasks[client] for client in together], scenario, before)
+            facts = summed_facts(
+                [scheduled_facts(tasks[client], scenario, before[client]) for client in together]
+            )
             whole = summed([parts[client] for client in together], averaged)
             capture = Capture(round, tuple(together), self.state, whole.payload, facts)
             seen.append(_Seen(capture, whole))

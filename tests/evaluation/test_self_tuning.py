@@ -5,9 +5,10 @@ import json
 import pytest
 
 from fedlab.evaluation.self_tuning import SelfTuning
-from fedlab.evaluation.surrogates import surrogate_clients
+from fedlab.evaluation.surrogates import ClientProfile, surrogate_captures
 from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS, NOT_SHOWN
 from fedlab.protocol.planning import task_for
+from fedlab.server.captures import Capture
 from fedlab.simulation.federation import Federation
 from tests.federations import finished, small
 
@@ -19,6 +20,14 @@ NOISE = {"name": "dp-sgd", "noise_multiplier": 1.0, "clients": "0"}
 def original(federation):
     table = federation.folder.table("leakage")
     return table[table["target"] == "original"]
+
+
+def surrogates_of(federation, tasks, *, numbers, images=1, fished=0):
+    capture = Capture.load(federation.folder.captures, round=1, client=next(iter(tasks)))
+    profiles = [ClientProfile(task, task.defenses, images) for task in tasks.values()]
+    return list(
+        surrogate_captures(federation.federated, profiles, capture, numbers=numbers, fished=fished)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +72,8 @@ def test_surrogates_run_the_defense_on_public_images():
     federation = finished(scenario)
     data = federation.federated.data
     task = task_for(scenario, round=1, client=0)
-    found = list(
-        surrogate_clients(
-            federation.federated,
-            task,
-            task.defenses,
-            federation.federated.state,
-            images=1,
-            clients=range(3),
-        )
-    )
-    assert {each.task.defense_names for each in found} == {"dp-sgd"}
+    found = surrogates_of(federation, {0: task}, numbers=range(3))
+    assert {each.tasks[each.number].defense_names for each in found} == {"dp-sgd"}
     public = data.test_images.float().div(255).flatten(1)
     for each in found:
         for image in each.truth.inputs.flatten(1):
@@ -101,3 +101,66 @@ def test_without_power_nothing_is_not_shown(monkeypatch):
     rows = original(finished(scenario))
     assert not (rows["verdict"] == NOT_SHOWN).any()
     assert set(rows["verdict"]) <= {LEAKS, "recognisable", INCONCLUSIVE}
+
+
+LIGHT = AUTO | {"iterations": 4, "tuning_iterations": 30}
+SECURE = {"name": "secure-aggregation", "clients": "0-2"}
+FISHING = {"malicious": {"attack": "class-fishing", "clients": "0", "target": 3}}
+IMPRINT = {"malicious": {"attack": "imprint", "bins": 16}}
+
+
+@pytest.fixture(scope="module")
+def summed():
+    scenario = small(
+        roles=[LEAK | {"clients": "0-2"}],
+        defenses=[SECURE],
+        reconstructions=[AUTO | {"power": True}],
+        rounds=1,
+    )
+    return finished(scenario)
+
+
+def test_a_sum_has_a_tuned_choice_and_power(summed):
+    rows = original(summed)
+    assert len(rows) == 3
+    assert rows["choice"].nunique() == 1
+    assert rows["choice"].str.contains("tv").all()
+    assert rows["power"].between(0, 1).all()
+
+
+def test_power_of_a_sum_is_that_of_its_clients_alone(summed, tuned):
+    alone = original(tuned)
+    assert set(original(summed)["power"]) == set(alone[alone["round"] == 1]["power"])
+
+
+def test_surrogates_of_a_sum_are_summed(summed):
+    tasks = {client: task_for(summed.scenario, round=1, client=client) for client in range(3)}
+    (each,) = surrogates_of(summed, tasks, numbers=range(1, 2))
+    assert each.capture.clients == (3, 4, 5)
+    assert each.capture.payload.num_examples == len(each.truth.inputs) == 3
+    assert each.capture.facts.batch_size == 3
+    assert each.truth.payload_cosine == pytest.approx(1)
+
+
+def test_surrogates_of_a_fished_client_hold_the_class():
+    scenario = small(
+        roles=[LEAK | {"batch_size": 4}], server=FISHING, captures={"keep": "all"}, rounds=1
+    )
+    federation = finished(scenario)
+    task = task_for(scenario, round=1, client=0)
+    for each in surrogates_of(federation, {0: task}, numbers=range(3), images=4, fished=2):
+        assert each.truth.labels.tolist().count(3) == 2
+        assert (each.capture.facts.malicious, each.capture.facts.target) == ("class-fishing", 3)
+
+
+@pytest.mark.parametrize(("server", "chooses"), [(FISHING, True), (IMPRINT, False)])
+def test_power_is_measured_under_a_malicious_server(server, chooses):
+    scenario = small(
+        roles=[LEAK | {"batch_size": 16}],
+        server=server,
+        reconstructions=[LIGHT | {"power": True, "clients": "0"}],
+        rounds=1,
+    )
+    rows = original(finished(scenario))
+    assert rows["power"].between(0, 1).all()
+    assert rows["choice"].notna().all() == chooses
