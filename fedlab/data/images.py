@@ -1,5 +1,6 @@
 """Labelled images in memory: uint8, on one device, normalised only when they are used."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,7 +24,7 @@ class ImageData:
         train_labels: int64 ``[n]``, from 0 to the number of classes - 1.
         test_images: uint8 ``[m, channels, height, width]`` from 0 to 255.
         test_labels: int64 ``[m]``, from 0 to the number of classes - 1.
-        classes: Names of the classes, in order of their labels.
+        classes: Names of the classes, in order of their labels; printable.
         mean: Mean of each channel, for the public normalisation of pixels in [0, 1].
         std: Standard deviation of each channel, above 0, for the same normalisation.
 
@@ -111,6 +112,11 @@ class ImageData:
             test_labels=self.test_labels[kept_test],
         )
 
+    def repeated_test_images(self) -> int:
+        """Number of test images that are training images as well, pixel by pixel."""
+        known = {_digest(image) for image in self.train_images.cpu()}
+        return sum(_digest(image) in known for image in self.test_images.cpu())
+
     def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
         mean = torch.tensor(self.mean, device=device).view(-1, 1, 1)
         return mean, torch.tensor(self.std, device=device).view(-1, 1, 1)
@@ -121,6 +127,10 @@ class ImageData:
             f"ImageData({self.name!r}, {len(self.train_labels)} + {len(self.test_labels)} images "
             f"of {size}, {self.num_classes} classes, {self.device})"
         )
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
 
 
 def _drawn(total: int, count: int | None, seed: int, purpose: str) -> Tensor | slice:
@@ -134,9 +144,9 @@ def _problem(data: ImageData) -> str | None:
         ("training", data.train_images, data.train_labels),
         ("test", data.test_images, data.test_labels),
     ):
-        if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
             return (
-                f"{split} images must be [n, 1 or 3, height, width] with n at least 1, "
+                f"{split} images must be [n, 1 or 3, height, width], none of them 0, "
                 f"but are {list(images.shape)}"
             )
         if images.dtype != torch.uint8:
@@ -156,6 +166,8 @@ def _problem(data: ImageData) -> str | None:
             f"training images are {list(data.train_images.shape[1:])}, "
             f"but test images {list(data.test_images.shape[1:])}"
         )
+    if unprintable := [name for name in data.classes if not name.isprintable()]:
+        return f"the class {unprintable[0]!a} has letters that cannot be printed: rename it"
     channels = data.train_images.shape[1]
     if len(data.mean) != channels or len(data.std) != channels or min(data.std) <= 0:
         return f"mean and std need {channels} values each, those of std above 0"

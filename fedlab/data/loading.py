@@ -1,14 +1,15 @@
 """Loading the images that a scenario names."""
 
-import inspect
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.plugins import describe
 from fedlab.data.images import ImageData
 from fedlab.data.registry import DATASETS
-from fedlab.data.request import Request, argument_of
+from fedlab.data.request import Request, argument_of, takes_request, unused_option
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -30,7 +31,8 @@ def load(
         image_size: Side in pixels to which images of ``folder:PATH`` are resized.
 
     Raises:
-        BadInput: If there is no such data set, or it cannot be loaded.
+        BadInput: If there is no such data set, it cannot be loaded, or it does not use one of these
+            settings.
 
     Example:
         >>> load("digits")
@@ -47,15 +49,22 @@ def load(
     if bool(argument_of(function)) != bool(argument):
         wanted = f"{name}:{argument_of(function)}" if argument_of(function) else name
         raise BadInput(f'data.source "{source}" must be written as "{wanted}"')
-    request = Request(argument, Path(root).expanduser(), download, image_size)
     try:
-        data = function(request) if _takes_request(function) else function()
+        request = Request(argument, Path(root).expanduser(), download, image_size)
+        if option := unused_option(function, request):
+            raise BadInput(f'data.{option} does not apply to data.source "{source}": leave it out')
+        data = function(request) if takes_request(function) else function()
     except BadInput:
         raise
-    except Exception as error:  # somebody else's function may raise anything
+    except (Exception, SystemExit) as error:  # somebody else's function may raise anything
         raise BadInput(f'data set "{source}" cannot be loaded: {describe(error)}') from error
     if not isinstance(data, ImageData):
         raise BadInput(f'data set "{source}" must return a fedlab.data.ImageData, not {type(data)}')
+    if argument and (count := data.repeated_test_images()):
+        counts = data.name, count, len(data.test_labels)
+        log.warning(
+            "%s: %d of %d test images are training images too, so accuracy is too good", *counts
+        )
     return data
 
 
@@ -69,10 +78,3 @@ def _parse(source: str) -> tuple[str, str]:
     if argument.replace(".", "").isidentifier():
         return source, ""
     raise BadInput(f'there is no data set "{source}"; {nearest(name, DATASETS.names)}')
-
-
-def _takes_request(function: Callable[..., ImageData]) -> bool:
-    try:
-        return "request" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some functions written in C have no signature
-        return False

@@ -1,7 +1,8 @@
 """Settings of the table ``[data]`` as the function of a data set receives them."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,37 @@ def takes_argument(name: str) -> Callable[[Function], Function]:
         return function
 
     return mark
+
+
+def reads(*options: str) -> Callable[[Function], Function]:
+    """Mark which settings of a ``Request`` a data set uses, so that others are refused.
+
+    Args:
+        *options: Names of the settings, without the argument; a data set without this mark may use
+            all of them.
+    """
+
+    def mark(function: Function) -> Function:
+        function.reads = options  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def takes_request(function: Callable[..., Any]) -> bool:
+    """True if a data set is called with a ``Request``."""
+    try:
+        return "request" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return False
+
+
+def unused_option(function: Callable[..., Any], request: Request) -> str | None:
+    """Name of a setting that differs from its default, and that a data set does not use."""
+    every = tuple(field.name for field in fields(Request)) if takes_request(function) else ()
+    used = getattr(function, "reads", every)
+    changed = {"download": request.download, "image_size": request.image_size is not None}
+    return next((name for name, given in changed.items() if given and name not in used), None)
 
 
 def argument_of(function: Callable[..., Any]) -> str:

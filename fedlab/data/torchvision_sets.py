@@ -11,7 +11,7 @@ from torchvision import datasets
 
 from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
-from fedlab.data.request import Request
+from fedlab.data.request import Request, reads
 
 log = logging.getLogger(__name__)
 
@@ -19,22 +19,26 @@ Constants = tuple[float, ...]
 """Mean or standard deviation per channel over all training pixels, as usually quoted."""
 
 
+@reads("download")
 def mnist(request: Request) -> ImageData:
     """60,000 + 10,000 grey 28x28 digits (torchvision, download of 12 MB)."""
     return _load(request, "mnist", datasets.MNIST, (0.1307,), (0.3081,))
 
 
+@reads("download")
 def fashion_mnist(request: Request) -> ImageData:
     """60,000 + 10,000 grey 28x28 pieces of clothing (torchvision, download of 31 MB)."""
     return _load(request, "fashion-mnist", datasets.FashionMNIST, (0.2860,), (0.3530,))
 
 
+@reads("download")
 def cifar10(request: Request) -> ImageData:
     """50,000 + 10,000 colour 32x32 images of 10 classes (torchvision, download of 171 MB)."""
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     return _load(request, "cifar10", datasets.CIFAR10, mean, std)
 
 
+@reads("download")
 def cifar100(request: Request) -> ImageData:
     """50,000 + 10,000 colour 32x32 images of 100 classes (torchvision, download of 169 MB)."""
     mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)

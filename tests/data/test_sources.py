@@ -1,13 +1,16 @@
 """Every source gives checked uint8 images, and says in a sentence what is wrong with others."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import struct
 import tarfile
 import threading
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets
 
 from fedlab import BadInput
 from fedlab.data import DATASETS, ImageData, load
+from fedlab.data.npz import KEYS
 
 
 def images(n, *shape, seed=0):
@@ -35,6 +41,14 @@ def npz(path: Path, **replaced):
     } | replaced
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return f"npz:{path}"
+
+
+def rewrite(path: Path, member: str, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        others = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, kept in (others | {member: content}).items():
+            archive.writestr(name, kept)
 
 
 def own_images() -> ImageData:
@@ -130,18 +144,118 @@ class TestNpz:
             ({"train_images": images(6, 8, 8).astype(float)}, "must be uint8"),
             ({"train_labels": np.array([0.5] * 6)}, "must be whole numbers"),
             ({"train_labels": np.array([0, 1])}, "as many int64 labels"),
-            ({"test_images": np.array([{"a": 1}], dtype=object)}, "cannot be read as .npz"),
+            ({"test_images": np.array([{"a": 1}], dtype=object)}, "test_images holds objects"),
         ],
     )
     def test_other_contents_are_refused(self, tmp_path, replaced, sentence):
         with pytest.raises(BadInput, match=sentence):
             load(npz(tmp_path / "a.npz", **replaced))
 
+    @pytest.mark.parametrize(
+        ("labels", "classes", "names", "numbers"),
+        [
+            ([1, 2, 3, 1, 2, 3], None, ("1", "2", "3"), [0, 1, 2, 0, 1, 2]),
+            ([1, 2, 3, 1, 2, 3], ["x", "y", "z"], ("x", "y", "z"), [0, 1, 2, 0, 1, 2]),
+            ([7, -2, 10**9, 7, 7, 7], None, ("-2", "7", "1000000000"), [1, 0, 2, 1, 1, 1]),
+            ([0.0, 1.0, 2.0, 0.0, 1.0, 2.0], None, ("0", "1", "2"), [0, 1, 2, 0, 1, 2]),
+            ([b"b", b"a", b"b", b"b", b"b", b"b"], None, ("a", "b"), [1, 0, 1, 1, 1, 1]),
+            (["b", "a", "b", "b", "b", "b"], [b"b", b"a"], ("b", "a"), [0, 1, 0, 0, 0, 0]),
+        ],
+        ids=["from-1", "from-1-named", "sparse", "whole-floats", "bytes", "texts-named"],
+    )
+    def test_labels_are_numbered_from_zero(self, tmp_path, labels, classes, names, numbers):
+        labels = np.array(labels)
+        named = {} if classes is None else {"classes": np.array(classes)}
+        source = npz(tmp_path / "a.npz", train_labels=labels, test_labels=labels[:3], **named)
+        data = load(source)
+        assert data.classes == names
+        assert data.train_labels.tolist() == numbers
+        assert data.test_labels.tolist() == numbers[:3]
+
+    @pytest.mark.parametrize(
+        ("replaced", "sentence"),
+        [
+            ({"train_labels": np.array(["a"] * 6)}, "both numbers or both texts"),
+            (
+                {"train_labels": np.array([0, 1, 2, 0, 1, 9]), "classes": np.array(["a"] * 3)},
+                "to 9",
+            ),
+            ({"train_labels": np.array([2**64 - 1] * 6, np.uint64)}, "whole numbers or texts"),
+            ({"train_labels": np.array([np.nan] * 6)}, "whole numbers or texts"),
+            ({"train_images": images(6, 3, 8, 8)}, "with 1 or 3 channels"),
+            ({"train_images": np.empty((0, 8, 8), np.uint8)}, "none of them 0"),
+            ({"train_images": np.uint8(3)}, "must be uint8"),
+            ({"classes": np.array("cat")}, "classes must be names"),
+            ({"classes": np.array(["a", "b", "\x1b[31mred"])}, "cannot be printed"),
+            ({"classes": np.array([b"a", b"b", b"\xff"])}, "no|not UTF-8"),
+        ],
+    )
+    def test_odd_arrays_cost_one_sentence(self, tmp_path, replaced, sentence):
+        with pytest.raises(BadInput, match=sentence):
+            load(npz(tmp_path / "a.npz", **replaced))
+
+    @pytest.mark.parametrize("shape", [(6, 8, 9), (10**12, 8, 8), (-6, 8, 8), (2**63, 8, 8)])
+    def test_a_header_that_lies_is_refused(self, tmp_path, shape):
+        npz(tmp_path / "a.npz")
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
+        rewrite(tmp_path / "a.npz", "train_images.npy", header.getvalue() + bytes(384))
+        with pytest.raises(BadInput, match=r"but it has 384 bytes of data|cannot be read"):
+            load(f"npz:{tmp_path / 'a.npz'}")
+
+    def test_an_encrypted_array_is_named(self, tmp_path):
+        npz(tmp_path / "a.npz")
+        content = (tmp_path / "a.npz").read_bytes()
+        place = content.index(b"PK\x01\x02") + 8  # the flags of the first entry of the directory
+        flags = bytes([content[place] | 1])
+        (tmp_path / "a.npz").write_bytes(content[:place] + flags + content[place + 1 :])
+        with pytest.raises(BadInput, match="train_images is encrypted"):
+            load(f"npz:{tmp_path / 'a.npz'}")
+
+    def test_a_compressed_bomb_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(
+            "fedlab.data.limits.psutil.virtual_memory", lambda: type("", (), {"available": 10**6})
+        )
+        np.savez_compressed(
+            tmp_path / "a.npz",
+            **{key: np.zeros(10**6, np.uint8) for key in KEYS},
+        )
+        with pytest.raises(BadInput, match="not enough memory"):
+            load(f"npz:{tmp_path / 'a.npz'}")
+
+    def test_repeated_images_across_splits_are_counted(self, tmp_path, caplog):
+        load(npz(tmp_path / "a.npz", test_images=images(6, 8, 8)[:3]))
+        assert "3 of 3 test images are training images too" in caplog.text
+        caplog.clear()
+        load(npz(tmp_path / "a.npz"))
+        assert not caplog.text
+
+    @settings(deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
+        kept=st.floats(0.3, 1),
+    )
+    def test_damaged_archives_cost_one_sentence(self, tmp_path, damage, kept):
+        source = npz(tmp_path / "a.npz")
+        content = bytearray((tmp_path / "a.npz").read_bytes())
+        for place, value in damage:
+            content[int(place * len(content))] = value
+        (tmp_path / "a.npz").write_bytes(content[: int(kept * len(content))])
+        with contextlib.suppress(BadInput):
+            load(source)
+
     def test_a_file_that_is_no_archive_is_never_unpickled(self, tmp_path):
         path = tmp_path / "a.npz"
         path.write_bytes(pickle.dumps({"train_images": 1}))
         with pytest.raises(BadInput, match=r"cannot be read as \.npz"):
             load(f"npz:{path}")
+
+    def test_a_fifo_is_no_regular_file(self, tmp_path):
+        os.mkfifo(tmp_path / "a.npz")
+        with pytest.raises(BadInput, match="no regular file"):
+            load(f"npz:{tmp_path / 'a.npz'}")
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(BadInput, match="there is no such file"):
@@ -239,6 +353,27 @@ def test_an_unknown_source_names_the_nearest():
         load("foldr:/some/path")
     with pytest.raises(BadInput, match='must be written as "digits"'):
         load("digits:here")
+
+
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [
+        ("digits", {"image_size": 8}),
+        ("digits", {"download": True}),
+        ("folder:x", {"download": True}),
+        ("npz:x.npz", {"image_size": 8}),
+        ("mnist", {"image_size": 8}),
+        ("tests.data.test_sources:own_images", {"image_size": 8}),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(source, option):
+    with pytest.raises(BadInput, match=f"data.{next(iter(option))} does not apply"):
+        load(source, **option)
+
+
+def test_a_home_that_does_not_exist_is_one_sentence():
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        load("mnist", root="~nobody-has-this-name/x")
 
 
 def test_every_source_has_a_line_for_the_list():
