@@ -5,6 +5,7 @@ Abadi et al., "Deep Learning with Differential Privacy" (CCS 2016), algorithm 1.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fedlab.defenses.pipeline import ClientContext, Pipeline, Sampler
     from fedlab.defenses.private_gradient import Clipping
     from fedlab.models.per_example import Mode
+
+
+log = logging.getLogger(__name__)
 
 
 class DPSGD(Defense):
@@ -49,9 +53,10 @@ class DPSGD(Defense):
     """Standard deviation of the noise on the count of unclipped gradients, for adaptive clipping;
     greater than half the noise multiplier. Without it, a twentieth of the batch size, or the noise
     multiplier if that is larger."""
-    per_example: Literal["auto", "hooks", "ew", "functorch", "ghost"] = "auto"
-    """Method by which Opacus computes per-example gradients; ``auto`` takes the fastest one that
-    can train the network, and ``ghost`` saves memory but needs flat clipping."""
+    per_example: Literal["auto", "hooks", "ew", "functorch", "ghost", "loop"] = "auto"
+    """Method that computes per-example gradients; ``auto`` takes the fastest one that can train the
+    network, ``ghost`` saves memory but needs flat clipping, and ``loop`` passes the images through
+    the network one at a time: slow, but right for every network that treats images separately."""
     memory: float | None = Field(default=None, gt=0)
     """Memory for per-example gradients in MiB; batches are split to fit. Without it, no limit."""
     secure_noise: bool = False
@@ -224,10 +229,18 @@ class DPSGD(Defense):
         return None
 
     def network_problem(self, model: nn.Module, shape: tuple[int, int, int]) -> str | None:
-        """Refuse a network for which Opacus cannot compute per-example gradients."""
+        """Refuse a network whose per-example gradients are not those of each image alone."""
         from fedlab.defenses.per_example import training_problem
 
         problem = training_problem(model, shape, self.per_example)
+        if problem is None and self.per_example == "auto":
+            reasons = [training_problem(model, shape, mode) for mode in ("hooks", "ew")]
+            if all(reasons):
+                log.warning(
+                    "dp-sgd passes the images through the network one at a time, which is slow, "
+                    "since %s",
+                    reasons[0],
+                )
         return f"dp-sgd cannot train this network: {problem}" if problem else None
 
     def _sampler(self, pipeline: Pipeline, context: ClientContext, batch_size: int) -> Sampler:

@@ -1,4 +1,4 @@
-"""Choice of Opacus' mode for the per-example gradients of a network, and their memory.
+"""Choice of the mode for the per-example gradients of a network, and their memory.
 
 The rule of ``auto`` follows measurements on one CPU thread with the networks of this package, from
 8x8 grey to 32x32 colour images, in batches of 16 and 64. If all layers are linear, ghost clipping
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from fedlab.models.checks import private_training_problem
+from fedlab.models.checks import AUTO, private_training_problem, problem_of_all
 from fedlab.models.per_example import Mode
 from fedlab.models.registry import Shape
 
@@ -23,7 +23,9 @@ batch together (``torch/nn/utils/_expanded_weights/conv_utils.py``)."""
 NARROW = 16
 """Largest number of channels for which expanded weights are the fastest in smaller batches too."""
 
-_trials: WeakKeyDictionary[nn.Module, dict[tuple[Shape, str], str | None]] = WeakKeyDictionary()
+_trials: WeakKeyDictionary[nn.Module, dict[tuple[Shape, str, bool], str | None]] = (
+    WeakKeyDictionary()
+)
 
 
 def training_problem(
@@ -39,10 +41,12 @@ def training_problem(
         shape: Channels, height and width of an image.
         mode: Mode of per-example gradients; ``auto`` for any.
     """
-    known = _trials.setdefault(model, {})
-    if (shape, mode) not in known:
-        known[shape, mode] = private_training_problem(model, shape, mode)
-    return known[shape, mode]
+    if mode == "auto":
+        return problem_of_all(lambda each: training_problem(model, shape, each))
+    known, key = _trials.setdefault(model, {}), (shape, mode, model.training)
+    if key not in known:
+        known[key] = private_training_problem(model, shape, mode)
+    return known[key]
 
 
 def fastest(model: nn.Module, shape: Shape, *, batch_size: int, flat: bool) -> Mode:
@@ -57,11 +61,11 @@ def fastest(model: nn.Module, shape: Shape, *, batch_size: int, flat: bool) -> M
         flat: True if clipping is flat, which ghost clipping needs.
 
     Returns:
-        The mode; ``hooks`` if none can train it, since its error states the reason.
+        The mode; the ``loop`` over the images if no other can train it.
     """
     wanted = _by_layers(model, batch_size, flat=flat)
-    order: tuple[Mode, ...] = (wanted, "hooks", "ew")
-    return next((mode for mode in order if training_problem(model, shape, mode) is None), "hooks")
+    order: tuple[Mode, ...] = (wanted, *AUTO)
+    return next((mode for mode in order if training_problem(model, shape, mode) is None), "loop")
 
 
 def fitting(model: nn.Module, mebibytes: float) -> int:

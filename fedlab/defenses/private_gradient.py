@@ -2,9 +2,6 @@
 
 import math
 import secrets
-import warnings
-from itertools import accumulate
-from operator import mul
 from typing import Literal
 
 import torch
@@ -15,10 +12,9 @@ from opacus.optimizers import (
 )
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedlab.defenses.adaptive_clipping import Quantile, QuantileOptimizer
-from fedlab.models.per_example import Mode, with_per_example_gradients
+from fedlab.models.per_example import Mode, PerExampleGradients, ignoring_full_backward_hooks
 
 Clipping = Literal["flat", "per-layer"] | Quantile
 """Clipping by one norm, by an equal norm for each parameter tensor, or by an adaptive norm."""
@@ -41,7 +37,7 @@ class PrivateGradient:
         expected_batch_size: Expected number of images in a batch.
         generator: Generator of the noise, on the device of the network.
         clipping: Kind of clipping: ``flat``, ``per-layer``, or the settings of adaptive clipping.
-        mode: Method by which Opacus computes per-example gradients; ``ghost`` needs flat clipping.
+        mode: Method that computes per-example gradients; ``ghost`` needs flat clipping.
         at_once: Largest number of per-example gradients in memory; larger batches are processed in
             parts. ``None`` for whole batches.
         secure: True to draw the noise so that its floating-point digits do not reveal what it was
@@ -61,8 +57,7 @@ class PrivateGradient:
         at_once: int | None = None,
         secure: bool = False,
     ) -> None:
-        self._modes = {layer: layer.training for layer in model.modules()}
-        self._model = with_per_example_gradients(model, mode, clipping_norm=clipping_norm)
+        self._examples = PerExampleGradients(model, mode, clipping_norm=clipping_norm)
         self._ghost = mode == "ghost"
         self._at_once = at_once
         self._optimizer = _optimizer(
@@ -75,8 +70,6 @@ class PrivateGradient:
             generator=generator,
             secure=secure,
         )
-        layers = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-        self._layouts = [layer.register_forward_pre_hook(_plain_layout) for layer in layers]
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Overwrite ``.grad`` of every parameter with the private gradient of a batch.
@@ -106,27 +99,17 @@ class PrivateGradient:
     def close(self) -> None:
         """Remove Opacus' hooks and attributes from the network."""
         self._optimizer.zero_grad(set_to_none=True)
-        self._model.to_standard_module()
-        for hook in self._layouts:
-            hook.remove()
-        for layer, mode in self._modes.items():
-            layer.training = mode
-        for parameter in self._optimizer.params:
-            for name in ("grad_sample", "summed_grad"):
-                if hasattr(parameter, name):
-                    delattr(parameter, name)
+        self._examples.close()
 
     def _backward(self, images: Tensor, labels: Tensor) -> None:
-        with warnings.catch_warnings():
-            # Full backward hooks warn because images require no gradient.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            outputs = self._model(images)
-            if self._ghost:
-                losses = functional.cross_entropy(outputs, labels, reduction="none")
-                DPTensorFastGradientClipping(self._model, self._optimizer, losses, "sum").backward()
-            else:
-                loss = functional.cross_entropy(outputs, labels, reduction="sum")
-                loss.backward()  # type: ignore[no-untyped-call]
+        if self._ghost:
+            with ignoring_full_backward_hooks():
+                losses = self._examples.losses(images, labels)
+                DPTensorFastGradientClipping(
+                    self._examples.module, self._optimizer, losses, "sum"
+                ).backward()
+        else:
+            self._examples.compute(images, labels)
         self._clip_overflow(images, labels)
 
     def _clip_overflow(self, images: Tensor, labels: Tensor) -> None:
@@ -136,7 +119,7 @@ class PrivateGradient:
         noise covers that. The example is accounted like any other.
         """
         if self._ghost:
-            finite = self._model.per_sample_gradient_norms.isfinite()
+            finite = self._examples.norms.isfinite()
             if not finite.all():  # the sum is already formed: compute it again without them
                 self._optimizer.zero_grad(set_to_none=True)
                 if finite.any():
@@ -208,24 +191,3 @@ def _optimizer(
         generator=generator,
         secure_mode=secure,
     )
-
-
-def _plain_layout(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Forward hook that copies a convolution's inputs to NCHW memory order.
-
-    Opacus 1.6 reads the memory as NCHW regardless of strides. Inputs in channels-last order, which
-    PyTorch itself may choose for grey images, would give wrong per-example gradients, and clipping
-    would not bound the right ones.
-    """
-    return tuple(
-        each
-        if each.stride() == _nchw(each.shape)
-        else each.clone(memory_format=torch.contiguous_format)
-        for each in inputs
-    )
-
-
-def _nchw(shape: torch.Size) -> tuple[int, ...]:
-    """Strides in NCHW order; with one channel, ``is_contiguous`` is true for other strides too."""
-    below = accumulate(reversed(shape[1:]), mul, initial=1)
-    return tuple(reversed(list(below)))

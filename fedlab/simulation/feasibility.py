@@ -20,6 +20,7 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
     """
     refuse_what_needs_single_replies(scenario)
     check_collusion(scenario)
+    federated.model.train(scenario.training.mode == "train")
     for entry in dict.fromkeys(scenario.defenses):
         problem = entry.network_problem(federated.model, federated.data.shape)
         if problem:

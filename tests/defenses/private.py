@@ -12,7 +12,7 @@ from tests.defenses.contexts import seeded
 QUANTILE = Quantile(target=0.5, lr=0.2, noise=1.0)
 
 WAYS = [
-    *[("flat", mode) for mode in ("hooks", "ew", "functorch", "ghost")],
+    *[("flat", mode) for mode in ("hooks", "ew", "functorch", "ghost", "loop")],
     *[(clipping, mode) for clipping in ("per-layer", QUANTILE) for mode in ("hooks", "ew")],
     ("per-layer", "functorch"),
 ]

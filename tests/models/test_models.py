@@ -21,7 +21,7 @@ class Tampering(nn.Module):
         self.add = add
 
     def forward(self, images):
-        first = self.one(images)
+        first = self.relu(self.one(images))
         second = self.two(first)
         if self.add:
             second += first
