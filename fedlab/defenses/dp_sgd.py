@@ -234,12 +234,12 @@ class DPSGD(Defense):
 
         problem = training_problem(model, shape, self.per_example)
         if problem is None and self.per_example == "auto":
-            reasons = [training_problem(model, shape, mode) for mode in ("hooks", "ew")]
-            if all(reasons):
+            reason = training_problem(model, shape, "hooks")
+            if reason and training_problem(model, shape, "ew"):
                 log.warning(
                     "dp-sgd passes the images through the network one at a time, which is slow, "
-                    "since %s",
-                    reasons[0],
+                    "because Opacus cannot take it: %s",
+                    reason,
                 )
         return f"dp-sgd cannot train this network: {problem}" if problem else None
 
