@@ -11,7 +11,7 @@ from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from attacks.knowledge import LocalSGD
+    from attacks.knowledge import LocalSGD, PublicImages
     from fedlab.integrations.update_files import Update
 
 
@@ -102,6 +102,21 @@ def reconstruct_files(
             "1 if the network takes pixels in [0, 1]. Needed likewise."
         ),
     ] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(
+            help="Images like the client's, of which the test images are used: a data set as "
+            "data.source of a scenario takes it, such as folder:PATH or npz:PATH. They sharpen the "
+            "checks, and the power of the attack is measured on them. Default: none."
+        ),
+    ] = None,
+    power: Annotated[
+        bool,
+        typer.Option(
+            help="With --public, measure the power of the attack: attack simulated clients of 8 "
+            "images or more."
+        ),
+    ] = True,
     device: Annotated[
         str,
         typer.Option(
@@ -154,6 +169,7 @@ def reconstruct_files(
         training_mode=mode == "train",
         mean=None if mean is None else _numbers(mean, "mean"),
         std=None if std is None else _numbers(std, "std"),
+        public=None if public is None else _public(public, _shape(shape), classes),
     )
     if local_lr is not None:
         update = replace(
@@ -177,8 +193,25 @@ def reconstruct_files(
         "seconds": seconds,
         "tuning_seconds": tuning_seconds,
         "workers": workers,
+        "power": power,
     }
     _attack(update, settings, device, preview=preview, out=out)
+
+
+def _public(source: str, shape: tuple[int, int, int], classes: int) -> "PublicImages":
+    """The test images of a data set, which stand for public ones."""
+    from attacks.knowledge import PublicImages
+    from attacks.reconstruction.problem import MOST_PUBLIC
+    from fedlab.data.loading import load
+
+    data = load(source, image_size=shape[1])
+    if data.shape != shape or data.num_classes > classes:
+        raise BadInput(
+            f"--public has images of {'x'.join(map(str, data.shape))} in {data.num_classes} "
+            f"classes, but the client's are {'x'.join(map(str, shape))} in {classes}: give images "
+            "of the same kind"
+        )
+    return PublicImages(data.pixels(data.test_images[:MOST_PUBLIC]), data.test_labels[:MOST_PUBLIC])
 
 
 def _local_training(count: int, batch: int | None, **settings: Any) -> "LocalSGD":
@@ -206,6 +239,7 @@ def _attack(
     from fedlab.integrations.update_files import reconstruct_update
     from fedlab.report.figures.gallery import gallery
     from fedlab.report.figures.reconstructions import save
+    from fedlab.report.verdicts.counts import simulated_power_sentence
 
     target = prepare_picture(out)
     found = reconstruct_update(
@@ -222,6 +256,8 @@ def _attack(
         f"{found.cost:.2g}; unscored, since there is no truth here",
         soft_wrap=True,
     )
+    if settings["power"]:
+        console.print(simulated_power_sentence(found.power), soft_wrap=True)
     console.print(f"picture: {target}", soft_wrap=True)
 
 

@@ -20,7 +20,7 @@ from attacks.reconstruction.plausibility import implausible, unexplained
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
-from fedlab.integrations.surrogate_updates import tuned_for
+from fedlab.integrations.surrogate_updates import ExternalUpdate
 from fedlab.models import build
 from fedlab.models.checks import misfit
 from fedlab.scenario.scenario import Scenario
@@ -83,7 +83,8 @@ def reconstruct_exchange(
 
     Returns:
         The reconstruction; its ``findings``, which the log reports as well, name assumptions that
-        the update or the reconstructed images contradict.
+        the update or the reconstructed images contradict. Its ``power`` is NaN without public
+        images.
 
     Raises:
         BadInput: If a parameter is missing, the learning rate behind weights is not known, or there
@@ -105,16 +106,18 @@ def reconstruct_exchange(
     )
     for sentence in before:
         log.warning("%s: %s", exchange.reply, sentence)
+    update, chosen = ExternalUpdate(model, state, payload, knowledge, seed), attack
     if attack.tunes:
-        attack = tuned_for(model, state, payload, knowledge, attack, entry=entry, seed=seed)
+        chosen = update.tuned(attack, entry)
     elif entry.adapt:
-        attack = adapted(attack, payload, knowledge, sent=state)
+        chosen = adapted(attack, payload, knowledge, sent=state)
+    power = update.power(attack, chosen, entry)
     found = invert(
         model,
         state,
         payload,
         knowledge,
-        attack,
+        chosen,
         generator=torch.Generator().manual_seed(seed),
         seconds=entry.seconds,
         workers=entry.workers,
@@ -123,7 +126,7 @@ def reconstruct_exchange(
     after = _unexplained(model, state, payload, knowledge, found)
     for sentence in after:
         log.warning("%s: %s", exchange.reply, sentence)
-    return replace(found, findings=(*before, *after))
+    return replace(found, findings=(*before, *after), power=power)
 
 
 def _unexplained(

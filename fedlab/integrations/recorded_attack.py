@@ -62,13 +62,15 @@ def reconstruct_capture(
         mean: Mean of the app's normalisation, one value or one per channel, on pixels in [0, 1];
             needed unless the network's first layer is torchvision's ``Normalize``.
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
-        public: Images like the clients', with their labels, for label inference and for the check
-            of the update's length; ``None`` for none.
+        public: Images like the clients', with their labels, for label inference, for the check of
+            the update's length and for the power of the attack; ``None`` for none, and power is
+            not measured.
         seed: Seed of the first images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         watch: Function that is called now and then with the progress.
         **settings: Further settings of a ``[[reconstructions]]`` entry, such as ``preset="fast"``,
-            ``iterations=300``, ``seconds=20``, ``mode="eval"`` or ``order="average"``.
+            ``iterations=300``, ``seconds=20``, ``mode="eval"``, ``order="average"`` or
+            ``power=False``, which leaves out the attacks on simulated updates that measure power.
 
     Returns:
         The reconstruction, unscored; ``fedlab.score_images`` compares it with true images.

@@ -45,7 +45,8 @@ class Update:
         mean: Mean of the normalisation, one value or one per channel, on pixels in [0, 1]; needed
             unless the network's first layer is torchvision's ``Normalize``.
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
-        public: Images like the clients', with their labels; ``None`` for none.
+        public: Images like the clients', with their labels; ``None`` for none, and the power of
+            the attack is not measured.
     """
 
     before: Path

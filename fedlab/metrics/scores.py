@@ -203,6 +203,7 @@ def score(
     seen: Tensor | None = None,
     parts: int = 1,
     metrics: Sequence[Metric] = (),
+    power: float = math.nan,
 ) -> tuple[Score, ...]:
     """Score reconstructed images against the true images at the same index.
 
@@ -217,6 +218,7 @@ def score(
         parts: Number of images in each true one. If several, as in a mixture, the public images
             of a pool are mixtures of as many.
         metrics: Further metrics.
+        power: Power of the attack in [0, 1]; NaN if it was not measured.
 
     Raises:
         ValueError: If shapes do not fit each other.
@@ -262,6 +264,7 @@ def score(
                 chance_psnr=math.nan if pool is None else each.chance_psnr,
                 nearest=bool(each.iip),
                 p_value=each.p_value,
+                power=power,
             ),
             extra=_at(index, further),
         )
@@ -321,7 +324,7 @@ def score_images(
     """Score a reconstruction against the true images, paired one to one.
 
     Args:
-        found: Result of an attack.
+        found: Result of an attack; with a power below one half no image is ``not shown``.
         truth: ``[n, channels, height, width]``, true images, uint8, or pixels in [0, 1]; not
             normalised.
         labels: int64 ``[n]``, labels of the true images; ``None`` if unknown.
@@ -347,5 +350,13 @@ def score_images(
     pool = None
     if public is not None:
         pool = PublicPool(public[0].cpu(), torch.as_tensor(public[1]).cpu(), seed=0)
-    scores = score(true, rebuilt, pool=pool, labels=known, recovered=recovered, metrics=metrics)
+    scores = score(
+        true,
+        rebuilt,
+        pool=pool,
+        labels=known,
+        recovered=recovered,
+        metrics=metrics,
+        power=found.power,
+    )
     return ImageScores(scores, rebuilt)

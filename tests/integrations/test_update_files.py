@@ -244,6 +244,23 @@ class TestByCommand:
         assert "picture: deep/mine.png" in out
         assert (tmp_path / "deep" / "mine.png").is_file()
 
+    @pytest.mark.parametrize(
+        ("public", "words"),
+        [("digits", "power 0."), (None, "no public images were given")],
+    )
+    def test_power_is_stated(self, fedlab, files, public, words):
+        code, out, _ = fedlab(
+            "reconstruct-files", *options(files, preset="fast", iterations=2, public=public)
+        )
+        assert code == 0
+        assert words in out
+        assert "inconclusive" in out
+
+    def test_public_images_of_another_kind_are_refused(self, fedlab, files):
+        code, _, err = fedlab("reconstruct-files", *options(files, classes=9, public="digits"))
+        assert code == 2
+        assert "give images of the same kind" in err
+
     def test_a_preview_is_kept_up_to_date(self, fedlab, files, tmp_path, monkeypatch):
         titles = []
 

@@ -1,5 +1,6 @@
 """HTML views in notebooks of reconstructions, leaks, ledgers, runs and scenarios."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fedlab.report.tables.schedule import schedule_grid
 from fedlab.report.tables.table import ReportTable, facts_table
 from fedlab.report.tables.terminal import leak_table
 from fedlab.report.templates import render
+from fedlab.report.verdicts.counts import simulated_power_sentence
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.analysis import Analysis
@@ -38,6 +40,7 @@ def reconstruction_html(result: Reconstruction) -> str:
         f"{name_of(attack.objective)} objective; cost {result.cost:.3g} in {len(result.costs)} "
         f"iterations, best of {counted(attack.restarts, 'restart')}; {result.seconds:.1f} s",
         _cost_course(result.costs),
+        "" if math.isnan(result.power) else simulated_power_sentence(result.power),
         attack.source,
     ]
     title = counted(count, "rebuilt image") + f", first {MOST_IMAGES}" * (count > MOST_IMAGES)

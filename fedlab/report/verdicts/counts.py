@@ -1,5 +1,7 @@
 """Sentences on numbers of images: intervals, images that were not attacked, and power."""
 
+import math
+
 import pandas as pd
 
 from fedlab.metrics.verdict import POWERFUL
@@ -94,6 +96,27 @@ def power_sentence(rows: pd.DataFrame) -> str:
     if power.min() >= POWERFUL:
         return text + "."
     return text + f"; below {POWERFUL} an image that does not leak is inconclusive."
+
+
+def simulated_power_sentence(power: float) -> str:
+    """State the power of an attack on an update of which nobody knows the images.
+
+    Args:
+        power: Share of simulated clients' images that leak to the attack, in [0, 1]; NaN if it was
+            not measured.
+    """
+    if math.isnan(power):
+        return (
+            "the power of the attack was not measured, since no public images were given: if "
+            "nothing can be recognised, this is inconclusive"
+        )
+    text = (
+        f"power {power:.2f}: the share of public images that the same attack finds in updates of "
+        "simulated clients without a defense"
+    )
+    if power >= POWERFUL:
+        return text
+    return text + f"; below {POWERFUL}, so if nothing can be recognised, this is inconclusive"
 
 
 def choice_sentence(rows: pd.DataFrame) -> str:
