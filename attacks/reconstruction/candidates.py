@@ -1,7 +1,7 @@
 """Settings among which a self-tuning attack chooses, the most promising first.
 
 No fixed weight of the total variation suits two networks, so the candidates cover it on a coarse
-grid for three forms of the gradient step. Other shipped attacks follow where the budget allows.
+grid for four forms of the gradient step. Other shipped attacks follow where the budget allows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,16 +27,22 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "soft": {"sign": "soft", "lr": 0.5},
     "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
+    "smooth": {"smoothing": 1.0, "lr": 0.3, "tv_start": 15.0},
 }
 """Forms of the gradient step, as changes of ``fast``."""
 
 GRID = (
-    ("plain", 0.1),
+    ("smooth", 0.03),
     ("plain", 1e-4),
-    ("plain", 0.01),
-    ("plain", 1e-3),
-    ("plain", 0.5),
+    ("plain", 0.1),
+    ("smooth", 0.1),
+    ("smooth", 0.3),
+    ("smooth", 0.01),
     ("signed", 1e-3),
+    ("plain", 1e-3),
+    ("smooth", 1e-3),
+    ("plain", 0.5),
+    ("plain", 0.01),
     ("soft", 0.1),
     ("signed", 0.1),
     ("plain", 2.0),
@@ -106,7 +112,7 @@ def relatives(attack: AttackSettings, *, vary_tv: bool) -> tuple[AttackSettings,
     """
     if attack.method != "optimise" or attack.optimiser != "adam":
         return ()
-    plain = {name: getattr(AUTO, name) for name in STEPS["signed"]}
+    plain = {name: getattr(AUTO, name) for changes in STEPS.values() for name in changes}
     forms = [replace(attack, **{**plain, **changes}) for changes in STEPS.values()]
     weights = (
         [replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND)]

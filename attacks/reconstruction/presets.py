@@ -52,6 +52,9 @@ class AttackSettings:
         tv: Weight of the total variation prior, at least 0.
         tv_isotropic: Use the isotropic form of the total variation.
         tv_opponents: Also smooth the differences between colour channels.
+        tv_start: Factor of the weight of the total variation at the start, at least 1. It falls
+            geometrically to 1 over the first four fifths of the iterations, so that the search
+            finds the coarse shapes first.
         norm: Weight of the prior on the mean square of the pixels, at least 0.
         statistics: Weight of the squared distance to the network's BatchNorm statistics.
         features: Weight of the squared distance to features recovered from the last layer.
@@ -62,6 +65,8 @@ class AttackSettings:
         optimiser: ``adam`` or ``l-bfgs``; the fields from ``sign`` to ``langevin`` apply to Adam.
         sign: Form of the gradient that Adam receives: ``hard`` for its sign, ``soft`` for a sign
             that becomes linear towards the end, ``none`` for the gradient itself.
+        smoothing: Exponent of a low-pass filter on the gradient of the images, at least 0: an
+            amplitude of spatial frequency f is divided by f to this power; 0 for no filter.
         betas: Decay rates of Adam's moment estimates.
         schedule: Name of the schedule of the step size, a key of ``SCHEDULES``.
         warmup: Number of iterations over which the step size first rises linearly.
@@ -93,6 +98,7 @@ class AttackSettings:
     tv: float = 1e-4
     tv_isotropic: bool = False
     tv_opponents: bool = False
+    tv_start: float = 1.0
     norm: float = 0.0
     statistics: float = 0.0
     features: float = 0.0
@@ -101,6 +107,7 @@ class AttackSettings:
     label_rule: str | LabelRule = "auto"
     optimiser: Literal["adam", "l-bfgs"] = "adam"
     sign: Literal["hard", "soft", "none"] = "hard"
+    smoothing: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str | Schedule = "step"
     warmup: int = 0
@@ -120,8 +127,12 @@ class AttackSettings:
             raise ValueError("iterations and restarts must be at least 1, and lr and match above 0")
         weights = (self.tv, self.norm, self.statistics, self.features, self.group, self.langevin)
         further = [weight for _, weight in self.priors]
-        if min(*weights, *further) < 0 or min(self.warmup, self.patience) < 0:
-            raise ValueError("weights of priors, langevin, warmup and patience must be at least 0")
+        if min(*weights, *further) < 0 or min(self.warmup, self.patience, self.smoothing) < 0:
+            raise ValueError(
+                "weights of priors, langevin, smoothing, warmup and patience must be at least 0"
+            )
+        if self.tv_start < 1:
+            raise ValueError(f"tv_start must be at least 1, not {self.tv_start}")
         METHODS.check(self.method)
         OBJECTIVES.check(self.objective)
         for prior, _ in self.priors:

@@ -25,6 +25,9 @@ from attacks.reconstruction.watch import Progress
 GAIN = 1e-3
 """Share by which the cost must fall over ``patience`` iterations for the search to go on."""
 
+FALLING = 0.8
+"""Share of the iterations over which a raised weight of the total variation falls."""
+
 PIXEL_PRIORS = (total_variation_prior, norm_prior)
 """Priors that need no inputs of layers, so no hooks are registered for them."""
 
@@ -92,6 +95,7 @@ class Search:
         if any(prior not in PIXEL_PRIORS for prior, _ in self._priors):
             inputs = self._stack.enter_context(collect_layer_inputs(problem.model))
         self._context = PriorContext(problem, attack, labels, inputs)
+        self._tv_factor = torch.full((), attack.tv_start, device=first.device)
         together = attack.group and attack.restarts > 1
         self._centre = torch.zeros_like(first) if together else None
         self._best_total = torch.full((), torch.inf, device=first.device)
@@ -127,6 +131,9 @@ class Search:
             if self._centre is not None and centre is not None:
                 self._centre.copy_(centre)
             self._rule.prepare(iteration)
+            if self._attack.tv_start > 1:
+                done = min(1.0, iteration / (FALLING * self._attack.iterations))
+                self._tv_factor.fill_(self._attack.tv_start ** (1 - done))
             if self._graphed is None:
                 self._step()
             else:
@@ -217,7 +224,8 @@ class Search:
         matching = self._objective(self._problem.simulate(images, labels))
         total = self._attack.match * matching
         for prior, weight in self._priors:
-            total = total + weight * prior(images, self._context)
+            penalty = weight * prior(images, self._context)
+            total = total + (self._tv_factor * penalty if prior is total_variation_prior else penalty)
         return images, matching, total
 
 

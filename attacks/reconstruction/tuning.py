@@ -81,6 +81,7 @@ class Tuning:
         parts += [f"mask {name_of(attack.mask)}"] if attack.mask else []
         step = "l-bfgs" if attack.optimiser == "l-bfgs" else f"{attack.sign} sign, lr {attack.lr:g}"
         parts += [step.replace("none sign", "no sign")]
+        parts += ["smoothed"] if attack.smoothing else []
         return ", ".join(parts)
 
 
