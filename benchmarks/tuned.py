@@ -1,9 +1,9 @@
 """The self-tuning attack beside breaching and beside its own candidates, each at its best.
 
 All have the same weights, updates, labels and threads. ``auto`` chooses its settings on surrogate
-victims, made of other images, once for the clients of a round. Breaching gets the same processor time, the
-tuning included, at each of six weights of the total variation, of which the best on the scored
-images counts. So does the best of all candidates of ``auto``, at equal iterations.
+victims, made of other images, once for the clients of a round. Breaching gets the same processor
+time, the tuning included, at each of six weights of the total variation, of which the best on the
+scored images counts. So does the best of all candidates of ``auto``, at equal iterations.
 """
 
 import hashlib

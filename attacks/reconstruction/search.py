@@ -224,8 +224,8 @@ class Search:
         matching = self._objective(self._problem.simulate(images, labels))
         total = self._attack.match * matching
         for prior, weight in self._priors:
-            penalty = weight * prior(images, self._context)
-            total = total + (self._tv_factor * penalty if prior is total_variation_prior else penalty)
+            factor = self._tv_factor if prior is total_variation_prior else 1.0
+            total = total + factor * weight * prior(images, self._context)
         return images, matching, total
 
 

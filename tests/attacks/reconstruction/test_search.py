@@ -19,6 +19,7 @@ from attacks.reconstruction.hooks import (
     running_statistics,
     statistics_distance,
 )
+from attacks.reconstruction.priors import total_variation
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.search import Search
 from fedlab.data import load
@@ -428,6 +429,29 @@ class TestPriors:
                     model(data.normalise(result.images))
                 distances[other] = float(statistics_distance(inputs, reference))
             assert min(distances, key=distances.get) == name, distances
+
+
+def test_the_total_variation_starts_strong(data, single):
+    first = torch.rand(single[2].shape, generator=seeded(1))
+    seen = []
+
+    def penalty(images, context):
+        seen.append(float(total_variation(images.detach())))
+        return images.new_zeros(())
+
+    for start in (1.0, 1e6):
+        attack = AttackSettings(
+            tv=1e-4, tv_start=start, iterations=20, sign="none", priors=((penalty, 1.0),)
+        )
+        attacked(data, single, attack, initial_images=first)
+    plain, raised = seen[:20], seen[20:]
+    assert raised[10] < 0.7 * plain[10]
+
+
+@pytest.mark.parametrize("wrong", [{"tv_start": 0.5}, {"smoothing": -1.0}])
+def test_a_weaker_start_or_roughening_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be at least"):
+        AttackSettings(**wrong)
 
 
 class TestOrder:

@@ -84,6 +84,21 @@ class TestAdam:
         assert float(image.grad.std()) == pytest.approx(0.1, rel=0.05)
         assert torch.equal(image.grad, 0.1 * torch.randn(image.shape, generator=seeded(1)))
 
+    def test_smoothing_divides_an_amplitude_by_its_frequency(self):
+        image = torch.zeros(1, 1, 8, 8, requires_grad=True)
+        rule = step_rule([image], AttackSettings(smoothing=1.0, sign="none"), generator=seeded())
+        place = 2 * math.pi * torch.arange(8) / 8
+        waves = {times: (times * place).cos().expand(1, 1, 8, 8) for times in (0, 1, 2, 3)}
+
+        def closure():
+            image.grad = sum(waves.values())
+            return torch.zeros(())
+
+        rule.prepare(0)
+        rule.move(closure)
+        smooth = waves[0] + waves[1] + waves[2] / 2 + waves[3] / 3
+        torch.testing.assert_close(image.grad, smooth)
+
     def test_step_size_follows_warmup_and_schedule(self):
         places = moved_by(
             [torch.ones(1, 1, 2, 2)] * 20, warmup=4, schedule="cosine", iterations=20, lr=1.0
