@@ -152,7 +152,7 @@ def low_pass(images: Tensor, exponent: float) -> Tensor:
     columns = torch.fft.rfftfreq(width, device=images.device)
     frequency = (rows[:, None].square() + columns.square()).sqrt()
     lowest = 1 / max(height, width)
-    return (lowest / frequency.clamp(min=lowest)).pow(exponent)
+    return frequency.clamp(min=lowest).div(lowest).pow(-exponent)
 
 
 def step_rule(
