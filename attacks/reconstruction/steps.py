@@ -152,7 +152,8 @@ def low_pass(images: Tensor, exponent: float) -> Tensor:
     columns = torch.fft.rfftfreq(width, device=images.device)
     frequency = (rows[:, None].square() + columns.square()).sqrt()
     lowest = 1 / max(height, width)
-    return frequency.clamp(min=lowest).div(lowest).pow(-exponent)
+    factors: Tensor = frequency.clamp(min=lowest).div(lowest).pow(-exponent)
+    return factors
 
 
 def step_rule(
