@@ -19,7 +19,7 @@ ROUGHNESS = 1.0
 value of photographs, the prior dominates the information in the gradient."""
 
 PRUNED = 0.5
-"""Share of exact zeros in a payload above which it counts as pruned."""
+"""Share of exact zeros, apart from those of dead units, above which a payload counts as pruned."""
 
 SCARCE = 4
 """Payload entries per unknown pixel below which the total variation gets at least ``FILLING``. With
@@ -76,7 +76,7 @@ def adapted(
         attack = replace(attack, features=0.0, statistics=0.0)
     if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
         attack = replace(attack, label_rule="mixed")
-    pruned = "pruning" in knowledge.defenses or _zeros(changes) > PRUNED
+    pruned = "pruning" in knowledge.defenses or _gaps(changes) > PRUNED
     if attack.mask is None and pruned:
         attack = replace(attack, mask="nonzero")
         if _left(changes) < SCARCE * knowledge.num_images * math.prod(knowledge.image_shape):
@@ -115,10 +115,20 @@ def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str
     return {name: tensor - sent[name] for name, tensor in payload.tensors.items()}
 
 
-def _zeros(changes: Mapping[str, Tensor]) -> float:
-    """Share of the entries that did not change at all."""
-    total = sum(tensor.numel() for tensor in changes.values())
-    return (total - _left(changes)) / max(1, total)
+def _gaps(changes: Mapping[str, Tensor]) -> float:
+    """Share of entries that did not change, among those whose unit and input did somewhere else.
+
+    A unit that no image activates leaves all of its weights as they were, and so does an input
+    that is always 0; neither speaks of pruning.
+    """
+    zeros, total = 0, 0
+    for tensor in changes.values():
+        alive = tensor != 0
+        if tensor.ndim > 1:
+            alive = alive[alive.flatten(1).any(1)]
+            alive = alive[:, alive.transpose(0, 1).flatten(1).any(1)]
+        zeros, total = zeros + int((~alive).sum()), total + alive.numel()
+    return zeros / max(1, total)
 
 
 def _left(changes: Mapping[str, Tensor]) -> int:

@@ -282,6 +282,14 @@ def test_the_noises_of_steps_and_update_add_up(victim):
     assert noise_deviation(payload, both) == pytest.approx(0.5)
 
 
+def test_dead_units_and_inputs_are_no_pruning(victim):
+    data, _, _, labels = victim
+    change = torch.zeros(10, 10, 3, 3)
+    change[:3, :3] = 1.0
+    payload = Payload("gradient", {"a": change}, num_examples=1, steps=1)
+    assert adapted(PLAIN, payload, knowledge(data, labels)).mask is None
+
+
 def test_a_pruning_that_is_announced_need_not_show(victim):
     data, _, _, labels = victim
     payload = Payload("gradient", {"a": torch.ones(2)}, num_examples=1, steps=1)
