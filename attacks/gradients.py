@@ -4,12 +4,14 @@ Everything is a pure function of named tensors, so the attacker's network is nev
 result can be differentiated with respect to the images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
@@ -49,14 +51,33 @@ def batch_gradient(
     """
     leaves = _leaves(parameters)
     state = {**leaves, **{name: buffer.clone() for name, buffer in buffers.items()}}
-    loss = functional.cross_entropy(functional_call(model, state, (images,)), labels)
-    gradients = torch.autograd.grad(
-        loss, list(leaves.values()), create_graph=create_graph, allow_unused=True
-    )
+    with twice_differentiable(model) if create_graph else nullcontext():
+        loss = functional.cross_entropy(functional_call(model, state, (images,)), labels)
+        gradients = torch.autograd.grad(
+            loss, list(leaves.values()), create_graph=create_graph, allow_unused=True
+        )
     return {
         name: torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
+
+
+@contextmanager
+def twice_differentiable(model: nn.Module) -> Iterator[None]:
+    """Choose kernels that have a second derivative, within the block and in all threads.
+
+    PyTorch's fused attention and cuDNN's recurrent layers have none.
+
+    Args:
+        model: Network that is called in the block.
+    """
+    if not torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
+        yield  # in an outer block already, where most steps of an attack are
+        return
+    recurrent = any(isinstance(layer, nn.RNNBase) for layer in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with sdpa_kernel(SDPBackend.MATH), cudnn:
+        yield
 
 
 def clipped_gradient(

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from attacks.gradients import twice_differentiable
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.components import METHODS, name_of
@@ -75,7 +76,7 @@ def invert(
         cuda_graph=cuda_graph,
         watch=watch,
     )
-    with mode(model, training=knowledge.training_mode):
+    with mode(model, training=knowledge.training_mode), twice_differentiable(model):
         found = METHODS.resolve(attack.method)(problem, attack, options)
     if not isinstance(found, Reconstruction):
         raise ValueError(

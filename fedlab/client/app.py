@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
+from fedlab.core.network_errors import naming_network
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask
@@ -41,7 +42,8 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
         federated = federated_data_of(context)
         task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
         state = global_state.on(federated.device, message.content.array_records["arrays"])
-        update = run_client_round(task, federated, state, _history(context))
+        with naming_network(federated.network):
+            update = run_client_round(task, federated, state, _history(context))
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(update.history)})
         reply = Reply(update.history, update.payload, update.buffers, update.abstention)
         return Message(reply.to_record(), reply_to=message)

@@ -44,6 +44,7 @@ class FederatedData:
         fresh: Makes the same network with initial weights of another seed, on the device.
         root: Indices of the training images that the server keeps for itself.
         cache: Poisons that clients reuse in later rounds.
+        network: Words for the network in error messages, such as ``model "lenet"``.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class FederatedData:
     fresh: Callable[[int], nn.Module] = field(default=_single_network)
     root: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     cache: PoisonCache = field(default_factory=PoisonCache)
+    network: str = "the network"
 
     @classmethod
     def of(cls, scenario: Scenario) -> "FederatedData":
@@ -87,6 +89,7 @@ class FederatedData:
             planted(scenario, data),
             lambda seed: network_of(scenario, data, seed=seed).to(device),
             root,
+            network=f'model "{scenario.model.factory or scenario.model.name}"',
         )
 
     @property

@@ -13,6 +13,7 @@ from attacks.reconstruction.tuning import Tuning
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
+from fedlab.core.network_errors import NetworkFailed, names_network, naming_network
 from fedlab.core.seeds import generator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
@@ -38,6 +39,8 @@ PUBLIC = 512
 """Largest number of test images that the attacker has; test images stand for public ones."""
 
 log = logging.getLogger(__name__)
+
+_NAMES = names_network(lambda self: self._federated.network)
 
 
 class AttackEvaluator:
@@ -89,6 +92,7 @@ class AttackEvaluator:
     def _self_tuning(self) -> SelfTuning:
         return SelfTuning(self._federated, self.attacker, self.store)
 
+    @_NAMES
     def evaluate(
         self,
         capture: Capture,
@@ -115,6 +119,8 @@ class AttackEvaluator:
         Raises:
             ValueError: If the payload cannot be attacked, or contains no image of the class that a
                 malicious server fished for.
+            NetworkFailed: If the network fails under attack, such as for want of a second
+                derivative.
             PluginFailed: If a plug-in of the attack or a metric fails.
         """
         tasks = self._tasks(capture, scenario)
@@ -174,9 +180,10 @@ class AttackEvaluator:
         tasks = self._tasks(capture, scenario)
         honest = capture.facts.malicious is None
         try:
-            truth = self._truth(capture, tasks, histories)
-        except ValueError:  # without a replay nobody knows which images are behind the capture
-            truth = None
+            with naming_network(self._federated.network):
+                truth = self._truth(capture, tasks, histories)
+        except (ValueError, NetworkFailed):
+            truth = None  # without a replay nobody knows which images are behind the capture
         return skipped_leak(
             capture,
             tasks,
@@ -187,6 +194,7 @@ class AttackEvaluator:
             reason=reason,
         )
 
+    @_NAMES
     def consistency(
         self,
         capture: Capture,
@@ -209,6 +217,7 @@ class AttackEvaluator:
             capture, self._federated.data.normalise(truth.inputs), truth.labels, truth.order
         )
 
+    @_NAMES
     def membership(
         self,
         capture: Capture,

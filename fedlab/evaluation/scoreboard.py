@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
+from fedlab.core.network_errors import names_network
 from fedlab.core.plugins import PluginFailed
 from fedlab.core.seeds import generator
 from fedlab.evaluation.model import evaluate, success_rate
@@ -48,6 +49,7 @@ class Scoreboard:
             raise BadInput(str(error)) from error
         return cls(federated, tuple(goal for goal in found if goal is not None))
 
+    @names_network(lambda self: self.federated.network)
     def score(self, state: Mapping[str, Tensor], *, round: int, seconds: float) -> RoundRow:
         """Evaluate global weights; of several poisons the most successful above chance counts.
 

@@ -20,6 +20,8 @@ from attacks.reconstruction.plausibility import implausible, unexplained
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
+from fedlab.core.network_errors import naming_network
+from fedlab.core.plugins import describe
 from fedlab.integrations.surrogate_updates import ExternalUpdate
 from fedlab.models import build
 from fedlab.models.checks import misfit
@@ -56,6 +58,7 @@ class Exchange:
     reply: str
 
 
+@naming_network("the network")
 def reconstruct_exchange(
     model: nn.Module,
     exchange: Exchange,
@@ -90,6 +93,7 @@ def reconstruct_exchange(
         BadInput: If a parameter is missing, the learning rate behind weights is not known, or there
             are too many images.
         ValueError: If the reply cannot be attacked for another reason; see ``invert``.
+        NetworkFailed: If the network fails, such as for want of a second derivative.
     """
     sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
@@ -198,9 +202,12 @@ def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.
     if isinstance(model, str):
         factory = model if ":" in model else None
         return build("factory" if factory else model, shape=shape, classes=classes, factory=factory)
-    if isinstance(model, nn.Module):
-        made = copy.deepcopy(model)
-    elif not isinstance(made := model(shape=shape, classes=classes), nn.Module):
+    try:
+        is_made = isinstance(model, nn.Module)
+        made = copy.deepcopy(model) if is_made else model(shape=shape, classes=classes)
+    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        raise BadInput(f"model cannot be made: {describe(error)}") from error
+    if not isinstance(made, nn.Module):
         raise BadInput(f"model must make a torch.nn.Module, not {type(made)}")
     made = made.cpu()
     if problem := misfit(made, shape, classes):

@@ -8,11 +8,12 @@ import torch
 from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
 
 from fedlab.core.modes import evaluation
 from fedlab.models.per_example import Mode
 from fedlab.models.registry import Shape
-from fedlab.models.trial import COUPLED, TrialFailed, try_private_training
+from fedlab.models.trial import COUPLED, TrialFailed, try_private_training, try_step
 
 AUTO: tuple[Mode, ...] = ("hooks", "ew", "loop")
 """Modes that ``auto`` tries, in this order."""
@@ -33,11 +34,36 @@ def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
     try:
         with evaluation(model):
             outputs = model(torch.zeros(2, *shape))
-    except Exception as error:  # somebody else's network may raise anything
+        parameters = dict(model.named_parameters())
+    except (Exception, SystemExit) as error:  # somebody else's network may raise anything
         return f"it does not take images of {size}: {first_line(error)}"
     if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, classes):
         got = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         return f"for 2 images of {size} it must give [2, {classes}], but gives {got}"
+    if not outputs.is_floating_point():
+        return f"it must give floating-point numbers, but gives {outputs.dtype}"
+    if not parameters:
+        return "it has no parameters"
+    for name, parameter in parameters.items():
+        if isinstance(parameter, UninitializedParameter):
+            return f'its parameter "{name}" got no shape: its lazy layer is not used'
+    return None
+
+
+def training_problem(model: nn.Module, shape: Shape, size: int) -> str | None:
+    """Find out why a network cannot take a training step of some images; ``None`` if it can.
+
+    A copy of the network takes the step, in its present mode.
+
+    Args:
+        model: Network that takes such images.
+        shape: Channels, height and width of an image.
+        size: Number of images in the batch, at least 1.
+    """
+    try:
+        try_step(model, shape, size)
+    except (Exception, SystemExit) as error:  # somebody else's network may raise anything
+        return f"{type(error).__name__}: {first_line(error)}"
     return None
 
 

@@ -64,7 +64,7 @@ def build(
             raise BadInput(
                 f'model "{name}" must take shape=(channels, height, width) and classes: {error}'
             ) from error
-        except Exception as error:  # somebody else's function may raise anything
+        except (Exception, SystemExit) as error:  # somebody else's function may raise anything
             raise BadInput(f'model "{name}" cannot be built: {describe(error)}') from error
         if not isinstance(network, nn.Module):
             raise BadInput(f'model "{name}" must return a torch.nn.Module, not {type(network)}')

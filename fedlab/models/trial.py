@@ -72,6 +72,26 @@ def try_private_training(model: nn.Module, shape: Shape, mode: Mode) -> None:
         _Trial.of(model, shape, mode).run()
 
 
+def try_step(model: nn.Module, shape: Shape, size: int) -> None:
+    """Let a copy of a network compute the gradient of some images of random pixels.
+
+    Args:
+        model: Any network that takes such images.
+        shape: Channels, height and width of an image.
+        size: Number of images in the batch, at least 1.
+
+    Raises:
+        Exception: Whatever the network raises.
+    """
+    with _repeatable():
+        torch.manual_seed(0)
+        images = _random_images(model, shape, size)
+        trial = _copy(model, images)
+        functional.cross_entropy(
+            trial(images), torch.zeros(size, dtype=torch.int64, device=images.device)
+        ).backward()  # type: ignore[no-untyped-call]
+
+
 @dataclass
 class _Trial:
     """A copy of a network, and images to try it on.
@@ -97,14 +117,12 @@ class _Trial:
 
     @classmethod
     def of(cls, model: nn.Module, shape: Shape, mode: Mode) -> "_Trial":
-        device = next(model.parameters()).device
-        generator = torch.Generator().manual_seed(0)
-        images = torch.rand(IMAGES, *shape, generator=generator).to(device)
-        with evaluation(model):  # weight_norm's weights can be copied only without their graph
-            outputs = model(torch.zeros_like(images))
+        images = _random_images(model, shape, IMAGES)
+        trial = _copy(model, images)
+        with evaluation(trial):
+            outputs = trial(torch.zeros_like(images))
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != IMAGES:
             raise TrialFailed("it does not give one row of outputs for each image")
-        trial = copy.deepcopy(model)
         for layer in trial.modules():
             if isinstance(layer, nn.RReLU):
                 layer.eval()
@@ -115,7 +133,7 @@ class _Trial:
             trial,
             mode,
             images,
-            torch.arange(IMAGES, device=device) % outputs.shape[1],
+            torch.arange(IMAGES, device=images.device) % outputs.shape[1],
             {name: buffer.clone() for name, buffer in trial.named_buffers()},
             {name: p for name, p in trial.named_parameters() if p.requires_grad},
         )
@@ -278,6 +296,18 @@ DRAWS = frozenset(
     )
 )
 """Operations whose result is noise alone."""
+
+
+def _random_images(model: nn.Module, shape: Shape, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(size, *shape, generator=generator).to(next(model.parameters()).device)
+
+
+def _copy(model: nn.Module, images: Tensor) -> nn.Module:
+    """Copy a network; weights that it computes, such as by weight_norm, must have no graph."""
+    with evaluation(model):
+        model(torch.zeros_like(images))
+    return copy.deepcopy(model)
 
 
 @contextmanager

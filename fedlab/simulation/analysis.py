@@ -10,6 +10,7 @@ from attacks.reconstruction import Consistency
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
+from fedlab.core.network_errors import names_network
 from fedlab.core.schedule import resolve_rounds
 from fedlab.core.seeds import generator
 from fedlab.core.views import Viewable, show
@@ -174,6 +175,7 @@ class Analysis(Viewable):
         except ValueError as error:
             raise BadInput(str(error)) from error
 
+    @names_network(lambda self: self.federated.network)
     def robustness(
         self, *, epsilon: float = 8 / 255, iterations: int = 20, images: int = 500
     ) -> Robustness:

@@ -11,6 +11,7 @@ import torch
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.network_errors import names_network
 from fedlab.core.plugins import PluginFailed
 from fedlab.core.progress import progress
 from fedlab.defenses import Defense
@@ -203,6 +204,7 @@ class Federation(Analysis):
             raise RunFailed(f"{self._plugin_failures[0]}{others}; see clients.csv")
         return self.folder
 
+    @names_network(lambda self: self.federated.network)
     def step(self) -> RoundResult:
         """Run the next round, run the attacks scheduled for it, and write everything to disk.
 
@@ -249,6 +251,7 @@ class Federation(Analysis):
         self._callbacks.call("on_start", self)
         self._started = True
 
+    @names_network(lambda self: self.federated.network)
     def toggle(
         self,
         defense: str | Defense,

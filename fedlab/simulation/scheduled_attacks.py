@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from fedlab.core.network_errors import NetworkFailed
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.skipped import EMPTY_BATCH
@@ -50,7 +51,7 @@ def run_scheduled_attacks(
             try:
                 leak = evaluator.evaluate(capture, settings, histories, scenario=scenario)
                 reason = EMPTY_BATCH
-            except ValueError as error:
+            except (ValueError, NetworkFailed) as error:
                 leak, reason = None, str(error)
                 log.warning("round %d: %s is not attacked: %s", capture.round, capture.of, reason)
             if leak is None:
