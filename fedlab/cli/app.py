@@ -22,7 +22,7 @@ from fedlab.cli.resume import resume
 from fedlab.cli.robustness import robustness
 from fedlab.cli.run import run
 from fedlab.cli.show import show
-from fedlab.core.consoles import complaints, console
+from fedlab.core.consoles import complaints, console, printable, replace_unknown_letters
 from fedlab.core.errors import BadInput, RunFailed
 
 INTERRUPTED = 130
@@ -94,6 +94,7 @@ def general(
 
 def main() -> None:
     """Run a command; bad input exits with 2 and one sentence, a failed run with 1."""
+    replace_unknown_letters()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fedlab").setLevel(logging.INFO)
     try:
@@ -102,7 +103,7 @@ def main() -> None:
             complaints.print("fedlab: stopped; what is finished is kept")
             sys.exit(INTERRUPTED)
     except (BadInput, RunFailed) as error:
-        complaints.print(f"fedlab: {error}")
+        complaints.print(f"fedlab: {printable(str(error))}")
         sys.exit(2 if isinstance(error, BadInput) else 1)
     except OSError as error:
         complaints.print(f"fedlab: {error.filename or 'a file'}: {error.strerror or error}")

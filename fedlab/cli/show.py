@@ -5,8 +5,25 @@ from fedlab.core.consoles import console
 
 
 def show(scenario: ScenarioName, overrides: Overrides = None) -> None:
-    """Print the schedule of a scenario: rounds across, clients down, roles and defenses."""
+    """Print the schedule of a scenario, and check everything that can be checked before a run.
+
+    Rounds go across and clients down; the cells hold roles and defenses. A scenario that cannot run
+    here ends with exit code 2. Code that a scenario names by package.module:Name is not run, and
+    nothing is downloaded.
+    """
     from fedlab.report.tables.schedule import schedule_grid
     from fedlab.scenario.scenario import Scenario
 
-    console.print(schedule_grid(Scenario.load(scenario, overrides or [])))
+    chosen = Scenario.load(scenario, overrides or [])
+    console.print(schedule_grid(chosen))
+    if chosen.data.download:
+        console.print("not checked further, since data.download is true")
+        return
+
+    from fedlab.comparison.foreign_plugins import named_plugins
+    from fedlab.simulation.federation import Federation
+
+    if named := named_plugins(chosen):
+        console.print(f"not checked further, since it would run {', '.join(named)}")
+    else:
+        Federation(chosen.changed(trackers=()))

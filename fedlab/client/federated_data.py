@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from attacks.privacy_audit.canaries import Canaries
 from fedlab.client.canaries import planted
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
+from fedlab.core.memory import check_memory
 from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
@@ -228,6 +230,8 @@ def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) 
     trap = scenario.server.malicious
     if not isinstance(trap, Imprint):
         return network
+    hidden = trap.bins * prod(data.shape)
+    check_memory(4 * 4 * 2 * hidden, f"an imprint block of {trap.bins} bins (server.malicious)")
     every = -(-len(data.test_images) // MAX_REFERENCE_IMAGES)
     public = data.test_images[::every].cpu()
     try:

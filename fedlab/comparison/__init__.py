@@ -12,7 +12,7 @@ from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.comparison.summary import proves_nothing
 from fedlab.core.errors import BadInput, RunFailed
-from fedlab.core.files import check_folder
+from fedlab.core.files import check_folder, folder_name
 from fedlab.results.attacks import scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
@@ -67,7 +67,7 @@ def compare(
         RunFailed: If no run has a result, or a process was killed.
     """
     chosen = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
-    folder = Path(out) if out is not None else Path("runs") / f"compare-{chosen.name}"
+    folder = Path(out) if out is not None else Path("runs") / folder_name(f"compare-{chosen.name}")
     if processes is not None and processes < 1:
         raise BadInput(f"at least one run has to go on at a time, not {processes}")
     lists = {"defenses": defenses, "attacks": attacks, "seeds": seeds, "rules": rules}

@@ -7,6 +7,7 @@ from typing import Any
 
 from attacks.reconstruction.presets import AttackSettings
 from fedlab.core.plugins import REGISTRIES, fingerprint, load
+from fedlab.data.registry import DATASETS
 from fedlab.metrics.metric import Metric
 from fedlab.scenario.scenario import Scenario
 
@@ -38,6 +39,17 @@ def foreign_plugins(scenario: Scenario) -> dict[str, str]:
             if text in registry.installed:
                 found[f"{registry.kind} {text}"] = _fingerprint(registry.path(text))
     return found
+
+
+def named_plugins(scenario: Scenario) -> list[str]:
+    """Names of the plug-ins of a scenario that are not fedlab's own, none of which is imported."""
+    texts = sorted(set(_texts(scenario.model_dump(mode="json", exclude={"name", "trackers"}))))
+    return [
+        text
+        for text in texts
+        if (_PATH.fullmatch(text) and text.partition(":")[0] not in DATASETS.builtin)
+        or any(text in registry.installed for registry in REGISTRIES)
+    ]
 
 
 def _fingerprint(path: str) -> str:

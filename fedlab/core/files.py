@@ -5,6 +5,17 @@ from pathlib import Path
 
 from fedlab.core.errors import BadInput
 
+RESERVED = {"con", "prn", "aux", "nul"} | {
+    f"{name}{i}" for name in ("com", "lpt") for i in range(10)
+}
+"""Names of devices, which Windows takes for no file whatever ending follows."""
+
+FORBIDDEN = '<>:"/\\|?*'
+"""Letters that no name of a folder may have on some operating system."""
+
+LONGEST = 100
+"""Largest length of the name of a folder, in bytes."""
+
 
 def check_folder(path: Path) -> None:
     """Check that files can be written to a folder, without creating anything.
@@ -24,6 +35,20 @@ def check_folder(path: Path) -> None:
         raise BadInput(f"{path} cannot be made: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadInput(f"{path} cannot be written to: no permission for {there}")
+
+
+def folder_name(title: str) -> str:
+    """The name of one folder for a title, which may hold any letters, on any operating system.
+
+    Example:
+        >>> folder_name("../../etc: a|b"), folder_name("con.txt"), folder_name("...")
+        ('-..-etc- a-b', '_con.txt', 'unnamed')
+    """
+    letters = (each if each.isprintable() and each not in FORBIDDEN else "-" for each in title)
+    # A file system takes 255 bytes, and the names of files beside it and numbers are longer.
+    name = "".join(letters).encode()[:LONGEST].decode(errors="ignore").lstrip(". ").rstrip(". ")
+    reserved = name.partition(".")[0].rstrip().lower() in RESERVED
+    return f"_{name}" if reserved else name or "unnamed"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -242,7 +242,8 @@ class Plugin(Settings):
             found = cls.registry.get(name)
         except BadInput as error:
             raise PydanticCustomError("plugin", "{text}", {"text": str(error)}) from error
-        made: Self = found.model_validate(dict(table))
+        # Not by model_validate, so that pydantic puts the place of this table before the message.
+        made: Self = found.__pydantic_validator__.validate_python(dict(table))
         return made
 
 

@@ -16,6 +16,11 @@ _RANGE = re.compile(r"(\d+)(?:\s*(-)\s*(\d+)?)?")
 _EVERY = re.compile(r"(?:from\s+(\d+)\s+)?every\s+(\d+)")
 _SHARE = re.compile(r"(last\s+)?(\d+(?:\.\d+)?)\s*%")
 
+MOST = 100_000
+"""Largest number of rounds, and of clients."""
+LONGEST = 20_000
+"""Largest number of letters of a text."""
+
 ROUNDS_HELP = 'write rounds as "all", "3", "3-6", "1,4,7-", "every 2" or "from 3 every 2"'
 CLIENTS_HELP = 'write clients as "all", "0", "0-3", "0,5,8-", "20%" or "last 20%"'
 
@@ -40,7 +45,7 @@ def resolve_rounds(text: str, total: int) -> frozenset[int]:
         [3, 5, 7]
     """
     chosen: set[int] = set()
-    for part in _parts(text, ROUNDS_HELP):
+    for part in _parts(text, total, ROUNDS_HELP):
         if every := _EVERY.fullmatch(part):
             step = int(every[2])
             first = int(every[1]) if every[1] else step
@@ -73,7 +78,7 @@ def resolve_clients(text: str, total: int) -> frozenset[int]:
         [0, 1, 9]
     """
     chosen: set[int] = set()
-    for part in _parts(text, CLIENTS_HELP):
+    for part in _parts(text, total, CLIENTS_HELP):
         if share := _SHARE.fullmatch(part):
             percent = float(share[2])
             if not 0 < percent <= 100:
@@ -175,7 +180,11 @@ def _largest(text: str) -> int:
     return max([1, *map(int, re.findall(r"\d+", text))])
 
 
-def _parts(text: str, help_text: str) -> list[str]:
+def _parts(text: str, total: int, help_text: str) -> list[str]:
+    if total > MOST:
+        raise ValueError(f"there are at most {MOST:,} rounds and as many clients, not {total:,}")
+    if len(text) > LONGEST:
+        raise ValueError(f"a text of {len(text):,} letters is too long; {help_text}")
     parts = [" ".join(part.split()).lower() for part in text.split(",")]
     if not all(parts):
         raise ValueError(f'"{text}" has an empty part; {help_text}')

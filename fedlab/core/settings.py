@@ -2,13 +2,22 @@
 
 import tomllib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from fedlab.core.errors import nearest
+from fedlab.core.errors import BadInput, nearest
 from fedlab.core.schedule import ClientsText, RoundsText
+
+Count = Annotated[int, Field(le=1_000_000)]
+"""A number of steps, images or other things of which a million is more than anybody runs."""
+
+LARGEST = 2**63 - 1
+"""Largest whole number anywhere in a scenario: the largest of TOML, PyTorch and Flower."""
+
+LONGEST = 80
+"""Number of letters of a wrong value that a message repeats."""
 
 
 class Settings(BaseModel):
@@ -17,6 +26,29 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __init__(self, /, **given: Any) -> None:
+            try:
+                super().__init__(**given)
+            except ValidationError as error:
+                raise BadInput(sentence(error)) from error
+
+        # Tables within others are then validated without it, so that messages name the whole key.
+        __init__.__pydantic_base_init__ = True
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Make the settings from a table.
+
+        Raises:
+            BadInput: If the table is not valid.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise BadInput(sentence(error)) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -29,7 +61,11 @@ class Settings(BaseModel):
         if unknown:
             near = nearest(unknown[0], cls.model_fields)
             raise PydanticCustomError(
-                "unknown_key", 'has no key "{key}"; {near}', {"key": unknown[0], "near": near}
+                "of_table", "{text}", {"text": f'has no key "{_short(unknown[0])}"; {near}'}
+            )
+        if huge := _huge_number(given):
+            raise PydanticCustomError(
+                "of_table", "{text}", {"text": f"has a number beyond 64 bits in {huge}"}
             )
         return given
 
@@ -61,15 +97,40 @@ def sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     where = first["loc"]
     table = ".".join(str(part) for part in where)
-    if first["type"] == "unknown_key":
+    if first["type"] == "of_table":
         return f"{table or 'the scenario'} {first['msg']}"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]
         expected = [name.strip("' ") for name in first["ctx"]["expected_tags"].split(",")]
-        return f'{".".join(map(str, where))}: "{tag}" is unknown; {nearest(tag, expected)}'
+        return f'{table}: "{_short(tag)}" is unknown; {nearest(tag, expected)}'
     message = first["msg"].removeprefix("Value error, ")
     if not table:
         return message
     # A single wrong value is worth repeating, a whole table is not.
     whole = isinstance(first["input"], Mapping | list | tuple)
-    return f"{table}: {message}" if whole else f"{table}: {message} (it is {first['input']!r})"
+    return f"{table}: {message}" if whole else f"{table}: {message} (it is {_repr(first['input'])})"
+
+
+def _huge_number(table: Any) -> str:
+    """Key of a number beyond 64 bits in a table and the tables and lists within it, or nothing."""
+    waiting = [("", table)]
+    while waiting:
+        key, each = waiting.pop()
+        if isinstance(each, int) and abs(each) > LARGEST:
+            return key.lstrip(".")
+        if isinstance(each, Mapping):
+            waiting += [(f"{key}.{name}", value) for name, value in each.items()]
+        elif isinstance(each, list | tuple):
+            waiting += [(f"{key}.{place}", value) for place, value in enumerate(each)]
+    return ""
+
+
+def _repr(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except Exception:  # somebody else's object, or a number of more digits than Python prints
+        return f"a {type(value).__name__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -13,9 +13,9 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from fedlab.core.errors import BadInput
+from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
 from fedlab.data.images import CENTRED, ImageData
-from fedlab.data.limits import check_memory
 from fedlab.data.request import Request, reads, takes_argument
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")

@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from fedlab.core.errors import BadInput
+from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
-from fedlab.data.limits import check_memory
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, by Pillow's names. Others are refused whatever a file is called, since

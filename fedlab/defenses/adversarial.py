@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import ELSEWHERE, Defense
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class AdversarialPoisoning(Defense):
 
     epsilon: float = Field(default=16 / 255, gt=0, le=1)
     """Largest change of a pixel, above 0 and at most 1, for pixels in [0, 1]."""
-    steps: int = Field(default=5, ge=1)
+    steps: Count = Field(default=5, ge=1)
     """Steps of signed Adam per batch that align the gradients; the paper takes 5."""
     lr: float = Field(default=0.1, gt=0)
     """Step size of the inner attack, in units of epsilon."""

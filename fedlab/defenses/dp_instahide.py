@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import Defense
 from fedlab.defenses.partners import Ahead, distinct, skipping
 from fedlab.defenses.pipeline import Batch, shuffled, single, unchanged
@@ -40,7 +41,7 @@ class DPInstaHide(Defense):
     client trains on a set of mixtures that is made once and never changes (``frozen``).
     """
 
-    k: int = Field(default=4, ge=1)
+    k: Count = Field(default=4, ge=1)
     """Number of images in a mixture, at least 1."""
     weights: Literal["equal", "dirichlet"] = "equal"
     """Weights of the images in a mixture: ``equal`` weights 1/k, which the paper's analysis covers,
@@ -53,7 +54,7 @@ class DPInstaHide(Defense):
     """Distribution of the noise on each pixel; only Laplace noise has a formal epsilon."""
     scale: float = Field(default=16 / 255, ge=0)
     """Laplace scale or Gaussian standard deviation, at least 0, for pixels in [0, 1]."""
-    frozen: int | None = Field(default=None, ge=1)
+    frozen: Count | None = Field(default=None, ge=1)
     """Number of mixtures that are made once and trained on in every round, each of k images drawn
     without replacement; their epsilon counts once. Without it, images are mixed anew."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from fedlab.core.settings import Count
 from fedlab.defenses.augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class FlipCrop(Augmentation):
     """Flips images horizontally at random and crops them at a random place after black padding."""
 
-    padding: int = Field(default=4, ge=0)
+    padding: Count = Field(default=4, ge=0)
     """Number of black pixels, at least 0, added on each side before the crop to image size."""
     flip: bool = True
     """True to mirror each image with probability 1/2."""

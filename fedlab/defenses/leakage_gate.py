@@ -11,6 +11,7 @@ from attacks.knowledge import MOST_IMAGES
 from fedlab.core.attack_plugins import PRESETS, preset
 from fedlab.core.errors import BadInput
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import Defense
 from fedlab.defenses.pipeline import Withheld
 from fedlab.privacy.release import KNOWN, OPEN, PrivacyRelease
@@ -35,11 +36,11 @@ class LeakageGate(Defense):
 
     threshold: float = Field(default=20.0)
     """Lowest PSNR in dB at which a reconstructed image counts as leaked."""
-    every: int = Field(default=1, ge=1)
+    every: Count = Field(default=1, ge=1)
     """Interval n, at least 1: the gate inspects the first participation and every n-th after it."""
     preset: str = "fast"
     """Preset of the attack, which is adapted to the other defenses and knows the labels."""
-    iterations: int = Field(default=100, ge=1)
+    iterations: Count = Field(default=100, ge=1)
     """Number of iterations of the attack, at least 1."""
 
     colour: ClassVar[str] = "#E69F00"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import Defense
 from fedlab.defenses.cutout import Cutout
 from fedlab.defenses.flip_crop import FlipCrop
@@ -30,7 +31,7 @@ class MaxUp(Defense):
     worst copies are chosen first, and the pipeline's gradient is computed on them.
     """
 
-    copies: int = Field(default=4, ge=2)
+    copies: Count = Field(default=4, ge=2)
     """Number of augmented copies of each image, at least 2."""
     augmentation: Literal["cutout", "flip-crop"] = "cutout"
     """Augmentation that makes the copies, with its default settings."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import Defense
 from fedlab.defenses.mixing import random_orders, soft
 from fedlab.defenses.weights import dirichlet
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Mixup(Defense):
     """Mixes k images of a batch and their labels, with Dirichlet weights."""
 
-    k: int = Field(default=2, ge=2)
+    k: Count = Field(default=2, ge=2)
     """Number of images in a mixture, at least 2."""
     alpha: float = Field(default=1.0, gt=0)
     """Concentration, above 0, of the Dirichlet weights, which are drawn once per batch."""

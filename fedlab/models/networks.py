@@ -10,10 +10,14 @@ import torch
 from torch import nn
 
 from fedlab.core.errors import BadInput, nearest
+from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
 from fedlab.models import torchvision_models
 from fedlab.models.checks import misfit
 from fedlab.models.registry import MODELS, Builder, Norm, Shape
+
+COPIES = 4
+"""Copies of a network in memory while it trains: weights, gradients, global weights, an update."""
 
 
 def build(
@@ -55,8 +59,12 @@ def build(
     builder = _builder(name)
     options = _options(name, builder, {"width": width, "norm": norm})
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
         try:
+            if MODELS.is_builtin(name):
+                _refuse_without_memory(
+                    name, partial(builder, shape=shape, classes=classes, **options)
+                )
+            torch.manual_seed(seed)
             network = builder(shape=shape, classes=classes, **options)
         except BadInput:
             raise
@@ -71,6 +79,13 @@ def build(
         if problem := misfit(network, shape, classes):
             raise BadInput(f'model "{name}": {problem}')
     return network
+
+
+def _refuse_without_memory(name: str, make: Builder) -> None:
+    """Build a network of tensors without data, and refuse it if its data would not fit."""
+    with torch.device("meta"):
+        weights = sum(each.nbytes for each in make().parameters())
+    check_memory(COPIES * weights, f'model "{name}" with {weights // 4:,} weights')
 
 
 def _builder(name: str) -> Builder:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.data.shard import Shard
 from fedlab.poisoning.base import DataPoison
 from fedlab.poisoning.context import Goal, chance_pairs, check_classes
@@ -27,7 +28,7 @@ class BackdoorPoison(DataPoison):
 
     share: float = Field(default=0.5, gt=0, le=1)
     """Share of the client's images that get the trigger, in (0, 1]."""
-    target: int = Field(default=0, ge=0)
+    target: Count = Field(default=0, ge=0)
     """Class that the model shall predict for images with the trigger."""
 
     @abstractmethod

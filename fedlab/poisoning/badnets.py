@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fedlab.core.settings import Count
 from fedlab.poisoning.backdoor import BackdoorPoison
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class BadNets(BackdoorPoison):
     """Stamps a white square into a corner of some images and labels them as the target."""
 
-    size: int = Field(default=3, ge=1)
+    size: Count = Field(default=3, ge=1)
     """Side of the square in pixels, at least 1."""
     corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
     """Corner of the image in which the square is."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from fedlab.core.plugins import fingerprint
+from fedlab.core.settings import Count
 from fedlab.poisoning.base import DataPoison
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class CraftedPoison(DataPoison):
     ``own``, trained from scratch."""
     when: Literal["each-round", "once"] = "each-round"
     """Craft a new poison in every round, or only in the first one that the client poisons."""
-    epochs: int = Field(default=20, ge=1)
+    epochs: Count = Field(default=20, ge=1)
     """Epochs for which the client trains its own networks, at least 1."""
-    steps: int = Field(default=250, ge=1)
+    steps: Count = Field(default=250, ge=1)
     """Optimisation steps of crafting, at least 1."""
 
     @model_validator(mode="after")

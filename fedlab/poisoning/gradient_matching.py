@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fedlab.core.settings import Count
 from fedlab.poisoning.crafting import CRAFTING
 from fedlab.poisoning.targeted import TargetedPoison
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 class GradientMatching(TargetedPoison):
     """Aligns the training gradient of the poisons with the gradient of the target image."""
 
-    restarts: int = Field(default=8, ge=1)
+    restarts: Count = Field(default=8, ge=1)
     """Number of random starts, at least 1; the best result is kept."""
     augment: bool = True
     """Craft through random crops and flips, for victims that augment their images so."""
-    ensemble: int = Field(default=1, ge=1)
+    ensemble: Count = Field(default=1, ge=1)
     """Number of own networks to craft against together, at least 1; of the global network there is
     one."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.poisoning.context import Goal, check_classes
 from fedlab.poisoning.crafting import CRAFTING, CraftedPoison, poison_count
 
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 class HiddenTrigger(CraftedPoison):
     """Crafts images so that a patch on test images of one class makes the model predict another."""
 
-    source: int = Field(default=1, ge=0)
+    source: Count = Field(default=1, ge=0)
     """Class whose test images the patch shall turn into the target."""
-    target: int = Field(default=0, ge=0)
+    target: Count = Field(default=0, ge=0)
     """Class that the model shall predict for images of the source class with the patch."""
     share: float = Field(default=0.05, gt=0, le=1)
     """Poison budget: number of poisons over the number of all images of the client, in (0, 1]; at
     most all images of the class ``target``."""
-    size: int = Field(default=8, ge=1)
+    size: Count = Field(default=8, ge=1)
     """Side of the square patch in pixels, at least 1."""
     corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "bottom-right"
     """Corner of the image in which the patch is."""
-    restarts: int = Field(default=1, ge=1)
+    restarts: Count = Field(default=1, ge=1)
     """Number of random starts, at least 1; the best result is kept."""
     augment: bool = True
     """Craft through random crops and flips, for victims that augment their images so."""
-    retrains: int = Field(default=0, ge=0)
+    retrains: Count = Field(default=0, ge=0)
     """How often an own network is trained anew on the current poisons while they are crafted."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from fedlab.core.settings import Count
 from fedlab.poisoning.base import DataPoison
 from fedlab.poisoning.context import Goal, chance_pairs, check_classes
 
@@ -23,9 +24,9 @@ class LabelFlip(DataPoison):
 
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the affected images that get the wrong label, in (0, 1]."""
-    source: int | None = Field(default=None, ge=0)
+    source: Count | None = Field(default=None, ge=0)
     """Class that is relabelled as ``target``; all other images keep their labels."""
-    target: int | None = Field(default=None, ge=0)
+    target: Count | None = Field(default=None, ge=0)
     """Label that images of the class ``source`` get."""
     pairs: tuple[tuple[int, int], ...] = ()
     """Several pairs of a class and its wrong label; other classes keep their labels."""

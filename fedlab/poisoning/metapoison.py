@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fedlab.core.settings import Count
 from fedlab.poisoning.crafting import CRAFTING
 from fedlab.poisoning.targeted import TargetedPoison
 
@@ -22,11 +23,11 @@ class MetaPoison(TargetedPoison):
 
     epsilon: float = Field(default=8 / 255, gt=0, le=1)
     """Largest change of a pixel, in (0, 1] where pixels are in [0, 1]."""
-    steps: int = Field(default=60, ge=1)
+    steps: Count = Field(default=60, ge=1)
     """Optimisation steps of crafting, at least 1."""
-    unroll: int = Field(default=2, ge=1)
+    unroll: Count = Field(default=2, ge=1)
     """Number of SGD steps through which the effect of the poisons is differentiated, at least 1."""
-    ensemble: int = Field(default=8, ge=1)
+    ensemble: Count = Field(default=8, ge=1)
     """Number of networks, at least 1, each at another stage of a training run of ``epochs``
     epochs; they go on training while the poisons are crafted."""
     rate: float = Field(default=1.0, gt=0)

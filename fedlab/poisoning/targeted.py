@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.poisoning.context import Goal, chance_pairs, check_classes
 from fedlab.poisoning.crafting import CraftedPoison, poison_count
 
@@ -24,10 +25,10 @@ class TargetedPoison(CraftedPoison):
     A subclass implements ``craft_images``.
     """
 
-    image: int | None = Field(default=None, ge=0)
+    image: Count | None = Field(default=None, ge=0)
     """Index of the target image among the test images; by default one of another class is drawn
     by seed."""
-    target: int = Field(default=0, ge=0)
+    target: Count = Field(default=0, ge=0)
     """Class that the model shall predict for the target image."""
     share: float = Field(default=0.05, gt=0, le=1)
     """Poison budget: number of poisons over the number of all images of the client, in (0, 1]; at

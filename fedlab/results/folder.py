@@ -18,7 +18,7 @@ import pandas as pd
 
 from fedlab.core.environment import environment
 from fedlab.core.errors import BadInput
-from fedlab.core.files import write_atomically
+from fedlab.core.files import folder_name, write_atomically
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
@@ -293,7 +293,11 @@ class RunFolder(Viewable):
 
 
 def next_free(folder: Path, name: str) -> Path:
-    """The first of ``folder/name``, ``folder/name-2``, ``folder/name-3``, ... that is free."""
+    """The first of ``folder/name``, ``folder/name-2``, ``folder/name-3``, ... that is free.
+
+    What a file system would not take as a name of one folder is replaced in the name.
+    """
+    name = folder_name(name)
     path, number = folder / name, 2
     while path.exists():
         path, number = folder / f"{name}-{number}", number + 1

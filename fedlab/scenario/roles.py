@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedlab.core.settings import Scheduled
+from fedlab.core.settings import LARGEST, Count, Scheduled
 from fedlab.poisoning import AnyPoison, AnyUpdateAttack, ColludingAttack
 from fedlab.poisoning.label_flip import LabelFlip
 
@@ -19,7 +19,7 @@ class Leaking(Scheduled):
     """Sends the raw gradient of one batch (FedSGD), the payload that reveals most of its images."""
 
     role: Literal["leaking"] = "leaking"
-    batch_size: int = Field(default=1, ge=1)
+    batch_size: Count = Field(default=1, ge=1)
     """Images in the batch, at least 1; their expected number with ``sampling = "poisson"``."""
     sampling: Literal["fixed", "poisson"] = "fixed"
     """Batch under DP-SGD: ``fixed`` has exactly this size and is accounted at q = 1; ``poisson``
@@ -34,7 +34,7 @@ class Poisoning(Scheduled):
     """Poison of the client's images and labels, such as ``{ attack = "badnets" }``."""
     update: AnyUpdateAttack | None = None
     """Attack on the client's update, such as ``{ attack = "scaling", factor = 5.0 }``."""
-    claims: int | None = Field(default=None, ge=1)
+    claims: int | None = Field(default=None, ge=1, le=LARGEST)
     """Number of examples that the client claims to have trained on, at least 1: its weight in an
     average. By default it tells the truth."""
     obeys_defenses: bool | None = None

@@ -1,22 +1,23 @@
 """A whole experiment as data: frozen, validated, read from TOML and written to it without loss."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedlab.core.errors import BadInput
-from fedlab.core.schedule import combined, resolve_clients, resolve_rounds
-from fedlab.core.settings import Scheduled, Settings, sentence
+from fedlab.core.schedule import MOST, combined, resolve_clients, resolve_rounds
+from fedlab.core.settings import LARGEST, Scheduled, Settings
 from fedlab.core.trackers import AnyTracker
 from fedlab.core.views import Viewable
 from fedlab.defenses import AnyDefense, Defense
 from fedlab.defenses.compatibility import check
+from fedlab.scenario.clipping import clip_schedule
 from fedlab.scenario.overrides import apply_override
 from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
 from fedlab.scenario.tables import (
@@ -36,6 +37,18 @@ from fedlab.scenario.tables import (
 
 PACKAGED = Path(__file__).resolve().parents[2] / "simulations"
 """Folder of the scenarios that ship with the package."""
+
+LONGEST_FILE = 1_000_000
+"""Largest scenario file in bytes; the packaged ones have about a thousand."""
+
+MOST_ENTRIES = 1_000
+"""Largest number of roles, of defenses and of reconstructions; toggles add some."""
+
+MOST_CELLS = 10_000_000
+"""Largest number of rounds and clients that the entries of a schedule name, each on its own."""
+
+MOST_PARTICIPATIONS = 100_000_000
+"""Largest number of rounds times clients."""
 
 E = TypeVar("E")
 Entry = TypeVar("Entry", covariant=True)
@@ -62,11 +75,11 @@ class Scenario(Viewable, Settings):
     """
 
     name: str = "unnamed"
-    """Name of the experiment, in titles and tables."""
-    seed: int = Field(default=0, ge=0)
-    """Root seed, from which every random draw follows."""
-    rounds: int = Field(default=1, ge=1)
-    """Number of rounds."""
+    """Name of the experiment, in titles and tables: at most 200 printable characters."""
+    seed: int = Field(default=0, ge=0, le=LARGEST)
+    """Root seed, from which every random draw follows: from 0 to below 2 ** 63."""
+    rounds: int = Field(default=1, ge=1, le=MOST)
+    """Number of rounds, at most 100,000."""
     data: Data = Data()
     model: Model = Model()
     training: Training = Training()
@@ -76,9 +89,9 @@ class Scenario(Viewable, Settings):
     captures: Captures = Captures()
     audit: Audit | None = None
     trackers: tuple[AnyTracker, ...] = ()
-    roles: tuple[Role, ...] = ()
-    defenses: tuple[AnyDefense, ...] = ()
-    reconstructions: tuple[Reconstruct, ...] = ()
+    roles: tuple[Role, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    defenses: tuple[AnyDefense, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    reconstructions: tuple[Reconstruct, ...] = Field(default=(), max_length=MOST_ENTRIES)
     metrics: tuple[MetricName, ...] = ()
     """Further metrics of reconstructed images, each one more column of ``leakage.csv``."""
 
@@ -94,15 +107,17 @@ class Scenario(Viewable, Settings):
             BadInput: If there is no such file, or the scenario is not valid.
         """
         path = Path(name)
-        if not path.is_file() and path.suffix != ".toml":
-            path = PACKAGED / f"{name}.toml"
-        if not path.is_file():
-            raise BadInput(
-                f'there is no scenario "{name}": give the path of a TOML file or one of '
-                + ", ".join(packaged())
-            )
         try:
-            text = path.read_text(encoding="utf-8")
+            if not path.is_file() and path.suffix != ".toml":
+                path = PACKAGED / f"{name}.toml"
+            if not path.is_file():
+                raise BadInput(
+                    f'there is no scenario "{name}": give the path of a TOML file or one of '
+                    + ", ".join(packaged())
+                )
+            if path.stat().st_size > LONGEST_FILE:
+                raise BadInput(f"{path} is no scenario: it has more than {LONGEST_FILE:,} bytes")
+            text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a BOM first
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} cannot be read as a scenario: {error}") from error
         return cls.parse(text, overrides)
@@ -111,26 +126,27 @@ class Scenario(Viewable, Settings):
     def parse(cls, toml: str, overrides: Iterable[str] = ()) -> Self:
         """Read a scenario from TOML text; see ``load`` for the overrides.
 
+        With fewer rounds than in the text, entries of the schedule lose their later rounds, and the
+        log says which.
+
         Raises:
             BadInput: If the text is not TOML, or the scenario is not valid.
         """
         try:
             table = tomllib.loads(toml)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
             raise BadInput(f"the scenario is not valid TOML: {error}") from error
+        before = table.get("rounds", 1)
         for override in overrides:
             apply_override(table, override)
-        return cls._validated(table)
-
-    @classmethod
-    def _validated(cls, table: Mapping[str, Any]) -> Self:
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            raise BadInput(sentence(error)) from error
+        clip_schedule(table, before)
+        return cls.model_validate(table)
 
     def changed(self, **tables: Any) -> Self:
         """A scenario with some tables replaced, validated anew.
+
+        With fewer rounds, the entries of the tables that stay lose their later rounds, and the log
+        says which.
 
         Args:
             **tables: New values by top-level key, such as ``rounds=3`` or ``defenses=[...]``.
@@ -138,7 +154,11 @@ class Scenario(Viewable, Settings):
         Raises:
             BadInput: If the result is not valid.
         """
-        return self._validated(self.model_dump() | tables)
+        kept = {key: each for key, each in self.model_dump().items() if key not in tables}
+        if "rounds" in tables:
+            kept["rounds"] = tables["rounds"]
+            clip_schedule(kept, self.rounds)
+        return self.model_validate(kept | tables)
 
     def to_toml(self) -> str:
         """The scenario as TOML text, which ``parse`` turns into an equal scenario."""
@@ -176,6 +196,11 @@ class Scenario(Viewable, Settings):
         """The poisoning entries, in the order of the scenario."""
         return tuple(role for role in self.roles if isinstance(role, Poisoning))
 
+    @property
+    def schedule(self) -> list[Cells[Any]]:
+        """All entries of the scenario that apply to some rounds and clients."""
+        return [*self._roles, *self._defenses, *self._reconstructions, *self._tampered]
+
     @cached_property
     def _roles(self) -> list[Cells[Role]]:
         return [self._cells(entry, f"roles.{i}") for i, entry in enumerate(self.roles)]
@@ -209,8 +234,16 @@ class Scenario(Viewable, Settings):
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not name.isprintable() or not 0 < len(name) <= 200:
+            raise ValueError("must be 1 to 200 printable characters")
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        self._refuse_absurd_sizes()
         _refuse_overlap("roles", self._roles, lambda role: "")
         _refuse_overlap("defenses", self._defenses, lambda defense: defense.name)
         self._refuse_impossible_defenses()
@@ -232,6 +265,20 @@ class Scenario(Viewable, Settings):
         if (self.model.name == "factory") != (self.model.factory is not None):
             raise ValueError('model.factory goes with model.name = "factory"')
         return self
+
+    def _refuse_absurd_sizes(self) -> None:
+        """Refuse what could not be scheduled in memory, before it is tried."""
+        entries = len(self.roles) + len(self.defenses) + len(self.reconstructions)
+        if entries * (self.rounds + self.data.clients) > MOST_CELLS:
+            raise ValueError(
+                f"{entries} entries for {self.rounds} rounds and {self.data.clients} clients are "
+                "too many: use fewer roles, defenses or reconstructions, or fewer rounds or clients"
+            )
+        if self.rounds * self.data.clients > MOST_PARTICIPATIONS:
+            raise ValueError(
+                f"{self.rounds} rounds of {self.data.clients} clients are too many: rounds times "
+                f"data.clients is at most {MOST_PARTICIPATIONS:,}"
+            )
 
     def _refuse_impossible_defenses(self) -> None:
         for entry in self.defenses:

@@ -15,7 +15,8 @@ from fedlab.core.attack_plugins import (
 )
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import Registry
-from fedlab.core.settings import Scheduled, Settings
+from fedlab.core.schedule import MOST
+from fedlab.core.settings import LARGEST, Count, Scheduled, Settings
 from fedlab.data.registry import PARTITIONS
 from fedlab.metrics.metric import METRICS
 from fedlab.models.registry import Norm
@@ -81,21 +82,21 @@ class Data(Settings):
     """Folder in which downloaded data sets are stored."""
     download: bool = False
     """Download a data set that is missing from ``root``."""
-    image_size: int | None = Field(default=None, ge=4)
-    """Side in pixels, at least 4, to which images of ``folder:PATH`` are resized; by default they
-    keep their size."""
-    train: int | None = Field(default=None, ge=1)
+    image_size: int | None = Field(default=None, ge=4, le=4096)
+    """Side in pixels, from 4 to 4096, to which images of ``folder:PATH`` are resized; by default
+    they keep their size."""
+    train: Count | None = Field(default=None, ge=1)
     """Number of training images to keep, drawn by seed; all by default."""
-    test: int | None = Field(default=None, ge=1)
+    test: Count | None = Field(default=None, ge=1)
     """Number of test images to keep, drawn by seed; all by default."""
-    clients: int = Field(default=10, ge=1)
-    """Number of clients."""
+    clients: int = Field(default=10, ge=1, le=MOST)
+    """Number of clients, at most 100,000."""
     partition: Annotated[str, _registered(PARTITIONS)] = "iid"
     """How the training images are spread: ``iid``, ``dirichlet``, ``classes``, or your own function
     as ``package.module:function``."""
     alpha: float = Field(default=0.5, gt=0)
     """Concentration of the ``dirichlet`` partition, above 0: small values are skewed."""
-    classes_per_client: int = Field(default=2, ge=1)
+    classes_per_client: Count = Field(default=2, ge=1)
     """Number of classes of each client under the ``classes`` partition."""
 
 
@@ -108,7 +109,7 @@ class Model(Settings):
     factory: str | None = None
     """With ``name = "factory"``: ``package.module:function`` that makes the network from ``shape``
     and ``classes`` alone."""
-    width: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1, le=65_536)
     """Channels of the first layer, or units of a hidden layer; the network's usual number by
     default."""
     norm: Norm | None = None
@@ -119,9 +120,9 @@ class Model(Settings):
 class Training(Settings):
     """Local SGD at every client."""
 
-    epochs: int = Field(default=1, ge=1)
+    epochs: Count = Field(default=1, ge=1)
     """Passes over a client's images in each round."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: Count = Field(default=32, ge=1)
     """Images in a batch; the expected number under Poisson sampling."""
     lr: float = Field(default=0.1, gt=0)
     """Learning rate of the first round."""
@@ -145,9 +146,9 @@ class Imprint(Settings):
     """
 
     attack: Literal["imprint"] = "imprint"
-    bins: int = Field(default=128, ge=2)
+    bins: int = Field(default=128, ge=2, le=65_536)
     """Number of hidden units of the block; take several for each image of a batch."""
-    frequency: int = Field(default=0, ge=0)
+    frequency: Count = Field(default=0, ge=0)
     """Frequency of the cosine by which the block tells images apart; 0 is their mean brightness."""
 
 
@@ -159,7 +160,7 @@ class ClassFishing(Scheduled):
     """
 
     attack: Literal["class-fishing"] = "class-fishing"
-    target: int = Field(default=0, ge=0)
+    target: Count = Field(default=0, ge=0)
     """The class whose images the server wants to see."""
 
 
@@ -193,18 +194,18 @@ class Server(Settings):
     ``package.module:Name``."""
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
     """Keyword arguments of the aggregation rule."""
-    cohort: int | None = Field(default=None, ge=1)
+    cohort: Count | None = Field(default=None, ge=1)
     """Number of clients sampled in each round; all clients by default."""
     max_failures: float = Field(default=1.0, ge=0, le=1)
     """Share of the cohort, from 0 to 1, that may fail before the run stops. It always stops if all
     fail."""
-    max_examples: int | None = Field(default=None, ge=1)
+    max_examples: int | None = Field(default=None, ge=1, le=LARGEST)
     """Largest number of examples that a reply may claim; others are refused. No limit by
     default."""
-    cap_examples: int | None = Field(default=None, ge=1)
+    cap_examples: int | None = Field(default=None, ge=1, le=LARGEST)
     """Largest number of examples by which a reply is weighted, whatever it claims. No limit by
     default."""
-    root_images: int = Field(default=100, ge=1)
+    root_images: Count = Field(default=100, ge=1)
     """Number of training images that the server keeps for rules that need some, such as
     ``FLTrust``. They are drawn by seed before the others are spread over the clients."""
     central_dp: CentralDP | None = None
@@ -225,8 +226,9 @@ class Engine(Settings):
     """``in-process`` calls clients one after another, ``ray`` runs them in several processes."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1`` and so on; ``auto`` takes a GPU if there is one."""
-    threads: int = Field(default=1, ge=1)
-    """Number of PyTorch threads of every process. Results are the same bits for equal numbers."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
+    equal numbers."""
 
 
 class Privacy(Settings):
@@ -249,13 +251,13 @@ class Audit(Settings):
     infers from the client's updates which canaries joined.
     """
 
-    client: int = Field(default=0, ge=0)
+    client: Count = Field(default=0, ge=0)
     """Partition id of the audited client."""
-    canaries: int = Field(default=200, ge=200)
+    canaries: int = Field(default=200, ge=200, le=100_000)
     """Number of canary images, at least 200; about half of them join."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Probability, at least, that the bound is not above the true epsilon."""
-    background: int = Field(default=500, ge=0)
+    background: Count = Field(default=500, ge=0)
     """Largest number of public images by which the auditor models the client's other images."""
 
 
@@ -280,7 +282,7 @@ class Reconstruct(Scheduled):
     adapt: bool = True
     """Adapt the attack to the defense that is on, as an adaptive adversary would. Under DP-SGD the
     objective and the total variation then follow from its noise, whatever is set below."""
-    tuning_iterations: int | None = Field(default=None, ge=1)
+    tuning_iterations: Count | None = Field(default=None, ge=1)
     """Iterations that ``auto`` spends on surrogate clients of one kind; by default 12 for each
     iteration of the final attack."""
     tuning_seconds: float | None = Field(default=None, gt=0)
@@ -291,17 +293,17 @@ class Reconstruct(Scheduled):
     seconds: float | None = Field(default=None, gt=0)
     """Time budget of one reconstruction in seconds, none by default; the result then depends on the
     machine's speed."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Number of restarts that run at the same time, each on one thread; the result is the same."""
     method: Annotated[str | None, _plugin(ATTACKS)] = None
     """Reconstruction method; by default that of the preset, as for all keys below."""
-    iterations: int | None = Field(default=None, ge=1)
+    iterations: Count | None = Field(default=None, ge=1)
     """Number of steps of each restart."""
     tv: float | None = Field(default=None, ge=0)
     """Weight of the total variation."""
     lr: float | None = Field(default=None, gt=0)
     """Step size of the attack in normalised pixels."""
-    restarts: int | None = Field(default=None, ge=1)
+    restarts: Count | None = Field(default=None, ge=1)
     """Number of starting points; the one with the lowest matching cost wins."""
     objective: Annotated[str | None, _plugin(OBJECTIVES)] = None
     """Distance between the simulated and the captured update: ``cosine``, ``layer-cosine``, ``l2``,
@@ -315,7 +317,7 @@ class Reconstruct(Scheduled):
     mask: Literal["nonzero", "unsaturated"] | None = None
     """Entries of the update to compare: ``nonzero`` for those that pruning left, ``unsaturated``
     for those below the bound of a clipping of single values; all by default."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: Count | None = Field(default=None, ge=1)
     """Stop once the matching cost fell by less than a thousandth over this many iterations."""
 
     @model_validator(mode="after")

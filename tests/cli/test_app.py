@@ -1,5 +1,6 @@
 """Commands end with the right exit code, and bad input with one sentence."""
 
+import io
 import runpy
 import sys
 from importlib.metadata import version
@@ -246,6 +247,62 @@ def test_the_schedule_shows_who_does_what(fedlab, scenario):
     assert "leak" in out
     assert "dp" in out.lower()
     assert fedlab("show", scenario, "--set", "defenses=[]")[1] != out
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.name='convnett'",
+        "data.source='npz:missing.npz'",
+        "data.train=3",
+        "engine.device='tpu'",
+        "server.strategy='Krum:x'",
+        "server.options.nothing=1",
+        "model.name='alexnet'",
+        "model.width=60000",
+        "data.image_size=8",
+        "reconstructions.0.preset='no.such:preset'",
+    ],
+)
+def test_show_refuses_what_run_refuses(fedlab, scenario, setting):
+    shown = fedlab("show", scenario, "--set", setting)
+    run = fedlab("run", scenario, "--out", "run", "--set", setting)
+    if ":" in setting.replace("npz:", ""):
+        assert shown[0] == 0
+        assert "not checked further" in shown[1]
+    else:
+        assert (shown[0], shown[2]) == (run[0], run[2])
+    assert run[0] == 2
+
+
+def test_show_runs_no_code_that_a_scenario_names(fedlab, scenario, tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit(3)\n")
+    code, out, _ = fedlab("show", scenario, "--set", "model.name='evil:make'")
+    assert code == 0
+    assert "not checked further, since it would run evil:make" in out
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_a_console_lacks_are_replaced(fedlab, scenario, monkeypatch, encoding):
+    text = scenario.read_text().replace('"small"', '"ε is larger"')
+    scenario.write_text(text, encoding="utf-8")
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert fedlab("show", scenario)[0] == 0
+    assert b"? is larger: 4 rounds" in pipe.buffer.getvalue()
+
+
+def test_control_characters_do_not_reach_the_terminal(fedlab):
+    code, _, err = fedlab("show", "\x1b]0;owned\x07")
+    assert code == 2
+    assert err.isascii()
+    assert "\x1b" not in err
+
+
+def test_a_name_cannot_leave_the_runs_folder(fedlab, scenario, tmp_path):
+    code, _, _ = fedlab("run", scenario, "--set", "name='../../escaped'", "--set", "rounds=1")
+    assert code == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["-..-escaped"]
 
 
 def test_a_whole_run_then_attack_resume_and_ledger(fedlab, scenario, tmp_path):

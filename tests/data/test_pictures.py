@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedlab import BadInput
-from fedlab.data import limits
+from fedlab.core import memory
 from fedlab.data.pictures import is_picture, read_pictures
 
 RAMP = np.linspace(0, 65535, 64).reshape(8, 8)
@@ -141,7 +141,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, side):
 
 
 def test_more_pictures_than_memory_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: type("Free", (), {"available": 9}))
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: type("Free", (), {"available": 9}))
     with pytest.raises(BadInput, match="not enough memory"):
         read(tmp_path, Image.fromarray(GREY))
     with pytest.raises(BadInput, match="not enough memory"):

@@ -216,7 +216,7 @@ class TestNpz:
 
     def test_a_compressed_bomb_is_refused(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
-            "fedlab.data.limits.psutil.virtual_memory", lambda: type("", (), {"available": 10**6})
+            "fedlab.core.memory.psutil.virtual_memory", lambda: type("", (), {"available": 10**6})
         )
         np.savez_compressed(
             tmp_path / "a.npz",

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from pydantic import ValidationError
 
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
+from fedlab.core.errors import BadInput
 from fedlab.defenses.leakage_gate import LeakageGate
 from fedlab.privacy.accounts import CLIENT
 from fedlab.protocol.planning import task_for
@@ -125,5 +125,5 @@ def test_replay_does_not_inspect_again():
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(ValidationError, match='did you mean "fast"'):
+    with pytest.raises(BadInput, match='did you mean "fast"'):
         LeakageGate(preset="fastt")

@@ -1,8 +1,10 @@
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab.core.errors import BadInput
+from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.scenario.scenario import Scenario, packaged
 
 QUICK = "rounds = 8\n[data]\nclients = 10\n"
@@ -117,6 +119,96 @@ def test_bad_scenarios_get_one_sentence(toml: str, overrides: list[str], words: 
     sentence = refusal(toml, *overrides)
     for word in words:
         assert word in sentence
+
+
+NESTED = "a = " + "[" * 5000 + "]" * 5000
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        (NESTED, "not valid TOML"),
+        ("seed = " + "9" * 6000, "not valid TOML"),
+        ("seed = " + "9" * 4000, "beyond 64 bits in seed"),
+        (
+            "[server]\noptions = { beta = 99999999999999999999 }",
+            "beyond 64 bits in server.options.beta",
+        ),
+        ("rounds = 1000000000\n[[defenses]]\nname = 'dp-sgd'\n", "rounds: "),
+        ("[data]\nclients = 1000000000\n[[roles]]\nrole = 'leaking'\n", "data.clients: "),
+        ("rounds = 100000\n[data]\nclients = 100000\n", "at most 100,000,000"),
+        ("rounds = 50000\n" + "[[roles]]\nrole = 'leaking'\nclients = '1'\n" * 300, "300 entries"),
+        ("[model]\nwidth = 100000000", "model.width: "),
+        ("[engine]\nthreads = 3000000000", "engine.threads: "),
+        ("[training]\nepochs = 1000000000", "training.epochs: "),
+        ("[data]\nimage_size = 1000000000", "data.image_size: "),
+        ("[[defenses]]\nname = 'maxup'\ncopies = 1000000000", "defenses.0.copies: "),
+        ("[[roles]]\nrole = 'leaking'\nrounds = '1-999999999999'", "names round 999999999999"),
+        ("[[roles]]\nrole = 'leaking'\nclients = '" + "0," * 20000 + "0'", "is too long"),
+        ("name = ''", "name: must be 1 to 200 printable"),
+        ("name = '" + "a" * 201 + "'", "name: must be 1 to 200 printable"),
+        ('name = "a\\u0000b"', "name: must be 1 to 200 printable"),
+        ('name = "\\u001b[31mred"', "name: must be 1 to 200 printable"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_absurd_scenarios_are_refused_at_once(toml: str, words: str) -> None:
+    assert words in refusal(toml)
+
+
+def test_python_and_toml_give_the_same_sentence() -> None:
+    for key, value in (("rounds", 0), ("lr", 1), ("data", {"clients": 0}), ("seed", -1)):
+        with pytest.raises(BadInput) as caught:
+            Scenario(**{key: value})
+        assert str(caught.value) == refusal(tomli_w.dumps({key: value}))
+    with pytest.raises(BadInput, match=r"noise_multiplier: .*greater than or equal to 0"):
+        DPSGD(noise_multiplier=-1)
+    with pytest.raises(BadInput, match="no key"):
+        Scenario.model_validate({"runds": 1})
+
+
+def test_a_bom_and_windows_line_ends_are_read(tmp_path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + QUICK.replace("\n", "\r\n").encode())
+    assert Scenario.load(file) == Scenario.parse(QUICK)
+
+
+def test_a_file_too_large_for_a_scenario(tmp_path) -> None:
+    (tmp_path / "s.toml").write_text("#" * 1_000_001)
+    with pytest.raises(BadInput, match="no scenario: it has more than 1,000,000 bytes"):
+        Scenario.load(tmp_path / "s.toml")
+    with pytest.raises(BadInput, match="cannot be read"):
+        Scenario.load("x" * 5000)
+
+
+class TestFewerRounds:
+    TOML = (
+        QUICK
+        + '[[roles]]\nrole = "leaking"\nclients = "0"\nrounds = "2-4"\n'
+        + '[[roles]]\nrole = "poisoning"\nclients = "9"\n'
+        + '[[defenses]]\nname = "dp-sgd"\nrounds = "5-"\n'
+        + '[[defenses]]\nname = "dp-sgd"\nrounds = "every 2"\nclients = "9"\n'.replace("9", "1")
+        + '[server]\nmalicious = { attack = "class-fishing", rounds = "7" }\n'
+    )
+
+    def test_the_schedule_is_cut_with_a_note(self, caplog) -> None:
+        toml = self.TOML.replace('"5-"', '"5,7"')
+        scenario = Scenario.parse(toml, ["rounds=3"])
+        assert [each.rounds for each in scenario.roles] == ["2-3", "all"]
+        assert [each.rounds for each in scenario.defenses] == ["every 2"]
+        assert scenario.server.malicious is None
+        assert caplog.messages == [
+            "rounds = 3 instead of 8 cuts the schedule: roles.0 (2-4) keeps 2-3, "
+            "defenses.0 (5,7) is left out, server.malicious (7) is left out"
+        ]
+        assert Scenario.parse(toml).changed(rounds=3) == scenario
+
+    def test_a_file_with_too_few_rounds_is_refused(self) -> None:
+        assert "names round 4" in refusal(self.TOML.replace("rounds = 8", "rounds = 3"))
+
+    def test_what_cannot_be_read_is_still_refused(self) -> None:
+        assert "cannot be read" in refusal(self.TOML.replace("2-4", "two"), "rounds=3")
+        assert "roles" in refusal("rounds = 8\nroles = [3]", "rounds=3")
 
 
 def test_missing_scenario_lists_known_ones() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fedlab.core.settings import Count
 from fedlab.poisoning.updates.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class ConstrainAndScale(Scaling):
 
     alpha: float = Field(default=0.9, gt=0, le=1)
     """Weight of the loss on the images, in (0, 1]."""
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: Count | None = Field(default=None, ge=1)
     """Epochs of local training, at least 1; by default as many as the server asks for."""
     lr: float | None = Field(default=None, gt=0)
     """Learning rate of local training, above 0; by default the one that the server asks for."""

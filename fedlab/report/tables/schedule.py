@@ -1,6 +1,6 @@
 """The schedule as a table: rounds across, clients down, roles and defenses in the cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -14,6 +14,9 @@ from fedlab.scenario.tables import NO_PROTECTION
 
 SIGNS = {"honest": "·", "leaking": "leak", "poisoning": "poison"}
 """Role of a client in the text of a cell."""
+
+MOST = 300
+"""Largest number of rows and of columns."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +53,41 @@ class ScheduleCell:
 
 def schedule_grid(scenario: Scenario) -> ReportTable:
     """A scenario's schedule; neighbouring rounds and clients with equal cells are merged."""
-
-    def column_at(round: int) -> list[ScheduleCell]:
-        return [_cell(scenario, round, client) for client in range(scenario.data.clients)]
-
-    grid = [column_at(round) for round in range(1, scenario.rounds + 1)]
-    rounds = _runs(grid)
-    columns = [grid[run[0]] for run in rounds]
-    clients = _runs(list(zip(*columns, strict=True)))
+    # Rounds of the same entries have the same cells, and so have clients: one of each run suffices.
+    entries = scenario.schedule
+    rounds = _merged(
+        [[round] for round in range(1, scenario.rounds + 1)],
+        lambda round: [round in each.rounds for each in entries],
+    )
+    clients = _merged(
+        [[client] for client in range(scenario.data.clients)],
+        lambda client: [client in each.clients for each in entries],
+    )
+    cut = len(rounds) > MOST or len(clients) > MOST
+    rounds, clients = rounds[:MOST], clients[:MOST]
+    cells = {(run[0], who[0]): _cell(scenario, run[0], who[0]) for run in rounds for who in clients}
+    rounds = _merged(rounds, lambda round: [cells[round, who[0]] for who in clients])
+    clients = _merged(clients, lambda client: [cells[run[0], client] for run in rounds])
     signs = ["· honest", "* attacked by the server"]
     signs += ["! malicious server"] * bool(scenario.server.malicious)
     return ReportTable(
         f"{scenario.name}: {scenario.rounds} rounds, {scenario.data.clients} clients",
         [
             Column("client \\ round"),
-            *(Column(spell(place + 1 for place in run), "center", str) for run in rounds),
+            *(Column(spell(run), "center", str) for run in rounds),
         ],
-        [[spell(run), *(column[run[0]] for column in columns)] for run in clients],
-        "   ".join(signs) + (f"\n{NO_PROTECTION}" if scenario.server.central_dp else ""),
+        [[spell(who), *(cells[run[0], who[0]] for run in rounds)] for who in clients],
+        "   ".join(signs)
+        + (f"\n{NO_PROTECTION}" if scenario.server.central_dp else "")
+        + (f"\nOnly the first {MOST} different rounds and clients are shown." if cut else ""),
         grid=True,
     )
 
 
-def _runs(items: Sequence[object]) -> list[list[int]]:
-    """Group the places of equal neighbours."""
-    return [list(group) for _, group in groupby(range(len(items)), lambda place: items[place])]
+def _merged(runs: list[list[int]], kind: Callable[[int], object]) -> list[list[int]]:
+    """Join neighbouring runs of numbers whose first numbers are of the same kind."""
+    groups = groupby(runs, lambda run: kind(run[0]))
+    return [[number for run in group for number in run] for _, group in groups]
 
 
 def _cell(scenario: Scenario, round: int, client: int) -> ScheduleCell:

@@ -1,4 +1,4 @@
-"""Limits on what a file or a setting may make this process allocate."""
+"""A limit on what a file or a setting may make this process allocate."""
 
 import psutil
 
