@@ -16,7 +16,7 @@ def run_commands(folder, *lines, packages=()):
 
     Args:
         folder: Working folder.
-        *lines: Arguments of each command, without ``fedlab``.
+        *lines: Arguments of each command, without ``fedlab``; ``-c`` and a text run it as Python.
         packages: Folders to import from beside the project's own.
 
     Returns:
@@ -42,7 +42,7 @@ def call(arguments):
     sys.argv = ["fedlab", *arguments]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main()
+            exec(arguments[1], {}) if arguments[0] == "-c" else main()
         except SystemExit as end:
             code = end.code or 0
     return code, out.getvalue(), err.getvalue()

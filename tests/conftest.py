@@ -1,10 +1,16 @@
-"""What tests of commands share."""
+"""Settings of the whole suite, and what tests of commands share."""
 
+import os
 import sys
 
 import pytest
 
 from fedlab.cli import app as cli
+
+
+def pytest_configure():
+    """Use one thread in each test process and what it starts: as many processes run as cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

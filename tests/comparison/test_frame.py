@@ -6,7 +6,7 @@ import pytest
 
 from fedlab import compare
 from fedlab.comparison.frame import COLUMNS
-from tests.federations import small
+from tests.federations import PLAIN, small
 
 INFERRED, KNOWN = "fast, labels inferred", "fast, labels known"
 
@@ -16,7 +16,8 @@ SCENARIO = small("rounds=2").changed(
         {"role": "poisoning", "clients": "3", "data": {"attack": "badnets", "target": 0}},
     ],
     reconstructions=[
-        {"clients": "0", "preset": "fast", "iterations": 20, "labels": labels, "rounds": rounds}
+        PLAIN
+        | {"clients": "0", "preset": "fast", "iterations": 20, "labels": labels, "rounds": rounds}
         for labels, rounds in (("known", "all"), ("inferred", "2"))
     ],
 )

@@ -25,20 +25,41 @@ def bytes_of(place):
 IMPOSSIBLE = {"defenses": [{"name": "dp-instahide", "k": 50}]}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_failed_run_does_not_stop_the_others(tmp_path, processes):
-    scenarios = {"bad": short(**IMPOSSIBLE), "one": short(0), "other": short(1)}
-    places = places_of(scenarios, tmp_path)
+def assert_only_bad_fails(places, *, processes):
     failures = finish(places, processes=processes)
     assert list(failures) == ["bad"]
     assert "50" in failures["bad"]
-    for name in ("one", "other"):
+    for name in places.keys() - failures:
         place, scenario = places[name]
         assert is_over(place, scenario)
         alone = Federation(scenario)
         alone.run()
         accuracies = [row.accuracy for row in RunFolder(place).rounds()]
         assert accuracies == [row.accuracy for row in alone.folder.rounds()]
+
+
+def test_failed_run_does_not_stop_the_others(tmp_path):
+    scenarios = {"bad": short(**IMPOSSIBLE), "one": short(0), "other": short(1)}
+    assert_only_bad_fails(places_of(scenarios, tmp_path), processes=1)
+
+
+def test_workers_use_this_folder_and_are_silent(tmp_path, monkeypatch, capfd):
+    """In other processes as well; plug-ins of the working folder are found there."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does: their standard error is a terminal
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "halving_beside.py").write_text(DEFENSE)
+    scenarios = {"bad": short(name="loud", **IMPOSSIBLE)}
+    for name, factor in (("one", 0.5), ("other", 0.25)):
+        halving = {"name": "halving_beside:Halve", "factor": factor}
+        scenarios[name] = short(name="loud", defenses=[halving])
+    places = places_of(scenarios, tmp_path / "runs")
+    capfd.readouterr()
+    assert_only_bad_fails(places, processes=2)
+    assert "loud" not in "".join(capfd.readouterr())
+    for name in ("one", "other"):
+        table = RunFolder(places[name][0]).table("clients")
+        assert set(table["defenses"]) == {"halving_beside:Halve"}
 
 
 def test_failed_run_is_named(tmp_path):
@@ -113,20 +134,6 @@ def test_plugins_of_main_are_not_sent_to_others(tmp_path):
         finish(places, processes=2)
 
 
-def test_workers_import_plugins_of_the_working_folder(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    (tmp_path / "here" / "halving_beside.py").write_text(DEFENSE)
-    entries = [[{"name": "halving_beside:Halve", "factor": factor}] for factor in (0.5, 0.25)]
-    scenarios = {
-        name: short(defenses=each) for name, each in zip(("one", "other"), entries, strict=True)
-    }
-    places = places_of(scenarios, tmp_path / "runs")
-    assert finish(places, processes=2) == {}
-    for place, _ in places.values():
-        assert set(RunFolder(place).table("clients")["defenses"]) == {"halving_beside:Halve"}
-
-
 def test_unexpected_error_stops_one_run_only(tmp_path, monkeypatch):
     places = places_of({"bad": short(), "good": short(1)}, tmp_path)
     run = Federation.run
@@ -151,10 +158,3 @@ def test_contradicted_audit_is_reported_again(tmp_path, monkeypatch):
     assert "the audit contradicts the ledger" in first["audited"]
     assert is_over(*places["audited"])
     assert finish(places, processes=1) == first
-
-
-def test_workers_show_no_progress(tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does: their standard error is a terminal
-    places = places_of({"one": short(name="loud"), "other": short(1, name="loud")}, tmp_path)
-    finish(places, processes=2)
-    assert "loud" not in "".join(capfd.readouterr())

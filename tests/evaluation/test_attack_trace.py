@@ -9,7 +9,7 @@ import torch
 from attacks.reconstruction.watch import Progress
 from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.metrics.images import psnr
-from tests.federations import finished, small
+from tests.federations import PLAIN, finished, small
 from tests.report.legible import assert_legible, pixels_of, said
 
 
@@ -25,14 +25,14 @@ def federation():
 
 
 def attack(federation, watch, **settings):
-    given = {"iterations": 20, "restarts": 2} | settings
+    given = PLAIN | {"iterations": 20, "restarts": 2} | settings
     return federation.reconstruct(round=1, client=0, watch=watch, **given)
 
 
 @pytest.fixture(scope="module")
 def traced(federation):
     trace = AttackTrace()
-    return trace, attack(federation, trace)
+    return trace, attack(federation, trace, preset="auto")  # whose trials are not watched
 
 
 def test_it_looks_at_powers_of_two_and_the_end(traced):

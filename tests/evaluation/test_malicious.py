@@ -18,11 +18,6 @@ LEAK = {"role": "leaking", "clients": "0", "batch_size": 16}
 ATTACK = {"clients": "0", "preset": "fast", "iterations": 150}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def scenario(server, **tables):
     given = {"roles": [LEAK], "reconstructions": [ATTACK], "rounds": 2} | tables
     return small("model.width=16", server=server, **given)

@@ -369,7 +369,6 @@ class TestNothingBreaksIt:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
     """One round of the app, each client with a single digit and a single step."""
-    torch.set_num_threads(1)
     observed = observe(FedAvg(), tmp_path_factory.mktemp("captures"), local=ONE_STEP)
     run(observed, rounds=1, named=True)
     return observed

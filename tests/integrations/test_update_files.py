@@ -46,7 +46,6 @@ def digit():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A step of SGD by hand: the weights before and after it, and the gradient of that step."""
-    torch.set_num_threads(1)
     torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("files")
     model = make((1, 8, 8), 10)

@@ -1,10 +1,7 @@
 """A package that is installed apart adds a plug-in of each kind, and each one appears."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -34,6 +31,17 @@ LISTED = {
     "trackers": ("example-log",),
 }
 
+SEEN = """
+import json, sys
+from pathlib import Path
+from fedlab.comparison.foreign_plugins import foreign_plugins
+from fedlab.core.views import show
+from fedlab.results.folder import RunFolder
+run = RunFolder(Path("run"))
+json.dump([show(run.ledger(), "example"), list(foreign_plugins(run.scenario))], sys.stdout)
+"""
+"""Prints a view of the ledger, and the plug-ins that count in the cache key of a comparison."""
+
 
 @pytest.fixture(scope="module")
 def done(site, tmp_path_factory):
@@ -45,6 +53,7 @@ def done(site, tmp_path_factory):
         "report": ("report", "run"),
         "ledger": ("ledger", "run"),
         **{kind: ("list", kind, "--installed") for kind in LISTED},
+        "seen": ("-c", SEEN),
     }
     results = dict(zip(lines, run_commands(folder, *lines.values(), packages=[site]), strict=True))
     assert not {name: result for name, result in results.items() if result[0]}
@@ -100,26 +109,8 @@ def test_report_shows_foreign_plugins(done):
 
 
 @pytest.fixture(scope="module")
-def seen(done, site):
-    """A view of the ledger, and the plug-ins that count in the cache key of a comparison."""
-    code = """
-import json, sys
-from pathlib import Path
-from fedlab.comparison.foreign_plugins import foreign_plugins
-from fedlab.core.views import show
-from fedlab.results.folder import RunFolder
-run = RunFolder(Path("run"))
-json.dump([show(run.ledger(), "example"), list(foreign_plugins(run.scenario))], sys.stdout)
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=done[0].parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout)
+def seen(done):
+    return json.loads(done[1]["seen"])
 
 
 def test_foreign_view_is_found(seen):

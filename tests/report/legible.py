@@ -1,7 +1,5 @@
 """Checks that a figure can be read: text and images are on the page and do not overlap."""
 
-from itertools import combinations
-
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -37,6 +35,10 @@ def _texts_of(axes):
 def images_of(figure):
     """Images that are drawn, with their places in pixels, in the order of drawing."""
     figure.draw(FigureCanvasAgg(figure).get_renderer())
+    return _images_of(figure)
+
+
+def _images_of(figure):
     images = [image for axes in figure.axes for image in axes.images]
     return [(image, image.get_window_extent()) for image in images]
 
@@ -56,28 +58,31 @@ def assert_legible(figure):
     """Nothing is cut off by the page, and no two texts or images overlap."""
     texts = texts_of(figure)
     assert texts
-    images = images_of(figure)
-    for image, box in images:
-        assert figure.bbox.padded(0.5).contains(*box.min), image
-        assert figure.bbox.padded(0.5).contains(*box.max), image
-        for text, place in texts:
-            assert not box.padded(-1).overlaps(place.padded(-1)), text
-    for (image, here), (_, there) in combinations(images, 2):
-        assert not here.padded(-0.5).overlaps(there), image
-    for text, box in texts:
-        assert box.x0 >= figure.bbox.x0 - 0.5, text
-        assert box.x1 <= figure.bbox.x1 + 0.5, text
-        assert box.y0 >= figure.bbox.y0 - 0.5, text
-        assert box.y1 <= figure.bbox.y1 + 0.5, text
-    for (one, here), (other, there) in combinations(texts, 2):
+    images = _images_of(figure)
+    written, drawn = _corners(texts), _corners(images)
+    low, high = figure.bbox.min - 0.5, figure.bbox.max + 0.5
+    for (part, _), corners in zip([*texts, *images], [*written, *drawn], strict=True):
+        assert (corners[:2] >= low).all(), part
+        assert (corners[2:] <= high).all(), part
+    for index, (image, _) in enumerate(images):
+        over = _overlapping(drawn[index], written, (2, 2))
+        assert not over.any(), (image, [texts[place] for place in over.nonzero()[0]])
+        assert not _overlapping(drawn[index], drawn[index + 1 :], (0.5, 0.5)).any(), image
+    for index, (text, _) in enumerate(texts):
         # Boxes hold room for descenders that a line may not have; a point of it is shared.
-        apart = (
-            here.x1 <= there.x0 + 1
-            or there.x1 <= here.x0 + 1
-            or here.y1 <= there.y0 + 1.5
-            or there.y1 <= here.y0 + 1.5
-        )
-        assert apart, (one, other)
+        over = _overlapping(written[index], written[index + 1 :], (1, 1.5))
+        assert not over.any(), (text, [texts[index + 1 + place] for place in over.nonzero()[0]])
+
+
+def _corners(parts):
+    """Left, lower, right and upper edge of each part."""
+    return np.array([[*box.min, *box.max] for _, box in parts]).reshape(-1, 4)
+
+
+def _overlapping(one, others, allowed):
+    """Which boxes share more than so many pixels across and up with one."""
+    shared = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
+    return (shared > allowed).all(1)
 
 
 def said(figure):

@@ -17,7 +17,7 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import attack_of
 from tests import foreign_attacks as foreign
-from tests.federations import finished, small
+from tests.federations import PLAIN, finished, small
 
 HERE = "tests.foreign_attacks"
 LEAK = {"role": "leaking", "clients": "0", "batch_size": 2}
@@ -29,7 +29,7 @@ def federation():
 
 
 def attacked(federation, **settings):
-    return federation.reconstruct(round=1, client=0, **settings)
+    return federation.reconstruct(round=1, client=0, **(PLAIN | settings))
 
 
 class TestNames:

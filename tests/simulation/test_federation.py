@@ -557,12 +557,12 @@ class TestReconstruct:
         scenario = small(
             "data.train=8",
             "training.batch_size=1",
-            "model.width=32",
+            "model.width=16",
             rounds=1,
             captures={"keep": "all"},
         )
         federation = finished(scenario)
-        leak = federation.reconstruct(round=1, client=0, iterations=400)
+        leak = federation.reconstruct(round=1, client=0, **PLAIN, iterations=200)
         rows = [row for row in leak.rows if row.target == "original"]
         assert len(rows) == 2
         assert all(row.psnr > row.chance_psnr + 3 for row in rows)

@@ -25,7 +25,6 @@ def seeded(seed=0):
 
 @pytest.fixture(scope="module")
 def victim():
-    torch.set_num_threads(1)
     data = load("digits")
     return data, build("convnet", shape=data.shape, classes=10, width=24, seed=3)
 

@@ -24,7 +24,6 @@ def seeded(seed=0):
 
 @pytest.fixture(scope="module")
 def digits():
-    torch.set_num_threads(1)
     return load("digits")
 
 

@@ -19,11 +19,6 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 2])
 KNOWN = Knowledge(SHAPE, CLASSES, (0.5,), (0.5,), num_images=len(LABELS))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 

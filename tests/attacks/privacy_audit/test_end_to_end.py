@@ -11,7 +11,6 @@ SEEDS = range(5)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    torch.set_num_threads(1)
     return clothes(tmp_path_factory.mktemp("audit"))
 
 

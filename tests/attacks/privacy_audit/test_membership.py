@@ -23,7 +23,6 @@ LOCAL = LocalSGD(lr=0.1, epochs=20, batch_size=20)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A function that trains a client and returns all that a test needs of it."""
-    torch.set_num_threads(1)
     (own, labels), (others, other_labels) = clothes(tmp_path_factory.mktemp("membership"))
     data = ImageData(
         name="members",

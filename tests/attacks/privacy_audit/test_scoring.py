@@ -22,7 +22,6 @@ def seeded(seed=0):
 
 @pytest.fixture(scope="module")
 def network():
-    torch.set_num_threads(1)
     return build("convnet", shape=SHAPE, classes=10, width=6, seed=1)
 
 

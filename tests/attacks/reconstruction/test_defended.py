@@ -26,7 +26,6 @@ PLAIN = AttackSettings(iterations=200, schedule="cosine", lr=0.3)
 
 @pytest.fixture(scope="module")
 def victim():
-    torch.set_num_threads(1)
     data = load("digits")
     model = build("convnet", shape=data.shape, classes=10, width=24, seed=3)
     pixels, labels = data.pixels(data.train_images[:1]), data.train_labels[:1]

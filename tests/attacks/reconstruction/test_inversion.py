@@ -20,7 +20,6 @@ ATTACK = AttackSettings(iterations=300, tv=1e-4)
 
 @pytest.fixture(scope="module")
 def victim():
-    torch.set_num_threads(1)
     data = load("digits")
     model = build("convnet", shape=data.shape, classes=10, seed=3)
     return data, model

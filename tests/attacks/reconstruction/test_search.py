@@ -31,7 +31,6 @@ QUICK = AttackSettings(iterations=12)
 
 @pytest.fixture(scope="module")
 def data():
-    torch.set_num_threads(1)
     return load("digits")
 
 

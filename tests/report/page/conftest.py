@@ -1,8 +1,11 @@
 """Runs and a comparison for the tests of the page, made once each."""
 
+import functools
+
 import pytest
 
 from fedlab import compare
+from fedlab.report.page import write_page
 from tests.federations import finished, small
 
 ATTACKED = {
@@ -45,3 +48,15 @@ def comparison(tmp_path_factory):
         out=tmp_path_factory.mktemp("comparison"),
         processes=1,
     )
+
+
+@pytest.fixture(scope="session")
+def written(request, tmp_path_factory):
+    """Function from the name of a fixture above to the text of its page, written once."""
+
+    @functools.cache
+    def text(subject):
+        path = tmp_path_factory.mktemp("page") / "new" / "page.html"
+        return write_page(request.getfixturevalue(subject), path).read_text(encoding="utf-8")
+
+    return text

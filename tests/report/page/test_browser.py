@@ -7,8 +7,6 @@ import subprocess
 
 import pytest
 
-from fedlab.report.page import write_page
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 FRAME = """<!doctype html><meta charset="utf-8"><body style="margin:0">
@@ -43,13 +41,12 @@ def browser():
 @pytest.mark.parametrize(
     ("width", "subject"), [(1280, "attacked"), (375, "attacked"), (375, "comparison")]
 )
-def test_no_part_of_the_page_is_wider_than_the_screen(browser, width, subject, tmp_path, request):
-    page = write_page(request.getfixturevalue(subject), tmp_path / "page.html").read_text(
-        encoding="utf-8"
-    )
+def test_no_part_of_the_page_is_wider_than_the_screen(browser, width, subject, tmp_path, written):
     # Folded tables count as well.
-    page = page.replace("<details>", "<details open>").replace(
-        "<details class", "<details open class"
+    page = (
+        written(subject)
+        .replace("<details>", "<details open>")
+        .replace("<details class", "<details open class")
     )
     # The frame is what scripts may run in; the page inside keeps its own policy.
     wrapped = FRAME.format(width=width, text=json.dumps(page).replace("</", "<\\/"))

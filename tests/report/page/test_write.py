@@ -40,9 +40,8 @@ SECTIONS = [
 
 
 @pytest.fixture(scope="module")
-def text(attacked, tmp_path_factory):
-    path = write_page(attacked, tmp_path_factory.mktemp("page") / "new" / "page.html")
-    return path.read_text(encoding="utf-8")
+def text(written):
+    return written("attacked")
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +92,8 @@ def test_threat_model_states_attacker_knowledge(page):
 
 
 @pytest.mark.parametrize("subject", ["attacked", "plain", "comparison"])
-def test_page_never_says_safe(subject, request, tmp_path):
-    path = write_page(request.getfixturevalue(subject), tmp_path / "page.html")
-    words = Page(path.read_text(encoding="utf-8")).text.lower()
+def test_page_never_says_safe(subject, written):
+    words = Page(written(subject)).text.lower()
     assert "safe" not in words.replace("safetensors", "")
 
 
@@ -107,8 +105,8 @@ def test_question_and_verdicts_are_those_of_the_run(page):
     assert "Privacy spent: ε ∞" in page.text
 
 
-def test_run_without_attacks_or_defenses(plain, tmp_path):
-    text = write_page(plain, tmp_path / "page.html").read_text(encoding="utf-8")
+def test_run_without_attacks_or_defenses(written):
+    text = written("plain")
     assert asks_nobody(text)
     page = Page(text)
     assert "inconclusive" in page.text
@@ -251,9 +249,9 @@ def test_failing_figure_is_not_left_out():
         embed({"a": draw})
 
 
-def test_comparison_page_states_its_limits(comparison, page, tmp_path):
+def test_comparison_page_states_its_limits(page, written):
     assert "shared the machine's cores" not in page.text
-    page = Page(write_page(comparison, tmp_path / "p.html").read_text(encoding="utf-8"))
+    page = Page(written("comparison"))
     assert "shared the machine's cores" in page.text
     assert page.text.count("run again, it draws new noise under DP") == 2  # to do it, to read it
 
