@@ -12,31 +12,10 @@ from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.metrics.images import match, psnr
 from tests.report.legible import pixels_of
 
-MIXING = """
-name = "mixing"
-rounds = 16
-data = { train = 16, test = 40, clients = 2 }
-model = { name = "convnet", width = 8 }
-training = { batch_size = 8, lr = 0.05 }
-engine = { device = "cpu" }
-captures = { keep = "all" }
 
-[[roles]]
-role = "leaking"
-clients = "0"
-batch_size = 2
-
-[[defenses]]
-name = "dp-instahide"
-clients = "0"
-k = 2
-noise = "gaussian"
-scale = 0.0157  # 4/255
-"""
-
-
-def federation(*overrides, text=MIXING):
-    made = Federation(Scenario.parse(text, overrides))
+def federation(*overrides, **tables):
+    """The shipped scenario after its last round."""
+    made = Federation(Scenario.load("unmixed", overrides).changed(**tables))
     made.run()
     return made
 
@@ -44,8 +23,7 @@ def federation(*overrides, text=MIXING):
 @pytest.fixture(scope="module")
 def few():
     """Three rounds, which are too few to un-mix eight images."""
-    torch.set_num_threads(1)
-    return federation("rounds=3")
+    return federation("rounds=3", "data.test=40")
 
 
 @pytest.mark.slow
@@ -150,16 +128,16 @@ class TestRefusals:
         assert "round" in self.refusal(few, rounds=rounds)
 
     def test_rounds_with_another_k(self):
-        text = MIXING.replace('clients = "0"\nk = 2', 'clients = "0"\nrounds = "1"\nk = 2')
-        text += '\n[[defenses]]\nname = "dp-instahide"\nclients = "0"\nrounds = "2"\nk = 3\n'
-        run = federation("rounds=2", text=text)
+        mixing = {"name": "dp-instahide", "clients": "0"}
+        both = [mixing | {"rounds": str(k - 1), "k": k} for k in (2, 3)]
+        run = federation("rounds=2", defenses=both)
         assert "with one k" in self.refusal(run)
 
     def test_a_setting_that_is_none(self, few):
         assert "did you mean" in self.refusal(few, preset="fasst")
 
     def test_rounds_that_were_toggled_off_do_not_count(self):
-        run = Federation(Scenario.parse(MIXING, ["rounds=4"]))
+        run = Federation(Scenario.load("unmixed", ["rounds=4"]))
         run.step()
         run.toggle("dp-instahide", on=False)
         run.run()
