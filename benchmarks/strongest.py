@@ -25,6 +25,13 @@ from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
+from fedlab.defenses import Defense
+from fedlab.defenses.cutout import Cutout
+from fedlab.defenses.dp_instahide import DPInstaHide
+from fedlab.defenses.dp_sgd import DPSGD
+from fedlab.defenses.flip_crop import FlipCrop
+from fedlab.defenses.maxup import MaxUp
+from fedlab.defenses.pruning import Pruning
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import Truth, replay
@@ -56,17 +63,17 @@ FIRST_PUBLIC, FIRST_SCORED = 500, 1_000
 WEIGHTS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5)
 """Weights of the total variation for breaching."""
 
-DEFENSES: Mapping[str, Mapping[str, Any]] = {
+DEFENSES: Mapping[str, Defense] = {
     **{
-        f"DP-SGD z={noise:g}": {"name": "dp-sgd", "noise_multiplier": noise}
+        f"DP-SGD z={noise:g}": DPSGD(noise_multiplier=noise)
         for noise in (0.0, 0.001, 0.01, 0.1, 0.5)
     },
-    "pruning 90 %": {"name": "pruning", "share": 0.9},
-    "pruning 99 %": {"name": "pruning", "share": 0.99},
-    "DP-InstaHide k=4": {"name": "dp-instahide", "k": SHARD},
-    "flip-crop": {"name": "flip-crop"},
-    "Cutout": {"name": "cutout"},
-    "MaxUp": {"name": "maxup"},
+    "pruning 90 %": Pruning(share=0.9),
+    "pruning 99 %": Pruning(share=0.99),
+    "DP-InstaHide k=4": DPInstaHide(k=SHARD),
+    "flip-crop": FlipCrop(),
+    "Cutout": Cutout(),
+    "MaxUp": MaxUp(),
 }
 """Defenses by the name of their cell."""
 
@@ -101,7 +108,10 @@ def run(options: Options) -> Report:
     """
     path = cifar(options)
     count = options.repeats or IMAGES
-    cells = {name: Cell.of(path, settings, count, options) for name, settings in DEFENSES.items()}
+    cells = {
+        name: Cell.of(path, defense, count, device=options.device)
+        for name, defense in DEFENSES.items()
+    }
     keep = _Kept(options.cells, _stamp(Path(path)))
     for client in range(count):
         for name, cell in cells.items():
@@ -138,22 +148,27 @@ class Cell:
         federated: Images of the clients, and the public ones as test images.
         evaluator: Provides the attacker.
         tuning: Chooses the settings of ``auto``.
+        referee: Grades what is rebuilt.
     """
 
     scenario: Scenario
     federated: FederatedData
     evaluator: AttackEvaluator
     tuning: SelfTuning
+    referee: Referee
 
     @classmethod
-    def of(cls, path: str, defense: Mapping[str, Any], count: int, options: Options) -> "Cell":
+    def of(cls, path: str, defense: Defense, count: int, *, device: str = "cpu") -> "Cell":
         """The cell of a defense.
 
         Args:
             path: The .npz file of CIFAR-10.
-            defense: Settings of the defense.
+            defense: The defense that all clients run.
             count: Number of clients.
-            options: Device, and the file of kept outcomes, beside which choices are kept.
+            device: Device to compute on.
+
+        Raises:
+            BadInput: If there are not enough test images.
         """
         scenario = Scenario(
             name="one image of each client",
@@ -161,9 +176,9 @@ class Cell:
             model=Model(name="convnet", width=WIDTH),
             training=Training(mode="eval"),
             roles=(Leaking(batch_size=1),),
-            defenses=[dict(defense)],
+            defenses=(defense,),
             reconstructions=(Reconstruct(labels="known", iterations=ITERATIONS, power=False),),
-            engine=Engine(device=options.device, threads=THREADS),
+            engine=Engine(device=device, threads=THREADS),
         )
         federated = FederatedData.of(scenario)
         data = federated.data
@@ -181,11 +196,11 @@ class Cell:
                 test_images=data.test_images[FIRST_PUBLIC:FIRST_SCORED],
                 test_labels=data.test_labels[FIRST_PUBLIC:FIRST_SCORED],
             ),
-            partitions=tuple(torch.arange(SHARD * count).split(SHARD)),
+            partitions=tuple(torch.split(torch.arange(SHARD * count), SHARD)),
         )
         evaluator = AttackEvaluator(scenario, federated)
-        store = options.cells and options.cells.with_suffix(f".{defense['name']}.json")
-        return cls(scenario, federated, evaluator, SelfTuning(federated, evaluator.attacker, store))
+        tuning = SelfTuning(federated, evaluator.attacker)
+        return cls(scenario, federated, evaluator, tuning, Referee(federated))
 
     def attacked(self, client: int) -> Outcomes:
         """Run all attacks on the image of a client, and grade what they rebuild."""
@@ -235,7 +250,11 @@ class Cell:
             if attack.tunes:
                 continue
             parts = attack.restarts * (EVALUATIONS if attack.optimiser == "l-bfgs" else 1)
-            equal = {"iterations": ITERATIONS // parts, "label_rule": "auto", "source": ""}
+            equal: dict[str, Any] = {
+                "iterations": ITERATIONS // parts,
+                "label_rule": "auto",
+                "source": "",
+            }
             found[name] = replace(attack, **equal)
             changed = adapted(attack, capture.payload, known, sent=capture.global_state)
             found[f"{name}, adapted"] = replace(changed, **equal)
@@ -271,9 +290,7 @@ class Cell:
     def _graded(
         self, capture: Capture, task: ClientTask, truth: Truth, rebuilt: Reconstruction
     ) -> Outcome:
-        leak = Referee(self.federated).score(
-            capture, {task.client: task}, truth, rebuilt, preset=AUTO
-        )
+        leak = self.referee.score(capture, {task.client: task}, truth, rebuilt, preset=AUTO)
         (row,) = [row for row in leak.rows if row.target == "original"]
         return Outcome(row.verdict, max(0.0, row.aligned_psnr))  # 0 where an attack diverged
 

@@ -65,11 +65,21 @@ def test_what_the_client_did_is_rehearsed(defense, leaking):
 
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
 def test_changing_inputs_have_no_order(defense):
-    *_, truth = observed(defense, leaking=False, epochs=2)
+    federated, capture, _, truth = observed(defense, leaking=False, epochs=2)
     repeats = defense in ("none", "dp-instahide frozen")
     assert (truth.order is not None) == repeats
     *_, once = observed(defense, leaking=False)
     assert once.order is not None
+    data = federated.data
+    known = capture.facts.knowledge(
+        shape=data.shape,
+        num_classes=data.num_classes,
+        mean=data.mean,
+        std=data.std,
+        kind="weights",
+        num_images=len(truth.inputs),
+    )
+    assert len(known.blocks) == capture.payload.steps  # views of an image are no further images
 
 
 @pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
