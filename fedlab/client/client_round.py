@@ -12,14 +12,14 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
-from fedlab.client.guarantees import void_release
 from fedlab.client.local_training import compute_payload, undefended_pipeline
-from fedlab.client.poison import HonestUpdate, adjust_task, poison_shard, poison_update
+from fedlab.client.poison import HonestUpdate, poison_shard, poison_update
 from fedlab.core.digest import digest
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
 from fedlab.defenses.pipeline import Batch, ClientContext, Inspection, Pipeline, Withheld
 from fedlab.defenses.releases import released
+from fedlab.defenses.workload import Workload
 from fedlab.privacy.release import (
     OPEN,
     History,
@@ -29,9 +29,11 @@ from fedlab.privacy.release import (
     next_participation,
 )
 from fedlab.protocol.abstention import Abstention, abstain_over_budget
+from fedlab.protocol.guarantees import opens, void_release
 from fedlab.protocol.round_facts import round_facts
 from fedlab.protocol.task import ClientTask
-from fedlab.protocol.workload import Workload, workload
+from fedlab.protocol.training_task import adjust_task
+from fedlab.protocol.workload import workload
 from fedlab.scenario.roles import Honest, Leaking
 
 
@@ -116,7 +118,7 @@ def run_client_round(
             honest=_honest_updates(task, federated, global_state),
             generator=generator(federated.seed, "poisoned update", task.round, task.client),
         )
-    opened = bool(buffers) or _opens(task)
+    opened = bool(buffers) or opens(task)
     releases = tuple(
         void_release(each, task)
         for each in _privacy_releases(pipeline, context, abstention, opened=opened)
@@ -234,11 +236,6 @@ def _privacy_releases(
     if opened or not releases:
         return (PrivacyRelease(context.round, context.participation, OPEN),)
     return releases
-
-
-def _opens(task: ClientTask) -> bool:
-    """True if a defense neither claims an epsilon nor states that those of others still hold."""
-    return any(not each.keeps_guarantees and each.account is None for each in task.defenses)
 
 
 def _shared_buffers(federated: FederatedData, task: ClientTask) -> dict[str, Tensor]:

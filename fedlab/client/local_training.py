@@ -18,8 +18,8 @@ from fedlab.defenses.pipeline import (
     single,
     unchanged,
 )
+from fedlab.defenses.workload import Workload
 from fedlab.protocol.task import ClientTask
-from fedlab.protocol.workload import Workload
 from fedlab.scenario.roles import Leaking
 
 

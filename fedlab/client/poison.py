@@ -6,59 +6,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from attacks.knowledge import LocalSGD
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
 from fedlab.poisoning import Collusion, PoisoningContext, UpdateContext
-from fedlab.poisoning.base import name_in_errors
 from fedlab.poisoning.updates.base import flat_change
 from fedlab.protocol.task import ClientTask
+from fedlab.protocol.training_task import local_sgd
 from fedlab.scenario.roles import Poisoning
 
 HonestUpdate = Callable[[int], Payload]
 """Returns the payload that a client would send if it were honest, by partition id."""
-
-
-def adjust_task(task: ClientTask) -> ClientTask:
-    """Return the task with the local training that the client's update attack runs instead.
-
-    Raises:
-        ValueError: If the update attack refuses such training.
-        PluginFailed: If the update attack raises anything else.
-    """
-    role = task.role
-    if not isinstance(role, Poisoning) or role.update is None:
-        return task
-    asked = local_sgd(task)
-    with name_in_errors(role.update):
-        own = role.update.adjust_training(asked)
-        if own == asked:
-            return task
-        training = task.training.model_copy(
-            update={
-                "epochs": own.epochs,
-                "batch_size": own.batch_size,
-                "momentum": own.momentum,
-                "weight_decay": own.weight_decay,
-            }
-        )
-    return task.model_copy(
-        update={"lr": own.lr, "proximal_mu": own.proximal_mu, "training": training}
-    )
-
-
-def local_sgd(task: ClientTask) -> LocalSGD:
-    """Return the local training that a task asks for."""
-    return LocalSGD(
-        lr=task.lr,
-        momentum=task.training.momentum,
-        weight_decay=task.training.weight_decay,
-        epochs=task.training.epochs,
-        batch_size=task.training.batch_size,
-        proximal_mu=task.proximal_mu,
-    )
 
 
 def poison_shard(

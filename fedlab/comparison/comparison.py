@@ -14,6 +14,7 @@ from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
 from fedlab.comparison.summary import summary_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.plain_text import to_csv
 from fedlab.core.views import Viewable, show
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
@@ -113,7 +114,7 @@ class Comparison(Viewable):
         }
         write_atomically(self.folder / FACTS, json.dumps(facts, indent=1).encode())
         for name, table in ((TABLE, self.frame), (SUMMARY, self.summary)):
-            write_atomically(self.folder / name, table.to_csv(index=False).encode())
+            write_atomically(self.folder / name, to_csv(table))
 
     @property
     def name(self) -> str:

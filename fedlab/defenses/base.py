@@ -13,6 +13,7 @@ from fedlab.core.plugins import Plugin, Registry, check_subclass
 from fedlab.core.settings import Scheduled
 from fedlab.defenses.guard import Guard
 from fedlab.defenses.pipeline import Pipeline
+from fedlab.defenses.workload import Workload
 from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.release import History, PrivacyRelease
 
@@ -27,8 +28,8 @@ ELSEWHERE = "give them different rounds or clients"
 """The way out of any conflict between two defenses, as the end of a sentence."""
 
 HOOKS = {
-    *("facts", "planned_release", "settled", "conflict", "conflict_before", "conflict_after"),
-    *("norm_problem", "network_problem"),
+    *("facts", "planned_release", "expected_release", "reworked", "settled"),
+    *("conflict", "conflict_before", "conflict_after", "norm_problem", "network_problem"),
 }
 """Methods of a foreign defense that other rooms call outside a client's round."""
 
@@ -186,6 +187,51 @@ class Defense(Plugin, Scheduled, ABC):
             history: Privacy history of the client before the round.
         """
         return None
+
+    def reworked(self, work: Workload) -> Workload:
+        """Return the local steps under the defense, which may train on other records than images.
+
+        Args:
+            work: Local steps under the defenses before this one.
+        """
+        return work
+
+    def expected_release(
+        self,
+        work: Workload,
+        *,
+        round: int,
+        participation: int,
+        images: int,
+        values: int,
+        history: History = (),
+    ) -> PrivacyRelease | None:
+        """Return the cost of a round by which the server checks what a client says it spent.
+
+        A client of a foreign defense may state a higher cost. If it states a lower one, its round
+        counts as unprotected and its reply is refused.
+
+        Args:
+            work: Local steps under the defenses before this one.
+            round: Round number, counted from 1.
+            participation: Number of earlier rounds of the client.
+            images: Number of images of the client.
+            values: Number of values in an image: channels times height times width.
+            history: Privacy history of the client before the round.
+
+        Returns:
+            The cost; ``None`` if it is not known, which is the default of a defense without
+            ``planned_release``.
+        """
+        return self.planned_release(
+            round=round,
+            participation=participation,
+            images=images,
+            batch_size=work.batch_size,
+            steps=work.steps,
+            poisson=work.poisson,
+            history=history,
+        )
 
     def conflict(self, other: Defense) -> str | None:
         """Return why one client must not run both in a round, with the fix; ``None`` if it may."""

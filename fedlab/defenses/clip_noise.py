@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from fedlab.defenses.pipeline import ClientContext, Pipeline, Update
-    from fedlab.privacy.release import History
+    from fedlab.defenses.workload import Workload
+    from fedlab.privacy.release import History, PrivacyRelease
 
 
 class ClipNoise(Defense):
@@ -50,15 +51,30 @@ class ClipNoise(Defense):
             clipped_update = clipped(update, self.clipping_norm)
             return noised(clipped_update, deviation=deviation, generator=context.noise)
 
-        return pipeline.releasing(release).charged(
-            self.release(
-                context,
-                clipping_norm=self.clipping_norm,
-                noise_multiplier=self.noise_multiplier,
-                sample_rate=1.0,  # the server knows which clients take part
-                steps=1,
-            )
+        return pipeline.releasing(release).charged(self._cost(context.round, context.participation))
+
+    def _cost(self, round: int, participation: int) -> PrivacyRelease:
+        return self.entry(
+            round,
+            participation,
+            clipping_norm=self.clipping_norm,
+            noise_multiplier=self.noise_multiplier,
+            sample_rate=1.0,  # the server knows which clients take part
+            steps=1,
         )
+
+    def expected_release(
+        self,
+        work: Workload,
+        *,
+        round: int,
+        participation: int,
+        images: int,
+        values: int,
+        history: History = (),
+    ) -> PrivacyRelease:
+        """Return the cost of a round, which does not depend on the client's images."""
+        return self._cost(round, participation)
 
     @property
     def noise_source(self) -> NoiseSource:

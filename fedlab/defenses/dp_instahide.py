@@ -20,6 +20,7 @@ from fedlab.defenses.partners import Ahead, distinct, skipping
 from fedlab.defenses.pipeline import Batch, shuffled, single, unchanged
 from fedlab.defenses.pixel_noise import add_noise
 from fedlab.defenses.weights import dirichlet
+from fedlab.defenses.workload import Workload
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE, Account
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from fedlab.data.shard import Shard
     from fedlab.defenses.pipeline import ClientContext, Pipeline, Transform
-    from fedlab.privacy.release import History
+    from fedlab.privacy.release import History, PrivacyRelease
 
 AT_ONCE = 64
 """Number of frozen mixtures computed together, so that their images fit the processor's caches."""
@@ -126,9 +127,9 @@ class DPInstaHide(Defense):
             sources = torch.cat([members.unsqueeze(1), partners], dim=1)
             return self._noisy(sources, context.shard, pipeline.transform, weights, drawn)
 
-        # Labels show which classes were mixed, so any image may be known to be in every mixture.
-        inside = pipeline.records if k > 1 else min(pipeline.records, context.epochs)
-        epsilon = self._epsilon(context.shard, records=inside)
+        epsilon = self._fresh_epsilon(
+            context.shard.images[0].numel(), records=pipeline.records, epochs=context.epochs
+        )
         return replace(pipeline, held=held, transform=unchanged).charged(
             self.release(context, steps=pipeline.records, epsilon=epsilon)
         )
@@ -147,9 +148,12 @@ class DPInstaHide(Defense):
         ]
         pixels = torch.cat([part.pixels for part in parts])
         labels = torch.cat([part.labels for part in parts])
-        size = min(pipeline.batch_size, records)
-        order = context.stream("batches")
-        epsilon = self._epsilon(context.shard, records=records)
+        work = Workload(
+            *(pipeline.batch_size, pipeline.batches, pipeline.records),
+            *(context.epochs, context.poisson, context.leaking),
+        ).over(records)
+        size, order = work.batch_size, context.stream("batches")
+        epsilon = self._epsilon(context.shard.images[0].numel(), records=records)
         return replace(
             pipeline,
             sampler=single(records, batch_size=size, generator=order)
@@ -158,8 +162,8 @@ class DPInstaHide(Defense):
             held=lambda places: Batch(places, sources[places], pixels[places], labels[places]),
             transform=unchanged,
             batch_size=size,
-            batches=1 if context.leaking else context.epochs * -(-records // size),
-            records=size if context.leaking else context.epochs * records,
+            batches=work.steps,
+            records=work.records,
         ).charged(
             # The name is random, and the server lacks its seed; a hash would reveal the images.
             self.release(
@@ -198,11 +202,40 @@ class DPInstaHide(Defense):
         """The settings as text, which is part of the names of random streams."""
         return self.model_dump_json(exclude={"rounds", "clients"})
 
-    def _epsilon(self, shard: Shard, *, records: int) -> float | None:
+    def reworked(self, work: Workload) -> Workload:
+        """Return the local steps on the frozen set, if there is one."""
+        return work if self.frozen is None else work.over(self.frozen)
+
+    def expected_release(
+        self,
+        work: Workload,
+        *,
+        round: int,
+        participation: int,
+        images: int,
+        values: int,
+        history: History = (),
+    ) -> PrivacyRelease:
+        """Return the cost of a round; any name may stand for that of a frozen set."""
+        if self.frozen is not None:
+            epsilon = self._epsilon(values, records=self.frozen)
+            return self.entry(
+                round, participation, steps=self.frozen, epsilon=epsilon, release="any"
+            )
+        epsilon = self._fresh_epsilon(values, records=work.records, epochs=work.epochs)
+        return self.entry(round, participation, steps=work.records, epsilon=epsilon)
+
+    def _fresh_epsilon(self, values: int, *, records: int, epochs: int) -> float | None:
+        """Compute the formal epsilon of a round in which every record is mixed anew."""
+        # Labels show which classes were mixed, so any image may be known to be in every mixture.
+        inside = records if self.k > 1 else min(records, epochs)
+        return self._epsilon(values, records=inside)
+
+    def _epsilon(self, values: int, *, records: int) -> float | None:
         """Compute the formal epsilon of mixtures; ``None`` for Gaussian noise.
 
         Args:
-            shard: Shard whose images are mixed.
+            values: Number of values in an image.
             records: Largest number of mixtures that one image can be in.
         """
         if self.noise != "laplace":
@@ -213,7 +246,7 @@ class DPInstaHide(Defense):
         return instahide.epsilon(
             k=self.k,
             sigma=self.scale,
-            diameter=float(shard.images[0].numel()),
+            diameter=float(values),
             records=records,
             largest_weight=weight,
         )

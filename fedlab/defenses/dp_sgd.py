@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fedlab.defenses.pipeline import ClientContext, Pipeline, Sampler
     from fedlab.defenses.private_gradient import Clipping
+    from fedlab.defenses.workload import Workload
     from fedlab.models.per_example import Mode
 
 
@@ -179,6 +180,29 @@ class DPSGD(Defense):
             fixed_batch=None if poisson else True,
             steps=steps,
         )
+
+    def expected_release(
+        self,
+        work: Workload,
+        *,
+        round: int,
+        participation: int,
+        images: int,
+        values: int,
+        history: History = (),
+    ) -> PrivacyRelease:
+        """Return the planned cost; under adaptive clipping any norm may stand for the next one."""
+        planned = self.planned_release(
+            round=round,
+            participation=participation,
+            images=images,
+            batch_size=min(work.batch_size, images),
+            steps=work.steps,
+            poisson=work.poisson,
+            history=history,
+        )
+        adaptive = self.clipping == "adaptive"
+        return replace(planned, next_clipping_norm=planned.clipping_norm if adaptive else None)
 
     def starting_bound(self, history: History) -> float:
         """Return the clipping norm at the start of a round, which is public.

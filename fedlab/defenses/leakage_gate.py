@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from attacks.payload import Payload
     from fedlab.defenses.pipeline import Batch, ClientContext, Pipeline
+    from fedlab.defenses.workload import Workload
+    from fedlab.privacy.release import History
 
 
 class LeakageGate(Defense):
@@ -62,8 +64,8 @@ class LeakageGate(Defense):
         inspect again.
         """
         images = pipeline.records // context.epochs
-        inspects = context.participation % self.every == 0 and images <= MOST_IMAGES
-        if context.replay or not inspects:
+        cost = self._cost(context.round, context.participation, images)
+        if context.replay or cost is None:
             return pipeline
         seen: list[Batch] = []
 
@@ -75,11 +77,26 @@ class LeakageGate(Defense):
                     "dB or above"
                 )
 
-        return pipeline.inspected(inspect, observer=seen.append).charged(
-            PrivacyRelease(
-                context.round, context.participation, self.name if self.name in KNOWN else OPEN
-            )
-        )
+        return pipeline.inspected(inspect, observer=seen.append).charged(cost)
+
+    def expected_release(
+        self,
+        work: Workload,
+        *,
+        round: int,
+        participation: int,
+        images: int,
+        values: int,
+        history: History = (),
+    ) -> PrivacyRelease | None:
+        """Return the cost of a round in which the client inspects its update."""
+        return self._cost(round, participation, work.records // work.epochs)
+
+    def _cost(self, round: int, participation: int, images: int) -> PrivacyRelease | None:
+        """Return the cost of a round; ``None`` if the gate does not inspect its update."""
+        if participation % self.every or images > MOST_IMAGES:
+            return None
+        return PrivacyRelease(round, participation, self.name if self.name in KNOWN else OPEN)
 
     @property
     def position(self) -> int:

@@ -21,6 +21,16 @@ LARGEST = 500.0
 """Largest epsilon for which PRV, PLD and Gaussian DP are computed. Opacus' search for that of
 Gaussian DP ends here, and far above it PRV and PLD take minutes and gigabytes."""
 
+LEAST_NOISE = 1e-6
+"""Noise multiplier below which a step counts as one without noise: its epsilon is above 1e11, and
+the formulas soon overflow."""
+
+LEAST_RATE = 1e-12
+"""Sample rate that lower ones count as, which is an upper bound, since formulas underflow there."""
+
+MOST_STEPS = 200_000
+"""Largest number of steps for which PRV and PLD are computed; they take minutes beyond."""
+
 
 def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float) -> float:
     """Compute epsilon at delta of all steps together, for add-or-remove-one-example neighbours.
@@ -28,9 +38,9 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
     The result holds for Poisson sampling at the given rate, or any sampling at rate 1, and only if
     every release on the same images is among the steps.
 
-    ``rdp``, ``prv`` and ``pld`` are upper bounds; above ``LARGEST``, and wherever ``prv`` fails,
-    ``prv`` and ``pld`` return the bound of ``rdp``. ``gdp`` is no bound: it is the limit for many
-    steps of Poisson sampling at a low rate, and may be too small.
+    ``rdp``, ``prv`` and ``pld`` are upper bounds; above ``LARGEST`` or ``MOST_STEPS``, and wherever
+    ``prv`` fails, ``prv`` and ``pld`` return the bound of ``rdp``. ``gdp`` is no bound: it is the
+    limit for many steps of Poisson sampling at a low rate, and may be too small.
 
     Args:
         steps: Noise multiplier, sample rate and number of steps of each release, in order.
@@ -48,10 +58,10 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
         >>> round(epsilon(((1.0, 0.05, 20),), accountant="rdp", delta=1e-5), 3)
         2.481
     """
-    steps = tuple(step for step in steps if step[2])
+    steps = tuple((noise, max(rate, LEAST_RATE), n) for noise, rate, n in steps if n)
     if not steps:
         return 0.0
-    if any(noise == 0 for noise, _, _ in steps):
+    if any(noise < LEAST_NOISE for noise, _, _ in steps):
         return math.inf
     # At a large delta Opacus' formulas return values below 0, which is a bound for any mechanism.
     return max(0.0, _epsilon(merged(steps), accountant, delta))
@@ -75,7 +85,8 @@ def _epsilon(steps: tuple[Step, ...], accountant: AccountantName, delta: float) 
     if accountant == "gdp":
         return _gaussian(steps, delta)
     bound = _counted(RDPAccountant(), steps, delta)
-    if accountant == "rdp" or bound > LARGEST:
+    many = sum(count for _, _, count in steps) > MOST_STEPS
+    if accountant == "rdp" or bound > LARGEST or many:
         return bound
     if accountant == "pld":
         return privacy_loss(steps, scale=bound).get_epsilon_for_delta(delta)
@@ -111,7 +122,7 @@ def _gaussian(steps: tuple[Step, ...], delta: float) -> float:
         return math.inf
     total = sum(count for _, _, count in steps)
     mu = float(gdp.compute_mu_poisson(steps=total, noise_multiplier=noise, sample_rate=rate))
-    if gdp.delta_eps_mu(eps=0.0, mu=mu) <= delta:
+    if mu == 0 or gdp.delta_eps_mu(eps=0.0, mu=mu) <= delta:
         return 0.0
     if gdp.delta_eps_mu(eps=LARGEST, mu=mu) >= delta:
         return math.inf

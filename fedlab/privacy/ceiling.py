@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from fedlab.privacy.accountant import LARGEST, epsilon, merged
+from fedlab.privacy.accountant import LARGEST, LEAST_NOISE, MOST_STEPS, epsilon, merged
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, Account, as_step
 from fedlab.privacy.privacy_loss import Step, deltas, privacy_loss
@@ -126,7 +126,7 @@ def _ceilings(account: Account, history: History, chance: Floats) -> Floats:
 
 
 def _gaussian(steps: tuple[Step, ...], chance: Floats) -> Floats:
-    if any(noise == 0 for noise, _, _ in steps):
+    if any(noise < LEAST_NOISE for noise, _, _ in steps):
         return np.ones_like(chance)
     if all(rate == 1 for _, rate, _ in steps):
         return gaussian_ceiling(chance, math.sqrt(sum(n / noise**2 for noise, _, n in steps)))
@@ -143,6 +143,6 @@ def _curve(steps: tuple[Step, ...]) -> Floats:
     """
     sampled = 1 - math.prod((1 - rate) ** count for _, rate, count in steps)
     scale = epsilon(steps, accountant="rdp", delta=1e-5)
-    if scale > LARGEST:
+    if scale > LARGEST or sum(count for _, _, count in steps) > MOST_STEPS:
         return np.full_like(EPSILONS, sampled)
     return np.minimum(deltas(privacy_loss(steps, scale=scale), EPSILONS), sampled)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -19,6 +19,15 @@ Unit = Literal["example", "client"]
 
 OPEN = "none"
 """Mechanism of an unprotected participation."""
+
+MOST = 10**12
+"""Largest number of rounds, participations or steps of an entry; larger ones are no real cost."""
+
+LARGEST = 1e30
+"""Largest clipping norm, noise multiplier or sensitivity of an entry, whose square is finite."""
+
+LONGEST = 200
+"""Largest number of characters of a text in an entry."""
 
 KNOWN: frozenset[Mechanism] = frozenset(
     {OPEN, "dp-sgd", "dp-instahide", "clip-noise", "leakage-gate"}
@@ -59,22 +68,22 @@ class PrivacyRelease:
             unprotected; ``None`` if it holds.
     """
 
-    round: Annotated[int, Field(ge=1)]
-    participation: Annotated[int, Field(ge=0)]
-    mechanism: Mechanism
-    clipping_norm: float | None = Field(default=None, gt=0)
-    next_clipping_norm: float | None = Field(default=None, gt=0)
-    noise_multiplier: float | None = Field(default=None, ge=0)
+    round: Annotated[int, Field(ge=1, le=MOST)]
+    participation: Annotated[int, Field(ge=0, le=MOST)]
+    mechanism: Annotated[Mechanism, Field(min_length=1, max_length=LONGEST)]
+    clipping_norm: float | None = Field(default=None, gt=0, le=LARGEST)
+    next_clipping_norm: float | None = Field(default=None, gt=0, le=LARGEST)
+    noise_multiplier: float | None = Field(default=None, ge=0, le=LARGEST)
     sample_rate: float | None = Field(default=None, gt=0, le=1)
-    steps: int | None = Field(default=None, ge=0)
+    steps: int | None = Field(default=None, ge=0, le=MOST)
     epsilon: float | None = Field(default=None, ge=0)
-    release: str | None = None
+    release: str | None = Field(default=None, min_length=1, max_length=LONGEST)
     fixed_batch: bool | None = None
     unit: Unit | None = None
-    adjacency: str | None = Field(default=None, min_length=1, max_length=200)
-    sensitivity: float | None = Field(default=None, gt=0)
+    adjacency: str | None = Field(default=None, min_length=1, max_length=LONGEST)
+    sensitivity: float | None = Field(default=None, gt=0, le=LARGEST)
     needs_public_labels: bool | None = None
-    void: str | None = Field(default=None, min_length=1, max_length=200)
+    void: str | None = Field(default=None, min_length=1, max_length=LONGEST)
 
     @model_validator(mode="after")
     def _check_unit(self) -> Self:
@@ -142,19 +151,31 @@ def next_participation(history: History) -> int:
     return history[-1].participation + 1 if history else 0
 
 
-def longer(one: History, other: History) -> History:
-    """Return the longer of two histories of the same client.
+def longer(own: History, servers: History) -> History:
+    """Return the longer of two histories of the same client, its own and the server's.
 
-    After a crash, the client or the server may lack the last rounds, so one history must be the
-    beginning of the other.
+    After a crash or a lost reply, the client or the server may lack the last participations. A
+    participation that the server counts as unprotected, since it did not believe what arrived,
+    counts so for the client as well.
+
+    Args:
+        own: History that the client has kept.
+        servers: History of the client as the server has it.
 
     Raises:
-        ValueError: If the histories disagree, since no total would then be correct.
+        ValueError: If the histories contradict each other otherwise, since no total would then be
+            correct.
     """
-    short, long = sorted((one, other), key=len)
-    if long[: len(short)] != short:
-        raise ValueError(
-            "the client's accountant history and the server's disagree, so no total epsilon "
-            "would be correct; start the experiment anew"
-        )
-    return long
+    found: list[PrivacyRelease] = []
+    groups = zip_longest(participations(own), participations(servers), fillvalue=())
+    for mine, theirs in groups:
+        if mine == theirs or not theirs:
+            found += mine
+        elif not mine or [entry.mechanism for entry in theirs] == [OPEN]:
+            found += theirs
+        else:
+            raise ValueError(
+                "the client's accountant history and the server's disagree, so no total epsilon "
+                "would be correct; start the experiment anew"
+            )
+    return tuple(found)

@@ -6,15 +6,19 @@ is read, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from attacks.payload import Payload
+from fedlab.core.plain_text import plain_text
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.abstention import Abstention
 
@@ -37,8 +41,15 @@ REASON = "reason"
 
 HEADER = 4096
 """Largest number of bytes that the header of an array may add to its content."""
-LONGEST_REASON = 300
-"""Number of characters of a client's reason that are kept."""
+MOST_EXAMPLES = 10**9
+"""Largest number of examples or steps that any client is believed."""
+
+LARGEST = 1e15
+"""Largest absolute value in a payload: what a few clients send of this size can be squared and
+summed in single precision."""
+
+LONGEST_HISTORY = 1_000_000
+"""Largest number of characters by which a declared history may exceed the one known before."""
 
 Kind = Literal["gradient", "weights"]
 """Content of a payload."""
@@ -113,22 +124,25 @@ class Reply:
         return content
 
     @classmethod
-    def from_record(cls, content: RecordDict, *, kind: Kind, expected: Expected) -> Reply:
+    def from_record(
+        cls, content: RecordDict, *, kind: Kind, expected: Expected, known: History = ()
+    ) -> Reply:
         """Check the records of a message and read the reply in them.
 
         Args:
             content: Records as they arrived.
             kind: Kind of payload that the client was asked for.
             expected: The shapes and limits against which the reply is checked.
+            known: Privacy history of the client that the server has.
 
         Raises:
             Refused: If anything about the reply is wrong.
         """
         if abstention := read_abstention(content):
-            return cls(history=read_history(content), abstention=abstention)
+            return cls(history=read_history(content, known), abstention=abstention)
         wanted = {PAYLOAD, FACTS, DECLARED} | ({BUFFERS} if expected.buffers else set())
         if set(content) != wanted:
-            raise Refused(f"it holds {sorted(content)} instead of {sorted(wanted)}")
+            raise Refused(f"it holds {sorted(content)[:9]} instead of {sorted(wanted)}")
         facts = _read_facts(content, expected.max_examples)
         declared = content.config_records.get(DECLARED, ConfigRecord())
         if set(declared) != {KIND, HISTORY}:
@@ -136,7 +150,7 @@ class Reply:
         if declared[KIND] != kind:
             raise Refused(f"it sent {declared[KIND]!s} where {kind} was asked for")
         return cls(
-            history=read_history(content),
+            history=read_history(content, known),
             payload=Payload(
                 kind,
                 _read_tensors(content[PAYLOAD], expected.parameters),
@@ -161,25 +175,47 @@ def read_abstention(content: RecordDict) -> Abstention | None:
     status, reason = declared[STATUS], declared[REASON]
     if status not in ("budget", "withheld") or not isinstance(reason, str):
         raise Refused(f"it declined for no known reason: {status!s}")
-    shortened = " ".join(reason.split())[:LONGEST_REASON]
-    return Abstention("budget" if status == "budget" else "withheld", shortened)
+    return Abstention("budget" if status == "budget" else "withheld", plain_text(reason))
 
 
-def read_history(content: RecordDict) -> History:
+def read_history(content: RecordDict, known: History) -> History:
     """Read the privacy history that a reply declares, whatever else is wrong with the reply.
 
+    Args:
+        content: Records as they arrived.
+        known: History that the server has, of which the declared one should be a continuation.
+
     Raises:
-        Refused: If the history cannot be read.
+        Refused: If the history cannot be read, or is far longer than the known one.
     """
+    text = content.config_records.get(DECLARED, ConfigRecord()).get(HISTORY)
+    if not isinstance(text, str):
+        raise Refused("its declaration cannot be read: it has no accountant history")
+    before = to_json(known)
+    if len(text) > 4 * len(before) + LONGEST_HISTORY:
+        raise Refused(f"its accountant history has {len(text)} characters, which nobody believes")
     try:
-        return from_json(str(content.config_records[DECLARED][HISTORY]))
-    except (KeyError, ValueError) as error:
+        if known and text.startswith(before[:-1] + ","):  # known entries need not be read again
+            return (*known, *from_json("[" + text[len(before) :]))
+        return from_json(text)
+    except ValueError as error:
         raise Refused(f"its declaration cannot be read: {error}") from error
 
 
 def carries_data(content: RecordDict) -> bool:
     """True if a reply contains anything, even unreadable, that may depend on images."""
-    return not set(content) <= {DECLARED}
+    declared = content.config_records.get(DECLARED, ConfigRecord())
+    return not set(content) <= {DECLARED} or declared.get(STATUS) == "withheld"
+
+
+def _content_size(data: bytes) -> int:
+    """Number of bytes of the array that the header of NumPy's format describes."""
+    stream = io.BytesIO(data)
+    first, _ = np.lib.format.read_magic(stream)
+    versions = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    read = versions[first]
+    shape, _, dtype = read(stream)
+    return math.prod(shape) * dtype.itemsize
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -192,8 +228,8 @@ def _read_facts(content: RecordDict, most: int | None) -> dict[str, int]:
         raise Refused(f"its facts are not {NUM_EXAMPLES} and {STEPS}")
     facts = {}
     for name, value in record.items():
-        if not isinstance(value, int) or value < 1:
-            raise Refused(f"{name} is {value!r}, not a whole number above 0")
+        if not isinstance(value, int) or not 1 <= value <= MOST_EXAMPLES:
+            raise Refused(f"{name} is {value!r}, not a whole number from 1 to {MOST_EXAMPLES}")
         facts[name] = value
     if most is not None and facts[NUM_EXAMPLES] > most:
         raise Refused(f"it claims {facts[NUM_EXAMPLES]} examples, more than {most} are believed")
@@ -217,6 +253,8 @@ def _read_tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, T
             raise Refused(f"{name} is {tensor.dtype} instead of {like.dtype}")
         if not torch.isfinite(tensor).all():
             raise Refused(f"{name} holds values that are not finite")
+        if tensor.is_floating_point() and bool((tensor.abs() > LARGEST).any()):
+            raise Refused(f"{name} holds values above {LARGEST:g}, which overflow in sums")
         tensors[name] = tensor
     return tensors
 
@@ -226,7 +264,12 @@ def _read_tensor(array: Array, name: str, *, most: int) -> Tensor:
     if len(array.data) > HEADER + most:
         raise Refused(f"{name} cannot be read: {len(array.data)} bytes for {most} of content")
     try:
+        # np.load would allocate whatever the header asks for.
+        if (asked := _content_size(array.data)) > HEADER + most:
+            raise Refused(f"{name} cannot be read: its header asks for {asked} bytes, not {most}")
         return torch.from_numpy(array.numpy().copy())
+    except Refused:
+        raise
     except Exception as error:  # hostile bytes may make the reader raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(f"{name} cannot be read: {reason}") from error

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from fedlab.core.plain_text import csv_cell
+
 
 @dataclass(frozen=True)
 class RoundRow:
@@ -184,10 +186,10 @@ class LeakageRow:
 
 
 def values_by_column(row: Any) -> dict[str, Any]:
-    """Values of a row by column; metrics that a scenario adds come after the built-in columns."""
+    """Values of a row by column, safe for spreadsheets; a scenario's own metrics come last."""
     values = asdict(row)
     extra: dict[str, Any] = values.pop("extra", {})
-    return values | extra
+    return {name: csv_cell(value) for name, value in (values | extra).items()}
 
 
 def columns_of(kind: type[Any]) -> list[str]:

@@ -171,7 +171,8 @@ class Aggregation:
             root: Global tensors after the server trained on its root images, if ``needs_root``.
 
         Raises:
-            RunFailed: If the rule fails, or returns another model than the global one.
+            RunFailed: If the rule fails, or returns another model than the global one, or one with
+                values that are not finite.
         """
         if len(updates) < self._traits.fewest_replies:
             log.warning(
@@ -195,6 +196,9 @@ class Aggregation:
         }
         if {n: t.shape for n, t in arrays.items()} != {n: t.shape for n, t in like.items()}:
             raise self._failure(round, "it returns other arrays than those of the global model")
+        for name, value in arrays.items():
+            if not torch.isfinite(value).all():
+                raise self._failure(round, f"{name} of the new model is not finite")
         return Aggregate(arrays, used if self._traits.selects else None)
 
     def _fill(self, updates: Sequence[WeightedUpdate]) -> list[RecordDict]:

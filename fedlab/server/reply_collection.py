@@ -1,27 +1,39 @@
 """The replies of a round: those that passed the checks, abstentions, and refused ones."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 from fedlab.core.errors import RunFailed
-from fedlab.privacy.release import History, PrivacyRelease, next_participation
+from fedlab.core.plain_text import plain_text
+from fedlab.privacy.release import OPEN, History, PrivacyRelease, next_participation
 from fedlab.protocol.abstention import Abstention
-from fedlab.protocol.reply import (
-    Expected,
-    Kind,
-    Refused,
-    Reply,
-    carries_data,
-    read_abstention,
-    read_history,
-)
+from fedlab.protocol.declared_cost import PublicSizes
+from fedlab.protocol.reply import Expected, Kind, Refused, Reply, carries_data
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
+from fedlab.server.history_check import checked_history
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the server knows, and holds every reply of a round against.
+
+    Attributes:
+        expected: Shapes and limits.
+        histories: Privacy histories of all clients before the round.
+        task_in: Returns the task that a client was given in an earlier round, by round and client.
+        sizes: Public numbers about the clients' images; ``None`` if they are not known.
+    """
+
+    expected: Expected
+    histories: Mapping[int, History]
+    task_in: Callable[[int, int], ClientTask]
+    sizes: PublicSizes | None = None
 
 
 @dataclass
@@ -35,6 +47,7 @@ class ReplyCollection:
         refused: Reasons why the other replies are not used.
         histories: Privacy histories of all clients that sent anything. Where a history cannot be
             believed, the release counts as unprotected.
+        disputed: Clients whose histories are not those that they declared.
     """
 
     round: int
@@ -42,6 +55,7 @@ class ReplyCollection:
     declined: dict[int, Abstention] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     histories: dict[int, History] = field(default_factory=dict)
+    disputed: set[int] = field(default_factory=set)
 
     def drop(self, alone: Sequence[int]) -> None:
         """Drop replies that should be hidden in a sum, but have no others to be summed with.
@@ -73,69 +87,56 @@ class ReplyCollection:
 
     def refuse(self, client: int, reason: str) -> None:
         """Note why a client's reply is not used."""
-        self.refused[client] = reason
-        log.warning("round %d: client %d is skipped: %s", self.round, client, reason)
+        self.refused[client] = plain_text(reason)
+        log.warning("round %d: client %d is skipped: %s", self.round, client, self.refused[client])
 
 
 def collect_replies(
-    messages: Mapping[int, Message],
-    tasks: Mapping[int, ClientTask],
-    *,
-    expected: Expected,
-    known: Mapping[int, History],
+    messages: Mapping[int, Message], tasks: Mapping[int, ClientTask], known: Known
 ) -> ReplyCollection:
     """Read and check every reply of a round.
 
     Args:
         messages: Messages by client; those of failed clients may be missing.
         tasks: Tasks of all clients of the round.
-        expected: The shapes and limits against which replies are checked.
-        known: Histories that the clients declared before.
+        known: What the server knows.
     """
     collection = ReplyCollection(next(iter(tasks.values())).round)
     for client, task in tasks.items():
         try:
             if client not in messages:
                 raise Refused("it did not reply")
-            _collect(collection, task, messages[client], expected, known.get(client, ()))
+            _collect(collection, task, messages[client], known)
         except Refused as reason:
             collection.refuse(client, str(reason))
     return collection
 
 
-def _collect(
-    collection: ReplyCollection,
-    task: ClientTask,
-    message: Message,
-    expected: Expected,
-    before: History,
-) -> None:
+def _collect(collection: ReplyCollection, task: ClientTask, message: Message, known: Known) -> None:
     """Read the reply of one client into a collection."""
     if message.has_error():
-        raise Refused(f"the client failed: {' '.join(str(message.error.reason).split())}")
+        raise Refused(f"the client failed: {plain_text(message.error.reason)}")
     content, client = message.content, task.client
+    before = known.histories.get(client, ())
     try:
-        collection.histories[client] = _continued(content, before)
+        collection.histories[client] = checked_history(
+            content,
+            before,
+            task,
+            task_in=lambda round: known.task_in(round, client),
+            sizes=known.sizes,
+            shares_buffers=bool(known.expected.buffers),
+        )
     except Refused:
-        if carries_data(content):  # and does not say what it cost
-            undeclared = PrivacyRelease(task.round, next_participation(before), "none")
-            collection.histories[client] = (*before, undeclared)
+        collection.disputed.add(client)
+        if carries_data(content):  # and does not say, or lies about, what it cost
+            opened = PrivacyRelease(task.round, next_participation(before), OPEN)
+            collection.histories[client] = (*before, opened)
         raise
     kind: Kind = "gradient" if isinstance(task.role, Leaking) else "weights"
-    reply = Reply.from_record(content, kind=kind, expected=expected)
+    reply = Reply.from_record(content, kind=kind, expected=known.expected, known=before)
     if reply.abstention is None:
         collection.replies[client] = reply
     else:
         collection.declined[client] = reply.abstention
         log.info("round %d: client %d declined: %s", task.round, client, reply.abstention.reason)
-
-
-def _continued(content: RecordDict, known: History) -> History:
-    """The history that a reply declares, which must continue the one declared before."""
-    abstention = read_abstention(content)
-    # Over its budget a client computes nothing, so this round costs it nothing.
-    spent = abstention is None or abstention.status != "budget"
-    history = read_history(content)
-    if history[: len(known)] != known or (len(history) > len(known)) is not spent:
-        raise Refused("its accountant history does not go on from the one that it sent before")
-    return history

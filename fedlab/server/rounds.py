@@ -14,6 +14,7 @@ from torch import Tensor
 from fedlab.core.errors import BadInput
 from fedlab.privacy.release import History, before_last
 from fedlab.protocol.abstention import Abstention
+from fedlab.protocol.declared_cost import PublicSizes
 from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.reply import Expected, Reply
 from fedlab.protocol.round_facts import scheduled_facts, summed_facts
@@ -21,7 +22,7 @@ from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
-from fedlab.server.reply_collection import ReplyCollection, collect_replies
+from fedlab.server.reply_collection import Known, ReplyCollection, collect_replies
 from fedlab.server.secure_sum import LEAST, Part, members, summed
 from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
 from fedlab.server.transport import State, Transport
@@ -83,6 +84,8 @@ class RoundLoop:
         parameters: The names in ``state`` that are parameters; the others are buffers.
         scenario: The experiment, for the aggregation rule and the number of clients.
         root_update: Training on the server's root images, for a rule that needs it.
+        sizes: Public numbers about the clients' images, by which the server computes what each
+            round costs. Without them it checks mechanisms and noise only.
 
     Raises:
         BadInput: If the aggregation rule cannot be made or lacks what it needs, or the network has
@@ -97,10 +100,14 @@ class RoundLoop:
         scenario: Scenario,
         *,
         root_update: RootUpdate | None = None,
+        sizes: PublicSizes | None = None,
     ) -> None:
         self._transport = Transport(grid)
         self._parameters = tuple(parameters)
         self.histories: dict[int, History] = {}
+        self._sizes = sizes
+        # Clients that have to hear how the server counts their rounds.
+        self._disputed: set[int] = set()
         self.state = dict(state)
         self.aggregation = Aggregation.of(scenario)
         self._root_update = root_update
@@ -140,9 +147,10 @@ class RoundLoop:
         sent = states_to_send(scenario, tasks, self.state, self._parameters)
         messages = self._transport.exchange(tasks, sent)
         known = self.histories
-        replies = collect_replies(messages, tasks, expected=self._expected(scenario), known=known)
+        replies = collect_replies(messages, tasks, self._known(scenario))
         on_spent({each: h[len(known.get(each, ())) :] for each, h in replies.histories.items()})
         self.histories = known | replies.histories
+        self._disputed = self._disputed - set(replies.histories) | replies.disputed
         together = _summed_clients(scenario, replies)
         replies.check_failures(scenario.server.max_failures)
         seen = self._look(replies.replies, tasks, sent, averaged, scenario, together)
@@ -175,6 +183,8 @@ class RoundLoop:
         config = self.aggregation.configure(
             round, averaged, self._transport.grid, [nodes[client] for client in cohort]
         )
+        owed = {client: self.histories.get(client, ()) for client in self._disputed}
+        owed |= {} if resumed is None else {c: resumed.get(c, ()) for c in cohort}
         # Only FedProx sends its clients a setting, under this key.
         proximal_mu = cast(float, config.get("proximal-mu", 0.0))
         return {
@@ -183,7 +193,7 @@ class RoundLoop:
                 round=round,
                 client=client,
                 proximal_mu=proximal_mu,
-                history=None if resumed is None else resumed.get(client, ()),
+                history=owed.get(client),
             )
             for client in cohort
         }
@@ -256,14 +266,19 @@ class RoundLoop:
         model = reply.sent.as_weights(self.state, lr=lr) | dict(reply.buffers)
         return {name: model[name] for name in averaged}
 
-    def _expected(self, scenario: Scenario) -> Expected:
+    def _known(self, scenario: Scenario) -> Known:
         averaged = self._averaged(scenario)
         shared = {n: v for n, v in self.state.items() if n not in self._parameters}
-        return Expected(
+        expected = Expected(
             parameters={name: averaged[name] for name in self._parameters},
             buffers=shared if scenario.training.share_buffers else {},
             max_examples=scenario.server.max_examples,
         )
+
+        def task_in(round: int, client: int) -> ClientTask:
+            return task_for(scenario, round=round, client=client)
+
+        return Known(expected, self.histories, task_in, self._sizes)
 
 
 def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[int, ...]:

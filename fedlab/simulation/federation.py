@@ -1,8 +1,10 @@
 """The running experiment: rounds, toggles, scheduled attacks, and a run folder."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from fedlab.engine.in_process import in_process
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.privacy.release import History
+from fedlab.protocol.declared_cost import PublicSizes
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult
-from fedlab.results.rows import RoundRow
+from fedlab.results.rows import ClientRow, RoundRow
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.toggles import rounds_left, toggled
 from fedlab.server.rounds import RoundLoop
@@ -108,6 +111,7 @@ class Federation(Analysis):
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,
             root_update=root_training(self.federated, scenario),
+            sizes=PublicSizes(self.federated.sizes, math.prod(self.federated.data.shape)),
         )
         self._evaluator = AttackEvaluator(scenario, self.federated)
         self._plugin_failures: list[str] = []
@@ -220,13 +224,16 @@ class Federation(Analysis):
         done = self._loop.step(
             self.scenario, self.round + 1, self._owed or None, on_spent=self.folder.note_spending
         )
+        clients = tuple(client_row(done, client) for client in sorted(done.tasks))
+        model = self._evaluated(done.number, 0.0)
+        _refuse_overflow(model, clients)
         self.round = done.number
         self._owed = {c: h for c, h in self._owed.items() if c not in done.histories}
         leaks = run_scheduled_attacks(self.scenario, done.captures, done.histories, self._evaluator)
         self._callbacks.call("on_captures", self, done.captures)
         result = RoundResult(
-            model=self._evaluated(done.number, time.perf_counter() - started),
-            clients=tuple(client_row(done, client) for client in sorted(done.tasks)),
+            model=replace(model, seconds=time.perf_counter() - started),
+            clients=clients,
             leakage=tuple(row for leak in leaks for row in leak.rows),
             ledger=tuple(self.ledger.rows(done.number)),
         )
@@ -321,3 +328,20 @@ class Federation(Analysis):
             f"{self.scenario.data.clients} clients, {self.federated.data.name}, "
             f"folder={str(self.folder.path)!r})"
         )
+
+
+def _refuse_overflow(model: RoundRow, clients: Sequence[ClientRow]) -> None:
+    """Refuse a global model on which nobody can train, before the checkpoint takes it.
+
+    Raises:
+        RunFailed: If the loss on the test images is not finite.
+    """
+    if math.isfinite(model.loss):
+        return
+    norms = {row.client: row.update_norm for row in clients if row.update_norm is not None}
+    most = max(norms, key=lambda client: norms[client], default=None)
+    blame = "" if most is None else f"; client {most} changed it most, by a norm of {norms[most]:g}"
+    raise RunFailed(
+        f"round {model.round}: the outputs of the new global model overflow, and no client could "
+        f"train it{blame}: choose a robust server.strategy or a lower training.lr"
+    )

@@ -8,8 +8,8 @@ from attacks.payload import Payload
 from fedlab import BadInput, Federation
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
-from fedlab.client.poison import adjust_task
 from fedlab.protocol.planning import task_for
+from fedlab.protocol.training_task import adjust_task
 from tests.federations import finished, small
 
 POISON = {"role": "poisoning", "clients": "0"}

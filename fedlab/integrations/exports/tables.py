@@ -12,6 +12,7 @@ import pandas as pd
 
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.plain_text import to_csv
 from fedlab.results.folder import TABLES, RunFolder
 from fedlab.results.rows import LeakageRow, RoundRow
 
@@ -71,14 +72,10 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, kind: Kind) -
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             files.append(folder / f"{name}.{kind}")
-            write_atomically(files[-1], _csv(table) if kind == "csv" else _parquet(table))
+            write_atomically(files[-1], to_csv(table) if kind == "csv" else _parquet(table))
     except OSError as error:
         raise BadInput(f"{folder} cannot be written to: {error}") from error
     return files
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False).encode()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

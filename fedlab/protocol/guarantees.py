@@ -14,6 +14,11 @@ COUPLED = "a poison makes images depend on others, so each image is in several g
 """Reason that applies to an epsilon of one example, but not to one of all data of a client."""
 
 
+def opens(task: ClientTask) -> bool:
+    """Return true if a defense neither claims an epsilon nor keeps those of the others."""
+    return any(not each.keeps_guarantees and each.account is None for each in task.defenses)
+
+
 def void_release(release: PrivacyRelease, task: ClientTask) -> PrivacyRelease:
     """Return a release with the reason why its epsilon does not hold, or as it is.
 
