@@ -12,8 +12,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fedlab.client.client_round import run_client_round
+from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
+from fedlab.core.foreign_code import call_foreign
 from fedlab.core.network_errors import naming_network
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
@@ -39,11 +40,15 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        federated = federated_data_of(context)
         task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
-        state = global_state.on(federated.device, message.content.array_records["arrays"])
-        with naming_network(federated.network):
-            update = run_client_round(task, federated, state, _history(context))
+
+        def work() -> ClientUpdate:
+            federated = federated_data_of(context)
+            state = global_state.on(federated.device, message.content.array_records["arrays"])
+            with naming_network(federated.network):
+                return run_client_round(task, federated, state, _history(context))
+
+        update = call_foreign(work, seconds=task.reply_timeout)
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(update.history)})
         reply = Reply(update.history, update.payload, update.buffers, update.abstention)
         return Message(reply.to_record(), reply_to=message)

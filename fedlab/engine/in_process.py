@@ -21,6 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
+from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
 
 CLIENT_FAILED = 2
 """Flower's error code for a ClientApp that raised an exception."""
@@ -55,6 +56,7 @@ class InProcessGrid(Grid):
         self._run = Run.create_empty(run_id=secrets.randbits(62))
         self._contexts: dict[int, Context] = {}
         self._replies: dict[str, Message] = {}
+        self._seconds: float | None = None
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, 1
 
     def set_run(self, run: Run) -> None:
@@ -98,8 +100,20 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver messages and return their replies."""
-        return self.pull_messages(self.push_messages(messages))
+        """Deliver messages and return their replies.
+
+        Args:
+            messages: Messages to clients, which run one after another.
+            timeout: Seconds for all messages together, of which each has an equal share; ``None``
+                for no limit. A client that takes longer is interrupted; see
+                ``fedlab.core.foreign_code`` for what cannot be interrupted.
+        """
+        messages = list(messages)
+        self._seconds = timeout and timeout / max(1, len(messages))
+        try:
+            return self.pull_messages(self.push_messages(messages))
+        finally:
+            self._seconds = None
 
     def _deliver(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -111,12 +125,11 @@ class InProcessGrid(Grid):
         context = copy.deepcopy(self._contexts.get(node) or self._context(node))
         try:
             with _own_randomness():
-                reply = self._app(received, context)
+                reply = call_foreign(lambda: self._app(received, context), seconds=self._seconds)
             if context.state:  # a client that fails keeps its old state
                 self._contexts[node] = context
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            reply = Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
+        except ForeignCodeFailed as error:
+            reply = Message(Error(code=CLIENT_FAILED, reason=str(error)), reply_to=message)
         reply.metadata.__dict__["_message_id"] = str(uuid4())
         return reply
 

@@ -40,6 +40,7 @@ def task_for(
         privacy=scenario.privacy,
         collusion=_collusion(scenario, round, client),
         exposed=_exposed(scenario, round, client),
+        reply_timeout=scenario.server.reply_timeout,
     )
 
 

@@ -38,6 +38,7 @@ class ClientTask(Settings):
         collusion: Knowledge of a client whose update attack is made from honest updates.
         exposed: True if a colluding client knows the update that this honest client would send
             without its defenses; false by default.
+        reply_timeout: Seconds after which the client gives up; ``None`` for no limit.
     """
 
     round: int
@@ -51,6 +52,7 @@ class ClientTask(Settings):
     privacy: Privacy = Privacy()
     collusion: CollusionTask | None = None
     exposed: bool = False
+    reply_timeout: float | None = None
 
     @property
     def defense_names(self) -> str:

@@ -255,6 +255,11 @@ class Scenario(Viewable, Settings):
                 f"server.cohort is {self.server.cohort}, but there are only "
                 f"{self.data.clients} clients (data.clients)"
             )
+        if self.server.min_clients is not None and self.server.min_clients > self.data.clients:
+            raise ValueError(
+                f"server.min_clients is {self.server.min_clients}, but there are only "
+                f"{self.data.clients} clients (data.clients)"
+            )
         if self.audit is not None and self.audit.client >= self.data.clients:
             raise ValueError(
                 f"audit.client is {self.audit.client}, but clients go from 0 to "

@@ -199,6 +199,12 @@ class Server(Settings):
     max_failures: float = Field(default=1.0, ge=0, le=1)
     """Share of the cohort, from 0 to 1, that may fail before the run stops. It always stops if all
     fail."""
+    reply_timeout: float | None = Field(default=3600.0, gt=0, le=10**7)
+    """Seconds after which a client that has not replied counts as failed in its round, above 0;
+    one hour by default."""
+    min_clients: int | None = Field(default=None, ge=1, le=LARGEST)
+    """Number of clients that must be there when the run starts or resumes, at least 1; all by
+    default. A run that has started goes on with any that are left, or with at least this many."""
     max_examples: int | None = Field(default=None, ge=1, le=LARGEST)
     """Largest number of examples that a reply may claim; others are refused. No limit by
     default."""

@@ -28,12 +28,14 @@ class Known:
         histories: Privacy histories of all clients before the round.
         task_in: Returns the task that a client was given in an earlier round, by round and client.
         sizes: Public numbers about the clients' images; ``None`` if they are not known.
+        there: Clients whose nodes are there; ``None`` if nobody looked.
     """
 
     expected: Expected
     histories: Mapping[int, History]
     task_in: Callable[[int, int], ClientTask]
     sizes: PublicSizes | None = None
+    there: frozenset[int] | None = None
 
 
 @dataclass
@@ -104,6 +106,8 @@ def collect_replies(
     collection = ReplyCollection(next(iter(tasks.values())).round)
     for client, task in tasks.items():
         try:
+            if known.there is not None and client not in known.there:
+                raise Refused("its node is not there")
             if client not in messages:
                 raise Refused("it did not reply")
             _collect(collection, task, messages[client], known)

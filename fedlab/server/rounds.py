@@ -145,7 +145,9 @@ class RoundLoop:
         averaged = self._averaged(scenario)
         tasks = self._plan(scenario, round, averaged, resumed)
         sent = states_to_send(scenario, tasks, self.state, self._parameters)
-        messages = self._transport.exchange(tasks, sent)
+        messages = self._transport.exchange(
+            tasks, sent, reply_timeout=scenario.server.reply_timeout
+        )
         known = self.histories
         replies = collect_replies(messages, tasks, self._known(scenario))
         on_spent({each: h[len(known.get(each, ())) :] for each, h in replies.histories.items()})
@@ -178,10 +180,14 @@ class RoundLoop:
         resumed: Mapping[int, History] | None,
     ) -> dict[int, ClientTask]:
         """Sample the cohort, let the aggregation rule prepare the round, and make the tasks."""
-        nodes = self._transport.nodes(scenario.data.clients)
+        nodes = self._transport.nodes(scenario.data.clients, fewest=scenario.server.min_clients)
         cohort = sample_cohort(scenario, round)
         config = self.aggregation.configure(
-            round, averaged, self._transport.grid, [nodes[client] for client in cohort]
+            round,
+            averaged,
+            self._transport.grid,
+            # A rule prepares a round for some node, even if the whole cohort is gone.
+            [nodes[each] for each in cohort if each in nodes] or list(nodes.values()),
         )
         owed = {client: self.histories.get(client, ()) for client in self._disputed}
         owed |= {} if resumed is None else {c: resumed.get(c, ()) for c in cohort}
@@ -278,7 +284,8 @@ class RoundLoop:
         def task_in(round: int, client: int) -> ClientTask:
             return task_for(scenario, round=round, client=client)
 
-        return Known(expected, self.histories, task_in, self._sizes)
+        there = self._transport.there
+        return Known(expected, self.histories, task_in, self._sizes, there)
 
 
 def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[int, ...]:

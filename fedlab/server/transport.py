@@ -1,19 +1,28 @@
 """Messages between the server and the clients, over any Flower Grid."""
 
+import logging
 import time
 from collections.abc import Mapping
-from typing import cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedlab.core.errors import RunFailed
+from fedlab.core.plain_text import plain_text
 from fedlab.protocol.reply import FACTS
 from fedlab.protocol.task import ClientTask
 
 PATIENCE = 600.0
 """Seconds to wait for nodes to appear, and for their partition ids."""
+
+LATECOMERS = 10.0
+"""Seconds to wait for more nodes once there are enough, and for lost ones when too few are left."""
+
+ON_THE_WAY = 5.0
+"""Seconds that all messages of a round may travel, added to the time that the clients have."""
+
+log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
 """Parameters and buffers by name."""
@@ -29,44 +38,90 @@ class Transport:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self._nodes: dict[int, int] = {}
+        self._partitions: dict[int, int] = {}
 
-    def nodes(self, clients: int) -> Mapping[int, int]:
-        """Find the node of every partition. Nodes are asked once, since node ids are random.
+    def nodes(self, clients: int, *, fewest: int | None = None) -> Mapping[int, int]:
+        """Find the node of every partition that is there. Node ids are random, so nodes are asked.
+
+        Before the first round, and after a resume, the server waits for all clients. Later it goes
+        on with those that are left.
 
         Args:
-            clients: Number of clients, which must all appear.
+            clients: Number of clients.
+            fewest: Number of clients that suffice, if no more appear within ``LATECOMERS`` seconds;
+                by default all at the start, and one later.
 
         Raises:
-            RunFailed: If a client does not appear in time, or does not say its partition id.
+            RunFailed: If too few clients are there, or one cannot say its partition id.
         """
-        deadline = time.monotonic() + PATIENCE
-        while len(nodes := list(self.grid.get_node_ids())) < clients:
-            if time.monotonic() > deadline:
-                raise RunFailed(f"only {len(nodes)} of {clients} clients appeared")
+        started = time.monotonic()
+        enough = fewest or (1 if self._nodes else clients)
+        while len(found := self._introduced(clients)) < clients:
+            waited = time.monotonic() - started
+            if len(found) >= enough and (self._nodes or waited > LATECOMERS):
+                break
+            if waited > (LATECOMERS if self._nodes else PATIENCE):
+                raise RunFailed(
+                    f"only {len(found)} of {clients} clients appeared, and at least {enough} are "
+                    "needed: start the others, or set server.min_clients"
+                )
             time.sleep(0.1)  # Flower starts the server before the nodes are registered
-        known = set(self._nodes.values())
-        if unknown := [node for node in nodes if node not in known]:
-            questions = [Message(RecordDict(), node, MessageType.QUERY) for node in unknown]
+        self._nodes = found
+        return found
+
+    @property
+    def there(self) -> frozenset[int]:
+        """Clients whose nodes were there when ``nodes`` looked last."""
+        return frozenset(self._nodes)
+
+    def _introduced(self, clients: int) -> dict[int, int]:
+        """The nodes that are there now, by partition id; those that are new are asked for it."""
+        nodes = list(self.grid.get_node_ids())
+        questions = [
+            Message(RecordDict(), node, MessageType.QUERY)
+            for node in nodes
+            if node not in self._partitions
+        ]
+        if questions:
             for answer in self.grid.send_and_receive(questions, timeout=PATIENCE):
                 if answer.has_error():
-                    raise RunFailed(f"a client could not introduce itself: {answer.error.reason}")
-                partition = cast(int, answer.content.metric_records[FACTS]["partition-id"])
-                self._nodes[partition] = answer.metadata.src_node_id
-        if missing := sorted(set(range(clients)) - set(self._nodes)):
-            raise RunFailed(f"no node holds partition {missing[0]}")
-        return self._nodes
+                    reason = plain_text(answer.error.reason)
+                    log.warning("a client could not introduce itself: %s", reason)
+                    continue
+                try:
+                    partition = answer.content.metric_records[FACTS]["partition-id"]
+                except KeyError:
+                    partition = None
+                if not isinstance(partition, int) or not 0 <= partition < clients:
+                    log.warning("a node introduces itself as partition %s", plain_text(partition))
+                    continue
+                self._partitions[answer.metadata.src_node_id] = partition
+        found: dict[int, int] = {}
+        for node in nodes:  # where two claim a partition, the one that was there before keeps it
+            partition = self._partitions.get(node)
+            if partition is not None and (
+                partition not in found or self._nodes.get(partition) == node
+            ):
+                found[partition] = node
+        return found
 
     def exchange(
-        self, tasks: Mapping[int, ClientTask], states: Mapping[int, State]
+        self,
+        tasks: Mapping[int, ClientTask],
+        states: Mapping[int, State],
+        *,
+        reply_timeout: float | None = None,
     ) -> dict[int, Message]:
         """Send every client its task and its state, and wait for the replies.
 
         Args:
             tasks: Task of each client.
             states: Parameters and buffers that each client is sent.
+            reply_timeout: Seconds that each client may take; ``None`` for no limit. All together
+                have the sum, since one process may run them one after another.
 
         Returns:
-            Replies by client, in order of the clients. Failed clients may be missing.
+            Replies by client, in order of the clients. Failed and absent clients may be missing.
         """
         # Converted once for all clients that are sent the same state.
         arrays = {
@@ -85,11 +140,22 @@ class Transport:
                 MessageType.TRAIN,
             )
             for client, task in tasks.items()
+            if client in self._nodes
         ]
-        partition = {node: client for client, node in self._nodes.items()}
-        replies = {
-            partition[reply.metadata.src_node_id]: reply
-            for reply in self.grid.send_and_receive(messages)
-        }
+        timeout = None
+        if reply_timeout is not None:
+            timeout = len(messages) * reply_timeout + ON_THE_WAY
+        received = list(self.grid.send_and_receive(messages, timeout=timeout)) if messages else []
+        clients = {self._nodes[client]: client for client in tasks if client in self._nodes}
+        sent = {each.metadata.message_id: each.metadata.dst_node_id for each in messages}
+        replies: dict[int, Message] = {}
+        for reply in received:
+            node = reply.metadata.src_node_id
+            if reply.has_error():  # the SuperLink answers for a dead node in its own name
+                node = sent.get(reply.metadata.reply_to_message_id, node)
+            if node not in clients:
+                log.warning("a reply comes from node %s, which holds no partition", node)
+                continue
+            replies.setdefault(clients[node], reply)
         # Replies arrive in any order, and sums of floats depend on it.
         return dict(sorted(replies.items()))

@@ -1,0 +1,143 @@
+"""Calls of somebody else's code that end after a time, whatever the code raises or waits for.
+
+In the main thread of a POSIX process a signal interrupts the call, and with it sleeping, locks,
+sockets and most waits of native code. Elsewhere only Python code can be interrupted, and only
+between two instructions. Nothing interrupts native code that computes without end or ignores
+signals, nor code that catches every ``BaseException`` for ever: run such clients in processes of
+their own, by the ray engine.
+"""
+
+import ctypes
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+AGAIN = 1.0
+"""Seconds after which code that has caught the interruption is interrupted once more."""
+
+FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
+"""Signals whose handlers may raise an exception that is not the foreign code's own."""
+
+
+class ForeignCodeFailed(Exception):
+    """Foreign code raised an exception, asked the process to exit, or took too long."""
+
+
+class _Overtime(BaseException):
+    """Raised in foreign code whose time is over."""
+
+
+def call_foreign(call: Callable[[], T], *, seconds: float | None) -> T:
+    """Call foreign code, and turn whatever it raises into one exception.
+
+    Args:
+        call: The code.
+        seconds: Time that it may take, above 0; ``None`` for no limit.
+
+    Returns:
+        What the code returns.
+
+    Raises:
+        ForeignCodeFailed: If it raises anything, ``SystemExit`` and ``KeyboardInterrupt`` included,
+            or takes too long. An exception that the handler of a signal raises, such as Ctrl-C, is
+            passed on.
+    """
+    with _forwarded_signals() as outside, _time_limit(seconds) as is_over:
+        try:
+            found = call()
+        except BaseException as error:
+            if outside:
+                raise outside[0] from error
+            if isinstance(error, _Overtime) or is_over():
+                raise ForeignCodeFailed(f"it took longer than {seconds:g} seconds") from error
+            if isinstance(error, ForeignCodeFailed):
+                raise
+            raise ForeignCodeFailed(_described(error)) from error
+        if outside:  # even if the foreign code has caught it
+            raise outside[0]
+        return found
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its own text may fail as well
+        return type(error).__name__
+
+
+@contextmanager
+def _forwarded_signals() -> Iterator[list[BaseException]]:
+    """List what handlers of signals raise during the block; empty outside of the main thread."""
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
+        return
+    numbers = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
+    before = {each: handler for each in numbers if callable(handler := signal.getsignal(each))}
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        try:
+            before[number](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    for number in before:
+        signal.signal(number, forward)
+    try:
+        yield raised
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Raise ``_Overtime`` in the block once its time is over, and yield whether it is over."""
+    if seconds is None:
+        yield lambda: False
+        return
+    thread, done, over = threading.current_thread(), threading.Event(), threading.Event()
+    by_signal = thread is threading.main_thread() and hasattr(signal, "SIGURG")
+
+    def interrupt() -> None:
+        if by_signal:
+            signal.pthread_kill(thread.ident or 0, signal.SIGURG)
+        else:
+            _raise_in(thread, _Overtime)
+
+    def watch() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            over.set()
+            interrupt()
+            wait = AGAIN
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if not done.is_set():
+            raise _Overtime
+
+    watcher = threading.Thread(target=watch, name="time limit", daemon=True)
+    # Nobody else uses SIGURG here, which by default is ignored.
+    before = signal.signal(signal.SIGURG, handle) if by_signal else None
+    watcher.start()
+    try:
+        yield over.is_set
+    finally:
+        done.set()
+        watcher.join()
+        if by_signal:
+            signal.signal(signal.SIGURG, before)
+        else:
+            _raise_in(thread, None)
+
+
+def _raise_in(thread: threading.Thread, error: type[BaseException] | None) -> None:
+    """Raise an exception in a thread between two of its instructions; ``None`` takes it back."""
+    kind = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), kind)

@@ -1,0 +1,101 @@
+"""Foreign code cannot end the process, hang it, or hide a signal from it."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
+
+
+class Mute(Exception):
+    """An exception that cannot even be printed."""
+
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (Mute(), "Mute"),
+    ],
+)
+def test_whatever_is_raised_becomes_one_error(error, words):
+    def fail():
+        raise error
+
+    with pytest.raises(ForeignCodeFailed, match=words):
+        call_foreign(fail, seconds=5)
+
+
+def spin():
+    while True:
+        pass
+
+
+def swallow():
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:
+            continue
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        spin,
+        swallow,
+        lambda: time.sleep(60),
+        lambda: threading.Event().wait(),
+        lambda: os.read(os.pipe()[0], 1),
+    ],
+)
+def test_a_hang_ends_after_its_time(hang):
+    started = time.monotonic()
+    with pytest.raises(ForeignCodeFailed, match=r"longer than 0\.1 seconds"):
+        call_foreign(hang, seconds=0.1)
+    assert time.monotonic() - started < 5
+
+
+def test_python_code_in_a_thread_is_interrupted():
+    ended = []
+
+    def run():
+        try:
+            call_foreign(spin, seconds=0.1)
+        except ForeignCodeFailed as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=10)
+    assert ended == ["it took longer than 0.1 seconds"]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_an_interrupt_of_the_user_is_passed_on(hidden):
+    def interrupted():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except BaseException:
+            if not hidden:
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        call_foreign(interrupted, seconds=None)
+
+
+def test_handlers_of_signals_are_restored():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGURG)
+    before = [signal.getsignal(number) for number in numbers]
+    assert call_foreign(lambda: call_foreign(lambda: 7, seconds=1), seconds=1) == 7
+    assert [signal.getsignal(number) for number in numbers] == before
