@@ -5,21 +5,20 @@ surrogate clients, once for each defense. All others count with hindsight: prese
 adapted to the defense, and breaching at six weights of the total variation.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
-import attacks.reconstruction
 from attacks.reconstruction import PRESETS, AttackSettings, Reconstruction
 from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.steps import EVALUATIONS
 from benchmarks.breaching_peer import invert_with_breaching
+from benchmarks.kept import Kept, stamp
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.client.client_round import run_client_round
@@ -112,16 +111,16 @@ def run(options: Options) -> Report:
         name: Cell.of(path, defense, count, device=options.device)
         for name, defense in DEFENSES.items()
     }
-    keep = _Kept(options.cells, _stamp(Path(path)))
+    keep = Kept(options.cells, stamp(Path(path), Path(__file__)), TypeAdapter(dict[str, Outcome]))
     for client in range(count):
         for name, cell in cells.items():
             key = f"{name}, client {client}"
-            if key not in keep.outcomes:
+            if key not in keep.results:
                 keep.add(key, cell.attacked(client))
-            leaking = [one for one, found in keep.outcomes[key].items() if found.grade == LEAKS]
+            leaking = [one for one, found in keep.results[key].items() if found.grade == LEAKS]
             console.print(f"{key}: leaks to {', '.join(leaking) or 'none'}")
     results = {
-        name: [keep.outcomes[f"{name}, client {client}"] for client in range(count)]
+        name: [keep.results[f"{name}, client {client}"] for client in range(count)]
         for name in DEFENSES
     }
     return Report(
@@ -202,7 +201,7 @@ class Cell:
         tuning = SelfTuning(federated, evaluator.attacker)
         return cls(scenario, federated, evaluator, tuning, Referee(federated))
 
-    def attacked(self, client: int) -> Outcomes:
+    def attacked(self, client: int) -> dict[str, Outcome]:
         """Run all attacks on the image of a client, and grade what they rebuild."""
         torch.set_num_threads(THREADS)
         task = task_for(self.scenario, round=1, client=client)
@@ -293,38 +292,6 @@ class Cell:
         leak = self.referee.score(capture, {task.client: task}, truth, rebuilt, preset=AUTO)
         (row,) = [row for row in leak.rows if row.target == "original"]
         return Outcome(row.verdict, max(0.0, row.aligned_psnr))  # 0 where an attack diverged
-
-
-class _Kept:
-    """Finished images in a file of JSON lines; those of other code or data do not count."""
-
-    def __init__(self, file: Path | None, stamp: str) -> None:
-        self.outcomes: dict[str, Outcomes] = {}
-        self._file, self._stamp = file, stamp
-        if file is not None and file.is_file():
-            lines = [json.loads(line) for line in file.read_text().splitlines()]
-            self.outcomes = {
-                line["cell"]: {name: Outcome(**found) for name, found in line["outcomes"].items()}
-                for line in lines
-                if line["stamp"] == stamp
-            }
-
-    def add(self, key: str, outcomes: Outcomes) -> None:
-        """Keep the outcomes of an image."""
-        self.outcomes[key] = outcomes
-        if self._file is not None:
-            found = {name: asdict(one) for name, one in outcomes.items()}
-            with self._file.open("a") as lines:
-                lines.write(
-                    json.dumps({"stamp": self._stamp, "cell": key, "outcomes": found}) + "\n"
-                )
-
-
-def _stamp(path: Path) -> str:
-    """Hash of the images, of this benchmark and of the attack."""
-    attack = Path(attacks.reconstruction.__file__).parent
-    files = [path, Path(__file__), *sorted(attack.glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _share(found: Sequence[Outcomes], name: str, *grades: str) -> list[float]:

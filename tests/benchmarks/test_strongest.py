@@ -12,7 +12,6 @@ from benchmarks.strongest import (
     Outcome,
     _claim,
     _figures,
-    _Kept,
 )
 from fedlab.core.errors import BadInput
 from fedlab.defenses.pruning import Pruning
@@ -41,13 +40,6 @@ def test_best_preset_and_best_of_breaching_are_shown():
 def test_breaching_without_labels_of_mixtures_is_said():
     *_, last = _figures("mixtures", [{AUTO: WON[AUTO], "fast": WON["fast"]}])
     assert last.failure
-
-
-def test_kept_images_count_only_for_the_same_code(tmp_path):
-    file = tmp_path / "cells.jsonl"
-    _Kept(file, "old").add("a", WON)
-    assert _Kept(file, "old").outcomes == {"a": WON}
-    assert _Kept(file, "new").outcomes == {}
 
 
 @pytest.fixture
