@@ -257,14 +257,6 @@ class DPSGD(Defense):
         from fedlab.defenses.per_example import training_problem
 
         problem = training_problem(model, shape, self.per_example)
-        if problem is None and self.per_example == "auto":
-            reason = training_problem(model, shape, "hooks")
-            if reason and training_problem(model, shape, "ew"):
-                log.warning(
-                    "dp-sgd passes the images through the network one at a time, which is slow, "
-                    "because Opacus cannot take it: %s",
-                    reason,
-                )
         return f"dp-sgd cannot train this network: {problem}" if problem else None
 
     def _sampler(self, pipeline: Pipeline, context: ClientContext, batch_size: int) -> Sampler:
@@ -298,9 +290,16 @@ class DPSGD(Defense):
         if self.per_example != "auto":
             return self.per_example
         channels, height, width = context.shard.images.shape[1:]
-        return fastest(
+        mode = fastest(
             context.model,
             (channels, height, width),
             batch_size=batch_size,
             flat=self.clipping == "flat",
         )
+        if mode == "loop":
+            log.warning(
+                "round %d: dp-sgd passes the images through the network one at a time, which is "
+                "slow, because Opacus gives other gradients than autograd for it",
+                context.round,
+            )
+        return mode

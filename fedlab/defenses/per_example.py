@@ -7,12 +7,13 @@ the time on small convolutional networks, unless PyTorch computes the convolutio
 one by one. Opacus' hooks save a tenth of the time on residual networks.
 """
 
+from collections.abc import Callable
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from fedlab.models.checks import AUTO, private_training_problem, problem_of_all
+from fedlab.models.checks import mode_problem, separation_problem
 from fedlab.models.per_example import Mode
 from fedlab.models.registry import Shape
 
@@ -33,7 +34,7 @@ def training_problem(
 ) -> str | None:
     """Find out why DP-SGD cannot train a network, with the fix; ``None`` if it can.
 
-    A trial takes a copy and a backward pass, so its result is kept for each network, shape and
+    A trial takes a copy and some backward passes, so its result is kept for each network, shape and
     mode: many entries of a scenario cost one trial.
 
     Args:
@@ -41,12 +42,19 @@ def training_problem(
         shape: Channels, height and width of an image.
         mode: Mode of per-example gradients; ``auto`` for any.
     """
-    if mode == "auto":
-        return problem_of_all(lambda each: training_problem(model, shape, each))
-    known, key = _trials.setdefault(model, {}), (shape, mode, model.training)
-    if key not in known:
-        known[key] = private_training_problem(model, shape, mode)
-    return known[key]
+    known = _trials.setdefault(model, {})
+
+    def once(mode: Mode, problem_of: Callable[[], str | None]) -> str | None:
+        key = (shape, mode, model.training)
+        if key not in known:
+            known[key] = problem_of()
+        return known[key]
+
+    # The loop can train every network that treats each image by itself.
+    problem = once("loop", lambda: separation_problem(model, shape))
+    if problem is not None or mode == "auto" or mode == "loop":
+        return problem
+    return once(mode, lambda: mode_problem(model, shape, mode))
 
 
 def fastest(model: nn.Module, shape: Shape, *, batch_size: int, flat: bool) -> Mode:
@@ -64,7 +72,7 @@ def fastest(model: nn.Module, shape: Shape, *, batch_size: int, flat: bool) -> M
         The mode; the ``loop`` over the images if no other can train it.
     """
     wanted = _by_layers(model, batch_size, flat=flat)
-    order: tuple[Mode, ...] = (wanted, *AUTO)
+    order: tuple[Mode, ...] = (wanted, "hooks", "ew")
     return next((mode for mode in order if training_problem(model, shape, mode) is None), "loop")
 
 

@@ -13,10 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from fedlab.core.modes import evaluation
 from fedlab.models.per_example import Mode
 from fedlab.models.registry import Shape
-from fedlab.models.trial import COUPLED, TrialFailed, try_private_training, try_step
-
-AUTO: tuple[Mode, ...] = ("hooks", "ew", "loop")
-"""Modes that ``auto`` tries, in this order."""
+from fedlab.models.trial import TrialFailed, try_mode, try_separation, try_step
 
 
 def misfit(model: nn.Module, shape: Shape, classes: int) -> str | None:
@@ -60,11 +57,7 @@ def training_problem(model: nn.Module, shape: Shape, size: int) -> str | None:
         shape: Channels, height and width of an image.
         size: Number of images in the batch, at least 1.
     """
-    try:
-        try_step(model, shape, size)
-    except (Exception, SystemExit) as error:  # somebody else's network may raise anything
-        return f"{type(error).__name__}: {first_line(error)}"
-    return None
+    return _failure(lambda: try_step(model, shape, size))
 
 
 def private_training_problem(
@@ -72,49 +65,56 @@ def private_training_problem(
 ) -> str | None:
     """Find out why DP-SGD cannot train a network, with the fix; ``None`` if it can.
 
-    A copy of the network, in its present mode but with Dropout off, is tried on three images: the
-    gradient of each image in the batch must be that of the image alone, and when the first image
-    is changed, the gradients of the others and all buffers must stay as they are.
+    A copy of the network is tried on three images: each must be treated by itself, and the mode
+    must give its gradient. A loop over the images always does.
 
     Args:
         model: Any network that takes such images.
         shape: Channels, height and width of an image.
-        mode: Method that computes per-example gradients; with ``auto``, expanded weights are tried
-            where hooks fail, and then a loop over the images.
+        mode: Method that computes per-example gradients; ``auto`` for any.
     """
-    if mode == "auto":
-        return problem_of_all(lambda each: private_training_problem(model, shape, each))
-    if not any(p.requires_grad for p in model.parameters()):
+    if problem := separation_problem(model, shape):
+        return problem
+    if mode == "auto" or mode == "loop":
+        return None
+    return mode_problem(model, shape, mode)
+
+
+def separation_problem(model: nn.Module, shape: Shape) -> str | None:
+    """Find out why no mode of DP-SGD can train a network, with the fix; ``None`` if one can.
+
+    Args:
+        model: Any network that takes such images.
+        shape: Channels, height and width of an image.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         return "none of its parameters is trained"
-    try:
-        try_private_training(model, shape, mode)
-    except TrialFailed as failure:
-        return _explained(model, mode, str(failure))
-    except (Exception, SystemExit) as error:  # somebody else's network may raise anything
-        return _explained(model, mode, f"{type(error).__name__}: {first_line(error)}")
-    return None
-
-
-def problem_of_all(problem_of: Callable[[Mode], str | None]) -> str | None:
-    """Return ``None`` if one of the modes that ``auto`` tries works, else why the last does not."""
-    problem = None
-    for mode in AUTO:
-        if (problem := problem_of(mode)) is None:
-            return None
-    return problem
-
-
-def _explained(model: nn.Module, mode: Mode, reason: str) -> str:
-    """Reason of a failed trial with the fix, by the layer that is known to cause it, if any."""
+    reason = _failure(lambda: try_separation(model, shape))
+    if reason is None:
+        return None
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm):
             return (
                 f'its BatchNorm layer "{name}" mixes the images of a batch, so the influence '
                 'of one cannot be bounded: set model.norm = "group", or use GroupNorm in your own'
             )
-    if mode == "loop" or reason == COUPLED:
-        return reason
-    fix = f': "{mode}" cannot take it, so set per_example = "auto"'
+    return reason
+
+
+def mode_problem(model: nn.Module, shape: Shape, mode: Mode) -> str | None:
+    """Find out why a mode cannot train a network that treats each image by itself, with the fix.
+
+    Args:
+        model: A network without a ``separation_problem``.
+        shape: Channels, height and width of an image.
+        mode: Method that computes per-example gradients.
+
+    Returns:
+        The reason; ``None`` if the mode can train it.
+    """
+    reason = _failure(lambda: try_mode(model, shape, mode))
+    if reason is None:
+        return None
     if mode != "ew":
         for name, layer in model.named_modules():
             if getattr(layer, "inplace", False):
@@ -128,8 +128,20 @@ def _explained(model: nn.Module, mode: Mode, reason: str) -> str:
                 "fail: write `out = out + shortcut`"
             )
         for error in ModuleValidator.validate(model, strict=False):
-            return first_line(error) + fix
-    return reason + fix
+            reason = first_line(error)
+            break
+    return f'{reason}: "{mode}" cannot take it, so set per_example = "auto"'
+
+
+def _failure(trial: Callable[[], None]) -> str | None:
+    """The reason why a trial fails; ``None`` if it does not."""
+    try:
+        trial()
+    except TrialFailed as failure:
+        return str(failure)
+    except (Exception, SystemExit) as error:  # somebody else's network may raise anything
+        return f"{type(error).__name__}: {first_line(error)}"
+    return None
 
 
 def first_line(error: BaseException) -> str:

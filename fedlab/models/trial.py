@@ -52,24 +52,39 @@ class TrialFailed(Exception):
     """The trial went wrong; the message is the reason."""
 
 
-def try_private_training(model: nn.Module, shape: Shape, mode: Mode) -> None:
-    """Try whether the per-example gradients of a network are those of each image alone.
+def try_separation(model: nn.Module, shape: Shape) -> None:
+    """Try whether a network treats each image of a batch by itself, and keeps nothing of it.
 
     A copy of the network, in its present mode but with Dropout off, is tried on three images: the
-    gradient of each image in the batch must be that of the image alone, and when the first image
-    is changed, the gradients of the others and all buffers must stay as they are.
+    outputs for an image in the batch must be those for the image alone, and when the first image is
+    changed, the outputs for the others and all buffers must stay as they are.
 
     Args:
         model: Any network that takes such images, with at least one trained parameter.
         shape: Channels, height and width of an image.
-        mode: Method that computes per-example gradients.
 
     Raises:
-        TrialFailed: If the images influence each other, or the mode gives other gradients.
+        TrialFailed: If the images influence each other, or what comes after them.
         Exception: Whatever the network raises.
     """
     with _repeatable(), _WithoutChance():  # type: ignore[no-untyped-call]
-        _Trial.of(model, shape, mode).run()
+        _Trial.of(model, shape).compare_outputs()
+
+
+def try_mode(model: nn.Module, shape: Shape, mode: Mode) -> None:
+    """Try whether a mode gives the gradient of each image alone, as autograd does.
+
+    Args:
+        model: A network that passes ``try_separation``.
+        shape: Channels, height and width of an image.
+        mode: Method that computes per-example gradients.
+
+    Raises:
+        TrialFailed: If the mode gives other gradients.
+        Exception: Whatever the network or Opacus raises.
+    """
+    with _repeatable(), _WithoutChance():  # type: ignore[no-untyped-call]
+        _Trial.of(model, shape).compare_gradients(mode)
 
 
 def try_step(model: nn.Module, shape: Shape, size: int) -> None:
@@ -99,7 +114,6 @@ class _Trial:
     Attributes:
         original: The network.
         model: Its copy, which sees the images.
-        mode: Method that computes per-example gradients.
         images: float32 ``[3, channels, height, width]`` with values in [0, 1), which the pixels of
             every data set reach after its normalisation.
         labels: int64 ``[3]``.
@@ -109,14 +123,13 @@ class _Trial:
 
     original: nn.Module
     model: nn.Module
-    mode: Mode
     images: Tensor
     labels: Tensor
     buffers: dict[str, Tensor]
     parameters: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, shape: Shape, mode: Mode) -> "_Trial":
+    def of(cls, model: nn.Module, shape: Shape) -> "_Trial":
         images = _random_images(model, shape, IMAGES)
         trial = _copy(model, images)
         with evaluation(trial):
@@ -131,40 +144,22 @@ class _Trial:
         return cls(
             model,
             trial,
-            mode,
             images,
             torch.arange(IMAGES, device=images.device) % outputs.shape[1],
             {name: buffer.clone() for name, buffer in trial.named_buffers()},
             {name: p for name, p in trial.named_parameters() if p.requires_grad},
         )
 
-    def run(self) -> None:
-        """Compare batches with images alone.
-
-        Raises:
-            TrialFailed: If images influence each other, or the mode gives other gradients than
-                autograd for an image alone.
-        """
-        changed = [self.images.clone() for _ in CHANGES]
-        for images, value in zip(changed, CHANGES, strict=True):
-            images[0] = value
-        self._compare_outputs(changed)
-        alone = [self._alone(index) for index in range(IMAGES)]
-        if self.mode != "loop":
-            self._compare_gradients(alone, changed)
-        if not all(map(_close, self._alone(1), alone[1])):
-            raise TrialFailed(REMEMBERS)
-        self._refuse_changed_parameters()
-
-    def _compare_outputs(self, changed: list[Tensor]) -> None:
+    def compare_outputs(self) -> None:
+        """Compare batches with images alone, and with batches whose first image is another."""
         whole, buffers = self._outputs(self.images)
         if not whole.isfinite().all():
             raise TrialFailed("its outputs are not finite for images of random pixels")
         self._refuse_changed_parameters()
         if not _close(self._outputs(self.images)[0], whole):
             raise TrialFailed(REMEMBERS)
-        for images in changed:
-            outputs, others = self._outputs(images)
+        for value in CHANGES:
+            outputs, others = self._outputs(self._changed(value))
             if not _close(outputs[1:], whole[1:]):
                 raise TrialFailed(COUPLED)
             for name, buffer in buffers.items():
@@ -172,10 +167,40 @@ class _Trial:
                     raise TrialFailed(
                         f'its buffer "{name}" depends on the images, which no noise covers'
                     )
+        alone = [self._alone(index) for index in range(IMAGES)]
+        if not all(_close(one, whole[index], ALIKE) for index, (one, _) in enumerate(alone)):
+            raise TrialFailed(COUPLED)
+        if not all(map(_close, self._alone(1)[1], alone[1][1])):
+            raise TrialFailed(REMEMBERS)
+        self._refuse_changed_parameters()
+
+    def compare_gradients(self, mode: Mode) -> None:
+        """Compare the gradients of a mode with those of each image alone."""
+        examples = PerExampleGradients(self.model, mode)
+        try:
+            whole = self._rows(examples, mode, self.images)
+            others = self._rows(examples, mode, self._changed(CHANGES[0]))
+        finally:
+            examples.close()
         for index in range(IMAGES):
-            one, _ = self._outputs(self.images[index : index + 1])
-            if not _close(one[0], whole[index], ALIKE):
-                raise TrialFailed(COUPLED)
+            _, alone = self._alone(index)
+            least = SAME * float(torch.stack([gradient.norm() for gradient in alone]).norm())
+            for (name, rows), one in zip(whole.items(), alone, strict=True):
+                if rows.shape[0] != IMAGES:
+                    raise TrialFailed(
+                        f'the layer of "{name}" does not have the image as first dimension'
+                    )
+                wanted = one.norm() if mode == "ghost" else one
+                if not _close(rows[index], wanted, ROUNDED, least=least):
+                    raise TrialFailed(f'"{name}" does not get the gradient of each image by itself')
+        if not all(_close(others[name][1:], rows[1:]) for name, rows in whole.items()):
+            raise TrialFailed(COUPLED)
+
+    def _changed(self, value: float) -> Tensor:
+        """The images with another one in the place of the first."""
+        images = self.images.clone()
+        images[0] = value
+        return images
 
     def _refuse_changed_parameters(self) -> None:
         before, after = self.original.parameters(), self.model.parameters()
@@ -191,12 +216,12 @@ class _Trial:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         return outputs.detach(), buffers
 
-    def _alone(self, index: int) -> list[Tensor]:
-        """Gradient of an image by itself, for each trained parameter."""
+    def _alone(self, index: int) -> tuple[Tensor, list[Tensor]]:
+        """Outputs for an image by itself, and its gradient for each trained parameter."""
         self._start()
-        one = slice(index, index + 1)
-        loss = functional.cross_entropy(self.model(self.images[one]), self.labels[one])
-        trained = list(self.parameters.values())
+        one, trained = slice(index, index + 1), list(self.parameters.values())
+        outputs = self.model(self.images[one])
+        loss = functional.cross_entropy(outputs, self.labels[one])
         found = torch.autograd.grad(loss, trained, allow_unused=True)
         gradients = [
             torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
@@ -204,34 +229,12 @@ class _Trial:
         ]
         if not all(gradient.isfinite().all() for gradient in gradients):
             raise TrialFailed("its gradient is not finite for images of random pixels")
-        return gradients
+        return outputs.detach()[0], gradients
 
-    def _compare_gradients(self, alone: list[list[Tensor]], changed: list[Tensor]) -> None:
-        examples = PerExampleGradients(self.model, self.mode)
-        try:
-            whole = self._rows(examples, self.images)
-            others = [self._rows(examples, images) for images in changed]
-        finally:
-            examples.close()
-        norms = [float(torch.cat([g.flatten() for g in each]).norm()) for each in alone]
-        for place, (name, rows) in enumerate(whole.items()):
-            wanted = torch.stack([gradients[place] for gradients in alone])
-            if self.mode == "ghost":
-                wanted = wanted.flatten(1).norm(dim=1)
-            if rows.shape != wanted.shape:
-                raise TrialFailed(
-                    f'the layer of "{name}" does not have the image as first dimension'
-                )
-            for row, one, norm in zip(rows, wanted, norms, strict=True):
-                if not _close(row, one, ROUNDED, least=SAME * norm):
-                    raise TrialFailed(f'"{name}" does not get the gradient of each image by itself')
-            if not all(_close(other[name][1:], rows[1:]) for other in others):
-                raise TrialFailed(COUPLED)
-
-    def _rows(self, examples: PerExampleGradients, images: Tensor) -> dict[str, Tensor]:
+    def _rows(self, examples: PerExampleGradients, mode: Mode, images: Tensor) -> dict[str, Tensor]:
         """Per-example gradients of a batch, or their norms for ``ghost``, by parameter."""
         self._start()
-        if self.mode != "ghost":
+        if mode != "ghost":
             examples.compute(images, self.labels)
             rows = [parameter.grad_sample for parameter in examples.trained]  # type: ignore[attr-defined]
         else:
@@ -282,17 +285,8 @@ class _WithoutChance(TorchDispatchMode):  # type: ignore[no-untyped-call]
 DRAWS = frozenset(
     getattr(_aten, name)
     for name in (
-        "rand",
-        "rand_like",
-        "randn",
-        "randn_like",
-        "uniform",
-        "uniform_",
-        "normal",
-        "normal_",
-        "exponential_",
-        "log_normal_",
-        "cauchy_",
+        *("rand", "rand_like", "randn", "randn_like", "uniform", "uniform_", "normal", "normal_"),
+        *("exponential_", "log_normal_", "cauchy_"),
     )
 )
 """Operations whose result is noise alone."""

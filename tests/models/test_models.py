@@ -172,7 +172,7 @@ def test_a_model_by_import_path_gets_the_width():
         (Tampering(add=True, relu=False), "out = out + shortcut"),
         (Tampering(add=False, relu=True), "inplace=False"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten()), "GroupNorm"),
-        (nn.Sequential(nn.Flatten(), nn.LSTM(64, 10)), "LSTM"),
+        (nn.Sequential(nn.Flatten(), nn.LSTM(64, 10)), "one row of outputs for each image"),
     ],
 )
 def test_an_untrainable_network_names_the_fix(network, fix):
