@@ -6,7 +6,7 @@ BESIDE := -n logical --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast check format claims notebooks clean
+.PHONY: help demo test fast newest check format claims notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ test: .venv/ready  ## run all tests, notebooks included
 
 fast: .venv/ready  ## run the tests without the slow ones
 	$(BIN)/python -m pytest -q $(BESIDE) -m "not slow"
+
+newest:  ## run the tests with the newest release of every dependency, in a fresh environment
+	PYTHON=$(PYTHON) .ci/newest
 
 check: .venv/ready  ## check style, format, import contracts and types; change nothing
 	$(BIN)/ruff check $(SOURCES)

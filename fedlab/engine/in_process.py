@@ -14,14 +14,11 @@ import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-
-# Not among Flower's public packages, but Message() cannot be made without it.
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
+from fedlab.protocol.flower import Run, TaskIdentity, set_message_id
 
 CLIENT_FAILED = 2
 """Flower's error code for a ClientApp that raised an exception."""
@@ -57,6 +54,7 @@ class InProcessGrid(Grid):
         self._contexts: dict[int, Context] = {}
         self._replies: dict[str, Message] = {}
         self._seconds: float | None = None
+        # Flower refuses to make a message outside of a task.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self._run.run_id, 1
 
     def set_run(self, run: Run) -> None:
@@ -88,7 +86,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             message_id = str(uuid4())
-            message.metadata.__dict__["_message_id"] = message_id
+            set_message_id(message, message_id)
             self._replies[message_id] = self._deliver(message)
             ids.append(message_id)
         return ids
@@ -130,7 +128,7 @@ class InProcessGrid(Grid):
                 self._contexts[node] = context
         except ForeignCodeFailed as error:
             reply = Message(Error(code=CLIENT_FAILED, reason=str(error)), reply_to=message)
-        reply.metadata.__dict__["_message_id"] = str(uuid4())
+        set_message_id(reply, str(uuid4()))
         return reply
 
     def _context(self, node: int) -> Context:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy
-from flwr.serverapp.strategy.multikrum import compute_distances
+
+from fedlab.protocol.flower import compute_distances
 
 
 class MultiKrum(strategy.MultiKrum):
