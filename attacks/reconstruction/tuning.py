@@ -1,8 +1,8 @@
 """An attack that chooses its own settings on surrogate victims, never on what is scored.
 
-Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943) in two rounds of equal cost: the
-candidates run half of the iterations, and the best two and relatives of the best run all of them.
-With fewer iterations a strong prior always looks best, although a weak one ends far better.
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943) in two rounds: the candidates run
+half of the iterations on one victim, and the best run all iterations on several. With fewer
+iterations a strong prior always looks best, although a weak one ends far better.
 """
 
 import math
@@ -20,8 +20,11 @@ from attacks.reconstruction.components import name_of
 from attacks.reconstruction.inversion import invert
 from attacks.reconstruction.presets import AttackSettings
 
-SHARES = (2, 1)
-"""Parts of the final iterations that a candidate runs in each round of the halving."""
+FIRST = 0.25
+"""Share of the budget for the first round, where most candidates fall out on one victim."""
+
+KEPT = 3
+"""Number of candidates that reach the second round, before relatives of the best."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,16 @@ class SurrogateVictim:
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate on all surrogate victims.
+    """One candidate on some surrogate victims.
 
     Attributes:
         attack: The settings, with the iterations that were run.
+        victims: Number of victims.
         quality: Mean quality over the victims; minus infinity if the attack cannot work on one.
     """
 
     attack: AttackSettings
+    victims: int
     quality: float
 
 
@@ -120,44 +125,45 @@ def tune(
     if len(candidates) == 1:
         return Tuning(candidates[0])
     started = time.perf_counter()
-    trials: list[Trial] = []
     final = candidates[0].iterations
+    half = max(1, final // 2)
     if seconds is not None:
-        trials.append(_trial(model, victims[:1], candidates[0], SHARES[0], seed))
-        spent = time.perf_counter() - started
-        budget = int(trials[0].attack.iterations * seconds / spent)
-    field_ = tuple(candidates)
-    ranked: list[tuple[float, AttackSettings]] = []
-    for share in SHARES:
-        cost = max(1, final // share) * len(victims)
-        room = max(1, budget // len(SHARES) // cost)
-        if ranked:
-            best = [attack for _, attack in ranked[:2]]
-            field_ = tuple(dict.fromkeys((*best, *relatives(best[0], vary_tv=vary_tv))))
-            if room == 1:
-                break
-        tried = [(_trial(model, victims, one, share, seed), one) for one in field_[:room]]
-        trials += [trial for trial, _ in tried]
-        ranked = sorted(
-            ((trial.quality, one) for trial, one in tried), key=lambda pair: pair[0], reverse=True
-        )
+        _trial(model, victims[:1], candidates[0], 2, seed)
+        budget = int(half * (seconds / (time.perf_counter() - started) - 1))
+    room = max(1, int(FIRST * budget) // half)
+    trials = [_trial(model, victims[:1], one, 2, seed) for one in candidates[:room]]
+    ranked = _ranked(candidates, trials)
+    left = budget - len(trials) * half
+    judges = victims[: max(1, left // (2 * final))]
+    room = left // (len(judges) * final)
+    if room > 1 and len(ranked) > 1:
+        near = relatives(ranked[0], vary_tv=vary_tv)
+        finalists = list(dict.fromkeys((*ranked[:KEPT], *near)))[:room]
+        again = [_trial(model, judges, one, 1, seed) for one in finalists]
+        ranked, trials = _ranked(finalists, again), trials + again
     return Tuning(
-        attack=ranked[0][1],
+        attack=ranked[0],
         trials=tuple(trials),
-        iterations=sum(trial.attack.iterations for trial in trials) * len(victims),
+        iterations=sum(trial.attack.iterations * trial.victims for trial in trials),
         seconds=time.perf_counter() - started,
     )
+
+
+def _ranked(tried: Sequence[AttackSettings], trials: Sequence[Trial]) -> list[AttackSettings]:
+    """The settings of as many as there are trials, the best first."""
+    pairs = zip(tried, trials, strict=False)
+    return [one for one, _ in sorted(pairs, key=lambda pair: pair[1].quality, reverse=True)]
 
 
 def _trial(
     model: nn.Module,
     victims: Sequence[SurrogateVictim],
     attack: AttackSettings,
-    share: int,
+    parts: int,
     seed: int,
 ) -> Trial:
-    """Run a candidate for a share of its iterations on all victims."""
-    short = replace(attack, iterations=max(1, attack.iterations // share))
+    """Run a candidate on victims, for all of its iterations or one part of several equal ones."""
+    short = replace(attack, iterations=max(1, attack.iterations // parts))
     total = 0.0
     for victim in victims:
         try:
@@ -170,7 +176,7 @@ def _trial(
                 generator=torch.Generator().manual_seed(seed),
             )
         except ValueError:  # such as the analytic method on a convolution
-            return Trial(short, -math.inf)
+            return Trial(short, len(victims), -math.inf)
         quality = victim.quality(found.images)
         total += quality if math.isfinite(quality) else -math.inf
-    return Trial(short, total / len(victims))
+    return Trial(short, len(victims), total / len(victims))

@@ -28,13 +28,13 @@ from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import IMPRINT, Capture
 
-VICTIMS = 2
+VICTIMS = 3
 """Number of surrogate clients on which settings are chosen."""
 
 POWER_IMAGES = 8
 """Least number of images of the surrogate clients on which power is measured, other ones."""
 
-BUDGET = 12
+BUDGET = 14
 """Iterations of the tuning for each iteration of the final attack, unless the scenario says more or
 less."""
 
