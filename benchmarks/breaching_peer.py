@@ -59,6 +59,7 @@ class PeerResult:
         images: float32 ``[n, channels, height, width]`` in [0, 1], in the order of the labels.
         seconds: Wall time of its loop, without preparation and the final score; of all restarts
             together.
+        processor_seconds: Processor time of this process in the same loop.
         cost: Its own cost of the images: one minus the cosine of the payloads.
         iterations: Iterations done over all restarts. There are fewer than asked for where its
             objective was no longer finite, or where it was interrupted.
@@ -68,6 +69,7 @@ class PeerResult:
     images: Tensor
     cost: float
     seconds: float
+    processor_seconds: float
     iterations: int
     trace: tuple[Mark, ...]
 
@@ -153,6 +155,7 @@ def invert_with_breaching(
         images=(answer["data"].float().cpu() * scale + center).clamp(0, 1),
         cost=stats["opt_value"],
         seconds=watch.seconds,
+        processor_seconds=watch.processor_seconds,
         iterations=done,
         trace=tuple(Mark(i, at, images.cpu()) for i, at, images in watch.trace),
     )
@@ -229,7 +232,7 @@ class _Watch:
     """
 
     def __init__(self, attacker: Any, marks: frozenset[int], iterations: int) -> None:
-        self.seconds = 0.0
+        self.seconds, self.processor_seconds = 0.0, 0.0
         self.trace: list[Mark] = []
         self._marks, self._iterations = marks, iterations
         self._run: Callable[..., Tensor] = attacker._run_trial
@@ -250,11 +253,12 @@ class _Watch:
         self._first = trial == 0
         self._values = stats[f"Trial_{trial}_Val"]
         self._lowest = float("inf")
-        self._began = time.perf_counter()
+        self._began, before = time.perf_counter(), time.process_time()
         images = self._run(models, shared, labels, stats, trial, start, dryrun)
         # The loop reads its objective from the device in every iteration: nothing is pending.
         took = time.perf_counter() - self._began
         self.seconds += took
+        self.processor_seconds += time.process_time() - before
         if (
             self._first
             and len(self._values) == self._iterations

@@ -6,25 +6,24 @@ time, the tuning included, at each of six weights of the total variation, of whi
 scored images counts. So does the best of all candidates of ``auto``, at equal iterations.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
-import attacks.reconstruction
 from attacks.reconstruction import PRESETS, AttackSettings
 from attacks.reconstruction.candidates import candidates
 from attacks.reconstruction.tuning import SurrogateVictim, Tuning, tune
 from benchmarks.families import PUBLISHED
+from benchmarks.kept import Kept, stamp
 from benchmarks.options import Options, cifar
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from benchmarks.rivals import attacked, breached, scored
@@ -47,11 +46,12 @@ WEIGHTS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5)
 CLIENTS: Mapping[int, int] = {1: 6, 4: 3}
 """Number of attacked clients of a round for each batch size, on networks that are not slow."""
 
-FIRST_SURROGATE, FIRST_SCORED = 500, 1_000
-"""First test image of the surrogate and of the scored clients; development used those below 300."""
+FIRST_SURROGATE, FIRST_SCORED = 500, 1_200
+"""First test image of the surrogate and of the scored clients; development used images below 400
+and from 1,000 to 1,011."""
 
-TIMED = (4, 24)
-"""Iterations of two runs of breaching, of which the difference is timed."""
+TIMED = 24
+"""Iterations of breaching that are timed, after as many that are not."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def run(options: Options) -> Report:
         for after in (False, True)
         for batch in CLIENTS
     ]
-    keep = _Kept(options.cells, _stamp(Path(path)))
+    keep = Kept(options.cells, stamp(Path(path), Path(__file__)), TypeAdapter(Result))
     missing = [cell for cell in cells if str(cell) not in keep.results]
     with get_context("spawn").Pool(options.processes) as pool:
         for name, result in pool.imap_unordered(partial(measured, path=path), missing):
@@ -225,9 +225,8 @@ def measured(cell: Cell, path: str) -> tuple[str, Result]:
     tuned = time.process_time() - started
     auto = _ours(clients, tuning.attack)
     seconds = time.process_time() - started
-    breached(clients[0], PUBLISHED, 1)  # the first run also imports
-    short, long = (_processor_time(partial(breached, clients[0], PUBLISHED, n)) for n in TIMED)
-    one_iteration = (long - short) / (TIMED[1] - TIMED[0])
+    breached(clients[0], PUBLISHED, TIMED)
+    one_iteration = breached(clients[0], PUBLISHED, TIMED).processor_seconds / TIMED
     iterations = max(1, round(seconds / len(clients) / one_iteration))
     return str(cell), Result(
         auto=auto,
@@ -239,34 +238,6 @@ def measured(cell: Cell, path: str) -> tuple[str, Result]:
         iterations=iterations,
         accuracy=accuracy,
     )
-
-
-class _Kept:
-    """Finished cells in a file of JSON lines, of which those of other code or data do not count."""
-
-    def __init__(self, file: Path | None, stamp: str) -> None:
-        self.results: dict[str, Result] = {}
-        self._file, self._stamp = file, stamp
-        if file is not None and file.is_file():
-            lines = [json.loads(line) for line in file.read_text().splitlines()]
-            self.results = {
-                line["cell"]: Result(**line["result"]) for line in lines if line["stamp"] == stamp
-            }
-
-    def add(self, name: str, result: Result) -> None:
-        """Keep a finished cell."""
-        self.results[name] = result
-        if self._file is not None:
-            line = {"stamp": self._stamp, "cell": name, "result": asdict(result)}
-            with self._file.open("a") as lines:
-                lines.write(json.dumps(line) + "\n")
-
-
-def _stamp(path: Path) -> str:
-    """Hash of the images, of this benchmark and of the attack."""
-    attack = Path(attacks.reconstruction.__file__).parent
-    files = [path, Path(__file__), *sorted(attack.glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _networks(names: str | None) -> list[Network]:
@@ -281,13 +252,6 @@ def _networks(names: str | None) -> list[Network]:
 def _clients(model: nn.Module, data: ImageData, batch: int, first: int, count: int) -> list[Victim]:
     starts = range(first, first + count * batch, batch)
     return [victim(model, data, list(range(start, start + batch))) for start in starts]
-
-
-def _processor_time(work: Callable[[], object]) -> float:
-    """Seconds of this process, which other work on the machine hardly changes."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def _ours(clients: Sequence[Victim], attack: AttackSettings) -> list[float]:

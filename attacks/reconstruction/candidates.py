@@ -34,11 +34,12 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
 GRID = (
     ("smooth", 0.03),
     ("plain", 1e-4),
-    ("plain", 0.1),
     ("smooth", 0.1),
-    ("smooth", 0.3),
+    ("soft", 0.5),
     ("smooth", 0.01),
+    ("smooth", 0.3),
     ("signed", 1e-3),
+    ("plain", 0.1),
     ("plain", 1e-3),
     ("smooth", 1e-3),
     ("plain", 0.5),
@@ -46,7 +47,6 @@ GRID = (
     ("soft", 0.1),
     ("signed", 0.1),
     ("plain", 2.0),
-    ("soft", 0.5),
     ("signed", 0.01),
     ("signed", 0.5),
 )

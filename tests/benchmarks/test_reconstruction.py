@@ -115,7 +115,9 @@ def test_where_breaching_ended_early_its_answer_stays(monkeypatch):
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
     (one,) = replace(NARROW, batch=2).victims(network, data, (0, 1))
     first = Mark(1, 0.1, torch.zeros_like(one.pixels))
-    ended = PeerResult(one.pixels, cost=0.0, seconds=0.2, iterations=1, trace=(first,))
+    ended = PeerResult(
+        one.pixels, cost=0.0, seconds=0.2, processor_seconds=0.2, iterations=1, trace=(first,)
+    )
     monkeypatch.setattr(reconstruction, "breached", lambda *_, **__: ended)
     found = reconstruction._breaching([one, one], PUBLISHED, PARTS)
     assert len(found.way) == PARTS

@@ -8,7 +8,6 @@ from benchmarks.tuned import (
     FIRST_SURROGATE,
     Result,
     _claims,
-    _Kept,
     _networks,
 )
 from fedlab.core.errors import BadInput
@@ -44,13 +43,6 @@ def test_both_rivals_count_at_their_best_in_hindsight():
 )
 def test_each_claim_fails_on_its_own_ground(auto, held):
     assert [claim.holds for claim in _claims({"a": result(auto, 20.0, 25.0)})] == held
-
-
-def test_kept_cells_count_only_for_the_same_code(tmp_path):
-    file = tmp_path / "cells.jsonl"
-    _Kept(file, "old").add("a", result(1.0, 2.0, 3.0))
-    assert _Kept(file, "old").results == {"a": result(1.0, 2.0, 3.0)}
-    assert _Kept(file, "new").results == {}
 
 
 def test_an_unknown_network_is_refused():
