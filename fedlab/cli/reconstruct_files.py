@@ -204,7 +204,7 @@ def _public(source: str, shape: tuple[int, int, int], classes: int) -> "PublicIm
     from attacks.reconstruction.problem import MOST_PUBLIC
     from fedlab.data.loading import load
 
-    data = load(source, image_size=shape[1])
+    data = load(source, image_size=shape[1] if source.startswith("folder:") else None)
     if data.shape != shape or data.num_classes > classes:
         raise BadInput(
             f"--public has images of {'x'.join(map(str, data.shape))} in {data.num_classes} "

@@ -16,6 +16,7 @@ from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings, Reconstruction, consistency, invert
 from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.normalisation import misnormalised
 from attacks.reconstruction.plausibility import implausible, unexplained
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
@@ -29,6 +30,9 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 
 log = logging.getLogger(__name__)
+
+LARGEST_MEAN = 2.0
+"""Mean of a normalisation, in size, above which it cannot be for pixels in [0, 1]."""
 
 Kind = Literal["gradient", "weights", "difference"]
 """Content of a reply: the gradient of one batch, the weights after training, or their difference
@@ -107,6 +111,8 @@ def reconstruct_exchange(
         knowledge,
         generator=torch.Generator().manual_seed(seed),
         buffers=buffers,
+    ) or misnormalised(
+        model, state, payload, knowledge, generator=torch.Generator().manual_seed(seed)
     )
     for sentence in before:
         log.warning("%s: %s", exchange.reply, sentence)
@@ -115,7 +121,6 @@ def reconstruct_exchange(
         chosen = update.tuned(attack, entry)
     elif entry.adapt:
         chosen = adapted(attack, payload, knowledge, sent=state)
-    power = update.power(attack, chosen, entry)
     found = invert(
         model,
         state,
@@ -130,7 +135,7 @@ def reconstruct_exchange(
     after = _unexplained(model, state, payload, knowledge, found)
     for sentence in after:
         log.warning("%s: %s", exchange.reply, sentence)
-    return replace(found, findings=(*before, *after), power=power)
+    return replace(found, findings=(*before, *after), power=update.power(attack, chosen, entry))
 
 
 def _unexplained(
@@ -245,7 +250,7 @@ def normalisation_of(
 
     Raises:
         BadInput: If they are not stated and the network does not normalise, only one of them is
-            stated, or their number is wrong.
+            stated, their number is wrong, or they are for pixels from 0 to 255.
     """
     if mean is None and std is None:
         first = next((each for each in model.modules() if not [*each.children()]), None)
@@ -257,6 +262,11 @@ def normalisation_of(
             "the normalisation of the client's images is needed, since a wrong one spoils the "
             "attack: give mean and std (--mean and --std) as the client's transforms.Normalize has "
             "them, or mean 0 and std 1 if its network takes pixels in [0, 1]"
+        )
+    if max(map(abs, mean), default=0.0) > LARGEST_MEAN:
+        raise BadInput(
+            f"mean {max(mean, key=abs):g} is none of pixels in [0, 1]: divide mean and std for "
+            "pixels from 0 to 255 by 255"
         )
     return per_channel(tuple(mean), channels), per_channel(tuple(std), channels)
 

@@ -154,6 +154,7 @@ class TestInPython:
             ({"mean": None, "std": None}, "give mean and std"),
             ({"mean": None}, "give mean and std"),
             ({"mean": (0.5, 0.5)}, "mean and std need 1 or 1 values, not 2"),
+            ({"mean": (127.5,), "std": (127.5,)}, "for pixels from 0 to 255 by 255"),
             ({"num_images": 0, "labels": None}, "no image to reconstruct"),
             ({"num_images": 65, "labels": None}, "averages 65 images; more than 64 are not"),
             ({"model": "tests.integrations.test_update_files:made"}, "has no made"),
