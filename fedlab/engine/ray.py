@@ -18,20 +18,26 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
-import psutil
 import tomli_w
 import torch
 
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.plain_text import plain_text
+from fedlab.engine.guardian import END, PARTING
+from fedlab.engine.guardian import __file__ as guardian_script
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.scenario.scenario import Scenario
 
 STARTUP = 60.0
 """Seconds within which the SuperLink must answer."""
 
-PARTING = 10.0
-"""Seconds that the SuperLink and its child processes have to stop by themselves."""
+LONGEST_LINE = 2000
+"""Largest number of characters of a line of the run that is passed on."""
+
+LONGEST_TEMPORARY = 37
+"""Largest number of characters of a folder in which Ray can still open its sockets."""
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 """Signals that a scheduler, a shutdown or a closed terminal sends."""
@@ -80,6 +86,8 @@ def run_on_ray(
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray's own files then go with the folder.
+            **({"RAY_TMPDIR": name} if len(name) <= LONGEST_TEMPORARY else {}),
             "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
             # Plug-ins in the working folder must be found in every process of the run.
             "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
@@ -149,18 +157,12 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
     """Start a SuperLink on a free port, and stop it with all its processes after the block."""
     port = _free_port()
     log = (home / "superlink.txt").open("wb")
-    process = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("flower-superlink")), "--insecure"),
-            *("--simulation", "--isolation", "subprocess", "--host", "127.0.0.1"),
-            *("--port", str(port), "--database", str(home / "state.db")),
-        ],
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # so that Ctrl-C reaches this process alone
-    )
-    try:
+    command = [
+        *(str(Path(sys.executable).with_name("flower-superlink")), "--insecure"),
+        *("--simulation", "--isolation", "subprocess", "--host", "127.0.0.1"),
+        *("--port", str(port), "--database", str(home / "state.db")),
+    ]
+    with log, _guarded(home, command, environment, log) as process:
         deadline = time.monotonic() + STARTUP
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -168,25 +170,32 @@ def _superlink(home: Path, environment: dict[str, str]) -> Iterator[str]:
                 raise RunFailed(f"Flower's SuperLink did not start: {said.strip()}")
             time.sleep(0.2)
         yield f"127.0.0.1:{port}"
-    finally:
-        _end(process)
-        log.close()
 
 
-def _end(leader: subprocess.Popen[bytes]) -> None:
-    """Stop a SuperLink and all processes that it started, some of them in other sessions."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(leader.pid).children(recursive=True)
-        leader.terminate()
-        _, alive = psutil.wait_procs(family, timeout=PARTING)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=PARTING)
+@contextlib.contextmanager
+def _guarded(
+    home: Path, command: list[str], environment: dict[str, str], output: int | IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command that ends with the block, or if this process is killed, with all it started.
+
+    Yields:
+        The guardian of the command, which ends with it and with its exit status.
+    """
+    guardian = subprocess.Popen(
+        [sys.executable, "-P", guardian_script, str(home), *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that Ctrl-C reaches this process alone
+    )
     try:
-        leader.wait(timeout=PARTING)
-    except subprocess.TimeoutExpired:
-        leader.kill()
-        leader.wait()
+        yield guardian
+    finally:
+        try:
+            guardian.communicate(END, timeout=3 * PARTING)
+        except (OSError, subprocess.TimeoutExpired):
+            guardian.kill()
 
 
 def _flwr_run(
@@ -208,25 +217,16 @@ def _flwr_run(
         "init-args-log-to-driver": "false",
     }
     lines: list[str] = []
-    with subprocess.Popen(
-        [
-            *(str(command), "run", str(app), "fedlab", "--stream", "--federation-config"),
-            " ".join(f"{key}={value}" for key, value in federation.items()),
-        ],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                lines = [*lines[-99:], line.rstrip()]
-                if said := _OWN_LINES.search(line):
-                    on_line(said[0].rstrip())
-        except BaseException:
-            process.kill()  # an interrupt must not leave the command running
-            raise
+    whole = [
+        *(str(command), "run", str(app), "fedlab", "--stream", "--federation-config"),
+        " ".join(f"{key}={value}" for key, value in federation.items()),
+    ]
+    with _guarded(app.parent, whole, environment, subprocess.PIPE) as process:
+        for raw in process.stdout or ():
+            line = plain_text(raw.decode(errors="replace"), most=LONGEST_LINE)
+            lines = [*lines[-99:], line]
+            if said := _OWN_LINES.search(line):
+                on_line(said[0])
     return lines
 
 

@@ -6,8 +6,6 @@ import io
 import json
 import math
 import os
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -24,6 +22,7 @@ from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.results.recorded_ledger import RecordedLedger, recorded_ceilings, recorded_epsilons
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow, columns_of, values_by_column
+from fedlab.results.temporary import temporary_folder
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
 
@@ -83,9 +82,9 @@ class RunFolder(Viewable):
     @classmethod
     def temporary(cls, scenario: Scenario) -> "RunFolder":
         """Start a run in a temporary folder, which is deleted with the last reference to it."""
-        path = Path(tempfile.mkdtemp(prefix="fedlab-"))
+        path, discard = temporary_folder()
         run = cls.create(path, scenario)
-        weakref.finalize(run, shutil.rmtree, path, ignore_errors=True)
+        weakref.finalize(run, discard)
         return run
 
     @classmethod
