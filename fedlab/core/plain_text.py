@@ -49,7 +49,10 @@ def csv_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    kept = "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in value)
+    kept = "".join(
+        "?" if each != "\n" and unicodedata.category(each) in ("Cc", "Cs") else each
+        for each in value
+    )
     return f"'{kept}" if value.startswith(FORMULA) else kept
 
 
