@@ -68,13 +68,11 @@ def epsilon(steps: tuple[Step, ...], *, accountant: AccountantName, delta: float
 
 
 def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Join consecutive steps of the same noise multiplier and sample rate."""
-    joined: list[Step] = []
+    """Join steps of the same noise multiplier and sample rate, since their order does not count."""
+    counts: dict[tuple[float, float], int] = {}
     for noise, rate, count in steps:
-        if joined and joined[-1][:2] == (noise, rate):
-            count += joined.pop()[2]
-        joined.append((noise, rate, count))
-    return tuple(joined)
+        counts[noise, rate] = counts.get((noise, rate), 0) + count
+    return tuple((noise, rate, count) for (noise, rate), count in counts.items() if count)
 
 
 @lru_cache(maxsize=4096)  # clients share histories, and PRV takes up to a second

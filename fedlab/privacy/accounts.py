@@ -5,11 +5,12 @@ epsilons of different accounts are never added.
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fedlab.core.errors import nearest
-from fedlab.privacy.accountant import epsilon
+from fedlab.privacy.accountant import epsilon, merged
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.privacy_loss import Step
 from fedlab.privacy.release import (
@@ -18,6 +19,7 @@ from fedlab.privacy.release import (
     Mechanism,
     PrivacyRelease,
     Unit,
+    before_last,
     participations,
 )
 
@@ -94,15 +96,16 @@ class Account:
             Epsilon; ``None`` if the account has no release among the entries, or if no bound
             exists (DP-InstaHide with Gaussian noise).
         """
-        own = [e for e in entries if e.mechanism == self.mechanism and not e.void]
-        if not own:
+        own = composed(self, entries)
+        if not own.releases:
             return None
         if self.composition == "sum":
-            return _summed(own)
-        if self.mechanism not in ACCOUNTS and any(e.noise_multiplier is None for e in own):
+            return own.summed
+        if own.noiseless is None:
+            return epsilon(own.steps, accountant=accountant, delta=delta)
+        if self.mechanism not in ACCOUNTS:
             return None  # some releases of a foreign mechanism do not state their noise
-        steps = tuple(as_step(entry, self.sensitivity or 1.0) for entry in own)
-        return epsilon(steps, accountant=accountant, delta=delta)
+        raise ValueError(f"the entry of round {own.noiseless} lacks noise, sample rate or steps")
 
     def total(self, history: History, *, accountant: AccountantName, delta: float) -> float:
         """Compute epsilon of a whole history; infinite if any participation is not covered.
@@ -115,7 +118,7 @@ class Account:
         Returns:
             Epsilon; 0 for an empty history.
         """
-        if not all(map(self.covers, participations(history))):
+        if not composed(self, history).covered:
             return math.inf
         value = self.epsilon(history, accountant=accountant, delta=delta)
         if value is None:
@@ -182,15 +185,66 @@ def as_step(entry: PrivacyRelease, sensitivity: float = 1.0) -> Step:
     return entry.noise_multiplier / moved, entry.sample_rate, entry.steps
 
 
-def _summed(entries: list[PrivacyRelease]) -> float | None:
-    """Sum of pure epsilons, in which each frozen set of records counts once."""
-    total, seen = 0.0, set[str]()
-    for entry in entries:
-        if entry.release is not None and entry.release in seen:
-            continue
-        if entry.release is not None:
-            seen.add(entry.release)
-        if entry.epsilon is None:
-            return None
-        total += entry.epsilon
-    return total
+@dataclass(frozen=True)
+class Composed:
+    """The releases of an account among the entries of a client's history, together.
+
+    Attributes:
+        covered: True if the account protects every participation.
+        releases: Number of releases of the account that count.
+        steps: Gaussian noise of them, merged as accountants take it; see ``as_step``.
+        noiseless: Round of the first of them without noise multiplier, sample rate or steps, which
+            is missing in ``steps``; ``None`` if there is none.
+        summed: Sum of their pure epsilons, in which each frozen set of records counts once;
+            ``None`` if one of them states no epsilon.
+        sets: Names of the frozen sets of records so far.
+    """
+
+    covered: bool = True
+    releases: int = 0
+    steps: tuple[Step, ...] = ()
+    noiseless: int | None = None
+    summed: float | None = 0.0
+    sets: frozenset[str] = frozenset()
+
+    def plus(self, account: Account, participation: History) -> "Composed":
+        """The same with one more participation."""
+        own = [e for e in participation if e.mechanism == account.mechanism and not e.void]
+        steps, noiseless, summed, sets = self.steps, self.noiseless, self.summed, self.sets
+        for entry in own:
+            if None not in (entry.noise_multiplier, entry.sample_rate, entry.steps):
+                steps = merged((*steps, as_step(entry, account.sensitivity or 1.0)))
+            elif noiseless is None:
+                noiseless = entry.round
+            if entry.release is None or entry.release not in sets:
+                both = None not in (summed, entry.epsilon)
+                summed = (summed or 0.0) + (entry.epsilon or 0.0) if both else None
+            if entry.release is not None:
+                sets |= {entry.release}
+        covered = self.covered and account.covers(participation)
+        return Composed(covered, self.releases + len(own), steps, noiseless, summed, sets)
+
+
+_COMPOSED: OrderedDict[tuple[Account, History], Composed] = OrderedDict()
+"""Results of ``composed``, so that a history with one more round takes no longer than before."""
+
+MOST_COMPOSED = 2_048
+"""Number of results that are kept: several accounts of some hundred clients."""
+
+
+def composed(account: Account, history: History) -> Composed:
+    """Compose all releases of an account among the entries of a client's history."""
+    if (known := _COMPOSED.get((account, history))) is not None:
+        return known
+    found, rest = Composed(), ()
+    before = before_last(history)
+    for start in (before, before_last(before)):
+        if (shorter := _COMPOSED.get((account, start))) is not None:
+            found, rest = shorter, start
+            break
+    for part in participations(history[len(rest) :]):
+        found = found.plus(account, part)
+    _COMPOSED[account, history] = found
+    if len(_COMPOSED) > MOST_COMPOSED:
+        _COMPOSED.popitem(last=False)
+    return found

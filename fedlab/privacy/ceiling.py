@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from fedlab.privacy.accountant import LARGEST, LEAST_NOISE, MOST_STEPS, epsilon, merged
+from fedlab.privacy.accountant import LARGEST, LEAST_NOISE, MOST_STEPS, epsilon
 from fedlab.privacy.accountant_name import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, Account, as_step
+from fedlab.privacy.accounts import ACCOUNTS, Account, composed
 from fedlab.privacy.privacy_loss import Step, deltas, privacy_loss
-from fedlab.privacy.release import History, participations
+from fedlab.privacy.release import History
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def ceilings(
     found = [kappa] if not history else [np.ones_like(kappa)]
     for account in ACCOUNTS.values():
         allowed = labels_public or not account.needs_public_labels
-        if allowed and all(map(account.covers, participations(history))):
+        if allowed and composed(account, history).covered:
             found.append(_ceilings(account, history, kappa))
     return np.asarray(np.clip(np.minimum.reduce(found), kappa, 1.0), dtype=float)
 
@@ -116,11 +116,10 @@ def gaussian_ceiling(chance: Floats, mu: float) -> Floats:
 
 
 def _ceilings(account: Account, history: History, chance: Floats) -> Floats:
-    own = [entry for entry in history if entry.mechanism == account.mechanism]
+    own = composed(account, history)
     if account.composition == "gaussian":
-        steps = tuple(as_step(entry, account.sensitivity or 1.0) for entry in own)
-        return _gaussian(merged(tuple(step for step in steps if step[2])), chance)
-    pure = account.epsilon(tuple(own), accountant="pld", delta=0.5)  # a sum, for which delta is 0
+        return np.ones_like(chance) if own.noiseless else _gaussian(own.steps, chance)
+    pure = own.summed
     # Beyond LARGEST the exponential might overflow, and the ceiling is 1 long before.
     return math.exp(LARGEST if pure is None else min(pure, LARGEST)) * chance
 

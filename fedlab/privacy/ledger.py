@@ -250,8 +250,7 @@ class Ledger(Viewable):
         account = account_of(entry)
         if entry.mechanism in UNCOVERED or account is None or entry.void:
             return math.inf
-        known = {each.release for each in history[:-1]}
-        if entry.release is not None and entry.release in known:
+        if entry.release and any(each.release == entry.release for each in history[:-1]):
             return 0.0  # releasing the same records again costs nothing
         return self._epsilon(account, (entry,))
 
@@ -300,5 +299,7 @@ def _sampling(entry: PrivacyRelease) -> str:
 
 def _whole(history: History, part: History) -> History:
     """The history up to the end of the part's last participation, which counts as a whole."""
-    last = part[-1].participation
-    return tuple(entry for entry in history if entry.participation <= last)
+    last, end = part[-1].participation, len(part)
+    while end < len(history) and history[end].participation == last:
+        end += 1
+    return history[:end]

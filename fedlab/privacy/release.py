@@ -2,9 +2,11 @@
 
 import json
 import math
+import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cached_property
 from itertools import groupby, zip_longest
 from typing import Annotated, Literal, Self
 
@@ -100,34 +102,79 @@ class PrivacyRelease:
             )
         return self
 
+    @cached_property
+    def json(self) -> str:
+        """The entry as strict JSON, written once: every later round sends the same entries."""
+        row = {
+            name: "inf" if value == math.inf else value
+            for name, value in asdict(self).items()
+            if value is not None
+        }
+        return json.dumps(row, separators=(",", ":"))
+
+    @cached_property
+    def _hash(self) -> int:
+        # Not Python's hash of a text, which differs in another process that unpickles the entry.
+        return zlib.crc32(self.json.encode())
+
+    def __hash__(self) -> int:
+        """Computed once, since whole histories are looked up in every round."""
+        return self._hash
+
 
 History = tuple[PrivacyRelease, ...]
 """Privacy history of one client: its entries in order of participation."""
 
 _HISTORY = TypeAdapter(History)
 
+MOST_KEPT = 256
+"""Number of histories that ``from_json`` remembers: one for each of so many clients."""
+
+LONGEST_KEPT = 250_000
+"""Number of characters above which it does not: some 2,000 entries."""
+
+_READ: OrderedDict[str, History] = OrderedDict()
+
 
 def to_json(history: Sequence[PrivacyRelease]) -> str:
     """Write a history as strict JSON, in which infinite values are strings."""
-    return f"[{','.join(map(_row, history))}]"
-
-
-@lru_cache(maxsize=65_536)  # every later round writes the same entries again
-def _row(entry: PrivacyRelease) -> str:
-    row = {
-        name: "inf" if value == math.inf else value
-        for name, value in asdict(entry).items()
-        if value is not None
-    }
-    return json.dumps(row, separators=(",", ":"))
+    return f"[{','.join(entry.json for entry in history)}]"
 
 
 def from_json(text: str) -> History:
     """Read a history that ``to_json`` wrote.
 
+    A history that goes on from one that was read lately shares its entries, so that reading it
+    takes no longer in later rounds.
+
     Raises:
         ValueError: If the text is no such history.
     """
+    history = _continued(text)
+    if history is None:
+        history = _validated(text)
+    if len(text) <= LONGEST_KEPT:
+        _READ[text] = history
+        _READ.move_to_end(text)
+        if len(_READ) > MOST_KEPT:
+            _READ.popitem(last=False)
+    return history
+
+
+def _continued(text: str) -> History | None:
+    """The history, if it is one that was read lately and at most a few entries more."""
+    end = len(text)
+    for _ in range(4):
+        whole = text if end == len(text) else text[:end] + "]"
+        if (known := _READ.get(whole)) is not None:
+            return known if end == len(text) else (*known, *_validated("[" + text[end + 1 :]))
+        end = text.rfind("},{", 0, end) + 1
+        if not end:
+            return None
+    return None
+
+
+def _validated(text: str) -> History:
     try:
         return _HISTORY.validate_json(text)
     except ValidationError as error:
@@ -143,7 +190,10 @@ def participations(history: History) -> list[History]:
 
 def before_last(history: History) -> History:
     """Return a history without its last participation."""
-    return tuple(e for e in history if e.participation != history[-1].participation)
+    end = len(history)
+    while end and history[end - 1].participation == history[-1].participation:
+        end -= 1
+    return history[:end]
 
 
 def next_participation(history: History) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedlab.privacy.accounts import Account
+from fedlab.privacy.accounts import Account, composed
 from fedlab.privacy.ledger import POOLS, Chances, Ledger
 from fedlab.privacy.release import History, participations
 
@@ -29,7 +29,7 @@ class RecordedLedger(Ledger):
         return super()._epsilon(account, own) if known is None else known
 
     def _total(self, account: Account, history: History) -> float:
-        if not all(map(account.covers, participations(history))):
+        if not composed(account, history).covered:
             return math.inf
         epsilon = self._epsilon(account, history)
         return epsilon if epsilon is not None else (math.inf if history else 0.0)
