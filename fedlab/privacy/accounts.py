@@ -225,8 +225,26 @@ class Composed:
         return Composed(covered, self.releases + len(own), steps, noiseless, summed, sets)
 
 
-_COMPOSED: OrderedDict[tuple[Account, History], Composed] = OrderedDict()
+class _Key:
+    """A history as a key, hashed once."""
+
+    __slots__ = ("_hash", "history")
+
+    def __init__(self, history: History) -> None:
+        self.history, self._hash = history, hash(history)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.history == other.history
+
+
+_COMPOSED: OrderedDict[tuple[Account, _Key], Composed] = OrderedDict()
 """Results of ``composed``, so that a history with one more round takes no longer than before."""
+
+_LATEST = [_Key(())]
+"""Key of the history that was composed last, since a row of a ledger asks several times."""
 
 MOST_COMPOSED = 2_048
 """Number of results that are kept: several accounts of some hundred clients."""
@@ -234,17 +252,18 @@ MOST_COMPOSED = 2_048
 
 def composed(account: Account, history: History) -> Composed:
     """Compose all releases of an account among the entries of a client's history."""
-    if (known := _COMPOSED.get((account, history))) is not None:
+    key = _LATEST[0]
+    if key.history is not history:
+        key = _LATEST[0] = _Key(history)
+    if (known := _COMPOSED.get((account, key))) is not None:
         return known
-    found, rest = Composed(), ()
     before = before_last(history)
-    for start in (before, before_last(before)):
-        if (shorter := _COMPOSED.get((account, start))) is not None:
-            found, rest = shorter, start
-            break
-    for part in participations(history[len(rest) :]):
+    found, done = _COMPOSED.get((account, _Key(before))), len(before)
+    if found is None:
+        found, done = Composed(), 0
+    for part in participations(history[done:]):
         found = found.plus(account, part)
-    _COMPOSED[account, history] = found
+    _COMPOSED[account, key] = found
     if len(_COMPOSED) > MOST_COMPOSED:
         _COMPOSED.popitem(last=False)
     return found
