@@ -11,11 +11,13 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, cached_property
 from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import PydanticUserError, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -32,6 +34,31 @@ class PluginFailed(RunFailed):
 
 REGISTRIES: list[Registry[Any]] = []
 """Every registry that was imported so far."""
+
+_LOOKING: ContextVar[Literal["", "scenario", "run"]] = ContextVar("looking", default="")
+
+
+@contextmanager
+def looking(at: Literal["scenario", "run"] = "scenario") -> Iterator[None]:
+    """Import no plug-in that is named by ``package.module:Name``, to read a scenario as data.
+
+    Plug-ins of fedlab and of installed packages are still imported, and those that this process
+    has used before are known. A stand-in with the same settings takes the place of any other one.
+
+    Args:
+        at: ``scenario`` refuses other names that are unknown; for the scenario of a ``run`` they
+            have a stand-in as well, since the package may have been removed since.
+    """
+    token = _LOOKING.set(at)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
+def has_stand_in(name: str) -> bool:
+    """True within ``looking`` for a plug-in that is not to be imported, or need not exist."""
+    return _LOOKING.get() == "run" or (_LOOKING.get() == "scenario" and ":" in name)
 
 
 class Registry(Generic[P]):
@@ -108,6 +135,8 @@ class Registry(Generic[P]):
             BadInput: If no plug-in has that name, it cannot be imported, or it is of another kind.
         """
         if name not in self._found:
+            if ":" in name and _LOOKING.get():
+                raise BadInput(f'{self.kind} "{name}" is not imported to look at a scenario')
             found = load(self.path(name), what=f'{self.kind} "{name}"')
             problem = self._check(found) if self._check else None
             if problem is not None:
@@ -241,10 +270,36 @@ class Plugin(Settings):
         try:
             found = cls.registry.get(name)
         except BadInput as error:
-            raise PydanticCustomError("plugin", "{text}", {"text": str(error)}) from error
+            if not has_stand_in(name):
+                raise PydanticCustomError("plugin", "{text}", {"text": str(error)}) from error
+            found = _stand_in(cls)
         # Not by model_validate, so that pydantic puts the place of this table before the message.
         made: Self = found.__pydantic_validator__.validate_python(dict(table))
         return made
+
+
+@cache
+def _stand_in(base: type[Plugin]) -> Any:
+    """A plug-in that has the settings of another one, which is not imported, and does nothing."""
+
+    def refuse(self: Plugin, *_: Any, **__: Any) -> Any:
+        raise PluginFailed(
+            f'{self.registry.kind} "{self.key}" was not imported, since the scenario was opened to '
+            "look at it: read it with Scenario.load to run it"
+        )
+
+    names: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
+    return type(
+        f"StandIn{base.__name__}",
+        (base,),
+        {
+            "__module__": __name__,
+            "__doc__": _stand_in.__doc__,
+            "model_config": {"extra": "allow"},
+            "_refuse_unknown_keys": model_validator(mode="before")(lambda given: given),
+            **dict.fromkeys(names, refuse),
+        },
+    )
 
 
 def check_callable(found: object) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fedlab.core.plugins import PluginFailed, Registry, describe
+from fedlab.core.plugins import PluginFailed, Registry, describe, has_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,10 +205,12 @@ def described(column: str, metrics: tuple[str, ...] = ()) -> Metric:
 
     Args:
         column: Name of the column.
-        metrics: Names of the metrics that the scenario adds; they are imported.
+        metrics: Names of the metrics that the scenario adds; they are imported, except within
+            ``fedlab.core.plugins.looking``.
 
     Returns:
         The metric; for an unknown column one with its name as label.
     """
-    foreign: dict[str, Any] = {each.column: each for each in map(METRICS.get, metrics)}
+    imported = (METRICS.get(name) for name in metrics if not has_stand_in(name))
+    foreign: dict[str, Any] = {each.column: each for each in imported}
     return (COLUMNS | foreign).get(column) or Metric(column, column)

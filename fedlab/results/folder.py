@@ -2,10 +2,10 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
-import os
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,38 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from fedlab.core.environment import environment
 from fedlab.core.errors import BadInput
 from fedlab.core.files import folder_name, write_atomically
+from fedlab.core.plugins import looking
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
-from fedlab.privacy.release import History, from_json, to_json
-from fedlab.results.recorded_ledger import RecordedLedger, recorded_ceilings, recorded_epsilons
+from fedlab.privacy.release import History
+from fedlab.results.identity import Identity
+from fedlab.results.journal import SpendingJournal
+from fedlab.results.recorded_ledger import (
+    RecordedLedger,
+    recorded_ceilings,
+    recorded_epsilons,
+    worst_recorded,
+)
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow, columns_of, values_by_column
+from fedlab.results.table_files import (
+    TABLES,
+    header,
+    read_lines,
+    read_rounds,
+    read_table,
+    whole_rows,
+)
 from fedlab.results.temporary import temporary_folder
 from fedlab.scenario.reproducibility import noise_source
 from fedlab.scenario.scenario import Scenario
 
-TABLES = {"clients": ClientRow, "leakage": LeakageRow, "ledger": LedgerRow}
-"""Row class of each CSV table, by file name without its ending."""
+LOCK = ".lock"
+"""File that the process locks which writes to the folder."""
 
 Row = ClientRow | LeakageRow | LedgerRow
 
@@ -41,6 +58,9 @@ class RunFolder(Viewable):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.identity = Identity(path / "identity.json")
+        self.journal = SpendingJournal(path / "spending.jsonl")
+        self._lock = FileLock(path / LOCK, timeout=0, is_singleton=True, thread_local=False)
 
     @classmethod
     def create(cls, path: Path, scenario: Scenario) -> "RunFolder":
@@ -55,9 +75,13 @@ class RunFolder(Viewable):
         """
         run = cls(path)
         try:
-            if path.is_dir() and any(path.iterdir()):
+            if path.is_dir() and not all(map(_is_leftover, path.iterdir())):
                 raise BadInput(f"{path} is not empty: name another folder with --out")
             path.mkdir(parents=True, exist_ok=True)
+            run.claim()
+            for leftover in path.glob("*.partial"):
+                leftover.unlink()
+            (path / "identity.json").unlink(missing_ok=True)
             # The first file: from here on, a run that was killed can be resumed.
             run.save_scenario(scenario)
             run.begin(scenario)
@@ -69,7 +93,8 @@ class RunFolder(Viewable):
         """Create all files and folders except the scenario, as they are before round 0."""
         for inner in ("captures", "reconstructions", "checkpoints"):
             (self.path / inner).mkdir(exist_ok=True)
-        self._journal.touch()
+        if not self.journal.path.is_file():
+            self.journal.begin()
         facts = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **environment(),
@@ -96,8 +121,33 @@ class RunFolder(Viewable):
         """
         run = cls(path)
         if not run.holds_a_run:
-            raise BadInput(f"{path} holds no run: there is no scenario.toml in it")
+            begun = path.is_dir() and all(map(_is_leftover, path.iterdir()))
+            cut = begun and any(path.iterdir())
+            raise BadInput(
+                f"{path} holds no run: there is no scenario.toml in it"
+                + (", since it was ended before it began: start it anew with fedlab run" * cut)
+            )
         return run
+
+    def claim(self) -> None:
+        """Become the one process that writes to the folder, until ``release`` or its end.
+
+        Raises:
+            BadInput: If another process writes to it.
+        """
+        try:
+            if not self._lock.is_locked:
+                self._lock.acquire()
+        except Timeout as error:
+            raise BadInput(
+                f"another process is writing to {self.path}: wait until it has ended"
+            ) from error
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written to: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.release(force=True)
 
     @property
     def holds_a_run(self) -> bool:
@@ -106,8 +156,31 @@ class RunFolder(Viewable):
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario with all toggles so far."""
-        return Scenario.load(self.path / "scenario.toml")
+        """The scenario with all toggles so far, to look at: it imports no code that it names.
+
+        Raises:
+            BadInput: If the file is damaged, or not the one that the run wrote.
+        """
+        with looking("run"):
+            return self.scenario_to_run()
+
+    def scenario_to_run(self) -> Scenario:
+        """The scenario with all toggles so far; this imports the plug-ins that it names.
+
+        Raises:
+            BadInput: If the file is damaged or not the one that the run wrote, or a plug-in cannot
+                be imported.
+        """
+        file = self.path / "scenario.toml"
+        scenario = Scenario.load(file)
+        if self.identity.exists:
+            self.identity.check_scenario(file.read_text(encoding="utf-8-sig"))
+        elif self.journal.is_sealed:
+            raise BadInput(
+                f"{self.path}/identity.json is missing, so nobody knows whether scenario and images "
+                "are those of the run"
+            )
+        return scenario
 
     @property
     def captures(self) -> Path:
@@ -151,7 +224,9 @@ class RunFolder(Viewable):
 
     def save_scenario(self, scenario: Scenario) -> None:
         """Write the scenario; done at the start and after each toggle."""
-        write_atomically(self.path / "scenario.toml", scenario.to_toml().encode())
+        toml = scenario.to_toml()
+        self.identity.note_scenario(toml)
+        write_atomically(self.path / "scenario.toml", toml.encode())
 
     def save_toggle(self, scenario: Scenario, event: Mapping[str, Any]) -> None:
         """Write the changed scenario and a line about the toggle, or neither if one fails."""
@@ -169,9 +244,7 @@ class RunFolder(Viewable):
 
     def toggles(self) -> list[dict[str, Any]]:
         """The events in ``toggles.jsonl``, in the order in which they happened."""
-        file = self.path / "toggles.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()
-        return [json.loads(line) for line in lines if line]
+        return read_lines(self.path / "toggles.jsonl")
 
     def append_round(self, row: RoundRow) -> None:
         """Append a line to ``rounds.jsonl``."""
@@ -181,7 +254,7 @@ class RunFolder(Viewable):
     def append(self, table: str, rows: Sequence[Row]) -> None:
         """Append rows to one of the CSV tables; a metric that is new to it becomes a column."""
         path, values = self.path / f"{table}.csv", [values_by_column(row) for row in rows]
-        columns = _header(path)
+        columns = header(path)
         more = [name for row in values[:1] for name in row if name not in columns]
         if more:
             _write_table(path, [*columns, *more], after=None)
@@ -197,34 +270,47 @@ class RunFolder(Viewable):
         Args:
             spent: New entries of each client's privacy history, by partition id.
         """
-        parts = (f'"{client}":{to_json(entries)}' for client, entries in spent.items())
-        with self._journal.open("a", encoding="utf-8") as file:
-            file.write("{" + ",".join(parts) + "}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self.journal.append(spent)
+
+    def seal_ledger(self) -> None:
+        """Note the content of ``ledger.csv``, so that its epsilons need not be computed again."""
+        self.journal.seal_ledger(_digest(self.path / "ledger.csv"))
 
     def spending(self) -> dict[int, History]:
         """The privacy history of every client, by partition id.
 
         Raises:
-            BadInput: If ``spending.jsonl`` is lost or damaged, since no epsilon would be right.
+            BadInput: If ``spending.jsonl`` is lost, cut or damaged, since no epsilon would be
+                right.
         """
-        histories: dict[int, History] = {}
-        if not self._journal.is_file() and not self.rounds():
-            return histories  # the run was killed while the folder was created
+        spent = [self.path / "ledger.csv", self.path / "rounds.jsonl"]
+        if not self.journal.path.is_file() and not self.journal.is_sealed and not any(
+            file.is_file() and file.read_bytes().count(b"\n") > 1 for file in spent
+        ):
+            return {}  # the run was killed while the folder was created
         try:
-            lines = self._journal.read_text(encoding="utf-8").splitlines(keepends=True)
-            for line in lines:
-                if not line.endswith("\n"):
-                    break  # killed during this write, before the replies were used
-                for client, entries in json.loads(line).items():
-                    more = from_json(json.dumps(entries))
-                    histories[int(client)] = (*histories.get(int(client), ()), *more)
-        except (OSError, ValueError, AttributeError) as error:
+            histories = self.journal.read()
+            self._check_histories(histories)
+        except BadInput as error:
             raise BadInput(
-                f"{self._journal} cannot be read, and without it no epsilon would be right: {error}"
+                f"{error}; no epsilon would be right without it, and "
+                f"{worst_recorded(self.path / 'ledger.csv')}"
             ) from error
         return histories
+
+    def _check_histories(self, histories: Mapping[int, History]) -> None:
+        """Refuse a journal that lacks what other files of the folder have."""
+        file = self.path / "ledger.csv"
+        try:
+            listed, last = read_table(file, LedgerRow), len(self.rounds())
+        except BadInput:
+            return  # another sentence is about the table
+        counts = listed.groupby("client").size()
+        for client, rows in counts.items():
+            if rows > len(histories.get(int(str(client)), ())):
+                raise BadInput(f"{self.journal.path} lacks entries of client {client} in {file.name}")
+        if any(entry.round > last for history in histories.values() for entry in history):
+            raise BadInput(f"{self.journal.path} holds rounds that were never run")
 
     def ledger(self) -> Ledger:
         """The privacy account of every client, interrupted rounds included.
@@ -235,32 +321,33 @@ class RunFolder(Viewable):
         privacy, histories = self.scenario.privacy, self.spending()
         accountant, delta = privacy.accountant, privacy.delta
         file = self.path / "ledger.csv"
-        recorded = recorded_epsilons(file, histories, accountant=accountant, delta=delta)
-        ceilings = recorded_ceilings(file, histories)
+        # Values of a table that was edited or cut are computed again.
+        known = histories if self.journal.sealed_ledger == _digest(file) else {}
+        recorded = recorded_epsilons(file, known, accountant=accountant, delta=delta)
+        ceilings = recorded_ceilings(file, known)
         return RecordedLedger(
             histories, accountant, delta, privacy.labels_public, recorded, ceilings
         )
 
-    @property
-    def _journal(self) -> Path:
-        return self.path / "spending.jsonl"
-
     def rounds(self) -> list[RoundRow]:
-        """The rows of all rounds so far, round 0 included."""
+        """The rows of all rounds so far, round 0 included.
+
+        Raises:
+            BadInput: If the file is damaged.
+        """
         file = self.path / "rounds.jsonl"
-        if not file.is_file():
-            return []
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        # A line without an end was cut off by a kill.
-        return [RoundRow(**json.loads(line)) for line in lines if line.endswith("\n")]
+        return read_rounds(file) if file.is_file() else []
 
     def table(self, name: str) -> pd.DataFrame:
         """Read one of the CSV tables.
 
         Args:
             name: Name of the table: ``clients``, ``leakage`` or ``ledger``.
+
+        Raises:
+            BadInput: If the file is missing or damaged.
         """
-        return pd.read_csv(self.path / f"{name}.csv", keep_default_na=False, na_values=["", "nan"])
+        return read_table(self.path / f"{name}.csv", TABLES[name])
 
     def truncate(self, *, after: int) -> None:
         """Delete the rows of later rounds, and lines that a kill cut off.
@@ -268,9 +355,7 @@ class RunFolder(Viewable):
         Args:
             after: Last round whose rows stay.
         """
-        if self._journal.is_file():
-            whole, _, _ = self._journal.read_bytes().rpartition(b"\n")
-            write_atomically(self._journal, whole + b"\n" if whole else b"")
+        self.journal.repair()
         kept = [row for row in self.rounds() if row.round <= after]
         write_atomically(
             self.path / "rounds.jsonl",
@@ -280,8 +365,9 @@ class RunFolder(Viewable):
             file = self.path / f"{name}.csv"
             columns = columns_of(kind)
             # Metrics that the scenario adds have columns after ours.
-            more = [name for name in _header(file) if name not in columns]
+            more = [name for name in header(file) if name not in columns]
             _write_table(file, [*columns, *more], after=after)
+        self.seal_ledger()
 
     def size(self) -> int:
         """Size of all files of the run, in bytes."""
@@ -303,25 +389,23 @@ def next_free(folder: Path, name: str) -> Path:
     return path
 
 
-def _header(file: Path) -> list[str]:
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as opened:
-        return next(csv.reader(opened), [])
-
-
 def _write_table(file: Path, columns: list[str], *, after: int | None) -> None:
     """Write a table anew with other columns, without rows after a round and half-written ones."""
-    rows: list[dict[str, str]] = []
-    if before := _header(file):
-        with file.open(newline="", encoding="utf-8") as opened:
-            whole = [row for row in csv.reader(opened) if len(row) == len(before)][1:]
-        rows = [dict(zip(before, row, strict=True)) for row in whole]
+    rows = whole_rows(file)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(row for row in rows if after is None or int(row["round"]) <= after)
     write_atomically(file, text.getvalue().encode())
+
+
+def _is_leftover(path: Path) -> bool:
+    """True for a file that a run left which was ended before it wrote its scenario."""
+    return path.name in (LOCK, "identity.json") or path.suffix == ".partial"
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:

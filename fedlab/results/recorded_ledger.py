@@ -62,7 +62,7 @@ def recorded_epsilons(
             for row in _lines(file)
             if row["accountant"] == accountant and float(row["delta"]) == delta
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
     found: dict[History, float] = {}
     for client, history in histories.items():
@@ -87,7 +87,7 @@ def recorded_ceilings(
             )
             for row in _lines(file)
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
     found: dict[tuple[History, float], float] = {}
     for client, history in histories.items():
@@ -97,6 +97,23 @@ def recorded_ceilings(
             known = rows.get((client, part[0].participation), ())
             found |= {(sent, chance): value for chance, value in zip(POOLS, known, strict=False)}
     return found
+
+
+def worst_recorded(file: Path) -> str:
+    """The largest total epsilon that a ledger file states, in words.
+
+    Args:
+        file: The ``ledger.csv`` of a run.
+    """
+    try:
+        totals = {int(row["client"]): float(row["epsilon_total"]) for row in _lines(file)}
+        client = max(totals, key=lambda each: totals[each])
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return f"{file.name} states none either"
+    return (
+        f"the worst that {file.name} states is epsilon {totals[client]:.3f} of client {client}, "
+        "which later releases can only raise"
+    )
 
 
 def _lines(file: Path) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from fedlab.core.attack_plugins import (
     choice_of,
 )
 from fedlab.core.errors import BadInput
-from fedlab.core.plugins import Registry
+from fedlab.core.plugins import Registry, has_stand_in
 from fedlab.core.schedule import MOST
 from fedlab.core.settings import LARGEST, Count, Scheduled, Settings
 from fedlab.data.registry import PARTITIONS
@@ -31,7 +31,8 @@ def _registered(registry: Registry[Any]) -> AfterValidator:
         try:
             registry.path(name)
         except BadInput as error:
-            raise ValueError(str(error)) from error
+            if not has_stand_in(name):
+                raise ValueError(str(error)) from error
         return name
 
     return AfterValidator(check)
@@ -46,7 +47,8 @@ def _plugin(registry: Registry[Any]) -> BeforeValidator:
             try:
                 registry.path(name)
             except BadInput as error:
-                raise ValueError(str(error)) from error
+                if not has_stand_in(name):
+                    raise ValueError(str(error)) from error
         return name
 
     return BeforeValidator(check)

@@ -1,0 +1,165 @@
+"""The journal of privacy costs: one line a round, chained by hashes so that no line gets lost.
+
+Each line holds its number, what was spent, and the SHA-256 of the line before and this one. A second
+file holds number and hash of the last line. A journal that was cut, emptied or edited disagrees
+with it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.files import write_atomically
+from fedlab.privacy.release import History, from_json, to_json
+
+_LINE = re.compile(r'\{"entry":(\d{1,9}),"spent":(.*),"chain":"([0-9a-f]{64})"\}')
+
+
+class SpendingJournal:
+    """What every client has spent, in a file that only grows.
+
+    Args:
+        path: The file, ``spending.jsonl`` of a run folder; its last hash is in ``spending.head``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._head = path, path.with_suffix(".head")
+        self._ledger = ""
+        self._end: tuple[int, str] | None = None
+        """Number and hash of the last line, once it was read or written."""
+        self._seen = 0
+        """Size of the file in bytes, as it was then."""
+
+    @property
+    def is_sealed(self) -> bool:
+        """True if the journal has its last hash beside it, as all but those of old versions."""
+        return self._head.is_file()
+
+    @property
+    def sealed_ledger(self) -> str:
+        """SHA-256 of ``ledger.csv`` as the run wrote it; empty if it is not known."""
+        try:
+            return str(json.loads(self._head.read_text(encoding="utf-8")).get("ledger", ""))
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return ""
+
+    def seal_ledger(self, digest: str) -> None:
+        """Write the SHA-256 of ``ledger.csv`` beside the journal."""
+        if self._end is None:
+            self.read()
+        self._ledger = digest
+        self._seal(*(self._end or (0, "")))
+
+    def begin(self) -> None:
+        """Write an empty journal in place of an earlier one."""
+        write_atomically(self.path, b"")
+        self._seal(0, "")
+        self._end, self._seen = (0, ""), 0
+
+    def append(self, spent: Mapping[int, History]) -> None:
+        """Append the privacy cost of a round, and flush it to disk.
+
+        Args:
+            spent: New entries of each client's privacy history, by partition id.
+
+        Raises:
+            BadInput: If the journal is damaged.
+            RunFailed: If something else has written to it.
+        """
+        self.check_unchanged()
+        if self._end is None:
+            self.read()
+        count, chain = self._end or (0, "")
+        parts = (f'"{client}":{to_json(entries)}' for client, entries in spent.items())
+        body = "{" + ",".join(parts) + "}"
+        chain = _chained(chain, body)
+        line = f'{{"entry":{count + 1},"spent":{body},"chain":"{chain}"}}\n'.encode()
+        with self.path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        # A kill before the next line leaves a journal that is one whole line longer than its head.
+        self._seal(count + 1, chain)
+        self._end, self._seen = (count + 1, chain), self._seen + len(line)
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on if something else has written to the journal since it was read.
+
+        Raises:
+            RunFailed: If it has.
+        """
+        if self._end is not None and self._size() != self._seen:
+            raise RunFailed(
+                f"something else has written to {self.path} since this run was opened: open it "
+                "again with `fedlab resume`"
+            )
+
+    def read(self) -> dict[int, History]:
+        """The privacy history of every client, by partition id.
+
+        Raises:
+            BadInput: If the journal is damaged, cut or emptied, since no epsilon would be right.
+        """
+        histories: dict[int, History] = {}
+        count, chain, sealed, chained = 0, "", self._sealed(), False
+        try:
+            content = self.path.read_bytes()
+            for line in content.split(b"\n")[:-1]:  # a kill may have cut the rest off
+                body = line.decode()
+                if found := _LINE.fullmatch(body):
+                    body, chained = found[2], True
+                elif '"chain"' in body:
+                    raise ValueError(f"line {count + 1} was changed")
+                chain = _chained(chain, body)
+                count += 1
+                if found and (int(found[1]), found[3]) != (count, chain):
+                    raise ValueError(f"line {count} or one before it was changed")
+                if sealed and sealed[0] == count and sealed[1] != chain:
+                    raise ValueError(f"line {count} or one before it was changed")
+                for client, entries in json.loads(body).items():
+                    more = from_json(json.dumps(entries))
+                    histories[int(client)] = (*histories.get(int(client), ()), *more)
+            if sealed and count < sealed[0]:
+                raise ValueError(f"{count} of {sealed[0]} entries are left")
+            if sealed is None and chained:
+                raise ValueError(f"{self._head.name} is missing, which holds its length")
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise BadInput(f"{self.path} was damaged or cut: {reason}") from error
+        self._end, self._seen, self._ledger = (count, chain), len(content), self.sealed_ledger
+        return histories
+
+    def repair(self) -> None:
+        """Delete a line that a kill cut off."""
+        if self.path.is_file():
+            whole, _, _ = self.path.read_bytes().rpartition(b"\n")
+            write_atomically(self.path, whole + b"\n" if whole else b"")
+            self._seen = self._size()
+
+    def _seal(self, count: int, chain: str) -> None:
+        facts = {"entries": count, "chain": chain, "ledger": self._ledger}
+        write_atomically(self._head, json.dumps(facts).encode())
+
+    def _sealed(self) -> tuple[int, str] | None:
+        """Number and hash of the last line; ``None`` for a run of an earlier version."""
+        try:
+            facts = json.loads(self._head.read_text(encoding="utf-8"))
+            return int(facts["entries"]), str(facts["chain"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadInput(
+                f"{self._head} was damaged, and without it nobody knows whether {self.path.name} "
+                "is complete"
+            ) from error
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+
+def _chained(before: str, body: str) -> str:
+    return hashlib.sha256(f"{before}\n{body}".encode()).hexdigest()
