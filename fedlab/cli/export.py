@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from fedlab.core.consoles import console
-from fedlab.core.errors import BadInput
+from fedlab.core.errors import BadInput, RunFailed
 
 
 def export(
@@ -56,13 +56,16 @@ def _tables(folder: Path, kind: Literal["csv", "parquet"], out: Path) -> None:
     from fedlab.integrations.exports.tables import tables_of_comparison, tables_of_run, write_tables
     from fedlab.results.folder import RunFolder
 
+    damaged: list[str] = []
     if is_comparison(folder):
         compared = Comparison.open(folder)
         tables = tables_of_comparison(compared.frame, compared.leakage)
     else:
-        tables = tables_of_run(RunFolder.open(folder))
+        tables = tables_of_run(RunFolder.open(folder), damaged)
     for file in write_tables(tables, out, kind):
         console.print(f"table: {file}", soft_wrap=True)
+    if damaged:
+        raise RunFailed(f"not all tables could be exported: {'; '.join(damaged)}")
 
 
 def _events(folder: Path, out: Path) -> None:

@@ -54,6 +54,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct the images behind a reply that a run kept, and score them.
 
+    This runs the code that the scenario of the run names by package.module:Name.
     For files of any federation there is `fedlab reconstruct-files`.
     """
     if presets:

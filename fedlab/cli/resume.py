@@ -5,7 +5,10 @@ from fedlab.core.consoles import console
 
 
 def resume(folder: RunPath) -> None:
-    """Continue a run after its last finished round, on the engine that it was started on."""
+    """Continue a run after its last finished round, on the engine that it was started on.
+
+    This runs the code that the scenario of the run names by package.module:Name.
+    """
     from fedlab.report.tables.terminal import report
     from fedlab.results.folder import RunFolder
 

@@ -11,16 +11,18 @@ def show(scenario: ScenarioName, overrides: Overrides = None) -> None:
     here ends with exit code 2. Code that a scenario names by package.module:Name is not run, and
     nothing is downloaded.
     """
+    from fedlab.core.plugins import looking
     from fedlab.report.tables.schedule import schedule_grid
     from fedlab.scenario.scenario import Scenario
 
-    chosen = Scenario.load(scenario, overrides or [])
-    console.print(schedule_grid(chosen))
+    with looking():
+        chosen = Scenario.load(scenario, overrides or [])
+        console.print(schedule_grid(chosen))
     if chosen.data.download:
         console.print("not checked further, since data.download is true")
         return
 
-    from fedlab.comparison.foreign_plugins import named_plugins
+    from fedlab.simulation.foreign_plugins import named_plugins
     from fedlab.simulation.federation import Federation
 
     if named := named_plugins(chosen):

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from fedlab.client.federated_data import network_of, whole_images
-from fedlab.comparison.foreign_plugins import foreign_plugins
 from fedlab.core.devices import device_of
-from fedlab.core.digest import digest
 from fedlab.core.environment import environment
 from fedlab.data.images import ImageData
 from fedlab.models.registry import MODELS
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Data
+from fedlab.simulation.foreign_plugins import foreign_plugins
+from fedlab.simulation.run_identity import image_digest
 
 PACKAGES = ("fedlab", "attacks")
 """Packages whose source code is part of a key, so that results of two versions never mix."""
@@ -46,7 +46,7 @@ def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
         source = scenario.data.model_copy(update={"train": None, "test": None})
         if source not in known:
             images = whole_images(source)
-            known[source] = images, _content(images)
+            known[source] = images, image_digest(images)
         images, content = known[source]
         found.append(_key(scenario, content, _plugins(scenario, images)))
     return found
@@ -67,18 +67,6 @@ def _key(scenario: Scenario, images: str, plugins: dict[str, str]) -> str:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _content(images: ImageData) -> str:
-    return digest(
-        {
-            "train": images.train_images,
-            "train labels": images.train_labels,
-            "test": images.test_images,
-            "test labels": images.test_labels,
-            "normalisation": torch.tensor([images.mean, images.std]),
-        }
-    )
 
 
 @cache

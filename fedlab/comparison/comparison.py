@@ -15,6 +15,7 @@ from fedlab.comparison.summary import summary_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.plain_text import to_csv
+from fedlab.core.plugins import looking
 from fedlab.core.views import Viewable, show
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
@@ -86,14 +87,16 @@ class Comparison(Viewable):
                 )
                 for run in facts["runs"]
             )
+            with looking("run"):
+                scenario = Scenario.parse(facts["scenario"])
             return cls(
-                Scenario.parse(facts["scenario"]),
+                scenario,
                 folder,
                 runs,
                 facts["failures"],
                 tuple(facts["presets"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
 
     def write(self) -> None:

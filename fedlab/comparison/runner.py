@@ -15,7 +15,6 @@ import loky
 import psutil
 
 from fedlab.comparison.cache_keys import keys_of
-from fedlab.comparison.foreign_plugins import defined_in_main
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.progress import Tell, progress, silence
@@ -25,6 +24,7 @@ from fedlab.results.round_result import RoundResult
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.auditing import verdict_of
 from fedlab.simulation.federation import Federation
+from fedlab.simulation.foreign_plugins import defined_in_main
 
 log = logging.getLogger(__name__)
 

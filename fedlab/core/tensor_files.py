@@ -19,5 +19,5 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             # Cloned, since sums over memory with another alignment round differently.
             tensors = {n: file.get_tensor(n).clone() for n in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, OverflowError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from attacks.reconstruction import Reconstruction
+from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.plugins import describe
 from fedlab.core.views import Viewable
 from fedlab.results.rows import LeakageRow, values_by_column
+from fedlab.results.table_files import checked_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,16 +80,33 @@ def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
 
 
 def load_leaks(path: Path) -> list[Leak]:
-    """Read the leaks from a file that ``save_leaks`` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    count = sum(name.endswith(".rows") for name in arrays)
-    return [
-        Leak(
-            rows=tuple(LeakageRow(**row) for row in json.loads(str(arrays[f"{i}.rows"]))),
-            originals=torch.from_numpy(arrays[f"{i}.originals"]),
-            mixed=torch.from_numpy(arrays[f"{i}.mixed"]) if f"{i}.mixed" in arrays else None,
-            rebuilt=torch.from_numpy(arrays[f"{i}.rebuilt"]),
-        )
-        for i in range(count)
-    ]
+    """Read the leaks from a file that ``save_leaks`` wrote.
+
+    Raises:
+        BadInput: If the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        count = sum(name.endswith(".rows") for name in arrays)
+        if not count:
+            raise ValueError("it holds no reconstruction")
+        return [_leak_of(arrays, index) for index in range(count)]
+    except Exception as error:  # a damaged file may raise anything in zipfile, zlib and NumPy
+        raise BadInput(f"{path} is damaged: {describe(error)[:200]}") from error
+
+
+def _leak_of(arrays: Mapping[str, Any], index: int) -> Leak:
+    rows = tuple(checked_row(LeakageRow, row) for row in json.loads(str(arrays[f"{index}.rows"])))
+    images = {
+        name: torch.from_numpy(arrays[f"{index}.{name}"])
+        for name in ("originals", "rebuilt", "mixed")
+        if f"{index}.{name}" in arrays
+    }
+    for each in images.values():
+        if each.ndim != 4 or not each.is_floating_point() or each.shape[1] not in (1, 3):
+            raise ValueError("its images have no height, width and channels")
+    shown = sum(row.target == "original" for row in rows)
+    if len(images["originals"]) != shown or images["rebuilt"].shape != images["originals"].shape:
+        raise ValueError("it has other numbers of rows and images")
+    return Leak(rows, images["originals"], images.get("mixed"), images["rebuilt"])

@@ -15,6 +15,7 @@ from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.presets import AUTO
 from attacks.reconstruction.tuning import SurrogateVictim, Tuning, tune
 from fedlab.client.federated_data import FederatedData
+from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.seeds import derive, generator
 from fedlab.defenses import AnyDefense
@@ -87,9 +88,14 @@ class SelfTuning:
         self._tunings: dict[str, Tuning] = {}
         self._powers: dict[str, float] = {}
         if store is not None and store.is_file():
-            kept = json.loads(store.read_text())
-            self._tunings = {key: _tuning(value) for key, value in kept["tunings"].items()}
-            self._powers = kept["powers"]
+            try:
+                kept = json.loads(store.read_text(encoding="utf-8"))
+                self._tunings = {key: _tuning(value) for key, value in kept["tunings"].items()}
+                self._powers = {key: float(value) for key, value in kept["powers"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise BadInput(
+                    f"{store} is damaged: delete it, and attacks tune themselves anew"
+                ) from error
 
     def tuning(
         self,

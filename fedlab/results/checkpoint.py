@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fedlab.core.digest import digest
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
@@ -38,7 +39,8 @@ class Checkpoint:
             f"memory/{name}": torch.from_numpy(np.asarray(value, order="C"))
             for name, value in self.memory.items()
         }
-        write_atomically(path, save(tensors, metadata={"round": str(self.round)}))
+        facts = {"round": str(self.round), "digest": _digest(self.round, tensors)}
+        write_atomically(path, save(tensors, metadata=facts))
 
     @staticmethod
     def round_of(path: Path) -> int:
@@ -64,6 +66,9 @@ class Checkpoint:
             raise BadInput(f"{path.parent.parent} has no checkpoint: no round of it ended")
         tensors, facts = read_tensors(path)
         try:
+            # Checkpoints of earlier versions have no digest.
+            if facts.get("digest", "") not in ("", _digest(int(facts["round"]), tensors)):
+                raise ValueError("it changed since it was written")
             return cls(
                 round=int(facts["round"]),
                 state=_under("state/", tensors),
@@ -71,6 +76,10 @@ class Checkpoint:
             )
         except (KeyError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _digest(round: int, tensors: Mapping[str, Tensor]) -> str:
+    return digest({**tensors, "round": torch.tensor(round)})
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,9 @@ class RunFolder(Viewable):
         self.path = path
         self.identity = Identity(path / "identity.json")
         self.journal = SpendingJournal(path / "spending.jsonl")
-        self._lock = FileLock(path / LOCK, timeout=0, is_singleton=True, thread_local=False)
+        self._lock = FileLock(
+            path.absolute() / LOCK, timeout=0, is_singleton=True, thread_local=False
+        )
 
     @classmethod
     def create(cls, path: Path, scenario: Scenario) -> "RunFolder":
@@ -177,8 +179,8 @@ class RunFolder(Viewable):
             self.identity.check_scenario(file.read_text(encoding="utf-8-sig"))
         elif self.journal.is_sealed:
             raise BadInput(
-                f"{self.path}/identity.json is missing, so nobody knows whether scenario and images "
-                "are those of the run"
+                f"{self.path}/identity.json is missing, so nobody knows whether scenario and "
+                "images are those of the run"
             )
         return scenario
 
@@ -284,8 +286,10 @@ class RunFolder(Viewable):
                 right.
         """
         spent = [self.path / "ledger.csv", self.path / "rounds.jsonl"]
-        if not self.journal.path.is_file() and not self.journal.is_sealed and not any(
-            file.is_file() and file.read_bytes().count(b"\n") > 1 for file in spent
+        if (
+            not self.journal.path.is_file()
+            and not self.journal.is_sealed
+            and not any(file.is_file() and file.read_bytes().count(b"\n") > 1 for file in spent)
         ):
             return {}  # the run was killed while the folder was created
         try:
@@ -308,7 +312,9 @@ class RunFolder(Viewable):
         counts = listed.groupby("client").size()
         for client, rows in counts.items():
             if rows > len(histories.get(int(str(client)), ())):
-                raise BadInput(f"{self.journal.path} lacks entries of client {client} in {file.name}")
+                raise BadInput(
+                    f"{self.journal.path} lacks entries of client {client} in {file.name}"
+                )
         if any(entry.round > last for history in histories.values() for entry in history):
             raise BadInput(f"{self.journal.path} holds rounds that were never run")
 

@@ -10,9 +10,7 @@ from typing import Any
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 
-FREE = frozenset(
-    {"name", "rounds", "engine", "captures", "reconstructions", "trackers", "metrics"}
-)
+FREE = frozenset({"name", "rounds", "engine", "captures", "reconstructions", "trackers", "metrics"})
 """Keys of a scenario that may be edited in a run folder, since no round so far depends on them."""
 
 FIRST_TOGGLED = 2
@@ -33,6 +31,11 @@ class Identity:
     def exists(self) -> bool:
         """False in a folder of a version that kept no such record."""
         return self._path.is_file()
+
+    @property
+    def has_contents(self) -> bool:
+        """True if images, partition, network and code are noted as well."""
+        return self.exists and "contents" in self._read()
 
     def note_scenario(self, toml: str) -> None:
         """Add the tables of a scenario, before its file is written."""

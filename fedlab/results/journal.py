@@ -1,8 +1,8 @@
 """The journal of privacy costs: one line a round, chained by hashes so that no line gets lost.
 
-Each line holds its number, what was spent, and the SHA-256 of the line before and this one. A second
-file holds number and hash of the last line. A journal that was cut, emptied or edited disagrees
-with it.
+Each line holds its number, what was spent, and the SHA-256 of the line before and this one. A
+second file holds number and hash of the last line. A journal that was cut, emptied or edited
+disagrees with it.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ import io
 import json
 import types
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
@@ -41,7 +41,7 @@ def read_table(file: Path, kind: type[Any]) -> pd.DataFrame:
             io.StringIO(_text(file)),
             keep_default_na=False,
             na_values=["", "nan"],
-            dtype=texts,  # type: ignore[arg-type]
+            dtype=texts,
         )
     except (ValueError, pd.errors.ParserError) as error:
         raise _damaged(file, str(error)) from error
@@ -67,16 +67,35 @@ def read_rounds(file: Path) -> list[RoundRow]:
     rows: list[RoundRow] = []
     for number, line in enumerate(_text(file).split("\n")[:-1]):
         try:
-            row = RoundRow(**json.loads(line))
-            numbers = [value for value in dataclasses.astuple(row) if value is not None]
-            if not all(type(value) in (int, float) for value in numbers):
-                raise TypeError("a value is no number")
+            row: RoundRow = checked_row(RoundRow, json.loads(line))
             if row.round != number:
                 raise ValueError(f"round {number} is missing")
             rows.append(row)
         except (ValueError, TypeError, RecursionError) as error:
             raise _damaged(file, f"line {number + 1}: {error}") from error
     return rows
+
+
+def checked_row(kind: type[Any], values: Any) -> Any:
+    """Make a row from a JSON table, and check the types of its values.
+
+    Args:
+        kind: Class of the row.
+        values: The table; ``null`` stands for infinity or NaN as well.
+
+    Raises:
+        TypeError: If a value is missing, unknown or of another type.
+        ValueError: If a number is out of range.
+    """
+    row, hints = kind(**values), get_type_hints(kind)
+    for name, value in vars(row).items():
+        expected = _kind(hints[name])
+        known = (int, float) if expected is float else (get_origin(expected) or expected,)
+        if value is not None and type(value) not in known:
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+        if expected is int and not 0 <= (value or 0) < LARGEST:
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+    return row
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

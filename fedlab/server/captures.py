@@ -1,5 +1,6 @@
 """Captures: what the server received from one client in one round, in memory and on disk."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -89,9 +90,10 @@ class Capture:
             "global_digest": self.global_digest,
             "reply_digest": self.reply_digest,
         }
+        text = json.dumps(facts)
+        metadata = {"capture": text, "digest": _text_digest(text)}
         write_atomically(
-            folder / self._reply_name,
-            save(_plain(self.payload.tensors), metadata={"capture": json.dumps(facts)}),
+            folder / self._reply_name, save(_plain(self.payload.tensors), metadata=metadata)
         )
 
     @staticmethod
@@ -132,6 +134,9 @@ class Capture:
         tensors, metadata = read_tensors(reply)
         try:
             saved: dict[str, Any] = json.loads(metadata["capture"])
+            # Captures of earlier versions have no digest of their facts.
+            if metadata.get("digest", "") not in ("", _text_digest(metadata["capture"])):
+                raise ValueError("its facts changed since they were kept")
             facts = saved["facts"] if "facts" in saved else saved["announced"]  # of older runs
             # JSON has lists only.
             facts |= {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
@@ -151,7 +156,7 @@ class Capture:
                 facts=RoundFacts(**facts),
             )
             digests = saved["global_digest"], saved["reply_digest"]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(f"{reply.name} is not a capture of fedlab ({error})") from error
         if (capture.global_digest, capture.reply_digest) != digests:
             raise BadInput(f"{reply.name} or its global arrays changed since they were kept")
@@ -168,9 +173,13 @@ def _kept(folder: Path, round: int, client: int) -> Path | None:
         try:
             if client in json.loads(metadata["capture"])["clients"]:
                 return whole
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(f"{whole.name} is not a capture of fedlab ({error})") from error
     return None
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
@@ -18,6 +18,7 @@ from fedlab.client.canaries import canaries_of
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.plugins import describe
 from fedlab.core.tensor_files import read_tensors
 from fedlab.privacy.ledger import Ledger
 from fedlab.results.folder import RunFolder
@@ -198,23 +199,39 @@ def verdict_of(run: RunFolder) -> Verdict:
     path = run.path / "audit.json"
     if not path.is_file():
         raise BadInput(f"{run.path} holds no audit: give the scenario an [audit] table")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _verdict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged: {describe(error)[:200]}") from error
+
+
+def _verdict(facts: dict[str, Any]) -> Verdict:
+    """The verdict in ``audit.json``; its numbers are checked by their use as numbers."""
     # Runs of earlier versions have neither the Gaussian values nor ceilings.
     gaussian, estimate = (
-        GaussianAudit(**facts[name]) if facts.get(name) else None
+        GaussianAudit(**_numbers(facts[name])) if facts.get(name) else None
         for name in ("gaussian", "estimate")
     )
+    ceiling_10, ceiling_100 = (
+        None if (value := facts.get(name)) is None else float(value)
+        for name in ("ceiling_10", "ceiling_100")
+    )
     return Verdict(
-        round=facts["round"],
-        updates=facts["updates"],
-        client=facts["client"],
-        bound=Audit(**facts["bound"]),
-        ledger=float("inf") if facts["ledger"] is None else facts["ledger"],
+        **_numbers({name: facts[name] for name in ("round", "updates", "client")}),
+        bound=Audit(**_numbers(facts["bound"])),
+        ledger=float("inf") if facts["ledger"] is None else float(facts["ledger"]),
         gaussian=gaussian,
         estimate=estimate,
-        ceiling_10=facts.get("ceiling_10"),
-        ceiling_100=facts.get("ceiling_100"),
+        ceiling_10=ceiling_10,
+        ceiling_100=ceiling_100,
     )
+
+
+def _numbers(facts: dict[str, Any]) -> dict[str, Any]:
+    for name, value in facts.items():
+        if type(value) not in (int, float):
+            raise TypeError(f"{name} is no number")
+    return facts
 
 
 def _memory(run: RunFolder) -> Path:

@@ -38,6 +38,7 @@ from fedlab.simulation.projection import calibrated
 from fedlab.simulation.recording import run_folder_callbacks
 from fedlab.simulation.root_training import root_training
 from fedlab.simulation.round_rows import client_row
+from fedlab.simulation.run_identity import contents_of
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
 from fedlab.simulation.toggle_event import named_clients, toggle_event
 from fedlab.simulation.tracking import Tracking
@@ -91,6 +92,7 @@ class Federation(Analysis):
         )
         self.federated.cache.folder = self.folder.poisons
         self._evaluator.store = self.folder.tunings
+        self.folder.identity.note_contents(self._contents)
         self.folder.append_round(self._evaluated(0, 0.0))
 
     def _prepare(
@@ -105,6 +107,7 @@ class Federation(Analysis):
         self.scenario = scenario = calibrated(scenario, self.federated.sizes)
         self._scoreboard = Scoreboard.of(scenario, self.federated)
         refuse_what_cannot_work(scenario, self.federated)
+        self._contents = contents_of(scenario, self.federated)
         self._loop = RoundLoop(
             grid or in_process(self.federated, scenario.data.clients),
             self.federated.state,
@@ -139,7 +142,8 @@ class Federation(Analysis):
 
         The final weights are those of an uninterrupted run, bit for bit on the same device. The
         exception is an interrupted round under DP: its replies were sent, so it draws new noise.
-        Nothing in the folder changes before the next ``step``.
+        Nothing in the folder changes before the next ``step``. This runs the code of plug-ins that
+        the scenario names.
 
         Args:
             folder: Folder of the run.
@@ -148,19 +152,28 @@ class Federation(Analysis):
             on_round: Function called with the result of every round.
 
         Raises:
-            BadInput: If the folder holds no run, or its checkpoint is missing or damaged.
+            BadInput: If the folder holds no run, its checkpoint or journal is missing or damaged,
+                or scenario, images, partition, network or code are not those of the run.
         """
         run = RunFolder.open(Path(folder))
         checkpoint = Checkpoint.load(run.checkpoint) if run.has_ended_a_round else None
         federation = cls.__new__(cls)
-        federation._prepare(run.scenario, grid, callbacks, on_round)
+        federation._prepare(run.scenario_to_run(), grid, callbacks, on_round)
         federation.folder = run
+        if run.identity.exists:
+            run.identity.check_contents(federation._contents)
+        else:
+            log.warning(
+                "%s is of an earlier version, which did not note its images: whether these are "
+                "the same cannot be checked",
+                run.path,
+            )
         federation.federated.cache.folder = run.poisons
         federation._evaluator.store = run.tunings
         federation._resumed = True
         # Includes the cost of a round that was interrupted, since its replies were sent.
         federation._loop.histories = run.spending()
-        federation._owed = run.spending()
+        federation._owed = dict(federation._loop.histories)
         if federation._auditor:
             federation._auditor.recall(run)
         if checkpoint is not None:
@@ -220,6 +233,7 @@ class Federation(Analysis):
             raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
         if not self._started:
             self._start()
+        self.folder.journal.check_unchanged()
         started = time.perf_counter()
         done = self._loop.step(
             self.scenario, self.round + 1, self._owed or None, on_spent=self.folder.note_spending
@@ -246,10 +260,20 @@ class Federation(Analysis):
         self._callbacks.call("on_round", self, result)
         if self.round == self.scenario.rounds:
             self._callbacks.call("on_end", self)
+            self.folder.release()
         return result
 
     def _start(self) -> None:
-        """Bring the folder of a resumed run back to its last finished round, and start to watch."""
+        """Bring the folder of a resumed run back to its last finished round, and start to watch.
+
+        Raises:
+            BadInput: If another process writes to the folder.
+            RunFailed: If another one has written to it since it was opened.
+        """
+        self._claim()
+        if self._resumed and not self.folder.identity.has_contents:
+            self.folder.identity.note_scenario(self.scenario.to_toml())
+            self.folder.identity.note_contents(self._contents)
         if self._resumed and self.round == 0:
             self.folder.begin(self.scenario)
             self.folder.append_round(self._evaluated(0, 0.0))
@@ -257,6 +281,10 @@ class Federation(Analysis):
             self.folder.truncate(after=self.round)
         self._callbacks.call("on_start", self)
         self._started = True
+
+    def _claim(self) -> None:
+        self.folder.claim()
+        self.folder.journal.check_unchanged()
 
     @names_network(lambda self: self.federated.network)
     def toggle(
@@ -315,6 +343,7 @@ class Federation(Analysis):
         event = toggle_event(changed, defense, on=on, clients=who, rounds=when, settings=settings)
         costs = {client: each.as_json() for client, each in projection.items()}
         event |= {"projected_epsilon": costs}
+        self._claim()
         self.folder.save_toggle(changed, {"from_round": following, **event})
         self.scenario = changed
         return changed

@@ -42,6 +42,7 @@ class WriteTables(Callback):
         folder.append("clients", result.clients)
         folder.append("leakage", result.leakage)
         folder.append("ledger", result.ledger)
+        folder.seal_ledger()
 
 
 class WriteReconstructions(Callback):

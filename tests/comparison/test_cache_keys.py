@@ -84,7 +84,7 @@ def test_layers_of_a_foreign_network_count(tmp_path, monkeypatch):
 
 def test_network_without_source_is_refused(monkeypatch):
     made = partial(forgetful)
-    monkeypatch.setattr("fedlab.comparison.foreign_plugins.load", lambda *_, **__: made)
+    monkeypatch.setattr("fedlab.simulation.foreign_plugins.load", lambda *_, **__: made)
     with pytest.raises(BadInput, match="no source"):
         key(model=FORGETFUL)
 

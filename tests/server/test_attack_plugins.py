@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from attacks.reconstruction import PRESETS, AttackSettings
-from fedlab.comparison.foreign_plugins import foreign_plugins
 from fedlab.core import attack_plugins as plugins
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import PluginFailed
@@ -16,6 +15,7 @@ from fedlab.core.views import show
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import attack_of
+from fedlab.simulation.foreign_plugins import foreign_plugins
 from tests import foreign_attacks as foreign
 from tests.federations import PLAIN, finished, small
 

@@ -4,7 +4,8 @@ import dataclasses
 import importlib.util
 import io
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -13,26 +14,47 @@ import pandas as pd
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.plain_text import to_csv
-from fedlab.results.folder import TABLES, RunFolder
+from fedlab.results.folder import RunFolder
 from fedlab.results.rows import LeakageRow, RoundRow
+from fedlab.results.table_files import TABLES
 
 Kind = Literal["csv", "parquet"]
 
 _TYPES: dict[type, Any] = {int: "int64", float: "float64", bool: "bool"}
 
 
-def tables_of_run(run: RunFolder) -> dict[str, pd.DataFrame]:
+def tables_of_run(run: RunFolder, damaged: list[str] | None = None) -> dict[str, pd.DataFrame]:
     """The tables ``rounds``, ``clients``, ``leakage`` and ``ledger`` of a run, one row per fact.
 
     Integer columns with missing values have the nullable type ``Int64``; other numbers are NaN
     where they are missing. The epsilon of an unprotected client is infinite.
+
+    Args:
+        run: The run.
+        damaged: List to which sentences about tables are added that cannot be read, which are then
+            left out.
+
+    Raises:
+        BadInput: If a table cannot be read, and ``damaged`` is not given.
     """
-    rounds = pd.DataFrame(
-        [dataclasses.asdict(row) for row in run.rounds()],
-        columns=[field.name for field in dataclasses.fields(RoundRow)],
-    )
-    tables = {"rounds": _typed(rounds, RoundRow)}
-    return tables | {name: _typed(run.table(name), row) for name, row in TABLES.items()}
+    readers: dict[str, tuple[type[Any], Callable[[], pd.DataFrame]]] = {
+        "rounds": (RoundRow, lambda: _rounds(run)),
+        **{name: (row, partial(run.table, name)) for name, row in TABLES.items()},
+    }
+    found = {}
+    for name, (row, read) in readers.items():
+        try:
+            found[name] = _typed(read(), row)
+        except BadInput as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+    return found
+
+
+def _rounds(run: RunFolder) -> pd.DataFrame:
+    columns = [field.name for field in dataclasses.fields(RoundRow)]
+    return pd.DataFrame([dataclasses.asdict(row) for row in run.rounds()], columns=columns)
 
 
 def tables_of_comparison(frame: pd.DataFrame, leakage: pd.DataFrame) -> dict[str, pd.DataFrame]:

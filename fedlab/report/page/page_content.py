@@ -1,17 +1,21 @@
 """What a run and a comparison state on their pages; ``templates/page.html`` lays it out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
+from fedlab.core.errors import BadInput
 from fedlab.report.figures.sheet import Picture
 from fedlab.report.tables.table import ReportTable, frame_table
 from fedlab.report.verdicts.run import Verdict
 from fedlab.results.attacks import scored_images
 from fedlab.results.rows import LeakageRow, columns_of
 from fedlab.scenario.scenario import Scenario
+
+T = TypeVar("T")
 
 MOST_ROWS = 500
 """Largest number of rows of a table on a page; the CSV files of the run have all rows."""
@@ -38,6 +42,26 @@ _HEADERS = {
 """Headers of columns of the CSV files that are renamed on the page."""
 
 
+@dataclass
+class Missing:
+    """Sentences about damaged files, which cost a part of a page each.
+
+    Attributes:
+        sentences: The sentences, each once.
+    """
+
+    sentences: list[str] = field(default_factory=list)
+
+    def unless_damaged(self, make: Callable[[], T]) -> T | None:
+        """Make a part of a page; ``None`` if a file that it needs is damaged, which is noted."""
+        try:
+            return make()
+        except BadInput as error:
+            if str(error) not in self.sentences:
+                self.sentences.append(str(error))
+            return None
+
+
 @dataclass(frozen=True)
 class PageContent:
     """Content of a page.
@@ -58,6 +82,7 @@ class PageContent:
         again: Command line that repeats the experiment.
         arms: Scenarios of all runs.
         seeds: Number of seeds of a comparison; ``None`` for a run.
+        missing: What is left out of the page, since its files are damaged.
     """
 
     kind: str
@@ -75,6 +100,7 @@ class PageContent:
     again: str
     arms: Sequence[Scenario]
     seeds: int | None = None
+    missing: Missing = field(default_factory=Missing)
 
 
 def csv_table(

@@ -1,6 +1,7 @@
 """The page of a run."""
 
 import shlex
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -14,13 +15,20 @@ from fedlab.report.figures.ledger import ledger_figure
 from fedlab.report.figures.sheet import NothingToDraw, Picture
 from fedlab.report.figures.timeline import timeline_figure
 from fedlab.report.page.local_paths import source_of
-from fedlab.report.page.page_content import FoldedTable, PageContent, csv_table, leakage_table
+from fedlab.report.page.page_content import (
+    FoldedTable,
+    Missing,
+    PageContent,
+    csv_table,
+    leakage_table,
+)
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.rounds import rounds_table
-from fedlab.report.verdicts.run import leak_verdicts, poison_verdict, privacy_verdict
+from fedlab.report.verdicts.run import Verdict, leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.results.folder import RunFolder
+from fedlab.results.rows import RoundRow
 from fedlab.simulation.auditing import verdict_of
 
 
@@ -30,13 +38,11 @@ def run_page(run: RunFolder) -> PageContent:
     Raises:
         BadInput: If no round has finished yet.
     """
-    scenario, rounds = run.scenario, run.rounds()
-    if not rounds or rounds[-1].round == 0:
-        raise BadInput(
-            f"{run.path} has no finished round, so there is nothing to report: go on with "
-            f"`fedlab resume {shlex.quote(str(run.path))}`"
-        )
-    ledger, leakage = run.ledger(), run.table("leakage")
+    missing = Missing()
+    scenario, rounds = run.scenario, _rounds(run)
+    ledger = missing.unless_damaged(run.ledger)
+    leakage = missing.unless_damaged(lambda: run.table("leakage"))
+    tables = _tables(run, ledger, leakage, missing)
     return PageContent(
         kind="Run",
         folder=run.path,
@@ -51,20 +57,22 @@ def run_page(run: RunFolder) -> PageContent:
         ],
         question=research_question(scenario),
         verdicts=[
-            *leak_verdicts(leakage),
+            *([_unknown("Leak")] if leakage is None else leak_verdicts(leakage)),
             poison_verdict(scenario, rounds),
-            privacy_verdict(ledger),
+            _unknown("Privacy spent") if ledger is None else privacy_verdict(ledger),
+            *[Verdict("Damaged file", "left out", f"{each}.") for each in missing.sentences],
         ],
         threat_model=threat_model(scenario),
         figures={
             "timeline": partial(timeline_figure, run),
             "images": partial(run_figure, run),
-            "chance": partial(chance_figure, leakage, by="defenses"),
-            "ledger": partial(_ledger, ledger),
-            "audit": partial(_audit, run, leakage),
+            **({} if leakage is None else _leakage_figures(run, leakage)),
+            **({} if ledger is None else {"ledger": partial(_ledger, ledger)}),
         },
-        tables=_tables(run, ledger, leakage),
-        ledger=[
+        tables=tables,
+        ledger=[]
+        if ledger is None
+        else [
             ("Client by client", clients_table(ledger, scenario), True),
             ("Round by round", ledger_table(ledger), None),
         ],
@@ -72,7 +80,35 @@ def run_page(run: RunFolder) -> PageContent:
         file=scenario,
         again="fedlab run scenario.toml --out again",
         arms=[scenario],
+        missing=missing,
     )
+
+
+def _rounds(run: RunFolder) -> list[RoundRow]:
+    try:
+        rounds = run.rounds()
+    except BadInput as error:
+        raise BadInput(
+            f"{error}; the other tables can be had with `fedlab export --to csv`, and epsilon with "
+            "`fedlab ledger`"
+        ) from error
+    if not rounds or rounds[-1].round == 0:
+        raise BadInput(
+            f"{run.path} has no finished round, so there is nothing to report: go on with "
+            f"`fedlab resume {shlex.quote(str(run.path))}`"
+        )
+    return rounds
+
+
+def _unknown(threat: str) -> Verdict:
+    return Verdict(threat, "unknown", "The file that says so is damaged; see below.")
+
+
+def _leakage_figures(run: RunFolder, leakage: pd.DataFrame) -> dict[str, Callable[[], Picture]]:
+    return {
+        "chance": partial(chance_figure, leakage, by="defenses"),
+        "audit": partial(_audit, run, leakage),
+    }
 
 
 def _ledger(ledger: Ledger) -> Picture:
@@ -87,13 +123,19 @@ def _audit(run: RunFolder, leakage: pd.DataFrame) -> Picture:
     return bounds_figure(verdict_of(run), leakage)
 
 
-def _tables(run: RunFolder, ledger: Ledger, leakage: pd.DataFrame) -> list[FoldedTable]:
-    clients = run.table("clients").dropna(axis="columns", how="all")
+def _tables(
+    run: RunFolder, ledger: Ledger | None, leakage: pd.DataFrame | None, missing: Missing
+) -> list[FoldedTable]:
     note = "From clients.csv. Update norm: L2 norm of the client's change of the model."
-    toggles = pd.DataFrame(run.toggles()).astype(str)
-    return [
-        ("Round by round", rounds_table(run, ledger), None),
-        csv_table(clients, "Clients, round by round", note),
-        *leakage_table(leakage),
-        *[csv_table(toggles, "Toggles during the run", names=1)] * (not toggles.empty),
-    ]
+    clients = missing.unless_damaged(lambda: run.table("clients"))
+    toggles = pd.DataFrame(missing.unless_damaged(run.toggles)).astype(str)
+    whole = ledger is not None and leakage is not None and clients is not None
+    tables: list[FoldedTable] = []
+    if ledger is not None and whole:
+        tables.append(("Round by round", rounds_table(run, ledger), None))
+    if clients is not None:
+        shown = clients.dropna(axis="columns", how="all")
+        tables.append(csv_table(shown, "Clients, round by round", note))
+    tables += [] if leakage is None else leakage_table(leakage)
+    tables += [csv_table(toggles, "Toggles during the run", names=1)] * (not toggles.empty)
+    return tables

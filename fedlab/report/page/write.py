@@ -4,8 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedlab.core.errors import BadInput
+from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import check_folder, write_atomically
+from fedlab.core.plugins import looking
 from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
 from fedlab.report.page.embedded_figures import DPI, embed
 from fedlab.report.page.environment import environment_table
@@ -39,7 +40,13 @@ def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> P
 
     Raises:
         BadInput: If nothing has finished yet, or the file cannot be written.
+        RunFailed: If files of the run are damaged; the page is written without what they hold.
     """
+    with looking("run"):
+        return _written(subject, path)
+
+
+def _written(subject: "RunFolder | Comparison", path: Path | None) -> Path:
     if path is None:
         path = (subject.path if isinstance(subject, RunFolder) else subject.folder) / PAGE
     check_folder(path.parent)
@@ -55,7 +62,7 @@ def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> P
     page = render(
         "page.html",
         page=content,
-        figures=embed(content.figures),
+        figures=embed(content.figures, content.missing),
         dpi=DPI,
         schedule=schedule_grid(content.scenario),
         environment=environment_table(content.first, content.arms),
@@ -70,6 +77,8 @@ def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> P
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode())
+    if lost := content.missing.sentences:
+        raise RunFailed(f"{path} lacks what could not be read: {'; '.join(lost)}")
     return path
 
 
