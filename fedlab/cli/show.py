@@ -22,8 +22,8 @@ def show(scenario: ScenarioName, overrides: Overrides = None) -> None:
         console.print("not checked further, since data.download is true")
         return
 
-    from fedlab.simulation.foreign_plugins import named_plugins
     from fedlab.simulation.federation import Federation
+    from fedlab.simulation.foreign_plugins import named_plugins
 
     if named := named_plugins(chosen):
         console.print(f"not checked further, since it would run {', '.join(named)}")
