@@ -34,6 +34,7 @@ from fedlab.simulation.analysis import Analysis
 from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
 from fedlab.simulation.feasibility import refuse_what_cannot_work
+from fedlab.simulation.foreign_plugins import named_plugins
 from fedlab.simulation.projection import calibrated
 from fedlab.simulation.recording import run_folder_callbacks
 from fedlab.simulation.root_training import root_training
@@ -102,6 +103,8 @@ class Federation(Analysis):
         callbacks: Sequence[Callback],
         on_round: Callable[[RoundResult], None] | None,
     ) -> None:
+        if named := named_plugins(scenario):
+            log.info("this runs code that the scenario names: %s", ", ".join(named))
         prepare(scenario.engine.threads)
         self.federated = FederatedData.of(scenario)
         self.scenario = scenario = calibrated(scenario, self.federated.sizes)
