@@ -17,6 +17,13 @@ ROLES = """roles = [
     { role = "poisoning", update = { attack = "not-installed" }, rounds = "2", clients = "1" },
 """
 
+STRANGER = """
+import pathlib
+
+pathlib.Path("mark").touch()
+raise SystemExit(3)
+"""
+
 DEFENSE = """
 [[defenses]]
 name = "strangers:Defense"
