@@ -34,7 +34,7 @@ LISTED = {
 SEEN = """
 import json, sys
 from pathlib import Path
-from fedlab.comparison.foreign_plugins import foreign_plugins
+from fedlab.simulation.foreign_plugins import foreign_plugins
 from fedlab.core.views import show
 from fedlab.results.folder import RunFolder
 run = RunFolder(Path("run"))
