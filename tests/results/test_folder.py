@@ -6,6 +6,7 @@ import pytest
 
 from fedlab import BadInput
 from fedlab.core.files import write_atomically
+from fedlab.core.plain_text import csv_cell
 from fedlab.results.folder import TABLES, RunFolder, next_free
 from fedlab.results.rows import ClientRow, RoundRow, columns_of
 from tests.federations import small
@@ -83,7 +84,7 @@ def test_cut_off_reason_is_deleted(tmp_path):
     run.truncate(after=1)
     table = run.table("clients")
     assert table["round"].tolist() == [1]
-    assert table["reason"].tolist() == [row.reason]
+    assert table["reason"].tolist() == [csv_cell(row.reason)]
 
 
 def test_refused_folder_is_not_changed(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,7 @@ class TestResume:
     def test_toggles_before_the_first_round_are_kept(self, tmp_path):
         killed = Federation(small(), out=tmp_path / "run")
         killed.toggle("dp-sgd", on=True, clients=[1])
-        resumed = Federation.resume(tmp_path / "run")
+        resumed = Federation.resume(shutil.copytree(tmp_path / "run", tmp_path / "copy"))
         resumed.run(), killed.run()
         assert same(killed.state, resumed.state)
         assert resumed.ledger.protected(1)

@@ -20,6 +20,7 @@ from fedlab.report.page.local_paths import (
     source_of,
     without_folders,
 )
+from fedlab.report.page.page_content import Missing
 from fedlab.results.folder import RunFolder
 from tests.federations import finished, small
 from tests.report.page.pages import Page, asks_nobody
@@ -125,7 +126,8 @@ def test_infinite_and_missing_numbers(plain, tmp_path):
         run.append_round(dataclasses.replace(row, worst_recall=math.nan, loss=math.inf))
     for name in ("clients", "ledger"):
         (run.path / f"{name}.csv").write_text((plain.path / f"{name}.csv").read_text())
-    (run.path / "spending.jsonl").write_text((plain.path / "spending.jsonl").read_text())
+    for name in ("spending.jsonl", "spending.head"):
+        (run.path / name).write_text((plain.path / name).read_text())
     page = Page(write_page(run, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "∞" in page.text
     assert "nan" not in page.text.lower()
@@ -244,9 +246,9 @@ def test_failing_figure_is_not_left_out():
     def nothing():
         raise NothingToDraw("nobody was attacked")
 
-    assert embed({"a": nothing}) == {}
+    assert embed({"a": nothing}, Missing()) == {}
     with pytest.raises(ValueError, match="shapes do not fit"):
-        embed({"a": draw})
+        embed({"a": draw}, Missing())
 
 
 def test_comparison_page_states_its_limits(page, written):
