@@ -327,7 +327,8 @@ def test_no_reply_breaks_or_empties_the_ledger(recorded, changes):
                 return reply
             for change in changes:
                 try:
-                    reply = mutate(reply, *change)
+                    with np.errstate(all="ignore"):  # casts of the liar's own
+                        reply = mutate(reply, *change)
                 except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
                     continue  # such a record cannot be made
                 if isinstance(reply, Error):
