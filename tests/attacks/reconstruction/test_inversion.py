@@ -372,6 +372,7 @@ def test_there_is_no_truth_in_a_result():
         "seconds",
         "attack",
         "findings",
+        "power",
     }
 
 
