@@ -53,14 +53,25 @@ def match(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([0, 1, 2]), tensor([2, 1, 0]))
     """
     if truth.shape[1:] != guess.shape[1:]:
-        raise ValueError(_shapes(truth, guess))
+        raise ValueError(mismatch(truth, guess))
     cost = _distances(truth.double().flatten(1), guess.double().clamp(0, 1).flatten(1)).square()
     # scipy refuses NaN: an image with NaN is worse than any (an MSE is at most 1 here).
-    cost = (cost / max(1, truth[:1].numel())).nan_to_num(nan=1e3)
+    return assign((cost / max(1, truth[:1].numel())).nan_to_num(nan=1e3))
+
+
+def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair rows and columns one to one so that the summed cost is least.
+
+    Args:
+        cost: float ``[n, m]`` without NaN.
+
+    Returns:
+        Two int64 ``[min(n, m)]``: rows, ascending, and the column that belongs to each.
+    """
     rows, columns = linear_sum_assignment(cost.cpu().numpy())
     return (
-        torch.as_tensor(rows, dtype=torch.int64, device=truth.device),
-        torch.as_tensor(columns, dtype=torch.int64, device=truth.device),
+        torch.as_tensor(rows, dtype=torch.int64, device=cost.device),
+        torch.as_tensor(columns, dtype=torch.int64, device=cost.device),
     )
 
 
@@ -76,7 +87,7 @@ def comparable(truth: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: If the shapes differ, or are not those of batches of images.
     """
     if truth.shape != guess.shape or truth.ndim != 4:
-        raise ValueError(_shapes(truth, guess))
+        raise ValueError(mismatch(truth, guess))
     # float32 is too coarse near 100 dB and for variances as differences of squares.
     return truth.double(), guess.double().clamp(0, 1)
 
@@ -87,5 +98,6 @@ def _distances(left: Tensor, right: Tensor) -> Tensor:
     return distances
 
 
-def _shapes(truth: Tensor, guess: Tensor) -> str:
+def mismatch(truth: Tensor, guess: Tensor) -> str:
+    """Sentence about images whose shapes differ."""
     return f"images of shape {list(truth.shape)} cannot be compared with {list(guess.shape)}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attacks.reconstruction import Reconstruction
 from fedlab.metrics.alignment import align
-from fedlab.metrics.images import as_pixels, match
+from fedlab.metrics.images import as_pixels, assign, mismatch
 from fedlab.metrics.labels import label_overlap, labels_agree
 from fedlab.metrics.learned import learned_features
 from fedlab.metrics.metric import Metric, ms_ssim, psnr, registered_psnr, ssim
@@ -277,7 +277,9 @@ def _at(index: int, columns: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def matched(truth: Tensor, found: Reconstruction) -> tuple[Tensor, Tensor]:
-    """Pair reconstructed images with true ones, one to one.
+    """Pair reconstructed images with true ones, one to one, by their error after alignment.
+
+    Plain errors pair mirrored or shifted images of a batch with the wrong ones.
 
     Args:
         truth: ``[n, channels, height, width]``, true images, pixels in [0, 1].
@@ -289,7 +291,10 @@ def matched(truth: Tensor, found: Reconstruction) -> tuple[Tensor, Tensor]:
     """
     images = found.images.to(truth.device)
     labels = found.labels.to(truth.device)
-    places, chosen = match(truth, images)
+    if images.shape[1:] != truth.shape[1:]:
+        raise ValueError(mismatch(truth, images))
+    errors = [10 ** (-align(image, truth).psnr / 10) for image in images]
+    places, chosen = assign(torch.stack(errors, 1).nan_to_num(nan=1e3))
     rebuilt = torch.full_like(truth, torch.nan)
     recovered = labels.new_full((len(truth), *labels.shape[1:]), -1)
     rebuilt[places], recovered[places] = images[chosen], labels[chosen]

@@ -1,11 +1,14 @@
 """Under every batch-level defense the truth is what the network saw, beside the images before."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from attacks.reconstruction import AttackSettings, Reconstruction
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
+from fedlab.data.shard import Shard
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import replay
 from fedlab.protocol.planning import task_for
@@ -29,7 +32,7 @@ MIXING = {
 LEAK = [{"role": "leaking", "clients": "0", "batch_size": 4}]
 
 
-def observed(defense, *, leaking, epochs=1):
+def observed(defense, *, leaking, epochs=1, **tables):
     """The Capture of client 0 in round 2 under a defense, and its truth."""
     settings = (CHANGING | MIXING).get(defense)
     defenses = [] if settings is None else [{"name": defense.split()[0], **settings}]
@@ -37,6 +40,7 @@ def observed(defense, *, leaking, epochs=1):
         defenses=defenses,
         roles=LEAK if leaking else [],
         training={"batch_size": 16, "lr": 0.05, "epochs": epochs},
+        **tables,
     )
     federated = FederatedData.of(scenario)
     task = task_for(scenario, round=2, client=0)
@@ -82,11 +86,10 @@ def test_changing_inputs_have_no_order(defense):
     assert len(known.blocks) == capture.payload.steps  # views of an image are no further images
 
 
-@pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
-def test_perfect_reconstruction_scores_perfect(defense):
-    federated, capture, tasks, truth = observed(defense, leaking=True)
-    perfect = Reconstruction(
-        images=truth.inputs,
+def scored(federated, capture, tasks, truth, images):
+    """Rows of the referee about an attack that returned these images."""
+    found = Reconstruction(
+        images=images,
         labels=truth.labels,
         labels_known=True,
         cost=0.0,
@@ -95,16 +98,47 @@ def test_perfect_reconstruction_scores_perfect(defense):
         seconds=0.0,
         attack=AttackSettings(),
     )
-    score = Referee(federated).score(capture, tasks, truth, perfect, preset="perfect")
+    return Referee(federated).score(capture, tasks, truth, found, preset="given").rows
+
+
+@pytest.mark.parametrize("defense", [*CHANGING, *MIXING, "none"])
+def test_perfect_reconstruction_scores_perfect(defense):
+    federated, capture, tasks, truth = observed(defense, leaking=True)
+    rows = scored(federated, capture, tasks, truth, truth.inputs)
     seen = (
         {"none": "original"} | dict.fromkeys(CHANGING, "changed") | dict.fromkeys(MIXING, "mixed")
     )
-    by_target = {row.target for row in score.rows}
+    by_target = {row.target for row in rows}
     assert by_target == {"original", seen[defense]}
-    assert all(row.psnr > 60 for row in score.rows if row.target == seen[defense])
-    original = [row.psnr for row in score.rows if row.target == "original"]
+    assert all(row.psnr > 60 for row in rows if row.target == seen[defense])
+    original = [row.psnr for row in rows if row.target == "original"]
     assert len(original) == 4
     if defense != "none":
         assert min(original) < 40
     if defense not in MIXING:
-        assert {row.verdict for row in score.rows} == {"leaks"}
+        assert {row.verdict for row in rows} == {"leaks"}
+
+
+def test_a_mirrored_batch_leaks():
+    """A plain error would pair the images of the batch with the wrong true ones."""
+    federated, capture, tasks, truth = observed("none", leaking=True)
+    rows = scored(federated, capture, tasks, truth, truth.inputs.flip(3))
+    assert [row.verdict for row in rows] == ["leaks"] * 4
+
+
+def test_a_large_shard_hides_no_leak():
+    """Chance and pool come from public images, so the client's other images do not matter."""
+    one_client = {"train": 400, "test": 360, "clients": 1}
+    federated, capture, tasks, truth = observed("none", leaking=True, data=one_client)
+    own = truth.sources[:, 0]
+    alone = replace(
+        truth,
+        shard=Shard(truth.shard.images[own], truth.shard.labels[own], 10),
+        sources=torch.arange(4).unsqueeze(1),
+    )
+    noise = torch.randn(truth.inputs.shape, generator=torch.Generator().manual_seed(0))
+    guess = truth.inputs + 0.11 * noise
+    few, many = (scored(federated, capture, tasks, each, guess) for each in (alone, truth))
+    assert few == many
+    assert {row.pool for row in many} == {100}
+    assert [row.verdict for row in many].count("leaks") > 0
