@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from fedlab.comparison.frame import COLUMNS, leakage_of, rows_of
+from fedlab.comparison.frame import COLUMNS, further_metrics, leakage_of, rows_of
 from fedlab.comparison.summary import summary_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
@@ -167,16 +167,18 @@ class Comparison(Viewable):
         Columns of the round: ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
         ``chance_success_rate`` (NaN without a poisoning that aims at a label) and ``seconds``.
         Columns of the attack on the client: the number of ``images`` behind the update, how many of
-        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, the medians of
-        ``psnr``, ``ssim``, ``chance_psnr``, ``above_chance`` (all but SSIM in dB) and
-        ``identification``, the lowest ``power``, ``setting`` and ``threat``, the share of images
-        that are ``identified`` in their pool and ``ceiling_identified``, which no attack exceeds.
+        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, how many have
+        guessed labels (``labels_guessed``), the medians of ``psnr``, ``ssim``, ``chance_psnr``,
+        ``above_chance`` (all but SSIM in dB) and ``identification``, the lowest ``power``,
+        ``setting`` and ``threat``, the share of images that are ``identified`` in their pool and
+        ``ceiling_identified``, which no attack exceeds. The last columns of the table are the
+        medians of the metrics that the scenario adds.
         Columns of the client's privacy:
         ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
         unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """
         rows = _together(self.runs, (rows_of(run.folder, self.attacks) for run in self.runs))
-        return rows.assign(scenario=self.name)[list(COLUMNS)]
+        return rows.assign(scenario=self.name)[[*COLUMNS, *further_metrics(self.leakage)]]
 
     @property
     def summary(self) -> pd.DataFrame:

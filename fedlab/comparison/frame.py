@@ -8,6 +8,7 @@ from fedlab.metrics.verdict import INCONCLUSIVE, RECOGNISABLE
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
 from fedlab.results.attacks import attack_labels, best_of_each
 from fedlab.results.folder import RunFolder
+from fedlab.results.rows import LeakageRow, columns_of
 
 NOBODY = ""
 """Label of the attack in a comparison without attacks."""
@@ -15,7 +16,7 @@ NOBODY = ""
 _FIRST = {account.mechanism: place for place, account in enumerate((EXAMPLE, CLIENT, IMAGE))}
 """Order of the accounts; a client in several of them shows the first."""
 
-_COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped")
+_COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped", "labels_guessed")
 """Columns with numbers of images."""
 
 _OF_IMAGES = (
@@ -39,6 +40,12 @@ def leakage_of(run: RunFolder) -> pd.DataFrame:
     table = run.table("leakage")
     table.insert(0, "attack", attack_labels(table))
     return table
+
+
+def further_metrics(leakage: pd.DataFrame) -> list[str]:
+    """Columns of the metrics that the scenario adds, such as those of plug-ins."""
+    known = {*COLUMNS, *columns_of(LeakageRow), "attack"}
+    return [str(name) for name in leakage.columns if name not in known]
 
 
 def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
@@ -68,13 +75,16 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
 def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
     """Counts and medians over the images, by round, client and attack; power is the lowest.
 
+    Metrics that the scenario adds are medians as well.
+
     Where something was rebuilt, ``identified`` is the share of images that are the nearest of their
     pool, and ``ceiling_identified`` the mean of what it can be at most.
     """
     originals = best_of_each(leakage)
     originals["above_chance"] = originals["psnr"] - originals["chance_psnr"]
     groups = originals.groupby(["round", "client", "attack"])
-    medians = groups[["psnr", "ssim", "chance_psnr", "above_chance", "identification"]].median()
+    measured = ["psnr", "ssim", "chance_psnr", "above_chance", "identification"]
+    medians = groups[measured + further_metrics(leakage)].median()
     words = groups[["setting", "threat"]].first()
     counts = pd.DataFrame(
         {
@@ -83,6 +93,7 @@ def _scores(leakage: pd.DataFrame) -> pd.DataFrame:
             "recognisable": groups["verdict"].agg(lambda each: (each == RECOGNISABLE).sum()),
             "inconclusive": groups["verdict"].agg(lambda each: (each == INCONCLUSIVE).sum()),
             "skipped": groups["skipped"].agg(lambda each: (each != "").sum()),
+            "labels_guessed": groups["labels_guessed"].sum(),
             "power": groups["power"].min(),
             "identified": groups["iip"].mean(),
             "ceiling_identified": groups["ceiling_identified"].mean(),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedlab.comparison.frame import COLUMNS
 from fedlab.metrics.intervals import share_difference, share_interval
 from fedlab.metrics.verdict import success_above_chance
 from fedlab.results.attacks import counted_images
@@ -18,7 +19,7 @@ MEASURES = (
 )
 """Columns that are summarised over seeds by median, minimum and maximum."""
 
-COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped")
+COUNTS = ("images", "leaking", "recognisable", "inconclusive", "skipped", "labels_guessed")
 """Columns with numbers of images, which are summed over seeds."""
 
 UNDEFENDED = "none"
@@ -67,15 +68,17 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         ``attack_success_rate``, ``chance_success_rate`` and ``success_above_chance``; ``psnr``,
         ``chance_psnr`` and ``above_chance`` in dB, medians over attacked clients and rounds, NaN
         where nobody was attacked; the number of ``images`` behind attacked updates, and how many of
-        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``; the lowest
-        ``power`` of the attacks; the share of images ``identified`` in their pool and
-        ``ceiling_identified``, which no attack exceeds, means over attacked clients and rounds;
+        them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, and how many have
+        guessed labels (``labels_guessed``); the lowest ``power`` of the attacks; the share of
+        images ``identified`` in their pool and ``ceiling_identified``, which no attack exceeds,
+        means over attacked clients and rounds;
         ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
         throughout, or over all where nobody is; the same over attacked clients with the prefix
-        ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; and ``seconds`` of all
-        rounds, attacks included.
+        ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; ``seconds`` of all rounds,
+        attacks included; and medians of the metrics that the scenario adds.
     """
     found = []
+    further = _further(frame)
     for (defense, rule, seed), run in strongest_attacks(frame).groupby([*ARM, "seed"], sort=False):
         last = run[run["round"] == run["round"].max()].iloc[0]
         # The last known value: a client that abstained in a round has none there.
@@ -88,7 +91,7 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         line |= run[list(COUNTS)].sum().astype(int).to_dict()
         line["power"] = run["power"].min()
         line |= run[["identified", "ceiling_identified"]].mean().to_dict()
-        line |= run[["psnr", "chance_psnr", "above_chance"]].median().to_dict()
+        line |= run[["psnr", "chance_psnr", "above_chance", *further]].median().to_dict()
         line["success_above_chance"] = success_above_chance(
             line["attack_success_rate"], line["chance_success_rate"]
         )
@@ -109,19 +112,20 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``defense``, ``rule``, ``seeds`` (their number) and ``attack``; the median of each of
-        ``MEASURES`` with its ``_min`` and ``_max``; the numbers of images of all seeds;
-        ``clusters``, the number of attacked clients summed over seeds; the 95 % interval of the
-        leaking share, ``leaking_low`` to ``leaking_high``; ``fewer_leaks``, the share under no
-        defense minus that under this one, with its paired interval ``fewer_leaks_low`` to
-        ``fewer_leaks_high``, NaN without such an arm; the lowest ``power``; and the
-        largest epsilons with their unit, adjacency and delta, as ``per_seed`` names them.
+        ``MEASURES``, and of the metrics that the scenario adds, with its ``_min`` and ``_max``;
+        the numbers of images of all seeds; ``clusters``, the number of attacked clients summed over
+        seeds; the 95 % interval of the leaking share, ``leaking_low`` to ``leaking_high``;
+        ``fewer_leaks``, the share under no defense minus that under this one, with its paired
+        interval ``fewer_leaks_low`` to ``fewer_leaks_high``, NaN without such an arm; the lowest
+        ``power``; and the largest epsilons with their unit, adjacency and delta, as ``per_seed``
+        names them.
     """
     groups = per_seed(frame).groupby(ARM, sort=False)
     parts: list[pd.Series[Any] | pd.DataFrame] = [
         groups.size().rename("seeds"),
         groups["attack"].first(),
     ]
-    for measure in MEASURES:
+    for measure in (*MEASURES, *_further(frame)):
         values = groups[measure]
         parts.append(values.median())
         parts += [values.min().rename(f"{measure}_min"), values.max().rename(f"{measure}_max")]
@@ -153,6 +157,11 @@ def proves_nothing(rows: pd.DataFrame) -> str:
         f"the comparison proves nothing about defenses: without a defense the attack leaks none of "
         f"{found.images} image{'s' * (found.images != 1)} ({found.inconclusive} inconclusive)."
     )
+
+
+def _further(frame: pd.DataFrame) -> list[str]:
+    """Columns of the metrics that the scenario adds."""
+    return [str(name) for name in frame.columns if name not in COLUMNS]
 
 
 def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:

@@ -191,6 +191,7 @@ class _Scoring:
                 preset=self.preset,
                 target=target,
                 known_labels=self.reconstruction.labels_known,
+                labels_guessed=self.reconstruction.labels_guessed,
                 setting=circumstances.name,
                 objective=name_of(attack.objective),
                 tv=attack.tv,

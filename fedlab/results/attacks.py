@@ -48,11 +48,11 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
         leakage: Rows of a run's or of a comparison's ``leakage.csv``.
 
     Returns:
-        The rows with ``attack`` from ``attack_labels`` and ``leaks``, with ``threat`` and
-        ``reasons``, ``skipped``, ``choice``, ``power`` and ``ceiling_identified``, which tables of
-        earlier versions lack,
-        and with numbers in ``chance_psnr`` and in ``psnr``, which is ``aligned_psnr`` where that
-        was measured, and NaN if nothing was reconstructed.
+        The rows with ``attack`` from ``attack_labels`` and ``leaks``, with ``threat``,
+        ``reasons``, ``skipped``, ``choice``, ``power``, ``ceiling_identified`` and
+        ``labels_guessed``, which tables of earlier versions lack, and with numbers in
+        ``chance_psnr`` and in ``psnr``, which is ``aligned_psnr`` where that was measured, and NaN
+        if nothing was reconstructed.
     """
     rows = leakage[leakage["target"] == "original"].copy()
     for name, default in (
@@ -63,6 +63,8 @@ def scored_images(leakage: pd.DataFrame) -> pd.DataFrame:
     ):
         rows[name] = rows[name].astype(object).fillna(default) if name in rows else default
     rows["leaks"] = rows["verdict"] == LEAKS
+    guessed = rows.get("labels_guessed", False)
+    rows["labels_guessed"] = pd.Series(guessed, index=rows.index).astype(str) == "True"
     rows["attack"] = attack_labels(rows)
     for name in ("psnr", "chance_psnr", "aligned_psnr", "power", "iip", "ceiling_identified"):
         rows[name] = pd.to_numeric(rows[name], errors="coerce") if name in rows else math.nan

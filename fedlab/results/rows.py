@@ -66,9 +66,11 @@ class ClientRow:
     selected: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeakageRow:
     """A line of ``leakage.csv``: the scores of the reconstruction of one true image.
+
+    Scores are NaN by default, as where nothing was reconstructed.
 
     Attributes:
         round: Round number, counted from 1.
@@ -136,6 +138,7 @@ class LeakageRow:
             this reconstruction does: the rank among the public images of its class, by pixels, or
             by structure and learned features both.
         alike: Number of images of the pool that have the class of the true image, which is counted.
+        labels_guessed: True if the update said nothing about the labels, which were then guessed.
         extra: Values of the metrics that the scenario adds, by column.
     """
 
@@ -146,29 +149,29 @@ class LeakageRow:
     preset: str
     image: int
     target: str
-    psnr: float
-    ssim: float
-    ms_ssim: float
-    registered_psnr: float
-    feature_distance: float
-    chance_psnr: float
-    chance_grey: float
-    chance_class_mean: float
-    chance_nearest: float
-    iip: float
-    pool: int
-    identification: float
-    label_correct: bool
-    label_accuracy: float
+    psnr: float = math.nan
+    ssim: float = math.nan
+    ms_ssim: float = math.nan
+    registered_psnr: float = math.nan
+    feature_distance: float = math.nan
+    chance_psnr: float = math.nan
+    chance_grey: float = math.nan
+    chance_class_mean: float = math.nan
+    chance_nearest: float = math.nan
+    iip: float = math.nan
+    pool: int = 0
+    identification: float = math.nan
+    label_correct: bool = False
+    label_accuracy: float = math.nan
     known_labels: bool
     setting: str
     verdict: str
-    objective: str
-    tv: float
-    iterations: int
-    seconds: float
-    payload_cosine: float
-    signal_cosine: float
+    objective: str = ""
+    tv: float = math.nan
+    iterations: int = 0
+    seconds: float = 0.0
+    payload_cosine: float = math.nan
+    signal_cosine: float = math.nan
     threat: str = "honest-but-curious"
     reasons: str = ""
     power: float = math.nan
@@ -182,6 +185,7 @@ class LeakageRow:
     identified_10: float = math.nan
     p_value: float = math.nan
     alike: int = 1
+    labels_guessed: bool = False
     extra: dict[str, float] = field(default_factory=dict)
 
 

@@ -14,7 +14,8 @@ from fedlab.defenses import Defense
 from fedlab.privacy.accounts import EXAMPLE, account_of, as_step
 from fedlab.privacy.calibration import noise_multiplier_for
 from fedlab.privacy.release import History, PrivacyRelease
-from fedlab.protocol.planning import sample_cohort
+from fedlab.protocol.guarantees import void_release
+from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.workload import workload
 from fedlab.scenario.scenario import Scenario
 
@@ -31,19 +32,23 @@ class Projection:
         projected: Epsilon after all scheduled rounds.
         rounds: Number of the client's rounds under the defense that are still to come.
         mechanism: Name of the defense.
+        void: Number of these rounds in which its epsilon does not hold, because of colluding
+            clients or a poison. ``projected`` leaves them out; it is infinite if none is left.
     """
 
     spent: float
     projected: float
     rounds: int
     mechanism: str = EXAMPLE.mechanism
+    void: int = 0
 
     def as_json(self) -> float | str:
         """The projected epsilon for JSON, which has no infinity."""
         return self.projected if math.isfinite(self.projected) else "inf"
 
     def __str__(self) -> str:
-        return f"{self.spent:.3f} now, {self.projected:.3f} after {self.rounds} more rounds"
+        text = f"{self.spent:.3f} now, {self.projected:.3f} after {self.rounds} more rounds"
+        return text + f"; it does not hold in {self.void} of them" * (self.void > 0)
 
 
 def projections(
@@ -89,9 +94,11 @@ def _project(planned: Planned, history: History, scenario: Scenario) -> Projecti
             account.epsilon(each, accountant=counted.accountant, delta=counted.delta)
             for each in (history, (*history, *coming))
         )
-        if projected is not None:
-            rounds = sum(account_of(release) == account for release in coming)
-            return Projection(spent or 0.0, projected, rounds, account.mechanism)
+        own = [release for release in coming if account_of(release) == account]
+        void = sum(release.void is not None for release in own)
+        if projected is not None or void:
+            reached = math.inf if projected is None else projected
+            return Projection(spent or 0.0, reached, len(own), account.mechanism, void)
     return None
 
 
@@ -145,7 +152,8 @@ def _scheduled(
             for entry in scenario.defenses_on(round=round, client=client):
                 cost = _cost(entry, scenario, round, client, sizes)
                 if cost is not None:
-                    planned[client].append((entry, cost))
+                    task = task_for(scenario, round=round, client=client)
+                    planned[client].append((entry, void_release(cost, task)))
     return planned
 
 

@@ -11,6 +11,7 @@ from tests.federations import PLAIN, small
 INFERRED, KNOWN = "fast, labels inferred", "fast, labels known"
 
 SCENARIO = small("rounds=2").changed(
+    metrics=["tests.foreign_attacks:l1"],
     roles=[
         {"role": "leaking", "clients": "0", "batch_size": 2},
         {"role": "poisoning", "clients": "3", "data": {"attack": "badnets", "target": 0}},
@@ -32,7 +33,7 @@ def found(tmp_path_factory):
 
 def test_frame_has_a_row_per_combination(found):
     table = found.frame
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == [*COLUMNS, "l1"]
     keys = ["defense", "rule", "seed", "attack", "round", "client"]
     assert len(table) == len(table.drop_duplicates(keys)) == 2 * 1 * 2 * 2 * 2 * 4
     assert set(table["attack"]) == {INFERRED, KNOWN} == set(found.attacks)
@@ -104,3 +105,11 @@ def test_frame_without_attacks_has_a_row_per_client(tmp_path):
     assert quiet.frame["attack"].tolist() == [""] * 4
     assert quiet.frame["attack_success_rate"].isna().all()
     assert quiet.summary["images"].tolist() == [0]
+
+
+def test_a_foreign_metric_is_summarised(found):
+    row = found.summary[found.summary["defense"] == "none"].iloc[0]
+    assert row["l1_min"] <= row["l1"] <= row["l1_max"]
+    own = found.frame[found.frame["defense"] == "none"].dropna(subset=["l1"])
+    assert own["l1"].min() <= row["l1_min"]
+    assert (own["images"] > 0).all()

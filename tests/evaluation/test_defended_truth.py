@@ -1,7 +1,8 @@
 """Under every batch-level defense the truth is what the network saw, beside the images before."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import replay
 from fedlab.protocol.planning import task_for
 from fedlab.protocol.round_facts import scheduled_facts
+from fedlab.results.attacks import scored_images
 from fedlab.server.captures import Capture
 from tests.federations import small
 
@@ -86,7 +88,7 @@ def test_changing_inputs_have_no_order(defense):
     assert len(known.blocks) == capture.payload.steps  # views of an image are no further images
 
 
-def scored(federated, capture, tasks, truth, images):
+def scored(federated, capture, tasks, truth, images, **more):
     """Rows of the referee about an attack that returned these images."""
     found = Reconstruction(
         images=images,
@@ -97,6 +99,7 @@ def scored(federated, capture, tasks, truth, images):
         restart=0,
         seconds=0.0,
         attack=AttackSettings(),
+        **more,
     )
     return Referee(federated).score(capture, tasks, truth, found, preset="given").rows
 
@@ -124,6 +127,15 @@ def test_a_mirrored_batch_leaks():
     federated, capture, tasks, truth = observed("none", leaking=True)
     rows = scored(federated, capture, tasks, truth, truth.inputs.flip(3))
     assert [row.verdict for row in rows] == ["leaks"] * 4
+
+
+def test_guessed_labels_are_marked_and_counted():
+    federated, capture, tasks, truth = observed("none", leaking=True)
+    rows = scored(federated, capture, tasks, truth, truth.inputs, labels_guessed=True)
+    table = scored_images(pd.DataFrame([asdict(row) for row in rows]))
+    assert table["labels_guessed"].sum() == 4
+    older = table.drop(columns="labels_guessed")
+    assert scored_images(older)["labels_guessed"].sum() == 0
 
 
 def test_a_large_shard_hides_no_leak():

@@ -69,6 +69,19 @@ def test_projection_equals_the_final_epsilon(more):
     assert all(each.rounds == 0 for each in federation.projection.values())
 
 
+def test_void_rounds_are_projected_as_void():
+    update = {"attack": "inner-product", "knows": "everyone"}
+    role = {"role": "poisoning", "clients": "3", "rounds": "1-2", "update": update}
+    federation = Federation(small(defenses=[DP | {"clients": "0"}], roles=[role], rounds=3))
+    before = federation.projection[0]
+    assert (before.rounds, before.void) == (3, 2)
+    assert "does not hold in 2 of them" in str(before)
+    federation.run()
+    assert federation.ledger.protected(0) == before.projected
+    only = small(defenses=[DP | {"clients": "0"}], roles=[role], rounds=2)
+    assert math.isinf(projections(only, SIZES)[0].projected)
+
+
 TARGET = {"name": "dp-sgd", "target_epsilon": 3.0, "rounds": "1,3-4"}
 
 
