@@ -230,18 +230,29 @@ class RunFolder(Viewable):
         self.identity.note_scenario(toml)
         write_atomically(self.path / "scenario.toml", toml.encode())
 
+    def note_identity(self, contents: Mapping[str, str]) -> None:
+        """Note the scenario as its file has it, and digests of what else the run depends on.
+
+        Args:
+            contents: Digests by what they are called.
+        """
+        file = self.path / "scenario.toml"
+        self.identity.note_scenario(file.read_text(encoding="utf-8-sig"))
+        self.identity.note_contents(contents)
+
     def save_toggle(self, scenario: Scenario, event: Mapping[str, Any]) -> None:
         """Write the changed scenario and a line about the toggle, or neither if one fails."""
-        notes, line = self.path / "toggles.jsonl", json.dumps(event) + "\n"
-        before = notes.read_bytes() if notes.is_file() else None
-        write_atomically(notes, (before or b"") + line.encode())
+        notes, identity = self.path / "toggles.jsonl", self.path / "identity.json"
+        before = {file: file.read_bytes() for file in (notes, identity) if file.is_file()}
+        write_atomically(notes, before.get(notes, b"") + (json.dumps(event) + "\n").encode())
         try:
             self.save_scenario(scenario)
         except BaseException:
-            if before is None:
-                notes.unlink()
-            else:
-                write_atomically(notes, before)
+            for file in (notes, identity):
+                if file in before:
+                    write_atomically(file, before[file])
+                else:
+                    file.unlink(missing_ok=True)
             raise
 
     def toggles(self) -> list[dict[str, Any]]:
@@ -354,6 +365,23 @@ class RunFolder(Viewable):
             BadInput: If the file is missing or damaged.
         """
         return read_table(self.path / f"{name}.csv", TABLES[name])
+
+    def check_rows(self, *, until: int) -> None:
+        """Refuse to go on with tables that lost rows, which would never come back.
+
+        Args:
+            until: Last round whose rows must be there.
+
+        Raises:
+            BadInput: If a table is damaged, or ``clients.csv`` lacks a round.
+        """
+        rows = {name: whole_rows(self.path / f"{name}.csv") for name in TABLES}
+        lost = set(range(1, until + 1)) - {int(row["round"]) for row in rows["clients"]}
+        if lost:
+            raise BadInput(
+                f"{self.path}/clients.csv lacks the rows of round {min(lost)}: put them back, or "
+                "start a new run; what is left can be had with `fedlab export`"
+            )
 
     def truncate(self, *, after: int) -> None:
         """Delete the rows of later rounds, and lines that a kill cut off.

@@ -180,6 +180,7 @@ class Federation(Analysis):
         if federation._auditor:
             federation._auditor.recall(run)
         if checkpoint is not None:
+            run.check_rows(until=checkpoint.round)
             federation._restore(checkpoint)
         return federation
 
@@ -275,8 +276,7 @@ class Federation(Analysis):
         """
         self._claim()
         if self._resumed and not self.folder.identity.has_contents:
-            self.folder.identity.note_scenario(self.scenario.to_toml())
-            self.folder.identity.note_contents(self._contents)
+            self.folder.note_identity(self._contents)
         if self._resumed and self.round == 0:
             self.folder.begin(self.scenario)
             self.folder.append_round(self._evaluated(0, 0.0))

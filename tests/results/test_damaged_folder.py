@@ -143,3 +143,12 @@ def test_weights_that_changed_are_not_resumed(run, tmp_path):
     file.write_bytes(content)
     with pytest.raises(BadInput, match="changed since it was written"):
         Federation.resume(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"round,client\n"])
+def test_lost_rows_of_clients_are_told_before_a_resume(run, tmp_path, content):
+    folder = Path(shutil.copytree(run[0], tmp_path / "run"))
+    (folder / "clients.csv").write_bytes(content)
+    code, _, err = call(["resume", str(folder)])
+    assert code == 2
+    assert "lacks the rows of round 1" in err

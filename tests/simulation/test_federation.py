@@ -314,7 +314,7 @@ class TestToggle:
         live.step()
         live.toggle("dp-sgd", on=True)
         live.step()
-        resumed = Federation.resume(tmp_path / "live")
+        resumed = Federation.resume(shutil.copytree(tmp_path / "live", tmp_path / "copy"))
         resumed.run()
         live.run()
         assert same(live.state, resumed.state)

@@ -76,6 +76,8 @@ def _epsilon_note(ledger: Ledger, account: Account) -> str:
 
 def _defenses(names: "pd.Series[str]") -> str:
     """The defenses of most clients, and the number of clients with others below."""
+    if names.empty:
+        return "-"  # clients.csv was cut
     (most, _), *others = names.map(named).value_counts().items()
     return "\n".join([str(most), *(f"+{count} {name}" for name, count in others)])
 
