@@ -33,17 +33,21 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     for key in parents:
         places = [inner for place in places for inner in _descend(place, key, path)]
     for place in places:
-        if isinstance(place, list):
-            raise BadInput(f'"{path}" ends at a list; name one of its settings')
+        if not isinstance(place, dict):
+            what = "a list" if isinstance(place, list) else "a value"
+            raise BadInput(f'"{path}" ends at {what}; name one of its settings')
         place[last] = value
 
 
 def _descend(place: Any, key: str, path: str) -> list[Any]:
     """Tables one step down the path: by key, by index, or all entries of a list with that name."""
+    if not isinstance(place, dict | list):
+        raise BadInput(f'"{path}" does not lead anywhere: "{key}" is below a value')
     if isinstance(place, list):
-        if key.isdecimal() and int(key) < len(place):
-            return [place[int(key)]]
-        named = [entry for entry in place if key in (entry.get("name"), entry.get("role"))]
+        if key.isdecimal() and int(key[:9]) < len(place):
+            return [place[int(key[:9])]]
+        tables = [entry for entry in place if isinstance(entry, dict)]
+        named = [entry for entry in tables if key in (entry.get("name"), entry.get("role"))]
         if named:
             return named
         raise BadInput(f'"{path}" does not lead anywhere: there is no entry "{key}"')

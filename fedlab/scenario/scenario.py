@@ -38,8 +38,11 @@ from fedlab.scenario.tables import (
 PACKAGED = Path(__file__).resolve().parents[2] / "simulations"
 """Folder of the scenarios that ship with the package."""
 
-LONGEST_FILE = 1_000_000
-"""Largest scenario file in bytes; the packaged ones have about a thousand."""
+LONGEST_FILE = 4_000_000
+"""Largest scenario file in bytes; the packaged ones have about a thousand, and toggles add some."""
+
+MOST_DOTS = 500
+"""Largest number of dots in a line: reading a key takes the square of the number of its parts."""
 
 MOST_ENTRIES = 1_000
 """Largest number of roles, of defenses and of reconstructions; toggles add some."""
@@ -132,6 +135,8 @@ class Scenario(Viewable, Settings):
         Raises:
             BadInput: If the text is not TOML, or the scenario is not valid.
         """
+        if any(line.count(".") > MOST_DOTS for line in toml.splitlines()):
+            raise BadInput(f"the scenario has a line with more than {MOST_DOTS} dots")
         try:
             table = tomllib.loads(toml)
         except (ValueError, RecursionError) as error:  # also numbers of thousands of digits

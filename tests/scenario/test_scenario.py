@@ -128,6 +128,7 @@ NESTED = "a = " + "[" * 5000 + "]" * 5000
     ("toml", "words"),
     [
         (NESTED, "not valid TOML"),
+        ("a." * 10**5 + "a = 1", "a line with more than 500 dots"),
         ("seed = " + "9" * 6000, "not valid TOML"),
         ("seed = " + "9" * 4000, "beyond 64 bits in seed"),
         (
@@ -156,6 +157,27 @@ def test_absurd_scenarios_are_refused_at_once(toml: str, words: str) -> None:
     assert words in refusal(toml)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed=" + "9" * 6000, "seed: "),
+        ("seed=" + "[" * 5000, "seed: "),
+        ("roles.0.x=1", "ends at a value"),
+        ("roles.0.x.y=1", "does not lead anywhere"),
+        ("roles.leaking.x=1", 'no entry "leaking"'),
+        ("roles." + "9" * 5000 + ".x=1", "no entry"),
+        ("roles.x=1", "ends at a list"),
+        (".=1", "no key"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_odd_overrides_cost_one_sentence(override: str, words: str) -> None:
+    toml = QUICK.replace("[data]", "roles = [3]\n[data]")
+    with pytest.raises(BadInput) as caught:
+        Scenario.parse(toml, [override])
+    assert words in str(caught.value)
+
+
 def test_python_and_toml_give_the_same_sentence() -> None:
     for key, value in (("rounds", 0), ("lr", 1), ("data", {"clients": 0}), ("seed", -1)):
         with pytest.raises(BadInput) as caught:
@@ -174,8 +196,8 @@ def test_a_bom_and_windows_line_ends_are_read(tmp_path) -> None:
 
 
 def test_a_file_too_large_for_a_scenario(tmp_path) -> None:
-    (tmp_path / "s.toml").write_text("#" * 1_000_001)
-    with pytest.raises(BadInput, match="no scenario: it has more than 1,000,000 bytes"):
+    (tmp_path / "s.toml").write_text("#" * 4_000_001)
+    with pytest.raises(BadInput, match="no scenario: it has more than 4,000,000 bytes"):
         Scenario.load(tmp_path / "s.toml")
     with pytest.raises(BadInput, match="cannot be read"):
         Scenario.load("x" * 5000)
