@@ -11,6 +11,7 @@ from typer.core import TyperArgument, TyperGroup
 
 from fedlab.cli.audit import audit
 from fedlab.cli.compare import compare
+from fedlab.cli.deploy import deploy
 from fedlab.cli.export import export
 from fedlab.cli.ledger import ledger
 from fedlab.cli.list import list_datasets, list_plugins
@@ -59,7 +60,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, resume, show, ledger, poison, robustness, audit, reconstruct):
+for _command in (run, resume, deploy, show, ledger, poison, robustness, audit, reconstruct):
     app.command()(_command)
 app.command("reconstruct-files")(reconstruct_files)
 app.command()(compare)

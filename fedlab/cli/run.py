@@ -14,7 +14,10 @@ def run(
     overrides: Overrides = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine: in-process or ray. Default: the scenario's engine.name."),
+        typer.Option(
+            help="Engine: in-process or ray; for SuperNodes see `fedlab deploy`. Default: the "
+            "scenario's engine.name."
+        ),
     ] = None,
     device: Device = None,
     trackers: Annotated[

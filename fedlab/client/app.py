@@ -14,11 +14,14 @@ from torch import Tensor
 
 from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
+from fedlab.client.own_images import IMAGES, OwnImages, own_images
+from fedlab.core.errors import BadInput
 from fedlab.core.foreign_code import call_foreign
 from fedlab.core.network_errors import naming_network
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask
+from fedlab.protocol.terms import REFUSAL, TERMS, Terms
 
 PARTITION = "partition-id"
 
@@ -34,16 +37,30 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
 
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
-        """Reply with the partition id of this node, because Flower's node ids are random."""
+        """Reply with the partition id of this node, because Flower's node ids are random.
+
+        In a deployment the client checks the server's terms first. It then adds its number of
+        images, or the sentence by which it refuses to take part.
+        """
+        content = RecordDict()
         identity = MetricRecord({PARTITION: int(context.node_config[PARTITION])})
-        return Message(RecordDict({FACTS: identity}), reply_to=message)
+        try:
+            if (own := _own_images(message, context)) is not None:
+                identity["images"] = len(own.data.train_labels)
+        except BadInput as error:
+            content[REFUSAL] = ConfigRecord({REFUSAL: str(error)})
+        content[FACTS] = identity
+        return Message(content, reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
 
         def work() -> ClientUpdate:
-            federated = federated_data_of(context)
+            own = _own_images(message, context)
+            if own is not None:
+                own.refuse_task(task)
+            federated = federated_data_of(context) if own is None else own.federated
             state = global_state.on(federated.device, message.content.array_records["arrays"])
             with naming_network(federated.network):
                 return run_client_round(task, federated, state, _history(context))
@@ -54,6 +71,28 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
         return Message(reply.to_record(), reply_to=message)
 
     return app
+
+
+def _own_images(message: Message, context: Context) -> OwnImages | None:
+    """The client's own images in a deployment, if it agrees to the server's terms.
+
+    Returns:
+        ``None`` in a simulation, where neither the server sends terms nor the client has images.
+
+    Raises:
+        BadInput: If only one of the two is so, or the client does not agree.
+    """
+    terms = message.content.config_records.get(TERMS)
+    if terms is None and IMAGES not in context.node_config:
+        return None
+    if terms is None:
+        raise BadInput(
+            "this client has images of its own, but the server runs a simulation: set "
+            'engine.name = "deployment" in the scenario'
+        )
+    own = own_images(context.node_config, context.run_config)
+    own.refuse(Terms.model_validate_json(str(terms[TERMS])))
+    return own
 
 
 class _GlobalState:

@@ -40,7 +40,8 @@ class FederatedData:
     Attributes:
         seed: Root seed of the scenario.
         data: All images, on the device.
-        partitions: Indices of each client's training images, int64, by partition id.
+        partitions: Indices of each client's training images, int64, by partition id; none at the
+            server of a deployment, whose clients have images of their own.
         model: The shared network; each client loads the global weights before it trains.
         planted: Canaries that the audited client holds besides its images, by partition id.
         fresh: Makes the same network with initial weights of another seed, on the device.
@@ -75,13 +76,17 @@ class FederatedData:
                 f"from 0 to {data.num_classes - 1}"
             )
         root, spread = split_root_images(scenario, len(data.train_labels))
-        partitions = partition(
-            data.train_labels[spread],
-            clients=scenario.data.clients,
-            scheme=scenario.data.partition,
-            alpha=scenario.data.alpha,
-            classes_per_client=scenario.data.classes_per_client,
-            generator=generator(scenario.seed, "partition"),
+        partitions = (
+            []
+            if scenario.engine.deployed
+            else partition(
+                data.train_labels[spread],
+                clients=scenario.data.clients,
+                scheme=scenario.data.partition,
+                alpha=scenario.data.alpha,
+                classes_per_client=scenario.data.classes_per_client,
+                generator=generator(scenario.seed, "partition"),
+            )
         )
         return cls(
             scenario.seed,

@@ -21,6 +21,7 @@ from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import Truth, replay
 from fedlab.evaluation.self_tuning import SelfTuning
 from fedlab.evaluation.skipped import skipped_leak
+from fedlab.evaluation.unscored import unscored_leak
 from fedlab.metrics.metric import COLUMNS, METRICS
 from fedlab.metrics.verdict import CONSISTENT, INCONCLUSIVE, NOT_SHOWN, POWERFUL
 from fedlab.privacy.release import History
@@ -114,7 +115,8 @@ class AttackEvaluator:
 
         Returns:
             The leak, whose rows name the client of each image. ``None`` if the client's Poisson
-            batch was empty, so that there is nothing to reconstruct.
+            batch was empty, so that there is nothing to reconstruct. In a deployment, where the
+            true images are with the clients, its rows are unscored.
 
         Raises:
             ValueError: If the payload cannot be attacked, or contains no image of the class that a
@@ -124,10 +126,14 @@ class AttackEvaluator:
             PluginFailed: If a plug-in of the attack or a metric fails.
         """
         tasks = self._tasks(capture, scenario)
-        truth = self._truth(capture, tasks, histories)
-        if not len(truth.inputs):
+        deployed = self._scenario.engine.deployed
+        truth = None if deployed else self._truth(capture, tasks, histories)
+        if deployed and len(tasks) > 1:
+            raise ValueError("nobody can tell whose images are behind a sum of several clients")
+        if truth is not None and not len(truth.inputs):
             return None
-        _check_fished_class(capture, truth)
+        if truth is not None:
+            _check_fished_class(capture, truth)
         planned = scenario or self._scenario
         defenses = {
             client: planned.scheduled_defenses(round=capture.round, client=client)
@@ -137,23 +143,28 @@ class AttackEvaluator:
         powers = self._self_tuning.power(capture, settings, tasks)
         own = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
         # A malicious server knows no labels and no order in advance.
-        honest = capture.facts.malicious is None
-        order = truth.order if honest and settings.order == "known" else None
+        honest = truth is not None and capture.facts.malicious is None
+        order = truth.order if truth and honest and settings.order == "known" else None
         reconstruction = self.attacker.attack(
             capture,
             settings,
-            labels=truth.labels if honest and settings.labels == "known" else None,
+            labels=truth.labels if truth and honest and settings.labels == "known" else None,
             order=order,
             generator=own,
             attack=None if tuning is None else tuning.attack,
             watch=watch,
         )
+        preset = "imprint" if capture.facts.malicious == IMPRINT else settings.preset
+        if truth is None:
+            (task,) = tasks.values()
+            leak = unscored_leak(capture, task, reconstruction, preset=preset)
+            return _with_power(leak, powers, tuning)
         leak = self._referee.score(
             capture,
             tasks,
             truth,
             reconstruction,
-            preset="imprint" if capture.facts.malicious == IMPRINT else settings.preset,
+            preset=preset,
             order_known=order is not None and len(order) > 1,
             histories=histories,
         )
@@ -259,7 +270,13 @@ class AttackEvaluator:
         tasks: Mapping[int, ClientTask],
         histories: Mapping[int, History],
     ) -> Truth:
-        """The images behind a capture; each capture is replayed once."""
+        """The images behind a capture; each capture is replayed once.
+
+        Raises:
+            ValueError: In a deployment, where the images are with the clients.
+        """
+        if self._scenario.engine.deployed:
+            raise ValueError("the true images are with the client, so nothing can be compared")
         before = _before(histories, capture.round)
         key = (
             capture.round,

@@ -46,6 +46,9 @@ RECOGNISABLE: Final = "recognisable"
 NOT_SHOWN: Final = "not shown"
 INCONCLUSIVE: Final = "inconclusive"
 
+UNSCORED: Final = "unscored"
+"""In place of a grade where there is no true image to compare with."""
+
 
 def grade(
     *,

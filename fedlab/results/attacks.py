@@ -14,6 +14,10 @@ MALICIOUS = ", malicious server"
 GRADES = (LEAKS, RECOGNISABLE, NOT_SHOWN, INCONCLUSIVE)
 """Verdicts on an image from the strongest; the best of several attacks counts."""
 
+UNKNOWN = "unknown"
+"""Value of ``target`` in the row of a reconstructed image whose original nobody but the client has:
+it is not scored."""
+
 NO_IMAGE = "none"
 """Value of ``target`` in the row of an attacked update that held no image."""
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fedlab.privacy.ledger import LedgerRow
+from fedlab.results.attacks import UNKNOWN
 from fedlab.results.rows import ClientRow, LeakageRow, RoundRow
 
 
@@ -45,6 +46,8 @@ class RoundResult:
                 + (f", best {best:.1f} dB" if skipped < len(rebuilt) else "")
                 + (" (malicious server)" if malicious else "")
             )
+        if unscored := sum(row.target == UNKNOWN for row in self.leakage):
+            parts.append(f"{unscored} images reconstructed, unscored")
         for status, words in (
             ("budget", "over budget"),
             ("withheld", "withholding"),

@@ -80,7 +80,8 @@ class LeakageRow:
         preset: Name of the attack; ``imprint`` if the server read out a block that it had added.
         image: Place of the image in the client's batch, counted from 0.
         target: Image that the reconstruction is compared with: ``original``, or ``mixed`` for the
-            mixture that the network of a mixing client saw.
+            mixture that the network of a mixing client saw; ``unknown`` in a deployment, where the
+            image is not at the server.
         psnr: PSNR in dB, on pixels in [0, 1].
         ssim: Structural similarity, at most 1.
         ms_ssim: Structural similarity over as many scales as fit the image, at most 1.
@@ -102,7 +103,7 @@ class LeakageRow:
         known_labels: True if the attacker was given the labels.
         setting: ``diagnostic`` or ``realistic``; see ``reasons``.
         verdict: ``leaks``, ``recognisable``, ``not shown`` or ``inconclusive``; see
-            ``fedlab.metrics.verdict.grade``.
+            ``fedlab.metrics.verdict.grade``. ``unscored`` where ``target`` is ``unknown``.
         objective: Distance between payloads that the attack used, after tuning.
         tv: Weight of the total variation prior, after tuning.
         iterations: Number of iterations.

@@ -230,13 +230,19 @@ class Server(Settings):
 class Engine(Settings):
     """The engine that carries the messages, and its hardware."""
 
-    name: Literal["in-process", "ray"] = "in-process"
-    """``in-process`` calls clients one after another, ``ray`` runs them in several processes."""
+    name: Literal["in-process", "ray", "deployment"] = "in-process"
+    """``in-process`` calls clients one after another, ``ray`` runs them in several processes, and
+    under ``deployment`` they are Flower SuperNodes with images of their own (``fedlab deploy``)."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1`` and so on; ``auto`` takes a GPU if there is one."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
     equal numbers."""
+
+    @property
+    def deployed(self) -> bool:
+        """True if the clients' images are on other machines, out of the server's reach."""
+        return self.name == "deployment"
 
 
 class Privacy(Settings):

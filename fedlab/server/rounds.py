@@ -3,6 +3,7 @@
 Flower's own ``Strategy.start`` always begins at round 1 and can neither step, toggle nor resume.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -19,6 +20,7 @@ from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.reply import Expected, Reply
 from fedlab.protocol.round_facts import scheduled_facts, summed_facts
 from fedlab.protocol.task import ClientTask
+from fedlab.protocol.terms import Terms
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
@@ -86,6 +88,8 @@ class RoundLoop:
         root_update: Training on the server's root images, for a rule that needs it.
         sizes: Public numbers about the clients' images, by which the server computes what each
             round costs. Without them it checks mechanisms and noise only.
+        terms: Terms of a deployment, whose clients state their own numbers of images; ``None`` in a
+            simulation.
 
     Raises:
         BadInput: If the aggregation rule cannot be made or lacks what it needs, or the network has
@@ -101,11 +105,15 @@ class RoundLoop:
         *,
         root_update: RootUpdate | None = None,
         sizes: PublicSizes | None = None,
+        terms: Terms | None = None,
     ) -> None:
-        self._transport = Transport(grid)
+        self._transport = Transport(grid, terms)
         self._parameters = tuple(parameters)
         self.histories: dict[int, History] = {}
         self._sizes = sizes
+        if terms is not None:
+            self._sizes = PublicSizes(self._transport.images, math.prod(terms.shape))
+        self._deployed = terms is not None
         # Clients that have to hear how the server counts their rounds.
         self._disputed: set[int] = set()
         self.state = dict(state)
@@ -189,7 +197,9 @@ class RoundLoop:
             # A rule prepares a round for some node, even if the whole cohort is gone.
             [nodes[each] for each in cohort if each in nodes] or list(nodes.values()),
         )
-        owed = {client: self.histories.get(client, ()) for client in self._disputed}
+        # A SuperNode that was started anew has forgotten what its client spent.
+        remind = self.histories if self._deployed else self._disputed
+        owed = {client: self.histories.get(client, ()) for client in remind}
         owed |= {} if resumed is None else {c: resumed.get(c, ()) for c in cohort}
         # Only FedProx sends its clients a setting, under this key.
         proximal_mu = cast(float, config.get("proximal-mu", 0.0))

@@ -12,6 +12,7 @@ from fedlab.core.errors import RunFailed
 from fedlab.core.plain_text import plain_text
 from fedlab.protocol.reply import FACTS
 from fedlab.protocol.task import ClientTask
+from fedlab.protocol.terms import REFUSAL, TERMS, Terms
 
 PATIENCE = 600.0
 """Seconds to wait for nodes to appear, and for their partition ids."""
@@ -28,15 +29,34 @@ State = Mapping[str, Tensor]
 """Parameters and buffers by name."""
 
 
+MOST_IMAGES = 10**9
+"""Largest number of images that a client may claim to have."""
+
+
+def _refusal(answer: Message) -> str | None:
+    """The sentence by which a client refuses to take part; ``None`` if it takes part."""
+    record = answer.content.config_records.get(REFUSAL)
+    return None if record is None else plain_text(record.get(REFUSAL))
+
+
 class Transport:
     """Sends tasks to clients by partition id and returns their replies in order of the clients.
 
     Args:
         grid: Grid that carries the messages.
+        terms: Terms of a deployment, to which every client must agree; ``None`` in a simulation.
+
+    Attributes:
+        grid: Grid that carries the messages.
+        images: Number of images of each client of a deployment that has introduced itself.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, terms: Terms | None = None) -> None:
         self.grid = grid
+        self.images: dict[int, int] = {}
+        self._terms = (
+            {} if terms is None else {TERMS: ConfigRecord({TERMS: terms.model_dump_json()})}
+        )
         self._nodes: dict[int, int] = {}
         self._partitions: dict[int, int] = {}
 
@@ -52,7 +72,7 @@ class Transport:
                 by default all at the start, and one later.
 
         Raises:
-            RunFailed: If too few clients are there, or one cannot say its partition id.
+            RunFailed: If too few clients are there, or one refuses to take part at the start.
         """
         started = time.monotonic()
         enough = fewest or (1 if self._nodes else clients)
@@ -78,7 +98,7 @@ class Transport:
         """The nodes that are there now, by partition id; those that are new are asked for it."""
         nodes = list(self.grid.get_node_ids())
         questions = [
-            Message(RecordDict(), node, MessageType.QUERY)
+            Message(RecordDict(dict(self._terms)), node, MessageType.QUERY)
             for node in nodes
             if node not in self._partitions
         ]
@@ -95,6 +115,17 @@ class Transport:
                 if not isinstance(partition, int) or not 0 <= partition < clients:
                     log.warning("a node introduces itself as partition %s", plain_text(partition))
                     continue
+                if refusal := _refusal(answer):
+                    if self._nodes:  # later rounds go on with the clients that agreed
+                        log.warning("%s", refusal)
+                        continue
+                    raise RunFailed(refusal)
+                if self._terms:
+                    images = answer.content.metric_records[FACTS].get("images")
+                    if not isinstance(images, int) or not 0 < images <= MOST_IMAGES:
+                        log.warning("client %d claims %s images", partition, plain_text(images))
+                        continue
+                    self.images.setdefault(partition, images)
                 self._partitions[answer.metadata.src_node_id] = partition
         found: dict[int, int] = {}
         for node in nodes:  # where two claim a partition, the one that was there before keeps it
@@ -117,8 +148,8 @@ class Transport:
         Args:
             tasks: Task of each client.
             states: Parameters and buffers that each client is sent.
-            reply_timeout: Seconds that each client may take; ``None`` for no limit. All together
-                have the sum, since one process may run them one after another.
+            reply_timeout: Seconds that each client may take; ``None`` for no limit. In a simulation
+                all together have the sum, since one process may run them one after another.
 
         Returns:
             Replies by client, in order of the clients. Failed and absent clients may be missing.
@@ -134,6 +165,7 @@ class Transport:
                     {
                         "arrays": arrays[id(states[client])],
                         "config": ConfigRecord({"plan": task.model_dump_json(exclude_none=True)}),
+                        **self._terms,
                     }
                 ),
                 self._nodes[client],
@@ -144,7 +176,8 @@ class Transport:
         ]
         timeout = None
         if reply_timeout is not None:
-            timeout = len(messages) * reply_timeout + ON_THE_WAY
+            # SuperNodes work side by side, and clients of a simulation may do so one by one.
+            timeout = (1 if self._terms else len(messages)) * reply_timeout + ON_THE_WAY
         received = list(self.grid.send_and_receive(messages, timeout=timeout)) if messages else []
         clients = {self._nodes[client]: client for client in tasks if client in self._nodes}
         sent = {each.metadata.message_id: each.metadata.dst_node_id for each in messages}

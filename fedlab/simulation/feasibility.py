@@ -3,6 +3,7 @@
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.models.checks import training_problem
+from fedlab.poisoning import ColludingAttack
 from fedlab.protocol.planning import check_collusion
 from fedlab.protocol.workload import workload
 from fedlab.scenario.roles import Leaking, Role
@@ -32,6 +33,34 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
     if problem := training_problem(federated.model, federated.data.shape, 2):
         raise BadInput(f"{federated.network} cannot be trained: {problem}")
     _refuse_single_images(scenario, federated)
+
+
+def refuse_what_needs_all_images(scenario: Scenario) -> None:
+    """Refuse in a deployment what only one process with the images of all clients can do.
+
+    Args:
+        scenario: The scenario as the user wrote it.
+
+    Raises:
+        BadInput: If the scenario is for a deployment and asks for such a thing.
+    """
+    if not scenario.engine.deployed:
+        return
+    needs = {
+        "audit needs the images of its client: leave the table [audit] out": scenario.audit,
+        "target_epsilon needs the clients' numbers of images before they appear: give "
+        "noise_multiplier": any(entry.target is not None for entry in scenario.defenses),
+        'the server knows no labels and no order: set labels = "inferred" and order = "sequential" '
+        'or "average" in [[reconstructions]]': any(
+            entry.labels == "known" or entry.order == "known" for entry in scenario.reconstructions
+        ),
+        "colluding clients need the updates of others: leave their role out": any(
+            isinstance(role.update, ColludingAttack) for role in scenario.poisons
+        ),
+    }
+    for problem, needed in needs.items():
+        if needed:
+            raise BadInput(f'with engine.name = "deployment", {problem}')
 
 
 def _refuse_unsendable_tensors(federated: FederatedData) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fedlab.client.federated_data import FederatedData
+from fedlab.client.own_images import terms_of
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.network_errors import names_network
@@ -33,7 +34,7 @@ from fedlab.server.rounds import RoundLoop
 from fedlab.simulation.analysis import Analysis
 from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
-from fedlab.simulation.feasibility import refuse_what_cannot_work
+from fedlab.simulation.feasibility import refuse_what_cannot_work, refuse_what_needs_all_images
 from fedlab.simulation.foreign_plugins import named_plugins
 from fedlab.simulation.projection import calibrated
 from fedlab.simulation.recording import run_folder_callbacks
@@ -46,6 +47,12 @@ from fedlab.simulation.tracking import Tracking
 
 FAILED = f"{PluginFailed.__name__}: "
 """Mark of a failed plug-in in the reason why a client's reply is missing."""
+
+NO_NODES = (
+    'the clients of a scenario with engine.name = "deployment" are Flower SuperNodes: run or '
+    "resume it by `fedlab deploy`, or rehearse it with --engine in-process"
+)
+"""Why a deployment cannot run in this process."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +92,8 @@ class Federation(Analysis):
         callbacks: Sequence[Callback] = (),
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> None:
+        if scenario.engine.deployed and grid is None:
+            raise BadInput(NO_NODES)
         self._prepare(scenario, grid, callbacks, on_round)
         self.folder = (
             RunFolder.temporary(self.scenario)
@@ -105,6 +114,7 @@ class Federation(Analysis):
     ) -> None:
         if named := named_plugins(scenario):
             log.info("this runs code that the scenario names: %s", ", ".join(named))
+        refuse_what_needs_all_images(scenario)
         prepare(scenario.engine.threads)
         self.federated = FederatedData.of(scenario)
         self.scenario = scenario = calibrated(scenario, self.federated.sizes)
@@ -118,7 +128,9 @@ class Federation(Analysis):
             scenario,
             root_update=root_training(self.federated, scenario),
             sizes=PublicSizes(self.federated.sizes, math.prod(self.federated.data.shape)),
+            terms=terms_of(scenario, self.federated.data) if scenario.engine.deployed else None,
         )
+        self._connected = grid is not None or not scenario.engine.deployed
         self._evaluator = AttackEvaluator(scenario, self.federated)
         self._plugin_failures: list[str] = []
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
@@ -235,6 +247,8 @@ class Federation(Analysis):
         """
         if self.round >= self.scenario.rounds:
             raise BadInput(f"all {self.scenario.rounds} rounds of this scenario are over")
+        if not self._connected:
+            raise BadInput(NO_NODES)
         if not self._started:
             self._start()
         self.folder.journal.check_unchanged()
@@ -319,6 +333,11 @@ class Federation(Analysis):
         Raises:
             BadInput: If the change cannot work; then nothing is changed.
         """
+        if self.scenario.engine.deployed:
+            raise BadInput(
+                "the clients of a deployment keep to the scenario that they agreed to: start "
+                "another run with another scenario"
+            )
         if isinstance(defense, Defense):
             own = defense.model_dump(exclude={"name", "rounds", "clients"})
             defense, settings = defense.name, own | settings

@@ -58,7 +58,7 @@ class WriteReconstructions(Callback):
 
     def on_leaks(self, federation: Federation, leaks: Sequence[Leak]) -> None:
         """Keep the images until the rows of the round are written; a skipped attack has none."""
-        self._leaks = [leak for leak in leaks if len(leak.originals)]
+        self._leaks = [leak for leak in leaks if len(leak.rebuilt)]
 
     def on_round(self, federation: Federation, result: RoundResult) -> None:
         """Write the reconstructions."""

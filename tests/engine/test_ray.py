@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from pathlib import Path
 
 import psutil
@@ -58,36 +57,6 @@ def scenario(**tables):
         iterations = 5
         """
     ).changed(**tables)
-
-
-@pytest.fixture
-def left_over(monkeypatch):
-    """What is still running of the processes that the test started, wherever they hang now.
-
-    Known by a mark in their environment: other tests may run Flower and Ray at the same time.
-    """
-    monkeypatch.setenv("FEDLAB_TEST", mark := uuid.uuid4().hex)
-    seen = set()
-
-    def look(patience=0.0):
-        """The living, after at most so many seconds in which they may end by themselves."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("FEDLAB_TEST") == mark:
-                    # Some of Ray's lose their environment to a title, and are known by descent.
-                    seen.update([process, *process.children(recursive=True)])
-        deadline = time.monotonic() + patience
-        while (alive := {each for each in seen if _lives(each)}) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return alive
-
-    return look
-
-
-def _lives(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def last(folder: Path) -> Checkpoint:
@@ -176,7 +145,7 @@ def signalled(tmp_path, monkeypatch):
 
     def call(number, folder):
         monkeypatch.setattr(ray, "_superlink", lambda *_: contextlib.nullcontext("127.0.0.1:1"))
-        monkeypatch.setattr(ray, "_flwr_run", lambda *_: os.kill(os.getpid(), number) or [])
+        monkeypatch.setattr(ray, "flwr_run", lambda *_: os.kill(os.getpid(), number) or [])
         run_on_ray(scenario(), folder, on_line=lambda _: None)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

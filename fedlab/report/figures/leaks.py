@@ -12,6 +12,7 @@ from fedlab.evaluation.leaks import Leak, LeakSeries, load_leaks
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
 from fedlab.report.figures.sheet import NothingToDraw, Picture
 from fedlab.report.tables.naming import named
+from fedlab.results.attacks import UNKNOWN
 from fedlab.results.folder import RunFolder
 
 if TYPE_CHECKING:  # SciPy takes half a second to load
@@ -79,7 +80,8 @@ def unmixed_figure(shard: "UnmixedShard") -> Picture:
 
 
 def _row(leaks: Sequence[Leak]) -> ReconstructionRow:
-    shown = [row for leak in leaks for row in leak.rows if row.target == "original"]
+    targets = ("original", UNKNOWN)
+    shown = [row for leak in leaks for row in leak.rows if row.target in targets]
     # The figure draws the first images only, so images without a reconstruction, of which the
     # fishing attack has many, go to the end.
     order = sorted(range(len(shown)), key=lambda place: math.isnan(shown[place].psnr))

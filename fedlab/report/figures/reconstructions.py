@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedlab.metrics.verdict import UNSCORED
 from fedlab.report.figures.colours import LINE, defense_colour
 from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
 from fedlab.report.figures.sheet import NothingToDraw, Picture, save, styled
@@ -20,7 +21,8 @@ class ReconstructionRow:
 
     Attributes:
         label: Heading, such as ``round 1 · client 0 · open``.
-        truth: True images ``[n, 1 or 3, height, width]``, pixels in [0, 1].
+        truth: True images ``[n, 1 or 3, height, width]``, pixels in [0, 1]; all NaN, and not drawn,
+            where nobody but the client has them.
         guess: Rebuilt images, the same shape, in the same order.
         psnr: PSNR of each image in dB; NaN where nothing was rebuilt of it.
         ssim: SSIM of each image.
@@ -46,7 +48,8 @@ class ReconstructionRow:
     def strips(self) -> list[tuple[str, Tensor]]:
         """Names and images of the strips from top to bottom."""
         middle = [("mixed", self.mixed)] if self.mixed is not None else []
-        return [("true", self.truth), *middle, ("rebuilt", self.guess)]
+        true = [] if self.truth.isnan().all() else [("true", self.truth)]
+        return [*true, *middle, ("rebuilt", self.guess)]
 
 
 @styled()
@@ -115,6 +118,8 @@ def _block(row: ReconstructionRow, columns: int) -> Block:
 
 def _scores(row: ReconstructionRow, index: int) -> list[Line]:
     verdict = row.verdict[index]
+    if verdict == UNSCORED:
+        return [(verdict, False)]
     if math.isnan(row.psnr[index]):
         return [("no image", False), (verdict, False)]
     chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
@@ -140,6 +145,8 @@ def _check(row: ReconstructionRow) -> None:
 
 def _in_words(rows: Sequence[ReconstructionRow], title: str) -> str:
     verdicts = [verdict for row in rows for verdict in row.verdict]
+    if unscored := verdicts.count(UNSCORED):
+        return f"{title} Images rebuilt in {len(rows)} rows, of which {unscored} are unscored."
     scores = sorted(psnr for row in rows for psnr in row.psnr if not math.isnan(psnr))
     reached = (
         f"PSNR goes from {decibels(scores[0])} to {decibels(scores[-1])}"

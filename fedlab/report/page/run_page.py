@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 
 from fedlab.core.errors import BadInput
+from fedlab.core.schedule import spell
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.bounds import bounds_figure
 from fedlab.report.figures.chance import chance_figure
@@ -123,6 +124,17 @@ def _audit(run: RunFolder, leakage: pd.DataFrame) -> Picture:
     return bounds_figure(verdict_of(run), leakage)
 
 
+def _missing(clients: pd.DataFrame) -> list[FoldedTable]:
+    """Which clients were missing or refused in which rounds, and why; no table if none was."""
+    lost = clients[clients["status"] == "refused"]
+    rows = [
+        {"client": client, "rounds": spell(each["round"]), "reason": reason}
+        for (client, reason), each in lost.groupby(["client", "reason"])
+    ]
+    title = "Clients that were missing or refused"
+    return [csv_table(pd.DataFrame(rows), title, names=1, open=True)] * bool(rows)
+
+
 def _tables(
     run: RunFolder, ledger: Ledger | None, leakage: pd.DataFrame | None, missing: Missing
 ) -> list[FoldedTable]:
@@ -136,6 +148,7 @@ def _tables(
     if clients is not None:
         shown = clients.dropna(axis="columns", how="all")
         tables.append(csv_table(shown, "Clients, round by round", note))
+    tables += [] if clients is None else _missing(clients)
     tables += [] if leakage is None else leakage_table(leakage)
     tables += [csv_table(toggles, "Toggles during the run", names=1)] * (not toggles.empty)
     return tables

@@ -7,6 +7,7 @@ import pandas as pd
 from fedlab.metrics.verdict import POWERFUL
 from fedlab.report.tables.numbers import counted, interval, listed
 from fedlab.results.attacks import (
+    UNKNOWN,
     ImageCounts,
     counted_images,
     empty_updates,
@@ -58,7 +59,7 @@ def grades_text(found: ImageCounts) -> str:
 
 
 def skipped_sentence(leakage: pd.DataFrame) -> str:
-    """State how many images and updates were not attacked, and why; empty if all were.
+    """State how many images and updates were not scored or not attacked, and why; may be empty.
 
     Args:
         leakage: The leakage table of a run or a comparison.
@@ -66,6 +67,11 @@ def skipped_sentence(leakage: pd.DataFrame) -> str:
     if leakage.empty:
         return ""
     sentences = []
+    if unscored := int((leakage["target"] == UNKNOWN).sum()):
+        sentences.append(
+            f"{counted(unscored, 'image')} reconstructed, but neither scored nor graded, since "
+            "only the clients have the true images: look at the pictures."
+        )
     if reasons := skip_reasons(leakage):
         total = sum(reasons.values())
         parts = [f"{reason} ({count})" for reason, count in reasons.items()]

@@ -1,0 +1,227 @@
+"""Running a scenario by the command ``flwr run``, and judging it by the files that it wrote.
+
+The command exits with 0 whatever happens to the run.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import tomli_w
+
+from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.plain_text import plain_text
+from fedlab.engine.guardian import END, PARTING
+from fedlab.engine.guardian import __file__ as guardian_script
+from fedlab.results.checkpoint import Checkpoint
+from fedlab.scenario.scenario import Scenario
+
+LONGEST_LINE = 2000
+"""Largest number of characters of a line of the run that is passed on."""
+
+LONGEST_TEMPORARY = 37
+"""Largest number of characters of a folder in which Ray can still open its sockets."""
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that a scheduler, a shutdown or a closed terminal sends."""
+
+ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
+"""Source of an app; Flower looks for the name ``app`` in the text, and ignores imports of it."""
+
+_OWN_LINES = re.compile(r"round \d+: .*")
+"""Lines of the run itself, among the many lines of Flower and Ray."""
+
+
+def prepare_app(home: Path, scenario: Scenario, folder: Path, *, resume: bool) -> dict[str, str]:
+    """Write a Flower app that runs a scenario, into a folder that serves as Flower's home.
+
+    Args:
+        home: An empty folder.
+        scenario: The experiment.
+        folder: Folder of the run.
+        resume: True to continue the run in the folder.
+
+    Returns:
+        The environment variables of Flower's commands.
+
+    Raises:
+        BadInput: If Flower's commands are not installed.
+    """
+    command = _command()
+    config: dict[str, str | bool] = {
+        "scenario": str(home / "scenario.toml"),
+        "out": str(folder.resolve()),
+        "resume": resume,
+    }
+    (home / "scenario.toml").write_text(scenario.to_toml(), encoding="utf-8")
+    _write_app(home / "app", config)
+    return os.environ | {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's own files then go with the folder.
+        **({"RAY_TMPDIR": str(home)} if len(str(home)) <= LONGEST_TEMPORARY else {}),
+        "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        # Plug-ins in the working folder must be found in every process of the run.
+        "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+
+
+def write_connection(home: Path, connection: Mapping[str, str | bool]) -> None:
+    """Write how ``flwr run`` reaches the SuperLink: its address, and its certificate or none."""
+    content = {"superlink": {"fedlab": dict(connection)}}
+    (home / "config.toml").write_text(tomli_w.dumps(content), encoding="utf-8")
+
+
+def _command() -> Path:
+    command = Path(sys.executable).with_name("flwr")
+    if not command.is_file():
+        raise BadInput("this engine needs Flower's commands: pip install 'flwr[simulation]'")
+    return command
+
+
+def _write_app(app: Path, config: dict[str, str | bool]) -> None:
+    app.mkdir()
+    for name in ("server_app", "client_app"):
+        (app / f"fedlab_{name}.py").write_text(ENTRY.format(name=name), encoding="utf-8")
+    description = {
+        "project": {
+            "name": "fedlab-run",
+            "version": "1.0.0",
+            "description": "A scenario of fedlab",
+            "license": "Apache-2.0",
+            "dependencies": [],
+        },
+        "tool": {
+            "flwr": {
+                "app": {
+                    "publisher": "fedlab",
+                    "components": {
+                        "serverapp": "fedlab_server_app:app",
+                        "clientapp": "fedlab_client_app:app",
+                    },
+                    "config": config,
+                }
+            }
+        },
+    }
+    (app / "pyproject.toml").write_text(tomli_w.dumps(description), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Turn signals that end a process into exceptions, so that its child processes end as well.
+
+    Ignored signals, as under nohup, stay ignored; outside of the main thread nothing changes.
+    """
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    ours = [number for number in ENDINGS if before[number] not in (signal.SIG_IGN, None)]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+
+    def raise_failure(number: int, _: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not stop the clean-up
+        raise RunFailed(f"the run was ended by {signal.Signals(number).name}")
+
+    for number in ours:
+        signal.signal(number, raise_failure)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def guarded(
+    home: Path, command: list[str], environment: dict[str, str], output: int | IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command that ends with the block, or if this process is killed, with all it started.
+
+    Yields:
+        The guardian of the command, which ends with it and with its exit status.
+    """
+    guardian = subprocess.Popen(
+        [sys.executable, "-P", guardian_script, str(home), *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that Ctrl-C reaches this process alone
+    )
+    try:
+        yield guardian
+    finally:
+        try:
+            guardian.communicate(END, timeout=3 * PARTING)
+        except (OSError, subprocess.TimeoutExpired):
+            guardian.kill()
+
+
+def flwr_run(
+    home: Path,
+    environment: dict[str, str],
+    on_line: Callable[[str], None],
+    federation: Mapping[str, object] | None = None,
+) -> list[str]:
+    """Run the app and wait for its end.
+
+    Args:
+        home: Folder that ``prepare_app`` and ``write_connection`` wrote to.
+        environment: Environment variables from ``prepare_app``.
+        on_line: Called with every line that the run prints about a round.
+        federation: Flower's settings of a simulated federation; none for SuperNodes.
+
+    Returns:
+        The last lines that the command printed.
+    """
+    settings = " ".join(f"{key}={value}" for key, value in (federation or {}).items())
+    lines: list[str] = []
+    whole = [
+        *(str(_command()), "run", str(home / "app"), "fedlab", "--stream"),
+        *(["--federation-config", settings] if settings else []),
+    ]
+    with guarded(home, whole, environment, subprocess.PIPE) as process:
+        for raw in process.stdout or ():
+            line = plain_text(raw.decode(errors="replace"), most=LONGEST_LINE)
+            lines = [*lines[-99:], line]
+            if said := _OWN_LINES.search(line):
+                on_line(said[0])
+    return lines
+
+
+def judge_run(scenario: Scenario, folder: Path, lines: list[str]) -> None:
+    """Check that a run reached its last round.
+
+    Args:
+        scenario: The experiment.
+        folder: Folder of the run.
+        lines: Last lines that ``flwr run`` printed, of which one may say why it failed.
+
+    Raises:
+        BadInput: If the run was refused.
+        RunFailed: If it ended early for another reason.
+    """
+    reached = 0
+    with contextlib.suppress(BadInput):
+        reached = Checkpoint.load(folder / "checkpoints" / "last.safetensors").round
+    if reached == scenario.rounds:
+        return
+    for line in reversed(lines):
+        for kind in (BadInput, RunFailed):
+            _, found, said = line.partition(f"{kind.__name__}: ")
+            if found:
+                raise kind(said)
+    last = " / ".join(line for line in lines[-5:] if line)
+    raise RunFailed(f"the run ended after round {reached} of {scenario.rounds}: {last}")
