@@ -17,6 +17,7 @@ from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.plugins import describe
 from fedlab.core.views import Viewable
+from fedlab.results.attacks import UNKNOWN
 from fedlab.results.rows import LeakageRow, values_by_column
 from fedlab.results.table_files import checked_row
 
@@ -106,7 +107,7 @@ def _leak_of(arrays: Mapping[str, Any], index: int) -> Leak:
     for each in images.values():
         if each.ndim != 4 or not each.is_floating_point() or each.shape[1] not in (1, 3):
             raise ValueError("its images have no height, width and channels")
-    shown = sum(row.target == "original" for row in rows)
+    shown = sum(row.target in ("original", UNKNOWN) for row in rows)
     if len(images["originals"]) != shown or images["rebuilt"].shape != images["originals"].shape:
         raise ValueError("it has other numbers of rows and images")
     return Leak(rows, images["originals"], images.get("mixed"), images["rebuilt"])

@@ -26,7 +26,7 @@ from fedlab.report.page.write import write_page
 from fedlab.results.folder import RunFolder
 from tests.own_images import NODES, hospitals, write_images
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("ray")]
 
 VICTIM = 1
 
@@ -143,7 +143,7 @@ def join(start, superlink, tmp_path, client, scenario_file):
 
 def test_a_deployment_outlives_a_killed_node(start, superlink, tmp_path):
     scenario = hospitals(
-        write_images(tmp_path / "public", 40), rounds=5, server={"reply_timeout": 60}
+        write_images(tmp_path / "public", 40), rounds=5, server={"reply_timeout": 600}
     )
     file = tmp_path / "scenario.toml"
     file.write_text(scenario.to_toml())
