@@ -4,7 +4,7 @@ import copy
 import logging
 import random
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from functools import cache
 from uuid import uuid4
@@ -101,13 +101,15 @@ class InProcessGrid(Grid):
         """Deliver messages and return their replies.
 
         Args:
-            messages: Messages to clients, which run one after another.
-            timeout: Seconds for all messages together, of which each has an equal share; ``None``
-                for no limit. A client that takes longer is interrupted; see
-                ``fedlab.core.foreign_code`` for what cannot be interrupted.
+            messages: Messages to clients, which run one after another. Each is delivered before
+                the next one is made.
+            timeout: Seconds for all messages together, of which each of a list has an equal share,
+                and each of a generator at most all; ``None`` for no limit. A client that takes
+                longer is interrupted; see ``fedlab.core.foreign_code`` for what cannot be
+                interrupted.
         """
-        messages = list(messages)
-        self._seconds = timeout and timeout / max(1, len(messages))
+        count = len(messages) if isinstance(messages, Sized) else 1
+        self._seconds = timeout and timeout / max(1, count)
         try:
             return self.pull_messages(self.push_messages(messages))
         finally:
