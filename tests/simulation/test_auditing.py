@@ -135,7 +135,7 @@ def test_scores_of_another_audit_are_refused(tmp_path):
     Federation(audited(), out=tmp_path / "run").step()
     path = tmp_path / "run" / "scenario.toml"
     path.write_text(path.read_text().replace("canaries = 240", "canaries = 250"))
-    with pytest.raises(BadInput, match="no scores of this audit"):
+    with pytest.raises(BadInput, match=r"audit in .* is not what the run was started with"):
         Federation.resume(tmp_path / "run")
 
 
