@@ -299,7 +299,7 @@ def _sampling(entry: PrivacyRelease) -> str:
 
 def _whole(history: History, part: History) -> History:
     """The history up to the end of the part's last participation, which counts as a whole."""
-    last, end = part[-1].participation, len(part)
-    while end < len(history) and history[end].participation == last:
-        end += 1
-    return history[:end]
+    last = part[-1].participation
+    if all(entry.participation <= last for entry in history):
+        return history  # the same object, whose epsilon is kept
+    return tuple(entry for entry in history if entry.participation <= last)
