@@ -259,7 +259,7 @@ def test_it_survives_toml(server):
         ('{attack="imprint", bins=1}', "server.malicious.imprint.bins"),
         ('{attack="imprint", bin=9}', 'has no key "bin"; did you mean "bins"?'),
         ('{attack="class-fishing", target=-1}', "server.malicious.class-fishing.target"),
-        ('{attack="fishing"}', 'known: imprint, class-fishing'),
+        ('{attack="fishing"}', "known: imprint, class-fishing"),
     ],
 )
 def test_a_scenario_that_cannot_work_costs_a_sentence(override, sentence):
