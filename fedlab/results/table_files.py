@@ -164,7 +164,7 @@ def _check_column(file: Path, column: "pd.Series[Any]", hint: Any) -> None:
     if kind is str:
         return
     if kind is bool:
-        wrong = column[~column.astype(str).isin({"True", "False", "nan"})]
+        wrong = column[column.notna() & ~column.astype(str).isin({"True", "False"})]
     else:
         numbers = pd.to_numeric(column, errors="coerce")
         wrong = column[numbers.isna() & column.notna()]
