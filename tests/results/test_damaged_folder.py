@@ -111,7 +111,7 @@ def test_any_damage_costs_a_sentence_at_most(run, command, found):
         try:
             ledger = RunFolder.open(folder).ledger()
         except BadInput:
-            assert code
+            assert code or command == "export"  # which copies tables, and needs no scenario
             return
         assert all(ledger.total(client) >= total for client, total in honest.items())
 
