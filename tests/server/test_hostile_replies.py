@@ -312,7 +312,12 @@ def recorded():
     return scenario, replies, Federation(scenario, grid=grid).step().ledger[0].epsilon_total
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=EXAMPLES < 100,  # the same few cases in every run of the suite
+)
 @given(changes=st.lists(MUTATIONS, min_size=1, max_size=3))
 def test_no_reply_breaks_or_empties_the_ledger(recorded, changes):
     scenario, replies, honest = recorded
