@@ -59,6 +59,14 @@ def scenario(**tables):
     ).changed(**tables)
 
 
+ACCOUNTED = [
+    {"name": "dp-sgd", "target_epsilon": 4.0, "clipping": "adaptive", "clients": "4-5"},
+    {"name": "dp-sgd", "clients": "6", "rounds": "2-", "per_example": "ew", "memory": 0.05},
+    {"name": "dp-sgd", "clients": "7", "clipping": "per-layer", "budget": 6.0},
+]
+"""Defenses whose settings are solved, adapt or end: both engines must keep the same account."""
+
+
 def last(folder: Path) -> Checkpoint:
     return Checkpoint.load(folder / "checkpoints" / "last.safetensors")
 
@@ -70,16 +78,20 @@ def test_ray_and_in_process_end_in_the_same_bits(tmp_path, left_over):
         lines.append(line)
         running.append(len(left_over()))
 
-    federation = Federation(scenario(), out=tmp_path / "here")
+    parts = {"train": 800, "test": 100, "clients": 8, "partition": "dirichlet", "alpha": 1.0}
+    both = scenario(data=parts, defenses=[*scenario().model_dump()["defenses"], *ACCOUNTED])
+    federation = Federation(both, out=tmp_path / "here")
     federation.run()
-    run_on_ray(scenario(), tmp_path / "ray", on_line=on_line)
+    run_on_ray(both, tmp_path / "ray", on_line=on_line)
     one, other = last(tmp_path / "here"), last(tmp_path / "ray")
     assert other.round == 3
     assert one.state.keys() == other.state.keys()
     for name, value in one.state.items():
         assert torch.equal(value, other.state[name]), name
-    for table in ("ledger.csv", "clients.csv", "spending.jsonl"):
+    for table in ("ledger.csv", "clients.csv", "spending.jsonl", "scenario.toml"):
         assert (tmp_path / "here" / table).read_text() == (tmp_path / "ray" / table).read_text()
+    for client in (4, 5):
+        assert federation.ledger.protected(client) == pytest.approx(4.0, rel=3e-3)
     assert (tmp_path / "ray" / "reconstructions" / "round-0001.png").is_file()
     assert [line.split(":")[0] for line in lines] == ["round 1", "round 2", "round 3"]
     assert max(running) > 5  # the SuperLink, its command, the simulation, and what Ray starts

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from fedlab import BadInput, Federation, Scenario
+from fedlab import BadInput, Federation
 from fedlab.privacy.accountant import epsilon
 from fedlab.results.folder import RunFolder
 from fedlab.simulation.projection import calibrated, projections
@@ -243,24 +243,3 @@ def test_adaptive_bound_survives_toggles_and_a_resume(tmp_path):
         bounds = [(e.clipping_norm, e.next_clipping_norm) for e in own]
         assert all(one[1] == other[0] for one, other in pairwise(bounds))
         assert len(set(bounds)) == len(bounds)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.xdist_group("ray")
-def test_both_engines_keep_the_same_account(tmp_path):
-    from fedlab.engine.ray import run_on_ray
-
-    scenario = Scenario.parse(small(*SKEWED, rounds=3).to_toml()).changed(
-        defenses=[
-            {"name": "dp-sgd", "target_epsilon": 4.0, "clipping": "adaptive", "clients": "0-1"},
-            DP | {"clients": "2", "rounds": "2-", "per_example": "ew", "memory": 0.05},
-            DP | {"clients": "3", "clipping": "per-layer", "budget": 5.0},
-        ]
-    )
-    here = finished(scenario, out=tmp_path / "here")
-    run_on_ray(scenario, tmp_path / "ray", on_line=lambda _: None)
-    for table in ("ledger.csv", "clients.csv", "spending.jsonl", "scenario.toml"):
-        assert (tmp_path / "here" / table).read_text() == (tmp_path / "ray" / table).read_text()
-    for client in (0, 1):
-        assert here.ledger.protected(client) == pytest.approx(4.0, rel=3e-3)
