@@ -80,8 +80,16 @@ def test_python_code_in_a_thread_is_interrupted():
     assert ended == ["it took longer than 0.1 seconds"]
 
 
+@pytest.fixture
+def interruptible():
+    """Python ignores interrupts where its parent did, as a shell does for jobs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("hidden", [False, True])
-def test_an_interrupt_of_the_user_is_passed_on(hidden):
+def test_an_interrupt_of_the_user_is_passed_on(hidden, interruptible):
     def interrupted():
         try:
             os.kill(os.getpid(), signal.SIGINT)
