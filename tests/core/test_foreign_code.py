@@ -82,7 +82,7 @@ def test_python_code_in_a_thread_is_interrupted():
 
 @pytest.fixture
 def interruptible():
-    """Python ignores interrupts where its parent did, as a shell does for jobs in the background."""
+    """Let an interrupt raise: Python ignores it where its parent did, as for background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
