@@ -40,8 +40,9 @@ COUPLED = (
     "batch"
 )
 
-CHANGES = (0.0, 1.0)
-"""Values of all pixels of the first image when it is changed."""
+CHANGES = (0.0, 1.0, 2.0, -2.0)
+"""Values of all pixels of the first image when it is changed, as far as normalised pixels reach;
+the first two if the network has no finite outputs for negative values."""
 
 REMEMBERS = "what it computes for an image depends on the images before it"
 
@@ -67,8 +68,8 @@ def try_separation(model: nn.Module, shape: Shape) -> None:
         TrialFailed: If the images influence each other, or what comes after them.
         Exception: Whatever the network raises.
     """
-    with _repeatable(), _WithoutChance():  # type: ignore[no-untyped-call]
-        _Trial.of(model, shape).compare_outputs()
+    with _trial(model, shape) as trial:
+        trial.compare_outputs()
 
 
 def try_mode(model: nn.Module, shape: Shape, mode: Mode) -> None:
@@ -83,8 +84,8 @@ def try_mode(model: nn.Module, shape: Shape, mode: Mode) -> None:
         TrialFailed: If the mode gives other gradients.
         Exception: Whatever the network or Opacus raises.
     """
-    with _repeatable(), _WithoutChance():  # type: ignore[no-untyped-call]
-        _Trial.of(model, shape).compare_gradients(mode)
+    with _trial(model, shape) as trial:
+        trial.compare_gradients(mode)
 
 
 def try_step(model: nn.Module, shape: Shape, size: int) -> None:
@@ -114,8 +115,10 @@ class _Trial:
     Attributes:
         original: The network.
         model: Its copy, which sees the images.
-        images: float32 ``[3, channels, height, width]`` with values in [0, 1), which the pixels of
-            every data set reach after its normalisation.
+        images: float32 ``[3, channels, height, width]``. Their values are in [-1, 1), [0, 1) and
+            [-1, 1), since layers that are dead for images of one kind hide what they do; all are in
+            [0, 1) if the network has no finite outputs for negative values.
+        changes: Values of all pixels of the first image when it is changed.
         labels: int64 ``[3]``.
         buffers: The buffers before any image, by name.
         parameters: The trained parameters by name.
@@ -124,13 +127,13 @@ class _Trial:
     original: nn.Module
     model: nn.Module
     images: Tensor
+    changes: tuple[float, ...]
     labels: Tensor
     buffers: dict[str, Tensor]
     parameters: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, shape: Shape) -> "_Trial":
-        images = _random_images(model, shape, IMAGES)
+    def of(cls, model: nn.Module, images: Tensor) -> "_Trial":
         trial = _copy(model, images)
         with evaluation(trial):
             outputs = trial(torch.zeros_like(images))
@@ -141,10 +144,14 @@ class _Trial:
                 layer.eval()
             if isinstance(getattr(layer, "dropout", None), float):
                 layer.dropout = 0.0  # type: ignore[assignment]
+        signed = images.clone()
+        signed[::2] = 2 * images[::2] - 1
+        takes_negative = _has_finite_outputs(trial, signed)
         return cls(
             model,
             trial,
-            images,
+            signed if takes_negative else images,
+            CHANGES if takes_negative else CHANGES[:2],
             torch.arange(IMAGES, device=images.device) % outputs.shape[1],
             {name: buffer.clone() for name, buffer in trial.named_buffers()},
             {name: p for name, p in trial.named_parameters() if p.requires_grad},
@@ -156,9 +163,10 @@ class _Trial:
         if not whole.isfinite().all():
             raise TrialFailed("its outputs are not finite for images of random pixels")
         self._refuse_changed_parameters()
+        self._outputs(self._changed(self.changes[-1]))
         if not _close(self._outputs(self.images)[0], whole):
             raise TrialFailed(REMEMBERS)
-        for value in CHANGES:
+        for value in self.changes:
             outputs, others = self._outputs(self._changed(value))
             if not _close(outputs[1:], whole[1:]):
                 raise TrialFailed(COUPLED)
@@ -297,11 +305,28 @@ def _random_images(model: nn.Module, shape: Shape, size: int) -> Tensor:
     return torch.rand(size, *shape, generator=generator).to(next(model.parameters()).device)
 
 
+def _has_finite_outputs(model: nn.Module, images: Tensor) -> bool:
+    """True if a network, in evaluation mode, neither fails nor gives infinity or NaN."""
+    try:
+        with evaluation(model), torch.no_grad():
+            return bool(model(images).isfinite().all())
+    except Exception:  # such as an embedding of pixels as indices
+        return False
+
+
 def _copy(model: nn.Module, images: Tensor) -> nn.Module:
     """Copy a network; weights that it computes, such as by weight_norm, must have no graph."""
     with evaluation(model):
         model(torch.zeros_like(images))
     return copy.deepcopy(model)
+
+
+@contextmanager
+def _trial(model: nn.Module, shape: Shape) -> Iterator[_Trial]:
+    """A trial in which the network draws nothing at random; only the images are."""
+    images = _random_images(model, shape, IMAGES)
+    with _repeatable(), _WithoutChance():  # type: ignore[no-untyped-call]
+        yield _Trial.of(model, images)
 
 
 @contextmanager

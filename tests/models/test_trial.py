@@ -215,3 +215,22 @@ def test_trial_answers_for_larger_batches(mode):
                 sums.append(flat(network))
         torch.testing.assert_close(*sums, rtol=1e-3, atol=1e-5)
     assert accepted > len(CONVOLUTIONS) / 2
+
+
+def test_trial_images_differ():
+    swap = Net(fold=lambda net, images: net.body(images)[torch.randperm(len(images))])
+    assert "influence each other" in private_training_problem(swap, SHAPE, "auto")
+
+
+def test_dead_layer_hides_nothing():
+    def body(net, images):
+        alive = functional.relu(images - 1.5)  # dead for pixels below 1.5
+        return images + alive.mean(0)
+
+    assert "influence each other" in private_training_problem(Net(body), SHAPE, "auto")
+
+
+def test_network_for_pixels_above_zero_is_tried_on_them():
+    coupled = Net(lambda net, images: images.sqrt().softmax(0))
+    assert private_training_problem(Net(lambda net, images: images.sqrt()), SHAPE) is None
+    assert "influence each other" in private_training_problem(coupled, SHAPE)
