@@ -13,6 +13,7 @@ from pydantic import Field
 from fedlab.core.lazy import torch
 from fedlab.defenses.base import Defense, NoiseSource
 from fedlab.privacy.accounts import CLIENT, Account
+from fedlab.privacy.release import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +31,9 @@ class ClipNoise(Defense):
     Only the update is protected. The number of examples, which is sent with it, is public.
     """
 
-    clipping_norm: float = Field(default=1.0, gt=0)
+    clipping_norm: float = Field(default=1.0, gt=0, le=LARGEST)
     """Largest L2 norm of the update, above 0; longer updates are shortened to it."""
-    noise_multiplier: float = Field(default=1.0, ge=0)
+    noise_multiplier: float = Field(default=1.0, ge=0, le=LARGEST)
     """Standard deviation of the noise in units of the clipping norm, at least 0."""
     budget: float | None = Field(default=None, gt=0)
     """Largest epsilon at ``privacy.delta`` of a client's rounds under the defense; the client

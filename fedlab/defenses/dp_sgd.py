@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from fedlab.defenses.base import ELSEWHERE, Defense, NoiseSource
 from fedlab.privacy.accounts import EXAMPLE, Account
-from fedlab.privacy.release import History, PrivacyRelease
+from fedlab.privacy.release import LARGEST, History, PrivacyRelease
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class DPSGD(Defense):
     """DP-SGD: per-example gradient clipping and Gaussian noise (Abadi et al. 2016), by Opacus."""
 
-    noise_multiplier: float = Field(default=1.0, ge=0)
+    noise_multiplier: float = Field(default=1.0, ge=0, le=LARGEST)
     """Standard deviation of the noise in units of the clipping norm, at least 0; with 0, gradients
     are clipped but get no noise."""
     target_epsilon: float | None = Field(default=None, gt=0)
@@ -40,7 +40,7 @@ class DPSGD(Defense):
     budget: float | None = Field(default=None, gt=0)
     """Largest epsilon at ``privacy.delta`` of a client's rounds under DP-SGD; the client abstains
     from a round that would exceed it. Without it, there is no limit."""
-    clipping_norm: float = Field(default=1.0, gt=0)
+    clipping_norm: float = Field(default=1.0, gt=0, le=LARGEST)
     """Largest L2 norm of one example's gradient; with adaptive clipping, the initial norm."""
     clipping: Literal["flat", "per-layer", "adaptive"] = "flat"
     """Kind of clipping: ``flat`` by one norm for the whole gradient, ``per-layer`` by an equal norm
@@ -50,7 +50,7 @@ class DPSGD(Defense):
     """Share of the gradients that should stay unclipped, in (0, 1), for adaptive clipping."""
     quantile_lr: float = Field(default=0.2, gt=0)
     """Step size of the logarithm of the clipping norm, for adaptive clipping."""
-    quantile_noise: float | None = Field(default=None, gt=0)
+    quantile_noise: float | None = Field(default=None, gt=0, le=LARGEST)
     """Standard deviation of the noise on the count of unclipped gradients, for adaptive clipping;
     greater than half the noise multiplier. Without it, a twentieth of the batch size, or the noise
     multiplier if that is larger."""

@@ -23,6 +23,8 @@ SPARSE = {
     "image_size": st.none(),
     "norm": st.sampled_from(["group", "none"]),
     "batch_size": st.integers(1, 16),
+    "epochs": st.integers(1, 2),
+    "restarts": st.integers(1, 2),
     "threads": st.just(1),
     "device": st.just("cpu"),
     "preset": st.sampled_from(["fast", "inverting-gradients", "auto", "analytic"]),
