@@ -27,7 +27,7 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "soft": {"sign": "soft", "lr": 0.5},
     "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
-    "smooth": {"smoothing": 1.0, "lr": 0.3, "tv_start": 15.0},
+    "smooth": {"smoothing": 1.0, "chroma": 0.25, "lr": 0.3, "tv_start": 15.0},
 }
 """Forms of the gradient step, as changes of ``fast``."""
 

@@ -67,6 +67,8 @@ class AttackSettings:
             that becomes linear towards the end, ``none`` for the gradient itself.
         smoothing: Exponent of a low-pass filter on the gradient of the images, at least 0: an
             amplitude of spatial frequency f is divided by f to this power; 0 for no filter.
+        chroma: Factor of the differences between colour channels in the gradient of the images, in
+            (0, 1]; below 1 the search prefers brightness, which most of a photograph consists of.
         betas: Decay rates of Adam's moment estimates.
         schedule: Name of the schedule of the step size, a key of ``SCHEDULES``.
         warmup: Number of iterations over which the step size first rises linearly.
@@ -108,6 +110,7 @@ class AttackSettings:
     optimiser: Literal["adam", "l-bfgs"] = "adam"
     sign: Literal["hard", "soft", "none"] = "hard"
     smoothing: float = 0.0
+    chroma: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str | Schedule = "step"
     warmup: int = 0
@@ -133,6 +136,8 @@ class AttackSettings:
             )
         if self.tv_start < 1:
             raise ValueError(f"tv_start must be at least 1, not {self.tv_start}")
+        if not 0 < self.chroma <= 1:
+            raise ValueError(f"chroma must be in (0, 1], not {self.chroma}")
         METHODS.check(self.method)
         OBJECTIVES.check(self.objective)
         for prior, _ in self.priors:

@@ -44,9 +44,10 @@ class StepRule(Protocol):
 class AdamStep:
     """Adam on the gradient of the images, on its sign (Geiping et al. 2020), or on a soft sign.
 
-    The gradient may be smoothed first. A steepest descent in a norm that counts differences of
-    neighbours does this (Neuberger 1997, "Sobolev Gradients and Differential Equations"); Olah et
-    al. 2017 ("Feature Visualization", section on preconditioning) use it for images.
+    The gradient may be smoothed, and made greyer, first. A steepest descent in a norm that counts
+    differences of neighbours does this (Neuberger 1997, "Sobolev Gradients and Differential
+    Equations"); Olah et al. 2017 ("Feature Visualization", section on preconditioning) use both for
+    images.
 
     The soft sign is tanh(s g) / s with s falling from 1 to 0. It starts close to the sign and ends
     linear, as in breaching's ``modern`` attack.
@@ -101,7 +102,7 @@ class AdamStep:
         return attack.lr * warm * self._schedule(iteration, attack.iterations)
 
     def _transform_gradient(self) -> None:
-        """Add noise to the gradient of the images, smooth it and apply the sign function."""
+        """Add noise to the gradient of the images, filter it and apply the sign function."""
         gradient = self._images.grad
         if gradient is None:
             return
@@ -110,6 +111,9 @@ class AdamStep:
         if self._filter is not None:
             spectrum = torch.fft.rfft2(gradient) * self._filter
             gradient.copy_(torch.fft.irfft2(spectrum, s=gradient.shape[-2:]))
+        if self._attack.chroma < 1:
+            grey = gradient.mean(1, keepdim=True)
+            gradient.sub_(grey).mul_(self._attack.chroma).add_(grey)
         if self._attack.sign == "hard":
             gradient.sign_()
         elif self._attack.sign == "soft":

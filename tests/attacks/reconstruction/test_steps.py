@@ -99,6 +99,18 @@ class TestAdam:
         smooth = waves[0] + waves[1] + waves[2] / 2 + waves[3] / 3
         torch.testing.assert_close(image.grad, smooth)
 
+    def test_chroma_scales_the_differences_between_channels(self):
+        image = torch.zeros(1, 3, 1, 1, requires_grad=True)
+        rule = step_rule([image], AttackSettings(chroma=0.25, sign="none"), generator=seeded())
+
+        def closure():
+            image.grad = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1)
+            return torch.zeros(())
+
+        rule.prepare(0)
+        rule.move(closure)
+        torch.testing.assert_close(image.grad.flatten(), torch.tensor([2.5, 2.75, 3.75]))
+
     def test_step_size_follows_warmup_and_schedule(self):
         places = moved_by(
             [torch.ones(1, 1, 2, 2)] * 20, warmup=4, schedule="cosine", iterations=20, lr=1.0
