@@ -78,10 +78,10 @@ class Network:
 
 
 NETWORKS = (
-    Network("convnet", 8, 150),
-    Network("convnet", 16, 150),
-    Network("convnet", 32, 150),
-    Network("lenet", None, 150),
+    Network("convnet", 8, 300),
+    Network("convnet", 16, 300),
+    Network("convnet", 32, 300),
+    Network("lenet", None, 300),
     Network("convnet8", 32, 60, slow=True),
     Network("resnet8", None, 60, epochs=3),
     Network("resnet18", 64, 30, epochs=1, slow=True),
