@@ -25,6 +25,7 @@ from fedlab.cli.run import run
 from fedlab.cli.show import show
 from fedlab.core.consoles import complaints, console, printable, replace_unknown_letters
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.files import DISK_FAILED
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as in shells."""
@@ -94,7 +95,7 @@ def general(
 
 
 def main() -> None:
-    """Run a command; bad input exits with 2 and one sentence, a failed run with 1."""
+    """Run a command; bad input exits with 2 and one sentence, a failed run or disk with 1."""
     replace_unknown_letters()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fedlab").setLevel(logging.INFO)
@@ -108,7 +109,7 @@ def main() -> None:
         sys.exit(2 if isinstance(error, BadInput) else 1)
     except OSError as error:
         complaints.print(f"fedlab: {error.filename or 'a file'}: {error.strerror or error}")
-        sys.exit(2)
+        sys.exit(1 if error.errno in DISK_FAILED else 2)
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:

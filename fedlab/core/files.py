@@ -1,6 +1,9 @@
 """Files and folders: checks before a long task, and writes that leave no half-written file."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedlab.core.errors import BadInput
@@ -51,6 +54,20 @@ def folder_name(title: str) -> str:
     return f"_{name}" if reserved else name or "unnamed"
 
 
+DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Numbers of errors that are the fault of the disk and not of the file that was asked for."""
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give the file its name in an error of the block, since a full disk gives none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file as a whole: a kill at any moment leaves the old content or the new one.
 
@@ -59,7 +76,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         content: Complete new content.
     """
     beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
+    with named(path), beside.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from fedlab.core.environment import environment
 from fedlab.core.errors import BadInput
-from fedlab.core.files import folder_name, write_atomically
+from fedlab.core.files import folder_name, named, write_atomically
 from fedlab.core.plugins import looking
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
@@ -261,7 +261,8 @@ class RunFolder(Viewable):
 
     def append_round(self, row: RoundRow) -> None:
         """Append a line to ``rounds.jsonl``."""
-        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "rounds.jsonl"
+        with named(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_strict(dataclasses.asdict(row))) + "\n")
 
     def append(self, table: str, rows: Sequence[Row]) -> None:
@@ -271,7 +272,7 @@ class RunFolder(Viewable):
         more = [name for row in values[:1] for name in row if name not in columns]
         if more:
             _write_table(path, [*columns, *more], after=None)
-        with path.open("a", newline="", encoding="utf-8") as file:
+        with named(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, [*columns, *more]).writerows(values)
 
     def note_spending(self, spent: Mapping[int, History]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedlab.core.errors import BadInput, RunFailed
-from fedlab.core.files import write_atomically
+from fedlab.core.files import named, write_atomically
 from fedlab.privacy.release import History, from_json, to_json
 
 _LINE = re.compile(r'\{"entry":(\d{1,9}),"spent":(.*),"chain":"([0-9a-f]{64})"\}')
@@ -78,7 +78,7 @@ class SpendingJournal:
         body = "{" + ",".join(parts) + "}"
         chain = _chained(chain, body)
         line = f'{{"entry":{count + 1},"spent":{body},"chain":"{chain}"}}\n'.encode()
-        with self.path.open("ab") as file:
+        with named(self.path), self.path.open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
