@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import psutil
 
@@ -31,8 +32,9 @@ SHORT_PARTING = 3.0
 LOOK = 0.5
 """Seconds between two looks at the processes that the command started."""
 
-SUBREAPER = 36
-"""Linux' ``PR_SET_CHILD_SUBREAPER``: orphans become children of this process, not of init."""
+PARENT_DEATH_SIGNAL, SUBREAPER = 1, 36
+"""Linux' ``PR_SET_PDEATHSIG``: if this process is killed, the command is asked to end, and
+``PR_SET_CHILD_SUBREAPER``: orphans become children of this process, not of init."""
 
 
 def guard(folder: str, command: list[str]) -> int:
@@ -45,12 +47,15 @@ def guard(folder: str, command: list[str]) -> int:
     Returns:
         Exit status of the command.
     """
+    end_if_orphaned = None
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+        control = ctypes.CDLL(None).prctl
+        control(SUBREAPER, 1, 0, 0, 0)
+        end_if_orphaned = partial(control, PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
     for name in ("SIGINT", "SIGHUP"):  # the parent decides what they mean
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    leader = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    leader = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_if_orphaned)
     said, over = [b""], threading.Event()
 
     def listen() -> None:

@@ -71,6 +71,17 @@ def test_a_kill_ends_the_whole_family(tmp_path, victim):
         assert folder.exists() is (victim != "parent")
 
 
+def test_the_command_ends_after_a_kill_of_the_guardian(tmp_path):
+    command = [sys.executable, "-P", guardian.__file__, str(tmp_path), sys.executable, "-c"]
+    waiting = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with subprocess.Popen(
+        [*command, waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        pids = ids_of(process.stdout, 1)
+        process.kill()
+        assert wait_for_end(pids) == []
+
+
 def test_a_command_that_ends_keeps_its_exit_status(tmp_path):
     command = [sys.executable, "-P", guardian.__file__, str(tmp_path), sys.executable, "-c"]
     with subprocess.Popen([*command, "raise SystemExit(7)"], stdin=subprocess.PIPE) as process:
