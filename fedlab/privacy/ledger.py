@@ -300,6 +300,6 @@ def _sampling(entry: PrivacyRelease) -> str:
 def _whole(history: History, part: History) -> History:
     """The history up to the end of the part's last participation, which counts as a whole."""
     last = part[-1].participation
-    if all(entry.participation <= last for entry in history):
+    if history[-1].participation <= last:
         return history  # the same object, whose epsilon is kept
     return tuple(entry for entry in history if entry.participation <= last)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import groupby, zip_longest
+from operator import attrgetter
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -138,7 +139,7 @@ _READ: OrderedDict[str, History] = OrderedDict()
 
 def to_json(history: Sequence[PrivacyRelease]) -> str:
     """Write a history as strict JSON, in which infinite values are strings."""
-    return f"[{','.join(entry.json for entry in history)}]"
+    return f"[{','.join(map(attrgetter('json'), history))}]"
 
 
 def from_json(text: str) -> History:
