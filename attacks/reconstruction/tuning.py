@@ -26,6 +26,10 @@ FIRST = 0.25
 KEPT = 3
 """Number of candidates that reach the second round, before relatives of the best."""
 
+TIE = 0.5
+"""Difference of quality, in dB, that a few victims do not prove. Of candidates that are as close to
+the best in the last round, the most promising one is chosen."""
+
 
 @dataclass(frozen=True)
 class SurrogateVictim:
@@ -125,6 +129,7 @@ def tune(
     if len(candidates) == 1:
         return Tuning(candidates[0])
     started = time.perf_counter()
+    places = {one: place for place, one in enumerate(candidates)}
     final = candidates[0].iterations
     half = max(1, final // 2)
     if seconds is not None:
@@ -140,7 +145,10 @@ def tune(
         near = relatives(ranked[0], vary_tv=vary_tv)
         finalists = list(dict.fromkeys((*ranked[:KEPT], *near)))[:room]
         again = [_trial(model, judges, one, 1, seed) for one in finalists]
-        ranked, trials = _ranked(finalists, again), trials + again
+        trials += again
+        best = max(trial.quality for trial in again)
+        close = [one for one, it in zip(finalists, again, strict=True) if it.quality >= best - TIE]
+        ranked = sorted(close, key=lambda one: places.get(one, len(candidates)))
     return Tuning(
         attack=ranked[0],
         trials=tuple(trials),

@@ -63,6 +63,13 @@ def test_the_better_of_two_settings_is_chosen(victims):
     assert (found.attack.lr, found.attack.iterations) == (SMOOTH.lr, 16)
 
 
+def test_of_settings_that_are_about_as_good_the_more_promising_is_chosen(victims):
+    alike = tuple(replace(SMOOTH, tv=SMOOTH.tv * factor) for factor in (1.0, 1.001, 0.999))
+    for first in alike:
+        others = tuple(one for one in alike if one != first)
+        assert tuned(victims, (first, *others), 2 * 4 * 4 * 16).attack == first
+
+
 def test_an_impossible_attack_ranks_last(victims):
     found = tuned(victims, (ANALYTIC, ROUGH), 2 * 4 * 4 * 16)
     assert found.attack.method == "optimise"
