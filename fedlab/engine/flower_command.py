@@ -16,7 +16,6 @@ from types import FrameType
 from typing import IO
 
 import tomli_w
-from rich.text import Text
 
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.plain_text import plain_text
@@ -39,9 +38,6 @@ ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 
 _OWN_LINES = re.compile(r"round \d+: .*")
 """Lines of the run itself, among the many lines of Flower and Ray."""
-
-_FRAME = " ╭─╮│╰╯\r\n"
-"""Letters of the frame that Flower draws around its complaints."""
 
 
 def prepare_app(home: Path, scenario: Scenario, folder: Path, *, resume: bool) -> dict[str, str]:
@@ -198,8 +194,7 @@ def flwr_run(
     ]
     with guarded(home, whole, environment, subprocess.PIPE) as process:
         for raw in process.stdout or ():
-            uncoloured = Text.from_ansi(raw.decode(errors="replace")).plain
-            line = plain_text(uncoloured.strip(_FRAME), most=LONGEST_LINE)
+            line = plain_text(raw.decode(errors="replace"), most=LONGEST_LINE)
             lines = [*lines[-99:], line]
             if said := _OWN_LINES.search(line):
                 on_line(said[0])
@@ -228,5 +223,5 @@ def judge_run(scenario: Scenario, folder: Path, lines: list[str]) -> None:
             _, found, said = line.partition(f"{kind.__name__}: ")
             if found:
                 raise kind(said)
-    last = " ".join(line for line in lines[-5:] if line)
+    last = " / ".join(line for line in lines[-5:] if line)
     raise RunFailed(f"the run ended after round {reached} of {scenario.rounds}: {last}")
