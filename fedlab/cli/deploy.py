@@ -53,7 +53,10 @@ def deploy(
         raise BadInput("--resume takes neither --set nor --out: the run folder has its scenario")
     if resume:
         folder = Path(scenario)
-        chosen = RunFolder.open(folder).scenario
+        run = RunFolder.open(folder)
+        run.claim()  # else the sentence would come from the SuperLink, after half a minute
+        run.release()
+        chosen = run.scenario
     else:
         chosen = Scenario.load(scenario, overrides or ())
         folder = out or next_free(Path("runs"), chosen.name)

@@ -4,6 +4,7 @@ The command exits with 0 whatever happens to the run.
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import tomli_w
 
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.plain_text import plain_text
-from fedlab.engine.guardian import END, PARTING
+from fedlab.engine.guardian import AFTERWARDS, AFTERWARDS_SECONDS, END, PARTING
 from fedlab.engine.guardian import __file__ as guardian_script
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.scenario.scenario import Scenario
@@ -38,6 +39,9 @@ ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 
 _OWN_LINES = re.compile(r"round \d+: .*")
 """Lines of the run itself, among the many lines of Flower and Ray."""
+
+_STARTED = re.compile(r"Successfully started run (\d+)")
+"""Line of ``flwr run`` with the number of the run on the SuperLink."""
 
 
 def prepare_app(home: Path, scenario: Scenario, folder: Path, *, resume: bool) -> dict[str, str]:
@@ -164,7 +168,7 @@ def guarded(
         yield guardian
     finally:
         try:
-            guardian.communicate(END, timeout=3 * PARTING)
+            guardian.communicate(END, timeout=3 * PARTING + AFTERWARDS_SECONDS)
         except (OSError, subprocess.TimeoutExpired):
             guardian.kill()
 
@@ -176,6 +180,8 @@ def flwr_run(
     federation: Mapping[str, object] | None = None,
 ) -> list[str]:
     """Run the app and wait for its end.
+
+    On SuperNodes the run is the SuperLink's, and outlives the command: it is stopped there as well.
 
     Args:
         home: Folder that ``prepare_app`` and ``write_connection`` wrote to.
@@ -196,6 +202,9 @@ def flwr_run(
         for raw in process.stdout or ():
             line = plain_text(raw.decode(errors="replace"), most=LONGEST_LINE)
             lines = [*lines[-99:], line]
+            if federation is None and (started := _STARTED.search(line)):
+                stop = [str(_command()), "stop", started[1], "fedlab"]
+                (home / AFTERWARDS).write_text(json.dumps(stop), encoding="utf-8")
             if said := _OWN_LINES.search(line):
                 on_line(said[0])
     return lines

@@ -3,11 +3,13 @@
 Run as a script: ``python -P guardian.py FOLDER COMMAND...``. Its standard input is a pipe of which
 the parent has the other end. ``END`` in it, or the end of the command, asks for an orderly end. If
 the pipe is closed without ``END``, the parent was killed: everything is killed, and the folder
-deleted.
+deleted. If the folder then has a file ``AFTERWARDS``, the command in it is run at the end, however
+the end came.
 """
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -17,11 +19,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import psutil
 
 END = b"end"
 """Message of the parent that the command is no longer needed."""
+
+AFTERWARDS = "afterwards.json"
+"""Name of a file in the folder with a command to run at the end: a JSON list of its words."""
+
+AFTERWARDS_SECONDS = 60.0
+"""Seconds that the command to run at the end may take."""
 
 PARTING = 10.0
 """Seconds that the command and its child processes have to stop by themselves."""
@@ -41,7 +50,7 @@ def guard(folder: str, command: list[str]) -> int:
     """Run a command until it ends or the parent wants no more of it.
 
     Args:
-        folder: Folder to delete if the parent was killed.
+        folder: Folder to delete if the parent was killed; may have a file ``AFTERWARDS``.
         command: The command with its arguments.
 
     Returns:
@@ -83,9 +92,22 @@ def guard(folder: str, command: list[str]) -> int:
         _signal(alive, psutil.Process.kill)
         psutil.wait_procs(alive, timeout=PARTING)
         alive = list(_others(leader))
+    _finish(Path(folder) / AFTERWARDS)
     if killed:
         shutil.rmtree(folder, ignore_errors=True)
     return leader.wait()
+
+
+def _finish(file: Path) -> None:
+    """Run the command in a file, if there is one; its failure has nobody to be told to."""
+    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+        subprocess.run(
+            json.loads(file.read_text(encoding="utf-8")),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=AFTERWARDS_SECONDS,
+        )
 
 
 def _others(leader: subprocess.Popen[bytes]) -> set[psutil.Process]:

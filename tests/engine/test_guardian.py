@@ -1,6 +1,7 @@
 """Nothing that was started outlives the process that started it, however that one ends."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -97,3 +98,16 @@ def test_an_orderly_end_terminates_first(tmp_path):
         process.communicate(guardian.END, timeout=20)
         assert process.returncode == 3
     assert Path(tmp_path).is_dir()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_last_command_follows_every_end(tmp_path, killed):
+    (folder := tmp_path / "home").mkdir()
+    touch = f"import pathlib; pathlib.Path({str(tmp_path / 'stopped')!r}).touch()"
+    file = folder / guardian.AFTERWARDS
+    file.write_text(json.dumps([sys.executable, "-c", touch]))
+    command = [sys.executable, "-P", guardian.__file__, str(folder), "sleep", "600"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        process.communicate(b"" if killed else guardian.END, timeout=20)
+    assert (tmp_path / "stopped").exists()
+    assert folder.exists() is not killed
