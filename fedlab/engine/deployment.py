@@ -14,6 +14,9 @@ from fedlab.engine.flower_command import (
 )
 from fedlab.scenario.scenario import Scenario
 
+NO_ANSWER = "Connection to the SuperLink is unavailable"
+"""Text of Flower whether the address, the certificate or the network is wrong."""
+
 
 def run_on_superlink(
     scenario: Scenario,
@@ -56,4 +59,18 @@ def run_on_superlink(
         environment = prepare_app(home, scenario, folder, resume=resume)
         write_connection(home, connection)
         lines = flwr_run(home, environment, on_line)
-    judge_run(scenario, folder, lines)
+    judge_run(scenario, folder, lines, reason=no_answer(lines, address, certificate))
+
+
+def no_answer(lines: list[str], address: str, certificate: Path | None) -> str | None:
+    """Say that the SuperLink cannot be reached, and what may be wrong; ``None`` if it could be.
+
+    Args:
+        lines: Last lines that ``flwr run`` printed.
+        address: Host and port of the SuperLink.
+        certificate: Certificate of the authority that clients trust; ``None`` without TLS.
+    """
+    if not any(NO_ANSWER in line for line in lines):
+        return None
+    doubt = "it speaks TLS" if certificate is None else f"its certificate is not by {certificate}"
+    return f"no SuperLink answers at {address}: it has ended, the address is wrong, or {doubt}"

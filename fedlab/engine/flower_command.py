@@ -40,6 +40,12 @@ ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 _OWN_LINES = re.compile(r"round \d+: .*")
 """Lines of the run itself, among the many lines of Flower and Ray."""
 
+_COLOURS = re.compile(rb"\x1b\[[\d;]*m")
+"""Sequences by which Flower colours its lines."""
+
+_FRAME = "╭╮╰╯─│ "
+"""Characters of the frame that Flower draws around its errors."""
+
 _STARTED = re.compile(r"Successfully started run (\d+)")
 """Line of ``flwr run`` with the number of the run on the SuperLink."""
 
@@ -200,7 +206,7 @@ def flwr_run(
     ]
     with guarded(home, whole, environment, subprocess.PIPE) as process:
         for raw in process.stdout or ():
-            line = plain_text(raw.decode(errors="replace"), most=LONGEST_LINE)
+            line = plain_text(_COLOURS.sub(b"", raw).decode(errors="replace"), most=LONGEST_LINE)
             lines = [*lines[-99:], line]
             if federation is None and (started := _STARTED.search(line)):
                 stop = [str(_command()), "stop", started[1], "fedlab"]
@@ -210,13 +216,16 @@ def flwr_run(
     return lines
 
 
-def judge_run(scenario: Scenario, folder: Path, lines: list[str]) -> None:
+def judge_run(
+    scenario: Scenario, folder: Path, lines: list[str], reason: str | None = None
+) -> None:
     """Check that a run reached its last round.
 
     Args:
         scenario: The experiment.
         folder: Folder of the run.
         lines: Last lines that ``flwr run`` printed, of which one may say why it failed.
+        reason: Why it ended if no line says so; ``None`` quotes the last lines.
 
     Raises:
         BadInput: If the run was refused.
@@ -232,5 +241,5 @@ def judge_run(scenario: Scenario, folder: Path, lines: list[str]) -> None:
             _, found, said = line.partition(f"{kind.__name__}: ")
             if found:
                 raise kind(said)
-    last = " / ".join(line for line in lines[-5:] if line)
-    raise RunFailed(f"the run ended after round {reached} of {scenario.rounds}: {last}")
+    last = " / ".join(said for line in lines[-5:] if (said := line.strip(_FRAME)))
+    raise RunFailed(f"the run ended after round {reached} of {scenario.rounds}: {reason or last}")
