@@ -94,14 +94,14 @@ NETWORKS = {
 
 
 class Seldom(nn.Module):
-    """Another layer for bright images than for those of the trial."""
+    """Another layer for large batches than for those of the trial."""
 
     def __init__(self, classes):
         super().__init__()
-        self.usual, self.bright = nn.Linear(64, classes), nn.Linear(64, classes)
+        self.usual, self.seldom = nn.Linear(64, classes), nn.Linear(64, classes)
 
     def forward(self, images):
-        return (self.bright if images.max() > 1 else self.usual)(images.flatten(1))
+        return (self.seldom if len(images) > 3 else self.usual)(images.flatten(1))
 
 
 class TinyTransformer(nn.Module):
