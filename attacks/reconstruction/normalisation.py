@@ -23,8 +23,8 @@ CLIENTS = 32
 
 LEAST_GAIN, LEAST_DISTANCE = 6.0, 5.0
 """Gain in log-likelihood of another normalisation, and distance from the stated one in standard
-deviations, that are reported: so large that hardly an honest client is, and many wrong ones pass.
-"""
+deviations, that are reported. Both are large, since an honest client must hardly ever be reported;
+many wrong normalisations therefore are not."""
 
 SHRINKAGE = 0.2
 """Weight of the diagonal in the covariance that is estimated from the simulated clients."""

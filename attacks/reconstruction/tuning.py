@@ -129,7 +129,6 @@ def tune(
     if len(candidates) == 1:
         return Tuning(candidates[0])
     started = time.perf_counter()
-    places = {one: place for place, one in enumerate(candidates)}
     final = candidates[0].iterations
     half = max(1, final // 2)
     if seconds is not None:
@@ -148,7 +147,7 @@ def tune(
         trials += again
         best = max(trial.quality for trial in again)
         close = [one for one, it in zip(finalists, again, strict=True) if it.quality >= best - TIE]
-        ranked = sorted(close, key=lambda one: places.get(one, len(candidates)))
+        ranked = [one for one in (*candidates, *near) if one in close]
     return Tuning(
         attack=ranked[0],
         trials=tuple(trials),

@@ -121,9 +121,10 @@ def test_labels_are_inferred_alike_from_disk_and_live():
         rounds=1,
     )
     run = finished(scenario)
-    live = run.folder.table("leakage")["label_accuracy"].tolist()
-    again = run.reconstruct(round=1, client=0, labels="inferred", iterations=5)
-    assert [row.label_accuracy for row in again.rows] == live
+    live = run.folder.table("leakage")["label_correct"].tolist()
+    preset = scenario.reconstructions[0].preset
+    again = run.reconstruct(round=1, client=0, preset=preset, labels="inferred", iterations=5)
+    assert [row.label_correct for row in again.rows] == live
 
 
 def made(kind="gradient", facts=None):
