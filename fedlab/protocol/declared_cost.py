@@ -1,11 +1,13 @@
-"""Check of what a client says that a round cost it against the task that the server gave it."""
+"""What a task costs its client, and the check of what the client says about it."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from fedlab.core.errors import BadInput
+from fedlab.core.plugins import PluginFailed
 from fedlab.defenses import Defense
-from fedlab.privacy.release import OPEN, History, PrivacyRelease
+from fedlab.privacy.release import OPEN, History, PrivacyRelease, next_participation
 from fedlab.protocol.guarantees import opens, void_release
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.training_task import adjust_task
@@ -29,6 +31,36 @@ class PublicSizes:
 
     images: Mapping[int, int]
     values: int
+
+
+def expected_cost(
+    task: ClientTask, before: History, *, sizes: PublicSizes | None, buffers: bool
+) -> History:
+    """Return what a participation will cost, as far as the server knows.
+
+    Where it does not know, as for a foreign defense that plans nothing, the participation counts as
+    unprotected. The records of a frozen set count as another set than any before.
+
+    Args:
+        task: Task of the client in the round.
+        before: Privacy history of the client before the round.
+        sizes: Public sizes.
+        buffers: True if the client is asked for BatchNorm statistics, which no mechanism protects.
+    """
+    participation = next_participation(before)
+    opened = PrivacyRelease(task.round, participation, OPEN)
+    try:
+        task = adjust_task(task)
+        expected, foreign = _expected(task, participation, before, sizes)
+        unknown = any(cost is None and each.account is not None for each, cost in foreign)
+        if buffers or opens(task) or unknown:
+            return (opened,)
+        planned = [void_release(cost, task) for _, cost in foreign if cost is not None]
+    except (BadInput, PluginFailed, ValueError):  # a plug-in cannot say what it costs
+        return (opened,)
+    name = f"round {task.round}, participation {participation}"
+    costs = [replace(c, release=name) if c.release else c for c in (*expected, *planned)]
+    return tuple(costs) or (opened,)
 
 
 def declared_problem(

@@ -1,8 +1,9 @@
 """The journal of privacy costs: one line a round, chained by hashes so that no line gets lost.
 
-Each line holds its number, what was spent, and the SHA-256 of the line before and this one. A
-second file holds number and hash of the last line. A journal that was cut, emptied or edited
-disagrees with it.
+Each line holds its number, what was spent, and the SHA-256 of the line before and this one. In a
+deployment another line comes first, when the clients are asked: what the round is expected to cost.
+It counts until they answer. A second file holds number and hash of the last line. A journal that
+was cut, emptied or edited disagrees with it.
 """
 
 import hashlib
@@ -15,8 +16,9 @@ from pathlib import Path
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import named, write_atomically
 from fedlab.privacy.release import History, from_json, to_json
+from fedlab.privacy.unanswered import Unanswered, continued
 
-_LINE = re.compile(r'\{"entry":(\d{1,9}),"spent":(.*),"chain":"([0-9a-f]{64})"\}')
+_LINE = re.compile(r'\{"entry":(\d{1,9}),"(asked|spent)":(.*),"chain":"([0-9a-f]{64})"\}')
 
 
 class SpendingJournal:
@@ -33,6 +35,8 @@ class SpendingJournal:
         """Number and hash of the last line, once it was read or written."""
         self._seen = 0
         """Size of the file in bytes, as it was then."""
+        self._unsettled: dict[int, History] = {}
+        """Costs of questions without an answer, when the file was read."""
 
     @property
     def is_sealed(self) -> bool:
@@ -70,14 +74,39 @@ class SpendingJournal:
             BadInput: If the journal is damaged.
             RunFailed: If something else has written to it.
         """
+        self._append("spent", spent)
+
+    def ask(self, costs: Mapping[int, History]) -> None:
+        """Append what the tasks of a round will cost; this counts until ``append`` is called.
+
+        Args:
+            costs: Expected entries of each client, by partition id.
+
+        Raises:
+            BadInput: If the journal is damaged.
+            RunFailed: If something else has written to it.
+        """
+        self._append("asked", costs)
+
+    def settle(self) -> None:
+        """Count what was asked before a kill as spent, since nobody will hear the answers.
+
+        Raises:
+            RunFailed: If something else has written to the journal since it was read.
+        """
+        if self._unsettled:
+            self._append("spent", self._unsettled)
+            self._unsettled = {}
+
+    def _append(self, kind: str, entries_of: Mapping[int, History]) -> None:
         self.check_unchanged()
         if self._end is None:
             self.read()
         count, chain = self._end or (0, "")
-        parts = (f'"{client}":{to_json(entries)}' for client, entries in spent.items())
+        parts = (f'"{client}":{to_json(entries)}' for client, entries in entries_of.items())
         body = "{" + ",".join(parts) + "}"
-        chain = _chained(chain, body)
-        line = f'{{"entry":{count + 1},"spent":{body},"chain":"{chain}"}}\n'.encode()
+        chain = _chained(chain, kind, body)
+        line = f'{{"entry":{count + 1},"{kind}":{body},"chain":"{chain}"}}\n'.encode()
         with named(self.path), self.path.open("ab") as file:
             file.write(line)
             file.flush()
@@ -99,39 +128,54 @@ class SpendingJournal:
             )
 
     def read(self) -> dict[int, History]:
-        """The privacy history of every client, by partition id.
+        """The privacy history of every client, by partition id, with costs of unanswered questions.
 
         Raises:
             BadInput: If the journal is damaged, cut or emptied, since no epsilon would be right.
         """
         histories: dict[int, History] = {}
+        unanswered = Unanswered()
         count, chain, sealed, chained = 0, "", self._sealed(), False
         try:
             content = self.path.read_bytes()
             for line in content.split(b"\n")[:-1]:  # a kill may have cut the rest off
-                body = line.decode()
+                body, kind = line.decode(), "spent"
                 if found := _LINE.fullmatch(body):
-                    body, chained = found[2], True
+                    kind, body, chained = found[2], found[3], True
                 elif '"chain"' in body:
                     raise ValueError(f"line {count + 1} was changed")
-                chain = _chained(chain, body)
+                chain = _chained(chain, kind, body)
                 count += 1
-                if found and (int(found[1]), found[3]) != (count, chain):
+                if found and (int(found[1]), found[4]) != (count, chain):
                     raise ValueError(f"line {count} or one before it was changed")
                 if sealed and sealed[0] == count and sealed[1] != chain:
                     raise ValueError(f"line {count} or one before it was changed")
-                for client, entries in json.loads(body).items():
-                    more = from_json(json.dumps(entries))
-                    histories[int(client)] = (*histories.get(int(client), ()), *more)
+                entries_of = {
+                    int(client): from_json(json.dumps(entries))
+                    for client, entries in json.loads(body).items()
+                }
+                if kind == "asked":
+                    unanswered.ask(entries_of)
+                else:
+                    unanswered.answer(entries_of)
+                    histories = continued(histories, entries_of)
             if sealed and count < sealed[0]:
                 raise ValueError(f"{count} of {sealed[0]} entries are left")
             if sealed is None and chained:
                 raise ValueError(f"{self._head.name} is missing, which holds its length")
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+            TypeError,
+            LookupError,
+            RecursionError,
+        ) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BadInput(f"{self.path} was damaged or cut: {reason}") from error
         self._end, self._seen, self._ledger = (count, chain), len(content), self.sealed_ledger
-        return histories
+        self._unsettled = unanswered.beyond(histories)
+        return continued(histories, self._unsettled)
 
     def repair(self) -> None:
         """Delete a line that a kill cut off."""
@@ -161,5 +205,6 @@ class SpendingJournal:
         return self.path.stat().st_size if self.path.is_file() else 0
 
 
-def _chained(before: str, body: str) -> str:
-    return hashlib.sha256(f"{before}\n{body}".encode()).hexdigest()
+def _chained(before: str, kind: str, body: str) -> str:
+    mark = "" if kind == "spent" else f"{kind} "  # so that journals of earlier versions are read
+    return hashlib.sha256(f"{before}\n{mark}{body}".encode()).hexdigest()

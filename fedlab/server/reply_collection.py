@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 
 from fedlab.core.errors import RunFailed
 from fedlab.core.plain_text import plain_text
@@ -15,6 +16,12 @@ from fedlab.protocol.reply import Expected, Kind, Refused, Reply, carries_data
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.server.history_check import checked_history
+
+OWN_FAILURES = frozenset(
+    {ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION}
+)
+"""Errors by which a client itself says that it failed, so that it has sent nothing. Any other error
+comes from a SuperLink or SuperNode, which cannot tell."""
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +57,7 @@ class ReplyCollection:
         histories: Privacy histories of all clients that sent anything. Where a history cannot be
             believed, the release counts as unprotected.
         disputed: Clients whose histories are not those that they declared.
+        failed: Clients that say themselves that they failed.
     """
 
     round: int
@@ -58,6 +66,7 @@ class ReplyCollection:
     refused: dict[int, str] = field(default_factory=dict)
     histories: dict[int, History] = field(default_factory=dict)
     disputed: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
 
     def drop(self, alone: Sequence[int]) -> None:
         """Drop replies that should be hidden in a sum, but have no others to be summed with.
@@ -119,6 +128,8 @@ def collect_replies(
 def _collect(collection: ReplyCollection, task: ClientTask, message: Message, known: Known) -> None:
     """Read the reply of one client into a collection."""
     if message.has_error():
+        if message.error.code in OWN_FAILURES:
+            collection.failed.add(task.client)
         raise Refused(f"the client failed: {plain_text(message.error.reason)}")
     content, client = message.content, task.client
     before = known.histories.get(client, ())

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fedlab.core.errors import BadInput
 from fedlab.privacy.release import History, before_last
+from fedlab.privacy.unanswered import Unanswered, continued
 from fedlab.protocol.abstention import Abstention
-from fedlab.protocol.declared_cost import PublicSizes
+from fedlab.protocol.declared_cost import PublicSizes, expected_cost
 from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.reply import Expected, Reply
 from fedlab.protocol.round_facts import scheduled_facts, summed_facts
@@ -110,6 +111,7 @@ class RoundLoop:
         self._transport = Transport(grid, terms)
         self._parameters = tuple(parameters)
         self.histories: dict[int, History] = {}
+        self._unanswered = Unanswered()
         self._sizes = sizes
         if terms is not None:
             self._sizes = PublicSizes(self._transport.images, math.prod(terms.shape))
@@ -135,6 +137,7 @@ class RoundLoop:
         round: int,
         resumed: Mapping[int, History] | None = None,
         *,
+        on_asked: Callable[[Mapping[int, History]], None] = lambda _: None,
         on_spent: Callable[[Mapping[int, History]], None] = lambda _: None,
     ) -> Round:
         """Run one round.
@@ -144,6 +147,8 @@ class RoundLoop:
                 defenses and reconstructions.
             round: Round number, counted from 1.
             resumed: Privacy histories to send to the clients, in the first round after a resume.
+            on_asked: Called in a deployment with what the tasks will cost, before they are sent:
+                if the server dies, the replies may have been sent nevertheless.
             on_spent: Called with what clients spent as soon as their replies arrive, before
                 anything else is done with them.
 
@@ -153,12 +158,20 @@ class RoundLoop:
         averaged = self._averaged(scenario)
         tasks = self._plan(scenario, round, averaged, resumed)
         sent = states_to_send(scenario, tasks, self.state, self._parameters)
+        if self._deployed:
+            costs = self._expected_costs(scenario, tasks)
+            on_asked(costs)
+            self._unanswered.ask(costs)
         messages = self._transport.exchange(
             tasks, sent, reply_timeout=scenario.server.reply_timeout
         )
         known = self.histories
         replies = collect_replies(messages, tasks, self._known(scenario))
-        on_spent({each: h[len(known.get(each, ())) :] for each, h in replies.histories.items()})
+        spent = {each: h[len(known.get(each, ())) :] for each, h in replies.histories.items()}
+        if self._deployed:
+            spent |= dict.fromkeys(replies.failed, ())
+            self._unanswered.answer(spent)
+        on_spent(spent)
         self.histories = known | replies.histories
         self._disputed = self._disputed - set(replies.histories) | replies.disputed
         together = _summed_clients(scenario, replies)
@@ -179,6 +192,24 @@ class RoundLoop:
             state=self.state,
             selected=_selected(counted, result),
         )
+
+    @property
+    def accounted(self) -> dict[int, History]:
+        """Privacy histories of all clients, and the costs of tasks that nobody answered."""
+        return continued(self.histories, self._unanswered.beyond(self.histories))
+
+    def _expected_costs(
+        self, scenario: Scenario, tasks: Mapping[int, ClientTask]
+    ) -> dict[int, History]:
+        """What the clients that are there will spend, if they do what they are asked."""
+        buffers = bool(self._known(scenario).expected.buffers)
+        return {
+            client: expected_cost(
+                task, self.accounted.get(client, ()), sizes=self._sizes, buffers=buffers
+            )
+            for client, task in tasks.items()
+            if client in self._transport.there
+        }
 
     def _plan(
         self,

@@ -54,7 +54,7 @@ class Analysis(Viewable):
         """The privacy account of every client so far."""
         privacy = self.scenario.privacy
         return Ledger(
-            dict(self._loop.histories), privacy.accountant, privacy.delta, privacy.labels_public
+            self._loop.accounted, privacy.accountant, privacy.delta, privacy.labels_public
         )
 
     @property
@@ -67,7 +67,7 @@ class Analysis(Viewable):
     ) -> dict[int, Projection]:
         sizes = self.federated.sizes
         asked = sizes if clients is None else {client: sizes[client] for client in sorted(clients)}
-        return projections(scenario, asked, self._loop.histories, after=self.round)
+        return projections(scenario, asked, self._loop.accounted, after=self.round)
 
     @property
     def audit(self) -> Verdict:

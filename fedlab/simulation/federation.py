@@ -254,7 +254,11 @@ class Federation(Analysis):
         self.folder.journal.check_unchanged()
         started = time.perf_counter()
         done = self._loop.step(
-            self.scenario, self.round + 1, self._owed or None, on_spent=self.folder.note_spending
+            self.scenario,
+            self.round + 1,
+            self._owed or None,
+            on_asked=self.folder.journal.ask,
+            on_spent=self.folder.note_spending,
         )
         clients = tuple(client_row(done, client) for client in sorted(done.tasks))
         model = self._evaluated(done.number, 0.0)
@@ -296,6 +300,7 @@ class Federation(Analysis):
             self.folder.append_round(self._evaluated(0, 0.0))
         elif self._resumed:
             self.folder.truncate(after=self.round)
+        self.folder.journal.settle()
         self._callbacks.call("on_start", self)
         self._started = True
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from fedlab import BadInput, Federation, RunFailed
+from fedlab.client.client_round import run_client_round
 from fedlab.evaluation.leaks import load_leaks
 from fedlab.report.page.write import write_page
 from tests.own_images import NODES, Hospitals, hospitals, write_images
@@ -125,6 +126,79 @@ def test_a_restarted_node_goes_on_with_its_ledger(images, join):
     first = run.step().ledger[0].epsilon_total
     nodes.restart()
     assert math.inf > run.step().ledger[0].epsilon_total > first
+
+
+class Dying(Exception):
+    """The server's process ends here."""
+
+
+def test_replies_that_a_dead_server_never_read_count(images, join, tmp_path, monkeypatch):
+    scenario = hospitals(images / "public", defenses=DP, **HONEST)
+    nodes = join(scenario)
+    run = Federation(scenario, grid=nodes, out=tmp_path / "run")
+    once = run.step().ledger
+
+    def dies(messages, **_):
+        list(Hospitals.send_and_receive(nodes, messages))
+        raise Dying
+
+    monkeypatch.setattr(nodes, "send_and_receive", dies)
+    with pytest.raises(Dying):
+        run.step()
+    run.folder.release()
+    counted = run.folder.ledger()
+    assert all(counted.total(client) > once[client].epsilon_total for client in range(NODES))
+
+    monkeypatch.undo()
+    nodes.restart()  # a new Flower run has a new state at each client
+    again = Federation.resume(tmp_path / "run", grid=nodes)
+    again.run()
+    assert [[e.round for e in h] for h in again.ledger.histories.values()] == [[1, 2, 2]] * NODES
+    assert [e.participation for e in again.ledger.histories[0]] == [0, 1, 2]
+    assert again.ledger.histories == again.folder.spending()
+
+
+def lost(nodes, monkeypatch):
+    """The reply of client 1 gets lost on its way."""
+
+    def received(messages, **_):
+        replies = Hospitals.send_and_receive(nodes, messages)
+        return [
+            each
+            for each in replies
+            if (each.metadata.message_type, each.metadata.src_node_id) != ("train", 2)
+        ]
+
+    monkeypatch.setattr(nodes, "send_and_receive", received)
+
+
+def failed(_nodes, monkeypatch):
+    """Client 1 fails, and says so."""
+
+    def run_round(task, *arguments, **options):
+        if task.client == 1:
+            raise RuntimeError("it broke")
+        return run_client_round(task, *arguments, **options)
+
+    monkeypatch.setattr("fedlab.client.app.run_client_round", run_round)
+
+
+@pytest.mark.parametrize(("event", "rounds"), [(lost, [1, 2, 3]), (failed, [1, 3])])
+def test_only_a_client_that_says_so_spent_nothing(
+    images, join, tmp_path, monkeypatch, event, rounds
+):
+    scenario = hospitals(images / "public", defenses=DP, **HONEST)
+    scenario = scenario.changed(rounds=3, server={"max_failures": 0.5})
+    nodes = join(scenario)
+    run = Federation(scenario, grid=nodes, out=tmp_path / "run")
+    run.step()
+    with monkeypatch.context() as during:
+        event(nodes, during)
+        assert (1 in {row.client for row in run.step().ledger}) is (2 in rounds)
+    assert run.ledger.histories == run.folder.spending()
+    run.step()  # a client whose reply was lost declares it now, which is not counted twice
+    assert [entry.round for entry in run.ledger.histories[1]] == rounds
+    assert run.ledger.histories == run.folder.spending()
 
 
 @pytest.mark.parametrize(
