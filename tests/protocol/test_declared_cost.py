@@ -7,8 +7,8 @@ import pytest
 from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.defenses.clip_noise import ClipNoise
-from fedlab.privacy.release import PrivacyRelease
-from fedlab.protocol.declared_cost import PublicSizes, declared_problem
+from fedlab.privacy.release import OPEN, PrivacyRelease
+from fedlab.protocol.declared_cost import PublicSizes, declared_problem, expected_cost
 from fedlab.protocol.planning import task_for
 from tests.federations import small
 
@@ -20,6 +20,31 @@ FLIP = {"role": "poisoning", "clients": "0"}
 SCALE = {"attack": "scaling", "factor": 2.0}
 OBEDIENT = {"role": "poisoning", "clients": "0", "obeys_defenses": True, "update": SCALE}
 PIXELS = 64
+
+
+HONEST = [
+    ([], []),
+    ([DP], []),
+    ([DP], [LEAK]),
+    ([DP], [POISSON]),
+    ([DP], [FLIP]),
+    ([DP], [OBEDIENT]),
+    ([DP | {"clipping": "adaptive"}], []),
+    ([DP, {"name": "clip-noise"}], []),
+    ([{"name": "clip-noise"}, {"name": "leakage-gate", "iterations": 1}], []),
+    ([{"name": "leakage-gate", "every": 2, "iterations": 1}, DP], []),
+    ([MIX], []),
+    ([MIX | {"k": 1}], []),
+    ([MIX | {"noise": "gaussian"}], []),
+    ([MIX | {"weights": "dirichlet", "cap": 0.8}], [LEAK]),
+    ([MIX | {"frozen": 30}, {"name": "leakage-gate", "iterations": 1}], []),
+    ([MIX | {"frozen": 30}], [LEAK]),
+    ([{"name": "mixup"}, {"name": "pruning"}], []),
+    ([{"name": "tests.defenses.claims:OwnGate", "iterations": 1}, DP], []),
+    ([{"name": "tests.defenses.claims:PerExample"}], []),
+    ([{"name": "tests.defenses.claims:Inspects"}, DP], []),
+]
+"""Defenses and roles of clients that keep to their tasks."""
 
 
 class Planned(ClipNoise):
@@ -48,31 +73,7 @@ def problem(scenario, site, entries, before=(), *, sizes=True, buffers=False, ro
 
 
 @pytest.mark.parametrize("sizes", [True, False])
-@pytest.mark.parametrize(
-    ("defenses", "roles"),
-    [
-        ([], []),
-        ([DP], []),
-        ([DP], [LEAK]),
-        ([DP], [POISSON]),
-        ([DP], [FLIP]),
-        ([DP], [OBEDIENT]),
-        ([DP | {"clipping": "adaptive"}], []),
-        ([DP, {"name": "clip-noise"}], []),
-        ([{"name": "clip-noise"}, {"name": "leakage-gate", "iterations": 1}], []),
-        ([{"name": "leakage-gate", "every": 2, "iterations": 1}, DP], []),
-        ([MIX], []),
-        ([MIX | {"k": 1}], []),
-        ([MIX | {"noise": "gaussian"}], []),
-        ([MIX | {"weights": "dirichlet", "cap": 0.8}], [LEAK]),
-        ([MIX | {"frozen": 30}, {"name": "leakage-gate", "iterations": 1}], []),
-        ([MIX | {"frozen": 30}], [LEAK]),
-        ([{"name": "mixup"}, {"name": "pruning"}], []),
-        ([{"name": "tests.defenses.claims:OwnGate", "iterations": 1}, DP], []),
-        ([{"name": "tests.defenses.claims:PerExample"}], []),
-        ([{"name": "tests.defenses.claims:Inspects"}, DP], []),
-    ],
-)
+@pytest.mark.parametrize(("defenses", "roles"), HONEST)
 def test_an_honest_client_is_believed(defenses, roles, sizes):
     scenario, site = federated(defenses, roles)
     first, *others = history = spent(scenario, site, rounds=2)
@@ -82,6 +83,30 @@ def test_an_honest_client_is_believed(defenses, roles, sizes):
     assert others
     assert problem(scenario, site, before, sizes=sizes) is None
     assert problem(scenario, site, tuple(mine), before, sizes=sizes, round=2) is None
+
+
+@pytest.mark.parametrize(("defenses", "roles"), HONEST)
+def test_the_server_expects_what_an_honest_client_spends(defenses, roles):
+    scenario, site = federated(defenses, roles)
+    task = task_for(scenario, round=1, client=0)
+    sizes = PublicSizes(site.sizes, PIXELS)
+    expected = expected_cost(task, (), sizes=sizes, buffers=False)
+    alike = {"release": None, "next_clipping_norm": None}
+    planned, declared = (
+        {replace(entry, **alike) for entry in entries}
+        for entries in (expected, spent(scenario, site))
+    )
+    if any(each["name"].startswith("tests.") for each in defenses):
+        assert planned <= declared or {entry.mechanism for entry in planned} == {OPEN}
+    else:
+        assert planned == declared
+
+
+def test_what_a_plug_in_cannot_plan_counts_as_unprotected():
+    scenario, site = federated([{"name": "tests.defenses.claims:PerExample"}])
+    task = task_for(scenario, round=1, client=0)
+    (entry,) = expected_cost(task, (), sizes=PublicSizes(site.sizes, PIXELS), buffers=False)
+    assert entry.mechanism == OPEN
 
 
 @pytest.mark.parametrize(
