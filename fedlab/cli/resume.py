@@ -2,6 +2,7 @@
 
 from fedlab.cli.options import RunPath
 from fedlab.core.consoles import console
+from fedlab.core.errors import BadInput
 
 
 def resume(folder: RunPath) -> None:
@@ -18,8 +19,10 @@ def resume(folder: RunPath) -> None:
 
         run_on_ray(scenario, folder, on_line=console.print, resume=True)
     else:
-        from fedlab.simulation.federation import Federation
+        from fedlab.simulation.federation import NO_NODES, Federation
 
+        if scenario.engine.deployed:
+            raise BadInput(NO_NODES)
         federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
         console.print(f"going on after round {federation.round} of {scenario.rounds}")
         federation.run()

@@ -296,7 +296,7 @@ def _stand_in(base: type[Plugin]) -> Any:
             "__module__": __name__,
             "__doc__": _stand_in.__doc__,
             "model_config": {"extra": "allow"},
-            "_refuse_unknown_keys": model_validator(mode="before")(lambda given: given),
+            "_refuse_what_no_table_has": model_validator(mode="before")(lambda given: given),
             **dict.fromkeys(names, refuse),
         },
     )

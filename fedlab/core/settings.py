@@ -1,10 +1,11 @@
 """Base classes of everything in a scenario file: frozen, and strict about their keys."""
 
 import tomllib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fedlab.core.errors import BadInput, nearest
@@ -52,7 +53,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, given: Any) -> Any:
+    def _refuse_what_no_table_has(cls, given: Any) -> Any:
         unknown = (
             [str(k) for k in given if k not in cls.model_fields]
             if isinstance(given, Mapping)
@@ -63,6 +64,8 @@ class Settings(BaseModel):
             raise PydanticCustomError(
                 "of_table", "{text}", {"text": f'has no key "{_short(unknown[0])}"; {near}'}
             )
+        if truth := _truth_for_a_number(given, cls.model_fields):
+            raise PydanticCustomError("of_table", "{text}", {"text": truth})
         if huge := _huge_number(given):
             raise PydanticCustomError(
                 "of_table", "{text}", {"text": f"has a number beyond 64 bits in {huge}"}
@@ -109,6 +112,22 @@ def sentence(error: ValidationError) -> str:
     # A single wrong value is worth repeating, a whole table is not.
     whole = isinstance(first["input"], Mapping | list | tuple)
     return f"{table}: {message}" if whole else f"{table}: {message} (it is {_repr(first['input'])})"
+
+
+def _truth_for_a_number(table: Any, fields: Mapping[str, FieldInfo]) -> str:
+    """What is wrong if a table has true or false for a number, which would count as 1 or 0."""
+    for key, value in table.items() if isinstance(table, Mapping) else ():
+        kinds = set(_kinds(fields[key].annotation))
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            return f"has {str(value).lower()} for {key}, which is a number"
+    return ""
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """A type, and those that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _huge_number(table: Any) -> str:

@@ -37,7 +37,7 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 """Source of an app; Flower looks for the name ``app`` in the text, and ignores imports of it."""
 
-_OWN_LINES = re.compile(r"round \d+: .*")
+_OWN_LINES = re.compile(r"(round \d+: |waiting for client).*")
 """Lines of the run itself, among the many lines of Flower and Ray."""
 
 _COLOURS = re.compile(rb"\x1b\[[\d;]*m")

@@ -54,9 +54,14 @@ class RunFolder(Viewable):
 
     Args:
         path: Path of the folder; ``create`` and ``open`` check it.
+
+    Raises:
+        BadInput: If the path cannot exist.
     """
 
     def __init__(self, path: Path) -> None:
+        if "\0" in str(path):
+            raise BadInput("a path cannot contain the character 0")
         self.path = path
         self.identity = Identity(path / "identity.json")
         self.journal = SpendingJournal(path / "spending.jsonl")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -19,6 +19,12 @@ PATIENCE = 600.0
 
 LATECOMERS = 10.0
 """Seconds to wait for more nodes once there are enough, and for lost ones when too few are left."""
+
+NEWS = 15.0
+"""Seconds after which the server says for whom it waits; then after twice as many, and so on."""
+
+MOST_NAMED = 10
+"""Largest number of clients that a message names."""
 
 ON_THE_WAY = 5.0
 """Seconds that all messages of a round may travel, added to the time that the clients have."""
@@ -37,6 +43,16 @@ def _refusal(answer: Message) -> str | None:
     """The sentence by which a client refuses to take part; ``None`` if it takes part."""
     record = answer.content.config_records.get(REFUSAL)
     return None if record is None else plain_text(record.get(REFUSAL))
+
+
+def _some(clients: Iterable[int]) -> str:
+    """Clients in words, of which at most ``MOST_NAMED`` are named."""
+    first, *others = ordered = sorted(clients)
+    if not others:
+        return f"client {first}"
+    rest = len(ordered) - MOST_NAMED
+    named = ", ".join(map(str, ordered[:MOST_NAMED]))
+    return f"clients {named}{f' and {rest} more' if rest > 0 else ''}"
 
 
 class Transport:
@@ -74,17 +90,21 @@ class Transport:
         Raises:
             RunFailed: If too few clients are there, or one refuses to take part at the start.
         """
-        started = time.monotonic()
+        started, news = time.monotonic(), NEWS
         enough = fewest or (1 if self._nodes else clients)
         while len(found := self._introduced(clients)) < clients:
             waited = time.monotonic() - started
             if len(found) >= enough and (self._nodes or waited > LATECOMERS):
                 break
+            missing = _some(set(range(clients)) - set(found))
             if waited > (LATECOMERS if self._nodes else PATIENCE):
                 raise RunFailed(
                     f"only {len(found)} of {clients} clients appeared, and at least {enough} are "
-                    "needed: start the others, or set server.min_clients"
+                    f"needed: start {missing}, or set server.min_clients"
                 )
+            if waited > news:
+                log.warning("waiting for %s, for %.0f seconds at most", missing, PATIENCE - waited)
+                news *= 2
             time.sleep(0.1)  # Flower starts the server before the nodes are registered
         self._nodes = found
         return found
@@ -102,6 +122,7 @@ class Transport:
             for node in nodes
             if node not in self._partitions
         ]
+        refusals: list[str] = []
         if questions:
             for answer in self.grid.send_and_receive(questions, timeout=PATIENCE):
                 if answer.has_error():
@@ -116,10 +137,8 @@ class Transport:
                     log.warning("a node introduces itself as partition %s", plain_text(partition))
                     continue
                 if refusal := _refusal(answer):
-                    if self._nodes:  # later rounds go on with the clients that agreed
-                        log.warning("%s", refusal)
-                        continue
-                    raise RunFailed(refusal)
+                    refusals.append(refusal)
+                    continue
                 if self._terms:
                     images = answer.content.metric_records[FACTS].get("images")
                     if not isinstance(images, int) or not 0 < images <= MOST_IMAGES:
@@ -127,6 +146,10 @@ class Transport:
                         continue
                     self.images.setdefault(partition, images)
                 self._partitions[answer.metadata.src_node_id] = partition
+        if refusals and not self._nodes:
+            raise RunFailed("; ".join(sorted(refusals)[:MOST_NAMED]))
+        for refusal in refusals:  # later rounds go on with the clients that agreed
+            log.warning("%s", refusal)
         found: dict[int, int] = {}
         for node in nodes:  # where two claim a partition, the one that was there before keeps it
             partition = self._partitions.get(node)

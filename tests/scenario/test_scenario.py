@@ -130,6 +130,9 @@ NESTED = "a = " + "[" * 5000 + "]" * 5000
         (NESTED, "not valid TOML"),
         ("a." * 10**5 + "a = 1", "a line with more than 500 dots"),
         ("seed = " + "9" * 6000, "not valid TOML"),
+        ("rounds = true", "the scenario has true for rounds, which is a number"),
+        ("[server]\nmin_clients = false", "server has false for min_clients"),
+        ("[[defenses]]\nname = 'dp-sgd'\nnoise_multiplier = true", "has true for noise_multiplier"),
         ("seed = " + "9" * 4000, "beyond 64 bits in seed"),
         (
             "[server]\noptions = { beta = 99999999999999999999 }",

@@ -91,8 +91,23 @@ def test_a_run_starts_with_as_many_as_suffice(monkeypatch, fewest, goes_on):
     if goes_on:
         assert statuses(run.step()) == ["ok", "refused", "ok", "ok"]
     else:
-        with pytest.raises(RunFailed, match="only 3 of 4 clients appeared"):
+        with pytest.raises(RunFailed, match=r"only 3 of 4 clients appeared, .* start client 1, or"):
             run.step()
+
+
+def test_the_server_says_for_whom_it_waits(monkeypatch, caplog):
+    monkeypatch.setattr(transport, "PATIENCE", 1.0)
+    monkeypatch.setattr(transport, "NEWS", 0.2)
+    scenario = small(**TINY, rounds=1).changed(data=TINY["data"] | {"clients": 20})
+    grid = Tampered(scenario, unchanged)
+    grid.get_node_ids = lambda: range(1, 4)
+    with pytest.raises(RunFailed, match="only 3 of 20 clients appeared"):
+        Federation(scenario, grid=grid).step()
+    told = [record.getMessage() for record in caplog.records if "waiting" in record.getMessage()]
+    assert len(told) == 3  # after 0.2, 0.4 and 0.8 seconds
+    assert told[0] == (
+        "waiting for clients 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more, for 1 seconds at most"
+    )
 
 
 @pytest.mark.parametrize("answer", [None, -1, 4, 0, 2.5])

@@ -95,6 +95,12 @@ def test_another_scenario_is_refused_by_name(images, join):
         Federation(hospitals(images / "public"), grid=nodes).step()
 
 
+def test_all_clients_that_refuse_are_named(images, join):
+    nodes = join(hospitals(images / "public", seed=1))
+    with pytest.raises(RunFailed, match=r"client 0 does .*; client 1 does .*; client 2 does not"):
+        Federation(hospitals(images / "public"), grid=nodes).step()
+
+
 def test_other_classes_are_refused_by_name(images, join):
     scenario = hospitals(images / "public")
     with pytest.raises(RunFailed, match="the server has the classes class-0, class-1, class-2, cl"):
