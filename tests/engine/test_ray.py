@@ -18,6 +18,7 @@ from fedlab import BadInput, Federation, RunFailed, Scenario
 from fedlab.engine import ray
 from fedlab.engine.ray import run_on_ray
 from fedlab.results.checkpoint import Checkpoint
+from fedlab.results.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
 
@@ -240,3 +241,35 @@ def test_flwr_run_works_from_the_repository(tmp_path, left_over):
                     end(process)
             left_over(patience=15)
     assert not left_over()
+
+
+HOSTILE = """
+import sys
+from fedlab.defenses import Defense
+
+class Hostile(Defense):
+    "Does not come back."
+    how: str
+    keeps_guarantees = True
+
+    def wrap(self, pipeline, context):
+        while self.how == "hang":
+            pass
+        sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_client_that_exits_or_hangs_fails_alone(tmp_path, monkeypatch, left_over, how):
+    (tmp_path / "hostile_clients.py").write_text(HOSTILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    hostile = {"name": "hostile_clients:Hostile", "how": how, "clients": "1", "rounds": "2"}
+    data = {"source": "digits", "train": 80, "test": 20, "clients": 4}
+    run = scenario(data=data, defenses=[hostile], server={"reply_timeout": 20.0})
+    run_on_ray(run, tmp_path / "run", on_line=lambda _: None)
+    clients = RunFolder.open(tmp_path / "run").table("clients")
+    failed = clients[clients["status"] != "ok"]
+    assert (2, 1) in set(zip(failed["round"], failed["client"], strict=True))
+    assert set(failed["client"]) == {1}
+    assert not left_over(patience=30)
