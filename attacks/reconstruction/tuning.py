@@ -28,8 +28,7 @@ KEPT = 3
 
 TIE = 0.5
 """Difference of quality, in dB, that a few victims do not prove. Of candidates that are as close to
-the best in the last round, the most promising one is chosen, and a smoothed one before others: it
-loses least on victims of another kind."""
+the best in the last round, the most promising one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,6 @@ def tune(
         best = max(trial.quality for trial in again)
         close = [one for one, it in zip(finalists, again, strict=True) if it.quality >= best - TIE]
         ranked = [one for one in (*candidates, *near) if one in close]
-        ranked.sort(key=lambda one: not one.smoothing)
     return Tuning(
         attack=ranked[0],
         trials=tuple(trials),

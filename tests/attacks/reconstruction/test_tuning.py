@@ -64,18 +64,11 @@ def test_the_better_of_two_settings_is_chosen(victims):
 
 
 def test_of_settings_that_are_about_as_good_the_more_promising_is_chosen(victims):
-    smoothed = replace(SMOOTH, smoothing=1.0)
-    alike = tuple(replace(smoothed, tv=smoothed.tv * factor) for factor in (1.0, 1.001, 0.999))
+    alike = tuple(replace(SMOOTH, tv=SMOOTH.tv * factor) for factor in (1.0, 1.001, 0.999))
     for first in alike:
         others = tuple(one for one in alike if one != first)
         found = tuned(victims, (first, *others), 2 * 4 * 4 * 16, vary_tv=False)
         assert found.attack == first
-
-
-def test_of_settings_that_are_about_as_good_a_smoothed_one_is_chosen(victims):
-    smoothed = replace(SMOOTH, smoothing=1e-6)  # so little that the images are the same
-    found = tuned(victims, (SMOOTH, smoothed), 2 * 4 * 4 * 16, vary_tv=False)
-    assert found.attack == smoothed
 
 
 def test_an_impossible_attack_ranks_last(victims):
