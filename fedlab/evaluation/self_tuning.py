@@ -69,9 +69,10 @@ class SelfTuning:
     """Chooses settings on surrogate clients, once for each kind of client.
 
     Clients are of one kind if they have the same role, local training, defenses and about as many
-    images, in rounds between the same two powers of two: in another round the settings of an
-    earlier one may be worth 8 dB less. The first attacked client of a kind provides the weights. A sum of updates is like another if their clients are. Surrogates
-    of a client that a malicious server attacks get the tampered weights as well.
+    images, in rounds between the same two powers of two: in a later round the settings of an
+    earlier one may be worth 8 dB less. The first attacked client of a kind provides the weights. A
+    sum of updates is like another if their clients are. Surrogates of a client that a malicious
+    server attacks get the tampered weights as well.
 
     Args:
         federated: Data of the federation, of which the test images stand for public ones.
@@ -185,7 +186,7 @@ class SelfTuning:
             "attack": entry.model_dump(
                 exclude={"rounds", "clients", "labels", "power", "workers", "seconds"}, mode="json"
             ),
-            # Trained on for long, a network needs other settings: choose anew in rounds 2, 4, 8, ...
+            # A network that was trained for longer needs other settings.
             "stage": capture.round.bit_length(),
             "malicious": [facts.malicious, fished],
             "clients": [_named(each) for each in profiles],
