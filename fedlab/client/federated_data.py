@@ -61,14 +61,18 @@ class FederatedData:
     network: str = "the network"
 
     @classmethod
-    def of(cls, scenario: Scenario) -> "FederatedData":
+    def of(cls, scenario: Scenario, images: ImageData | None = None) -> "FederatedData":
         """Load the images and build the network of a scenario.
+
+        Args:
+            scenario: The scenario.
+            images: Its images, if they are loaded already.
 
         Raises:
             BadInput: If one of them cannot be made, or they do not fit each other.
         """
         device = device_of(scenario.engine.device)
-        data = images_of(scenario)
+        data = images or images_of(scenario)
         fishing = scenario.server.malicious
         if isinstance(fishing, ClassFishing) and fishing.target >= data.num_classes:
             raise BadInput(

@@ -1,22 +1,18 @@
 """Run all unfinished runs of a comparison, several at a time where that helps."""
 
 import logging
-import os
-import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import loky
-import psutil
 
 from fedlab.comparison.cache_keys import keys_of
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.processes import cores, pool
 from fedlab.core.progress import Tell, progress, silence
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
@@ -117,8 +113,7 @@ def processes_for(scenario: Scenario) -> int:
     on_gpu = device_of(scenario.engine.device).type == "cuda"
     if on_gpu or defined_in_main(scenario):
         return 1
-    cores: int = loky.cpu_count()
-    return max(1, cores // scenario.engine.threads)
+    return max(1, cores() // scenario.engine.threads)
 
 
 def is_over(place: Path, scenario: Scenario) -> bool:
@@ -163,25 +158,17 @@ def _run_beside(
 
 @contextmanager
 def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
-    """Worker processes that end with this process, and with the block.
-
-    Unlike those of the standard library, they need no ``if __name__ == "__main__"`` in the script
-    that compares. They import modules from where this process does.
-    """
-    facts = (os.getpid(), os.getcwd(), list(sys.path))
-    pool = loky.ProcessPoolExecutor(processes, initializer=_start_worker, initargs=facts)
-    with warnings.catch_warnings():
-        # loky replaces a worker whose memory grew between two runs.
-        warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
-        try:
-            yield pool
-        except BrokenProcessPool as error:
-            raise RunFailed(
-                "a process of the comparison was killed, perhaps for want of memory: start it "
-                "again, with fewer processes at a time; what is finished is kept"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, kill_workers=True)
+    """Worker processes that end with the block."""
+    workers = pool(processes)
+    try:
+        yield workers
+    except BrokenProcessPool as error:
+        raise RunFailed(
+            "a process of the comparison was killed, perhaps for want of memory: start it again, "
+            "with fewer processes at a time; what is finished is kept"
+        ) from error
+    finally:
+        workers.shutdown(wait=True, kill_workers=True)
 
 
 def _finish_text(place: Path, text: str) -> str:
@@ -235,22 +222,3 @@ def _refuse_what_others_cannot_import(scenarios: Iterable[Scenario]) -> None:
                 f"{own} is defined in the notebook or script that runs, where other processes "
                 "cannot import it: put it into a module, or set processes=1"
             )
-
-
-def _start_worker(parent: int, folder: str, path: list[str]) -> None:
-    """Import modules from where the parent does, and end with it, so that no worker is left over.
-
-    Args:
-        parent: Process id of the parent.
-        folder: Working folder of the parent.
-        path: Import path of the parent.
-    """
-    os.chdir(folder)
-    sys.path[:] = path
-
-    def watch() -> None:
-        with suppress(psutil.NoSuchProcess):  # it has ended already
-            psutil.Process(parent).wait()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -117,20 +117,10 @@ class InProcessGrid(Grid):
 
     def _deliver(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
-        # Copied, as over a network: neither side may change the other's records. Arrays are
-        # immutable bytes, which a copy shares.
-        received = Message(  # type: ignore[call-overload]
-            metadata=copy.copy(message.metadata), content=copy.deepcopy(message.content)
-        )
-        context = copy.deepcopy(self._contexts.get(node) or self._context(node))
-        try:
-            with _own_randomness():
-                reply = call_foreign(lambda: self._app(received, context), seconds=self._seconds)
-            if context.state:  # a client that fails keeps its old state
-                self._contexts[node] = context
-        except ForeignCodeFailed as error:
-            reply = Message(Error(code=CLIENT_FAILED, reason=str(error)), reply_to=message)
-        set_message_id(reply, str(uuid4()))
+        context = self._contexts.get(node) or self._context(node)
+        reply, context = deliver(self._app, message, context, self._seconds)
+        if context.state:
+            self._contexts[node] = context
         return reply
 
     def _context(self, node: int) -> Context:
@@ -139,6 +129,40 @@ class InProcessGrid(Grid):
             "num-partitions": self._clients,
         }
         return Context(self._run.run_id, node, identity, RecordDict(), {})
+
+
+def deliver(
+    app: ClientApp, message: Message, context: Context, seconds: float | None
+) -> tuple[Message, Context]:
+    """Let a client answer a message.
+
+    Args:
+        app: Flower ClientApp that the client runs.
+        message: The message.
+        context: State of the client; it is not changed.
+        seconds: Time that the client may take; ``None`` for no limit.
+
+    Returns:
+        The reply, and the client's new state. A client that fails keeps its old one.
+    """
+    # Copied, as over a network: neither side may change the other's records. Arrays are immutable
+    # bytes, which a copy shares.
+    received = Message(  # type: ignore[call-overload]
+        metadata=copy.copy(message.metadata), content=copy.deepcopy(message.content)
+    )
+    changed = copy.deepcopy(context)
+    try:
+        with _own_randomness():
+            reply = call_foreign(lambda: app(received, changed), seconds=seconds)
+    except ForeignCodeFailed as error:
+        reply, changed = failure(message, str(error)), context
+    set_message_id(reply, str(uuid4()))
+    return reply, changed
+
+
+def failure(message: Message, reason: str) -> Message:
+    """The reply to a message whose client failed for a reason."""
+    return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from fedlab.core.plugins import PluginFailed
 from fedlab.core.progress import progress
 from fedlab.defenses import Defense
 from fedlab.engine import Grid
-from fedlab.engine.in_process import in_process
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.scoreboard import Scoreboard
 from fedlab.privacy.release import History
@@ -34,6 +33,7 @@ from fedlab.server.rounds import RoundLoop
 from fedlab.simulation.analysis import Analysis
 from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
+from fedlab.simulation.clients_here import clients_here
 from fedlab.simulation.feasibility import refuse_what_cannot_work, refuse_what_needs_all_images
 from fedlab.simulation.foreign_plugins import named_plugins
 from fedlab.simulation.projection import calibrated
@@ -122,7 +122,7 @@ class Federation(Analysis):
         refuse_what_cannot_work(scenario, self.federated)
         self._contents = contents_of(scenario, self.federated)
         self._loop = RoundLoop(
-            grid or in_process(self.federated, scenario.data.clients),
+            grid or clients_here(self.federated, scenario),
             self.federated.state,
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,

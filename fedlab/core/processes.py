@@ -1,0 +1,57 @@
+"""Processes beside this one, which import modules from where it does and end with it."""
+
+import os
+import sys
+import threading
+import warnings
+from contextlib import suppress
+
+import loky
+import psutil
+
+_IS_WORKER = threading.Event()
+
+
+def pool(processes: int) -> loky.ProcessPoolExecutor:
+    """Make processes that carry out calls; they start with the first call.
+
+    Unlike those of the standard library, they need no ``if __name__ == "__main__"`` in the script
+    that runs.
+
+    Args:
+        processes: Number of processes.
+    """
+    # It replaces a worker whose memory grew between two calls, and says so.
+    warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
+    facts = (os.getpid(), os.getcwd(), list(sys.path))
+    return loky.ProcessPoolExecutor(processes, initializer=_start, initargs=facts)
+
+
+def is_worker() -> bool:
+    """Whether this is such a process itself, whose siblings use the other cores."""
+    return _IS_WORKER.is_set()
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return int(loky.cpu_count())
+
+
+def _start(parent: int, folder: str, path: list[str]) -> None:
+    """Import modules from where the parent does, and end with it, so that no worker is left over.
+
+    Args:
+        parent: Process id of the parent.
+        folder: Working folder of the parent.
+        path: Import path of the parent.
+    """
+    _IS_WORKER.set()
+    os.chdir(folder)
+    sys.path[:] = path
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):  # it has ended already
+            psutil.Process(parent).wait()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

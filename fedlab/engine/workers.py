@@ -1,0 +1,136 @@
+"""A Flower Grid whose clients are shared among several processes, with the bits of one.
+
+The images lie in a file that all processes map into their memory, so that they exist once. A client
+may run in any process, since its state travels with its message.
+"""
+
+import logging
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+from flwr.app import Context, Message, MessageType
+from flwr.clientapp import ClientApp
+
+from fedlab.client.app import client_app
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.devices import prepare
+from fedlab.core.workers import Workers
+from fedlab.engine.in_process import InProcessGrid, deliver, failure
+from fedlab.protocol.flower import TaskIdentity, set_message_id
+from fedlab.results.temporary import temporary_folder
+from fedlab.scenario.scenario import Scenario
+
+_SITES: dict[str, tuple[FederatedData, ClientApp]] = {}
+"""Data and ClientApp of each federation in this process, by its key."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a process finds the clients of a federation.
+
+    Attributes:
+        key: Name of the federation, unique among all processes.
+        scenario: The scenario as TOML.
+        images: File with the images, written for ``torch.load``.
+        run: Number of the Flower run.
+    """
+
+    key: str
+    scenario: str
+    images: Path
+    run: int
+
+    def load(self) -> None:
+        """Make data and ClientApp of this process."""
+        self()
+
+    def __call__(self) -> tuple[FederatedData, ClientApp]:
+        """The data and the ClientApp of this process, which are made at the first call."""
+        if self.key not in _SITES:
+            scenario = Scenario.parse(self.scenario)
+            prepare(scenario.engine.threads)
+            images = torch.load(self.images, mmap=True, weights_only=False)
+            _SITES[self.key] = _site(FederatedData.of(scenario, images))
+            logging.getLogger("flwr").setLevel(logging.WARNING)
+            TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self.run, 1
+        return _SITES[self.key]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A message to a client and what it takes to answer it in any process."""
+
+    site: Site
+    message: Message
+    context: Context
+    seconds: float | None
+    poisons: Path | None
+
+
+class WorkersGrid(InProcessGrid):
+    """Carries messages to clients that several processes share.
+
+    Args:
+        federated: Images of all clients, and the network that they share.
+        scenario: The scenario.
+        count: Number of processes, this one included.
+        at_once: Start the others with the first round, and not only if rounds take long.
+    """
+
+    def __init__(
+        self, federated: FederatedData, scenario: Scenario, *, count: int, at_once: bool
+    ) -> None:
+        self._federated = federated
+        app = client_app(lambda _: federated)
+        super().__init__(app, scenario.data.clients)
+        folder, discard = temporary_folder()
+        weakref.finalize(self, discard)
+        key = uuid4().hex
+        self._site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
+        _SITES[key] = (federated, app)
+        weakref.finalize(self, _SITES.pop, key)
+        self._workers = Workers(count, at_once=at_once, prepare=self._site.load)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver messages, several at a time if they are for training, and keep the replies."""
+        ordered = list(messages)
+        if any(each.metadata.message_type != MessageType.TRAIN for each in ordered):
+            return super().push_messages(ordered)
+        if not self._site.images.is_file():
+            torch.save(self._federated.data, self._site.images)
+        ids = [str(uuid4()) for _ in ordered]
+        jobs = []
+        for message_id, message in zip(ids, ordered, strict=True):
+            set_message_id(message, message_id)
+            node = message.metadata.dst_node_id
+            context = self._contexts.get(node) or self._context(node)
+            poisons = self._federated.cache.folder
+            jobs.append(_Job(self._site, message, context, self._seconds, poisons))
+        for message_id, job, (reply, context) in zip(
+            ids, jobs, self._workers.map(_answered, jobs, died=_dead), strict=True
+        ):
+            self._replies[message_id] = reply
+            if context.state:
+                self._contexts[job.message.metadata.dst_node_id] = context
+        return ids
+
+
+def _answered(job: _Job) -> tuple[Message, Context]:
+    federated, app = job.site()
+    federated.cache.folder = job.poisons
+    return deliver(app, job.message, job.context, job.seconds)
+
+
+def _dead(job: _Job) -> tuple[Message, Context]:
+    """What happened to a client whose process was killed twice."""
+    reply = failure(job.message, "the process that trains it was killed")
+    set_message_id(reply, str(uuid4()))
+    return reply, job.context
+
+
+def _site(federated: FederatedData) -> tuple[FederatedData, ClientApp]:
+    return federated, client_app(lambda _: federated)
