@@ -9,6 +9,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,22 @@ KEPT = 3
 TIE = 0.5
 """Difference of quality, in dB, that a few victims do not prove. Of candidates that are as close to
 the best in the last round, the most promising one is chosen."""
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Share(Protocol):
+    """Calls a function with each item and returns the results in order, perhaps in parallel."""
+
+    def __call__(self, call: Callable[[A], B], items: Sequence[A], /) -> list[B]:
+        """Call the function with each item."""
+
+
+def in_turn(call: Callable[[A], B], items: Sequence[A], /) -> list[B]:
+    """Call a function with one item after another."""
+    return [call(item) for item in items]
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,7 @@ def tune(
     seed: int,
     seconds: float | None = None,
     vary_tv: bool = True,
+    share: Share = in_turn,
 ) -> Tuning:
     """Choose settings by successive halving on surrogate victims.
 
@@ -120,6 +139,7 @@ def tune(
             on the machine's speed.
         vary_tv: In the last round also try other weights of the total variation around the best
             one; not where the user set the weight.
+        share: Runs the trials, which are independent of each other; in turn by default.
 
     Raises:
         ValueError: If there is no victim or no candidate.
@@ -132,10 +152,11 @@ def tune(
     final = candidates[0].iterations
     half = max(1, final // 2)
     if seconds is not None:
-        _trial(model, victims[:1], candidates[0], 2, seed)
+        _quality(model, victims[0], _part(candidates[0], 2), seed)
         budget = int(half * (seconds / (time.perf_counter() - started) - 1))
     room = max(1, int(FIRST * budget) // half)
-    trials = [_trial(model, victims[:1], one, 2, seed) for one in candidates[:room]]
+    run = partial(_trials, model, seed=seed, share=share)
+    trials = run(victims[:1], [_part(one, 2) for one in candidates[:room]])
     ranked = _ranked(candidates, trials)
     left = budget - len(trials) * half
     judges = victims[: max(1, left // (2 * final))]
@@ -143,7 +164,7 @@ def tune(
     if room > 1 and len(ranked) > 1:
         near = relatives(ranked[0], vary_tv=vary_tv)
         finalists = list(dict.fromkeys((*ranked[:KEPT], *near)))[:room]
-        again = [_trial(model, judges, one, 1, seed) for one in finalists]
+        again = run(judges, finalists)
         trials += again
         best = max(trial.quality for trial in again)
         close = [one for one, it in zip(finalists, again, strict=True) if it.quality >= best - TIE]
@@ -162,28 +183,45 @@ def _ranked(tried: Sequence[AttackSettings], trials: Sequence[Trial]) -> list[At
     return [one for one, _ in sorted(pairs, key=lambda pair: pair[1].quality, reverse=True)]
 
 
-def _trial(
+def _part(attack: AttackSettings, parts: int) -> AttackSettings:
+    """The settings with one of several equal parts of the iterations."""
+    return replace(attack, iterations=max(1, attack.iterations // parts))
+
+
+def _trials(
     model: nn.Module,
     victims: Sequence[SurrogateVictim],
-    attack: AttackSettings,
-    parts: int,
+    attacks: Sequence[AttackSettings],
+    *,
     seed: int,
-) -> Trial:
-    """Run a candidate on victims, for all of its iterations or one part of several equal ones."""
-    short = replace(attack, iterations=max(1, attack.iterations // parts))
-    total = 0.0
-    for victim in victims:
-        try:
-            found = invert(
-                model,
-                victim.global_state,
-                victim.payload,
-                victim.knowledge,
-                short,
-                generator=torch.Generator().manual_seed(seed),
-            )
-        except ValueError:  # such as the analytic method on a convolution
-            return Trial(short, len(victims), -math.inf)
-        quality = victim.quality(found.images)
-        total += quality if math.isfinite(quality) else -math.inf
-    return Trial(short, len(victims), total / len(victims))
+    share: Share,
+) -> list[Trial]:
+    """Run each of some candidates on each of some victims."""
+    pairs = [(attack, victim) for attack in attacks for victim in victims]
+    found = iter(share(partial(_on_pair, model, seed), pairs))
+    return [
+        Trial(attack, len(victims), sum(next(found) for _ in victims) / len(victims))
+        for attack in attacks
+    ]
+
+
+def _on_pair(model: nn.Module, seed: int, pair: tuple[AttackSettings, SurrogateVictim]) -> float:
+    attack, victim = pair
+    return _quality(model, victim, attack, seed)
+
+
+def _quality(model: nn.Module, victim: SurrogateVictim, attack: AttackSettings, seed: int) -> float:
+    """Quality of what a candidate finds on a victim; minus infinity if it cannot work on it."""
+    try:
+        found = invert(
+            model,
+            victim.global_state,
+            victim.payload,
+            victim.knowledge,
+            attack,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    except ValueError:  # such as the analytic method on a convolution
+        return -math.inf
+    quality = victim.quality(found.images)
+    return quality if math.isfinite(quality) else -math.inf

@@ -32,19 +32,16 @@ class Workers:
         count: Number of processes, this one included.
         at_once: Start the others with the first call, and not only after ``PATIENCE`` seconds of
             work, which short runs never reach.
-        prepare: What each of the others calls first, such as imports and the loading of data;
-            this process does not wait for it.
+
+    Attributes:
+        count: Number of processes.
+        prepare: What each of the others calls first, such as to load data; this process does not
+            wait for it.
     """
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        at_once: bool = True,
-        prepare: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, count: int, *, at_once: bool = True) -> None:
         self.count = count
-        self._prepare = prepare
+        self.prepare: Callable[[], object] = _nothing
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
         self._pool: loky.ProcessPoolExecutor | None = None
@@ -54,7 +51,7 @@ class Workers:
         """Start the other processes, without waiting for them."""
         if self._pool is None and self.count > 1:
             self._pool = pool(self.count - 1)
-            self._prepared = [self._pool.submit(self._prepare) for _ in range(self.count - 1)]
+            self._prepared = [self._pool.submit(self.prepare) for _ in range(self.count - 1)]
             weakref.finalize(self, _end, self._pool)
 
     def close(self) -> None:
@@ -73,7 +70,8 @@ class Workers:
         """Call a function with each item, and return the results in order.
 
         Args:
-            call: The function; one that does not depend on the process that runs it.
+            call: The function; one that does not depend on the process that runs it. What another
+                process cannot carry out, this one does.
             items: Its arguments.
             died: Makes the result of an item whose process was killed twice.
 
@@ -84,6 +82,8 @@ class Workers:
         work = _Work(call, items)
         try:
             self._share(work)
+            for place in work.failed:  # perhaps since another process lacks something
+                work.outcomes[place] = _outcome(_here, call, items[place])
             for place in work.lost:
                 self._once_more(work, place, died)
         except BaseException:
@@ -91,24 +91,36 @@ class Workers:
             raise
         return [_result(outcome) for outcome in work.outcomes]
 
-    def _share(self, work: "_Work[Any, Any]") -> None:
+    def _share(self, work: "_Work") -> None:
         beside: list[threading.Thread] = []
         while True:
             if not beside and self._are_ready(work):
                 beside = [
-                    threading.Thread(target=work.carry_out, args=[self._elsewhere], daemon=True)
+                    threading.Thread(target=self._have_done, args=[work], daemon=True)
                     for _ in range(self.count - 1)
                 ]
                 for thread in beside:
                     thread.start()
-            started = time.monotonic()
-            if not work.carry_out_one(_here):
+            if (place := work.take()) is None:
                 break
+            started = time.monotonic()
+            work.outcomes[place] = _outcome(_here, work.call, work.items[place])
             self._worked += time.monotonic() - started
         for thread in beside:
             thread.join()
 
-    def _are_ready(self, work: "_Work[Any, Any]") -> bool:
+    def _have_done(self, work: "_Work") -> None:
+        """Let another process carry out items until none is left."""
+        while (place := work.take()) is not None:
+            try:
+                work.outcomes[place] = _outcome(self._elsewhere, work.call, work.items[place])
+            except BrokenProcessPool:
+                work.lost.append(place)
+                return
+            if not work.outcomes[place][0]:
+                work.failed.append(place)
+
+    def _are_ready(self, work: "_Work") -> bool:
         """Whether there is work for others, and they have started; they are started if need be."""
         if self.count == 1 or work.left < 2:
             return False
@@ -116,13 +128,11 @@ class Workers:
             self.start()
         return any(each.done() for each in self._prepared)
 
-    def _elsewhere(self, call: Callable[[A], B], item: A) -> B:
+    def _elsewhere(self, call: Callable[[Any], Any], item: Any) -> Any:
         assert self._pool is not None  # only called once the pool has started
         return self._pool.submit(call, item).result()
 
-    def _once_more(
-        self, work: "_Work[Any, Any]", place: int, died: Callable[[Any], Any] | None
-    ) -> None:
+    def _once_more(self, work: "_Work", place: int, died: Callable[[Any], Any] | None) -> None:
         """Repeat a call whose process was killed, alone, since any of several may be the reason."""
         self.close()
         self.start()
@@ -144,7 +154,10 @@ class _Work:
     def __init__(self, call: Callable[[A], B], items: Sequence[A]) -> None:
         self.call, self.items = call, items
         self.outcomes: list[Any] = [None] * len(items)
+        self.failed: list[int] = []
+        """Places of items that failed in another process."""
         self.lost: list[int] = []
+        """Places of items whose process was killed."""
         self._places = deque(range(len(items)))
 
     @property
@@ -152,23 +165,16 @@ class _Work:
         """Number of items that nobody has taken."""
         return len(self._places)
 
-    def carry_out(self, run: Callable[..., Any]) -> None:
-        """Carry out items until none is left."""
-        while self.carry_out_one(run):
-            pass
-
-    def carry_out_one(self, run: Callable[..., Any]) -> bool:
-        """Carry out the next item; return false if none is left, or its process was killed."""
+    def take(self) -> int | None:
+        """Take the place of the next item; ``None`` if none is left."""
         try:
-            place = self._places.popleft()
+            return self._places.popleft()
         except IndexError:
-            return False
-        try:
-            self.outcomes[place] = _outcome(run, self.call, self.items[place])
-        except BrokenProcessPool:
-            self.lost.append(place)
-            return False
-        return True
+            return None
+
+
+def _nothing() -> None:
+    """What a process prepares by default."""
 
 
 def _here(call: Callable[[A], B], item: A) -> B:

@@ -45,8 +45,9 @@ class Site:
     run: int
 
     def load(self) -> None:
-        """Make data and ClientApp of this process."""
-        self()
+        """Make data and ClientApp of this process, if the images are written."""
+        if self.images.is_file():
+            self()
 
     def __call__(self) -> tuple[FederatedData, ClientApp]:
         """The data and the ClientApp of this process, which are made at the first call."""
@@ -77,14 +78,11 @@ class WorkersGrid(InProcessGrid):
     Args:
         federated: Images of all clients, and the network that they share.
         scenario: The scenario.
-        count: Number of processes, this one included.
-        at_once: Start the others with the first round, and not only if rounds take long.
+        workers: The processes.
     """
 
-    def __init__(
-        self, federated: FederatedData, scenario: Scenario, *, count: int, at_once: bool
-    ) -> None:
-        self._federated = federated
+    def __init__(self, federated: FederatedData, scenario: Scenario, workers: Workers) -> None:
+        self._federated, self._workers = federated, workers
         app = client_app(lambda _: federated)
         super().__init__(app, scenario.data.clients)
         folder, discard = temporary_folder()
@@ -93,7 +91,7 @@ class WorkersGrid(InProcessGrid):
         self._site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
         _SITES[key] = (federated, app)
         weakref.finalize(self, _SITES.pop, key)
-        self._workers = Workers(count, at_once=at_once, prepare=self._site.load)
+        workers.prepare = self._site.load
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages, several at a time if they are for training, and keep the replies."""

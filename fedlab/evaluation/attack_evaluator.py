@@ -9,7 +9,7 @@ from pathlib import Path
 from attacks.knowledge import PublicImages
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
-from attacks.reconstruction.tuning import Tuning
+from attacks.reconstruction.tuning import Share, Tuning, in_turn
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
@@ -50,6 +50,7 @@ class AttackEvaluator:
     Args:
         scenario: Scenario of the federation.
         federated: Images of all clients.
+        share: Runs attacks on surrogate clients, which are independent of each other.
 
     Attributes:
         store: File that keeps what attacks choose on surrogate clients; ``None`` for none. It is
@@ -59,8 +60,11 @@ class AttackEvaluator:
         BadInput: If a plug-in that the scenario names for attacks or metrics cannot be used.
     """
 
-    def __init__(self, scenario: Scenario, federated: FederatedData) -> None:
+    def __init__(
+        self, scenario: Scenario, federated: FederatedData, share: Share = in_turn
+    ) -> None:
         self._scenario = scenario
+        self._share = share
         self._federated = federated
         self.store: Path | None = None
         metrics = [METRICS.get(name) for name in scenario.metrics]
@@ -91,7 +95,7 @@ class AttackEvaluator:
 
     @cached_property
     def _self_tuning(self) -> SelfTuning:
-        return SelfTuning(self._federated, self.attacker, self.store)
+        return SelfTuning(self._federated, self.attacker, self.store, self._share)
 
     @_NAMES
     def evaluate(

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from attacks.knowledge import MOST_IMAGES
 from attacks.payload import Payload
-from attacks.reconstruction import AttackSettings
+from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.presets import AUTO
-from attacks.reconstruction.tuning import SurrogateVictim, Tuning, tune
+from attacks.reconstruction.tuning import Share, SurrogateVictim, Tuning, in_turn, tune
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
@@ -65,6 +65,36 @@ class _Kind:
     fished: int
 
 
+@dataclass(frozen=True)
+class _Attack:
+    """The attack on a surrogate client whose results measure power."""
+
+    attacker: Attacker
+    capture: Capture
+    entry: Reconstruct
+    labels: Tensor | None
+    order: tuple[Tensor, ...] | None
+    settings: AttackSettings | None
+    seed: int
+    number: int
+
+
+def _carried_out(attack: _Attack) -> Reconstruction | None:
+    """What an attack rebuilt; ``None`` if it cannot work."""
+    try:
+        return attack.attacker.attack(
+            attack.capture,
+            attack.entry,
+            labels=attack.labels,
+            generator=generator(attack.seed, "power", attack.number),
+            order=attack.order,
+            attack=attack.settings,
+            check=False,
+        )
+    except ValueError:
+        return None
+
+
 class SelfTuning:
     """Chooses settings on surrogate clients, once for each kind of client.
 
@@ -79,12 +109,18 @@ class SelfTuning:
         attacker: The attacker.
         store: File in which choices are kept, so that a resumed run makes no other ones; ``None``
             keeps them in memory only.
+        share: Runs the attacks on surrogate clients, which are independent of each other.
     """
 
     def __init__(
-        self, federated: FederatedData, attacker: Attacker, store: Path | None = None
+        self,
+        federated: FederatedData,
+        attacker: Attacker,
+        store: Path | None = None,
+        share: Share = in_turn,
     ) -> None:
         self._federated, self._attacker, self._store = federated, attacker, store
+        self._share = share
         self._referee = Referee(federated)
         self._tunings: dict[str, Tuning] = {}
         self._powers: dict[str, float] = {}
@@ -210,6 +246,7 @@ class SelfTuning:
             attack_of(kind.entry),
             kind.entry,
             seed=derive(self._federated.seed, "tuning"),
+            share=self._share,
         )
         self._tunings[kind.key] = found
         self._keep()
@@ -223,22 +260,24 @@ class SelfTuning:
         images = kind.fished or kind.profiles[0].images
         numbers = range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images))
         honest = kind.capture.facts.malicious is None
+        surrogates = list(self._surrogates(kind, numbers))
+        attacks = [
+            _Attack(
+                attacker=self._attacker,
+                capture=each.capture,
+                entry=kind.entry,
+                labels=each.truth.labels if honest and kind.entry.labels == "known" else None,
+                order=each.truth.order if honest and kind.entry.order == "known" else None,
+                settings=None if tuning is None else tuning.attack,
+                seed=self._federated.seed,
+                number=each.number,
+            )
+            for each in surrogates
+        ]
         leaking = attacked = 0
-        for each in self._surrogates(kind, numbers):
+        for each, found in zip(surrogates, self._share(_carried_out, attacks), strict=True):
             attacked += kind.fished or len(each.truth.inputs)
-            order = each.truth.order if honest and kind.entry.order == "known" else None
-            known = honest and kind.entry.labels == "known"
-            try:
-                found = self._attacker.attack(
-                    each.capture,
-                    kind.entry,
-                    labels=each.truth.labels if known else None,
-                    generator=generator(self._federated.seed, "power", each.number),
-                    order=order,
-                    attack=None if tuning is None else tuning.attack,
-                    check=False,
-                )
-            except ValueError:  # an attack that cannot work has rebuilt nothing
+            if found is None:
                 continue
             leak = self._referee.score(
                 each.capture, each.tasks, each.truth, found, preset=kind.entry.preset
@@ -286,6 +325,7 @@ def tuned(
     entry: Reconstruct,
     *,
     seed: int,
+    share: Share = in_turn,
 ) -> Tuning:
     """Choose the settings of an attack on surrogate victims, within the budget of its entry.
 
@@ -300,6 +340,7 @@ def tuned(
         attack: Settings of the preset with those that the user replaced.
         entry: Budget of the tuning, and whether adapted settings are tried.
         seed: Seed of every trial.
+        share: Runs the trials, which are independent of each other.
     """
     short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
     fixed = fixed_fields(attack)
@@ -319,6 +360,7 @@ def tuned(
         seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
         seed=seed,
         vary_tv="tv" not in fixed,
+        share=share,
     )
     # An iteration of L-BFGS counts for many, so such a candidate keeps its smaller number.
     iterations = found.attack.iterations * attack.iterations // short.iterations

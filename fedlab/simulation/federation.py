@@ -33,7 +33,6 @@ from fedlab.server.rounds import RoundLoop
 from fedlab.simulation.analysis import Analysis
 from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
-from fedlab.simulation.clients_here import clients_here
 from fedlab.simulation.feasibility import refuse_what_cannot_work, refuse_what_needs_all_images
 from fedlab.simulation.foreign_plugins import named_plugins
 from fedlab.simulation.projection import calibrated
@@ -44,6 +43,7 @@ from fedlab.simulation.run_identity import contents_of
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
 from fedlab.simulation.toggle_event import named_clients, toggle_event
 from fedlab.simulation.tracking import Tracking
+from fedlab.simulation.workers import clients_here, workers_of
 
 FAILED = f"{PluginFailed.__name__}: "
 """Mark of a failed plug-in in the reason why a client's reply is missing."""
@@ -121,8 +121,9 @@ class Federation(Analysis):
         self._scoreboard = Scoreboard.of(scenario, self.federated)
         refuse_what_cannot_work(scenario, self.federated)
         self._contents = contents_of(scenario, self.federated)
+        self._workers = workers_of(scenario, self.federated.device)
         self._loop = RoundLoop(
-            grid or clients_here(self.federated, scenario),
+            grid or clients_here(self.federated, scenario, self._workers),
             self.federated.state,
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,
@@ -131,7 +132,7 @@ class Federation(Analysis):
             terms=terms_of(scenario, self.federated.data) if scenario.engine.deployed else None,
         )
         self._connected = grid is not None or not scenario.engine.deployed
-        self._evaluator = AttackEvaluator(scenario, self.federated)
+        self._evaluator = AttackEvaluator(scenario, self.federated, self._workers.map)
         self._plugin_failures: list[str] = []
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
         own = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]
@@ -283,6 +284,7 @@ class Federation(Analysis):
         if self.round == self.scenario.rounds:
             self._callbacks.call("on_end", self)
             self.folder.release()
+            self._workers.close()
         return result
 
     def _start(self) -> None:

@@ -1,0 +1,49 @@
+"""The processes of a federation on this machine, and the clients that they share."""
+
+import torch
+
+from fedlab.client.federated_data import FederatedData
+from fedlab.core.errors import BadInput
+from fedlab.core.processes import cores, is_worker
+from fedlab.core.workers import Workers
+from fedlab.engine import Grid
+from fedlab.engine.in_process import in_process
+from fedlab.engine.workers import WorkersGrid
+from fedlab.scenario.scenario import Scenario
+from fedlab.simulation.foreign_plugins import defined_in_main
+
+
+def workers_of(scenario: Scenario, device: torch.device) -> Workers:
+    """The processes that a scenario asks for.
+
+    Args:
+        scenario: The scenario.
+        device: Device of the images and the network.
+
+    Raises:
+        BadInput: If several processes are asked for where there can be one only.
+    """
+    asked, alone = scenario.engine.workers, ""
+    if device.type == "cuda":
+        alone = "they would share one GPU"
+    elif own := defined_in_main(scenario):
+        alone = f"{own} is defined in the notebook or script that runs"
+    if asked == "auto":
+        count = 1 if alone or is_worker() else max(1, cores() // scenario.engine.threads)
+        return Workers(count, at_once=False)
+    if asked > 1 and alone:
+        raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
+    return Workers(asked)
+
+
+def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers) -> Grid:
+    """Make the grid of a simulation on this machine.
+
+    Args:
+        federated: Images of all clients, and the network that they share.
+        scenario: The scenario.
+        workers: The processes that share the clients.
+    """
+    if workers.count == 1 or scenario.engine.deployed:
+        return in_process(federated, scenario.data.clients)
+    return WorkersGrid(federated, scenario, workers)
