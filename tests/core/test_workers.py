@@ -1,0 +1,120 @@
+"""Calls shared among processes: the results of one process, whatever happens to the others."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from fedlab.core.errors import RunFailed
+from fedlab.core.workers import Workers
+
+HERE = os.getpid()
+
+
+@pytest.fixture(scope="module")
+def workers():
+    both = Workers(2)
+    both.start()
+    both.map(slowly, range(4))
+    yield both
+    both.close()
+
+
+@pytest.fixture
+def ready(workers):
+    """Workers of which the other process has started."""
+    workers.start()
+    for each in workers._prepared:
+        each.result(timeout=60)
+    return workers
+
+
+def slowly(number):
+    time.sleep(0.05)
+    return number, os.getpid()
+
+
+def squared(number):
+    return number * number
+
+
+def fails_at_three(number):
+    if number >= 3:
+        raise ValueError(f"no {number}")
+    return number
+
+
+def fails_elsewhere(number):
+    if os.getpid() != number:
+        raise ValueError("not here")
+    return number
+
+
+def dies_elsewhere(number):
+    if os.getpid() != number:
+        os._exit(1)
+    time.sleep(0.2)
+    return number
+
+
+def dies_once(item):
+    file, parent = item
+    time.sleep(0.2)
+    if os.getpid() != parent and not file.exists():
+        file.touch()
+        os._exit(1)
+    return item
+
+
+def test_results_are_in_order(ready):
+    assert ready.map(squared, list(range(50))) == [number * number for number in range(50)]
+
+
+def test_both_processes_work(ready):
+    found = ready.map(slowly, list(range(10)))
+    assert [number for number, _ in found] == list(range(10))
+    assert len({process for _, process in found}) == 2
+
+
+def test_the_first_exception_in_order_is_raised(ready):
+    with pytest.raises(ValueError, match="no 3"):
+        ready.map(fails_at_three, [0, 1, 2, 3, 4, 5, 3])
+
+
+def test_what_fails_elsewhere_runs_here(ready):
+    assert ready.map(fails_elsewhere, [HERE] * 10) == [HERE] * 10
+
+
+def test_what_cannot_be_pickled_runs_here(ready):
+    lock = threading.Lock()
+    assert ready.map(lambda each: each is lock, [lock] * 10) == [True] * 10
+
+
+def test_a_killed_process_is_replaced_and_its_item_repeated(ready, tmp_path):
+    items = [(tmp_path / "died", HERE)] * 6
+    assert ready.map(dies_once, items) == items
+    assert (tmp_path / "died").exists()
+    assert ready.map(squared, [1, 2, 3]) == [1, 4, 9]
+
+
+def test_an_item_that_always_kills_its_process_has_a_result_of_its_own(ready):
+    found = ready.map(dies_elsewhere, [HERE] * 4, died=lambda _: "dead")
+    assert set(found) == {HERE, "dead"}
+
+
+def test_an_item_that_always_kills_its_process_is_a_sentence(ready):
+    with pytest.raises(RunFailed, match=r"killed twice.* engine\.workers = 1"):
+        ready.map(dies_elsewhere, [HERE] * 4)
+
+
+def test_short_work_starts_no_process():
+    patient = Workers(2, at_once=False)
+    patient.map(squared, list(range(20)))
+    assert patient._pool is None
+
+
+def test_one_worker_is_this_process():
+    alone = Workers(1)
+    assert {process for _, process in alone.map(slowly, list(range(3)))} == {HERE}
+    assert alone._pool is None

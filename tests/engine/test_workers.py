@@ -1,0 +1,150 @@
+"""Clients and attacks shared among processes have the bits of one process."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from fedlab import BadInput, Federation
+from fedlab.defenses import Defense
+from tests.federations import small
+
+pytestmark = pytest.mark.xdist_group("workers")
+
+VARIED = {
+    "data": {"source": "digits", "train": 120, "test": 60, "clients": 6},
+    "model": {"name": "mlp", "width": 4},
+    "training": {"batch_size": 4, "epochs": 2},
+    "roles": [
+        {"role": "leaking", "clients": "0", "batch_size": 2},
+        {"role": "poisoning", "clients": "5", "update": {"attack": "little-is-enough"}},
+    ],
+    "defenses": [
+        {"name": "dp-sgd", "clients": "1", "clipping": "adaptive"},
+        {"name": "dp-instahide", "k": 2, "clients": "2"},
+    ],
+    "reconstructions": [{"clients": "0", "iterations": 20}],
+}
+
+
+def run(out, workers, *, rounds=3, each=lambda _: None):
+    """Run a scenario in which clients do all kinds of things."""
+    engine = {"device": "cpu", "workers": workers}
+    federation = Federation(small(rounds=rounds, engine=engine, **VARIED), out=out)
+    while federation.round < rounds:
+        each(federation)
+        federation.step()
+    return facts(federation)
+
+
+def facts(federation):
+    """What must not depend on the number of processes."""
+    folder = federation.folder
+    weights = hashlib.sha256()
+    for value in federation.state.values():
+        weights.update(value.numpy().tobytes())
+    scores = folder.table("leakage").drop(columns=["seconds", "tuning_seconds"])
+    tables = [(folder.path / f"{name}.csv").read_text() for name in ("clients", "ledger")]
+    return (
+        weights.hexdigest(),
+        scores.to_csv(),
+        *tables,
+        (folder.path / "spending.jsonl").read_text(),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("alone"), 1)
+
+
+def wait_for(federation):
+    """Wait until the other processes have started."""
+    federation._workers.start()
+    for each in federation._workers._prepared:
+        each.result(timeout=120)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_bits_are_those_of_one_process(tmp_path, alone, workers):
+    assert run(tmp_path / "run", workers, each=wait_for) == alone
+
+
+def test_a_killed_worker_is_replaced(tmp_path, alone):
+    def kill(federation):
+        wait_for(federation)
+        if federation.round == 1:
+            for process in federation._workers._pool._processes.values():
+                os.kill(process.pid, signal.SIGKILL)
+
+    assert run(tmp_path / "run", 2, each=kill) == alone
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
+    engine = {"device": "cpu", "workers": 2}
+    first = Federation(small(rounds=3, engine=engine, **VARIED), out=tmp_path / "run")
+    wait_for(first)
+    first.step()
+    first._workers.close()
+    first.folder.release()
+    again = Federation.resume(tmp_path / "run")
+    again.run()
+    assert facts(again)[0] == alone[0]
+
+
+def test_processes_end_with_the_run(tmp_path):
+    run(tmp_path / "run", 2, rounds=1, each=wait_for)
+    commands = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
+    assert not [each for each in commands if "loky" in each and "resource_tracker" not in each]
+
+
+SCRIPT = """
+from fedlab import Federation, Scenario
+run = Federation(Scenario(rounds=1000, data={"train": 80, "test": 20, "clients": 4},
+                          model={"name": "mlp", "width": 4}, engine={"workers": 2}), out="run")
+run._workers.start()
+for each in run._workers._prepared:
+    each.result()
+print("ready", flush=True)
+run.run()
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_killed_run(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary), "FEDLAB_MARK": tmp_path.name}
+    with subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        time.sleep(0.5)
+        process.kill()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
+
+
+class Own(Defense):
+    """A defense of this test."""
+
+    keeps_guarantees = True
+
+    def wrap(self, pipeline, context):
+        return pipeline
+
+
+def test_several_processes_need_plug_ins_that_they_can_import(monkeypatch):
+    monkeypatch.setattr(Own, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Own", Own, raising=False)
+    scenario = small(defenses=[{"name": "__main__:Own"}], engine={"workers": 2, "device": "cpu"})
+    with pytest.raises(BadInput, match=r"engine\.workers is 2, but __main__:Own is defined in"):
+        Federation(scenario)
