@@ -1,20 +1,23 @@
 """Run reconstruction attacks on captures and score them against the ground truth."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 from attacks.knowledge import PublicImages
 from attacks.privacy_audit.membership import MembershipResult
-from attacks.reconstruction import Consistency
-from attacks.reconstruction.tuning import Share, Tuning, in_turn
+from attacks.reconstruction import Consistency, Reconstruction
+from attacks.reconstruction.tuning import Tuning
 from attacks.reconstruction.watch import Watch
 from fedlab.client.federated_data import FederatedData, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.network_errors import NetworkFailed, names_network, naming_network
 from fedlab.core.seeds import generator
+from fedlab.core.workers import Workers
+from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
@@ -36,8 +39,13 @@ CACHED = 4
 """Number of captures whose replay is kept, each with all images of its clients. A few suffice,
 because the attacks on a capture follow each other."""
 
+AHEAD = 4
+"""Number of attacks for each process that are planned together; their true images are in memory."""
+
 PUBLIC = 512
 """Largest number of test images that the attacker has; test images stand for public ones."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +58,7 @@ class AttackEvaluator:
     Args:
         scenario: Scenario of the federation.
         federated: Images of all clients.
-        share: Runs attacks on surrogate clients, which are independent of each other.
+        workers: Processes that carry out the attacks; by default this one alone.
 
     Attributes:
         store: File that keeps what attacks choose on surrogate clients; ``None`` for none. It is
@@ -61,10 +69,10 @@ class AttackEvaluator:
     """
 
     def __init__(
-        self, scenario: Scenario, federated: FederatedData, share: Share = in_turn
+        self, scenario: Scenario, federated: FederatedData, workers: Workers | None = None
     ) -> None:
         self._scenario = scenario
-        self._share = share
+        self._workers = workers or Workers(1)
         self._federated = federated
         self.store: Path | None = None
         metrics = [METRICS.get(name) for name in scenario.metrics]
@@ -95,9 +103,8 @@ class AttackEvaluator:
 
     @cached_property
     def _self_tuning(self) -> SelfTuning:
-        return SelfTuning(self._federated, self.attacker, self.store, self._share)
+        return SelfTuning(self._federated, self.attacker, self.store, self._workers.map)
 
-    @_NAMES
     def evaluate(
         self,
         capture: Capture,
@@ -129,6 +136,54 @@ class AttackEvaluator:
                 derivative.
             PluginFailed: If a plug-in of the attack or a metric fails.
         """
+        planned = self._plan(capture, settings, histories, scenario)
+        return None if planned is None else self._scored(planned, planned.job.run(watch), histories)
+
+    def evaluate_all(
+        self,
+        pairs: Sequence[tuple[Capture, Reconstruct]],
+        histories: Mapping[int, History],
+        *,
+        scenario: Scenario | None = None,
+    ) -> Iterator[Leak | Exception | None]:
+        """Run several attacks, as many at a time as there are processes, and score them.
+
+        Args:
+            pairs: Captures with the settings of the attack on each.
+            histories: Privacy histories by client.
+            scenario: Scenario as it was in the round, if it was toggled since.
+
+        Yields:
+            What ``evaluate`` returns or raises for each, as far as one attack alone is concerned.
+        """
+        step = AHEAD * self._workers.count if self._workers.count > 1 else 1
+        for some in (pairs[first : first + step] for first in range(0, len(pairs), step)):
+            planned = [
+                _tried(partial(self._plan, capture, entry, histories, scenario))
+                for capture, entry in some
+            ]
+            jobs = [each.job for each in planned if isinstance(each, _Planned)]
+            results = iter(self._workers.map(carried_out, jobs))
+            for each in planned:
+                if not isinstance(each, _Planned):
+                    yield each
+                    continue
+                found = next(results)
+                yield (
+                    found
+                    if isinstance(found, Exception)
+                    else _tried(partial(self._scored, each, found, histories))
+                )
+
+    @_NAMES
+    def _plan(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        histories: Mapping[int, History],
+        scenario: Scenario | None,
+    ) -> "_Planned | None":
+        """Find the true images, and choose the settings of the attack; ``None`` without images."""
         tasks = self._tasks(capture, scenario)
         deployed = self._scenario.engine.deployed
         truth = None if deployed else self._truth(capture, tasks, histories)
@@ -145,34 +200,43 @@ class AttackEvaluator:
         }
         tuning = self._self_tuning.tuning(capture, settings, tasks, defenses)
         powers = self._self_tuning.power(capture, settings, tasks)
-        own = generator(self._scenario.seed, "attack", capture.round, *capture.clients)
         # A malicious server knows no labels and no order in advance.
         honest = truth is not None and capture.facts.malicious is None
-        order = truth.order if truth and honest and settings.order == "known" else None
-        reconstruction = self.attacker.attack(
-            capture,
-            settings,
+        job = AttackJob(
+            attacker=self.attacker,
+            capture=capture,
+            entry=settings,
+            network=self._federated.network,
+            seed=self._scenario.seed,
+            stream=("attack", [capture.round, *capture.clients]),
             labels=truth.labels if truth and honest and settings.labels == "known" else None,
-            order=order,
-            generator=own,
-            attack=None if tuning is None else tuning.attack,
-            watch=watch,
+            order=truth.order if truth and honest and settings.order == "known" else None,
+            settings=None if tuning is None else tuning.attack,
         )
-        preset = "imprint" if capture.facts.malicious == IMPRINT else settings.preset
-        if truth is None:
-            (task,) = tasks.values()
-            leak = unscored_leak(capture, task, reconstruction, preset=preset)
-            return _with_power(leak, powers, tuning)
-        leak = self._referee.score(
-            capture,
-            tasks,
-            truth,
-            reconstruction,
-            preset=preset,
-            order_known=order is not None and len(order) > 1,
-            histories=histories,
-        )
-        return _with_power(leak, powers, tuning)
+        return _Planned(tasks, truth, tuning, powers, job)
+
+    @_NAMES
+    def _scored(
+        self, planned: "_Planned", found: Reconstruction, histories: Mapping[int, History]
+    ) -> Leak:
+        """Score what an attack rebuilt."""
+        capture, order = planned.job.capture, planned.job.order
+        malicious = capture.facts.malicious
+        preset = "imprint" if malicious == IMPRINT else planned.job.entry.preset
+        if planned.truth is None:
+            (task,) = planned.tasks.values()
+            leak = unscored_leak(capture, task, found, preset=preset)
+        else:
+            leak = self._referee.score(
+                capture,
+                planned.tasks,
+                planned.truth,
+                found,
+                preset=preset,
+                order_known=order is not None and len(order) > 1,
+                histories=histories,
+            )
+        return _with_power(leak, planned.powers, planned.tuning)
 
     def skipped(
         self,
@@ -315,6 +379,25 @@ class AttackEvaluator:
             )
             for client in capture.clients
         }
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """An attack that is to be carried out, and what scores it."""
+
+    tasks: Mapping[int, ClientTask]
+    truth: Truth | None
+    tuning: Tuning | None
+    powers: Mapping[int, float]
+    job: AttackJob
+
+
+def _tried(call: Callable[[], T]) -> T | ValueError | NetworkFailed:
+    """What a call returns, or why an attack cannot be made or scored."""
+    try:
+        return call()
+    except (ValueError, NetworkFailed) as error:
+        return error
 
 
 def _with_power(leak: Leak, powers: Mapping[int, float], tuning: Tuning | None) -> Leak:

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from attacks.knowledge import MOST_IMAGES
 from attacks.payload import Payload
-from attacks.reconstruction import AttackSettings, Reconstruction
+from attacks.reconstruction import AttackSettings
 from attacks.reconstruction.candidates import candidates, fixed_fields
 from attacks.reconstruction.presets import AUTO
 from attacks.reconstruction.tuning import Share, SurrogateVictim, Tuning, in_turn, tune
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.core.seeds import derive, generator
+from fedlab.core.network_errors import NetworkFailed
+from fedlab.core.seeds import derive
 from fedlab.defenses import AnyDefense
+from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.surrogates import ClientProfile, SurrogateCapture, surrogate_captures
 from fedlab.metrics.images import match, psnr
@@ -63,36 +65,6 @@ class _Kind:
     profiles: tuple[ClientProfile, ...]
     entry: Reconstruct
     fished: int
-
-
-@dataclass(frozen=True)
-class _Attack:
-    """The attack on a surrogate client whose results measure power."""
-
-    attacker: Attacker
-    capture: Capture
-    entry: Reconstruct
-    labels: Tensor | None
-    order: tuple[Tensor, ...] | None
-    settings: AttackSettings | None
-    seed: int
-    number: int
-
-
-def _carried_out(attack: _Attack) -> Reconstruction | None:
-    """What an attack rebuilt; ``None`` if it cannot work."""
-    try:
-        return attack.attacker.attack(
-            attack.capture,
-            attack.entry,
-            labels=attack.labels,
-            generator=generator(attack.seed, "power", attack.number),
-            order=attack.order,
-            attack=attack.settings,
-            check=False,
-        )
-    except ValueError:
-        return None
 
 
 class SelfTuning:
@@ -262,23 +234,27 @@ class SelfTuning:
         honest = kind.capture.facts.malicious is None
         surrogates = list(self._surrogates(kind, numbers))
         attacks = [
-            _Attack(
+            AttackJob(
                 attacker=self._attacker,
                 capture=each.capture,
                 entry=kind.entry,
+                network=self._federated.network,
+                seed=self._federated.seed,
+                stream=("power", [each.number]),
                 labels=each.truth.labels if honest and kind.entry.labels == "known" else None,
                 order=each.truth.order if honest and kind.entry.order == "known" else None,
                 settings=None if tuning is None else tuning.attack,
-                seed=self._federated.seed,
-                number=each.number,
+                check=False,
             )
             for each in surrogates
         ]
         leaking = attacked = 0
-        for each, found in zip(surrogates, self._share(_carried_out, attacks), strict=True):
+        for each, found in zip(surrogates, self._share(carried_out, attacks), strict=True):
             attacked += kind.fished or len(each.truth.inputs)
-            if found is None:
+            if isinstance(found, ValueError):  # an attack that cannot work has rebuilt nothing
                 continue
+            if isinstance(found, NetworkFailed):
+                raise found
             leak = self._referee.score(
                 each.capture, each.tasks, each.truth, found, preset=kind.entry.preset
             )

@@ -132,7 +132,7 @@ class Federation(Analysis):
             terms=terms_of(scenario, self.federated.data) if scenario.engine.deployed else None,
         )
         self._connected = grid is not None or not scenario.engine.deployed
-        self._evaluator = AttackEvaluator(scenario, self.federated, self._workers.map)
+        self._evaluator = AttackEvaluator(scenario, self.federated, self._workers)
         self._plugin_failures: list[str] = []
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
         own = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]

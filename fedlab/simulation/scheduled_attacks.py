@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from fedlab.core.network_errors import NetworkFailed
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.skipped import EMPTY_BATCH
@@ -45,16 +44,14 @@ def run_scheduled_attacks(
     Returns:
         A leak for each capture and each attack that is scheduled against it.
     """
+    pairs = [(one, entry) for one in captures for entry in scheduled_attacks(scenario, one)]
     leaks = []
-    for capture in captures:
-        for settings in scheduled_attacks(scenario, capture):
-            try:
-                leak = evaluator.evaluate(capture, settings, histories, scenario=scenario)
-                reason = EMPTY_BATCH
-            except (ValueError, NetworkFailed) as error:
-                leak, reason = None, str(error)
-                log.warning("round %d: %s is not attacked: %s", capture.round, capture.of, reason)
-            if leak is None:
-                leak = evaluator.skipped(capture, settings, histories, reason, scenario=scenario)
-            leaks.append(leak)
+    found = evaluator.evaluate_all(pairs, histories, scenario=scenario)
+    for (capture, entry), leak in zip(pairs, found, strict=True):
+        if isinstance(leak, Exception):
+            log.warning("round %d: %s is not attacked: %s", capture.round, capture.of, leak)
+        if leak is None or isinstance(leak, Exception):
+            reason = EMPTY_BATCH if leak is None else str(leak)
+            leak = evaluator.skipped(capture, entry, histories, reason, scenario=scenario)
+        leaks.append(leak)
     return leaks
