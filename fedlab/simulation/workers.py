@@ -1,5 +1,6 @@
 """The processes of a federation on this machine, and the clients that they share."""
 
+import psutil
 import torch
 
 from fedlab.client.federated_data import FederatedData
@@ -11,6 +12,12 @@ from fedlab.engine.in_process import in_process
 from fedlab.engine.workers import WorkersGrid
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.foreign_plugins import defined_in_main
+
+MOST = 16
+"""Largest number of processes that nobody has asked for."""
+
+MEMORY = 1.5 * 2**30
+"""Bytes of free memory for each process that nobody has asked for."""
 
 
 def workers_of(scenario: Scenario, device: torch.device) -> Workers:
@@ -29,8 +36,9 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
-        count = 1 if alone or is_worker() else max(1, cores() // scenario.engine.threads)
-        return Workers(count, at_once=False)
+        room = int(psutil.virtual_memory().available / MEMORY)
+        count = min(cores() // scenario.engine.threads, room, MOST)
+        return Workers(1 if alone or is_worker() else max(1, count), at_once=False)
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
     return Workers(asked)
