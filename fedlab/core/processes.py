@@ -9,10 +9,12 @@ from contextlib import suppress
 import loky
 import psutil
 
+from fedlab.core.devices import prepare
+
 _IS_WORKER = threading.Event()
 
 
-def pool(processes: int) -> loky.ProcessPoolExecutor:
+def pool(processes: int, *, threads: int | None = None) -> loky.ProcessPoolExecutor:
     """Make processes that carry out calls; they start with the first call.
 
     Unlike those of the standard library, they need no ``if __name__ == "__main__"`` in the script
@@ -20,10 +22,12 @@ def pool(processes: int) -> loky.ProcessPoolExecutor:
 
     Args:
         processes: Number of processes.
+        threads: Number of PyTorch threads of each, on which the bits of its results depend; by
+            default the calls set it.
     """
     # It replaces a worker whose memory grew between two calls, and says so.
     warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
-    facts = (os.getpid(), os.getcwd(), list(sys.path))
+    facts = (os.getpid(), os.getcwd(), list(sys.path), threads)
     return loky.ProcessPoolExecutor(processes, initializer=_start, initargs=facts)
 
 
@@ -37,17 +41,20 @@ def cores() -> int:
     return int(loky.cpu_count())
 
 
-def _start(parent: int, folder: str, path: list[str]) -> None:
+def _start(parent: int, folder: str, path: list[str], threads: int | None) -> None:
     """Import modules from where the parent does, and end with it, so that no worker is left over.
 
     Args:
         parent: Process id of the parent.
         folder: Working folder of the parent.
         path: Import path of the parent.
+        threads: Number of PyTorch threads; ``None`` leaves it.
     """
     _IS_WORKER.set()
     os.chdir(folder)
     sys.path[:] = path
+    if threads is not None:
+        prepare(threads)
 
     def watch() -> None:
         with suppress(psutil.NoSuchProcess):  # it has ended already

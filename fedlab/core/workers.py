@@ -30,6 +30,7 @@ class Workers:
 
     Args:
         count: Number of processes, this one included.
+        threads: Number of PyTorch threads of each.
         at_once: Start the others with the first call, and not only after ``PATIENCE`` seconds of
             work, which short runs never reach.
 
@@ -39,8 +40,9 @@ class Workers:
             wait for it.
     """
 
-    def __init__(self, count: int, *, at_once: bool = True) -> None:
+    def __init__(self, count: int, *, threads: int = 1, at_once: bool = True) -> None:
         self.count = count
+        self._threads = threads
         self.prepare: Callable[[], object] = _nothing
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
@@ -50,7 +52,7 @@ class Workers:
     def start(self) -> None:
         """Start the other processes, without waiting for them."""
         if self._pool is None and self.count > 1:
-            self._pool = pool(self.count - 1)
+            self._pool = pool(self.count - 1, threads=self._threads)
             self._prepared = [self._pool.submit(self.prepare) for _ in range(self.count - 1)]
             weakref.finalize(self, _end, self._pool)
 

@@ -17,7 +17,6 @@ from flwr.clientapp import ClientApp
 
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
-from fedlab.core.devices import prepare
 from fedlab.core.workers import Workers
 from fedlab.engine.in_process import InProcessGrid, deliver, failure
 from fedlab.protocol.flower import TaskIdentity, set_message_id
@@ -52,10 +51,9 @@ class Site:
     def __call__(self) -> tuple[FederatedData, ClientApp]:
         """The data and the ClientApp of this process, which are made at the first call."""
         if self.key not in _SITES:
-            scenario = Scenario.parse(self.scenario)
-            prepare(scenario.engine.threads)
             images = torch.load(self.images, mmap=True, weights_only=False)
-            _SITES[self.key] = _site(FederatedData.of(scenario, images))
+            federated = FederatedData.of(Scenario.parse(self.scenario), images)
+            _SITES[self.key] = federated, client_app(lambda _: federated)
             logging.getLogger("flwr").setLevel(logging.WARNING)
             TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self.run, 1
         return _SITES[self.key]
@@ -128,7 +126,3 @@ def _dead(job: _Job) -> tuple[Message, Context]:
     reply = failure(job.message, "the process that trains it was killed")
     set_message_id(reply, str(uuid4()))
     return reply, job.context
-
-
-def _site(federated: FederatedData) -> tuple[FederatedData, ClientApp]:
-    return federated, client_app(lambda _: federated)

@@ -30,18 +30,18 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     Raises:
         BadInput: If several processes are asked for where there can be one only.
     """
-    asked, alone = scenario.engine.workers, ""
+    asked, threads, alone = scenario.engine.workers, scenario.engine.threads, ""
     if device.type == "cuda":
         alone = "they would share one GPU"
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
         room = int(psutil.virtual_memory().available / MEMORY)
-        count = min(cores() // scenario.engine.threads, room, MOST)
-        return Workers(1 if alone or is_worker() else max(1, count), at_once=False)
+        count = 1 if alone or is_worker() else max(1, min(cores() // threads, room, MOST))
+        return Workers(count, threads=threads, at_once=False)
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
-    return Workers(asked)
+    return Workers(asked, threads=threads)
 
 
 def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers) -> Grid:
