@@ -29,7 +29,7 @@ def scenario(source: str, seed: int, device: str = "cpu") -> Scenario:
         model=Model(name="convnet", width=64),
         roles=(Leaking(batch_size=1),),
         reconstructions=(Reconstruct(labels="known", iterations=400, tv=1e-4),),
-        engine=Engine(device=device, threads=THREADS),
+        engine=Engine(device=device, threads=THREADS, workers=1),
     )
 
 

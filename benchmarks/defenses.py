@@ -101,7 +101,7 @@ def scenario(
             # As suits trained networks; see ``benchmarks.families``.
             {"rounds": f"{study.rounds // 2},{study.rounds}", **ATTACK, "tv": 0.1, "lr": 0.3},
         ],
-        engine={"device": device, "threads": THREADS},
+        engine={"device": device, "threads": THREADS, "workers": 1},
         **ARMS[arm],
     )
 

@@ -24,13 +24,16 @@ MOST = 1.15
 Runs = dict[str, list[Fresh[Outcome]]]
 
 
-def scenario(images: str, width: int, keep: Literal["attacked", "all"] = "attacked") -> Scenario:
+def scenario(
+    images: str, width: int, keep: Literal["attacked", "all"] = "attacked", workers: int = 1
+) -> Scenario:
     """The scenario that is measured.
 
     Args:
         images: Name of a function in ``benchmarks.images``.
         width: Width of the convnet.
         keep: Which Captures are kept; ``attacked`` keeps none here.
+        workers: Number of processes that share the clients.
     """
     return Scenario(
         name="benchmark",
@@ -39,7 +42,7 @@ def scenario(images: str, width: int, keep: Literal["attacked", "all"] = "attack
         model=Model(name="convnet", width=width),
         training=Training(epochs=1, batch_size=32, lr=0.02),
         captures=Captures(keep=keep),
-        engine=Engine(device="cpu", threads=THREADS),
+        engine=Engine(device="cpu", threads=THREADS, workers=workers),
     )
 
 

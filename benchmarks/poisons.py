@@ -94,7 +94,7 @@ class Study:
             model={"name": "convnet", "width": self.width},
             training={**TRAINING, **(self.training or {})},
             roles=[role | {"data": {**self.poison, **aim, **ARMS[arm]}}],
-            engine={"device": device, "threads": THREADS},
+            engine={"device": device, "threads": THREADS, "workers": 1},
         )
 
 

@@ -114,7 +114,7 @@ def scenario(cell: Cell, images: Path, seed: int, device: str) -> Scenario:
         server={"strategy": cell.rule, "options": dict(RULES[cell.rule])},
         roles=[role | settings] if settings else [],
         defenses=list(DEFENSES.get(cell.defense, ())),
-        engine={"device": device, "threads": THREADS},
+        engine={"device": device, "threads": THREADS, "workers": 1},
     )
 
 

@@ -89,7 +89,7 @@ def gather(clients: int) -> Crowd:
         data=Data(source="factory", factory=f"benchmarks.images:for_{clients}", clients=clients),
         training=Training(batch_size=10, lr=0.02),
         server=Server(cohort=COHORT),
-        engine=Engine(device="cpu", threads=THREADS),
+        engine=Engine(device="cpu", threads=THREADS, workers=1),
     )
     warm_up(scenario)
     federation = Federation(scenario)

@@ -177,7 +177,7 @@ class Cell:
             roles=(Leaking(batch_size=1),),
             defenses=(defense,),
             reconstructions=(Reconstruct(labels="known", iterations=ITERATIONS, power=False),),
-            engine=Engine(device=device, threads=THREADS),
+            engine=Engine(device=device, threads=THREADS, workers=1),
         )
         federated = FederatedData.of(scenario)
         data = federated.data

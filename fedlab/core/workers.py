@@ -36,13 +36,15 @@ class Workers:
 
     Attributes:
         count: Number of processes.
-        prepare: What each of the others calls first, such as to load data; this process does not
-            wait for it.
+        before_start: What this process calls before it starts the others, such as to write data.
+        prepare: What each of the others calls first, such as to read the data; this process does
+            not wait for it.
     """
 
     def __init__(self, count: int, *, threads: int = 1, at_once: bool = True) -> None:
         self.count = count
         self._threads = threads
+        self.before_start: Callable[[], object] = _nothing
         self.prepare: Callable[[], object] = _nothing
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
@@ -52,9 +54,16 @@ class Workers:
     def start(self) -> None:
         """Start the other processes, without waiting for them."""
         if self._pool is None and self.count > 1:
+            self.before_start()
             self._pool = pool(self.count - 1, threads=self._threads)
             self._prepared = [self._pool.submit(self.prepare) for _ in range(self.count - 1)]
             weakref.finalize(self, _end, self._pool)
+
+    def ready(self) -> None:
+        """Start the other processes, and wait until all have started."""
+        self.start()
+        for each in self._prepared:
+            each.result()
 
     def close(self) -> None:
         """End the other processes; a later call starts others."""
@@ -176,7 +185,7 @@ class _Work:
 
 
 def _nothing() -> None:
-    """What a process prepares by default."""
+    """The default of what is called at a start."""
 
 
 def _here(call: Callable[[A], B], item: A) -> B:

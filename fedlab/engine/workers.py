@@ -8,6 +8,7 @@ import logging
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,11 +43,6 @@ class Site:
     scenario: str
     images: Path
     run: int
-
-    def load(self) -> None:
-        """Make data and ClientApp of this process, if the images are written."""
-        if self.images.is_file():
-            self()
 
     def __call__(self) -> tuple[FederatedData, ClientApp]:
         """The data and the ClientApp of this process, which are made at the first call."""
@@ -89,15 +85,14 @@ class WorkersGrid(InProcessGrid):
         self._site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
         _SITES[key] = (federated, app)
         weakref.finalize(self, _SITES.pop, key)
-        workers.prepare = self._site.load
+        workers.before_start = partial(torch.save, federated.data, self._site.images)
+        workers.prepare = partial(_load, self._site)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages, several at a time if they are for training, and keep the replies."""
         ordered = list(messages)
         if any(each.metadata.message_type != MessageType.TRAIN for each in ordered):
             return super().push_messages(ordered)
-        if not self._site.images.is_file():
-            torch.save(self._federated.data, self._site.images)
         ids = [str(uuid4()) for _ in ordered]
         jobs = []
         for message_id, message in zip(ids, ordered, strict=True):
@@ -113,6 +108,10 @@ class WorkersGrid(InProcessGrid):
             if context.state:
                 self._contexts[job.message.metadata.dst_node_id] = context
         return ids
+
+
+def _load(site: Site) -> None:
+    site()
 
 
 def _answered(job: _Job) -> tuple[Message, Context]:

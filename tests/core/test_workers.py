@@ -15,8 +15,6 @@ HERE = os.getpid()
 @pytest.fixture(scope="module")
 def workers():
     both = Workers(2)
-    both.start()
-    both.map(slowly, range(4))
     yield both
     both.close()
 
@@ -24,9 +22,7 @@ def workers():
 @pytest.fixture
 def ready(workers):
     """Workers of which the other process has started."""
-    workers.start()
-    for each in workers._prepared:
-        each.result(timeout=60)
+    workers.ready()
     return workers
 
 

@@ -65,9 +65,7 @@ def alone(tmp_path_factory):
 
 def wait_for(federation):
     """Wait until the other processes have started."""
-    federation._workers.start()
-    for each in federation._workers._prepared:
-        each.result(timeout=120)
+    federation._workers.ready()
 
 
 @pytest.mark.parametrize("workers", [2, 4])
@@ -107,9 +105,7 @@ SCRIPT = """
 from fedlab import Federation, Scenario
 run = Federation(Scenario(rounds=1000, data={"train": 80, "test": 20, "clients": 4},
                           model={"name": "mlp", "width": 4}, engine={"workers": 2}), out="run")
-run._workers.start()
-for each in run._workers._prepared:
-    each.result()
+run._workers.ready()
 print("ready", flush=True)
 run.run()
 """
