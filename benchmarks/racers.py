@@ -1,4 +1,4 @@
-"""One federation, run in four ways: by hand, in this process, with every reply kept, and on Ray.
+"""One federation, run by hand, in one process, in several, with every reply kept, and on Ray.
 
 Each is called in a new process and imports only what it needs, so that its memory can be
 measured.
@@ -61,6 +61,22 @@ def in_process(scenario: Scenario) -> Outcome:
     seconds = time.perf_counter() - started
     accuracy = folder.rounds()[-1].accuracy
     return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
+
+
+def in_workers(scenario: Scenario) -> Outcome:
+    """Run a Federation in several processes, from when all have started."""
+    from fedlab.server.captures import digest
+    from fedlab.simulation.federation import Federation
+
+    warm_up(scenario)
+    federation = Federation(scenario)
+    federation.wait_for_workers()
+    with FamilyMemory() as memory:
+        started = time.perf_counter()
+        folder = federation.run()
+        seconds = time.perf_counter() - started
+    accuracy = folder.rounds()[-1].accuracy
+    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6, memory.peak)
 
 
 def on_ray(scenario: Scenario) -> Outcome:

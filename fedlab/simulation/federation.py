@@ -310,6 +310,13 @@ class Federation(Analysis):
         self.folder.claim()
         self.folder.journal.check_unchanged()
 
+    def wait_for_workers(self) -> None:
+        """Start the processes of ``engine.workers`` now, and wait until all have started.
+
+        Otherwise they start beside the first rounds.
+        """
+        self._workers.ready()
+
     @names_network(lambda self: self.federated.network)
     def toggle(
         self,

@@ -63,19 +63,14 @@ def alone(tmp_path_factory):
     return run(tmp_path_factory.mktemp("alone"), 1)
 
 
-def wait_for(federation):
-    """Wait until the other processes have started."""
-    federation._workers.ready()
-
-
 @pytest.mark.parametrize("workers", [2, 4])
 def test_the_bits_are_those_of_one_process(tmp_path, alone, workers):
-    assert run(tmp_path / "run", workers, each=wait_for) == alone
+    assert run(tmp_path / "run", workers, each=Federation.wait_for_workers) == alone
 
 
 def test_a_killed_worker_is_replaced(tmp_path, alone):
     def kill(federation):
-        wait_for(federation)
+        federation.wait_for_workers()
         if federation.round == 1:
             for process in federation._workers._pool._processes.values():
                 os.kill(process.pid, signal.SIGKILL)
@@ -86,7 +81,7 @@ def test_a_killed_worker_is_replaced(tmp_path, alone):
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
     engine = {"device": "cpu", "workers": 2}
     first = Federation(small(rounds=3, engine=engine, **VARIED), out=tmp_path / "run")
-    wait_for(first)
+    first.wait_for_workers()
     first.step()
     first._workers.close()
     first.folder.release()
@@ -96,7 +91,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
 
 
 def test_processes_end_with_the_run(tmp_path):
-    run(tmp_path / "run", 2, rounds=1, each=wait_for)
+    run(tmp_path / "run", 2, rounds=1, each=Federation.wait_for_workers)
     commands = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
     assert not [each for each in commands if "loky" in each and "resource_tracker" not in each]
 
@@ -105,7 +100,7 @@ SCRIPT = """
 from fedlab import Federation, Scenario
 run = Federation(Scenario(rounds=1000, data={"train": 80, "test": 20, "clients": 4},
                           model={"name": "mlp", "width": 4}, engine={"workers": 2}), out="run")
-run._workers.ready()
+run.wait_for_workers()
 print("ready", flush=True)
 run.run()
 """
