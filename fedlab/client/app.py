@@ -4,9 +4,11 @@ The client's privacy history is kept in ``Context.state``, which every Flower en
 between rounds.
 """
 
+import random
 from collections.abc import Callable
 from operator import is_
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -18,6 +20,7 @@ from fedlab.client.own_images import IMAGES, OwnImages, own_images
 from fedlab.core.errors import BadInput
 from fedlab.core.foreign_code import call_foreign
 from fedlab.core.network_errors import naming_network
+from fedlab.core.seeds import derive
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask
@@ -62,6 +65,7 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
                 own.refuse_task(task)
             federated = federated_data_of(context) if own is None else own.federated
             state = global_state.on(federated.device, message.content.array_records["arrays"])
+            _seed_globals(derive(federated.seed, "own draws", task.round, task.client))
             with naming_network(federated.network):
                 return run_client_round(task, federated, state, _history(context))
 
@@ -71,6 +75,13 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
         return Message(reply.to_record(), reply_to=message)
 
     return app
+
+
+def _seed_globals(seed: int) -> None:
+    """Seed the generators from which foreign code may draw, so that no process differs."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def _own_images(message: Message, context: Context) -> OwnImages | None:

@@ -93,7 +93,8 @@ def run_client_round(
             histories of client and server contradict each other.
     """
     if task.history is not None:
-        history = longer(history, from_json(task.history))
+        lost = task.unanswered if not history and task.unanswered else "[]"
+        history = longer(history, (*from_json(task.history), *from_json(lost)))
     task = adjust_task(task)
     federated.load(global_state)
     shard = poison_shard(federated.shard(task.client), task, federated, global_state)
@@ -213,7 +214,8 @@ def _honest_updates(
         return found
 
     def honest(client: int) -> Payload:
-        own = {"client": client, "role": Honest(), "defenses": (), "history": None}
+        own = {"client": client, "role": Honest(), "defenses": ()}
+        own |= {"history": None, "unanswered": None}
         honest_task = task.model_copy(update={**own, "collusion": None})
 
         def make() -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ class FederatedData:
             BadInput: If one of them cannot be made, or they do not fit each other.
         """
         device = device_of(scenario.engine.device)
-        data = images or images_of(scenario)
+        data = images_of(scenario) if images is None else images
         fishing = scenario.server.malicious
         if isinstance(fishing, ClassFishing) and fishing.target >= data.num_classes:
             raise BadInput(

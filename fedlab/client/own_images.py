@@ -67,7 +67,7 @@ class OwnImages:
             self.scenario, round=task.round, client=self.client, proximal_mu=task.proximal_mu
         )
         if not 1 <= task.round <= self.scenario.rounds or own != task.model_copy(
-            update={"history": None}
+            update={"history": None, "unanswered": None}
         ):
             raise BadInput(
                 f"client {self.client} does not take part in round {task.round}: its task is not "

@@ -58,7 +58,12 @@ def _key(scenario: Scenario, images: str, plugins: dict[str, str]) -> str:
     facts = {
         "scenario": scenario.model_dump(
             mode="json",
-            exclude={"name": True, "trackers": True, "data": where, "engine": {"device"}},
+            exclude={
+                "name": True,
+                "trackers": True,
+                "data": where,
+                "engine": {"device", "workers"},
+            },
         ),
         "images": images,
         "plugins": plugins,

@@ -113,7 +113,9 @@ def processes_for(scenario: Scenario) -> int:
     on_gpu = device_of(scenario.engine.device).type == "cuda"
     if on_gpu or defined_in_main(scenario):
         return 1
-    return max(1, cores() // scenario.engine.threads)
+    workers = scenario.engine.workers
+    each = scenario.engine.threads * (1 if workers == "auto" else workers)
+    return max(1, cores() // each)
 
 
 def is_over(place: Path, scenario: Scenario) -> bool:

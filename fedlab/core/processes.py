@@ -1,6 +1,7 @@
 """Processes beside this one, which import modules from where it does and end with it."""
 
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -51,6 +52,7 @@ def _start(parent: int, folder: str, path: list[str], threads: int | None) -> No
         threads: Number of PyTorch threads; ``None`` leaves it.
     """
     _IS_WORKER.set()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
     os.chdir(folder)
     sys.path[:] = path
     if threads is not None:

@@ -117,8 +117,10 @@ def sentence(error: ValidationError) -> str:
 def _truth_for_a_number(table: Any, fields: Mapping[str, FieldInfo]) -> str:
     """What is wrong if a table has true or false for a number, which would count as 1 or 0."""
     for key, value in table.items() if isinstance(table, Mapping) else ():
+        if not isinstance(value, bool):
+            continue
         kinds = set(_kinds(fields[key].annotation))
-        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+        if kinds & {int, float} and not kinds & {bool, True, False}:
             return f"has {str(value).lower()} for {key}, which is a number"
     return ""
 

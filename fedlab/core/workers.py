@@ -4,6 +4,7 @@ The others start while this one already works. What they run must be importable,
 and return is pickled.
 """
 
+import logging
 import threading
 import time
 import weakref
@@ -18,11 +19,13 @@ import loky
 from fedlab.core.errors import RunFailed
 from fedlab.core.processes import pool
 
+log = logging.getLogger(__name__)
+
 A = TypeVar("A")
 B = TypeVar("B")
 
 PATIENCE = 3.0
-"""Seconds of shared work after which other processes are worth their start, of about as many."""
+"""Seconds of shared work after which other processes are started, which takes about as long."""
 
 
 class Workers:
@@ -49,27 +52,35 @@ class Workers:
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
         self._pool: loky.ProcessPoolExecutor | None = None
+        self._end: Callable[[], object] | None = None
         self._prepared: list[Future[object]] = []
 
     def start(self) -> None:
-        """Start the other processes, without waiting for them."""
+        """Start the other processes, without waiting for them.
+
+        Raises:
+            OSError: If they cannot be started, or their data cannot be written.
+        """
         if self._pool is None and self.count > 1:
             self.before_start()
-            self._pool = pool(self.count - 1, threads=self._threads)
-            self._prepared = [self._pool.submit(self.prepare) for _ in range(self.count - 1)]
-            weakref.finalize(self, _end, self._pool)
+            self._begin(self.count - 1)
 
     def ready(self) -> None:
-        """Start the other processes, and wait until all have started."""
+        """Start the other processes, and wait until they have begun to work."""
         self.start()
         for each in self._prepared:
             each.result()
 
     def close(self) -> None:
         """End the other processes; a later call starts others."""
-        if self._pool is not None:
-            _end(self._pool)
-        self._pool, self._prepared = None, []
+        if self._end is not None:
+            self._end()
+        self._pool, self._prepared, self._end = None, [], None
+
+    def stay_alone(self) -> None:
+        """End the other processes, and start none from now on."""
+        self.close()
+        self.count = 1
 
     def map(
         self,
@@ -93,70 +104,94 @@ class Workers:
         work = _Work(call, items)
         try:
             self._share(work)
-            for place in work.failed:  # perhaps since another process lacks something
-                work.outcomes[place] = _outcome(_here, call, items[place])
-            for place in work.lost:
-                self._once_more(work, place, died)
+            self._repeat(work, died)
+            for place in work.failed:
+                work.carry_out(place)
         except BaseException:
             self.close()
             raise
-        return [_result(outcome) for outcome in work.outcomes]
+        return work.results()
+
+    def _begin(self, processes: int) -> None:
+        self._pool = pool(processes, threads=self._threads)
+        self._end = weakref.finalize(self, _ended, self._pool)
+        self._prepared = [self._pool.submit(self.prepare) for _ in range(processes)]
 
     def _share(self, work: "_Work") -> None:
         beside: list[threading.Thread] = []
         while True:
-            if not beside and self._are_ready(work):
-                beside = [
-                    threading.Thread(target=self._have_done, args=[work], daemon=True)
-                    for _ in range(self.count - 1)
-                ]
-                for thread in beside:
-                    thread.start()
+            if not beside and self.count > 1 and work.left > 1:
+                self._start_if_due()
+                if any(each.done() for each in self._prepared):
+                    beside = [
+                        threading.Thread(target=self._feed_worker, args=[work], daemon=True)
+                        for _ in range(self.count - 1)
+                    ]
+                    for thread in beside:
+                        thread.start()
             if (place := work.take()) is None:
                 break
             started = time.monotonic()
-            work.outcomes[place] = _outcome(_here, work.call, work.items[place])
+            work.carry_out(place)
             self._worked += time.monotonic() - started
         for thread in beside:
             thread.join()
 
-    def _have_done(self, work: "_Work") -> None:
+    def _start_if_due(self) -> None:
+        if self._worked < self._wait:
+            return
+        try:
+            self.start()
+        except (OSError, BrokenProcessPool) as error:
+            log.warning("the run goes on in one process, since others cannot start: %s", error)
+            self.stay_alone()
+
+    def _feed_worker(self, work: "_Work") -> None:
         """Let another process carry out items until none is left."""
         while (place := work.take()) is not None:
             try:
-                work.outcomes[place] = _outcome(self._elsewhere, work.call, work.items[place])
+                self._send(work, place)
             except BrokenProcessPool:
                 work.lost.append(place)
                 return
-            if not work.outcomes[place][0]:
-                work.failed.append(place)
 
-    def _are_ready(self, work: "_Work") -> bool:
-        """Whether there is work for others, and they have started; they are started if need be."""
-        if self.count == 1 or work.left < 2:
-            return False
-        if self._worked >= self._wait:
-            self.start()
-        return any(each.done() for each in self._prepared)
-
-    def _elsewhere(self, call: Callable[[Any], Any], item: Any) -> Any:
+    def _send(self, work: "_Work", place: int) -> None:
+        """Let another process carry out an item, or note that it cannot."""
         assert self._pool is not None  # only called once the pool has started
-        return self._pool.submit(call, item).result()
-
-    def _once_more(self, work: "_Work", place: int, died: Callable[[Any], Any] | None) -> None:
-        """Repeat a call whose process was killed, alone, since any of several may be the reason."""
-        self.close()
-        self.start()
         try:
-            work.outcomes[place] = _outcome(self._elsewhere, work.call, work.items[place])
+            succeeded, result = self._pool.submit(_guarded, work.call, work.items[place]).result()
         except BrokenProcessPool:
-            self.close()
-            if died is None:
-                raise RunFailed(
-                    "a worker process was killed twice, perhaps for want of memory: set "
-                    "engine.workers = 1, or lower the memory that a client needs"
-                ) from None
-            work.outcomes[place] = _outcome(_here, died, work.items[place])
+            raise
+        except Exception as error:  # such as an item that cannot be pickled
+            succeeded, result = False, repr(error)
+        if succeeded:
+            work.outcomes[place] = (True, result)
+        else:
+            log.debug("a call failed in another process and is repeated here: %s", result)
+            work.failed.append(place)
+
+    def _repeat(self, work: "_Work", died: Callable[[Any], Any] | None) -> None:
+        """Repeat calls whose processes were killed, one by one: any of several may be the reason.
+
+        Raises:
+            RunFailed: If a process is killed again, and ``died`` is not given.
+        """
+        for place in work.lost:
+            try:
+                if place == work.lost[0] or self._pool is None:
+                    self.close()
+                    self._begin(1)
+                self._send(work, place)
+            except BrokenProcessPool:
+                self.close()
+                if died is None:
+                    raise RunFailed(
+                        "a worker process was killed twice, perhaps for want of memory: set "
+                        "engine.workers = 1, or lower the memory that a client needs"
+                    ) from None
+                work.outcomes[place] = (True, died(work.items[place]))
+        if work.lost:
+            self.close()  # of one process; the next call starts all
 
 
 class _Work:
@@ -183,31 +218,37 @@ class _Work:
         except IndexError:
             return None
 
+    def carry_out(self, place: int) -> None:
+        """Carry out an item in this process. If it fails, nobody takes any later one."""
+        try:
+            self.outcomes[place] = (True, self.call(self.items[place]))
+        except Exception as error:
+            self.outcomes[place] = (False, error)
+            self._places.clear()
+
+    def results(self) -> list[Any]:
+        """The results in order.
+
+        Raises:
+            Exception: What the first item that failed has raised.
+        """
+        for outcome in self.outcomes:
+            if outcome is not None and not outcome[0]:
+                raise outcome[1]
+        return [result for _, result in self.outcomes]
+
+
+def _guarded(call: Callable[[A], B], item: A) -> tuple[bool, Any]:
+    """Carry out a call in another process, from which no exception could be pickled for sure."""
+    try:
+        return True, call(item)
+    except BaseException as error:
+        return False, repr(error)
+
 
 def _nothing() -> None:
     """The default of what is called at a start."""
 
 
-def _here(call: Callable[[A], B], item: A) -> B:
-    return call(item)
-
-
-def _outcome(run: Callable[..., Any], call: Callable[[A], B], item: A) -> tuple[bool, Any]:
-    """Whether a call succeeded, and its result or exception."""
-    try:
-        return True, run(call, item)
-    except BrokenProcessPool:
-        raise
-    except Exception as error:
-        return False, error
-
-
-def _result(outcome: tuple[bool, Any]) -> Any:
-    succeeded, found = outcome
-    if not succeeded:
-        raise found
-    return found
-
-
-def _end(processes: loky.ProcessPoolExecutor) -> None:
+def _ended(processes: loky.ProcessPoolExecutor) -> None:
     processes.shutdown(wait=True, kill_workers=True)

@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
 from fedlab.protocol.flower import Run, TaskIdentity, set_message_id
-
-CLIENT_FAILED = 2
-"""Flower's error code for a ClientApp that raised an exception."""
 
 
 def in_process(federated: FederatedData, clients: int) -> Grid:
@@ -162,7 +160,9 @@ def deliver(
 
 def failure(message: Message, reason: str) -> Message:
     """The reply to a message whose client failed for a reason."""
-    return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
+    return Message(
+        Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message
+    )
 
 
 @contextmanager

@@ -154,7 +154,11 @@ class AttackEvaluator:
             scenario: Scenario as it was in the round, if it was toggled since.
 
         Yields:
-            What ``evaluate`` returns or raises for each, as far as one attack alone is concerned.
+            For each the leak, ``None`` for an empty batch, or the ValueError or NetworkFailed that
+            says why it was not attacked.
+
+        Raises:
+            PluginFailed: If a plug-in of the attack or a metric fails.
         """
         step = AHEAD * self._workers.count if self._workers.count > 1 else 1
         for some in (pairs[first : first + step] for first in range(0, len(pairs), step)):

@@ -8,7 +8,7 @@ from torch import Tensor
 from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.network_errors import NetworkFailed, naming_network
-from fedlab.core.seeds import generator
+from fedlab.core.seeds import derive, generator, seeded
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker
 from fedlab.server.captures import Capture
@@ -53,7 +53,8 @@ class AttackJob:
             PluginFailed: If the network or a plug-in of the attack fails.
         """
         purpose, key = self.stream
-        with naming_network(self.network):
+        own = derive(self.seed, f"{purpose}, own draws", *key)
+        with naming_network(self.network), seeded(own, self.attacker.device):
             return self.attacker.attack(
                 self.capture,
                 self.entry,

@@ -3,6 +3,7 @@
 Such an answer may have been sent: a SuperLink holds what arrives while the server is dead.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,8 +14,7 @@ class Unanswered:
     """What clients may have spent beyond the histories that they have declared."""
 
     def __init__(self) -> None:
-        self._costs: dict[int, History] = {}
-        self._asked = 0
+        self._questions: dict[int, list[History]] = {}
 
     def ask(self, costs: Mapping[int, History]) -> None:
         """Add what the tasks of a round will cost.
@@ -23,21 +23,28 @@ class Unanswered:
             costs: Expected entries of each client that is asked, at least one, by partition id.
         """
         for client, cost in costs.items():
-            self._costs[client] = (*self._costs.get(client, ()), *cost)
-            self._asked = cost[-1].round
+            self._questions.setdefault(client, []).append(cost)
 
     def answer(self, spent: Mapping[int, History]) -> None:
-        """Drop what clients have now declared, or what they say they did not spend.
+        """Drop the last question to each client, and earlier ones whose costs it declares as well.
 
         Args:
-            spent: New entries of each client that answered the last question, by partition id. They
-                may declare earlier rounds as well, whose replies were lost.
+            spent: New entries of each client that has answered, by partition id; none for a round
+                that cost it nothing.
         """
         for client, entries in spent.items():
-            told = {self._asked, *(entry.round for entry in entries)}
-            left = [cost for cost in self._costs.pop(client, ()) if cost.round not in told]
+            if not (questions := self._questions.pop(client, [])):
+                continue
+            declared = Counter(part[0].round for part in participations(entries))
+            *earlier, last = questions
+            declared[last[0].round] -= 1
+            left = []
+            for question in reversed(earlier):
+                declared[question[0].round] -= 1
+                if declared[question[0].round] < 0:
+                    left.append(question)
             if left:
-                self._costs[client] = tuple(left)
+                self._questions[client] = left[::-1]
 
     def beyond(self, histories: Mapping[int, History]) -> dict[int, History]:
         """Entries that continue the declared histories, by partition id.
@@ -46,12 +53,12 @@ class Unanswered:
             histories: Declared privacy history of every client.
         """
         found: dict[int, History] = {}
-        for client, costs in self._costs.items():
+        for client, questions in self._questions.items():
             first = next_participation(histories.get(client, ()))
             found[client] = tuple(
                 replace(entry, participation=number)
-                for number, part in enumerate(participations(costs), first)
-                for entry in part
+                for number, cost in enumerate(questions, first)
+                for entry in cost
             )
         return found
 

@@ -38,7 +38,7 @@ def expected_cost(
 ) -> History:
     """Return what a participation will cost, as far as the server knows.
 
-    Where it does not know, as for a foreign defense that plans nothing, the participation counts as
+    With a foreign defense, which may charge more than it plans, the participation counts as
     unprotected. The records of a frozen set count as another set than any before.
 
     Args:
@@ -52,15 +52,12 @@ def expected_cost(
     try:
         task = adjust_task(task)
         expected, foreign = _expected(task, participation, before, sizes)
-        unknown = any(cost is None and each.account is not None for each, cost in foreign)
-        if buffers or opens(task) or unknown:
-            return (opened,)
-        planned = [void_release(cost, task) for _, cost in foreign if cost is not None]
     except (BadInput, PluginFailed, ValueError):  # a plug-in cannot say what it costs
         return (opened,)
+    if buffers or opens(task) or foreign or not expected:
+        return (opened,)
     name = f"round {task.round}, participation {participation}"
-    costs = [replace(c, release=name) if c.release else c for c in (*expected, *planned)]
-    return tuple(costs) or (opened,)
+    return tuple(replace(cost, release=name) if cost.release else cost for cost in expected)
 
 
 def declared_problem(

@@ -18,6 +18,7 @@ def task_for(
     client: int,
     proximal_mu: float = 0.0,
     history: History | None = None,
+    unanswered: History = (),
 ) -> ClientTask:
     """Return the task of a client in a round.
 
@@ -27,6 +28,7 @@ def task_for(
         client: Partition id of the client.
         proximal_mu: Weight of the proximal term of FedProx, at least 0.
         history: Privacy history of the client as the server knows it; only sent after a resume.
+        unanswered: Costs of the client's tasks whose replies the server does not have.
     """
     return ClientTask(
         round=round,
@@ -37,6 +39,7 @@ def task_for(
         defenses=scenario.defenses_on(round=round, client=client),
         proximal_mu=proximal_mu,
         history=None if history is None else to_json(history),
+        unanswered=to_json(unanswered) if unanswered else None,
         privacy=scenario.privacy,
         collusion=_collusion(scenario, round, client),
         exposed=_exposed(scenario, round, client),

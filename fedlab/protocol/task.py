@@ -34,6 +34,8 @@ class ClientTask(Settings):
             them.
         proximal_mu: Weight of the proximal term of FedProx, 0 for other strategies.
         history: Privacy history of the client as the server knows it, sent after a resume.
+        unanswered: Costs of tasks whose replies the server does not have, for a client that has
+            lost its own history: it may have sent them.
         privacy: Accountant and delta by which the client counts its privacy budget.
         collusion: Knowledge of a client whose update attack is made from honest updates.
         exposed: True if a colluding client knows the update that this honest client would send
@@ -49,6 +51,7 @@ class ClientTask(Settings):
     defenses: tuple[AnyDefense, ...] = ()
     proximal_mu: float = 0.0
     history: str | None = None
+    unanswered: str | None = None
     privacy: Privacy = Privacy()
     collusion: CollusionTask | None = None
     exposed: bool = False

@@ -89,9 +89,10 @@ class SpendingJournal:
         self._append("asked", costs)
 
     def settle(self) -> None:
-        """Count what was asked before a kill as spent, since nobody will hear the answers.
+        """Count what was asked before a kill as spent: the new run cannot receive the answers.
 
         Raises:
+            BadInput: If the journal is damaged.
             RunFailed: If something else has written to the journal since it was read.
         """
         if self._unsettled:

@@ -27,6 +27,7 @@ def checked_history(
     task_in: Callable[[int], ClientTask],
     sizes: PublicSizes | None,
     shares_buffers: bool,
+    unanswered: History = (),
 ) -> History:
     """Read the history that a reply declares, and hold every new entry against its task.
 
@@ -37,6 +38,8 @@ def checked_history(
         task_in: Returns the client's task in an earlier round, whose reply was lost.
         sizes: Public numbers about the clients' images, if the server knows them.
         shares_buffers: True if clients are asked for BatchNorm statistics.
+        unanswered: Costs of earlier tasks as the server expects them, which a client repeats that
+            has lost its own history.
 
     Returns:
         The declared history, of which the known one is the beginning.
@@ -56,7 +59,11 @@ def checked_history(
     if len(new) > MOST_LOST:
         raise Refused(f"its accountant history has {len(new)} new participations")
     before, earliest = known, known[-1].round if known else 1
+    expected = participations(unanswered)
     for part in new:
+        if part in expected and part is not new[-1]:
+            before = (*before, *part)
+            continue
         rounds = {entry.round for entry in part}
         (round, *others) = sorted(rounds)
         if others or not earliest <= round <= task.round:

@@ -36,6 +36,7 @@ class Known:
         task_in: Returns the task that a client was given in an earlier round, by round and client.
         sizes: Public numbers about the clients' images; ``None`` if they are not known.
         there: Clients whose nodes are there; ``None`` if nobody looked.
+        unanswered: Costs of tasks without a reply, which clients were told, by partition id.
     """
 
     expected: Expected
@@ -43,6 +44,7 @@ class Known:
     task_in: Callable[[int, int], ClientTask]
     sizes: PublicSizes | None = None
     there: frozenset[int] | None = None
+    unanswered: Mapping[int, History] = field(default_factory=dict)
 
 
 @dataclass
@@ -140,6 +142,7 @@ def _collect(collection: ReplyCollection, task: ClientTask, message: Message, kn
             task,
             task_in=lambda round: known.task_in(round, client),
             sizes=known.sizes,
+            unanswered=known.unanswered.get(client, ()),
             shares_buffers=bool(known.expected.buffers),
         )
     except Refused:

@@ -203,10 +203,9 @@ class RoundLoop:
     ) -> dict[int, History]:
         """What the clients that are there will spend, if they do what they are asked."""
         buffers = bool(self._known(scenario).expected.buffers)
+        before = self.accounted
         return {
-            client: expected_cost(
-                task, self.accounted.get(client, ()), sizes=self._sizes, buffers=buffers
-            )
+            client: expected_cost(task, before.get(client, ()), sizes=self._sizes, buffers=buffers)
             for client, task in tasks.items()
             if client in self._transport.there
         }
@@ -230,7 +229,8 @@ class RoundLoop:
         )
         # A SuperNode that was started anew has forgotten what its client spent.
         remind = self.histories if self._deployed else self._disputed
-        owed = {client: self.histories.get(client, ()) for client in remind}
+        unanswered = self._unanswered.beyond(self.histories)
+        owed = {client: self.histories.get(client, ()) for client in (*remind, *unanswered)}
         owed |= {} if resumed is None else {c: resumed.get(c, ()) for c in cohort}
         # Only FedProx sends its clients a setting, under this key.
         proximal_mu = cast(float, config.get("proximal-mu", 0.0))
@@ -241,6 +241,7 @@ class RoundLoop:
                 client=client,
                 proximal_mu=proximal_mu,
                 history=owed.get(client),
+                unanswered=unanswered.get(client, ()),
             )
             for client in cohort
         }
@@ -326,7 +327,8 @@ class RoundLoop:
             return task_for(scenario, round=round, client=client)
 
         there = self._transport.there
-        return Known(expected, self.histories, task_in, self._sizes, there)
+        unanswered = self._unanswered.beyond(self.histories)
+        return Known(expected, self.histories, task_in, self._sizes, there, unanswered)
 
 
 def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[int, ...]:

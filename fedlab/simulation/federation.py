@@ -34,7 +34,7 @@ from fedlab.simulation.analysis import Analysis
 from fedlab.simulation.auditing import Auditor
 from fedlab.simulation.callbacks import Callback, Callbacks, OnRound
 from fedlab.simulation.feasibility import refuse_what_cannot_work, refuse_what_needs_all_images
-from fedlab.simulation.foreign_plugins import named_plugins
+from fedlab.simulation.foreign_plugins import defined_in_main, named_plugins
 from fedlab.simulation.projection import calibrated
 from fedlab.simulation.recording import run_folder_callbacks
 from fedlab.simulation.root_training import root_training
@@ -228,8 +228,11 @@ class Federation(Analysis):
         with progress(
             self.scenario.name, self.scenario.rounds, unit="rounds", done=self.round
         ) as tell:
-            while self.round < self.scenario.rounds:
-                tell(self.step().model.round)
+            try:
+                while self.round < self.scenario.rounds:
+                    tell(self.step().model.round)
+            finally:
+                self._workers.close()
         if self._auditor and not self.audit.holds:
             raise RunFailed(f"the audit contradicts the ledger: {self.audit}")
         if self._plugin_failures:
@@ -379,6 +382,8 @@ class Federation(Analysis):
         event = toggle_event(changed, defense, on=on, clients=who, rounds=when, settings=settings)
         costs = {client: each.as_json() for client, each in projection.items()}
         event |= {"projected_epsilon": costs}
+        if defined_in_main(changed):
+            self._workers.stay_alone()
         self._claim()
         self.folder.save_toggle(changed, {"from_round": following, **event})
         self.scenario = changed

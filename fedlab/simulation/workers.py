@@ -1,5 +1,8 @@
 """The processes of a federation on this machine, and the clients that they share."""
 
+import math
+from pathlib import Path
+
 import psutil
 import torch
 
@@ -14,10 +17,10 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.foreign_plugins import defined_in_main
 
 MOST = 16
-"""Largest number of processes that nobody has asked for."""
+"""Largest number of processes under ``auto``."""
 
 MEMORY = 1.5 * 2**30
-"""Bytes of free memory for each process that nobody has asked for."""
+"""Bytes of free memory for each process under ``auto``."""
 
 
 def workers_of(scenario: Scenario, device: torch.device) -> Workers:
@@ -36,12 +39,22 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
-        room = int(psutil.virtual_memory().available / MEMORY)
+        room = int(_free_memory() / MEMORY)
         count = 1 if alone or is_worker() else max(1, min(cores() // threads, room, MOST))
         return Workers(count, threads=threads, at_once=False)
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
     return Workers(asked, threads=threads)
+
+
+def _free_memory() -> float:
+    """Bytes that this process and others may still take, at most what its container allows."""
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        allowed = float(limit.read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        allowed = math.inf
+    return min(float(psutil.virtual_memory().available), allowed)
 
 
 def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers) -> Grid:

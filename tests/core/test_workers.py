@@ -32,6 +32,7 @@ def slowly(number):
 
 
 def squared(number):
+    time.sleep(0.01)
     return number * number
 
 
@@ -42,6 +43,7 @@ def fails_at_three(number):
 
 
 def fails_elsewhere(number):
+    time.sleep(0.05)
     if os.getpid() != number:
         raise ValueError("not here")
     return number
@@ -84,14 +86,39 @@ def test_what_fails_elsewhere_runs_here(ready):
 
 def test_what_cannot_be_pickled_runs_here(ready):
     lock = threading.Lock()
-    assert ready.map(lambda each: each is lock, [lock] * 10) == [True] * 10
+    assert ready.map(lambda each: time.sleep(0.05) or each is lock, [lock] * 10) == [True] * 10
 
 
 def test_a_killed_process_is_replaced_and_its_item_repeated(ready, tmp_path):
     items = [(tmp_path / "died", HERE)] * 6
     assert ready.map(dies_once, items) == items
     assert (tmp_path / "died").exists()
-    assert ready.map(squared, [1, 2, 3]) == [1, 4, 9]
+    ready.ready()
+    assert len({process for _, process in ready.map(slowly, list(range(10)))}) == 2
+
+
+class Unpicklable(Exception):
+    """An exception that cannot be read from a pickle."""
+
+    def __init__(self, one, two):
+        super().__init__("no sense")
+
+
+def raises(kind):
+    time.sleep(0.05)
+    raise {"exit": SystemExit(3), "pickle": Unpicklable(1, 2)}[kind]
+
+
+def test_any_exception_of_another_process_is_that_of_this_one(ready):
+    with pytest.raises(Unpicklable, match="no sense"):
+        ready.map(raises, ["pickle"] * 10)
+    with pytest.raises(SystemExit):
+        ready.map(raises, ["exit"] * 10)
+
+
+def test_nothing_follows_a_failure(tmp_path):
+    with pytest.raises(ValueError, match="no 3"):
+        Workers(1).map(fails_at_three, [0, 3, tmp_path])
 
 
 def test_an_item_that_always_kills_its_process_has_a_result_of_its_own(ready):

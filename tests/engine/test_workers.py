@@ -2,16 +2,22 @@
 
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+import numpy as np
 import psutil
 import pytest
+import torch
 
 from fedlab import BadInput, Federation
 from fedlab.defenses import Defense
+from fedlab.results.temporary import temporary_folder
+from fedlab.simulation import workers
 from tests.federations import small
 
 pytestmark = pytest.mark.xdist_group("workers")
@@ -69,13 +75,18 @@ def test_the_bits_are_those_of_one_process(tmp_path, alone, workers):
 
 
 def test_a_killed_worker_is_replaced(tmp_path, alone):
+    seen = []
+
     def kill(federation):
         federation.wait_for_workers()
+        seen.append({each.pid for each in federation._workers._pool._processes.values()})
         if federation.round == 1:
-            for process in federation._workers._pool._processes.values():
-                os.kill(process.pid, signal.SIGKILL)
+            for process in seen[-1]:
+                os.kill(process, signal.SIGKILL)
 
     assert run(tmp_path / "run", 2, each=kill) == alone
+    assert seen[0] == seen[1]
+    assert not seen[1] & seen[2]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
@@ -85,9 +96,12 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
     first.step()
     first._workers.close()
     first.folder.release()
+    file = tmp_path / "run" / "scenario.toml"
+    file.write_text(file.read_text().replace("workers = 2", "workers = 1"))
     again = Federation.resume(tmp_path / "run")
+    assert again.scenario.engine.workers == 1
     again.run()
-    assert facts(again)[0] == alone[0]
+    assert facts(again) == alone
 
 
 def test_processes_end_with_the_run(tmp_path):
@@ -107,11 +121,11 @@ run.run()
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_killed_run(tmp_path):
+def test_nothing_is_left_of_a_killed_run(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(SCRIPT)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    environment = os.environ | {"TMPDIR": str(temporary), "FEDLAB_MARK": tmp_path.name}
+    environment = os.environ | {"TMPDIR": str(temporary)}
     with subprocess.Popen(
         [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, env=environment
     ) as process:
@@ -122,6 +136,56 @@ def test_nothing_is_left_of_a_killed_run(tmp_path):
         process.kill()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    _, discard = temporary_folder()  # what a killed run left goes when another one starts
+    discard()
+    assert not list(temporary.glob("fedlab-run-*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"), [({}, 4), ({"threads": 2}, 2), ({"workers": 5}, 5), ({"workers": 1}, 1)]
+)
+def test_auto_takes_the_cores(monkeypatch, changes, count):
+    monkeypatch.setattr(workers, "cores", lambda: 4)
+    monkeypatch.setattr(workers, "_free_memory", lambda: 64 * workers.MEMORY)
+    scenario = small(engine={"device": "cpu", **changes})
+    assert workers.workers_of(scenario, torch.device("cpu")).count == count
+
+
+@pytest.mark.parametrize(
+    ("why", "count"), [("memory", 3), ("many", workers.MOST), ("worker", 1), ("gpu", 1)]
+)
+def test_auto_takes_less_where_it_must(monkeypatch, why, count):
+    monkeypatch.setattr(workers, "cores", lambda: 100)
+    monkeypatch.setattr(workers, "is_worker", lambda: why == "worker")
+    free = 3.2 if why == "memory" else 64
+    monkeypatch.setattr(workers, "_free_memory", lambda: free * workers.MEMORY)
+    device = torch.device("cuda" if why == "gpu" else "cpu")
+    assert workers.workers_of(small(engine={"device": "cpu"}), device).count == count
+
+
+class Draws(Defense):
+    """Draws from global generators, as a stranger's code may."""
+
+    keeps_guarantees = True
+
+    def wrap(self, pipeline, context):
+        factor = 1 + float(torch.rand(())) + np.random.rand() + random.random()
+        return pipeline.releasing_each(lambda tensor: tensor * factor)
+
+
+def test_global_random_numbers_are_those_of_one_process(tmp_path):
+    def drawn(count):
+        engine = {"device": "cpu", "workers": count}
+        defenses = [{"name": "tests.engine.test_workers:Draws"}]
+        scenario = small(rounds=2, engine=engine, defenses=defenses)
+        federation = Federation(scenario, out=tmp_path / str(count))
+        federation.wait_for_workers()
+        federation.run()
+        return federation.state
+
+    one, other = drawn(1), drawn(2)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 class Own(Defense):

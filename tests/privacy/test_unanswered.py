@@ -31,6 +31,15 @@ def test_an_answer_leaves_earlier_questions_that_it_does_not_mention():
     assert open_questions.beyond({0: told}) == {0: (cost(1, 2), cost(1, 2, "dp-sgd"))}
 
 
+def test_a_round_that_is_asked_again_is_another_question():
+    for told, left in [((), 1), ((cost(1),), 1), ((cost(1), cost(1, 1)), 0)]:
+        open_questions = Unanswered()
+        open_questions.ask({0: (cost(1),)})
+        open_questions.ask({0: (cost(1, 1),)})
+        open_questions.answer({0: told})
+        assert len(open_questions.beyond({0: told}).get(0, ())) == left
+
+
 def test_histories_go_on():
     assert continued({0: (cost(1),), 1: ()}, {0: (cost(2, 1),), 2: (cost(2),)}) == {
         0: (cost(1), cost(2, 1)),

@@ -91,22 +91,15 @@ def test_the_server_expects_what_an_honest_client_spends(defenses, roles):
     task = task_for(scenario, round=1, client=0)
     sizes = PublicSizes(site.sizes, PIXELS)
     expected = expected_cost(task, (), sizes=sizes, buffers=False)
+    if any(each["name"].startswith("tests.") for each in defenses):
+        assert [entry.mechanism for entry in expected] == [OPEN]  # it may charge more than it plans
+        return
     alike = {"release": None, "next_clipping_norm": None}
     planned, declared = (
         {replace(entry, **alike) for entry in entries}
         for entries in (expected, spent(scenario, site))
     )
-    if any(each["name"].startswith("tests.") for each in defenses):
-        assert planned <= declared or {entry.mechanism for entry in planned} == {OPEN}
-    else:
-        assert planned == declared
-
-
-def test_what_a_plug_in_cannot_plan_counts_as_unprotected():
-    scenario, site = federated([{"name": "tests.defenses.claims:PerExample"}])
-    task = task_for(scenario, round=1, client=0)
-    (entry,) = expected_cost(task, (), sizes=PublicSizes(site.sizes, PIXELS), buffers=False)
-    assert entry.mechanism == OPEN
+    assert planned == declared
 
 
 @pytest.mark.parametrize(

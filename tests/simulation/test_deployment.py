@@ -207,6 +207,27 @@ def test_only_a_client_that_says_so_spent_nothing(
     assert run.ledger.histories == run.folder.spending()
 
 
+@pytest.mark.parametrize("defense", [DP[0], {"name": "dp-instahide", "k": 2, "frozen": 8}])
+def test_a_node_that_is_started_anew_hears_what_nobody_answered(
+    images, join, tmp_path, monkeypatch, defense
+):
+    scenario = hospitals(images / "public", rounds=4, defenses=[defense], **HONEST)
+    nodes = join(scenario)
+    run = Federation(scenario, grid=nodes, out=tmp_path / "run")
+    run.step()
+    with monkeypatch.context() as during:
+        lost(nodes, during)
+        run.step()
+    nodes.restart()
+    rows = {row.client: row for row in run.step().clients}
+    assert rows[1].status == "ok", rows[1].reason
+    assert [e.round for e in run.ledger.histories[1]] == [1, 2, 3]
+    assert [e.participation for e in run.ledger.histories[1]] == [0, 1, 2]
+    run.step()
+    assert [e.round for e in run.ledger.histories[1]] == [1, 2, 3, 4]
+    assert run.ledger.histories == run.folder.spending()
+
+
 @pytest.mark.parametrize(
     ("tables", "sentence"),
     [
