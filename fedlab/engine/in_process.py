@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
-from fedlab.protocol.flower import Run, TaskIdentity, set_message_id
+from fedlab.protocol.flower import ErrorCode, Run, TaskIdentity, set_message_id
 
 
 def in_process(federated: FederatedData, clients: int) -> Grid:

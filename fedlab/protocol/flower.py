@@ -5,11 +5,12 @@ What is here may move with any release of Flower, so ``pyproject.toml`` bounds i
 """
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy.multikrum import compute_distances
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["Run", "TaskIdentity", "compute_distances", "set_message_id"]
+__all__ = ["ErrorCode", "Run", "TaskIdentity", "compute_distances", "set_message_id"]
 
 
 def set_message_id(message: Message, message_id: str) -> None:

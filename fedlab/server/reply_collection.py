@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
-from flwr.common.constant import ErrorCode
 
 from fedlab.core.errors import RunFailed
 from fedlab.core.plain_text import plain_text
 from fedlab.privacy.release import OPEN, History, PrivacyRelease, next_participation
 from fedlab.protocol.abstention import Abstention
 from fedlab.protocol.declared_cost import PublicSizes
+from fedlab.protocol.flower import ErrorCode
 from fedlab.protocol.reply import Expected, Kind, Refused, Reply, carries_data
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
