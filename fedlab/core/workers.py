@@ -124,7 +124,7 @@ class Workers:
                 self._start_if_due()
                 if any(each.done() for each in self._prepared):
                     beside = [
-                        threading.Thread(target=self._feed_worker, args=[work], daemon=True)
+                        threading.Thread(target=_feed, args=[self._pool, work], daemon=True)
                         for _ in range(self.count - 1)
                     ]
                     for thread in beside:
@@ -146,42 +146,20 @@ class Workers:
             log.warning("the run goes on in one process, since others cannot start: %s", error)
             self.stay_alone()
 
-    def _feed_worker(self, work: "_Work") -> None:
-        """Let another process carry out items until none is left."""
-        while (place := work.take()) is not None:
-            try:
-                self._send(work, place)
-            except BrokenProcessPool:
-                work.lost.append(place)
-                return
-
-    def _send(self, work: "_Work", place: int) -> None:
-        """Let another process carry out an item, or note that it cannot."""
-        assert self._pool is not None  # only called once the pool has started
-        try:
-            succeeded, result = self._pool.submit(_guarded, work.call, work.items[place]).result()
-        except BrokenProcessPool:
-            raise
-        except Exception as error:  # such as an item that cannot be pickled
-            succeeded, result = False, repr(error)
-        if succeeded:
-            work.outcomes[place] = (True, result)
-        else:
-            log.debug("a call failed in another process and is repeated here: %s", result)
-            work.failed.append(place)
-
     def _repeat(self, work: "_Work", died: Callable[[Any], Any] | None) -> None:
         """Repeat calls whose processes were killed, one by one: any of several may be the reason.
 
         Raises:
             RunFailed: If a process is killed again, and ``died`` is not given.
         """
+        if not work.lost:
+            return
+        self.close()
         for place in work.lost:
             try:
-                if place == work.lost[0] or self._pool is None:
-                    self.close()
+                if self._pool is None:
                     self._begin(1)
-                self._send(work, place)
+                _send(self._pool, work, place)
             except BrokenProcessPool:
                 self.close()
                 if died is None:
@@ -190,8 +168,7 @@ class Workers:
                         "engine.workers = 1, or lower the memory that a client needs"
                     ) from None
                 work.outcomes[place] = (True, died(work.items[place]))
-        if work.lost:
-            self.close()  # of one process; the next call starts all
+        self.close()  # of one process; the next call starts all
 
 
 class _Work:
@@ -236,6 +213,31 @@ class _Work:
             if outcome is not None and not outcome[0]:
                 raise outcome[1]
         return [result for _, result in self.outcomes]
+
+
+def _feed(processes: loky.ProcessPoolExecutor, work: _Work) -> None:
+    """Let another process carry out items until none is left."""
+    while (place := work.take()) is not None:
+        try:
+            _send(processes, work, place)
+        except BrokenProcessPool:
+            work.lost.append(place)
+            return
+
+
+def _send(processes: loky.ProcessPoolExecutor, work: _Work, place: int) -> None:
+    """Let another process carry out an item, or note that it cannot."""
+    try:
+        succeeded, result = processes.submit(_guarded, work.call, work.items[place]).result()
+    except BrokenProcessPool:
+        raise
+    except Exception as error:  # such as an item that cannot be pickled
+        succeeded, result = False, repr(error)
+    if succeeded:
+        work.outcomes[place] = (True, result)
+    else:
+        log.debug("a call failed in another process and is repeated here: %s", result)
+        work.failed.append(place)
 
 
 def _guarded(call: Callable[[A], B], item: A) -> tuple[bool, Any]:

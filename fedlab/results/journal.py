@@ -159,7 +159,8 @@ class SpendingJournal:
                     unanswered.ask(entries_of)
                 else:
                     unanswered.answer(entries_of)
-                    histories = continued(histories, entries_of)
+                    for client, entries in entries_of.items():
+                        histories[client] = (*histories.get(client, ()), *entries)
             if sealed and count < sealed[0]:
                 raise ValueError(f"{count} of {sealed[0]} entries are left")
             if sealed is None and chained:

@@ -302,7 +302,7 @@ class Reconstruct(Scheduled):
     """Adapt the attack to the defense that is on, as an adaptive adversary would. Under DP-SGD the
     objective and the total variation then follow from its noise, whatever is set below."""
     tuning_iterations: Count | None = Field(default=None, ge=1)
-    """Iterations that ``auto`` spends on surrogate clients of one kind; by default 12 for each
+    """Iterations that ``auto`` spends on surrogate clients of one kind; by default 14 for each
     iteration of the final attack."""
     tuning_seconds: float | None = Field(default=None, gt=0)
     """Wall time in seconds that ``auto`` spends in place of ``tuning_iterations``; the choice then

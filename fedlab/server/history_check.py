@@ -61,7 +61,8 @@ def checked_history(
     before, earliest = known, known[-1].round if known else 1
     expected = participations(unanswered)
     for part in new:
-        if part in expected and part is not new[-1]:
+        last = part is new[-1] and spends
+        if part in expected and not last:
             before = (*before, *part)
             continue
         rounds = {entry.round for entry in part}
@@ -70,7 +71,6 @@ def checked_history(
             raise Refused(f"its accountant history has an entry for round {max(rounds)}")
         if part[0].participation != next_participation(before):
             raise Refused("the participations in its accountant history are not counted one by one")
-        last = part is new[-1] and spends
         problem = _problem(
             task if round == task.round else task_in(round),
             part,

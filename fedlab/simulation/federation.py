@@ -314,7 +314,7 @@ class Federation(Analysis):
         self.folder.journal.check_unchanged()
 
     def wait_for_workers(self) -> None:
-        """Start the processes of ``engine.workers`` now, and wait until all have started.
+        """Start the processes of ``engine.workers`` now, and wait until they have begun to work.
 
         Otherwise they start beside the first rounds.
         """
