@@ -10,7 +10,7 @@ from operator import is_
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -20,8 +20,9 @@ from fedlab.client.own_images import IMAGES, OwnImages, own_images
 from fedlab.core.errors import BadInput
 from fedlab.core.foreign_code import call_foreign
 from fedlab.core.network_errors import naming_network
-from fedlab.core.seeds import derive
+from fedlab.core.seeds import derive, seed_torch
 from fedlab.privacy.release import History, from_json, to_json
+from fedlab.protocol.arrays import read_record
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.terms import REFUSAL, TERMS, Terms
@@ -79,7 +80,7 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
 
 def _seed_globals(seed: int) -> None:
     """Seed the generators from which foreign code may draw, so that no process differs."""
-    torch.manual_seed(seed)
+    seed_torch(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
@@ -110,16 +111,17 @@ class _GlobalState:
     """The global state as tensors, converted once for all clients of a round in this process."""
 
     def __init__(self) -> None:
-        self._bytes: list[bytes] = []
+        self._record: list[Array] = []
         self._tensors: dict[str, Tensor] = {}
 
     def on(self, device: torch.device, arrays: ArrayRecord) -> dict[str, Tensor]:
         """Return the arrays of a message as tensors on a device; do not change them in place."""
-        content = [array.data for array in arrays.values()]
-        known = len(content) == len(self._bytes) and all(map(is_, content, self._bytes))
+        content = list(arrays.values())
+        known = len(content) == len(self._record) and all(map(is_, content, self._record))
         if not known:
-            self._tensors = {n: t.to(device) for n, t in arrays.to_torch_state_dict().items()}
-            self._bytes = content
+            # Copied, so that no client's code can change the server's own tensors.
+            self._tensors = {n: t.to(device, copy=True) for n, t in read_record(arrays).items()}
+            self._record = content
         return self._tensors
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from fedlab.core.lazy import torch
 
@@ -61,7 +62,23 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         seed: Seed of the block.
         device: Device of the layers.
     """
-    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=range(gpus()) if device.type == "cuda" else ()):
+        seed_torch(seed)
         yield
+
+
+def seed_torch(seed: int) -> None:
+    """Seed PyTorch's global generators of the CPU and of all GPUs.
+
+    On a machine without a GPU, ``torch.manual_seed`` takes a millisecond and more to note from
+    where it was called, once for each kind of device that PyTorch knows.
+    """
+    torch.default_generator.manual_seed(seed)
+    if gpus():
+        torch.cuda.manual_seed_all(seed)
+
+
+@cache
+def gpus() -> int:
+    """Number of GPUs; cached, since the driver takes its time to answer."""
+    return int(torch.cuda.device_count())

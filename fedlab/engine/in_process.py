@@ -6,7 +6,6 @@ import random
 import secrets
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from functools import cache
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +17,7 @@ from flwr.serverapp import Grid
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
+from fedlab.core.seeds import gpus
 from fedlab.protocol.flower import ErrorCode, Run, TaskIdentity, set_message_id
 
 
@@ -168,15 +168,9 @@ def failure(message: Message, reason: str) -> Message:
 def _own_randomness() -> Iterator[None]:
     """Restore the global generators after the block, since a client may seed them."""
     python, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(_gpus())):
+    with torch.random.fork_rng(devices=range(gpus())):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy_state)
-
-
-@cache
-def _gpus() -> int:
-    """Number of GPUs; cached, since the driver takes its time to answer."""
-    return torch.cuda.device_count()

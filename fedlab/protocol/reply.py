@@ -6,13 +6,11 @@ is read, and nothing is ever unpickled.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
@@ -21,6 +19,7 @@ from attacks.payload import Payload
 from fedlab.core.plain_text import plain_text
 from fedlab.privacy.release import History, from_json, to_json
 from fedlab.protocol.abstention import Abstention
+from fedlab.protocol.arrays import record_of, tensor_of
 
 PAYLOAD = "payload"
 """Record of arrays: the gradient or the weights by parameter name."""
@@ -39,8 +38,6 @@ ABSTAINS = "declined"
 STATUS = "status"
 REASON = "reason"
 
-HEADER = 4096
-"""Largest number of bytes that the header of an array may add to its content."""
 MOST_EXAMPLES = 10**9
 """Largest number of examples or steps that any client is believed."""
 
@@ -208,18 +205,10 @@ def carries_data(content: RecordDict) -> bool:
     return not set(content) <= {DECLARED} or declared.get(STATUS) == "withheld"
 
 
-def _content_size(data: bytes) -> int:
-    """Number of bytes of the array that the header of NumPy's format describes."""
-    stream = io.BytesIO(data)
-    first, _ = np.lib.format.read_magic(stream)
-    versions = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    read = versions[first]
-    shape, _, dtype = read(stream)
-    return math.prod(shape) * dtype.itemsize
-
-
 def _arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    return ArrayRecord({name: tensor.cpu() for name, tensor in tensors.items()})
+    """Write copies, since a defense may keep its tensors and use them again."""
+    copies = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    return record_of(copies)
 
 
 def _read_facts(content: RecordDict, most: int | None) -> dict[str, int]:
@@ -251,25 +240,20 @@ def _read_tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, T
             raise Refused(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
         if tensor.dtype != like.dtype:
             raise Refused(f"{name} is {tensor.dtype} instead of {like.dtype}")
-        if not torch.isfinite(tensor).all():
-            raise Refused(f"{name} holds values that are not finite")
-        if tensor.is_floating_point() and bool((tensor.abs() > LARGEST).any()):
-            raise Refused(f"{name} holds values above {LARGEST:g}, which overflow in sums")
+        if tensor.is_floating_point() and tensor.numel():
+            largest = float(torch.linalg.vector_norm(tensor, math.inf))
+            if not math.isfinite(largest):
+                raise Refused(f"{name} holds values that are not finite")
+            if largest > LARGEST:
+                raise Refused(f"{name} holds values above {LARGEST:g}, which overflow in sums")
         tensors[name] = tensor
     return tensors
 
 
 def _read_tensor(array: Array, name: str, *, most: int) -> Tensor:
     """Read an array from bytes that may contain anything."""
-    if len(array.data) > HEADER + most:
-        raise Refused(f"{name} cannot be read: {len(array.data)} bytes for {most} of content")
     try:
-        # np.load would allocate whatever the header asks for.
-        if (asked := _content_size(array.data)) > HEADER + most:
-            raise Refused(f"{name} cannot be read: its header asks for {asked} bytes, not {most}")
-        return torch.from_numpy(array.numpy().copy())
-    except Refused:
-        raise
+        return tensor_of(array, most=most)
     except Exception as error:  # hostile bytes may make the reader raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(f"{name} cannot be read: {reason}") from error

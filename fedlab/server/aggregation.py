@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, Strategy
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.plugins import describe
 from fedlab.core.seeds import derive
+from fedlab.protocol.arrays import record_of, tensor_of
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import CentralDP
 from fedlab.server.byzantine_limits import fitted, refuse_small_cohort
@@ -150,7 +151,7 @@ class Aggregation:
         cohort = cast(Grid, _Cohort(grid, nodes))
         try:
             messages = list(
-                self._outer.configure_train(round, _record(state), ConfigRecord(), cohort)
+                self._outer.configure_train(round, record_of(state), ConfigRecord(), cohort)
             )
             return messages[0].content.config_records[self._inner.configrecord_key]
         except Exception as error:  # somebody else's rule may raise anything
@@ -184,13 +185,13 @@ class Aggregation:
             return Aggregate({}, frozenset())
         contents = self._fill(updates)
         like = updates[0].arrays
-        root_arrays = None if root is None else _record({name: root[name] for name in like})
+        root_arrays = None if root is None else record_of({name: root[name] for name in like})
         merged = self._merge(round, [update.message for update in updates], root_arrays)
         noted, self._used = {id(content) for content in self._used}, []
         used = frozenset(place for place, each in enumerate(contents) if id(each) in noted)
         # Some rules compute in float64; the model goes on in the precision that it has.
         arrays = {
-            name: torch.from_numpy(array.numpy().copy()).to(like[name].dtype)
+            name: tensor_of(array).to(like[name].dtype)
             for name, array in merged.items()
             if name in like
         }
@@ -212,7 +213,7 @@ class Aggregation:
             weight = 1 if self._central else update.num_examples
             update.message.content = RecordDict(
                 {
-                    inner.arrayrecord_key: _record(arrays),
+                    inner.arrayrecord_key: record_of(arrays),
                     "metrics": MetricRecord({inner.weighted_by_key: weight}),
                 }
             )
@@ -296,7 +297,3 @@ class _Cohort:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
-
-
-def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    return ArrayRecord({name: Array(tensor.cpu().numpy()) for name, tensor in tensors.items()})

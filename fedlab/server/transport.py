@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedlab.core.errors import RunFailed
 from fedlab.core.plain_text import plain_text
+from fedlab.protocol.arrays import record_of
 from fedlab.protocol.reply import FACTS
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.terms import REFUSAL, TERMS, Terms
@@ -179,7 +180,7 @@ class Transport:
         """
         # Converted once for all clients that are sent the same state.
         arrays = {
-            id(state): ArrayRecord({name: Array(value.numpy()) for name, value in state.items()})
+            id(state): record_of(state)
             for state in {id(state): state for state in states.values()}.values()
         }
         messages = [
