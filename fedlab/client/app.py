@@ -58,7 +58,7 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        task = ClientTask.model_validate_json(str(message.content.config_records["config"]["plan"]))
+        task = ClientTask.read(str(message.content.config_records["config"]["plan"]))
 
         def work() -> ClientUpdate:
             own = _own_images(message, context)

@@ -1,9 +1,11 @@
 """The computation of one client in a round: batches, gradients and local SGD steps."""
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
@@ -21,6 +23,9 @@ from fedlab.defenses.pipeline import (
 from fedlab.defenses.workload import Workload
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
+
+AT_ONCE = 2**22
+"""Largest number of values in the images of a client that are converted before the first step."""
 
 
 def undefended_pipeline(context: ClientContext, work: Workload) -> Pipeline:
@@ -68,6 +73,12 @@ def _batches(
     pipeline: Pipeline, shard: Shard, federated: FederatedData
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield normalised images and labels for every local step."""
+    if pipeline.leaves_images and _worth_converting_at_once(pipeline, shard):
+        inputs = federated.network_input(shard.images)
+        for members in pipeline.sampler():
+            members = members.to(federated.device)
+            yield inputs[members], shard.labels[members]
+        return
     for members in pipeline.sampler():
         members = members.to(federated.device)
         raw = (
@@ -79,6 +90,11 @@ def _batches(
         for observe in pipeline.observers:
             observe(batch)
         yield federated.data.normalise(batch.pixels), batch.labels
+
+
+def _worth_converting_at_once(pipeline: Pipeline, shard: Shard) -> bool:
+    """Whether to convert all images of a client before the first step, and not those of a batch."""
+    return pipeline.records >= len(shard) and shard.images.numel() <= AT_ONCE
 
 
 def _unchanged_batch(members: Tensor, shard: Shard, federated: FederatedData) -> Batch:
@@ -109,23 +125,53 @@ def _train(
     task: ClientTask,
     global_state: Mapping[str, Tensor],
 ) -> Payload:
-    optimizer = torch.optim.SGD(
-        federated.model.parameters(),
-        lr=task.lr,
-        momentum=task.training.momentum,
-        weight_decay=task.training.weight_decay,
-    )
-    steps = 0
+    step, steps = _SGDStep(federated.model, task), 0
     for images, labels in batches:
         pipeline.gradient(images, labels)
         if task.proximal_mu:
             _add_proximal_gradient(federated, global_state, task.proximal_mu)
-        optimizer.step()
+        step()
         steps += 1
     weights = {name: p.detach().clone() for name, p in federated.model.named_parameters()}
     return Payload(
         "weights", weights, num_examples=pipeline.records // task.training.epochs, steps=steps
     )
+
+
+class _SGDStep:
+    """The step of ``torch.optim.SGD``, without its hooks for profilers and compilers.
+
+    For a small network these take longer than the step. The bits are the same.
+
+    Args:
+        model: Network whose parameters change.
+        task: Task with learning rate, momentum and weight decay.
+    """
+
+    def __init__(self, model: torch.nn.Module, task: ClientTask) -> None:
+        self._parameters = list(model.parameters())
+        self._momenta: list[Tensor | None] = [None] * len(self._parameters)
+        self._lr, self._training = task.lr, task.training
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Change every parameter that has a gradient."""
+        given = [place for place, each in enumerate(self._parameters) if each.grad is not None]
+        momenta = [self._momenta[place] for place in given]
+        sgd(
+            [self._parameters[place] for place in given],
+            [cast(Tensor, self._parameters[place].grad) for place in given],
+            momenta,
+            foreach=True,
+            lr=self._lr,
+            momentum=self._training.momentum,
+            weight_decay=self._training.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        for place, momentum in zip(given, momenta, strict=True):
+            self._momenta[place] = momentum
 
 
 def _add_proximal_gradient(

@@ -8,10 +8,14 @@ their own, by the ray engine.
 """
 
 import ctypes
+import math
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
 
@@ -102,7 +106,7 @@ def _time_limit(seconds: float | None) -> Iterator[Callable[[], bool]]:
     if seconds is None:
         yield lambda: False
         return
-    thread, done, over = threading.current_thread(), threading.Event(), threading.Event()
+    thread = threading.current_thread()
     by_signal = thread is threading.main_thread() and hasattr(signal, "SIGURG")
 
     def interrupt() -> None:
@@ -111,30 +115,88 @@ def _time_limit(seconds: float | None) -> Iterator[Callable[[], bool]]:
         else:
             _raise_in(thread, _Overtime)
 
-    def watch() -> None:
-        wait = seconds
-        while not done.wait(wait):
-            over.set()
-            interrupt()
-            wait = AGAIN
-
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if not done.is_set():
+        if not limit.done:
             raise _Overtime
 
-    watcher = threading.Thread(target=watch, name="time limit", daemon=True)
+    limit = _Limit(time.monotonic() + seconds, interrupt)
     # Nobody else uses SIGURG here, which by default is ignored.
     before = signal.signal(signal.SIGURG, handle) if by_signal else None
-    watcher.start()
+    _watcher.add(limit)
     try:
-        yield over.is_set
+        yield lambda: limit.over
     finally:
-        done.set()
-        watcher.join()
+        limit.done = True
+        _watcher.wait_for_interruption()
         if by_signal:
             signal.signal(signal.SIGURG, before)
         else:
             _raise_in(thread, None)
+
+
+@dataclass
+class _Limit:
+    """A call that may take until a time.
+
+    Attributes:
+        time: Time by ``time.monotonic`` at which it is interrupted next.
+        interrupt: Interrupts the call.
+        over: Whether its time is over.
+        done: Whether it has ended.
+    """
+
+    time: float
+    interrupt: Callable[[], None]
+    over: bool = False
+    done: bool = False
+
+
+class _Watcher:
+    """Interrupts calls whose time is over, from one thread, which starts with the first call."""
+
+    def __init__(self) -> None:
+        self._limits: list[_Limit] = []
+        self._changed = threading.Condition()
+        self._next = math.inf
+        self._thread: threading.Thread | None = None
+
+    def add(self, limit: _Limit) -> None:
+        """Watch a call."""
+        with self._changed:
+            self._limits = [each for each in self._limits if not each.done] + [limit]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="time limits", daemon=True)
+                self._thread.start()
+            if limit.time < self._next:  # otherwise the thread wakes up in time
+                self._changed.notify()
+
+    def wait_for_interruption(self) -> None:
+        """Return once no call is being interrupted."""
+        with self._changed:
+            pass
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for limit in self._limits:
+                    if limit.time <= now and not limit.done:
+                        limit.over, limit.time = True, now + AGAIN
+                        limit.interrupt()
+                left = [each.time for each in self._limits if not each.done]
+                self._next = min(left, default=math.inf)
+                self._changed.wait(self._next - now if left else None)
+
+
+def _start_anew() -> None:
+    """Give a forked process a watcher of its own, since threads are not forked."""
+    global _watcher
+    _watcher = _Watcher()
+
+
+_watcher = _Watcher()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def _raise_in(thread: threading.Thread, error: type[BaseException] | None) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -77,12 +78,12 @@ class ImageData:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [0, 1] to network inputs of about mean 0 and deviation 1."""
-        mean, std = self._constants(pixels.device)
+        mean, std = _constants(self.mean, self.std, pixels.device)
         return (pixels - mean) / std
 
     def denormalise(self, inputs: Tensor) -> Tensor:
         """Convert network inputs back to pixels, the inverse of ``normalise``."""
-        mean, std = self._constants(inputs.device)
+        mean, std = _constants(self.mean, self.std, inputs.device)
         return inputs * std + mean
 
     def limited(self, train: int | None, test: int | None, seed: int) -> "ImageData":
@@ -117,16 +118,22 @@ class ImageData:
         known = {_digest(image) for image in self.train_images.cpu()}
         return sum(_digest(image) in known for image in self.test_images.cpu())
 
-    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        mean = torch.tensor(self.mean, device=device).view(-1, 1, 1)
-        return mean, torch.tensor(self.std, device=device).view(-1, 1, 1)
-
     def __repr__(self) -> str:
         size = "x".join(str(side) for side in self.shape)
         return (
             f"ImageData({self.name!r}, {len(self.train_labels)} + {len(self.test_labels)} images "
             f"of {size}, {self.num_classes} classes, {self.device})"
         )
+
+
+@lru_cache(maxsize=16)
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Mean and deviation as tensors; cached, since every batch needs them."""
+    with torch.inference_mode(False):  # so that later callers may differentiate
+        first = torch.tensor(mean, device=device).view(-1, 1, 1)
+        return first, torch.tensor(std, device=device).view(-1, 1, 1)
 
 
 def _digest(image: Tensor) -> bytes:

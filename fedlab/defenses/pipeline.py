@@ -118,6 +118,11 @@ class Pipeline:
     charges: tuple[Charge, ...] = ()
     close: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
+    @property
+    def leaves_images(self) -> bool:
+        """Whether the network is trained on the images of the shard, and nobody watches batches."""
+        return self.held is None and self.transform is unchanged and not self.observers
+
     def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> Pipeline:
         """Return a pipeline with one more privacy cost.
 
@@ -229,10 +234,12 @@ class PlainGradient:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._parameters = list(model.parameters())
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Overwrite ``.grad`` of every parameter with the gradient of a batch."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         torch.nn.functional.cross_entropy(self._model(images), labels).backward()  # type: ignore[no-untyped-call]
 
 

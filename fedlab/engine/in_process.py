@@ -81,11 +81,12 @@ class InProcessGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages, one after another, and keep the replies."""
         ids = []
-        for message in messages:
-            message_id = str(uuid4())
-            set_message_id(message, message_id)
-            self._replies[message_id] = self._deliver(message)
-            ids.append(message_id)
+        with own_randomness():
+            for message in messages:
+                message_id = str(uuid4())
+                set_message_id(message, message_id)
+                self._replies[message_id] = self._deliver(message)
+                ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -149,8 +150,7 @@ def deliver(
     )
     changed = copy.deepcopy(context)
     try:
-        with _own_randomness():
-            reply = call_foreign(lambda: app(received, changed), seconds=seconds)
+        reply = call_foreign(lambda: app(received, changed), seconds=seconds)
     except ForeignCodeFailed as error:
         reply, changed = failure(message, str(error)), context
     set_message_id(reply, str(uuid4()))
@@ -165,8 +165,8 @@ def failure(message: Message, reason: str) -> Message:
 
 
 @contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Restore the global generators after the block, since a client may seed them."""
+def own_randomness() -> Iterator[None]:
+    """Restore the global generators after the block, since clients seed them."""
     python, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(gpus())):
         try:

@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.workers import Workers
-from fedlab.engine.in_process import InProcessGrid, deliver, failure
+from fedlab.engine.in_process import InProcessGrid, deliver, failure, own_randomness
 from fedlab.protocol.flower import TaskIdentity, set_message_id
 from fedlab.results.temporary import temporary_folder
 from fedlab.scenario.scenario import Scenario
@@ -101,9 +101,9 @@ class WorkersGrid(InProcessGrid):
             context = self._contexts.get(node) or self._context(node)
             poisons = self._federated.cache.folder
             jobs.append(_Job(self._site, message, context, self._seconds, poisons))
-        for message_id, job, (reply, context) in zip(
-            ids, jobs, self._workers.map(_answered, jobs, died=_dead), strict=True
-        ):
+        with own_randomness():
+            answers = self._workers.map(_answered, jobs, died=_dead)
+        for message_id, job, (reply, context) in zip(ids, jobs, answers, strict=True):
             self._replies[message_id] = reply
             if context.state:
                 self._contexts[job.message.metadata.dst_node_id] = context

@@ -5,7 +5,7 @@ import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cached_property
 from itertools import groupby, zip_longest
 from operator import attrgetter
@@ -108,8 +108,8 @@ class PrivacyRelease:
         """The entry as strict JSON, written once: every later round sends the same entries."""
         row = {
             name: "inf" if value == math.inf else value
-            for name, value in asdict(self).items()
-            if value is not None
+            for name in _FIELDS
+            if (value := getattr(self, name)) is not None
         }
         return json.dumps(row, separators=(",", ":"))
 
@@ -122,6 +122,8 @@ class PrivacyRelease:
         """Computed once, since whole histories are looked up in every round."""
         return self._hash
 
+
+_FIELDS = tuple(field.name for field in fields(PrivacyRelease))
 
 History = tuple[PrivacyRelease, ...]
 """Privacy history of one client: its entries in order of participation."""

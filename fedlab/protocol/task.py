@@ -1,5 +1,7 @@
 """The task of one client in one round, which the server sends as text in the message."""
 
+from collections import OrderedDict
+
 from fedlab.core.settings import Settings
 from fedlab.defenses import AnyDefense
 from fedlab.scenario.roles import Honest, Role
@@ -19,6 +21,12 @@ class CollusionTask(Settings):
     known: tuple[int, ...]
     clients: int
     malicious: int
+
+
+MOST_KEPT = 1024
+"""Number of tasks that ``ClientTask.read`` knows without reading them."""
+
+_WRITTEN: OrderedDict[str, "ClientTask"] = OrderedDict()
 
 
 class ClientTask(Settings):
@@ -56,6 +64,23 @@ class ClientTask(Settings):
     collusion: CollusionTask | None = None
     exposed: bool = False
     reply_timeout: float | None = None
+
+    def to_text(self) -> str:
+        """Write the task as JSON."""
+        text = self.model_dump_json(exclude_none=True)
+        _WRITTEN[text] = self
+        if len(_WRITTEN) > MOST_KEPT:
+            _WRITTEN.popitem(last=False)
+        return text
+
+    @classmethod
+    def read(cls, text: str) -> "ClientTask":
+        """Read a task that ``to_text`` wrote, in this process or in another one.
+
+        Raises:
+            ValueError: If the text is no task.
+        """
+        return _WRITTEN.get(text) or cls.model_validate_json(text)
 
     @property
     def defense_names(self) -> str:

@@ -188,7 +188,7 @@ class Transport:
                 RecordDict(
                     {
                         "arrays": arrays[id(states[client])],
-                        "config": ConfigRecord({"plan": task.model_dump_json(exclude_none=True)}),
+                        "config": ConfigRecord({"plan": task.to_text()}),
                         **self._terms,
                     }
                 ),
