@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,9 @@ class TensorArray(Array):
     __qualname__ = Array.__qualname__
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.dtype = str(tensor.dtype).removeprefix("torch.")
-        self.shape = tuple(tensor.shape)
-        self.stype = NUMPY
+        facts = {"dtype": _name(tensor.dtype), "shape": tuple(tensor.shape), "stype": NUMPY}
+        # Not one by one, since Flower then looks at each for what it has cached.
+        self.__dict__.update(facts, tensor=tensor)
 
     @property
     def data(self) -> bytes:  # type: ignore[override]
@@ -93,6 +92,11 @@ def tensor_of(array: Array, *, most: float = math.inf) -> Tensor:
     flat = np.frombuffer(data, dtype, count=math.prod(shape), offset=start)
     # Copied, since sums over memory with another alignment round differently.
     return torch.from_numpy(flat.reshape(shape, order="F" if by_column else "C").copy(order="C"))
+
+
+@cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _length_of_header(data: bytes) -> int:

@@ -141,7 +141,7 @@ class Reply:
         if set(content) != wanted:
             raise Refused(f"it holds {sorted(content)[:9]} instead of {sorted(wanted)}")
         facts = _read_facts(content, expected.max_examples)
-        declared = content.config_records.get(DECLARED, ConfigRecord())
+        declared = _declaration(content)
         if set(declared) != {KIND, HISTORY}:
             raise Refused(f"its declaration cannot be read: it is not {KIND} and {HISTORY}")
         if declared[KIND] != kind:
@@ -164,7 +164,7 @@ def read_abstention(content: RecordDict) -> Abstention | None:
     Raises:
         Refused: If the reason cannot be read.
     """
-    declared = content.config_records.get(DECLARED, ConfigRecord())
+    declared = _declaration(content)
     if declared.get(KIND) != ABSTAINS:
         return None
     if set(content) != {DECLARED} or set(declared) != {KIND, HISTORY, STATUS, REASON}:
@@ -185,7 +185,7 @@ def read_history(content: RecordDict, known: History) -> History:
     Raises:
         Refused: If the history cannot be read, or is far longer than the known one.
     """
-    text = content.config_records.get(DECLARED, ConfigRecord()).get(HISTORY)
+    text = _declaration(content).get(HISTORY)
     if not isinstance(text, str):
         raise Refused("its declaration cannot be read: it has no accountant history")
     before = to_json(known)
@@ -201,8 +201,13 @@ def read_history(content: RecordDict, known: History) -> History:
 
 def carries_data(content: RecordDict) -> bool:
     """True if a reply contains anything, even unreadable, that may depend on images."""
-    declared = content.config_records.get(DECLARED, ConfigRecord())
+    declared = _declaration(content)
     return not set(content) <= {DECLARED} or declared.get(STATUS) == "withheld"
+
+
+def _declaration(content: RecordDict) -> ConfigRecord:
+    found = content.get(DECLARED)
+    return found if isinstance(found, ConfigRecord) else ConfigRecord()
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -240,14 +245,26 @@ def _read_tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, T
             raise Refused(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(like.shape)}")
         if tensor.dtype != like.dtype:
             raise Refused(f"{name} is {tensor.dtype} instead of {like.dtype}")
-        if tensor.is_floating_point() and tensor.numel():
-            largest = float(torch.linalg.vector_norm(tensor, math.inf))
-            if not math.isfinite(largest):
-                raise Refused(f"{name} holds values that are not finite")
-            if largest > LARGEST:
-                raise Refused(f"{name} holds values above {LARGEST:g}, which overflow in sums")
         tensors[name] = tensor
+    _refuse_overflow(tensors)
     return tensors
+
+
+def _refuse_overflow(tensors: Mapping[str, Tensor]) -> None:
+    real = {name: t.flatten() for name, t in tensors.items() if t.is_floating_point()}
+    if not real or _largest(torch.cat(list(real.values()))) <= LARGEST:
+        return
+    for name, tensor in real.items():
+        largest = _largest(tensor)
+        if not math.isfinite(largest):
+            raise Refused(f"{name} holds values that are not finite")
+        if largest > LARGEST:
+            raise Refused(f"{name} holds values above {LARGEST:g}, which overflow in sums")
+
+
+def _largest(values: Tensor) -> float:
+    """The largest absolute value; NaN if one of them is."""
+    return float(torch.linalg.vector_norm(values, math.inf)) if values.numel() else 0.0
 
 
 def _read_tensor(array: Array, name: str, *, most: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The row of one client in one round, for ``clients.csv``."""
 
-import math
+import torch
 
 from fedlab.results.rows import ClientRow
 from fedlab.server.captures import Capture
@@ -35,5 +35,5 @@ def client_row(done: Round, client: int) -> ClientRow:
 def _update_norm(capture: Capture, lr: float) -> float:
     """L2 norm of the change of the weights that a client asks for, in float64."""
     weights = capture.payload.as_weights(capture.global_state, lr=lr)
-    change = (w - capture.global_state[name] for name, w in weights.items())
-    return math.sqrt(sum(float(t.double().pow(2).sum()) for t in change))
+    change = [(w - capture.global_state[name]).flatten() for name, w in weights.items()]
+    return float(torch.linalg.vector_norm(torch.cat(change), dtype=torch.float64))
