@@ -111,7 +111,7 @@ class PrivacyRelease:
             for name in _FIELDS
             if (value := getattr(self, name)) is not None
         }
-        return json.dumps(row, separators=(",", ":"))
+        return _encode(row)
 
     @cached_property
     def _hash(self) -> int:
@@ -122,6 +122,8 @@ class PrivacyRelease:
         """Computed once, since whole histories are looked up in every round."""
         return self._hash
 
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _FIELDS = tuple(field.name for field in fields(PrivacyRelease))
 

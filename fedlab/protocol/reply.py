@@ -264,7 +264,7 @@ def _refuse_overflow(tensors: Mapping[str, Tensor]) -> None:
 
 def _largest(values: Tensor) -> float:
     """The largest absolute value; NaN if one of them is."""
-    return float(torch.linalg.vector_norm(values, math.inf)) if values.numel() else 0.0
+    return max(map(abs, torch.stack(torch.aminmax(values)).tolist())) if values.numel() else 0.0
 
 
 def _read_tensor(array: Array, name: str, *, most: int) -> Tensor:
