@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from attacks.payload import Payload
-from fedlab.core.digest import digest
+from fedlab.core.digest import digest, shared_digest
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.tensor_files import read_tensors
@@ -47,7 +47,7 @@ class Capture:
     @cached_property
     def global_digest(self) -> str:
         """SHA-256 of the global arrays."""
-        return digest(self.global_state)
+        return shared_digest(self.global_state)
 
     @cached_property
     def reply_digest(self) -> str:
