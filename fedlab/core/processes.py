@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from multiprocessing.connection import Connection
 
 import loky
 import psutil
@@ -13,9 +14,12 @@ import psutil
 from fedlab.core.devices import prepare
 
 _IS_WORKER = threading.Event()
+_connection: Connection | None = None
 
 
-def pool(processes: int, *, threads: int | None = None) -> loky.ProcessPoolExecutor:
+def pool(
+    processes: int, *, threads: int | None = None, connection: Connection | None = None
+) -> loky.ProcessPoolExecutor:
     """Make processes that carry out calls; they start with the first call.
 
     Unlike those of the standard library, they need no ``if __name__ == "__main__"`` in the script
@@ -25,10 +29,11 @@ def pool(processes: int, *, threads: int | None = None) -> loky.ProcessPoolExecu
         processes: Number of processes.
         threads: Number of PyTorch threads of each, on which the bits of its results depend; by
             default the calls set it.
+        connection: Given to the process, which finds it as ``connection_to_parent``.
     """
     # It replaces a worker whose memory grew between two calls, and says so.
     warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
-    facts = (os.getpid(), os.getcwd(), list(sys.path), threads)
+    facts = (os.getpid(), os.getcwd(), list(sys.path), threads, connection)
     return loky.ProcessPoolExecutor(processes, initializer=_start, initargs=facts)
 
 
@@ -42,7 +47,20 @@ def cores() -> int:
     return int(loky.cpu_count())
 
 
-def _start(parent: int, folder: str, path: list[str], threads: int | None) -> None:
+def connection_to_parent() -> Connection:
+    """The connection that ``pool`` gave this process.
+
+    Raises:
+        ValueError: If it gave none.
+    """
+    if _connection is None:
+        raise ValueError("this process has no connection to its parent")
+    return _connection
+
+
+def _start(
+    parent: int, folder: str, path: list[str], threads: int | None, connection: Connection | None
+) -> None:
     """Import modules from where the parent does, and end with it, so that no worker is left over.
 
     Args:
@@ -50,7 +68,10 @@ def _start(parent: int, folder: str, path: list[str], threads: int | None) -> No
         folder: Working folder of the parent.
         path: Import path of the parent.
         threads: Number of PyTorch threads; ``None`` leaves it.
+        connection: Connection to the parent, if there is one.
     """
+    global _connection
+    _connection = connection
     _IS_WORKER.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
     os.chdir(folder)

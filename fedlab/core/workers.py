@@ -7,17 +7,12 @@ and return is pickled.
 import logging
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import loky
-
 from fedlab.core.errors import RunFailed
-from fedlab.core.processes import pool
+from fedlab.core.peers import Peer, PeerDied
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +46,7 @@ class Workers:
         self.prepare: Callable[[], object] = _nothing
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
-        self._pool: loky.ProcessPoolExecutor | None = None
-        self._end: Callable[[], object] | None = None
-        self._prepared: list[Future[object]] = []
+        self._peers: list[Peer] = []
 
     def start(self) -> None:
         """Start the other processes, without waiting for them.
@@ -61,21 +54,22 @@ class Workers:
         Raises:
             OSError: If they cannot be started, or their data cannot be written.
         """
-        if self._pool is None and self.count > 1:
+        if not self._peers and self.count > 1:
             self.before_start()
-            self._begin(self.count - 1)
+        while len(self._peers) < self.count - 1:
+            self._peers.append(self._another())
 
     def ready(self) -> None:
         """Start the other processes, and wait until they have begun to work."""
         self.start()
-        for each in self._prepared:
-            each.result()
+        for each in self._peers:
+            each.wait()
 
     def close(self) -> None:
         """End the other processes; a later call starts others."""
-        if self._end is not None:
-            self._end()
-        self._pool, self._prepared, self._end = None, [], None
+        for each in self._peers:
+            each.close()
+        self._peers = []
 
     def stay_alone(self) -> None:
         """End the other processes, and start none from now on."""
@@ -92,8 +86,8 @@ class Workers:
         """Call a function with each item, and return the results in order.
 
         Args:
-            call: The function; one that does not depend on the process that runs it. What another
-                process cannot carry out, this one does.
+            call: The function; one that does not depend on the process that runs it. It is sent
+                once to each process, and what another process cannot carry out, this one does.
             items: Its arguments.
             died: Makes the result of an item whose process was killed twice.
 
@@ -112,29 +106,30 @@ class Workers:
             raise
         return work.results()
 
-    def _begin(self, processes: int) -> None:
-        self._pool = pool(processes, threads=self._threads)
-        self._end = weakref.finalize(self, _ended, self._pool)
-        self._prepared = [self._pool.submit(self.prepare) for _ in range(processes)]
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Process ids of the others that have started."""
+        return tuple(each.process for each in self._peers)
+
+    def _another(self) -> Peer:
+        return Peer(self.prepare, threads=self._threads)
 
     def _share(self, work: "_Work") -> None:
-        beside: list[threading.Thread] = []
+        beside: dict[Peer, threading.Thread] = {}
         while True:
-            if not beside and self.count > 1 and work.left > 1:
+            if self.count > 1 and work.left > 1:
                 self._start_if_due()
-                if any(each.done() for each in self._prepared):
-                    beside = [
-                        threading.Thread(target=_feed, args=[self._pool, work], daemon=True)
-                        for _ in range(self.count - 1)
-                    ]
-                    for thread in beside:
+                for peer in self._peers:
+                    if peer not in beside and peer.has_begun:
+                        thread = threading.Thread(target=_feed, args=[peer, work], daemon=True)
+                        beside[peer] = thread
                         thread.start()
             if (place := work.take()) is None:
                 break
             started = time.monotonic()
             work.carry_out(place)
             self._worked += time.monotonic() - started
-        for thread in beside:
+        for thread in beside.values():
             thread.join()
 
     def _start_if_due(self) -> None:
@@ -142,33 +137,31 @@ class Workers:
             return
         try:
             self.start()
-        except (OSError, BrokenProcessPool) as error:
+        except OSError as error:
             log.warning("the run goes on in one process, since others cannot start: %s", error)
             self.stay_alone()
 
     def _repeat(self, work: "_Work", died: Callable[[Any], Any] | None) -> None:
-        """Repeat calls whose processes were killed, one by one: any of several may be the reason.
+        """Repeat calls whose processes were killed, each in a new one.
 
         Raises:
             RunFailed: If a process is killed again, and ``died`` is not given.
         """
-        if not work.lost:
-            return
-        self.close()
-        for place in work.lost:
+        for peer, place in work.lost:
+            peer.close()
+            self._peers.remove(peer)
+            another = self._another()
             try:
-                if self._pool is None:
-                    self._begin(1)
-                _send(self._pool, work, place)
-            except BrokenProcessPool:
-                self.close()
+                _send(another, work, place)
+                self._peers.append(another)
+            except PeerDied:
+                another.close()
                 if died is None:
                     raise RunFailed(
                         "a worker process was killed twice, perhaps for want of memory: set "
                         "engine.workers = 1, or lower the memory that a client needs"
                     ) from None
                 work.outcomes[place] = (True, died(work.items[place]))
-        self.close()  # of one process; the next call starts all
 
 
 class _Work:
@@ -179,8 +172,8 @@ class _Work:
         self.outcomes: list[Any] = [None] * len(items)
         self.failed: list[int] = []
         """Places of items that failed in another process."""
-        self.lost: list[int] = []
-        """Places of items whose process was killed."""
+        self.lost: list[tuple[Peer, int]] = []
+        """Processes that were killed, and the places of their items."""
         self._places = deque(range(len(items)))
 
     @property
@@ -215,24 +208,23 @@ class _Work:
         return [result for _, result in self.outcomes]
 
 
-def _feed(processes: loky.ProcessPoolExecutor, work: _Work) -> None:
+def _feed(peer: Peer, work: _Work) -> None:
     """Let another process carry out items until none is left."""
     while (place := work.take()) is not None:
         try:
-            _send(processes, work, place)
-        except BrokenProcessPool:
-            work.lost.append(place)
+            _send(peer, work, place)
+        except PeerDied:
+            work.lost.append((peer, place))
             return
 
 
-def _send(processes: loky.ProcessPoolExecutor, work: _Work, place: int) -> None:
-    """Let another process carry out an item, or note that it cannot."""
-    try:
-        succeeded, result = processes.submit(_guarded, work.call, work.items[place]).result()
-    except BrokenProcessPool:
-        raise
-    except Exception as error:  # such as an item that cannot be pickled
-        succeeded, result = False, repr(error)
+def _send(peer: Peer, work: _Work, place: int) -> None:
+    """Let another process carry out an item, or note that it cannot.
+
+    Raises:
+        PeerDied: If the process was killed.
+    """
+    succeeded, result = peer.carry_out(work.call, work.items[place])
     if succeeded:
         work.outcomes[place] = (True, result)
     else:
@@ -240,17 +232,5 @@ def _send(processes: loky.ProcessPoolExecutor, work: _Work, place: int) -> None:
         work.failed.append(place)
 
 
-def _guarded(call: Callable[[A], B], item: A) -> tuple[bool, Any]:
-    """Carry out a call in another process, from which no exception could be pickled for sure."""
-    try:
-        return True, call(item)
-    except BaseException as error:
-        return False, repr(error)
-
-
 def _nothing() -> None:
     """The default of what is called at a start."""
-
-
-def _ended(processes: loky.ProcessPoolExecutor) -> None:
-    processes.shutdown(wait=True, kill_workers=True)

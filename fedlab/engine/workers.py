@@ -13,7 +13,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-from flwr.app import Context, Message, MessageType
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 
 from fedlab.client.app import client_app
@@ -56,14 +65,53 @@ class Site:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A message to a client and what it takes to answer it in any process."""
+class _Round:
+    """What the clients of a round have in common, to answer their messages in any process.
+
+    Attributes:
+        site: Where the process finds the clients.
+        arrays: Records of arrays, which a process receives once for all its clients.
+        seconds: Time that each client may take; ``None`` for no limit.
+        poisons: Folder of the poisons that clients use again.
+    """
 
     site: Site
-    message: Message
-    context: Context
+    arrays: tuple[ArrayRecord, ...]
     seconds: float | None
     poisons: Path | None
+
+    def __call__(self, job: "_Job") -> tuple[Message, Context]:
+        """Let a client answer its message."""
+        federated, app = self.site()
+        federated.cache.folder = self.poisons
+        shared = {name: self.arrays[place] for name, place in job.shared.items()}
+        content = RecordDict({**shared, **job.content})
+        message = Message(metadata=job.metadata, content=content)  # type: ignore[call-overload]
+        return deliver(app, message, job.context, self.seconds)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A message to a client, and the client's state.
+
+    Attributes:
+        metadata: What Flower knows of the message.
+        content: Records of the message, except those of arrays.
+        shared: Places of the latter among the arrays of the round, by name.
+        context: State of the client.
+    """
+
+    metadata: Metadata
+    content: dict[str, ConfigRecord | MetricRecord]
+    shared: dict[str, int]
+    context: Context
+
+    def failed(self) -> tuple[Message, Context]:
+        """What happened to a client whose process was killed twice."""
+        message = Message(metadata=self.metadata, content=RecordDict())  # type: ignore[call-overload]
+        reply = failure(message, "the process that trains it was killed")
+        set_message_id(reply, str(uuid4()))
+        return reply, self.context
 
 
 class WorkersGrid(InProcessGrid):
@@ -94,34 +142,32 @@ class WorkersGrid(InProcessGrid):
         if any(each.metadata.message_type != MessageType.TRAIN for each in ordered):
             return super().push_messages(ordered)
         ids = [str(uuid4()) for _ in ordered]
+        arrays: dict[int, ArrayRecord] = {}
         jobs = []
         for message_id, message in zip(ids, ordered, strict=True):
             set_message_id(message, message_id)
             node = message.metadata.dst_node_id
-            context = self._contexts.get(node) or self._context(node)
-            poisons = self._federated.cache.folder
-            jobs.append(_Job(self._site, message, context, self._seconds, poisons))
+            records = message.content.array_records
+            arrays |= {id(record): record for record in records.values()}
+            jobs.append(
+                _Job(
+                    message.metadata,
+                    {**message.content.config_records, **message.content.metric_records},
+                    {name: list(arrays).index(id(record)) for name, record in records.items()},
+                    self._contexts.get(node) or self._context(node),
+                )
+            )
+        answer = _Round(
+            self._site, tuple(arrays.values()), self._seconds, self._federated.cache.folder
+        )
         with own_randomness():
-            answers = self._workers.map(_answered, jobs, died=_dead)
+            answers = self._workers.map(answer, jobs, died=_Job.failed)
         for message_id, job, (reply, context) in zip(ids, jobs, answers, strict=True):
             self._replies[message_id] = reply
             if context.state:
-                self._contexts[job.message.metadata.dst_node_id] = context
+                self._contexts[job.metadata.dst_node_id] = context
         return ids
 
 
 def _load(site: Site) -> None:
     site()
-
-
-def _answered(job: _Job) -> tuple[Message, Context]:
-    federated, app = job.site()
-    federated.cache.folder = job.poisons
-    return deliver(app, job.message, job.context, job.seconds)
-
-
-def _dead(job: _Job) -> tuple[Message, Context]:
-    """What happened to a client whose process was killed twice."""
-    reply = failure(job.message, "the process that trains it was killed")
-    set_message_id(reply, str(uuid4()))
-    return reply, job.context

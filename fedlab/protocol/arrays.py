@@ -30,6 +30,8 @@ class TensorArray(Array):
         tensor: The tensor.
     """
 
+    tensor: Tensor
+
     # Flower writes this name into messages, and reads such an array as one of its own.
     __qualname__ = Array.__qualname__
 
@@ -52,6 +54,10 @@ class TensorArray(Array):
     def __deepcopy__(self, _: object) -> TensorArray:
         """Return the same array, since nobody changes it."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the memory of the tensor as it is."""
+        return _unpickled, (self.tensor.numpy(),)
 
 
 def record_of(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -92,6 +98,11 @@ def tensor_of(array: Array, *, most: float = math.inf) -> Tensor:
     flat = np.frombuffer(data, dtype, count=math.prod(shape), offset=start)
     # Copied, since sums over memory with another alignment round differently.
     return torch.from_numpy(flat.reshape(shape, order="F" if by_column else "C").copy(order="C"))
+
+
+def _unpickled(array: np.ndarray[Any, Any]) -> TensorArray:
+    # Copied, since sums over memory with another alignment round differently.
+    return TensorArray(torch.from_numpy(array).clone())
 
 
 @cache

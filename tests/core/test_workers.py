@@ -134,10 +134,10 @@ def test_an_item_that_always_kills_its_process_is_a_sentence(ready):
 def test_short_work_starts_no_process():
     patient = Workers(2, at_once=False)
     patient.map(squared, list(range(20)))
-    assert patient._pool is None
+    assert patient.processes == ()
 
 
 def test_one_worker_is_this_process():
     alone = Workers(1)
     assert {process for _, process in alone.map(slowly, list(range(3)))} == {HERE}
-    assert alone._pool is None
+    assert alone.processes == ()

@@ -79,7 +79,7 @@ def test_a_killed_worker_is_replaced(tmp_path, alone):
 
     def kill(federation):
         federation.wait_for_workers()
-        seen.append({each.pid for each in federation._workers._pool._processes.values()})
+        seen.append(set(federation._workers.processes))
         if federation.round == 1:
             for process in seen[-1]:
                 os.kill(process, signal.SIGKILL)
