@@ -121,6 +121,10 @@ class WorkersGrid(InProcessGrid):
         federated: Images of all clients, and the network that they share.
         scenario: The scenario.
         workers: The processes.
+
+    Attributes:
+        site: Where each process finds the clients.
+        test_images: Number of test images there.
     """
 
     def __init__(self, federated: FederatedData, scenario: Scenario, workers: Workers) -> None:
@@ -130,11 +134,12 @@ class WorkersGrid(InProcessGrid):
         folder, discard = temporary_folder()
         weakref.finalize(self, discard)
         key = uuid4().hex
-        self._site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
+        self.site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
+        self.test_images = len(federated.data.test_labels)
         _SITES[key] = (federated, app)
         weakref.finalize(self, _SITES.pop, key)
-        workers.before_start = partial(torch.save, federated.data, self._site.images)
-        workers.prepare = partial(_load, self._site)
+        workers.before_start = partial(torch.save, federated.data, self.site.images)
+        workers.prepare = partial(_load, self.site)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages, several at a time if they are for training, and keep the replies."""
@@ -158,7 +163,7 @@ class WorkersGrid(InProcessGrid):
                 )
             )
         answer = _Round(
-            self._site, tuple(arrays.values()), self._seconds, self._federated.cache.folder
+            self.site, tuple(arrays.values()), self._seconds, self._federated.cache.folder
         )
         with own_randomness():
             answers = self._workers.map(answer, jobs, died=_Job.failed)

@@ -1,7 +1,7 @@
 """Accuracy of a model on test images, and success rate of a poisoning."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,9 @@ from torch.nn import functional
 from fedlab.core.modes import evaluation
 
 Images = Callable[[Tensor], Tensor]
+
+AT_ONCE = 256
+"""Number of images in a forward pass, on which the last bits of a loss depend."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ModelScore:
 
 
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, normalise: Images, *, batch: int = 1024
+    model: nn.Module, images: Tensor, labels: Tensor, normalise: Images, *, batch: int = AT_ONCE
 ) -> ModelScore:
     """Measure accuracy and loss in evaluation mode, and restore the mode of every module.
 
@@ -68,23 +71,43 @@ def evaluate(
     Returns:
         The scores; NaN without images.
     """
-    if not len(images):
-        return ModelScore(math.nan, torch.zeros((1, 1), dtype=torch.int64))
-    predicted = torch.empty_like(labels)
-    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    starts = range(0, len(images), batch)
+    parts = [(images[start : start + batch], labels[start : start + batch]) for start in starts]
+    return combined([count(model, *part, normalise) for part in parts])
+
+
+def count(
+    model: nn.Module, images: Tensor, labels: Tensor, normalise: Images
+) -> tuple[float, Tensor]:
+    """The scores of one part of the images, for ``combined``.
+
+    Args:
+        model: Network from normalised images to logits ``[n, classes]``.
+        images: uint8 ``[n, channels, height, width]``, on the model's device.
+        labels: int64 ``[n]``, labels of the images.
+        normalise: Function from uint8 images to the model's input.
+
+    Returns:
+        Sum of the cross-entropies, and the cells of ``ModelScore.confusion``.
+    """
     with evaluation(model):
-        for start in range(0, len(images), batch):
-            logits = model(normalise(images[start : start + batch]))
-            true = labels[start : start + batch]
-            predicted[start : start + batch] = logits.argmax(1)
-            loss += functional.cross_entropy(logits, true, reduction="sum")
+        logits = model(normalise(images))
+        loss = functional.cross_entropy(logits, labels, reduction="sum").item()
     classes = logits.shape[1]
-    cells = torch.bincount(labels * classes + predicted, minlength=classes**2)
-    return ModelScore(loss.item() / len(images), cells.reshape(classes, classes))
+    cells = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
+    return loss, cells.reshape(classes, classes)
+
+
+def combined(parts: Sequence[tuple[float, Tensor]]) -> ModelScore:
+    """The scores of all images from those of their parts, in order."""
+    if not parts:
+        return ModelScore(math.nan, torch.zeros((1, 1), dtype=torch.int64))
+    confusion = torch.stack([cells for _, cells in parts]).sum(0)
+    return ModelScore(sum(loss for loss, _ in parts) / int(confusion.sum()), confusion)
 
 
 def success_rate(
-    model: nn.Module, images: Tensor, wanted: Tensor, normalise: Images, *, batch: int = 1024
+    model: nn.Module, images: Tensor, wanted: Tensor, normalise: Images, *, batch: int = AT_ONCE
 ) -> float:
     """Share of images that the model assigns to the label that an attacker wants.
 

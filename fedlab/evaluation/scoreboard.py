@@ -1,7 +1,7 @@
 """Scores of the global model on the test images: accuracy, and success of the data poisons."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from fedlab.core.errors import BadInput
 from fedlab.core.network_errors import names_network
 from fedlab.core.plugins import PluginFailed
 from fedlab.core.seeds import generator
-from fedlab.evaluation.model import evaluate, success_rate
+from fedlab.evaluation.model import ModelScore, evaluate, success_rate
 from fedlab.metrics.verdict import success_above_chance
 from fedlab.poisoning import Goal
 from fedlab.results.rows import RoundRow
@@ -26,10 +26,12 @@ class Scoreboard:
     Attributes:
         federated: The test images, and a network to load the weights into.
         goals: Goal of every data poison in the scenario that has one.
+        measure: Measures global weights on the test images, where others share this work.
     """
 
     federated: FederatedData
     goals: tuple[Goal, ...]
+    measure: Callable[[Mapping[str, Tensor]], ModelScore] | None = None
 
     @classmethod
     def of(cls, scenario: Scenario, federated: FederatedData) -> "Scoreboard":
@@ -58,13 +60,9 @@ class Scoreboard:
             round: Round that the weights come from.
             seconds: Wall time of that round in seconds.
         """
+        scores = self._measure_here(state) if self.measure is None else self.measure(state)
         self.federated.load(state)
-        data, model, normalise = (
-            self.federated.data,
-            self.federated.model,
-            self.federated.network_input,
-        )
-        scores = evaluate(model, data.test_images, data.test_labels, normalise)
+        model, normalise = self.federated.model, self.federated.network_input
         reached = [
             (
                 success_rate(model, each.images, each.wanted, normalise),
@@ -83,4 +81,11 @@ class Scoreboard:
             attack_success_rate=success,
             seconds=seconds,
             chance_success_rate=None if math.isnan(chance) else chance,
+        )
+
+    def _measure_here(self, state: Mapping[str, Tensor]) -> ModelScore:
+        federated, data = self.federated, self.federated.data
+        federated.load(state)
+        return evaluate(
+            federated.model, data.test_images, data.test_labels, federated.network_input
         )

@@ -60,11 +60,16 @@ class TensorArray(Array):
         return _unpickled, (self.tensor.numpy(),)
 
 
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorArray]:
+    """Write tensors as arrays, without a copy where they are on the CPU and contiguous."""
+    return {name: TensorArray(t.detach().cpu().contiguous()) for name, t in tensors.items()}
+
+
 def record_of(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Write tensors to a record, without a copy where they are on the CPU and contiguous."""
     record = ArrayRecord()
-    for name, tensor in tensors.items():
-        record[name] = TensorArray(tensor.detach().cpu().contiguous())
+    for name, array in arrays_of(tensors).items():
+        record[name] = array  # not given to the class, which would make arrays of its own
     return record
 
 

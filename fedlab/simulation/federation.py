@@ -43,7 +43,7 @@ from fedlab.simulation.run_identity import contents_of
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
 from fedlab.simulation.toggle_event import named_clients, toggle_event
 from fedlab.simulation.tracking import Tracking
-from fedlab.simulation.workers import clients_here, workers_of
+from fedlab.simulation.workers import clients_here, shared_measure, workers_of
 
 FAILED = f"{PluginFailed.__name__}: "
 """Mark of a failed plug-in in the reason why a client's reply is missing."""
@@ -122,8 +122,10 @@ class Federation(Analysis):
         refuse_what_cannot_work(scenario, self.federated)
         self._contents = contents_of(scenario, self.federated)
         self._workers = workers_of(scenario, self.federated.device)
+        clients = grid or clients_here(self.federated, scenario, self._workers)
+        self._scoreboard = replace(self._scoreboard, measure=shared_measure(clients, self._workers))
         self._loop = RoundLoop(
-            grid or clients_here(self.federated, scenario, self._workers),
+            clients,
             self.federated.state,
             [name for name, _ in self.federated.model.named_parameters()],
             scenario,

@@ -1,10 +1,13 @@
 """The processes of a federation on this machine, and the clients that they share."""
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
@@ -12,7 +15,9 @@ from fedlab.core.processes import cores, is_worker
 from fedlab.core.workers import Workers
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
-from fedlab.engine.workers import WorkersGrid
+from fedlab.engine.workers import Site, WorkersGrid
+from fedlab.evaluation.model import AT_ONCE, ModelScore, combined, count
+from fedlab.protocol.arrays import TensorArray, arrays_of
 from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.foreign_plugins import defined_in_main
 
@@ -45,6 +50,44 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
     return Workers(asked, threads=threads)
+
+
+def shared_measure(
+    grid: Grid, workers: Workers
+) -> Callable[[Mapping[str, Tensor]], ModelScore] | None:
+    """A measure of global weights on the test images that the processes share.
+
+    Args:
+        grid: What ``clients_here`` returned, or any other grid.
+        workers: The processes.
+
+    Returns:
+        ``None`` if other processes have no test images.
+    """
+    if not isinstance(grid, WorkersGrid):
+        return None
+    site, images = grid.site, grid.test_images
+
+    def measure(state: Mapping[str, Tensor]) -> ModelScore:
+        return combined(workers.map(_Measure(site, arrays_of(state)), range(0, images, AT_ONCE)))
+
+    return measure
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Measures global weights on a part of the test images, in any process."""
+
+    site: Site
+    state: Mapping[str, TensorArray]
+
+    def __call__(self, start: int) -> tuple[float, Tensor]:
+        federated, _ = self.site()
+        federated.load({name: array.tensor for name, array in self.state.items()})
+        data, part = federated.data, slice(start, start + AT_ONCE)
+        return count(
+            federated.model, data.test_images[part], data.test_labels[part], federated.network_input
+        )
 
 
 def _free_memory() -> float:
