@@ -1,6 +1,7 @@
 """Files and folders: checks before a long task, and writes that leave no half-written file."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,3 +82,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+class GrowingDigest:
+    """SHA-256 of a file to whose end something is added: what it hashed, it does not read again."""
+
+    def __init__(self) -> None:
+        self._hash, self._size = hashlib.sha256(), 0
+
+    def of(self, file: Path) -> str:
+        """Return the hash of the whole file, or of nothing if there is none."""
+        size = file.stat().st_size if file.is_file() else 0
+        if size < self._size:  # it was cut
+            self._hash, self._size = hashlib.sha256(), 0
+        if size > self._size:
+            with file.open("rb") as content:
+                content.seek(self._size)
+                self._hash.update(more := content.read())
+                self._size += len(more)
+        return self._hash.hexdigest()

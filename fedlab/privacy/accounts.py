@@ -6,6 +6,7 @@ epsilons of different accounts are never added.
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -226,12 +227,12 @@ class Composed:
 
 
 class _Key:
-    """A history as a key, hashed once."""
+    """A history as a key, hashed by its length and end: the beginning is that of rounds before."""
 
     __slots__ = ("_hash", "history")
 
     def __init__(self, history: History) -> None:
-        self.history, self._hash = history, hash(history)
+        self.history, self._hash = history, hash((len(history), history[-1:]))
 
     def __hash__(self) -> int:
         return self._hash
@@ -248,6 +249,23 @@ _LATEST = [_Key(())]
 
 MOST_COMPOSED = 2_048
 """Number of results that are kept: several accounts of some hundred clients."""
+
+
+_KINDS: OrderedDict[_Key, dict[Mechanism, Account | None]] = OrderedDict()
+"""Results of ``mechanisms_of``."""
+
+
+def mechanisms_of(history: History) -> Mapping[Mechanism, Account | None]:
+    """The mechanisms among the entries of a client's history in order, with their accounts."""
+    key = _Key(history)
+    if (known := _KINDS.get(key)) is None:
+        before = before_last(history)
+        known = dict(_KINDS.get(_Key(before)) or {e.mechanism: account_of(e) for e in before})
+        known |= {entry.mechanism: account_of(entry) for entry in history[len(before) :]}
+        _KINDS[key] = known
+        if len(_KINDS) > MOST_COMPOSED:
+            _KINDS.popitem(last=False)
+    return known
 
 
 def composed(account: Account, history: History) -> Composed:

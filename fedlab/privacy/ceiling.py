@@ -8,7 +8,7 @@ not cover faults of the program or of its random numbers.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from scipy.stats import norm
 from fedlab.privacy.accountant import LARGEST, LEAST_NOISE, MOST_STEPS, epsilon
 from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import ACCOUNTS, Account, composed
-from fedlab.privacy.privacy_loss import Step, deltas, privacy_loss
+from fedlab.privacy.privacy_loss import Step, delta, privacy_loss
 from fedlab.privacy.release import History
 
 Floats = npt.NDArray[np.float64]
@@ -129,19 +129,34 @@ def _gaussian(steps: tuple[Step, ...], chance: Floats) -> Floats:
         return np.ones_like(chance)
     if all(rate == 1 for _, rate, _ in steps):
         return gaussian_ceiling(chance, math.sqrt(sum(n / noise**2 for noise, _, n in steps)))
-    curve = np.exp(EPSILONS) * chance[..., None] + _curve(steps)
-    return np.asarray(curve.min(axis=-1), dtype=float)
-
-
-@lru_cache(maxsize=4096)  # clients share histories, and a curve takes up to a second
-def _curve(steps: tuple[Step, ...]) -> Floats:
-    """Delta at each of ``EPSILONS``.
-
-    An example that no batch contains leaves no trace, so no delta exceeds the probability that some
-    batch contains it. With very little noise that is the whole bound.
-    """
+    # An example that no batch contains leaves no trace, so no delta exceeds the probability that
+    # some batch contains it. With very little noise that is the whole bound.
     sampled = 1 - math.prod((1 - rate) ** count for _, rate, count in steps)
     scale = epsilon(steps, accountant="rdp", delta=1e-5)
     if scale > LARGEST or sum(count for _, _, count in steps) > MOST_STEPS:
-        return np.full_like(EPSILONS, sampled)
-    return np.minimum(deltas(privacy_loss(steps, scale=scale), EPSILONS), sampled)
+        return chance + sampled
+    least = np.array([_least(steps, scale, float(kappa)) for kappa in chance.flat])
+    return np.asarray(np.minimum(least.reshape(chance.shape), chance + sampled), dtype=float)
+
+
+@lru_cache(maxsize=4096)  # clients share histories
+def _least(steps: tuple[Step, ...], scale: float, chance: float) -> float:
+    """Minimum over ``EPSILONS`` of the ceiling.
+
+    The curve of delta is convex in e^epsilon, and so is the ceiling, whose minimum is therefore
+    found without the whole curve, which takes a second.
+    """
+    loss = privacy_loss(steps, scale=scale)
+
+    @cache
+    def at(place: int) -> float:
+        return math.exp(EPSILONS[place]) * chance + delta(loss, EPSILONS[place])
+
+    first, last = 0, len(EPSILONS) - 1
+    while first < last:
+        middle = (first + last) // 2
+        if at(middle) <= at(middle + 1):
+            last = middle
+        else:
+            first = middle + 1
+    return at(first)

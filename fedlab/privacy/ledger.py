@@ -1,8 +1,9 @@
 """Privacy ledger: epsilon of each client after each participation, for every mechanism."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from fedlab.core.views import Viewable
 from fedlab.privacy.accountant_name import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of
+from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of, mechanisms_of
 from fedlab.privacy.ceiling import ceilings
 from fedlab.privacy.instahide import VACUOUS, statement
 from fedlab.privacy.release import History, PrivacyRelease, participations
@@ -104,18 +105,24 @@ class Ledger(Viewable):
     delta: float = 1e-5
     labels_public: bool = False
 
-    def rows(self, round: int | None = None) -> list[LedgerRow]:
+    def rows(
+        self, round: int | None = None, *, clients: Iterable[int] | None = None
+    ) -> list[LedgerRow]:
         """Return one row per participation and mechanism, sorted by round and client.
 
         Args:
             round: Round number to select; ``None`` for all rounds.
+            clients: Partition ids to select; ``None`` for all clients.
         """
-        rows = [
-            self._row(client, history[: index + 1], history[index])
-            for client, history in self.histories.items()
-            for index, entry in enumerate(history)
-            if round is None or entry.round == round
-        ]
+        rows = []
+        for client in self.histories if clients is None else clients:
+            history = self.histories[client]  # sorted by round
+            first = 0 if round is None else bisect_left(history, round, key=_round)
+            last = len(history) if round is None else bisect_right(history, round, key=_round)
+            rows += [
+                self._row(client, history[: place + 1], history[place])
+                for place in range(first, last)
+            ]
         return sorted(rows, key=lambda row: (row.round, row.client))
 
     def table(self, round: int | None = None) -> pd.DataFrame:
@@ -233,7 +240,7 @@ class Ledger(Viewable):
         )
 
     def _used(self, entries: History) -> tuple[Account, ...]:
-        found = {entry.mechanism: account_of(entry) for entry in entries}
+        found = mechanisms_of(entries)
         order = [*ACCOUNTS, *(mechanism for mechanism in found if mechanism not in ACCOUNTS)]
         accounts = (found.get(mechanism) for mechanism in order)
         return tuple(each for each in accounts if each and self._has_total(each)) or (EXAMPLE,)
@@ -241,7 +248,7 @@ class Ledger(Viewable):
     def _unit(self, history: History) -> str:
         """Unit of the account that an open round shows; empty if nothing protected the client."""
         account = self._used(history)[0]
-        return account.unit if any(map(account_of, history)) else ""
+        return account.unit if any(mechanisms_of(history).values()) else ""
 
     def _has_total(self, account: Account) -> bool:
         return not account.needs_public_labels or self.labels_public
@@ -289,6 +296,10 @@ class Ledger(Viewable):
         # Nobody but its author has checked the mechanism of a foreign defense.
         foreign = found == "formal" and entry.mechanism not in ACCOUNTS
         return "claimed" if foreign else found, reason
+
+
+def _round(entry: PrivacyRelease) -> int:
+    return entry.round
 
 
 def _sampling(entry: PrivacyRelease) -> str:

@@ -8,9 +8,6 @@ import math
 from functools import lru_cache
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 Step = tuple[float, float, int]
 """Noise multiplier, sample rate and number of steps, as in the history of Opacus."""
 
@@ -28,14 +25,14 @@ PER_DEVIATION = 25
 class PrivacyLoss(Protocol):
     """The part of dp-accounting's ``PrivacyLossDistribution`` that is used here."""
 
-    def get_delta_for_epsilon(self, epsilon: Any) -> Any:
-        """Return delta at an epsilon, or at each of an array."""
+    def get_delta_for_epsilon(self, epsilon: float) -> float:
+        """Return delta at an epsilon."""
 
     def get_epsilon_for_delta(self, delta: float) -> float:
         """Return epsilon at a delta."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # of one client in a row; each takes up to some megabytes
 def privacy_loss(steps: tuple[Step, ...], *, scale: float) -> PrivacyLoss:
     """Compose the privacy loss of all steps, for one example added or removed.
 
@@ -46,6 +43,8 @@ def privacy_loss(steps: tuple[Step, ...], *, scale: float) -> PrivacyLoss:
     """
     least = min(_deviation(noise, rate) for noise, rate, _ in steps)
     interval = max(scale / POINTS, FINEST, min(least / PER_DEVIATION, COARSEST))
+    # A power of two, so that the losses of single steps are those of the round before.
+    interval = 2.0 ** math.floor(math.log2(interval))
     first, *others = (_composed(*step, interval) for step in steps)
     for other in others:
         first = first.compose(other)
@@ -53,13 +52,12 @@ def privacy_loss(steps: tuple[Step, ...], *, scale: float) -> PrivacyLoss:
     return found
 
 
-def deltas(loss: PrivacyLoss, epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return delta at each epsilon, float64 of the same shape, in [0, 1]."""
-    found = np.asarray(loss.get_delta_for_epsilon(epsilons), dtype=float)
-    return np.asarray(found.clip(0.0, 1.0), dtype=float)
+def delta(loss: PrivacyLoss, epsilon: float) -> float:
+    """Return delta at an epsilon, in [0, 1]."""
+    return min(max(float(loss.get_delta_for_epsilon(float(epsilon))), 0.0), 1.0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _composed(noise: float, rate: float, count: int, interval: float) -> Any:
     one = _single(noise, rate, interval)
     return one.self_compose(count) if count > 1 else one

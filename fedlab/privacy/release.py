@@ -4,11 +4,9 @@ import json
 import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from itertools import groupby, zip_longest
-from operator import attrgetter
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -141,9 +139,36 @@ LONGEST_KEPT = 250_000
 _READ: OrderedDict[str, History] = OrderedDict()
 
 
-def to_json(history: Sequence[PrivacyRelease]) -> str:
-    """Write a history as strict JSON, in which infinite values are strings."""
-    return f"[{','.join(map(attrgetter('json'), history))}]"
+FEW = 8
+"""Number of entries up to which ``to_json`` remembers no history."""
+
+_WRITTEN: OrderedDict[tuple[int, History], tuple[History, str]] = OrderedDict()
+"""Histories that ``to_json`` wrote lately, by their length and last entry."""
+
+
+def to_json(history: History) -> str:
+    """Write a history as strict JSON, in which infinite values are strings.
+
+    A history that goes on from one that was written lately takes no longer in later rounds.
+    """
+    if (text := _written(history)) is not None:
+        return text
+    before = before_last(history)
+    start = _written(before)
+    more = ",".join(each.json for each in history[len(before) if start else 0 :])
+    text = f"{start[:-1]},{more}]" if start else f"[{more}]"
+    _WRITTEN.pop((len(before), before[-1:]), None)
+    if len(history) > FEW and len(text) <= LONGEST_KEPT:
+        _WRITTEN[len(history), history[-1:]] = history, text
+        if len(_WRITTEN) > MOST_KEPT:
+            _WRITTEN.popitem(last=False)
+    return text
+
+
+def _written(history: History) -> str | None:
+    """The text of a history that was written lately; ``None`` for any other."""
+    known, text = _WRITTEN.get((len(history), history[-1:]), ((), ""))
+    return text if text and known == history else None
 
 
 def from_json(text: str) -> History:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import math
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from fedlab.core.environment import environment
 from fedlab.core.errors import BadInput
-from fedlab.core.files import folder_name, named, write_atomically
+from fedlab.core.files import GrowingDigest, folder_name, named, write_atomically
 from fedlab.core.plugins import looking
 from fedlab.core.views import Viewable
 from fedlab.privacy.ledger import Ledger, LedgerRow
@@ -65,6 +64,7 @@ class RunFolder(Viewable):
         self.path = path
         self.identity = Identity(path / "identity.json")
         self.journal = SpendingJournal(path / "spending.jsonl")
+        self._ledger_digest = GrowingDigest()
         self._lock = FileLock(
             path.absolute() / LOCK, timeout=0, is_singleton=True, thread_local=False
         )
@@ -277,6 +277,7 @@ class RunFolder(Viewable):
         more = [name for row in values[:1] for name in row if name not in columns]
         if more:
             _write_table(path, [*columns, *more], after=None)
+            self._ledger_digest = GrowingDigest()
         with named(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, [*columns, *more]).writerows(values)
 
@@ -293,7 +294,7 @@ class RunFolder(Viewable):
 
     def seal_ledger(self) -> None:
         """Note the content of ``ledger.csv``, so that its epsilons need not be computed again."""
-        self.journal.seal_ledger(_digest(self.path / "ledger.csv"))
+        self.journal.seal_ledger(self._ledger_digest.of(self.path / "ledger.csv"))
 
     def spending(self) -> dict[int, History]:
         """The privacy history of every client, by partition id.
@@ -407,6 +408,7 @@ class RunFolder(Viewable):
             # Metrics that the scenario adds have columns after ours.
             more = [name for name in header(file) if name not in columns]
             _write_table(file, [*columns, *more], after=after)
+        self._ledger_digest = GrowingDigest()
         self.seal_ledger()
 
     def size(self) -> int:
@@ -445,7 +447,7 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
+    return GrowingDigest().of(file)
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
