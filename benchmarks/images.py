@@ -56,5 +56,5 @@ like_digits = partial(made_up, train=2_000, test=500, side=8)
 for_100 = partial(made_up, train=2_000, test=360, side=8)
 """A hundred clients of twenty images."""
 
-for_1000 = partial(made_up, train=20_000, test=360, side=8)
-"""A thousand clients of twenty images."""
+for_10000 = partial(made_up, train=200_000, test=360, side=8)
+"""Ten thousand clients of twenty images."""

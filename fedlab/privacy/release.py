@@ -197,7 +197,10 @@ def _continued(text: str) -> History | None:
     for _ in range(4):
         whole = text if end == len(text) else text[:end] + "]"
         if (known := _READ.get(whole)) is not None:
-            return known if end == len(text) else (*known, *_validated("[" + text[end + 1 :]))
+            if end == len(text):
+                return known
+            del _READ[whole]  # nobody reads it again, and together they would take much memory
+            return (*known, *_validated("[" + text[end + 1 :]))
         end = text.rfind("},{", 0, end) + 1
         if not end:
             return None

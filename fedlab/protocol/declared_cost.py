@@ -191,9 +191,9 @@ def _cheaper(entry: PrivacyRelease, least: PrivacyRelease) -> bool:
 
 def _reused(entries: History, before: History) -> str | None:
     """Why an entry cannot be of the frozen set that it names, whose cost would not count again."""
-    for entry in entries:
+    for entry in (each for each in entries if each.release is not None):
         for known in before:
-            if entry.release is not None and entry.release == known.release:
+            if entry.release == known.release:
                 one, other = (replace(e, round=1, participation=0) for e in (entry, known))
                 if one != other:
                     return "it gives a set of records the name of an earlier set of another cost"
