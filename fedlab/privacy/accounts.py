@@ -260,7 +260,8 @@ def mechanisms_of(history: History) -> Mapping[Mechanism, Account | None]:
     key = _Key(history)
     if (known := _KINDS.get(key)) is None:
         before = before_last(history)
-        known = dict(_KINDS.get(_Key(before)) or {e.mechanism: account_of(e) for e in before})
+        earlier = _KINDS.pop(_Key(before), None)
+        known = earlier or {entry.mechanism: account_of(entry) for entry in before}
         known |= {entry.mechanism: account_of(entry) for entry in history[len(before) :]}
         _KINDS[key] = known
         if len(_KINDS) > MOST_COMPOSED:
@@ -276,7 +277,8 @@ def composed(account: Account, history: History) -> Composed:
     if (known := _COMPOSED.get((account, key))) is not None:
         return known
     before = before_last(history)
-    found, done = _COMPOSED.get((account, _Key(before))), len(before)
+    # Taken away, since the longer history replaces it, and thousands would fill the memory.
+    found, done = _COMPOSED.pop((account, _Key(before)), None), len(before)
     if found is None:
         found, done = Composed(), 0
     for part in participations(history[done:]):
