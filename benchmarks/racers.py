@@ -7,14 +7,17 @@ measured.
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
 
 from benchmarks.family import FamilyMemory
 from fedlab.core.devices import prepare
+from fedlab.results.rows import RoundRow
 from fedlab.scenario.scenario import Scenario
 
 
@@ -28,6 +31,7 @@ class Outcome:
         accuracy: Accuracy of the final weights on the test images.
         folder: Size of the run folder in megabytes.
         family_peak: Peak memory of all its processes together in MiB, where there are several.
+        later: Median wall time of a round after the first two, in which processes start.
     """
 
     seconds: float
@@ -35,6 +39,7 @@ class Outcome:
     accuracy: float
     folder: float = 0.0
     family_peak: float = 0.0
+    later: float = 0.0
 
 
 def by_hand(scenario: Scenario) -> Outcome:
@@ -59,8 +64,9 @@ def in_process(scenario: Scenario) -> Outcome:
     started = time.perf_counter()
     folder = federation.run()
     seconds = time.perf_counter() - started
-    accuracy = folder.rounds()[-1].accuracy
-    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6)
+    rows = folder.rounds()
+    weights, size = digest(federation.state), folder.size() / 1e6
+    return Outcome(seconds, weights, rows[-1].accuracy, size, later=_later(rows))
 
 
 def in_workers(scenario: Scenario) -> Outcome:
@@ -75,8 +81,9 @@ def in_workers(scenario: Scenario) -> Outcome:
         started = time.perf_counter()
         folder = federation.run()
         seconds = time.perf_counter() - started
-    accuracy = folder.rounds()[-1].accuracy
-    return Outcome(seconds, digest(federation.state), accuracy, folder.size() / 1e6, memory.peak)
+    rows = folder.rounds()
+    weights, size = digest(federation.state), folder.size() / 1e6
+    return Outcome(seconds, weights, rows[-1].accuracy, size, memory.peak, _later(rows))
 
 
 def on_ray(scenario: Scenario) -> Outcome:
@@ -94,7 +101,11 @@ def on_ray(scenario: Scenario) -> Outcome:
         rows, state = folder.rounds(), Checkpoint.load(folder.checkpoint).state
         seconds = sum(row.seconds for row in rows)
         size = folder.size() / 1e6
-    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak)
+    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak, _later(rows))
+
+
+def _later(rows: Sequence[RoundRow]) -> float:
+    return median(row.seconds for row in rows if row.round > 2)
 
 
 def warm_up(scenario: Scenario) -> None:
