@@ -21,6 +21,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_raised: list[BaseException] | None = None
+"""What handlers of signals have raised during the call that runs in the main thread."""
+
 AGAIN = 1.0
 """Seconds after which code that has caught the interruption is interrupted once more."""
 
@@ -77,10 +80,14 @@ def _described(error: BaseException) -> str:
 @contextmanager
 def _forwarded_signals() -> Iterator[list[BaseException]]:
     """List what handlers of signals raise during the block; empty outside of the main thread."""
-    raised: list[BaseException] = []
+    global _raised
     if threading.current_thread() is not threading.main_thread():
-        yield raised
+        yield []
         return
+    if _raised is not None:  # a call within a call, which has the same handlers
+        yield _raised
+        return
+    raised: list[BaseException] = []
     numbers = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
     before = {each: handler for each in numbers if callable(handler := signal.getsignal(each))}
 
@@ -94,8 +101,10 @@ def _forwarded_signals() -> Iterator[list[BaseException]]:
     for number in before:
         signal.signal(number, forward)
     try:
+        _raised = raised
         yield raised
     finally:
+        _raised = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

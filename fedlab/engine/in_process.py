@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
@@ -143,11 +143,16 @@ def deliver(
     Returns:
         The reply, and the client's new state. A client that fails keeps its old one.
     """
-    # Copied, as over a network: neither side may change the other's records. Arrays are immutable
-    # bytes, which a copy shares.
-    received = Message(  # type: ignore[call-overload]
-        metadata=copy.copy(message.metadata), content=copy.deepcopy(message.content)
+    # Copied, as over a network: neither side may change the other's records. A copy shares the
+    # arrays, which nobody changes.
+    content = RecordDict(
+        {
+            name: record.copy() if isinstance(record, ArrayRecord) else copy.deepcopy(record)
+            for name, record in message.content.items()
+        }
     )
+    metadata = copy.copy(message.metadata)
+    received = Message(metadata=metadata, content=content)  # type: ignore[call-overload]
     changed = copy.deepcopy(context)
     try:
         reply = call_foreign(lambda: app(received, changed), seconds=seconds)
