@@ -137,4 +137,6 @@ def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     shape, by_column, dtype = read(stream, max_header_size=LONGEST_HEADER)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header states the shape {shape}")
     return shape, by_column, dtype

@@ -107,3 +107,40 @@ def test_handlers_of_signals_are_restored():
     before = [signal.getsignal(number) for number in numbers]
     assert call_foreign(lambda: call_foreign(lambda: 7, seconds=1), seconds=1) == 7
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_calls_share_one_watcher():
+    call_foreign(lambda: None, seconds=60)
+    before = threading.active_count()
+    for _ in range(20):
+        call_foreign(lambda: call_foreign(lambda: None, seconds=50), seconds=60)
+    assert threading.active_count() == before
+
+
+def test_an_inner_call_may_take_less_time_than_the_outer_one():
+    def outer():
+        with pytest.raises(ForeignCodeFailed, match=r"longer than 0\.2 seconds"):
+            call_foreign(lambda: time.sleep(30), seconds=0.2)
+        return "went on"
+
+    assert call_foreign(outer, seconds=30) == "went on"
+
+
+def test_a_shorter_limit_is_noticed_behind_a_longer_one():
+    call_foreign(lambda: None, seconds=1000)
+    with pytest.raises(ForeignCodeFailed, match="longer than"):
+        call_foreign(lambda: time.sleep(30), seconds=0.2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_has_limits_too():
+    call_foreign(lambda: None, seconds=60)
+    child = os.fork()
+    if child == 0:
+        try:
+            call_foreign(lambda: time.sleep(30), seconds=0.2)
+        except ForeignCodeFailed:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

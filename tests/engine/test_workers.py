@@ -1,5 +1,6 @@
 """Clients and attacks shared among processes have the bits of one process."""
 
+import dataclasses
 import hashlib
 import os
 import random
@@ -23,7 +24,7 @@ from tests.federations import small
 pytestmark = pytest.mark.xdist_group("workers")
 
 VARIED = {
-    "data": {"source": "digits", "train": 120, "test": 60, "clients": 6},
+    "data": {"source": "digits", "train": 120, "test": 300, "clients": 6},
     "model": {"name": "mlp", "width": 4},
     "training": {"batch_size": 4, "epochs": 2},
     "roles": [
@@ -56,8 +57,10 @@ def facts(federation):
         weights.update(value.numpy().tobytes())
     scores = folder.table("leakage").drop(columns=["seconds", "tuning_seconds"])
     tables = [(folder.path / f"{name}.csv").read_text() for name in ("clients", "ledger")]
+    rounds = [dataclasses.replace(row, seconds=0.0) for row in folder.rounds()]
     return (
         weights.hexdigest(),
+        repr(rounds),
         scores.to_csv(),
         *tables,
         (folder.path / "spending.jsonl").read_text(),

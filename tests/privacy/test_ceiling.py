@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from fedlab.privacy.ceiling import ceiling, ceilings
+from fedlab.privacy.accountant import epsilon
+from fedlab.privacy.ceiling import EPSILONS, ceiling, ceilings
 from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.privacy_loss import delta, privacy_loss
 from fedlab.privacy.release import PrivacyRelease
 
 CHANCES = [0.1, 0.01, 0.001]
@@ -43,6 +45,19 @@ def clip_noise(noise, round=1):
 def test_ceiling_equals_reference_values(step, expected):
     # The grid of epsilons costs less than 1e-4, and the values have four digits.
     assert ceilings((sgd(*step),), CHANCES) == pytest.approx(expected, abs=1.6e-4)
+
+
+@pytest.mark.parametrize(
+    "step", [(0.6, 0.02, 50), (1.0, 0.05, 200), (3.0, 0.5, 10), (0.3, 0.001, 5)]
+)
+def test_the_minimum_is_that_of_the_whole_curve(step):
+    loss = privacy_loss((step,), scale=epsilon((step,), accountant="rdp", delta=1e-5))
+    curve = np.array([delta(loss, each) for each in EPSILONS])
+    _, rate, steps = step
+    sampled = 1 - (1 - rate) ** steps
+    for chance in (0.5, 0.1, 0.01, 0.001):
+        whole = (np.exp(EPSILONS) * chance + np.minimum(curve, sampled)).min()
+        assert ceiling((sgd(*step),), chance) == pytest.approx(min(whole, 1.0), rel=1e-12)
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps"), [(1.0, 0.05, 20), (1.0, 0.05, 200)])

@@ -67,3 +67,13 @@ def test_defense_names_are_joined():
 def test_unknown_task_key_is_refused():
     with pytest.raises(BadInput, match="extra"):
         ClientTask(round=1, client=0, lr=0.1, training=Training(), extra=1)
+
+
+def test_a_task_of_this_process_is_not_read_again(monkeypatch):
+    task = ClientTask(round=1, client=2, lr=0.1, training=Training())
+    text = task.to_text()
+    assert ClientTask.read(text) is task
+    monkeypatch.setattr("fedlab.protocol.task._WRITTEN", {})
+    again = ClientTask.read(text)  # as in any other process
+    assert again == task
+    assert again is not task

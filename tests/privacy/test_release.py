@@ -1,0 +1,68 @@
+"""Histories as text: the same whether they go on from one written before or not."""
+
+import json
+
+import pytest
+
+from fedlab.privacy import release
+from fedlab.privacy.accounts import EXAMPLE, composed, mechanisms_of
+from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.release import PrivacyRelease, from_json, to_json
+
+
+def entry(round, mechanism="none", **more):
+    return PrivacyRelease(round, round - 1, mechanism, **more)
+
+
+def long_history(rounds=40, noise=1.0):
+    noisy = {"noise_multiplier": noise, "sample_rate": 0.1, "steps": 3}
+    return tuple(
+        entry(each, "dp-sgd", **noisy) if each % 3 else entry(each) for each in range(1, rounds + 1)
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    """Nothing was written or read before."""
+    release._WRITTEN.clear()
+    release._READ.clear()
+
+
+def plainly(history):
+    return json.dumps([json.loads(each.json) for each in history], separators=(",", ":"))
+
+
+def test_every_beginning_is_written_as_if_it_were_alone():
+    history = long_history()
+    for end in range(len(history) + 1):
+        text = to_json(history[:end])
+        assert text == plainly(history[:end])
+        assert from_json(text) == history[:end]
+    assert len(release._WRITTEN) == 1
+    assert set(release._READ) == {"[]", text}
+
+
+def test_clients_that_part_are_not_mixed_up():
+    common, other = long_history(20), long_history(20, noise=2.0)
+    last = entry(21)
+    assert to_json((*common, last)) == plainly((*common, last))
+    assert to_json((*other, last)) == plainly((*other, last))
+    assert to_json((*common, last, entry(22))) == plainly((*common, last, entry(22)))
+
+
+def test_mechanisms_and_costs_go_on_from_the_round_before():
+    history = long_history()
+    for end in range(1, len(history) + 1):
+        part = history[:end]
+        assert list(mechanisms_of(part)) == list(dict.fromkeys(each.mechanism for each in part))
+        noisy = sum(each.mechanism == "dp-sgd" for each in part)
+        assert sum(count for _, _, count in composed(EXAMPLE, part).steps) == 3 * noisy
+
+
+def test_rows_of_a_round_are_those_of_the_whole_table():
+    ledger = Ledger({0: long_history(), 1: long_history(7), 2: ()})
+    everything = ledger.rows()
+    for round in range(42):
+        expected = [row for row in everything if row.round == round]
+        assert ledger.rows(round) == expected
+        assert ledger.rows(round, clients=[1]) == [row for row in expected if row.client == 1]
