@@ -13,6 +13,9 @@ from fedlab.simulation.federation import Federation
 
 log = logging.getLogger("flwr")  # `flwr run --stream` shows its lines
 
+PULL_INTERVAL = 0.01
+"""Seconds between two looks for replies."""
+
 app = ServerApp()
 
 
@@ -20,6 +23,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the scenario of the run config, or resume the run in its folder."""
     name, out = str(context.run_config["scenario"]), str(context.run_config["out"])
+    if hasattr(grid, "pull_interval"):  # the grid of a simulation, whose 0.1 s short rounds feel
+        grid.pull_interval = PULL_INTERVAL
 
     def log_round(result: RoundResult) -> None:
         log.info("%s", result)
