@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
@@ -64,16 +64,17 @@ def call_foreign(call: Callable[[], T], *, seconds: float | None) -> T:
                 raise ForeignCodeFailed(f"it took longer than {seconds:g} seconds") from error
             if isinstance(error, ForeignCodeFailed):
                 raise
-            raise ForeignCodeFailed(_described(error)) from error
+            raise ForeignCodeFailed(described(error)) from error
         if outside:  # even if the foreign code has caught it
             raise outside[0]
         return found
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Kind and text of an exception of foreign code, whose text may fail as well."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # its own text may fail as well
+    except Exception:
         return type(error).__name__
 
 
@@ -191,10 +192,11 @@ class _Watcher:
                 for limit in self._limits:
                     if limit.time <= now and not limit.done:
                         limit.over, limit.time = True, now + AGAIN
-                        limit.interrupt()
+                        with suppress(OSError, ValueError):  # its thread has ended
+                            limit.interrupt()
                 left = [each.time for each in self._limits if not each.done]
                 self._next = min(left, default=math.inf)
-                self._changed.wait(self._next - now if left else None)
+                self._changed.wait(min(self._next - now, threading.TIMEOUT_MAX) if left else None)
 
 
 def _start_anew() -> None:

@@ -8,12 +8,14 @@ import multiprocessing
 import pickle
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import cloudpickle
 import loky
 
+from fedlab.core.foreign_code import described
 from fedlab.core.processes import connection_to_parent, pool
 
 LOOKS = 0.5
@@ -79,18 +81,17 @@ class Peer:
         try:
             message = _pickled((new, call if new else None, item))
         except Exception as error:  # anybody's objects may raise anything
-            return False, repr(error)
+            return False, described(error)
         self._call = call
         try:
             _send(self._here, message)
         except OSError as error:
             raise PeerDied from error
+        answer = self._receive()
         try:
-            succeeded, result = self._receive()
-        except (PeerDied, OSError):
-            raise
+            succeeded, result = _loaded(answer)
         except Exception as error:
-            succeeded, result = False, repr(error)
+            succeeded, result = False, described(error)
         if not succeeded:
             self._call = None
         return succeeded, result
@@ -99,7 +100,7 @@ class Peer:
         """End it."""
         self._end()
 
-    def _receive(self) -> Any:
+    def _receive(self) -> "Received":
         try:
             while not self._here.poll(LOOKS):
                 if self._serving.done():
@@ -112,27 +113,33 @@ class Peer:
 Pickled = tuple[bytes, list[pickle.PickleBuffer]]
 """A pickle, and the memory of the arrays in it."""
 
+Received = tuple[bytes, list[bytearray]]
+"""The same at the other end."""
+
 
 def _serve(prepare: Callable[[], object]) -> None:
     """Carry out calls until the other end is closed."""
-    connection = connection_to_parent()
-    prepare()
-    _send(connection, _pickled((True, None)))
-    call: Callable[[Any], object] = _nothing
+    connection, call = connection_to_parent(), _nothing
+    with suppress(Exception):  # then the calls fail as well, and the other end repeats them
+        prepare()
+    _send(connection, _pickled(None))
     while True:
         try:
-            new, given, item = _received(connection)
+            request = _received(connection)
+        except (EOFError, OSError):
+            return
+        try:
+            new, given, item = _loaded(request)
             call = given if new else call
             answer = _pickled((True, call(item)))
-        except EOFError:
-            return
         except BaseException as error:  # which perhaps cannot be pickled
-            answer = _pickled((False, repr(error)))
+            answer = _pickled((False, described(error)))
         _send(connection, answer)
 
 
-def _nothing(_: object) -> None:
+def _nothing(_: Any) -> object:
     """The call before the first one."""
+    return None
 
 
 def _pickled(value: object) -> Pickled:
@@ -150,16 +157,21 @@ def _send(connection: Connection, message: Pickled) -> None:
             connection.send_bytes(each)
 
 
-def _received(connection: Connection) -> Any:
+def _received(connection: Connection) -> Received:
     sizes, content = connection.recv(), connection.recv_bytes()
     arrays = [bytearray(size) for size in sizes]
     for each in arrays:
         if each:
             connection.recv_bytes_into(each)
+    return content, arrays
+
+
+def _loaded(received: Received) -> Any:
+    content, arrays = received
     return pickle.loads(content, buffers=arrays)
 
 
 def _ended(processes: loky.ProcessPoolExecutor, *connections: Connection) -> None:
-    for each in connections:
-        each.close()
     processes.shutdown(wait=True, kill_workers=True)
+    for each in connections:  # last, since a thread may still read from one
+        each.close()

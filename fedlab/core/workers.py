@@ -60,7 +60,11 @@ class Workers:
             self._peers.append(self._another())
 
     def ready(self) -> None:
-        """Start the other processes, and wait until they have begun to work."""
+        """Start the other processes, and wait until they have begun to work.
+
+        Raises:
+            PeerDied: If one never will.
+        """
         self.start()
         for each in self._peers:
             each.wait()

@@ -78,12 +78,12 @@ class ImageData:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [0, 1] to network inputs of about mean 0 and deviation 1."""
-        mean, std = _constants(self.mean, self.std, pixels.device)
+        mean, std = _constants(tuple(self.mean), tuple(self.std), pixels.device)
         return (pixels - mean) / std
 
     def denormalise(self, inputs: Tensor) -> Tensor:
         """Convert network inputs back to pixels, the inverse of ``normalise``."""
-        mean, std = _constants(self.mean, self.std, inputs.device)
+        mean, std = _constants(tuple(self.mean), tuple(self.std), inputs.device)
         return inputs * std + mean
 
     def limited(self, train: int | None, test: int | None, seed: int) -> "ImageData":

@@ -80,14 +80,20 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages, one after another, and keep the replies."""
+        if isinstance(messages, Sized):
+            with own_randomness():
+                return [self._push(message) for message in messages]
         ids = []
-        with own_randomness():
-            for message in messages:
-                message_id = str(uuid4())
-                set_message_id(message, message_id)
-                self._replies[message_id] = self._deliver(message)
-                ids.append(message_id)
+        for message in messages:  # between two of them, the server's own draws go on
+            with own_randomness():
+                ids.append(self._push(message))
         return ids
+
+    def _push(self, message: Message) -> str:
+        message_id = str(uuid4())
+        set_message_id(message, message_id)
+        self._replies[message_id] = self._deliver(message)
+        return message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to these messages, each only once."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedlab.core.modes import evaluation
+from fedlab.core.seeds import derive, seeded
 
 Images = Callable[[Tensor], Tensor]
 
@@ -71,13 +72,22 @@ def evaluate(
     Returns:
         The scores; NaN without images.
     """
-    starts = range(0, len(images), batch)
-    parts = [(images[start : start + batch], labels[start : start + batch]) for start in starts]
-    return combined([count(model, *part, normalise) for part in parts])
+    return combined(
+        [
+            count(model, images, labels, normalise, start=start, batch=batch)
+            for start in range(0, len(images), batch)
+        ]
+    )
 
 
 def count(
-    model: nn.Module, images: Tensor, labels: Tensor, normalise: Images
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    normalise: Images,
+    *,
+    start: int,
+    batch: int = AT_ONCE,
 ) -> tuple[float, Tensor]:
     """The scores of one part of the images, for ``combined``.
 
@@ -86,11 +96,15 @@ def count(
         images: uint8 ``[n, channels, height, width]``, on the model's device.
         labels: int64 ``[n]``, labels of the images.
         normalise: Function from uint8 images to the model's input.
+        start: Place of the first image of the part.
+        batch: Number of images in the part.
 
     Returns:
         Sum of the cross-entropies, and the cells of ``ModelScore.confusion``.
     """
-    with evaluation(model):
+    images, labels = images[start : start + batch], labels[start : start + batch]
+    # Some networks draw random numbers even here, in whatever process and order it is.
+    with evaluation(model), seeded(derive(0, "evaluation", start), images.device):
         logits = model(normalise(images))
         loss = functional.cross_entropy(logits, labels, reduction="sum").item()
     classes = logits.shape[1]

@@ -227,12 +227,12 @@ class Composed:
 
 
 class _Key:
-    """A history as a key, hashed by its length and end: the beginning is that of rounds before."""
+    """A history as a key, hashed by length, first and last entry: all others take too long."""
 
     __slots__ = ("_hash", "history")
 
     def __init__(self, history: History) -> None:
-        self.history, self._hash = history, hash((len(history), history[-1:]))
+        self.history, self._hash = history, hash((len(history), history[:1], history[-1:]))
 
     def __hash__(self) -> int:
         return self._hash

@@ -1,7 +1,6 @@
 """Privacy ledger: epsilon of each client after each participation, for every mechanism."""
 
 import math
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -116,12 +115,11 @@ class Ledger(Viewable):
         """
         rows = []
         for client in self.histories if clients is None else clients:
-            history = self.histories[client]  # sorted by round
-            first = 0 if round is None else bisect_left(history, round, key=_round)
-            last = len(history) if round is None else bisect_right(history, round, key=_round)
+            history = self.histories.get(client, ())
             rows += [
-                self._row(client, history[: place + 1], history[place])
-                for place in range(first, last)
+                self._row(client, history[: place + 1], entry)
+                for place, entry in enumerate(history)
+                if round is None or entry.round == round
             ]
         return sorted(rows, key=lambda row: (row.round, row.client))
 
@@ -296,10 +294,6 @@ class Ledger(Viewable):
         # Nobody but its author has checked the mechanism of a foreign defense.
         foreign = found == "formal" and entry.mechanism not in ACCOUNTS
         return "claimed" if foreign else found, reason
-
-
-def _round(entry: PrivacyRelease) -> int:
-    return entry.round
 
 
 def _sampling(entry: PrivacyRelease) -> str:

@@ -12,11 +12,13 @@ Step = tuple[float, float, int]
 """Noise multiplier, sample rate and number of steps, as in the history of Opacus."""
 
 FINEST, COARSEST = 1e-5, 1e-3
-"""Least and greatest spacing of the grid of privacy losses where epsilon is of order 1. With these,
-epsilon is less than 0.1 % above that of a grid ten times finer."""
+"""Least and greatest spacing of the grid of privacy losses where epsilon is of order 1, before it
+is rounded down to a power of two. With these, epsilon is less than 0.1 % above that of a grid ten
+times finer."""
 
 POINTS = 50_000
-"""Number of grid points up to an epsilon: more of them cost seconds and do not change epsilon."""
+"""Number of grid points up to an epsilon, half of what there may be at most: more of them cost
+seconds and do not change epsilon."""
 
 PER_DEVIATION = 25
 """Grid points within one standard deviation of the loss of a single step."""

@@ -142,8 +142,8 @@ _READ: OrderedDict[str, History] = OrderedDict()
 FEW = 8
 """Number of entries up to which ``to_json`` remembers no history."""
 
-_WRITTEN: OrderedDict[tuple[int, History], tuple[History, str]] = OrderedDict()
-"""Histories that ``to_json`` wrote lately, by their length and last entry."""
+_WRITTEN: OrderedDict[tuple[int, History, History], tuple[History, str]] = OrderedDict()
+"""Histories that ``to_json`` wrote lately, by their length, first and last entry."""
 
 
 def to_json(history: History) -> str:
@@ -157,17 +157,21 @@ def to_json(history: History) -> str:
     start = _written(before)
     more = ",".join(each.json for each in history[len(before) if start else 0 :])
     text = f"{start[:-1]},{more}]" if start else f"[{more}]"
-    _WRITTEN.pop((len(before), before[-1:]), None)
+    _WRITTEN.pop(_ends(before), None)
     if len(history) > FEW and len(text) <= LONGEST_KEPT:
-        _WRITTEN[len(history), history[-1:]] = history, text
+        _WRITTEN[_ends(history)] = history, text
         if len(_WRITTEN) > MOST_KEPT:
             _WRITTEN.popitem(last=False)
     return text
 
 
+def _ends(history: History) -> tuple[int, History, History]:
+    return len(history), history[:1], history[-1:]
+
+
 def _written(history: History) -> str | None:
     """The text of a history that was written lately; ``None`` for any other."""
-    known, text = _WRITTEN.get((len(history), history[-1:]), ((), ""))
+    known, text = _WRITTEN.get(_ends(history), ((), ""))
     return text if text and known == history else None
 
 

@@ -251,7 +251,11 @@ def _read_tensors(record: object, expected: Mapping[str, Tensor]) -> dict[str, T
 
 
 def _refuse_overflow(tensors: Mapping[str, Tensor]) -> None:
-    real = {name: t.flatten() for name, t in tensors.items() if t.is_floating_point()}
+    real = {
+        name: (torch.view_as_real(t) if t.is_complex() else t).flatten()
+        for name, t in tensors.items()
+        if t.is_floating_point() or t.is_complex()
+    }
     if not real or _largest(torch.cat(list(real.values()))) <= LARGEST:
         return
     for name, tensor in real.items():

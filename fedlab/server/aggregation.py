@@ -191,7 +191,7 @@ class Aggregation:
         used = frozenset(place for place, each in enumerate(contents) if id(each) in noted)
         # Some rules compute in float64; the model goes on in the precision that it has.
         arrays = {
-            name: tensor_of(array).to(like[name].dtype)
+            name: tensor_of(array).to(like[name].dtype, copy=True)
             for name, array in merged.items()
             if name in like
         }

@@ -277,7 +277,7 @@ class Federation(Analysis):
             model=replace(model, seconds=time.perf_counter() - started),
             clients=clients,
             leakage=tuple(row for leak in leaks for row in leak.rows),
-            ledger=tuple(self.ledger.rows(done.number, clients=done.histories)),
+            ledger=tuple(self.ledger.rows(done.number, clients=done.tasks)),
         )
         self._plugin_failures += [
             f"client {row.client} failed in round {row.round}: {row.reason.partition(FAILED)[2]}"

@@ -84,9 +84,13 @@ class _Measure:
     def __call__(self, start: int) -> tuple[float, Tensor]:
         federated, _ = self.site()
         federated.load({name: array.tensor for name, array in self.state.items()})
-        data, part = federated.data, slice(start, start + AT_ONCE)
+        data = federated.data
         return count(
-            federated.model, data.test_images[part], data.test_labels[part], federated.network_input
+            federated.model,
+            data.test_images,
+            data.test_labels,
+            federated.network_input,
+            start=start,
         )
 
 

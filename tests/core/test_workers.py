@@ -141,3 +141,46 @@ def test_one_worker_is_this_process():
     alone = Workers(1)
     assert {process for _, process in alone.map(slowly, list(range(3)))} == {HERE}
     assert alone.processes == ()
+
+
+class Unspeakable(Exception):
+    """An exception that has no text."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+
+def fails_only_elsewhere(item):
+    kind, parent = item
+    time.sleep(0.05)
+    if os.getpid() != parent:
+        raise {"end": EOFError, "mute": Unspeakable, "disk": OSError}[kind]()
+    return kind
+
+
+@pytest.mark.parametrize("kind", ["end", "mute", "disk"])
+def test_whatever_a_call_raises_elsewhere_it_is_repeated_here(ready, kind):
+    before = ready.processes
+    assert ready.map(fails_only_elsewhere, [(kind, HERE)] * 8) == [kind] * 8
+    assert ready.processes == before
+
+
+def refuses():
+    raise ValueError("no data here")
+
+
+def needs_preparation(number):
+    time.sleep(0.05)
+    if os.getpid() != number:
+        raise ValueError("not prepared")
+    return number
+
+
+def test_a_process_that_cannot_prepare_leaves_its_work_to_this_one():
+    workers = Workers(2)
+    workers.prepare = refuses
+    workers.ready()
+    assert workers.map(needs_preparation, [HERE] * 8) == [HERE] * 8
+    workers.close()

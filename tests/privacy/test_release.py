@@ -66,3 +66,12 @@ def test_rows_of_a_round_are_those_of_the_whole_table():
         expected = [row for row in everything if row.round == round]
         assert ledger.rows(round) == expected
         assert ledger.rows(round, clients=[1]) == [row for row in expected if row.client == 1]
+
+
+def test_rows_of_a_round_are_found_where_an_unanswered_task_comes_later():
+    noisy = {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 3}
+    history = (entry(1), PrivacyRelease(3, 1, "dp-sgd", **noisy), PrivacyRelease(2, 2, "none"))
+    ledger = Ledger({0: history})
+    assert [row.mechanism for row in ledger.rows(2)] == ["none"]
+    assert [row.mechanism for row in ledger.rows(3)] == ["dp-sgd"]
+    assert ledger.rows(2, clients=[7]) == []

@@ -57,6 +57,14 @@ def test_a_good_reply_is_read():
     assert reply.buffers == {}
 
 
+@pytest.mark.parametrize("value", [complex("nan"), complex("inf+1j"), 1e20j])
+def test_complex_values_that_overflow_are_refused(value):
+    expected = Expected({"weight": torch.zeros(2, dtype=torch.complex64)}, {}, None)
+    record = content(arrays={"weight": np.array([1, value], np.complex64)})
+    with pytest.raises(Refused, match="weight holds values"):
+        Reply.from_record(record, kind="weights", expected=expected)
+
+
 def test_a_reply_survives_its_records():
     reply = read(content(buffers=buffers()), buffers=BUFFERS)
     again = read(reply.to_record(), buffers=BUFFERS)
