@@ -77,7 +77,7 @@ def _batches(
         inputs = federated.network_input(shard.images)
         for members in pipeline.sampler():
             members = members.to(federated.device)
-            yield inputs.index_select(0, members), shard.labels.index_select(0, members)
+            yield inputs[members], shard.labels[members]
         return
     for members in pipeline.sampler():
         members = members.to(federated.device)

@@ -146,11 +146,12 @@ _WRITTEN: OrderedDict[tuple[int, History, History], tuple[History, str]] = Order
 """Histories that ``to_json`` wrote lately, by their length, first and last entry."""
 
 
-def to_json(history: History) -> str:
+def to_json(entries: Sequence[PrivacyRelease]) -> str:
     """Write a history as strict JSON, in which infinite values are strings.
 
     A history that goes on from one that was written lately takes no longer in later rounds.
     """
+    history = tuple(entries)
     if (text := _written(history)) is not None:
         return text
     before = before_last(history)
