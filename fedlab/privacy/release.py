@@ -4,6 +4,7 @@ import json
 import math
 import zlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from itertools import groupby, zip_longest
