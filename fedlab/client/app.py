@@ -21,7 +21,8 @@ from fedlab.core.errors import BadInput
 from fedlab.core.foreign_code import call_foreign
 from fedlab.core.network_errors import naming_network
 from fedlab.core.seeds import derive, seed_torch
-from fedlab.privacy.release import History, from_json, to_json
+from fedlab.privacy.history_text import from_json, to_json
+from fedlab.privacy.release import History
 from fedlab.protocol.arrays import read_record
 from fedlab.protocol.reply import FACTS, HISTORY, Reply
 from fedlab.protocol.task import ClientTask

@@ -20,11 +20,11 @@ from fedlab.data.shard import Shard
 from fedlab.defenses.pipeline import Batch, ClientContext, Inspection, Pipeline, Withheld
 from fedlab.defenses.releases import released
 from fedlab.defenses.workload import Workload
+from fedlab.privacy.history_text import from_json
 from fedlab.privacy.release import (
     OPEN,
     History,
     PrivacyRelease,
-    from_json,
     longer,
     next_participation,
 )

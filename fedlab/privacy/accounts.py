@@ -5,14 +5,15 @@ epsilons of different accounts are never added.
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from fedlab.core.errors import nearest
 from fedlab.privacy.accountant import epsilon, merged
 from fedlab.privacy.accountant_name import AccountantName
+from fedlab.privacy.folds import Fold
 from fedlab.privacy.privacy_loss import Step
 from fedlab.privacy.release import (
     OPEN,
@@ -20,8 +21,6 @@ from fedlab.privacy.release import (
     Mechanism,
     PrivacyRelease,
     Unit,
-    before_last,
-    participations,
 )
 
 UNCOVERED: frozenset[Mechanism] = frozenset({OPEN, "leakage-gate"})
@@ -226,64 +225,34 @@ class Composed:
         return Composed(covered, self.releases + len(own), steps, noiseless, summed, sets)
 
 
-class _Key:
-    """A history as a key, hashed by length, first and last entry: all others take too long."""
-
-    __slots__ = ("_hash", "history")
-
-    def __init__(self, history: History) -> None:
-        self.history, self._hash = history, hash((len(history), history[:1], history[-1:]))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.history == other.history
-
-
-_COMPOSED: OrderedDict[tuple[Account, _Key], Composed] = OrderedDict()
-"""Results of ``composed``, so that a history with one more round takes no longer than before."""
-
-_LATEST = [_Key(())]
-"""Key of the history that was composed last, since a row of a ledger asks several times."""
-
-MOST_COMPOSED = 2_048
-"""Number of results that are kept: several accounts of some hundred clients."""
-
-
-_KINDS: OrderedDict[_Key, dict[Mechanism, Account | None]] = OrderedDict()
-"""Results of ``mechanisms_of``."""
-
-
-def mechanisms_of(history: History) -> Mapping[Mechanism, Account | None]:
-    """The mechanisms among the entries of a client's history in order, with their accounts."""
-    key = _Key(history)
-    if (known := _KINDS.get(key)) is None:
-        before = before_last(history)
-        earlier = _KINDS.pop(_Key(before), None)
-        known = earlier or {entry.mechanism: account_of(entry) for entry in before}
-        known |= {entry.mechanism: account_of(entry) for entry in history[len(before) :]}
-        _KINDS[key] = known
-        if len(_KINDS) > MOST_COMPOSED:
-            _KINDS.popitem(last=False)
-    return known
+MOST_KEPT = 700
+"""Number of histories of which an account keeps its releases: one for each of so many clients."""
 
 
 def composed(account: Account, history: History) -> Composed:
     """Compose all releases of an account among the entries of a client's history."""
-    key = _LATEST[0]
-    if key.history is not history:
-        key = _LATEST[0] = _Key(history)
-    if (known := _COMPOSED.get((account, key))) is not None:
-        return known
-    before = before_last(history)
-    # Taken away, since the longer history replaces it, and thousands would fill the memory.
-    found, done = _COMPOSED.pop((account, _Key(before)), None), len(before)
-    if found is None:
-        found, done = Composed(), 0
-    for part in participations(history[done:]):
-        found = found.plus(account, part)
-    _COMPOSED[account, key] = found
-    if len(_COMPOSED) > MOST_COMPOSED:
-        _COMPOSED.popitem(last=False)
-    return found
+    return _fold(account).of(history)
+
+
+@lru_cache(maxsize=16)
+def _fold(account: Account) -> Fold[Composed]:
+    def plus(found: Composed, participation: History) -> Composed:
+        return found.plus(account, participation)
+
+    return Fold(Composed(), plus, most=MOST_KEPT)
+
+
+Mechanisms = Mapping[Mechanism, Account | None]
+"""Mechanisms in order of their first release, with their accounts."""
+
+
+def mechanisms_of(history: History) -> Mechanisms:
+    """The mechanisms among the entries of a client's history."""
+    return _mechanisms.of(history)
+
+
+def _with_mechanisms(found: Mechanisms, participation: History) -> Mechanisms:
+    return {**found, **{entry.mechanism: account_of(entry) for entry in participation}}
+
+
+_mechanisms = Fold[Mechanisms]({}, _with_mechanisms, most=MOST_KEPT)

@@ -4,16 +4,23 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 
 import pandas as pd
 
 from fedlab.core.views import Viewable
 from fedlab.privacy.accountant_name import AccountantName
-from fedlab.privacy.accounts import ACCOUNTS, EXAMPLE, UNCOVERED, Account, account_of, mechanisms_of
+from fedlab.privacy.accounts import (
+    ACCOUNTS,
+    EXAMPLE,
+    UNCOVERED,
+    Account,
+    Mechanisms,
+    account_of,
+    mechanisms_of,
+)
 from fedlab.privacy.ceiling import ceilings
 from fedlab.privacy.instahide import VACUOUS, statement
-from fedlab.privacy.release import History, PrivacyRelease, participations
+from fedlab.privacy.release import History, Mechanism, PrivacyRelease, participations
 
 Chances = tuple[float, ...]
 """Probabilities of success without any release."""
@@ -134,7 +141,10 @@ class Ledger(Viewable):
     @property
     def accounts(self) -> tuple[Account, ...]:
         """Accounts that have a total and at least one release; DP-SGD's if there is none."""
-        return self._used(tuple(chain.from_iterable(self.histories.values())))
+        found: dict[Mechanism, Account | None] = {}
+        for history in self.histories.values():
+            found |= mechanisms_of(history)
+        return self._used(found)
 
     @property
     def repeated(self) -> tuple[int, ...]:
@@ -207,7 +217,7 @@ class Ledger(Viewable):
     def _row(self, client: int, history: History, entry: PrivacyRelease) -> LedgerRow:
         own = account_of(entry)
         if own is None:
-            account = self._used(history)[0]
+            account = self._used(mechanisms_of(history))[0]
         else:
             account = own if self._has_total(own) else EXAMPLE
         worth, reason = self._statement(entry)
@@ -237,16 +247,15 @@ class Ledger(Viewable):
             reason=reason,
         )
 
-    def _used(self, entries: History) -> tuple[Account, ...]:
-        found = mechanisms_of(entries)
+    def _used(self, found: Mechanisms) -> tuple[Account, ...]:
         order = [*ACCOUNTS, *(mechanism for mechanism in found if mechanism not in ACCOUNTS)]
         accounts = (found.get(mechanism) for mechanism in order)
         return tuple(each for each in accounts if each and self._has_total(each)) or (EXAMPLE,)
 
     def _unit(self, history: History) -> str:
         """Unit of the account that an open round shows; empty if nothing protected the client."""
-        account = self._used(history)[0]
-        return account.unit if any(mechanisms_of(history).values()) else ""
+        found = mechanisms_of(history)
+        return self._used(found)[0].unit if any(found.values()) else ""
 
     def _has_total(self, account: Account) -> bool:
         return not account.needs_public_labels or self.labels_public

@@ -3,14 +3,12 @@
 import json
 import math
 import zlib
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 from itertools import groupby, zip_longest
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 Mechanism = str
@@ -128,98 +126,6 @@ _FIELDS = tuple(field.name for field in fields(PrivacyRelease))
 
 History = tuple[PrivacyRelease, ...]
 """Privacy history of one client: its entries in order of participation."""
-
-_HISTORY = TypeAdapter(History)
-
-MOST_KEPT = 256
-"""Number of histories that ``from_json`` remembers: one for each of so many clients."""
-
-LONGEST_KEPT = 250_000
-"""Number of characters above which it does not: some 2,000 entries."""
-
-_READ: OrderedDict[str, History] = OrderedDict()
-
-
-FEW = 8
-"""Number of entries up to which ``to_json`` remembers no history."""
-
-_WRITTEN: OrderedDict[tuple[int, History, History], tuple[History, str]] = OrderedDict()
-"""Histories that ``to_json`` wrote lately, by their length, first and last entry."""
-
-
-def to_json(entries: Sequence[PrivacyRelease]) -> str:
-    """Write a history as strict JSON, in which infinite values are strings.
-
-    A history that goes on from one that was written lately takes no longer in later rounds.
-    """
-    history = tuple(entries)
-    if (text := _written(history)) is not None:
-        return text
-    before = before_last(history)
-    start = _written(before)
-    more = ",".join(each.json for each in history[len(before) if start else 0 :])
-    text = f"{start[:-1]},{more}]" if start else f"[{more}]"
-    _WRITTEN.pop(_ends(before), None)
-    if len(history) > FEW and len(text) <= LONGEST_KEPT:
-        _WRITTEN[_ends(history)] = history, text
-        if len(_WRITTEN) > MOST_KEPT:
-            _WRITTEN.popitem(last=False)
-    return text
-
-
-def _ends(history: History) -> tuple[int, History, History]:
-    return len(history), history[:1], history[-1:]
-
-
-def _written(history: History) -> str | None:
-    """The text of a history that was written lately; ``None`` for any other."""
-    known, text = _WRITTEN.get(_ends(history), ((), ""))
-    return text if text and known == history else None
-
-
-def from_json(text: str) -> History:
-    """Read a history that ``to_json`` wrote.
-
-    A history that goes on from one that was read lately shares its entries, so that reading it
-    takes no longer in later rounds.
-
-    Raises:
-        ValueError: If the text is no such history.
-    """
-    history = _continued(text)
-    if history is None:
-        history = _validated(text)
-    if len(text) <= LONGEST_KEPT:
-        _READ[text] = history
-        _READ.move_to_end(text)
-        if len(_READ) > MOST_KEPT:
-            _READ.popitem(last=False)
-    return history
-
-
-def _continued(text: str) -> History | None:
-    """The history, if it is one that was read lately and at most a few entries more."""
-    end = len(text)
-    for _ in range(4):
-        whole = text if end == len(text) else text[:end] + "]"
-        if (known := _READ.get(whole)) is not None:
-            if end == len(text):
-                return known
-            del _READ[whole]  # nobody reads it again, and together they would take much memory
-            return (*known, *_validated("[" + text[end + 1 :]))
-        end = text.rfind("},{", 0, end) + 1
-        if not end:
-            return None
-    return None
-
-
-def _validated(text: str) -> History:
-    try:
-        return _HISTORY.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the text"
-        raise ValueError(f"no accountant history: {where}: {first['msg']}") from error
 
 
 def participations(history: History) -> list[History]:

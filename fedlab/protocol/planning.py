@@ -5,7 +5,8 @@ import random
 from fedlab.core.errors import BadInput
 from fedlab.core.seeds import derive
 from fedlab.poisoning import ColludingAttack
-from fedlab.privacy.release import History, to_json
+from fedlab.privacy.history_text import to_json
+from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask, CollusionTask
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario

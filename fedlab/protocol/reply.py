@@ -17,7 +17,8 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.core.plain_text import plain_text
-from fedlab.privacy.release import History, from_json, to_json
+from fedlab.privacy.history_text import from_json, to_json
+from fedlab.privacy.release import History
 from fedlab.protocol.abstention import Abstention
 from fedlab.protocol.arrays import record_of, tensor_of
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import named, write_atomically
-from fedlab.privacy.release import History, from_json, to_json
+from fedlab.privacy.history_text import from_json, to_json
+from fedlab.privacy.release import History
 from fedlab.privacy.unanswered import Unanswered, continued
 
 _LINE = re.compile(r'\{"entry":(\d{1,9}),"(asked|spent)":(.*),"chain":"([0-9a-f]{64})"\}')

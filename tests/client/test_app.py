@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.engine.in_process import InProcessGrid
-from fedlab.privacy.release import from_json
+from fedlab.privacy.history_text import from_json
 from fedlab.protocol.planning import task_for
 from tests.federations import finished, small
 

@@ -13,8 +13,9 @@ from fedlab.defenses.dp_instahide import DPInstaHide
 from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.privacy import instahide
 from fedlab.privacy.accounts import IMAGE
+from fedlab.privacy.history_text import to_json
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.release import PrivacyRelease, to_json
+from fedlab.privacy.release import PrivacyRelease
 from fedlab.protocol.planning import task_for
 from tests.federations import FORGETFUL, small
 

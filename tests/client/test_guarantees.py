@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from fedlab.privacy.history_text import from_json, to_json
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.release import from_json, to_json
 from fedlab.protocol.guarantees import COUPLED, EXPOSED
 from fedlab.protocol.planning import task_for
 from tests.client.test_client_round import do, prepared

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fedlab.privacy.accountant import epsilon
+from fedlab.privacy.history_text import from_json, to_json
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.release import PrivacyRelease, from_json, longer, to_json
+from fedlab.privacy.release import PrivacyRelease, longer
 
 
 def private(round: int, noise: float = 1.0) -> PrivacyRelease:

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab.privacy.release import PrivacyRelease, from_json
+from fedlab.privacy.history_text import from_json
+from fedlab.privacy.release import PrivacyRelease
 from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.round_facts import scheduled_facts
 from tests.federations import small

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from fedlab.privacy import release
+from fedlab.privacy import history_text
 from fedlab.privacy.accounts import EXAMPLE, composed, mechanisms_of
+from fedlab.privacy.history_text import from_json, to_json
 from fedlab.privacy.ledger import Ledger
-from fedlab.privacy.release import PrivacyRelease, from_json, to_json
+from fedlab.privacy.release import PrivacyRelease
 
 
 def entry(round, mechanism="none", **more):
@@ -24,8 +25,8 @@ def long_history(rounds=40, noise=1.0):
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch):
     """Nothing was written or read before."""
-    release._WRITTEN.clear()
-    release._READ.clear()
+    history_text._written._kept.clear()
+    history_text._READ.clear()
 
 
 def plainly(history):
@@ -38,8 +39,8 @@ def test_every_beginning_is_written_as_if_it_were_alone():
         text = to_json(history[:end])
         assert text == plainly(history[:end])
         assert from_json(text) == history[:end]
-    assert len(release._WRITTEN) == 1
-    assert set(release._READ) == {"[]", text}
+    assert len(history_text._written._kept) == 1
+    assert set(history_text._READ) == {"[]", text}
 
 
 def test_clients_that_part_are_not_mixed_up():
