@@ -163,21 +163,17 @@ def _claims(runs: dict[str, Runs], ray: Fresh[Outcome] | None) -> list[Claim]:
             for name, found in weights.items()
         ),
         *(
-            _at_most(f"{name}: {racer} / bare loop", median(_ratios(runs[name], racer)), most)
+            Claim.at_most(f"{name}: {racer} / bare loop", median(_ratios(runs[name], racer)), most)
             for (name, racer), most in MOST.items()
         ),
-        _at_most("28x28: two workers / federation", shared, MOST_SHARED),
+        Claim.at_most("28x28: two workers / federation", shared, MOST_SHARED),
         Claim("28x28: the run on Ray ends in its last round", ray is not None),
     ]
     if ray:
         workers = median(one.result.later for one in large["two workers"])
         name = "28x28: a later round on Ray / of two workers"
-        claims.append(_at_most(name, ray.result.later / workers, MOST_ON_RAY))
+        claims.append(Claim.at_most(name, ray.result.later / workers, MOST_ON_RAY))
     return claims
-
-
-def _at_most(what: str, found: float, most: float) -> Claim:
-    return Claim(f"{what} is {found:.3f}, at most {most:g}", found <= most)
 
 
 def _peak(run: Fresh[Outcome]) -> float:

@@ -71,6 +71,11 @@ class Claim:
     text: str
     holds: bool
 
+    @classmethod
+    def at_most(cls, what: str, found: float, most: float) -> "Claim":
+        """Claim that a number is at most another."""
+        return cls(f"{what}: {found:.3f}, at most {most:g}", found <= most)
+
 
 @dataclass(frozen=True)
 class Report:

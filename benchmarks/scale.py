@@ -117,17 +117,18 @@ def run(options: Options) -> Report:
             Figure("long run: memory, late - early", "MiB", grown),
         ],
         claims=[
-            _at_most("MiB of 9,900 more clients beyond their images", growth, MOST_GROWTH),
-            _at_most("a round of 10,000 / 100 clients, CPU time", slower, MOST_SLOWER),
-            _at_most("rounds 900 to 1,000 / rounds 10 to 110, CPU time", later, MOST_LATER),
-            _at_most("MiB by which 890 rounds grow the process", grown, MOST_LATER_MEMORY),
+            Claim.at_most(
+                "MiB of 9,900 more clients beyond their images", median(growth), MOST_GROWTH
+            ),
+            Claim.at_most("a round of 10,000 / 100 clients, CPU time", median(slower), MOST_SLOWER),
+            Claim.at_most(
+                "rounds 900 to 1,000 / rounds 10 to 110, CPU time", median(later), MOST_LATER
+            ),
+            Claim.at_most(
+                "MiB by which 890 rounds grow the process", median(grown), MOST_LATER_MEMORY
+            ),
         ],
     )
-
-
-def _at_most(what: str, values: list[float], most: float) -> Claim:
-    found = median(values)
-    return Claim(f"{what}: {found:.3g}, at most {most:g}", found <= most)
 
 
 def gather(clients: int) -> Crowd:

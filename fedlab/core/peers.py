@@ -1,7 +1,7 @@
 """Another process that carries out calls, over a connection of its own.
 
-The pool of loky starts and ends it, and notices its death. The connection takes a tenth of the time
-of the pool's queues, and sends arrays as they lie in memory.
+The pool of loky starts and ends it, and notices its death. The connection is some times faster than
+the pool's queues, and sends arrays as they lie in memory.
 """
 
 import multiprocessing

@@ -70,7 +70,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def seed_torch(seed: int) -> None:
     """Seed PyTorch's global generators of the CPU and of all GPUs.
 
-    On a machine without a GPU, ``torch.manual_seed`` takes a millisecond and more to note from
+    On a machine without a GPU, ``torch.manual_seed`` takes some thirty times as long, to note from
     where it was called, once for each kind of device that PyTorch knows.
     """
     torch.default_generator.manual_seed(seed)

@@ -60,9 +60,16 @@ class Scoreboard:
             round: Round that the weights come from.
             seconds: Wall time of that round in seconds.
         """
-        scores = self._measure_here(state) if self.measure is None else self.measure(state)
         self.federated.load(state)
-        model, normalise = self.federated.model, self.federated.network_input
+        data, model, normalise = (
+            self.federated.data,
+            self.federated.model,
+            self.federated.network_input,
+        )
+        if self.measure is None:
+            scores = evaluate(model, data.test_images, data.test_labels, normalise)
+        else:
+            scores = self.measure(state)
         reached = [
             (
                 success_rate(model, each.images, each.wanted, normalise),
@@ -81,11 +88,4 @@ class Scoreboard:
             attack_success_rate=success,
             seconds=seconds,
             chance_success_rate=None if math.isnan(chance) else chance,
-        )
-
-    def _measure_here(self, state: Mapping[str, Tensor]) -> ModelScore:
-        federated, data = self.federated, self.federated.data
-        federated.load(state)
-        return evaluate(
-            federated.model, data.test_images, data.test_labels, federated.network_input
         )

@@ -144,7 +144,7 @@ def _least(steps: tuple[Step, ...], scale: float, chance: float) -> float:
     """Minimum over ``EPSILONS`` of the ceiling.
 
     The curve of delta is convex in e^epsilon, and so is the ceiling, whose minimum is therefore
-    found without the whole curve, which takes a second.
+    found without the whole curve, which takes more than ten times as long.
     """
     loss = privacy_loss(steps, scale=scale)
 

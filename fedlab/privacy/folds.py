@@ -68,4 +68,7 @@ class _Key:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.history == other.history
+        if not isinstance(other, _Key):
+            return False
+        # Mostly it is the same tuple, whose entries Python would nevertheless compare.
+        return self.history is other.history or self.history == other.history

@@ -24,14 +24,15 @@ _READ: OrderedDict[str, History] = OrderedDict()
 
 def to_json(history: Sequence[PrivacyRelease]) -> str:
     """Write a history as strict JSON, in which infinite values are strings."""
-    return f"[{_written.of(tuple(history))}]"
+    return _written.of(tuple(history))
 
 
 def _with_text(text: str, participation: History) -> str:
-    return ",".join(filter(None, [text, *(entry.json for entry in participation)]))
+    more = ",".join(entry.json for entry in participation)
+    return f"[{more}]" if text == "[]" else f"{text[:-1]},{more}]"
 
 
-_written = Fold("", _with_text, most=MOST_KEPT, lengths=KEPT)
+_written = Fold("[]", _with_text, most=MOST_KEPT, lengths=KEPT)
 
 
 def from_json(text: str) -> History:
