@@ -1,6 +1,7 @@
 """Privacy ledger: epsilon of each client after each participation, for every mechanism."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from fedlab.privacy.accountant_name import AccountantName
 from fedlab.privacy.accounts import (
     ACCOUNTS,
     EXAMPLE,
+    MOST_KEPT,
     UNCOVERED,
     Account,
     Mechanisms,
@@ -19,6 +21,7 @@ from fedlab.privacy.accounts import (
     mechanisms_of,
 )
 from fedlab.privacy.ceiling import ceilings
+from fedlab.privacy.folds import Fold
 from fedlab.privacy.instahide import VACUOUS, statement
 from fedlab.privacy.release import History, Mechanism, PrivacyRelease, participations
 
@@ -124,9 +127,8 @@ class Ledger(Viewable):
         for client in self.histories if clients is None else clients:
             history = self.histories.get(client, ())
             rows += [
-                self._row(client, history[: place + 1], entry)
-                for place, entry in enumerate(history)
-                if round is None or entry.round == round
+                self._row(client, history[: place + 1], history[place])
+                for place in _places(history, round)
             ]
         return sorted(rows, key=lambda row: (row.round, row.client))
 
@@ -303,6 +305,33 @@ class Ledger(Viewable):
         # Nobody but its author has checked the mechanism of a foreign defense.
         foreign = found == "formal" and entry.mechanism not in ACCOUNTS
         return "claimed" if foreign else found, reason
+
+
+def _places(history: History, round: int | None) -> Iterable[int]:
+    """Places of the entries of a round; ``None`` for all rounds."""
+    if round is None:
+        return range(len(history))
+    if _order.of(history)[1]:
+        return range(
+            bisect_left(history, round, key=_round), bisect_right(history, round, key=_round)
+        )
+    return [place for place, entry in enumerate(history) if entry.round == round]
+
+
+def _round(entry: PrivacyRelease) -> int:
+    return entry.round
+
+
+def _with_order(found: tuple[int, bool], participation: History) -> tuple[int, bool]:
+    last, in_order = found
+    for entry in participation:
+        last, in_order = entry.round, in_order and last <= entry.round
+    return last, in_order
+
+
+_order = Fold((0, True), _with_order, most=MOST_KEPT)
+"""Round of the last entry of a history, and whether its rounds are in order, as they are unless
+some task was not answered."""
 
 
 def _sampling(entry: PrivacyRelease) -> str:
