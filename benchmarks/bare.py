@@ -39,44 +39,85 @@ class Done:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Loop:
+    """What the loop needs in every round.
+
+    Attributes:
+        scenario: Data, partition, network, local SGD and number of rounds. Roles, defenses,
+            strategy and everything else are ignored.
+        data: All images.
+        shards: Indices of each client's training images.
+        model: The network that all clients train in turn.
+    """
+
+    scenario: Scenario
+    data: ImageData
+    shards: list[Tensor]
+    model: nn.Module
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> "Loop":
+        """Load the images, and make the network with its initial weights."""
+        data = load(scenario.data.source, factory=scenario.data.factory).limited(
+            scenario.data.train, scenario.data.test, scenario.seed
+        )
+        shards = partition(
+            data.train_labels,
+            clients=scenario.data.clients,
+            scheme="iid",
+            generator=generator(scenario.seed, "partition"),
+        )
+        model = build(
+            scenario.model.name,
+            shape=data.shape,
+            classes=data.num_classes,
+            width=scenario.model.width,
+            seed=derive(scenario.seed, "model"),
+        )
+        return cls(scenario, data, shards, model)
+
+    @property
+    def state(self) -> State:
+        """A copy of the weights of the network."""
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def trained(self, state: State, number: int, client: int) -> nn.Module:
+        """The network after a client has trained it in round ``number``, from given weights."""
+        self.model.load_state_dict(state)
+        order = generator(self.scenario.seed, "batches", number, client)
+        _train(self.model, self.data, self.shards[client], self.scenario, number, order)
+        return self.model
+
+    def share(self, client: int) -> float:
+        """Share of all training images that a client has."""
+        return len(self.shards[client]) / len(self.data.train_labels)
+
+    def scores(self, state: State) -> tuple[float, float]:
+        """Accuracy and loss of given weights on the test images."""
+        self.model.load_state_dict(state)
+        return _scores(self.model, self.data)
+
+
 def rounds(scenario: Scenario) -> Iterator[Done]:
     """Plain FedAvg of honest clients.
 
     Args:
-        scenario: Data, partition, network, local SGD and number of rounds. Roles, defenses,
-            strategy and everything else are ignored.
+        scenario: The scenario; see ``Loop``.
 
     Yields:
         One result per round; the last state is the Federation's bit for bit.
     """
-    data = load(scenario.data.source, factory=scenario.data.factory).limited(
-        scenario.data.train, scenario.data.test, scenario.seed
-    )
-    shards = partition(
-        data.train_labels,
-        clients=scenario.data.clients,
-        scheme="iid",
-        generator=generator(scenario.seed, "partition"),
-    )
-    model = build(
-        scenario.model.name,
-        shape=data.shape,
-        classes=data.num_classes,
-        width=scenario.model.width,
-        seed=derive(scenario.seed, "model"),
-    )
-    state = {name: value.clone() for name, value in model.state_dict().items()}
+    loop = Loop.of(scenario)
+    state = loop.state
     for number in range(1, scenario.rounds + 1):
         started = time.perf_counter()
         average: State = {}
-        for client, shard in enumerate(shards):
-            model.load_state_dict(state)
-            order = generator(scenario.seed, "batches", number, client)
-            _train(model, data, shard, scenario, number, order)
-            _add(average, model, share=len(shard) / len(data.train_labels))
+        for client in range(scenario.data.clients):
+            trained = loop.trained(state, number, client)
+            add(average, trained.state_dict(), share=loop.share(client))
         state = average
-        model.load_state_dict(state)
-        accuracy, loss = _scores(model, data)
+        accuracy, loss = loop.scores(state)
         yield Done(state, accuracy, loss, time.perf_counter() - started)
 
 
@@ -105,9 +146,9 @@ def _train(
             optimizer.step()
 
 
-def _add(average: State, model: nn.Module, *, share: float) -> None:
+def add(average: State, state: State, *, share: float) -> None:
     """Add one client's weights, in the order and precision of Flower's FedAvg."""
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         if name in average:
             average[name] += value * share
         else:

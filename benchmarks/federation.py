@@ -1,16 +1,18 @@
-"""Time of messages, reply checks, ledger and run folder beside a bare PyTorch loop.
+"""Time of messages, reply checks, ledger and run folder beside a bare PyTorch loop, and others.
 
 Twenty rounds of ten honest clients with 200 synthetic images each: in turns by hand, as a
-Federation of one process and of two, and as a Federation that keeps every Capture; then once on
-Ray.
+Federation of one process and of two, and as a Federation that keeps every Capture; with images of
+28x28 also as a Federation on Ray, by hand in two processes, as a plain Flower app in Flower's own
+simulation, and in pfl-research's simulation where it is installed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Literal
 
 from benchmarks.fresh import Fresh, fresh
 from benchmarks.options import Options
+from benchmarks.other_loops import by_flower, by_pfl, by_processes
 from benchmarks.racers import Outcome, by_hand, in_process, in_workers, on_ray
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.client.federated_data import images_of, network_of
@@ -33,6 +35,15 @@ MOST_SHARED = 0.58
 
 MOST_ON_RAY = 1.2
 """Time of a later round on Ray over that of one of two workers, on two cores."""
+
+RAY = "Ray"
+OTHERS = {
+    RAY: on_ray,
+    "two processes by hand": by_processes,
+    "Flower's simulation": by_flower,
+    "pfl-research": by_pfl,
+}
+"""What is measured beside a Federation in this process, by name."""
 
 Runs = dict[str, list[Fresh[Outcome]]]
 
@@ -61,10 +72,9 @@ def run(options: Options) -> Report:
     repeats = options.repeats or REPEATS
     large, small = scenario("like_mnist", 36), scenario("like_digits", 43)
     runs = {
-        "28x28": _race("28x28", large, scenario("like_mnist", 36, "all"), repeats),
-        "8x8": _race("8x8", small, scenario("like_digits", 43, "all"), repeats),
+        "28x28": _race("28x28", large, scenario("like_mnist", 36, "all"), repeats, OTHERS),
+        "8x8": _race("8x8", small, scenario("like_digits", 43, "all"), repeats, {}),
     }
-    ray, failure = _try_ray(large)
     return Report(
         title="What does a Federation cost beside a bare PyTorch loop?",
         settings={
@@ -77,103 +87,97 @@ def run(options: Options) -> Report:
             "parameters at 28x28": _parameters(large),
             "parameters at 8x8": _parameters(small),
         },
-        figures=[
-            *(figure for name, raced in runs.items() for figure in _figures(name, raced)),
-            *_ray_figures(ray, failure),
-        ],
-        claims=_claims(runs, ray),
+        figures=[figure for name, raced in runs.items() for figure in _figures(name, raced)],
+        claims=_claims(runs),
     )
 
 
-def _race(name: str, plain: Scenario, keeping: Scenario, repeats: int) -> Runs:
-    """Run all three in turns, so that a busy machine slows them alike."""
+def _race(
+    name: str,
+    plain: Scenario,
+    keeping: Scenario,
+    repeats: int,
+    others: Mapping[str, Callable[[Scenario], Outcome]],
+) -> Runs:
+    """Run all in turns, so that a busy machine slows them alike; what cannot run has no results."""
     racers: dict[str, tuple[Callable[[Scenario], Outcome], Scenario]] = {
         "bare loop": (by_hand, plain),
         "federation": (in_process, plain),
         "two workers": (in_workers, plain.changed(engine={**dict(plain.engine), "workers": 2})),
         "with captures": (in_process, keeping),
+        **{other: (function, plain) for other, function in others.items()},
     }
     runs: Runs = {racer: [] for racer in racers}
     for repeat in range(1, repeats + 1):
         for racer, (function, given) in racers.items():
-            runs[racer].append(fresh(function, given))
-        took = ", ".join(f"{racer} {them[-1].result.seconds:.2f} s" for racer, them in runs.items())
+            try:
+                runs[racer].append(fresh(function, given))
+            except (BadInput, RunFailed, ImportError) as error:
+                console.print(f"{name}, {racer}: {error}", highlight=False)
+        took = ", ".join(
+            f"{racer} {them[-1].result.seconds:.2f} s" for racer, them in runs.items() if them
+        )
         console.print(f"{name}, repeat {repeat} of {repeats}: {took}", highlight=False)
     return runs
-
-
-def _try_ray(given: Scenario) -> tuple[Fresh[Outcome] | None, str]:
-    console.print("once on Ray, which takes a minute or more", highlight=False)
-    try:
-        return fresh(on_ray, given), ""
-    except (BadInput, RunFailed) as error:
-        return None, str(error)
 
 
 def _figures(name: str, runs: Runs) -> list[Figure]:
     figures = []
     for racer, them in runs.items():
+        if len(them) < len(runs["bare loop"]):
+            figures.append(Figure(f"{name}, {racer}", "", failure="it cannot run here"))
+            continue
         figures += [
             Figure(f"{name}, {racer}: all rounds", "s", [one.result.seconds for one in them]),
+            Figure(f"{name}, {racer}: a later round", "s", [one.result.later for one in them]),
             Figure(f"{name}, {racer}: whole process", "s", [one.seconds for one in them]),
             Figure(f"{name}, {racer}: peak memory", "MiB", [_peak(one) for one in them]),
         ]
         if racer != "bare loop":
-            size = [one.result.folder for one in them]
             figures += [
-                Figure(f"{name}, {racer}: run folder", "MB", size),
-                Figure(f"{name}, {racer}: a later round", "s", [o.result.later for o in them]),
                 Figure(f"{name}, {racer} / bare loop", "", _ratios(runs, racer)),
+                Figure(
+                    f"{name}, {racer} / bare loop, a later round", "", _ratios_later(runs, racer)
+                ),
                 # What other processes take from the machine is least in the fastest runs.
                 Figure(
                     f"{name}, {racer} / bare loop, fastest of each", "", [_fastest(runs, racer)]
                 ),
             ]
+        if any(size := [one.result.folder for one in them]):
+            figures.append(Figure(f"{name}, {racer}: run folder", "MB", size))
     return figures
 
 
-def _ray_figures(ray: Fresh[Outcome] | None, failure: str) -> list[Figure]:
-    if ray is None:
-        return [Figure("28x28, Ray", "", failure=failure)]
-    what = (
-        ("all rounds", "s"),
-        ("a later round", "s"),
-        ("whole process", "s"),
-        ("peak memory, all processes", "MiB"),
-    )
-    values = ray.result.seconds, ray.result.later, ray.seconds, ray.result.family_peak
-    return [
-        Figure(f"28x28, Ray: {name}", unit, [value])
-        for (name, unit), value in zip(what, values, strict=True)
-    ]
-
-
-def _claims(runs: dict[str, Runs], ray: Fresh[Outcome] | None) -> list[Claim]:
-    weights = {
-        name: {one.result.weights for them in raced.values() for one in them}
-        for name, raced in runs.items()
-    }
-    if ray:
-        weights["28x28"].add(ray.result.weights)
-    large = runs["28x28"]
-    shared = median(_ratios(large, "two workers", "federation"))
+def _claims(runs: dict[str, Runs]) -> list[Claim]:
+    large, own = runs["28x28"], {"bare loop", "federation", "two workers", "with captures", RAY}
     claims = [
         *(
-            Claim(f"{name}: all runs end in the same weights bit for bit", len(found) == 1)
-            for name, found in weights.items()
+            Claim(
+                f"{name}: all runs of ours end in the weights of the bare loop bit for bit",
+                len({o.result.weights for r, them in raced.items() if r in own for o in them}) == 1,
+            )
+            for name, raced in runs.items()
         ),
         *(
             Claim.at_most(f"{name}: {racer} / bare loop", median(_ratios(runs[name], racer)), most)
             for (name, racer), most in MOST.items()
         ),
-        Claim.at_most("28x28: two workers / federation", shared, MOST_SHARED),
-        Claim("28x28: the run on Ray ends in its last round", ray is not None),
+        Claim.at_most(
+            "28x28: two workers / federation",
+            median(_ratios(large, "two workers", "federation")),
+            MOST_SHARED,
+        ),
+        Claim("28x28: every run on Ray ends in its last round", _complete(large, RAY)),
     ]
-    if ray:
-        workers = median(one.result.later for one in large["two workers"])
-        name = "28x28: a later round on Ray / of two workers"
-        claims.append(Claim.at_most(name, ray.result.later / workers, MOST_ON_RAY))
+    if _complete(large, RAY):
+        found = median(_ratios_later(large, RAY, "two workers"))
+        claims.append(Claim.at_most("28x28: a later round, Ray / two workers", found, MOST_ON_RAY))
     return claims
+
+
+def _complete(runs: Runs, racer: str) -> bool:
+    return len(runs[racer]) == len(runs["bare loop"])
 
 
 def _peak(run: Fresh[Outcome]) -> float:
@@ -185,6 +189,14 @@ def _ratios(runs: Runs, racer: str, other: str = "bare loop") -> list[float]:
     """Time of each repeat over that of another racer in the same repeat."""
     return [
         one.result.seconds / bare.result.seconds
+        for one, bare in zip(runs[racer], runs[other], strict=True)
+    ]
+
+
+def _ratios_later(runs: Runs, racer: str, other: str = "bare loop") -> list[float]:
+    """The same for the median of all rounds but the first two, in which processes start."""
+    return [
+        one.result.later / bare.result.later
         for one, bare in zip(runs[racer], runs[other], strict=True)
     ]
 

@@ -64,9 +64,21 @@ def compare(
     not finished. A defense, rule or scenario that names code by package.module:Name runs that code.
     """
     from fedlab.comparison import compare as compared
-    from fedlab.comparison.comparison import SUMMARY, TABLE
+    from fedlab.comparison.comparison import SUMMARY, TABLE, Comparison
     from fedlab.report.figures.reconstructions import save
     from fedlab.scenario.scenario import Scenario
+
+    def draw(comparison: Comparison) -> None:
+        """Draw the results so far, and write their page."""
+        if comparison.leakage["psnr"].notna().any():
+            picture = comparison.folder / "frontier.png"
+            save(comparison.plot(), picture)
+            console.print(f"picture: {picture}", soft_wrap=True)
+        console.print(f"page: {comparison.report()}", soft_wrap=True)
+
+    def announce(comparison: Comparison) -> None:
+        console.print(f"seeds so far: {', '.join(map(str, comparison.seeds))}")
+        draw(comparison)
 
     settings = [*(overrides or [])]
     settings += [f"engine.device={device}"] if device else []
@@ -78,15 +90,12 @@ def compare(
         rules=None if rules is None else _parts(rules),
         out=out,
         processes=processes,
+        on_seed=announce,
     )
     console.print(comparison.table())
-    picture = comparison.folder / "frontier.png"
-    if comparison.leakage["psnr"].notna().any():
-        save(comparison.plot(), picture)
-        console.print(f"picture: {picture}", soft_wrap=True)
     for what, name in (("a row for each client and round", TABLE), ("the summary", SUMMARY)):
         console.print(f"{what}: {comparison.folder / name}", soft_wrap=True)
-    console.print(f"page: {comparison.report()}", soft_wrap=True)
+    draw(comparison)
     if others := comparison.others:
         console.print(
             f"left out of these: {others} run{'s' * (others > 1)} of other defenses, seeds, "

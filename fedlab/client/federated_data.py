@@ -66,7 +66,7 @@ class FederatedData:
 
         Args:
             scenario: The scenario.
-            images: Its images, if they are loaded already.
+            images: The images that it keeps, if they are loaded already.
 
         Raises:
             BadInput: If one of them cannot be made, or they do not fit each other.
@@ -177,8 +177,12 @@ class FederatedData:
 
 def images_of(scenario: Scenario) -> ImageData:
     """Load the images of a scenario, on the CPU, limited to as many as it keeps."""
-    settings = scenario.data
-    return whole_images(settings).limited(settings.train, settings.test, scenario.seed)
+    return limited(whole_images(scenario.data), scenario)
+
+
+def limited(images: ImageData, scenario: Scenario) -> ImageData:
+    """Limit the images of a data set to as many as a scenario keeps."""
+    return images.limited(scenario.data.train, scenario.data.test, scenario.seed)
 
 
 def whole_images(settings: Data) -> ImageData:

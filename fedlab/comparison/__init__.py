@@ -1,7 +1,7 @@
 """Compare defenses: run the same federation under each of them, with several seeds."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,6 +10,7 @@ from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_compa
 from fedlab.comparison.parsing import ChosenDefense, ChosenRule, arm_of, distinct, rule_of
 from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
+from fedlab.comparison.shared_images import SharedImages
 from fedlab.comparison.summary import proves_nothing
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import check_folder, folder_name
@@ -35,6 +36,7 @@ def compare(
     rules: Iterable[ChosenRule] | None = None,
     out: Path | str | None = None,
     processes: int | None = None,
+    on_seed: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
     """Run one scenario under each defense, with several seeds, and collect the results.
 
@@ -42,7 +44,8 @@ def compare(
     roles stay as they are, so a poisoning client that does not obey defenses does not here either.
     Runs are kept under a hash of scenario, images, plug-ins, versions and device: a comparison that
     was interrupted continues, a repeated one is done at once, and one with more defenses or seeds
-    runs what is missing.
+    runs what is missing. All defenses run with the first seed before any runs with the second, and
+    the tables are written whenever a seed is complete.
 
     Args:
         scenario: The scenario, its name or its file.
@@ -57,7 +60,9 @@ def compare(
         out: Folder of the comparison, new or of an earlier comparison; ``runs/compare-NAME`` by
             default.
         processes: Number of runs at the same time; by default one on a GPU, and the number of
-            cores on a CPU.
+            cores on a CPU, or fewer where memory is short.
+        on_seed: Called with the results so far whenever all runs with another seed are over, except
+            after the last one; for example to draw them.
 
     Returns:
         The results. Runs that failed are missing in them; ``failures`` has the reasons.
@@ -75,20 +80,44 @@ def compare(
         raise BadInput(f'{text} are a list, and not the text "{lists[text]}"')
     presets = None if attacks is None else distinct("attacks", attacks)
     cells = _cells(chosen, defenses, presets, seeds, rules)
+    images = SharedImages()
     check_folder(folder)
     if RunFolder(folder).holds_a_run:
         raise BadInput(f"{folder} holds a run: name another folder for the comparison")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists():
         raise BadInput(f"{folder} is not empty, and holds no comparison: name another folder")
-    places = places_of({cell.name: cell.scenario for cell in cells}, folder / RUNS)
+    order = {seed: place for place, seed in enumerate(dict.fromkeys(c.seed for c in cells))}
+    by_seed = sorted(cells, key=lambda cell: order[cell.seed])
+    places = places_of({c.name: c.scenario for c in by_seed}, folder / RUNS, images)
+
+    def collected(some: list[Cell], failures: Mapping[str, str]) -> Comparison:
+        return _collected(chosen, folder, some, places, failures, presets or ())
+
+    complete: list[int] = []
+
+    def on_over(outcomes: Mapping[str, str]) -> None:
+        over = [s for s in order if all(c.name in outcomes for c in cells if c.seed == s)]
+        if complete == over or len(over) == len(order):
+            return
+        complete[:] = over
+        some = [cell for cell in cells if cell.seed in over]
+        if any(not outcomes[cell.name] for cell in some):
+            found = collected(some, {c.name: why for c in some if (why := outcomes[c.name])})
+            if on_seed:
+                on_seed(found)
+
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
             at_once = min(processes_for(cell.scenario) for cell in cells)
-            failures = finish(places, processes=processes or at_once)
-            return _held_together(chosen, folder, cells, places, failures, presets or ())
+            failures = finish(places, images, processes=processes or at_once, on_over=on_over)
+            comparison = collected(cells, failures)
     except Timeout as error:
         raise BadInput(f"another comparison is being run in {folder}") from error
+    for _, rows in scored_images(comparison.leakage).groupby("threat"):
+        if warning := proves_nothing(rows):
+            log.warning(warning)
+    return comparison
 
 
 def _cells(
@@ -118,14 +147,15 @@ def _seeds(scenario: Scenario, seeds: int | Iterable[int]) -> Sequence[int]:
     return chosen
 
 
-def _held_together(
+def _collected(
     scenario: Scenario,
     folder: Path,
     cells: list[Cell],
     places: Places,
-    failures: dict[str, str],
+    failures: Mapping[str, str],
     presets: tuple[str, ...],
 ) -> Comparison:
+    """The results of runs that are over, as tables on disk as well."""
     done = [cell for cell in cells if cell.name not in failures]
     if not done:
         raise RunFailed("no run has a result: " + next(iter(failures.values())))
@@ -135,7 +165,4 @@ def _held_together(
     )
     comparison = Comparison(scenario, folder, runs, failures, presets)
     comparison.write()
-    for _, rows in scored_images(comparison.leakage).groupby("threat"):
-        if warning := proves_nothing(rows):
-            log.warning(warning)
     return comparison

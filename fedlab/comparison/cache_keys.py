@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from fedlab.client.federated_data import network_of, whole_images
+from fedlab.client.federated_data import network_of
+from fedlab.comparison.shared_images import SharedImages
 from fedlab.core.devices import device_of
 from fedlab.core.environment import environment
+from fedlab.data.image_file import read_images
 from fedlab.data.images import ImageData
 from fedlab.models.registry import MODELS
 from fedlab.scenario.scenario import Scenario
-from fedlab.scenario.tables import Data
 from fedlab.simulation.foreign_plugins import foreign_plugins
 from fedlab.simulation.run_identity import image_digest
 
@@ -24,7 +25,7 @@ LOOKS_ONLY = ("fedlab/report", "fedlab/integrations/exports", "fedlab/cli")
 """Parts of the packages that no result depends on."""
 
 
-def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
+def keys_of(scenarios: Iterable[Scenario], images: SharedImages) -> list[str]:
     """Hash scenario, images, versions and device of each scenario.
 
     Images count by their content, not by where they are stored. Plug-ins that are not fedlab's own
@@ -33,6 +34,7 @@ def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
 
     Args:
         scenarios: The scenarios.
+        images: Their images, which are loaded if they are not yet.
 
     Returns:
         One key of 12 hexadecimal digits for each scenario, in their order.
@@ -40,15 +42,15 @@ def keys_of(scenarios: Iterable[Scenario]) -> list[str]:
     Raises:
         BadInput: If images, a plug-in or the device are not available.
     """
-    known: dict[Data, tuple[ImageData, str]] = {}  # loaded once each: they may take gigabytes
+    known: dict[Path, tuple[ImageData, str]] = {}
     found = []
     for scenario in scenarios:
-        source = scenario.data.model_copy(update={"train": None, "test": None})
-        if source not in known:
-            images = whole_images(source)
-            known[source] = images, image_digest(images)
-        images, content = known[source]
-        found.append(_key(scenario, content, _plugins(scenario, images)))
+        file = images.file(scenario.data)
+        if file not in known:
+            own = read_images(file)
+            known[file] = own, image_digest(own)
+        own, content = known[file]
+        found.append(_key(scenario, content, _plugins(scenario, own)))
     return found
 
 

@@ -165,7 +165,8 @@ class Comparison(Viewable):
         Columns of the client: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round``
         from 1, ``client``, ``role``, ``defenses``, ``status``, ``selected`` and ``update_norm``.
         Columns of the round: ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
-        ``chance_success_rate`` (NaN without a poisoning that aims at a label) and ``seconds``.
+        ``chance_success_rate`` (NaN without a poisoning that aims at a label), ``seconds`` and
+        ``cpu_seconds``.
         Columns of the attack on the client: the number of ``images`` behind the update, how many of
         them are ``leaking``, ``recognisable``, ``inconclusive`` and ``skipped``, how many have
         guessed labels (``labels_guessed``), the medians of ``psnr``, ``ssim``, ``chance_psnr``,

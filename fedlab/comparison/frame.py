@@ -31,7 +31,7 @@ COLUMNS = (
     *("accuracy", "worst_recall", "attack_success_rate", "chance_success_rate"),
     *_OF_IMAGES,
     *("setting", "threat", "epsilon_round", "epsilon_protected", "epsilon_total"),
-    *("unit", "adjacency", "delta", "seconds"),
+    *("unit", "adjacency", "delta", "seconds", "cpu_seconds"),
 )
 
 
@@ -68,6 +68,7 @@ def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:
         **{name: table[name].fillna(0).astype(int) for name in _COUNTS},
         attack_success_rate=table["attack_success_rate"].astype(float),
         chance_success_rate=table["chance_success_rate"].astype(float),
+        cpu_seconds=table["cpu_seconds"].astype(float),
         selected=table["selected"].astype(object).fillna(""),
     )
 

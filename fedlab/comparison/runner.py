@@ -10,10 +10,13 @@ from pathlib import Path
 import loky
 
 from fedlab.comparison.cache_keys import keys_of
+from fedlab.comparison.shared_images import SharedImages
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput, RunFailed
+from fedlab.core.memory import room_for_processes
 from fedlab.core.processes import cores, pool
 from fedlab.core.progress import Tell, progress, silence
+from fedlab.data.image_file import read_images
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 from fedlab.results.round_result import RoundResult
@@ -30,21 +33,26 @@ POLL_INTERVAL = 1.0
 Places = Mapping[str, tuple[Path, Scenario]]
 """The folder and the scenario of each run, by its name."""
 
+OnOver = Callable[[Mapping[str, str]], None]
+"""Function that is called whenever a run is over, with the reasons of ``finish`` by the names of
+all runs that are over; a run with a result has an empty one."""
+
 Count = Callable[[], int]
 OnRound = Callable[[RoundResult], None]
 
 
-def places_of(scenarios: Mapping[str, Scenario], folder: Path) -> Places:
+def places_of(scenarios: Mapping[str, Scenario], folder: Path, images: SharedImages) -> Places:
     """The folder of each run: its name with the hash of what its result depends on.
 
     Args:
         scenarios: Scenarios by the names of the runs.
         folder: Folder with all runs.
+        images: Their images.
 
     Raises:
         BadInput: If images, a plug-in or the device are not available.
     """
-    keys = keys_of(scenarios.values())
+    keys = keys_of(scenarios.values(), images)
     return {
         name: (folder / f"{name}-{key}", scenario)
         for (name, scenario), key in zip(scenarios.items(), keys, strict=True)
@@ -64,18 +72,23 @@ def finished(
     Raises:
         RunFailed: If one of them cannot go on; the others are finished first.
     """
-    places = places_of(scenarios, folder)
-    if failures := finish(places, processes=processes):
+    images = SharedImages()
+    places = places_of(scenarios, folder, images)
+    if failures := finish(places, images, processes=processes):
         raise RunFailed("; ".join(f"{name}: {reason}" for name, reason in failures.items()))
     return {name: RunFolder.open(place) for name, (place, _) in places.items()}
 
 
-def finish(places: Places, *, processes: int) -> dict[str, str]:
-    """Run all runs that are not finished.
+def finish(
+    places: Places, images: SharedImages, *, processes: int, on_over: OnOver | None = None
+) -> dict[str, str]:
+    """Run all runs that are not finished, in the order in which they are given.
 
     Args:
         places: Folder and scenario of each run, by name.
+        images: Their images.
         processes: Number of runs at the same time; 1 runs them in this process.
+        on_over: Called whenever a run is over, in this process.
 
     Returns:
         Reasons of the runs that have no result, by name.
@@ -91,7 +104,13 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
     def done() -> int:
         return sum(_rounds(place) for place, _ in places.values())
 
-    outcomes: dict[str, str] = {}
+    outcomes = dict(contradicted)
+
+    def over(name: str, reason: str) -> None:
+        outcomes[name] = reason
+        if on_over:
+            on_over(outcomes)
+
     if left:
         if processes > 1:
             _refuse_what_others_cannot_import(scenario for _, scenario in places.values())
@@ -99,14 +118,16 @@ def finish(places: Places, *, processes: int) -> dict[str, str]:
             places[name][0].parent.mkdir(parents=True, exist_ok=True)
         with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
             if processes == 1:
-                outcomes = {name: _run_here(name, places, done, tell) for name in left}
+                for name in left:
+                    over(name, _run_here(name, places, images, done, tell))
             else:
-                outcomes = _run_beside(left, places, processes, done, tell)
-    return {name: reason for name, reason in (contradicted | outcomes).items() if reason}
+                for name, reason in _run_beside(left, places, images, processes, done, tell):
+                    over(name, reason)
+    return {name: reason for name, reason in outcomes.items() if reason}
 
 
 def processes_for(scenario: Scenario) -> int:
-    """Number of runs at the same time that pays: one on a GPU, else the number of cores.
+    """Number of runs at the same time that pays: one on a GPU, else as cores and memory allow.
 
     Plug-ins that a notebook or a script defines itself exist in its own process only.
     """
@@ -115,7 +136,7 @@ def processes_for(scenario: Scenario) -> int:
         return 1
     workers = scenario.engine.workers
     each = scenario.engine.threads * (1 if workers == "auto" else workers)
-    return max(1, cores() // each)
+    return max(1, min(cores() // each, room_for_processes()))
 
 
 def is_over(place: Path, scenario: Scenario) -> bool:
@@ -131,37 +152,43 @@ def _contradiction(place: Path, scenario: Scenario) -> str:
     return f"the audit contradicts the ledger: {verdict}"
 
 
-def _run_here(name: str, places: Places, done: Count, tell: Tell) -> str:
+def _run_here(name: str, places: Places, images: SharedImages, done: Count, tell: Tell) -> str:
     place, scenario = places[name]
 
     def after_round(_: RoundResult) -> None:
         tell(done(), name)
 
     tell(done(), name)
-    return _finish(place, scenario, after_round)
+    return _finish(place, scenario, images.file(scenario.data), after_round)
 
 
 def _run_beside(
-    left: Sequence[str], places: Places, processes: int, done: Count, tell: Tell
-) -> dict[str, str]:
+    left: Sequence[str],
+    places: Places,
+    images: SharedImages,
+    processes: int,
+    done: Count,
+    tell: Tell,
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the outcome of each run when it is over."""
     jobs: dict[Future[str], str] = {}
     with _pool(min(processes, len(left))) as pool:
         for name in left:
             place, scenario = places[name]
-            jobs[pool.submit(_finish_text, place, scenario.to_toml())] = name
+            file = images.file(scenario.data)
+            jobs[pool.submit(_finish_text, place, scenario.to_toml(), file)] = name
         waiting = set(jobs)
         while waiting:
             over, waiting = wait(waiting, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED)
             for job in over:
-                job.result()  # raises what no run is expected to
+                yield jobs[job], job.result()  # which raises what no run is expected to
             tell(done(), f"{len(left) - len(waiting)} of {len(left)} runs")
-    return {name: job.result() for job, name in jobs.items()}
 
 
 @contextmanager
 def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
-    """Worker processes that end with the block."""
-    workers = pool(processes)
+    """Worker processes that end with the block, and share the cores."""
+    workers = pool(processes, share=max(1, min(cores(), room_for_processes()) // processes))
     try:
         yield workers
     except BrokenProcessPool as error:
@@ -173,19 +200,20 @@ def _pool(processes: int) -> Iterator[loky.ProcessPoolExecutor]:
         workers.shutdown(wait=True, kill_workers=True)
 
 
-def _finish_text(place: Path, text: str) -> str:
+def _finish_text(place: Path, text: str, file: Path) -> str:
     with silence():  # the parent process shows the progress of all runs
-        return _finish(place, Scenario.parse(text))
+        return _finish(place, Scenario.parse(text), file)
 
 
-def _finish(place: Path, scenario: Scenario, on_round: OnRound | None = None) -> str:
+def _finish(place: Path, scenario: Scenario, file: Path, on_round: OnRound | None = None) -> str:
     """Run or resume a run to its end; return the reason why it cannot go on, or nothing."""
     with _log_beside(place):
         try:
+            images = read_images(file)
             if RunFolder(place).holds_a_run:
-                Federation.resume(place, on_round=on_round).run()
+                Federation.resume(place, images=images, on_round=on_round).run()
             else:
-                Federation(scenario, out=place, on_round=on_round).run()
+                Federation(scenario, out=place, images=images, on_round=on_round).run()
         except (BadInput, RunFailed) as error:
             return str(error)
         except Exception as error:  # it must not stop the other runs

@@ -15,7 +15,7 @@ ARM = ["defense", "rule"]
 
 MEASURES = (
     *("accuracy", "attack_success_rate", "chance_success_rate", "success_above_chance"),
-    *("psnr", "chance_psnr", "above_chance", "seconds"),
+    *("psnr", "chance_psnr", "above_chance", "seconds", "cpu_seconds"),
 )
 """Columns that are summarised over seeds by median, minimum and maximum."""
 
@@ -74,8 +74,9 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         means over attacked clients and rounds;
         ``epsilon_protected`` and ``epsilon_total``, the largest over clients that are honest
         throughout, or over all where nobody is; the same over attacked clients with the prefix
-        ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; ``seconds`` of all rounds,
-        attacks included; and medians of the metrics that the scenario adds.
+        ``attacked_``; ``unit``, ``adjacency`` and ``delta`` of these; ``seconds`` and
+        ``cpu_seconds`` of all rounds, attacks included; and medians of the metrics that the
+        scenario adds.
     """
     found = []
     further = _further(frame)
@@ -95,7 +96,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         line["success_above_chance"] = success_above_chance(
             line["attack_success_rate"], line["chance_success_rate"]
         )
-        line["seconds"] = run.drop_duplicates("round")["seconds"].sum()
+        spent = run.drop_duplicates("round")[["seconds", "cpu_seconds"]]
+        line |= spent.sum(skipna=False).to_dict()
         line |= (honest if len(honest) else epsilons).max().to_dict()
         line |= attacked.max().add_prefix("attacked_").to_dict()
         for name, missing in (("unit", None), ("adjacency", None), ("delta", math.nan)):

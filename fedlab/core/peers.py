@@ -14,6 +14,7 @@ from typing import Any
 
 import cloudpickle
 import loky
+import psutil
 
 from fedlab.core.foreign_code import described
 from fedlab.core.processes import connection_to_parent, pool
@@ -54,6 +55,15 @@ class Peer:
     def process(self) -> int:
         """Its process id."""
         return int(next(iter(self._pool._processes)))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time in seconds that it has taken so far; 0 if it has ended."""
+        try:
+            times = psutil.Process(self.process).cpu_times()
+        except (psutil.NoSuchProcess, StopIteration):
+            return 0.0
+        return float(times.user + times.system)
 
     def wait(self) -> None:
         """Wait until it takes calls.

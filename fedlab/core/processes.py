@@ -13,12 +13,16 @@ import psutil
 
 from fedlab.core.devices import prepare
 
-_IS_WORKER = threading.Event()
+_share: int | None = None
 _connection: Connection | None = None
 
 
 def pool(
-    processes: int, *, threads: int | None = None, connection: Connection | None = None
+    processes: int,
+    *,
+    threads: int | None = None,
+    share: int = 1,
+    connection: Connection | None = None,
 ) -> loky.ProcessPoolExecutor:
     """Make processes that carry out calls; they start with the first call.
 
@@ -29,22 +33,18 @@ def pool(
         processes: Number of processes.
         threads: Number of PyTorch threads of each, on which the bits of its results depend; by
             default the calls set it.
+        share: Number of cores that each may use, its own processes included.
         connection: Given to the process, which finds it as ``connection_to_parent``.
     """
     # It replaces a worker whose memory grew between two calls, and says so.
     warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
-    facts = (os.getpid(), os.getcwd(), list(sys.path), threads, connection)
+    facts = (os.getpid(), os.getcwd(), list(sys.path), threads, share, connection)
     return loky.ProcessPoolExecutor(processes, initializer=_start, initargs=facts)
 
 
-def is_worker() -> bool:
-    """Whether this is such a process itself, whose siblings use the other cores."""
-    return _IS_WORKER.is_set()
-
-
 def cores() -> int:
-    """Number of cores that this process may use."""
-    return int(loky.cpu_count())
+    """Number of cores that this process may use; its siblings use the others."""
+    return int(loky.cpu_count()) if _share is None else _share
 
 
 def connection_to_parent() -> Connection:
@@ -59,7 +59,12 @@ def connection_to_parent() -> Connection:
 
 
 def _start(
-    parent: int, folder: str, path: list[str], threads: int | None, connection: Connection | None
+    parent: int,
+    folder: str,
+    path: list[str],
+    threads: int | None,
+    share: int,
+    connection: Connection | None,
 ) -> None:
     """Import modules from where the parent does, and end with it, so that no worker is left over.
 
@@ -68,11 +73,11 @@ def _start(
         folder: Working folder of the parent.
         path: Import path of the parent.
         threads: Number of PyTorch threads; ``None`` leaves it.
+        share: Number of cores that this process may use.
         connection: Connection to the parent, if there is one.
     """
-    global _connection
-    _connection = connection
-    _IS_WORKER.set()
+    global _share, _connection
+    _share, _connection = share, connection
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
     os.chdir(folder)
     sys.path[:] = path

@@ -46,6 +46,7 @@ class Workers:
         self.prepare: Callable[[], object] = _nothing
         self._wait = 0.0 if at_once else PATIENCE
         self._worked = 0.0
+        self._ended_cpu_seconds = 0.0
         self._peers: list[Peer] = []
 
     def start(self) -> None:
@@ -63,14 +64,21 @@ class Workers:
         """Start the other processes, and wait until they have begun to work.
 
         Raises:
-            PeerDied: If one never will.
+            RunFailed: If one never will.
         """
         self.start()
-        for each in self._peers:
-            each.wait()
+        try:
+            for each in self._peers:
+                each.wait()
+        except PeerDied as error:
+            raise RunFailed(
+                "a process that engine.workers starts was killed, perhaps for want of memory: "
+                "choose fewer"
+            ) from error
 
     def close(self) -> None:
         """End the other processes; a later call starts others."""
+        self._ended_cpu_seconds += sum(each.cpu_seconds for each in self._peers)
         for each in self._peers:
             each.close()
         self._peers = []
@@ -109,6 +117,12 @@ class Workers:
             self.close()
             raise
         return work.results()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time in seconds of this process and the others, except those that were killed."""
+        others = sum(each.cpu_seconds for each in self._peers)
+        return time.process_time() + self._ended_cpu_seconds + others
 
     @property
     def processes(self) -> tuple[int, ...]:

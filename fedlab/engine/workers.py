@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-import torch
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
@@ -28,6 +27,7 @@ from flwr.clientapp import ClientApp
 from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.workers import Workers
+from fedlab.data.image_file import read_images, write_images
 from fedlab.engine.in_process import InProcessGrid, deliver, failure, own_randomness
 from fedlab.protocol.flower import TaskIdentity, set_message_id
 from fedlab.results.temporary import temporary_folder
@@ -44,7 +44,7 @@ class Site:
     Attributes:
         key: Name of the federation, unique among all processes.
         scenario: The scenario as TOML.
-        images: File with the images, written for ``torch.load``.
+        images: File with the images, which ``write_images`` wrote.
         run: Number of the Flower run.
     """
 
@@ -56,7 +56,7 @@ class Site:
     def __call__(self) -> tuple[FederatedData, ClientApp]:
         """The data and the ClientApp of this process, which are made at the first call."""
         if self.key not in _SITES:
-            images = torch.load(self.images, mmap=True, weights_only=False)
+            images = read_images(self.images)
             federated = FederatedData.of(Scenario.parse(self.scenario), images)
             _SITES[self.key] = federated, client_app(lambda _: federated)
             logging.getLogger("flwr").setLevel(logging.WARNING)
@@ -138,7 +138,7 @@ class WorkersGrid(InProcessGrid):
         self.test_images = len(federated.data.test_labels)
         _SITES[key] = (federated, app)
         weakref.finalize(self, _SITES.pop, key)
-        workers.before_start = partial(torch.save, federated.data, self.site.images)
+        workers.before_start = partial(write_images, federated.data, self.site.images)
         workers.prepare = partial(_load, self.site)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

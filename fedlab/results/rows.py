@@ -23,6 +23,8 @@ class RoundRow:
         chance_success_rate: Share of clean test images that the model takes for the label that the
             poisoning aims at, in [0, 1]; ``fedlab.poisoning.context.Goal`` says which images.
             ``None`` if no poisoning aims at a label.
+        cpu_seconds: CPU time of the round in seconds, of all processes that ``engine.workers``
+            starts; NaN on Ray and in a deployment, whose clients run elsewhere.
     """
 
     round: int
@@ -32,6 +34,7 @@ class RoundRow:
     seconds: float
     worst_recall: float = math.nan
     chance_success_rate: float | None = None
+    cpu_seconds: float = math.nan
 
 
 @dataclass(frozen=True)

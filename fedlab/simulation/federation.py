@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from fedlab.client.federated_data import FederatedData
+from fedlab.client.federated_data import FederatedData, limited
 from fedlab.client.own_images import terms_of
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.network_errors import names_network
 from fedlab.core.plugins import PluginFailed
 from fedlab.core.progress import progress
+from fedlab.data.images import ImageData
 from fedlab.defenses import Defense
 from fedlab.engine import Grid
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
@@ -69,6 +70,7 @@ class Federation(Analysis):
         scenario: The experiment.
         out: Folder of the run, new or empty; by default a temporary folder that is deleted with
             the last reference to it.
+        images: All images of the scenario's data set, if they are loaded already.
         grid: A Flower Grid of another engine; by default clients run in this process.
         callbacks: Callbacks of the caller; see ``fedlab.Callback``.
         on_round: Function that is called after every round; its exceptions stop the run.
@@ -88,13 +90,14 @@ class Federation(Analysis):
         scenario: Scenario,
         *,
         out: Path | str | None = None,
+        images: ImageData | None = None,
         grid: Grid | None = None,
         callbacks: Sequence[Callback] = (),
         on_round: Callable[[RoundResult], None] | None = None,
     ) -> None:
         if scenario.engine.deployed and grid is None:
             raise BadInput(NO_NODES)
-        self._prepare(scenario, grid, callbacks, on_round)
+        self._prepare(scenario, images, grid, callbacks, on_round)
         self.folder = (
             RunFolder.temporary(self.scenario)
             if out is None
@@ -108,6 +111,7 @@ class Federation(Analysis):
     def _prepare(
         self,
         scenario: Scenario,
+        images: ImageData | None,
         grid: Grid | None,
         callbacks: Sequence[Callback],
         on_round: Callable[[RoundResult], None] | None,
@@ -116,13 +120,16 @@ class Federation(Analysis):
             log.info("this runs code that the scenario names: %s", ", ".join(named))
         refuse_what_needs_all_images(scenario)
         prepare(scenario.engine.threads)
-        self.federated = FederatedData.of(scenario)
+        self.federated = FederatedData.of(
+            scenario, None if images is None else limited(images, scenario)
+        )
         self.scenario = scenario = calibrated(scenario, self.federated.sizes)
         self._scoreboard = Scoreboard.of(scenario, self.federated)
         refuse_what_cannot_work(scenario, self.federated)
         self._contents = contents_of(scenario, self.federated)
         self._workers = workers_of(scenario, self.federated.device)
         clients = grid or clients_here(self.federated, scenario, self._workers)
+        self._here = grid is None
         self._scoreboard = replace(self._scoreboard, measure=shared_measure(clients, self._workers))
         self._loop = RoundLoop(
             clients,
@@ -152,6 +159,7 @@ class Federation(Analysis):
         cls,
         folder: Path | str,
         *,
+        images: ImageData | None = None,
         grid: Grid | None = None,
         callbacks: Sequence[Callback] = (),
         on_round: Callable[[RoundResult], None] | None = None,
@@ -165,6 +173,7 @@ class Federation(Analysis):
 
         Args:
             folder: Folder of the run.
+            images: All images of the scenario's data set, if they are loaded already.
             grid: Flower Grid of another engine; clients run in this process unless given.
             callbacks: Callbacks that watch the run.
             on_round: Function called with the result of every round.
@@ -176,7 +185,7 @@ class Federation(Analysis):
         run = RunFolder.open(Path(folder))
         checkpoint = Checkpoint.load(run.checkpoint) if run.has_ended_a_round else None
         federation = cls.__new__(cls)
-        federation._prepare(run.scenario_to_run(), grid, callbacks, on_round)
+        federation._prepare(run.scenario_to_run(), images, grid, callbacks, on_round)
         federation.folder = run
         if run.identity.exists:
             run.identity.check_contents(federation._contents)
@@ -258,7 +267,7 @@ class Federation(Analysis):
         if not self._started:
             self._start()
         self.folder.journal.check_unchanged()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), self._workers.cpu_seconds
         done = self._loop.step(
             self.scenario,
             self.round + 1,
@@ -274,7 +283,11 @@ class Federation(Analysis):
         leaks = run_scheduled_attacks(self.scenario, done.captures, done.histories, self._evaluator)
         self._callbacks.call("on_captures", self, done.captures)
         result = RoundResult(
-            model=replace(model, seconds=time.perf_counter() - started),
+            model=replace(
+                model,
+                seconds=time.perf_counter() - started,
+                cpu_seconds=self._workers.cpu_seconds - cpu_started if self._here else math.nan,
+            ),
             clients=clients,
             leakage=tuple(row for leak in leaks for row in leak.rows),
             ledger=tuple(self.ledger.rows(done.number, clients=done.tasks)),

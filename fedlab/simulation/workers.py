@@ -1,17 +1,15 @@
 """The processes of a federation on this machine, and the clients that they share."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
-from fedlab.core.processes import cores, is_worker
+from fedlab.core.memory import room_for_processes
+from fedlab.core.processes import cores
 from fedlab.core.workers import Workers
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
@@ -23,9 +21,6 @@ from fedlab.simulation.foreign_plugins import defined_in_main
 
 MOST = 16
 """Largest number of processes under ``auto``."""
-
-MEMORY = 1.5 * 2**30
-"""Bytes of free memory for each process under ``auto``."""
 
 
 def workers_of(scenario: Scenario, device: torch.device) -> Workers:
@@ -44,8 +39,7 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
-        room = int(_free_memory() / MEMORY)
-        count = 1 if alone or is_worker() else max(1, min(cores() // threads, room, MOST))
+        count = 1 if alone else max(1, min(cores() // threads, room_for_processes(), MOST))
         return Workers(count, threads=threads, at_once=False)
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
@@ -92,16 +86,6 @@ class _Measure:
             federated.network_input,
             start=start,
         )
-
-
-def _free_memory() -> float:
-    """Bytes that this process and others may still take, at most what its container allows."""
-    limit = Path("/sys/fs/cgroup/memory.max")
-    try:
-        allowed = float(limit.read_text())
-    except (OSError, ValueError):  # no container, or one without a limit
-        allowed = math.inf
-    return min(float(psutil.virtual_memory().available), allowed)
 
 
 def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers) -> Grid:

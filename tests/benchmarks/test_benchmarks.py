@@ -10,8 +10,10 @@ from benchmarks import bare
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.fresh import fresh, peak_memory
 from benchmarks.options import Options
+from benchmarks.other_loops import by_processes
 from benchmarks.report import Claim, Figure, Report
 from fedlab import Federation
+from fedlab.core.digest import digest
 from tests.federations import small
 
 
@@ -34,6 +36,15 @@ def test_the_bare_loop_and_the_federation_end_in_the_same_bits(momentum):
         assert torch.equal(value, last.state[name]), name
     assert last.accuracy == pytest.approx(federation.folder.rounds()[-1].accuracy)
     assert last.loss == pytest.approx(federation.folder.rounds()[-1].loss)
+
+
+@pytest.mark.slow
+def test_two_processes_by_hand_end_in_the_same_bits():
+    scenario = small("rounds=3", "data.clients=3", "data.train=130")
+    *_, last = bare.rounds(scenario)
+    found = by_processes(scenario)
+    assert found.weights == digest(last.state)
+    assert found.accuracy == last.accuracy
 
 
 def test_without_a_name_all_are_listed(capsys):

@@ -8,6 +8,7 @@ import pytest
 from fedlab import BadInput
 from fedlab.comparison import cache_keys as keys
 from fedlab.comparison.cache_keys import keys_of
+from fedlab.comparison.shared_images import SharedImages
 from tests.federations import FORGETFUL, forgetful, small
 
 MODEL = """
@@ -19,7 +20,7 @@ def make(shape, classes):
 
 
 def key(*overrides, **tables):
-    (found,) = keys_of([small(*overrides, **tables)])
+    (found,) = keys_of([small(*overrides, **tables)], SharedImages())
     return found
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,31 @@ def test_more_defenses_and_seeds_add_to_what_is_there(tmp_path):
     assert fewer.others == 3
     lacking = dataclasses.replace(fewer, failures={"none-FedAvg-seed-0": "no power"})
     assert lacking.others == 2
+
+
+def test_results_of_each_complete_seed_come_early(tmp_path):
+    found = []
+
+    def note(comparison):
+        again = Comparison.open(tmp_path)
+        assert again.frame.equals(comparison.frame)
+        found.append((again.defenses, again.seeds, list(again.failures)))
+
+    asked = ["none", "dp-instahide:k=50", "mixup"]
+    compare(SHORT, asked, seeds=[3, 1, 2], out=tmp_path, processes=1, on_seed=note)
+    bad = "dp-instahide-k=50-FedAvg-seed-{}"
+    kept = ("none", "mixup")
+    assert found == [(kept, (3,), [bad.format(3)]), (kept, (3, 1), [bad.format(3), bad.format(1)])]
+
+
+def test_cpu_time_of_each_run_is_known(tmp_path):
+    found = compare(SHORT, ["none", "mixup"], seeds=1, out=tmp_path, processes=1)
+    times = found.summary["cpu_seconds"]
+    assert (times > 0).all()
+    assert (times < found.summary["seconds"] * 4).all()
+    older = found.runs[0].folder.path / "rounds.jsonl"
+    older.write_text(re.sub(r', "cpu_seconds": [^}]*', "", older.read_text()))
+    assert Comparison.open(tmp_path).summary["cpu_seconds"].isna().tolist() == [True, False]
 
 
 def test_failed_run_is_named_and_others_stay(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -184,3 +185,26 @@ def test_a_process_that_cannot_prepare_leaves_its_work_to_this_one():
     workers.ready()
     assert workers.map(needs_preparation, [HERE] * 8) == [HERE] * 8
     workers.close()
+
+
+def burn(seconds):
+    started = time.process_time()
+    while time.process_time() - started < seconds:
+        pass
+    return os.getpid()
+
+
+def test_cpu_time_is_of_all_processes_also_after_their_end(ready):
+    before = ready.cpu_seconds
+    assert len(set(ready.map(burn, [0.2] * 6))) == 2
+    spent = ready.cpu_seconds - before
+    assert spent >= 1.1
+    ready.close()
+    assert ready.cpu_seconds - before >= spent
+
+
+def test_a_process_that_never_starts_is_a_sentence():
+    workers = Workers(2)
+    workers.prepare = partial(os._exit, 1)
+    with pytest.raises(RunFailed, match=r"engine\.workers starts was killed"):
+        workers.ready()

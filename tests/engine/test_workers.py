@@ -57,7 +57,7 @@ def facts(federation):
         weights.update(value.numpy().tobytes())
     scores = folder.table("leakage").drop(columns=["seconds", "tuning_seconds"])
     tables = [(folder.path / f"{name}.csv").read_text() for name in ("clients", "ledger")]
-    rounds = [dataclasses.replace(row, seconds=0.0) for row in folder.rounds()]
+    rounds = [dataclasses.replace(row, seconds=0.0, cpu_seconds=0.0) for row in folder.rounds()]
     return (
         weights.hexdigest(),
         repr(rounds),
@@ -150,7 +150,7 @@ def test_nothing_is_left_of_a_killed_run(tmp_path, monkeypatch):
 )
 def test_auto_takes_the_cores(monkeypatch, changes, count):
     monkeypatch.setattr(workers, "cores", lambda: 4)
-    monkeypatch.setattr(workers, "_free_memory", lambda: 64 * workers.MEMORY)
+    monkeypatch.setattr(workers, "room_for_processes", lambda: 64)
     scenario = small(engine={"device": "cpu", **changes})
     assert workers.workers_of(scenario, torch.device("cpu")).count == count
 
@@ -159,10 +159,8 @@ def test_auto_takes_the_cores(monkeypatch, changes, count):
     ("why", "count"), [("memory", 3), ("many", workers.MOST), ("worker", 1), ("gpu", 1)]
 )
 def test_auto_takes_less_where_it_must(monkeypatch, why, count):
-    monkeypatch.setattr(workers, "cores", lambda: 100)
-    monkeypatch.setattr(workers, "is_worker", lambda: why == "worker")
-    free = 3.2 if why == "memory" else 64
-    monkeypatch.setattr(workers, "_free_memory", lambda: free * workers.MEMORY)
+    monkeypatch.setattr(workers, "cores", lambda: 1 if why == "worker" else 100)
+    monkeypatch.setattr(workers, "room_for_processes", lambda: 3 if why == "memory" else 64)
     device = torch.device("cuda" if why == "gpu" else "cpu")
     assert workers.workers_of(small(engine={"device": "cpu"}), device).count == count
 

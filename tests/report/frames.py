@@ -31,6 +31,7 @@ def row(**facts):
         "delta": 1e-5,
         "threat": "honest-but-curious" if facts.get("images") else math.nan,
         "seconds": 1.0,
+        "cpu_seconds": 1.0,
     }
     assert set(facts) <= set(COLUMNS)
     return dict.fromkeys(COLUMNS, math.nan) | usual | facts

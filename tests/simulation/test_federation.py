@@ -11,6 +11,7 @@ import torch
 from flwr.app import Array, Error
 
 from fedlab import BadInput, Federation, RunFailed
+from fedlab.client import federated_data
 from fedlab.core.files import write_atomically
 from fedlab.defenses.pruning import Pruning
 from fedlab.privacy.accountant import epsilon
@@ -63,6 +64,17 @@ class TestDeterminism:
         assert same(honest.state, poisoned.state)
         honest.step(), poisoned.step()
         assert not same(honest.state, poisoned.state)
+
+
+def test_images_that_are_loaded_already_give_the_same_bits(tmp_path, monkeypatch):
+    scenario = small(rounds=2, data={"train": 100, "test": 50, "clients": 2})
+    whole = finished(scenario)
+    images = federated_data.whole_images(scenario.data)
+    monkeypatch.delattr(federated_data, "whole_images")
+    Federation(scenario, out=tmp_path / "run", images=images).step()
+    resumed = Federation.resume(tmp_path / "run", images=images)
+    resumed.run()
+    assert same(whole.state, resumed.state)
 
 
 class TestResume:

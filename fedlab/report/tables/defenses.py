@@ -43,6 +43,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
     paired = any(line.clusters > 1 and math.isfinite(line.fewer_leaks) for line in lines)
     powered = any(math.isfinite(line.power) for line in lines)
     seeds = len({line.seeds for line in lines}) > 1
+    timed = any(math.isfinite(line.cpu_seconds) for line in lines)
     columns: list[tuple[Column, Callable[[DefenseLine], str], bool]] = [
         (Column("defense"), lambda line: _folded(line.defense), True),
         (Column("rule"), lambda line: _folded(line.rule), rules),
@@ -58,6 +59,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
         (Column("ε\nhonest", "right"), epsilon_text, True),
         (Column("ε\nattacked", "right"), lambda line: epsilon_text(line, "attacked_"), attacked),
         (Column("time\ns", "right"), lambda line: f"{line.seconds:.0f}", True),
+        (Column("CPU\ns", "right"), lambda line: plain(line.cpu_seconds, digits=0), timed),
     ]  # fmt: skip
     shown = [(column, cell) for column, cell, wanted in columns if wanted]
     return ReportTable(
@@ -160,5 +162,6 @@ def _note(lines: Sequence[DefenseLine], *, poisoned: bool) -> str:
         "above chance and identified; below, the 95 % interval of the share over clients "
         "and seeds, whose images are not independent; one client has none. "
         f"ε{at}: largest over clients, for one example unless the cell names a client. "
-        "Time: all rounds with their attacks, while other runs may share the machine."
+        "Time: all rounds with their attacks, while other runs may share the machine; CPU time of "
+        "all processes of the run."
     )

@@ -25,7 +25,15 @@ def test_row_shows_all_measures():
     open_line, private = lines(
         {**LEAKING, **bad, "seed": 0, "accuracy": 0.8},
         {**LEAKING, **bad, "seed": 1, "accuracy": 0.7, "above_chance": 7.0},
-        {**LEAKING, **bad, **PRIVATE, "defense": "dp-sgd", "leaking": 0, "seconds": 12.0},
+        {
+            **LEAKING,
+            **bad,
+            **PRIVATE,
+            "defense": "dp-sgd",
+            "leaking": 0,
+            "seconds": 12.0,
+            "cpu_seconds": 11.6,
+        },
     )
     assert open_line["accuracy"] == "0.750\n0.700 … 0.800"
     assert open_line["above\nchance"] == "+6.0\n+5.0 … +7.0"
@@ -35,7 +43,7 @@ def test_row_shows_all_measures():
     assert private["attack\nsuccess"] == "0.25"
     assert (open_line["seeds"], private["seeds"]) == ("2", "1")
     assert private["PSNR\n(chance)"] == "20.0 (15.0)"
-    assert private["time\ns"] == "12"
+    assert (private["time\ns"], private["CPU\ns"]) == ("12", "12")
 
 
 def test_attack_success_has_its_chance():
