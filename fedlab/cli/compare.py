@@ -40,6 +40,13 @@ def compare(
             "FedAvg,FedTrimmedAvg:beta=0.2. Default: the scenario's own."
         ),
     ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting with several values, such as training.lr=0.01,0.1 or, for a compared "
+            "defense, defenses.dp-sgd.noise_multiplier=0.5,1,2; repeatable, all combinations run."
+        ),
+    ] = None,
     overrides: Overrides = None,
     device: Device = None,
     processes: Annotated[
@@ -65,6 +72,7 @@ def compare(
     """
     from fedlab.comparison import compare as compared
     from fedlab.comparison.comparison import SUMMARY, TABLE, Comparison
+    from fedlab.comparison.sweep import read_sweep
     from fedlab.report.figures.reconstructions import save
     from fedlab.scenario.scenario import Scenario
 
@@ -74,6 +82,10 @@ def compare(
             picture = comparison.folder / "frontier.png"
             save(comparison.plot(), picture)
             console.print(f"picture: {picture}", soft_wrap=True)
+        if comparison.sweep:
+            picture = comparison.folder / "sweep.png"
+            save(comparison.swept(), picture)
+            console.print(f"picture of the swept settings: {picture}", soft_wrap=True)
         console.print(f"page: {comparison.report()}", soft_wrap=True)
 
     def announce(comparison: Comparison) -> None:
@@ -88,6 +100,7 @@ def compare(
         attacks=None if attacks is None else _parts(attacks),
         seeds=_seeds(seeds),
         rules=None if rules is None else _parts(rules),
+        grid=read_sweep(grid or []),
         out=out,
         processes=processes,
         on_seed=announce,

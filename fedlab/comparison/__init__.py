@@ -12,6 +12,7 @@ from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.comparison.shared_images import SharedImages
 from fedlab.comparison.summary import proves_nothing
+from fedlab.comparison.sweep import Sweep
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import check_folder, folder_name
 from fedlab.results.attacks import scored_images
@@ -34,6 +35,7 @@ def compare(
     attacks: Iterable[str] | None = None,
     seeds: int | Iterable[int] = 5,
     rules: Iterable[ChosenRule] | None = None,
+    grid: Sweep | None = None,
     out: Path | str | None = None,
     processes: int | None = None,
     on_seed: Callable[[Comparison], None] | None = None,
@@ -57,6 +59,10 @@ def compare(
         seeds: Root seeds, or their number, counted from the scenario's own seed; 5 by default.
         rules: Aggregation rules, such as ``"FedAvg"``, ``"FedTrimmedAvg:beta=0.2"`` or
             ``"mine.module:Rule"``, or classes of rules, in place of the scenario's own.
+        grid: Settings of the scenario that take several values, by path, such as
+            ``{"training.lr": [0.01, 0.1], "roles.leaking.batch_size": [1, 4, 16]}``, in all
+            combinations; the paths are those of ``--set``. ``defenses.NAME.SETTING`` is a setting
+            of the compared defense of that name, and leaves the other defenses as they are.
         out: Folder of the comparison, new or of an earlier comparison; ``runs/compare-NAME`` by
             default.
         processes: Number of runs at the same time; by default one on a GPU, and the number of
@@ -79,7 +85,7 @@ def compare(
     if text := next((name for name, given in lists.items() if isinstance(given, str)), None):
         raise BadInput(f'{text} are a list, and not the text "{lists[text]}"')
     presets = None if attacks is None else distinct("attacks", attacks)
-    cells = _cells(chosen, defenses, presets, seeds, rules)
+    cells = _cells(chosen, defenses, presets, seeds, rules, grid)
     images = SharedImages()
     check_folder(folder)
     if RunFolder(folder).holds_a_run:
@@ -126,6 +132,7 @@ def _cells(
     presets: Sequence[str] | None,
     seeds: int | Iterable[int],
     rules: Iterable[ChosenRule] | None,
+    grid: Sweep | None,
 ) -> list[Cell]:
     arms = [arm_of(defense) for defense in defenses]
     distinct("defenses", (arm.label for arm in arms))
@@ -133,7 +140,12 @@ def _cells(
     if chosen_rules is not None:
         distinct("rules", map(str, chosen_rules))
     return cells_of(
-        scenario, arms, attacks=presets, seeds=_seeds(scenario, seeds), rules=chosen_rules
+        scenario,
+        arms,
+        attacks=presets,
+        seeds=_seeds(scenario, seeds),
+        rules=chosen_rules,
+        sweep=grid,
     )
 
 
@@ -160,7 +172,13 @@ def _collected(
     if not done:
         raise RunFailed("no run has a result: " + next(iter(failures.values())))
     runs = tuple(
-        ComparedRun(cell.defense, cell.rule, cell.seed, RunFolder.open(places[cell.name][0]))
+        ComparedRun(
+            cell.defense,
+            cell.rule,
+            cell.seed,
+            RunFolder.open(places[cell.name][0]),
+            cell.point.values,
+        )
         for cell in done
     )
     comparison = Comparison(scenario, folder, runs, failures, presets)

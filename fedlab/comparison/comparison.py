@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fedlab.comparison.frame import COLUMNS, further_metrics, leakage_of, rows_of
 from fedlab.comparison.summary import summary_of
+from fedlab.comparison.sweep import COLUMN, Point
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
 from fedlab.core.plain_text import to_csv
@@ -40,12 +41,19 @@ class ComparedRun:
         rule: Label of the aggregation rule.
         seed: Root seed.
         folder: Folder of the run.
+        point: Values of the swept settings, by path.
     """
 
     defense: str
     rule: str
     seed: int
     folder: RunFolder
+    point: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> str:
+        """The values of the swept settings in words; empty without a sweep."""
+        return Point(self.point).label
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Comparison(Viewable):
     Attributes:
         scenario: The scenario; each run has its own defenses, rule and seed in it.
         folder: Folder with the runs, the tables and the figures.
-        runs: The runs that have a result, in the order of defenses, rules and seeds.
+        runs: The runs that have a result, in the order of defenses, rules, settings and seeds.
         failures: Reasons of the runs that have no result, by name.
         presets: Attacks in place of the scenario's own; empty if its own were kept.
     """
@@ -83,7 +91,11 @@ class Comparison(Viewable):
             facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             runs = tuple(
                 ComparedRun(
-                    run["defense"], run["rule"], run["seed"], RunFolder.open(folder / run["folder"])
+                    run["defense"],
+                    run["rule"],
+                    run["seed"],
+                    RunFolder.open(folder / run["folder"]),
+                    run.get("point", {}),
                 )
                 for run in facts["runs"]
             )
@@ -109,6 +121,7 @@ class Comparison(Viewable):
                     "rule": run.rule,
                     "seed": run.seed,
                     "folder": run.folder.path.relative_to(self.folder).as_posix(),
+                    "point": dict(run.point),
                 }
                 for run in self.runs
             ],
@@ -149,6 +162,21 @@ class Comparison(Viewable):
         return tuple(dict.fromkeys(run.seed for run in self.runs))
 
     @property
+    def points(self) -> tuple[str, ...]:
+        """Combinations of values of the swept settings in words, in the order of the call."""
+        return tuple(dict.fromkeys(run.grid for run in self.runs))
+
+    @property
+    def sweep(self) -> dict[str, list[Any]]:
+        """Values of each swept setting, by its path, in the order of the call."""
+        found: dict[str, list[Any]] = {}
+        for run in self.runs:
+            for path, value in run.point.items():
+                if value not in found.setdefault(path, []):
+                    found[path].append(value)
+        return found
+
+    @property
     def attacks(self) -> tuple[str, ...]:
         """Labels of the attacks: the preset, and whether it was given the labels."""
         return tuple(sorted(set(self.leakage["attack"])))
@@ -160,10 +188,11 @@ class Comparison(Viewable):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row for each defense, rule, seed, attack, round and client.
+        """One row for each defense, rule, swept setting, seed, attack, round and client.
 
-        Columns of the client: ``scenario``, ``defense``, ``rule``, ``seed``, ``attack``, ``round``
-        from 1, ``client``, ``role``, ``defenses``, ``status``, ``selected`` and ``update_norm``.
+        Columns of the client: ``scenario``, ``defense``, ``rule``, ``grid`` (the values of the
+        swept settings in words), ``seed``, ``attack``, ``round`` from 1, ``client``,
+        ``role``, ``defenses``, ``status``, ``selected`` and ``update_norm``.
         Columns of the round: ``accuracy``, ``worst_recall``, ``attack_success_rate`` and
         ``chance_success_rate`` (NaN without a poisoning that aims at a label), ``seconds`` and
         ``cpu_seconds``.
@@ -173,21 +202,24 @@ class Comparison(Viewable):
         ``above_chance`` (all but SSIM in dB) and ``identification``, the lowest ``power``,
         ``setting`` and ``threat``, the share of images that are ``identified`` in their pool and
         ``ceiling_identified``, which no attack exceeds. The last columns of the table are the
-        medians of the metrics that the scenario adds.
+        medians of the metrics that the scenario adds, and the value of each swept setting, such as
+        ``grid.training.lr``.
         Columns of the client's privacy:
         ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
         unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """
         rows = _together(self.runs, (rows_of(run.folder, self.attacks) for run in self.runs))
-        return rows.assign(scenario=self.name)[[*COLUMNS, *further_metrics(self.leakage)]]
+        return rows.assign(scenario=self.name)[
+            [*COLUMNS, *further_metrics(self.leakage), *(f"{COLUMN}{path}" for path in self.sweep)]
+        ]
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row for each defense and rule; see ``fedlab.comparison.summary``."""
+        """One row for each defense, rule and swept setting; see ``fedlab.comparison.summary``."""
         return summary_of(self.frame)
 
     def table(self) -> Table:
-        """Table of the summary, for a terminal or a notebook: one row for each defense and rule."""
+        """Table of the summary, for a terminal or a notebook: one row for each arm."""
         table: Table = show(self, "table")
         return table
 
@@ -224,6 +256,32 @@ class Comparison(Viewable):
         """
         return self._figure("poisoning")
 
+    def swept(self) -> "Figure":
+        """Draw leakage, accuracy and epsilon against one swept setting, or a heat map for two.
+
+        Raises:
+            ValueError: If nothing is swept.
+        """
+        return self._figure("swept")
+
+    def spending(self) -> "Figure":
+        """Draw the leaking share and the PSNR above chance against epsilon, by defense.
+
+        Raises:
+            ValueError: If no attacked run has a finite epsilon.
+        """
+        return self._figure("spending")
+
+    def tradeoff(self) -> "Figure":
+        """Draw the smallest leaking share that each defense reaches at an accuracy or a better one.
+
+        Settings and swept values of one defense are points of one curve.
+
+        Raises:
+            ValueError: If no client was attacked.
+        """
+        return self._figure("tradeoff")
+
     def report(self, path: Path | str | None = None) -> Path:
         """Write one offline HTML page about the comparison.
 
@@ -256,11 +314,11 @@ def is_comparison(folder: Path) -> bool:
 
 
 def _together(runs: Sequence[ComparedRun], tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Stack the tables of all runs, with defense, rule and seed as first columns."""
+    """Stack the tables of all runs, with defense, rule, swept settings and seed first."""
     found = []
     for run, table in zip(runs, tables, strict=True):
-        whose = pd.DataFrame(
-            {"defense": run.defense, "rule": run.rule, "seed": run.seed}, index=table.index
-        )
-        found.append(pd.concat([whose, table], axis=1))
+        whose = {"defense": run.defense, "rule": run.rule, "grid": run.grid}
+        values = {f"{COLUMN}{path}": value for path, value in run.point.items()}
+        parts = [pd.DataFrame(whose | {"seed": run.seed}, index=table.index), table]
+        found.append(pd.concat([*parts, pd.DataFrame(values, index=table.index)], axis=1))
     return pd.concat(found, ignore_index=True)

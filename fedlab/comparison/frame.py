@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fedlab.comparison.sweep import COLUMN
 from fedlab.metrics.verdict import INCONCLUSIVE, RECOGNISABLE
 from fedlab.privacy.accounts import CLIENT, EXAMPLE, IMAGE
 from fedlab.results.attacks import attack_labels, best_of_each
@@ -26,7 +27,8 @@ _OF_IMAGES = (
 )
 
 COLUMNS = (
-    *("scenario", "defense", "rule", "seed", "attack", "round", "client", "role", "defenses"),
+    *("scenario", "defense", "rule", "grid", "seed", "attack"),
+    *("round", "client", "role", "defenses"),
     *("status", "selected", "update_norm"),
     *("accuracy", "worst_recall", "attack_success_rate", "chance_success_rate"),
     *_OF_IMAGES,
@@ -45,7 +47,8 @@ def leakage_of(run: RunFolder) -> pd.DataFrame:
 def further_metrics(leakage: pd.DataFrame) -> list[str]:
     """Columns of the metrics that the scenario adds, such as those of plug-ins."""
     known = {*COLUMNS, *columns_of(LeakageRow), "attack"}
-    return [str(name) for name in leakage.columns if name not in known]
+    names = map(str, leakage.columns)
+    return [name for name in names if name not in known and not name.startswith(COLUMN)]
 
 
 def rows_of(run: RunFolder, attacks: Sequence[str]) -> pd.DataFrame:

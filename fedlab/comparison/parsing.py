@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedlab.core.errors import BadInput
@@ -48,7 +48,9 @@ class Choice:
     complete: bool = False
 
     def __str__(self) -> str:
-        return ":".join([self.name, *(f"{key}={_text(v)}" for key, v in self.settings.items())])
+        return ":".join(
+            [self.name, *(f"{key}={setting_text(v)}" for key, v in self.settings.items())]
+        )
 
 
 def choice(text: str, known: Registry[Any] = DEFENSES) -> Choice:
@@ -127,6 +129,18 @@ class Arm:
             found.append(own | schedule | dict(each.settings))
         return found
 
+    def with_settings(self, settings: Mapping[str, Mapping[str, Any]]) -> "Arm":
+        """The same arm with other settings of its defenses.
+
+        Args:
+            settings: New values by setting, by the name of the defense.
+        """
+        changed = [
+            replace(each, settings={**each.settings, **settings.get(each.name, {})})
+            for each in self.choices
+        ]
+        return Arm(self.label, tuple(changed))
+
 
 def arm_of(defense: ChosenDefense) -> Arm:
     """The arm that a caller describes.
@@ -191,7 +205,8 @@ def _from_table(table: Mapping[str, Any], kind: str) -> Choice:
     return Choice(str(settings.pop("name")), settings)
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """The value of a setting as short as it can be read again."""
     if isinstance(value, bool):
         return str(value).lower()
     # Shortened where that is the same number, since a label can be read again.

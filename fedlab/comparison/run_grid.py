@@ -1,4 +1,4 @@
-"""The runs of a comparison: every defense under every aggregation rule with every seed."""
+"""The runs of a comparison: every defense, aggregation rule, swept setting and seed."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from fedlab.comparison.parsing import Arm, Choice, distinct
+from fedlab.comparison.sweep import Point, Sweep, points_of
 from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.errors import BadInput
 from fedlab.scenario.roles import Leaking
@@ -30,20 +31,19 @@ class Cell:
     Attributes:
         defense: Label of the defenses.
         rule: Label of the aggregation rule.
+        point: Values of the swept settings.
         seed: Root seed.
         scenario: The scenario of the run.
+        name: Name of the run, which can be the name of a folder. Cells that do not differ in their
+            scenario, because a swept setting is none of theirs, share one run.
     """
 
     defense: str
     rule: str
+    point: Point
     seed: int
     scenario: Scenario
-
-    @property
-    def name(self) -> str:
-        """Name of the run, which can be the name of a folder."""
-        words = f"{self.defense} {self.rule} seed {self.seed}"
-        return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", words)
+    name: str
 
 
 def cells_of(
@@ -53,8 +53,9 @@ def cells_of(
     attacks: Sequence[str] | None,
     seeds: Sequence[int],
     rules: Sequence[Choice] | None,
+    sweep: Sweep | None = None,
 ) -> list[Cell]:
-    """List all runs, in the order of the arms, rules and seeds.
+    """List all runs, in the order of the arms, rules, swept settings and seeds.
 
     Attacks do not change what is trained, so one run carries all of them.
 
@@ -65,6 +66,7 @@ def cells_of(
             keeps these.
         seeds: Root seeds.
         rules: Aggregation rules, in place of the scenario's own; ``None`` keeps it.
+        sweep: Settings that take several values.
 
     Raises:
         BadInput: If one of the runs cannot work.
@@ -75,19 +77,30 @@ def cells_of(
         **({} if attacks is None else {"reconstructions": _attacked_by(scenario, attacks)}),
     )
     own = Choice(scenario.server.strategy, scenario.server.options)
-    found = []
-    for arm, rule, seed in product(arms, rules or [own], seeds):
+    found: list[Cell] = []
+    names: dict[str, str] = {}
+    for arm, rule, point, seed in product(
+        arms, rules or [own], points_of(sweep or {}, arms), seeds
+    ):
         options = own.settings if rule.name == own.name and not rule.settings else rule.settings
         label = rule.name if rule == own else str(rule)
         server = scenario.server.model_dump() | {"strategy": rule.name, "options": dict(options)}
         try:
-            changed = base.changed(seed=seed, server=server, defenses=arm.entries(scenario))
+            chosen = base.changed(server=server, defenses=point.arm(arm).entries(scenario))
+            changed = point.scenario(chosen).changed(seed=seed)
             Aggregation.of(changed)  # refuses a rule that no run could use
         except BadInput as error:
-            raise BadInput(f"{arm.label} under {label}: {error}") from error
-        found.append(Cell(arm.label, label, seed, changed))
-    distinct("runs", (cell.name for cell in found))
+            where = f" at {point.label}" if point.values else ""
+            raise BadInput(f"{arm.label} under {label}{where}: {error}") from error
+        name = names.setdefault(changed.to_toml(), _name(arm.label, label, point.label, seed))
+        found.append(Cell(arm.label, label, point, seed, changed, name))
+    distinct("runs", names.values())
     return found
+
+
+def _name(defense: str, rule: str, point: str, seed: int) -> str:
+    words = " ".join(filter(None, (defense, rule, point, f"seed {seed}")))
+    return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", words)
 
 
 def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from fedlab.comparison.frame import COLUMNS
+from fedlab.comparison.sweep import COLUMN
 from fedlab.metrics.intervals import share_difference, share_interval
 from fedlab.metrics.verdict import success_above_chance
 from fedlab.results.attacks import counted_images
 
-ARM = ["defense", "rule"]
+ARM = ["defense", "rule", "grid"]
 """Columns that identify an arm of a comparison."""
 
 MEASURES = (
@@ -64,7 +65,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The frame of a comparison, with at least one row.
 
     Returns:
-        A row for each defense, rule and seed: ``attack``; after the last round ``accuracy``,
+        A row for each defense, rule, swept setting and seed, with the values of the swept settings:
+        ``attack``; after the last round ``accuracy``,
         ``attack_success_rate``, ``chance_success_rate`` and ``success_above_chance``; ``psnr``,
         ``chance_psnr`` and ``above_chance`` in dB, medians over attacked clients and rounds, NaN
         where nobody was attacked; the number of ``images`` behind attacked updates, and how many of
@@ -80,14 +82,15 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     further = _further(frame)
-    for (defense, rule, seed), run in strongest_attacks(frame).groupby([*ARM, "seed"], sort=False):
+    for arm, run in strongest_attacks(frame).groupby([*ARM, "seed"], sort=False):
         last = run[run["round"] == run["round"].max()].iloc[0]
         # The last known value: a client that abstained in a round has none there.
         epsilons = run.groupby("client")[list(EPSILONS)].last()
         honest = epsilons[~epsilons.index.isin(run.loc[run["role"] != "honest", "client"])]
         attacked = epsilons[epsilons.index.isin(run.loc[run["images"] > 0, "client"])]
         accounted = run[run["epsilon_protected"].notna()]
-        line: dict[Any, Any] = {"defense": defense, "rule": rule, "seed": seed}
+        line: dict[Any, Any] = dict(zip([*ARM, "seed"], arm, strict=True))
+        line |= {name: run[name].iloc[0] for name in swept_columns(frame)}
         line |= last[["attack", *MEASURES[:3]]].to_dict()
         line |= run[list(COUNTS)].sum().astype(int).to_dict()
         line["power"] = run["power"].min()
@@ -113,7 +116,8 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The frame of a comparison, with at least one row.
 
     Returns:
-        ``defense``, ``rule``, ``seeds`` (their number) and ``attack``; the median of each of
+        ``defense``, ``rule``, ``grid``, ``seeds`` (their number), the values of the swept
+        settings and ``attack``; the median of each of
         ``MEASURES``, and of the metrics that the scenario adds, with its ``_min`` and ``_max``;
         the numbers of images of all seeds; ``clusters``, the number of attacked clients summed over
         seeds; the 95 % interval of the leaking share, ``leaking_low`` to ``leaking_high``;
@@ -125,6 +129,7 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
     groups = per_seed(frame).groupby(ARM, sort=False)
     parts: list[pd.Series[Any] | pd.DataFrame] = [
         groups.size().rename("seeds"),
+        *(groups[name].first() for name in swept_columns(frame)),
         groups["attack"].first(),
     ]
     for measure in (*MEASURES, *_further(frame)):
@@ -161,9 +166,14 @@ def proves_nothing(rows: pd.DataFrame) -> str:
     )
 
 
+def swept_columns(table: pd.DataFrame) -> list[str]:
+    """Columns with the values of swept settings, such as ``grid.training.lr``."""
+    return [name for name in map(str, table.columns) if name.startswith(COLUMN)]
+
+
 def _further(frame: pd.DataFrame) -> list[str]:
     """Columns of the metrics that the scenario adds."""
-    return [str(name) for name in frame.columns if name not in COLUMNS]
+    return [n for n in map(str, frame.columns) if n not in COLUMNS and not n.startswith(COLUMN)]
 
 
 def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +190,7 @@ def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         line["clusters"] = len(own)
         line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
-        base = counts.get((UNDEFENDED, arm[1])) if arm[0] != UNDEFENDED else None
+        base = counts.get((UNDEFENDED, *arm[1:])) if arm[0] != UNDEFENDED else None
         if base is not None and not (pairs := pd.concat([base, own], axis=1, join="inner")).empty:
             fewer = share_difference(_hits(pairs.iloc[:, :2]), _hits(pairs.iloc[:, 2:]))
             line["fewer_leaks"] = fewer.value

@@ -27,8 +27,21 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise BadInput(f'"{override}" is no setting: write it as --set training.lr=0.05')
-    value = value_of(text)
-    *parents, last = path.strip().split(".")
+    set_value(table, path.strip(), value_of(text))
+
+
+def set_value(table: dict[str, Any], path: str, value: Any) -> None:
+    """Replace one setting in the tables of a scenario.
+
+    Args:
+        table: The scenario as nested tables; changed in place.
+        path: The setting, such as ``"roles.0.batch_size"``; see ``apply_override``.
+        value: Its new value.
+
+    Raises:
+        BadInput: If the path leads nowhere.
+    """
+    *parents, last = path.split(".")
     places: list[Any] = [table]
     for key in parents:
         places = [inner for place in places for inner in _descend(place, key, path)]

@@ -1,7 +1,7 @@
 """A whole experiment as data: frozen, validated, read from TOML and written to it without loss."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ from fedlab.core.views import Viewable
 from fedlab.defenses import AnyDefense, Defense
 from fedlab.defenses.compatibility import check
 from fedlab.scenario.clipping import clip_schedule
-from fedlab.scenario.overrides import apply_override
+from fedlab.scenario.overrides import apply_override, set_value
 from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
 from fedlab.scenario.tables import (
     Audit,
@@ -164,6 +164,22 @@ class Scenario(Viewable, Settings):
             kept["rounds"] = tables["rounds"]
             clip_schedule(kept, self.rounds)
         return self.model_validate(kept | tables)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """A scenario with some settings replaced, validated anew.
+
+        Args:
+            settings: New values by path, such as ``{"training.lr": 0.01}``;
+                see ``fedlab.scenario.overrides.apply_override``.
+
+        Raises:
+            BadInput: If a path leads nowhere, or the result is not valid.
+        """
+        table = self.model_dump(mode="json", exclude_none=True)
+        for path, value in settings.items():
+            set_value(table, path, value)
+        clip_schedule(table, self.rounds)
+        return self.model_validate(table)
 
     def to_toml(self) -> str:
         """The scenario as TOML text, which ``parse`` turns into an equal scenario."""

@@ -123,11 +123,13 @@ def frontier_figure(frame: pd.DataFrame) -> Picture:
 
 def _marks(runs: pd.DataFrame) -> list[_Mark]:
     several = runs["rule"].nunique() > 1
+    swept = runs["grid"].nunique() > 1
     marks: list[_Mark] = []
-    for (defense, rule), rows in runs.groupby(["defense", "rule"], sort=False):
-        name = f"{defense}, {rule}" if several else str(defense)
+    for arm, rows in runs.groupby(["defense", "rule", "grid"], sort=False):
+        defense, rule, point = map(str, arm)
+        name = ", ".join([defense, *[rule] * several, *[point] * swept])
         marker = _MARKERS[len(marks) % len(_MARKERS)]
-        style: Options = {"marker": marker, "color": defense_colour(str(defense))}
+        style: Options = {"marker": marker, "color": defense_colour(defense)}
         marks.append(_Mark(name, style, rows, _epsilon(rows)))
     return marks
 

@@ -38,6 +38,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
     """
     lines = defense_lines(frame)
     rules = len({line.rule for line in lines}) > 1
+    swept = len({line.grid for line in lines}) > 1
     attacked = any(line.images for line in lines)
     poisoned = not all(math.isnan(line.attack_success_rate) for line in lines)
     paired = any(line.clusters > 1 and math.isfinite(line.fewer_leaks) for line in lines)
@@ -47,6 +48,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
     columns: list[tuple[Column, Callable[[DefenseLine], str], bool]] = [
         (Column("defense"), lambda line: _folded(line.defense), True),
         (Column("rule"), lambda line: _folded(line.rule), rules),
+        (Column("setting"), lambda line: _folded(line.grid.replace(" ", "\n")), swept),
         (Column("seeds", "right"), lambda line: str(line.seeds), seeds),
         (Column("accuracy", "right"), lambda line: spread(line, "accuracy", ".3f"), True),
         (Column("attack\nsuccess", "right"), _success, poisoned),
@@ -67,7 +69,7 @@ def defenses_table(frame: pd.DataFrame, *, title: str) -> ReportTable:
         [column for column, _ in shown],
         [[cell(line) for _, cell in shown] for line in lines],
         _note(lines, poisoned=poisoned),
-        names=1 + rules,
+        names=1 + rules + swept,
     )
 
 

@@ -52,11 +52,11 @@ def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verd
 def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
     attacks = []
     cases: dict[str, list[str]] = {claim: [] for claim in _CLAIMS.values()}
-    for defense, each in rows.groupby("defense", sort=False):
+    for (defense, point), each in rows.groupby(["defense", "grid"], sort=False):
         found = counted_images(each)
         attack = strongest_attack(each)
         attacks.append(attack)
-        line = next(line for line in lines if line.defense == defense)
+        line = next(line for line in lines if (line.defense, line.grid) == (defense, point))
         share = f", {percent_interval(found.low, found.high)}" * (found.clusters > 1)
         result = (
             f"{found.leaking} of {counted(found.images, 'image')}{share}{grades_text(found)}, "
@@ -64,7 +64,7 @@ def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
         )
         cost = "" if found.leaking else _cost(lines, line)
         cases[_CLAIMS[found.grade]].append(
-            f"{under(str(defense))} ({result}{_fewer(lines, line)}{cost})"
+            f"{under(str(defense))}{_at(line)} ({result}{_fewer(lines, line)}{cost})"
         )
     chances = [attack.chance for attack in attacks]
     chance = interval(decibels(min(chances)), decibels(max(chances)))
@@ -157,14 +157,19 @@ def _totals(lines: Sequence[DefenseLine]) -> str:
 
 def _arm(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
     several = len({each.rule for each in lines}) > 1
-    return under(line.defense) + f" by {line.rule}" * several
+    return under(line.defense) + f" by {line.rule}" * several + _at(line)
+
+
+def _at(line: DefenseLine) -> str:
+    return f" at {line.grid}" * bool(line.grid)
 
 
 def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
     """Accuracy of a defense beside no defense under the same aggregation rule."""
     for base in lines:
         change = line.accuracy - base.accuracy
-        if base.defense == UNDEFENDED != line.defense and base.rule == line.rule:
+        same = (base.rule, base.grid) == (line.rule, line.grid)
+        if base.defense == UNDEFENDED != line.defense and same:
             side = "lower" if change < 0 else "higher"
             text = f"; accuracy {line.accuracy:.3f}, {abs(change):.3f} {side} than undefended"
             return "" if math.isnan(change) else text
