@@ -5,7 +5,7 @@ result can be differentiated with respect to the images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from attacks.knowledge import LocalSGD
+from attacks.second_derivatives import FrozenWeights
 
 Tensors = Mapping[str, Tensor]
 
@@ -51,7 +52,12 @@ def batch_gradient(
     """
     leaves = _leaves(parameters)
     state = {**leaves, **{name: buffer.clone() for name, buffer in buffers.items()}}
-    with twice_differentiable(model) if create_graph else nullcontext():
+    # No caller has the detached ones, so nobody takes second derivatives with respect to them.
+    frozen = [leaf for name, leaf in leaves.items() if leaf is not parameters[name]]
+    with ExitStack() as stack:
+        if create_graph:
+            stack.enter_context(twice_differentiable(model))
+            stack.enter_context(FrozenWeights(frozen, images))
         loss = functional.cross_entropy(functional_call(model, state, (images,)), labels)
         gradients = torch.autograd.grad(
             loss, list(leaves.values()), create_graph=create_graph, allow_unused=True
