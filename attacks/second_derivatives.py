@@ -180,12 +180,12 @@ class _GroupNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        slope = slope.contiguous()
+        images, weight, mean, factor = ctx.saved_tensors
+        given = (slope.contiguous(), images, weight, mean, factor, ctx.groups)
         if ctx.first:
             ctx.first = False
-            return (*_GroupNormSlopes.apply(slope, *ctx.saved_tensors, ctx.groups), None, None)
-        (of_images, *_) = _norm_slopes(slope, *ctx.saved_tensors, ctx.groups, IMAGES)
-        return of_images, None, None, None, None
+            return (*_GroupNormSlopes.apply(*given), None, None)
+        return _norm_slopes(*given, IMAGES)[0], None, None, None, None
 
 
 class _GroupNormSlopes(torch.autograd.Function):

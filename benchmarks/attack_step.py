@@ -90,6 +90,7 @@ def run(options: Options) -> Report:
             "images": "noise of 3x32x32",
             "attack": f"inverting gradients, labels known, total variation {ATTACK.tv:g}",
             "minimal": "plain PyTorch for one network and one gradient",
+            "restarts and victims": "one after another, as a CPU runs them in one process",
             "time": "CPU time; steps in turns, each block at least "
             f"{BLOCK:g} s of minimal steps; ours without its set-up",
         },
@@ -108,7 +109,7 @@ class Steps:
         minimal: The minimal step.
         ours_plain: Our step without total variation.
         ours: Our step.
-        restarts: A step of one of ``RESTARTS`` restarts; on a CPU they share no work, as victims.
+        restarts: A step of one of ``RESTARTS`` restarts, which share no work on a CPU.
     """
 
     forward: tuple[float, ...]
@@ -148,7 +149,7 @@ def measure(model: nn.Module, size: int, *, turns: int) -> Steps:
         turns: Number of values of each kind.
     """
     one = noise_victim(model, size)
-    first = torch.rand(one.pixels.shape, generator=generator(0, "first images", size)) / CENTRED[1]
+    first = 2 * torch.rand(one.pixels.shape, generator=generator(0, "first images", size)) - 1
     plain, minimal = (partial(minimal_steps, one, first, tv=tv) for tv in (0.0, ATTACK.tv))
     ours_plain, ours = (partial(our_steps, one, first, tv=tv) for tv in (0.0, ATTACK.tv))
     restarts = partial(ours, restarts=RESTARTS)
@@ -254,6 +255,7 @@ def noise_victim(model: nn.Module, size: int) -> Victim:
 
 
 def _passes(one: Victim, count: int) -> None:
+    """Forward passes without a graph."""
     images = one.pixels
     with torch.no_grad():
         for _ in range(count):

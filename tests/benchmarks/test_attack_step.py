@@ -1,6 +1,7 @@
 """The minimal step and ours do the same, and one network is measured from end to end."""
 
 from functools import partial
+from statistics import median
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ small = partial(build, "convnet", shape=SHAPE, classes=10, width=4)
 @pytest.mark.parametrize("tv", [0.0, 0.1])
 def test_minimal_steps_and_ours_end_in_the_same_images(tv):
     one = noise_victim(small().eval(), 2)
-    first = torch.rand(one.pixels.shape, generator=torch.Generator().manual_seed(1))
+    first = 2 * torch.rand(one.pixels.shape, generator=torch.Generator().manual_seed(1)) - 1
     minimal, ours = (steps(one, first, 3, tv=tv) for steps in (minimal_steps, our_steps))
     assert not torch.allclose(minimal, first, atol=0.05)
     # A sign may differ where a derivative is close to 0.
@@ -39,6 +40,7 @@ def test_ratios_of_one_network_are_reported(monkeypatch):
         torch.set_num_threads(threads)
     values = {figure.name: figure.values for figure in report.figures}
     assert all(len(found) == 2 for found in values.values())
-    assert min(values["small, batch of 1: ours / forward"]) > 1
+    assert len(values) == 7
     (claim,) = report.claims
-    assert claim.text.startswith("small, batch of 1: ours / minimal")
+    ratio = median(values["small, batch of 1: ours / minimal"])
+    assert claim.holds is (ratio <= attack_step.MOST)
