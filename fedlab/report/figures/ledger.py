@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.colours import FAINT, defense_colour
@@ -23,6 +22,7 @@ from fedlab.report.figures.sheet import (
 )
 from fedlab.report.tables.ceilings import percent
 from fedlab.report.tables.ledger import UNBOUNDED
+from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import number
 
 _WIDTH, _PLOT = 7.2, 2.4
@@ -73,7 +73,7 @@ def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series
         end = values.iloc[-1] if len(values) else 0.0
         own = f"ε {number(end)} in protected rounds" if end else "no protected round"
         total = "∞" if client in broken else number(end)
-        who = f"client{'s' * bool(others)} {spell([client, *others])}"
+        who = f"client{'s' * bool(others)} {spelled([client, *others])}"
         name, limit = f"{who}: {own}, {total} in all", ledger.ceiling(client, 100)
         if client not in broken and limit is not None and limit < 1:
             name += f"; found of 100: at most {percent(limit)}"

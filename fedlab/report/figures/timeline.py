@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fedlab.core.schedule import resolve_rounds, spell
+from fedlab.core.schedule import resolve_rounds
 from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS, NOT_SHOWN, RECOGNISABLE
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
@@ -27,7 +27,7 @@ from fedlab.report.figures.sheet import (
     styled,
     wrapped,
 )
-from fedlab.report.tables.naming import OPEN, UNDEFENDED, named
+from fedlab.report.tables.naming import OPEN, UNDEFENDED, named, spelled
 from fedlab.report.tables.numbers import number
 from fedlab.report.verdicts.counts import grades_text
 from fedlab.results.attacks import GRADES, counted_images, scored_images
@@ -251,7 +251,7 @@ def _toggles(run: RunFolder, last: int) -> dict[int, list[str]]:
         first = min(resolve_rounds(event["rounds"], run.scenario.rounds))
         switched = f"{event['defense']} {'on' if event['on'] else 'off'}"
         if first <= last:
-            found[first].append(f"{switched}, clients {spell(event['clients'])}")
+            found[first].append(f"{switched}, clients {spelled(event['clients'])}")
     return dict(sorted(found.items()))
 
 
@@ -266,7 +266,7 @@ def _toggle_notes(toggles: dict[int, list[str]]) -> list[str]:
 
 
 def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
-    notes = [f"Grey: clients poison in rounds {spell(poisoned)}."] if poisoned else []
+    notes = [f"Grey: clients poison in rounds {spelled(poisoned)}."] if poisoned else []
     if seen.empty:
         return notes
     leaks = []
@@ -289,7 +289,7 @@ def _epsilon_notes(ledger: Ledger, spent: Iterable[Account]) -> list[str]:
         broken: dict[int, list[int]] = defaultdict(list)
         for client, round in ledger.first_open(account).items():
             broken[round].append(client)
-        when = [f"round {round}: {spell(who)}" for round, who in sorted(broken.items())]
+        when = [f"round {round}: {spelled(who)}" for round, who in sorted(broken.items())]
         when[4:] = [f"and in {len(when) - 4} later rounds"] * (len(when) > 4)
         if when:
             notes.append(

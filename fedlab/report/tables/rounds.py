@@ -36,26 +36,33 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> ReportTable:
         ledger: The accounts of its clients.
     """
     account = ledger.accounts[0]
-    leakage, clients = scored_images(run.table("leakage")), run.table("clients")
+    table = run.table("leakage")
+    leakage = scored_images(table)
+    defenses = dict(iter(run.table("clients").groupby("round")["defenses"]))
+    attacked = dict(iter(leakage.groupby("round")))
+    done = run.rounds()
+    # A round in which every client was over its budget is in no history.
+    protected, totals = (
+        ledger.course(account, total=total).reindex(range(1, len(done)), method="ffill")
+        for total in (False, True)
+    )
+    most, ends = protected.max(axis=1), totals.agg(["min", "max"], axis=1)
     rows: list[list[object]] = []
-    for row in run.rounds():
-        defenses = clients[clients["round"] == row.round]["defenses"]
-        until = ledger.until(row.round)
-        protected = (until.protected(client, account) for client in until.histories)
+    for row in done:
         rows.append(
             [
                 row.round,
-                _defenses(defenses) if row.round else "untrained",
+                _defenses(defenses.get(row.round)) if row.round else "untrained",
                 row.accuracy,
                 _success(row),
-                max((each for each in protected if each is not None), default=None),
-                _totals(until, account) if row.round else "-",
-                *_leakage(leakage[leakage["round"] == row.round]),
+                most.get(row.round),
+                _totals(ends, row.round),
+                *_leakage(attacked.get(row.round)),
             ]
         )
     note = [_epsilon_note(ledger, account)]
     note.append("PSNR, SSIM and chance: medians over the images that the server attacked.")
-    if skipped := skipped_sentence(run.table("leakage")):
+    if skipped := skipped_sentence(table):
         note.append(skipped)
     if run.scenario.poisons:
         note.append("Success: attack success rate; chance: the same rate on clean images.")
@@ -74,9 +81,9 @@ def _epsilon_note(ledger: Ledger, account: Account) -> str:
     )
 
 
-def _defenses(names: "pd.Series[str]") -> str:
+def _defenses(names: "pd.Series[str] | None") -> str:
     """The defenses of most clients, and the number of clients with others below."""
-    if names.empty:
+    if names is None:
         return "-"  # clients.csv was cut
     (most, _), *others = names.map(named).value_counts().items()
     return "\n".join([str(most), *(f"+{count} {name}" for name, count in others)])
@@ -89,14 +96,16 @@ def _success(row: RoundRow) -> str:
     return f"{row.attack_success_rate:.2f}" + ("" if chance is None else f" ({chance:.2f})")
 
 
-def _totals(ledger: Ledger, account: Account) -> str:
-    totals = [ledger.total(client, account) for client in ledger.histories]
-    return interval(number(min(totals)), number(max(totals)), joint=" … ") if totals else "-"
+def _totals(ends: pd.DataFrame, round: int) -> str:
+    if round not in ends.index:
+        return "-"
+    low, high = ends.loc[round]
+    return interval(number(low), number(high), joint=" … ")
 
 
-def _leakage(rows: pd.DataFrame) -> list[str]:
+def _leakage(rows: pd.DataFrame | None) -> list[str]:
     """PSNR, SSIM, chance and verdict; each server on lines of its own."""
-    if rows.empty:
+    if rows is None:
         return ["-"] * 4
     parts = [_server_leakage(str(threat), group) for threat, group in rows.groupby("threat")]
     return ["\n".join(cells).rstrip("\n") for cells in zip(*parts, strict=True)]

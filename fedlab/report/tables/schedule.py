@@ -6,7 +6,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from fedlab.core.schedule import spell
+from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.report.templates import render
 from fedlab.scenario.scenario import Scenario
@@ -74,9 +74,9 @@ def schedule_grid(scenario: Scenario) -> ReportTable:
         f"{scenario.name}: {scenario.rounds} rounds, {scenario.data.clients} clients",
         [
             Column("client \\ round"),
-            *(Column(spell(run), "center", str) for run in rounds),
+            *(Column(spelled(run), "center", str) for run in rounds),
         ],
-        [[spell(who), *(cells[run[0], who[0]] for run in rounds)] for who in clients],
+        [[spelled(who), *(cells[run[0], who[0]] for run in rounds)] for who in clients],
         "   ".join(signs)
         + (f"\n{NO_PROTECTION}" if scenario.server.central_dp else "")
         + (f"\nOnly the first {MOST} different rounds and clients are shown." if cut else ""),
