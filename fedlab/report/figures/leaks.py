@@ -34,7 +34,6 @@ def leaks_figure(series: LeakSeries) -> Picture:
 
     Scores compare the rebuilt images with the original images, not with the mixed ones.
     """
-
     return reconstruction_figure(_rows(series.leaks), title=series.title)
 
 

@@ -1,5 +1,7 @@
 """A run as a table with one row per round."""
 
+from collections import Counter, defaultdict
+
 import pandas as pd
 
 from fedlab.privacy.accounts import Account
@@ -10,7 +12,7 @@ from fedlab.report.tables.numbers import interval, number, plain
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.report.verdicts.counts import skipped_sentence
 from fedlab.report.verdicts.run import mismatch_sentence
-from fedlab.results.attacks import counted_images, scored_images
+from fedlab.results.attacks import counted_by_round, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 
@@ -39,7 +41,7 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> ReportTable:
     table = run.table("leakage")
     leakage = scored_images(table)
     defenses = dict(iter(run.table("clients").groupby("round")["defenses"]))
-    attacked = dict(iter(leakage.groupby("round")))
+    attacked = _leakage(leakage)
     done = run.rounds()
     # A round in which every client was over its budget is in no history.
     protected, totals = (
@@ -57,7 +59,7 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> ReportTable:
                 _success(row),
                 most.get(row.round),
                 _totals(ends, row.round),
-                *_leakage(attacked.get(row.round)),
+                *attacked.get(row.round, ["-"] * 4),
             ]
         )
     note = [_epsilon_note(ledger, account)]
@@ -85,7 +87,7 @@ def _defenses(names: "pd.Series[str] | None") -> str:
     """The defenses of most clients, and the number of clients with others below."""
     if names is None:
         return "-"  # clients.csv was cut
-    (most, _), *others = names.map(named).value_counts().items()
+    (most, _), *others = Counter(map(named, names)).most_common()
     return "\n".join([str(most), *(f"+{count} {name}" for name, count in others)])
 
 
@@ -103,26 +105,30 @@ def _totals(ends: pd.DataFrame, round: int) -> str:
     return interval(number(low), number(high), joint=" … ")
 
 
-def _leakage(rows: pd.DataFrame | None) -> list[str]:
-    """PSNR, SSIM, chance and verdict; each server on lines of its own."""
-    if rows is None:
-        return ["-"] * 4
-    parts = [_server_leakage(str(threat), group) for threat, group in rows.groupby("threat")]
-    return ["\n".join(cells).rstrip("\n") for cells in zip(*parts, strict=True)]
-
-
-def _server_leakage(threat: str, rows: pd.DataFrame) -> list[str]:
-    found = counted_images(rows)
-    counts = {"leaks": found.leaking, "recognisable": found.recognisable}
-    number = counts.get(found.grade, found.images)
-    skipped = f", {found.skipped} not attacked" * bool(found.skipped)
-    setting = ", ".join(sorted(set(rows["setting"])))
-    server = "malicious server, " if threat == "malicious" else ""
-    medians = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce").median()
-    return [
-        # Numbers take two lines, as the verdict does.
-        f"{plain(float(medians['psnr']), digits=1)}\n",
-        f"{plain(float(medians['ssim']))}\n",
-        f"{plain(float(medians['chance_psnr']), digits=1)}\n",
-        f"{found.grade} {number}/{found.images}{skipped}\n{server}{setting}",
-    ]
+def _leakage(leakage: pd.DataFrame) -> dict[int, list[str]]:
+    """PSNR, SSIM, chance and verdict of each attacked round; each server on lines of its own."""
+    parts: dict[int, list[list[str]]] = defaultdict(list)
+    for threat, rows in leakage.groupby("threat"):
+        numbers = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce")
+        medians = numbers.groupby(rows["round"]).median()
+        settings = rows.groupby("round")["setting"].unique()
+        for round, found in counted_by_round(rows).items():
+            counts = {"leaks": found.leaking, "recognisable": found.recognisable}
+            count = counts.get(found.grade, found.images)
+            skipped = f", {found.skipped} not attacked" * bool(found.skipped)
+            server = "malicious server, " if threat == "malicious" else ""
+            psnr, ssim, chance = medians.loc[round]
+            parts[round].append(
+                [
+                    # Numbers take two lines, as the verdict does.
+                    f"{plain(float(psnr), digits=1)}\n",
+                    f"{plain(float(ssim))}\n",
+                    f"{plain(float(chance), digits=1)}\n",
+                    f"{found.grade} {count}/{found.images}{skipped}\n"
+                    f"{server}{', '.join(sorted(settings[round]))}",
+                ]
+            )
+    return {
+        round: ["\n".join(cells).rstrip("\n") for cells in zip(*each, strict=True)]
+        for round, each in parts.items()
+    }

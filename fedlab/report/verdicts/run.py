@@ -43,7 +43,6 @@ from fedlab.results.rows import RoundRow
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
 
-
 MOST_CASES = 12
 """Largest number of updates that a sentence names one by one."""
 
