@@ -46,7 +46,7 @@ class Fold(Generic[Result]):
         """Compute the result of a history."""
         key = _Key(history)
         if (known := self._kept.pop(key, None)) is not None:
-            # Under this very history from now on: one of other, equal entries takes long to compare.
+            # Under this very history from now on: other, equal entries take long to compare.
             self._kept[key] = known
             return known
         found, before = None, history

@@ -63,9 +63,13 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     drawn = evenly(rows, 2 * MOST_ROUNDS)
     parts = [f"{len(shown)} of {len(files)} attacked rounds"] * (len(shown) < len(files))
     parts += [f"{len(drawn)} of {len(rows)} rows of images"] * (len(drawn) < len(rows))
-    note = f"Drawn: {' and '.join(parts)}, evenly spread; all: reconstructions." if parts else ""
+    note = (
+        f"Drawn: {' and '.join(parts)}, evenly spread; all: folder reconstructions."
+        if parts
+        else ""
+    )
     title = f"{name}: what did the server see, round by round?"
-    return reconstruction_figure(drawn, title=title, note=note)
+    return reconstruction_figure(drawn, title=title, note=note if parts else "")
 
 
 def unmixed_figure(shard: "UnmixedShard") -> Picture:

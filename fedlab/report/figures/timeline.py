@@ -247,7 +247,7 @@ def _uncovered(seen: pd.DataFrame) -> pd.DataFrame:
         return seen
     # A mark is 3.5 points high, in a panel of some 100 by 400 points.
     whole = seen[["place", "psnr"]]
-    cells = (whole - whole.min()) / (whole.max() - whole.min()) * (160, 40) // 1
+    cells = (whole - whole.min()) / (whole.max() - whole.min()) * [160, 40] // 1
     return seen[~seen[["defenses", "verdict"]].join(cells).duplicated()]
 
 
@@ -325,7 +325,8 @@ def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
     )
     lost = "; x: no image came out" * bool(tried["psnr"].isna().any())
     colour = "in the colour of the defense that was on"
-    return [*notes, f"PSNR of {images} images{marks} {colour}{lost}; {', '.join(leaks)}."]
+    notes.append(f"PSNR of {images} images{marks} {colour}{lost}; {', '.join(leaks)}.")
+    return notes + ["Equal marks on each other are drawn once."] * (len(tried) > MOST_MARKS)
 
 
 def _epsilon_notes(ledger: Ledger, spent: Iterable[Account]) -> list[str]:
