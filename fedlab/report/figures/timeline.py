@@ -318,11 +318,7 @@ def _notes(seen: pd.DataFrame, poisoned: Sequence[int]) -> list[str]:
     found = counted_images(seen)
     images = found.images - found.skipped
     tried = seen[seen["skipped"] == ""]
-    covered = len(tried) > MOST_MARKS
-    once = " (equal marks on each other are drawn once)" * covered
-    marks = (
-        once if images == len(tried) else f", a mark for each attack ({len(tried):,} in all){once},"
-    )
+    marks = "" if images == len(tried) else f", a mark for each attack ({len(tried):,} in all),"
     lost = "; x: no image came out" * bool(tried["psnr"].isna().any())
     colour = "in the colour of the defense that was on"
     notes.append(f"PSNR of {images} images{marks} {colour}{lost}; {', '.join(leaks)}.")
