@@ -101,7 +101,7 @@ def _success(row: RoundRow) -> str:
 def _totals(ends: pd.DataFrame, round: int) -> str:
     if round not in ends.index:
         return "-"
-    low, high = ends.loc[round]
+    low, high = map(float, ends.loc[round])
     return interval(number(low), number(high), joint=" … ")
 
 
