@@ -105,7 +105,8 @@ def _race(name: str, plain: Scenario, keeping: Scenario, repeats: int) -> Runs:
 def _try_ray(given: Scenario) -> tuple[Fresh[Outcome] | None, str]:
     console.print("once on Ray, which takes a minute or more", highlight=False)
     try:
-        return fresh(on_ray, given), ""
+        engine = {**dict(given.engine), "name": "ray", "workers": 2}
+        return fresh(on_ray, given.changed(engine=engine)), ""
     except (BadInput, RunFailed) as error:
         return None, str(error)
 

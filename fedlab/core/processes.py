@@ -42,6 +42,12 @@ def is_worker() -> bool:
     return _IS_WORKER.is_set()
 
 
+def become_worker() -> None:
+    """Make this process one that other processes wait for: it leaves the cores to its siblings."""
+    _IS_WORKER.set()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
+
+
 def cores() -> int:
     """Number of cores that this process may use."""
     return int(loky.cpu_count())
@@ -72,8 +78,7 @@ def _start(
     """
     global _connection
     _connection = connection
-    _IS_WORKER.set()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
+    become_worker()
     os.chdir(folder)
     sys.path[:] = path
     if threads is not None:

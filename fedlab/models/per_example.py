@@ -59,7 +59,7 @@ class PerExampleGradients:
             for layer in model.modules()
             if isinstance(layer, nn.Conv2d) and mode != "loop"
         ]
-        self.module: "AbstractGradSampleModule | None" = None
+        self.module: AbstractGradSampleModule | None = None
         try:
             self.module = _wrapped(model, mode, clipping_norm)
         except Exception:
