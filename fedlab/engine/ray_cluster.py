@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+import psutil
 import ray
 
 from fedlab.core.errors import BadInput, RunFailed
@@ -25,6 +26,9 @@ LONGEST_TEMPORARY = 37
 
 PATIENCE = 5.0
 """Seconds within which something must answer at the address of a cluster."""
+
+PARTING = 10.0
+"""Seconds that the processes of a cluster that was started here have to end by themselves."""
 
 _holders: set[object] = set()
 _end: Callable[[], None] | None = None
@@ -103,6 +107,7 @@ def _start(cpus: int) -> Callable[[], None]:
     folder, discard = temporary_folder()
     place = {"_temp_dir": str(folder)} if len(str(folder)) <= LONGEST_TEMPORARY else {}
     path = os.pathsep.join(each or os.getcwd() for each in sys.path)
+    before = set(psutil.Process().children())
     try:
         with _quiet(), _variable("PYTHONPATH", path):  # which its processes inherit
             _init(address="local", num_cpus=cpus, include_dashboard=False, **place)
@@ -110,8 +115,18 @@ def _start(cpus: int) -> Callable[[], None]:
         discard()
         raise RunFailed(f"Ray does not start on this machine: {_first_line(error)}") from error
 
+    started = set(psutil.Process().children()) - before
+
     def end() -> None:
+        family = [*started]
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                family += each.children(recursive=True)
         _shutdown()
+        _, alive = psutil.wait_procs(family, timeout=PARTING)  # they still write to the folder
+        for each in alive:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         discard()
 
     return end

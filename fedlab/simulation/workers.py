@@ -140,7 +140,7 @@ def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers)
     """
     images: Images | None = None
     if scenario.engine.name == "ray":
-        from fedlab.engine.ray import StoredImages
+        from fedlab.engine.ray_images import StoredImages
 
         images = StoredImages(federated.data)
     elif workers.count == 1 or scenario.engine.deployed:
