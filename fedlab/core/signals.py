@@ -16,8 +16,9 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 def raise_on_signals() -> Iterator[None]:
     """Turn signals that end a process into exceptions, so that its child processes end as well.
 
-    Within the block it is Ctrl-C's, which passes through code that catches errors of others. Ignored
-    signals, as under nohup, stay ignored; outside of the main thread nothing changes.
+    Within the block it is the exception of Ctrl-C, which passes through code that catches errors of
+    others. Ignored signals, as under nohup, stay ignored; outside of the main thread nothing
+    changes.
 
     Raises:
         RunFailed: If such a signal has arrived.

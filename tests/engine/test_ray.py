@@ -188,7 +188,7 @@ def test_a_terminated_run_ends_its_processes(tmp_path, left_over, endless):
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (1, "fedlab: the run was ended by SIGTERM\n")
     assert not left_over(patience=30)
-    assert not any(temporary.iterdir())
+    assert not list(temporary.glob("fedlab-*"))  # PyTorch has a folder of its own
     assert last(tmp_path / "run").round >= 1
 
 
