@@ -149,7 +149,6 @@ class FederatedData:
     def shard(self, client: int) -> Shard:
         """Return the images of one client, canaries included, before any poisoning."""
         members = self.partitions[client].to(self.device)
-        # Not by index_select, which changes the order in memory and with it the bits of a layer.
         images, labels = self.data.train_images[members], self.data.train_labels[members]
         if client in self.planted:
             own = self.planted[client]

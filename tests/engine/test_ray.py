@@ -18,7 +18,6 @@ from ray.cluster_utils import Cluster
 from fedlab import BadInput, Federation, RunFailed, Scenario
 from fedlab.engine import workers
 from fedlab.engine.ray_cluster import connect
-from fedlab.engine.ray_images import Memory
 from fedlab.results.checkpoint import Checkpoint
 from fedlab.results.folder import RunFolder
 
@@ -295,14 +294,6 @@ def test_federations_share_one_ray(tmp_path):
     other.run()
     assert_equal_bits(one.state, other.state)
     assert not ray.is_initialized()
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 1, 0)])
-def test_images_keep_their_order_in_memory(order):
-    images = torch.arange(120, dtype=torch.uint8).view(2, 3, 4, 5).permute(order)
-    again = Memory.of(images).tensor()
-    assert torch.equal(again, images)
-    assert again.stride() == images.stride()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://nowhere"])
