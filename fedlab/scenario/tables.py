@@ -243,6 +243,11 @@ class Engine(Settings):
     threads: int = Field(default=1, ge=1, le=1024)
     """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
     equal numbers."""
+    cuda_graph: bool = False
+    """Record the step of local SGD as a CUDA graph, and replay it for all clients whose defenses
+    leave the gradient of a batch as it is. It saves time where launching a small network's kernels
+    takes longer than running them, and has no effect on a CPU; false by default. The network must
+    compute the same at every step: what its code decides while it is recorded holds for all."""
 
     @property
     def deployed(self) -> bool:
