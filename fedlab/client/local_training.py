@@ -17,6 +17,8 @@ from fedlab.defenses.pipeline import (
     ClientContext,
     Pipeline,
     PlainGradient,
+    Sampler,
+    Streams,
     shuffled,
     single,
     unchanged,
@@ -29,13 +31,29 @@ AT_ONCE = 2**22
 """Largest number of values in the images of a client that are converted before the first step."""
 
 
+BATCHES = "batches"
+"""Purpose of the draws that choose the images of every batch."""
+
+
+def honest_batches(images: int, *, batch_size: int, epochs: int, stream: Streams) -> Sampler:
+    """Return the batches of a client that sends new weights and runs no defense.
+
+    Args:
+        images: Number of images of the client.
+        batch_size: Number of images in a batch; the last one of an epoch may be smaller.
+        epochs: Passes over the images.
+        stream: Returns the client's generator of the round for a purpose.
+    """
+    return shuffled(images, batch_size=batch_size, epochs=epochs, generator=stream(BATCHES))
+
+
 def undefended_pipeline(context: ClientContext, work: Workload) -> Pipeline:
     """Return the pipeline of a client that runs no defense."""
-    images, size, stream = len(context.shard), work.batch_size, context.stream("batches")
+    images, size = len(context.shard), work.batch_size
     if context.leaking:
-        sampler = single(images, batch_size=size, generator=stream)
+        sampler = single(images, batch_size=size, generator=context.stream(BATCHES))
     else:
-        sampler = shuffled(images, batch_size=size, epochs=work.epochs, generator=stream)
+        sampler = honest_batches(images, batch_size=size, epochs=work.epochs, stream=context.stream)
     return Pipeline(
         sampler=sampler,
         transform=unchanged,

@@ -128,6 +128,11 @@ class Pipeline:
         """Whether the gradient is that of the batch, and the network is as the server sent it."""
         return type(self.gradient) is PlainGradient and not self.close
 
+    @property
+    def leaves_training(self) -> bool:
+        """Whether the network is trained on images of the shard by their gradient, unobserved."""
+        return self.leaves_images and self.leaves_gradient
+
     def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> Pipeline:
         """Return a pipeline with one more privacy cost.
 

@@ -243,6 +243,12 @@ class Engine(Settings):
     threads: int = Field(default=1, ge=1, le=1024)
     """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
     equal numbers."""
+    clients_at_once: int = Field(default=1, ge=1, le=1024)
+    """Largest number of clients that one process trains in lockstep, as one network with stacked
+    weights (in-process engine); 1 by default, one after another. These are honest clients with
+    equal numbers of images whose defenses act on the update alone. The network must not draw random
+    numbers. Results are the same bits for equal numbers, and the same but for rounding for others;
+    it pays where the processor is idle with one client."""
     cuda_graph: bool = False
     """Record the step of local SGD as a CUDA graph, and replay it for all clients whose defenses
     leave the gradient of a batch as it is. It saves time where launching a small network's kernels
@@ -253,6 +259,15 @@ class Engine(Settings):
     def deployed(self) -> bool:
         """True if the clients' images are on other machines, out of the server's reach."""
         return self.name == "deployment"
+
+    @model_validator(mode="after")
+    def _check_lockstep(self) -> Self:
+        if self.clients_at_once > 1 and self.name != "in-process":
+            raise ValueError(
+                f'clients_at_once is {self.clients_at_once}, but with name = "{self.name}" every '
+                'client trains alone: set it to 1, or name to "in-process"'
+            )
+        return self
 
 
 class Privacy(Settings):

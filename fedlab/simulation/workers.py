@@ -41,6 +41,8 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     asked, threads, alone = scenario.engine.workers, scenario.engine.threads, ""
     if device.type == "cuda":
         alone = "they would share one GPU"
+    elif scenario.engine.clients_at_once > 1:
+        alone = "engine.clients_at_once trains clients together in one process"
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
@@ -113,5 +115,5 @@ def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers)
         workers: The processes that share the clients.
     """
     if workers.count == 1 or scenario.engine.deployed:
-        return in_process(federated, scenario.data.clients)
+        return in_process(federated, scenario.data.clients, at_once=scenario.engine.clients_at_once)
     return WorkersGrid(federated, scenario, workers)
