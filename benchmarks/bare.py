@@ -1,7 +1,7 @@
 """Federated averaging written by hand in plain PyTorch, as the baseline of a Federation.
 
-It shares with fedlab what equal weights need (images, partition, network, order of the batches)
-and nothing else: no messages, no checks, no ledger, no files.
+It shares with fedlab what equal weights need (images, partition, cohort, network, order of the
+batches) and nothing else: no messages, no checks, no ledger, no files.
 """
 
 import time
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlab.core.devices import device_of
 from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.data.partitions import partition
 from fedlab.models import build
+from fedlab.protocol.planning import sample_cohort
 from fedlab.scenario.scenario import Scenario
 
 State = dict[str, Tensor]
@@ -43,12 +45,13 @@ def rounds(scenario: Scenario) -> Iterator[Done]:
     """Plain FedAvg of honest clients.
 
     Args:
-        scenario: Data, partition, network, local SGD and number of rounds. Roles, defenses,
-            strategy and everything else are ignored.
+        scenario: Data, partition, network, local SGD, cohort, device and number of rounds. Roles,
+            defenses, strategy and everything else are ignored.
 
     Yields:
         One result per round; the last state is the Federation's bit for bit.
     """
+    device = device_of(scenario.engine.device)
     data = load(scenario.data.source, factory=scenario.data.factory).limited(
         scenario.data.train, scenario.data.test, scenario.seed
     )
@@ -64,16 +67,20 @@ def rounds(scenario: Scenario) -> Iterator[Done]:
         classes=data.num_classes,
         width=scenario.model.width,
         seed=derive(scenario.seed, "model"),
-    )
+    ).to(device)
+    data = data.to(device)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for number in range(1, scenario.rounds + 1):
         started = time.perf_counter()
         average: State = {}
-        for client, shard in enumerate(shards):
+        cohort = sample_cohort(scenario, number)
+        total = sum(len(shards[client]) for client in cohort)
+        for client in cohort:
+            shard = shards[client]
             model.load_state_dict(state)
             order = generator(scenario.seed, "batches", number, client)
             _train(model, data, shard, scenario, number, order)
-            _add(average, model, share=len(shard) / len(data.train_labels))
+            _add(average, model, share=len(shard) / total)
         state = average
         model.load_state_dict(state)
         accuracy, loss = _scores(model, data)

@@ -48,10 +48,11 @@ def by_hand(scenario: Scenario) -> Outcome:
     from fedlab.server.captures import digest
 
     warm_up(scenario)
-    seconds = 0.0
+    seconds = []
     for done in rounds(scenario):
-        seconds += done.seconds
-    return Outcome(seconds, digest(done.state), done.accuracy)
+        seconds.append(done.seconds)
+    weights = digest({name: value.cpu() for name, value in done.state.items()})
+    return Outcome(sum(seconds), weights, done.accuracy, later=median(seconds[2:] or seconds))
 
 
 def in_process(scenario: Scenario) -> Outcome:
