@@ -94,6 +94,13 @@ def test_recorded_training_repeats_its_bits():
     assert all(torch.equal(one.state[name], again.state[name]) for name in one.state)
 
 
+def test_training_in_lockstep_agrees_and_repeats_its_bits():
+    stacked, again = trained("engine.clients_at_once=4"), trained("engine.clients_at_once=4")
+    for name, value in trained().state.items():
+        torch.testing.assert_close(stacked.state[name], value, rtol=1e-4, atol=1e-6)
+        assert torch.equal(stacked.state[name], again.state[name])
+
+
 def test_a_network_that_cannot_be_recorded_is_trained(caplog):
     nosy = {"name": "factory", "factory": "tests.test_gpu:nosy"}
     federation = Federation(small("engine.device=cuda", "engine.cuda_graph=true", model=nosy))

@@ -238,8 +238,8 @@ class Engine(Settings):
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """Number of processes that share the clients of a round (in-process engine) and the attacks.
     ``auto`` takes one for each core, at most 16 and as memory allows, once a run has taken some
-    seconds; on a GPU, or with a plug-in that the notebook or script itself defines, it takes one.
-    Results are the same bits."""
+    seconds; on a GPU, with ``clients_at_once`` above 1, or with a plug-in that the notebook or
+    script itself defines, it takes one. Results are the same bits."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
     equal numbers."""
