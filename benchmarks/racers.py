@@ -45,9 +45,11 @@ def by_hand(scenario: Scenario) -> Outcome:
     from fedlab.server.captures import digest
 
     warm_up(scenario)
-    each = [*rounds(scenario)]
-    seconds, later = [one.seconds for one in each], median(one.seconds for one in each[2:])
-    return Outcome(sum(seconds), digest(each[-1].state), each[-1].accuracy, later=later)
+    seconds = []
+    for done in rounds(scenario):
+        seconds.append(done.seconds)
+    weights = digest({name: value.cpu() for name, value in done.state.items()})
+    return Outcome(sum(seconds), weights, done.accuracy, later=median(seconds[2:] or seconds))
 
 
 def in_process(scenario: Scenario) -> Outcome:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks.cuda_graph import GraphedFunction
 from attacks.reconstruction.components import OBJECTIVES
-from attacks.reconstruction.cuda_graph import GraphedFunction
 from attacks.reconstruction.hooks import LayerInputs, collect_layer_inputs
 from attacks.reconstruction.objectives import Objective, masked
 from attacks.reconstruction.presets import AttackSettings

@@ -39,6 +39,8 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
         return _workers_on_ray(scenario, on_gpus=device.type == "cuda")
     if device.type == "cuda":
         alone = "they would share one GPU"
+    elif scenario.engine.clients_at_once > 1:
+        alone = "engine.clients_at_once trains clients together in one process"
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
@@ -128,5 +130,5 @@ def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers)
 
         images = StoredImages(federated.data)
     elif workers.count == 1 or scenario.engine.deployed:
-        return in_process(federated, scenario.data.clients)
+        return in_process(federated, scenario.data.clients, at_once=scenario.engine.clients_at_once)
     return WorkersGrid(federated, scenario, workers, images)
