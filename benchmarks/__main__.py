@@ -15,12 +15,14 @@ from fedlab.core.errors import BadInput, RunFailed
 
 BENCHMARKS = {
     "federation": "time and memory of 20 rounds beside a bare PyTorch loop, and on Ray",
+    "gpu": "time of a round of ResNet-18 clients: computed, recorded, in lockstep, under DP-SGD",
     "scale": "time and memory of 100 and of 10,000 clients, and of 1,000 rounds",
     "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
     "poisoning": "which poisons work, what stops them, and a crafting step's time beside ART's",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
+    "attack_step": "an attack's step beside a forward pass and a minimal step in plain PyTorch",
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
@@ -29,6 +31,9 @@ BENCHMARKS = {
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
 """What the module of each name measures; its ``run`` turns Options into a Report."""
+
+SYNTHETIC = ("federation", "scale", "attack_step", "ceilings")
+"""Benchmarks that make their own images, on the CPU."""
 
 PICTURED = ("cifar", "ceilings", "defended", "long")
 """Benchmarks that draw a picture."""
@@ -89,9 +94,9 @@ def run(name: str, options: Options) -> Report:
     """
     if name not in BENCHMARKS:
         raise BadInput(f'there is no benchmark "{name}"; known: {", ".join(BENCHMARKS)}')
-    if options.data and name in ("federation", "scale", "ceilings"):
+    if options.data and name in SYNTHETIC:
         raise BadInput(f"--data is not for the benchmark {name}, which makes its own images")
-    if options.device != "cpu" and name in ("federation", "scale", "ceilings"):
+    if options.device != "cpu" and name in SYNTHETIC:
         raise BadInput(f"--device is not for the benchmark {name}, which runs on the CPU")
     if options.photo and name != "reconstruction":
         raise BadInput("--photo is for the benchmark reconstruction")

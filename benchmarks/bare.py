@@ -1,7 +1,7 @@
 """Federated averaging written by hand in plain PyTorch, as the baseline of a Federation.
 
-It shares with fedlab what equal weights need (images, partition, network, order of the batches)
-and nothing else: no messages, no checks, no ledger, no files.
+It shares with fedlab what equal weights need (images, partition, cohort, network, order of the
+batches) and nothing else: no messages, no checks, no ledger, no files.
 """
 
 import time
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlab.core.devices import device_of
 from fedlab.core.seeds import derive, generator
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.data.partitions import partition
 from fedlab.models import build
+from fedlab.protocol.planning import sample_cohort
 from fedlab.scenario.scenario import Scenario
 
 State = dict[str, Tensor]
@@ -44,8 +46,8 @@ class Loop:
     """What the loop needs in every round.
 
     Attributes:
-        scenario: Data, partition, network, local SGD and number of rounds. Roles, defenses,
-            strategy and everything else are ignored.
+        scenario: Data, partition, network, local SGD, cohort, device and number of rounds. Roles,
+            defenses, strategy and everything else are ignored.
         data: All images.
         shards: Indices of each client's training images.
         model: The network that all clients train in turn.
@@ -59,6 +61,7 @@ class Loop:
     @classmethod
     def of(cls, scenario: Scenario) -> "Loop":
         """Load the images, and make the network with its initial weights."""
+        device = device_of(scenario.engine.device)
         data = load(scenario.data.source, factory=scenario.data.factory).limited(
             scenario.data.train, scenario.data.test, scenario.seed
         )
@@ -75,7 +78,7 @@ class Loop:
             width=scenario.model.width,
             seed=derive(scenario.seed, "model"),
         )
-        return cls(scenario, data, shards, model)
+        return cls(scenario, data.to(device), shards, model.to(device))
 
     @property
     def state(self) -> State:
@@ -113,9 +116,11 @@ def rounds(scenario: Scenario) -> Iterator[Done]:
     for number in range(1, scenario.rounds + 1):
         started = time.perf_counter()
         average: State = {}
-        for client in range(scenario.data.clients):
+        cohort = sample_cohort(scenario, number)
+        total = sum(len(loop.shards[client]) for client in cohort)
+        for client in cohort:
             trained = loop.trained(state, number, client)
-            add(average, trained.state_dict(), share=loop.share(client))
+            add(average, trained.state_dict(), share=len(loop.shards[client]) / total)
         state = average
         accuracy, loss = loop.scores(state)
         yield Done(state, accuracy, loss, time.perf_counter() - started)

@@ -4,12 +4,9 @@ Each is called in a new process and imports only what it needs, so that its memo
 measured.
 """
 
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -48,9 +45,11 @@ def by_hand(scenario: Scenario) -> Outcome:
     from fedlab.server.captures import digest
 
     warm_up(scenario)
-    each = [*rounds(scenario)]
-    seconds, later = [one.seconds for one in each], median(one.seconds for one in each[2:])
-    return Outcome(sum(seconds), digest(each[-1].state), each[-1].accuracy, later=later)
+    seconds = []
+    for done in rounds(scenario):
+        seconds.append(done.seconds)
+    weights = digest({name: value.cpu() for name, value in done.state.items()})
+    return Outcome(sum(seconds), weights, done.accuracy, later=median(seconds[2:] or seconds))
 
 
 def in_process(scenario: Scenario) -> Outcome:
@@ -86,21 +85,18 @@ def in_workers(scenario: Scenario) -> Outcome:
 
 
 def on_ray(scenario: Scenario) -> Outcome:
-    """Run the same by ``flwr run`` on Ray; the seconds are those of its rounds, without files."""
-    from fedlab.engine.ray import run_on_ray
-    from fedlab.results.checkpoint import Checkpoint
-    from fedlab.results.folder import RunFolder
+    """Run a Federation in two processes on Ray; the seconds are those of its rounds."""
     from fedlab.server.captures import digest
+    from fedlab.simulation.federation import Federation
 
-    # Ray's processes start elsewhere, where another package's module of this name comes first.
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-    with tempfile.TemporaryDirectory() as name, FamilyMemory() as memory:
-        run_on_ray(scenario, Path(name) / "run", on_line=lambda _: None)
-        folder = RunFolder.open(Path(name) / "run")
-        rows, state = folder.rounds(), Checkpoint.load(folder.checkpoint).state
-        seconds = sum(row.seconds for row in rows)
-        size = folder.size() / 1e6
-    return Outcome(seconds, digest(state), rows[-1].accuracy, size, memory.peak, _later(rows))
+    engine = {**dict(scenario.engine), "name": "ray", "workers": 2}
+    with FamilyMemory() as memory:
+        federation = Federation(scenario.changed(engine=engine))
+        folder = federation.run()
+    rows = folder.rounds()
+    seconds = sum(row.seconds for row in rows)
+    weights, size = digest(federation.state), folder.size() / 1e6
+    return Outcome(seconds, weights, rows[-1].accuracy, size, memory.peak, _later(rows))
 
 
 def _later(rows: Sequence[RoundRow]) -> float:

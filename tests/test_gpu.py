@@ -12,6 +12,7 @@ from attacks.reconstruction import PRESETS, invert
 from fedlab import Federation, Scenario
 from fedlab.data import load
 from fedlab.models import build
+from tests.federations import finished, small
 
 pytestmark = [
     pytest.mark.gpu,
@@ -74,6 +75,41 @@ def test_the_same_device_gives_the_same_bits(both):
         assert torch.equal(value, both[0][0].state[name]), name
 
 
+def trained(*overrides):
+    """Four clients of forty digits after four rounds, with full batches and smaller last ones."""
+    local = ("training.epochs=4", "training.momentum=0.9", "training.weight_decay=0.01")
+    return finished(small("engine.device=cuda", *local, *overrides))
+
+
+def test_recorded_training_agrees_with_the_computed():
+    recorded, computed = trained("engine.cuda_graph=true"), trained()
+    assert recorded.federated.recorded_steps is not None
+    assert computed.federated.recorded_steps is None
+    for name, value in computed.state.items():
+        torch.testing.assert_close(recorded.state[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_recorded_training_repeats_its_bits():
+    one, again = trained("engine.cuda_graph=true"), trained("engine.cuda_graph=true")
+    assert all(torch.equal(one.state[name], again.state[name]) for name in one.state)
+
+
+def test_training_in_lockstep_agrees_and_repeats_its_bits():
+    stacked, again = trained("engine.clients_at_once=4"), trained("engine.clients_at_once=4")
+    for name, value in trained().state.items():
+        torch.testing.assert_close(stacked.state[name], value, rtol=1e-4, atol=1e-6)
+        assert torch.equal(stacked.state[name], again.state[name])
+
+
+def test_a_network_that_cannot_be_recorded_is_trained(caplog):
+    nosy = {"name": "factory", "factory": "tests.test_gpu:nosy"}
+    federation = Federation(small("engine.device=cuda", "engine.cuda_graph=true", model=nosy))
+    with caplog.at_level("INFO"):
+        clients = federation.step().clients
+    assert {row.status for row in clients} == {"ok"}
+    assert "the local training runs without a CUDA graph" in caplog.text
+
+
 @pytest.fixture(scope="module")
 def digit():
     """A network on the device, its state, and the gradient of one digit."""
@@ -109,6 +145,11 @@ def test_restarts_side_by_side_are_those_one_by_one(digit):
     beside, alone = rebuilt(digit, attack, workers=4), rebuilt(digit, attack)
     assert beside.restart == alone.restart
     torch.testing.assert_close(beside.images, alone.images, rtol=0, atol=1e-2)
+
+
+def nosy(shape, classes):
+    """A small network that cannot be recorded."""
+    return Nosy(build("mlp", shape=shape, classes=classes, width=4, seed=0))
 
 
 class Nosy(torch.nn.Module):

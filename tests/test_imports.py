@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import grimp
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,3 +36,27 @@ print(sorted(heavy & set(sys.modules)))
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_plain_clients_load_no_opacus_and_no_torchvision():
+    """They take seconds and 130 MB in every process that runs clients."""
+    code = """
+import sys
+from fedlab import Scenario
+from fedlab.client.federated_data import FederatedData
+from fedlab.engine import workers
+FederatedData.of(Scenario(data={"source": "tests.test_imports:blank", "clients": 2}))
+print(sorted({"torchvision", "opacus", "torch._dynamo", "scipy.stats"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def blank():
+    """Images that need no other package."""
+    from fedlab.data import ImageData
+
+    images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+    return ImageData("blank", images, labels, images, labels, ("a", "b"), (0.5,), (0.5,))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,12 +81,40 @@ def total_variation(images: Tensor, *, isotropic: bool = False, opponents: bool 
     """
     if opponents and images.shape[1] == 3:
         images = torch.cat([images, images - images.roll(1, dims=1)], dim=1)
-    horizontal = images[..., :, 1:] - images[..., :, :-1]
-    vertical = images[..., 1:, :] - images[..., :-1, :]
     if not isotropic:
-        return horizontal.abs().mean() + vertical.abs().mean()
+        found: Tensor = _Anisotropic.apply(images)
+        return found
+    horizontal, vertical = _differences(images)
     squares = horizontal[..., :-1, :].square() + vertical[..., :, :-1].square()
     return (squares + SMOOTHING).sqrt().mean()
+
+
+def _differences(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical differences between neighbouring pixels."""
+    return (
+        images[..., :, 1:] - images[..., :, :-1],
+        images[..., 1:, :] - images[..., :-1, :],
+    )
+
+
+class _Anisotropic(torch.autograd.Function):
+    """Anisotropic total variation, with the bits of autograd's gradient in fewer operations."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Tensor) -> Tensor:
+        horizontal, vertical = _differences(given[0])
+        ctx.save_for_backward(horizontal, vertical)
+        return horizontal.abs().mean() + vertical.abs().mean()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        across, down = (one.sign() * (slope / one.numel()) for one in ctx.saved_tensors)
+        found = slope.new_zeros((*across.shape[:-1], down.shape[-1]))
+        found[..., 1:, :] += down  # in autograd's order
+        found[..., :-1, :] -= down
+        found[..., :-1] -= across
+        found[..., 1:] += across
+        return found
 
 
 def square_norm(images: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks.cuda_graph import GraphedFunction
 from attacks.reconstruction.components import OBJECTIVES
-from attacks.reconstruction.cuda_graph import GraphedFunction
 from attacks.reconstruction.hooks import LayerInputs, collect_layer_inputs
 from attacks.reconstruction.objectives import Objective, masked
 from attacks.reconstruction.presets import AttackSettings
@@ -224,8 +224,9 @@ class Search:
         matching = self._objective(self._problem.simulate(images, labels))
         total = self._attack.match * matching
         for prior, weight in self._priors:
-            factor = self._tv_factor if prior is total_variation_prior else 1.0
-            total = total + factor * weight * prior(images, self._context)
+            falls = prior is total_variation_prior and self._attack.tv_start > 1
+            factor = self._tv_factor * weight if falls else weight
+            total = total + factor * prior(images, self._context)
         return images, matching, total
 
 

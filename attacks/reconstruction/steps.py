@@ -15,6 +15,9 @@ Closure = Callable[[], Tensor]
 EVALUATIONS = 20
 """Largest number of evaluations in one iteration of L-BFGS, the default of PyTorch and DLG."""
 
+EPSILON = 1e-8
+"""Added to the root of Adam's second moment, the default of PyTorch."""
+
 
 class StepRule(Protocol):
     """Moves tensors that require grad towards a lower objective.
@@ -70,9 +73,12 @@ class AdamStep:
         device = self._images.device
         # On a GPU everything that changes between steps is a tensor at a fixed address, where a
         # CUDA graph finds it.
-        on_gpu = device.type == "cuda"
-        size = torch.tensor(attack.lr, device=device) if on_gpu else attack.lr
-        self._adam = torch.optim.Adam(leaves, lr=size, betas=attack.betas, capturable=on_gpu)
+        self._adam: torch.optim.Adam | LeanAdam
+        if device.type == "cuda":
+            size = torch.tensor(attack.lr, device=device)
+            self._adam = torch.optim.Adam(leaves, lr=size, betas=attack.betas, capturable=True)
+        else:
+            self._adam = LeanAdam(leaves, attack.betas)
         self._softness = torch.ones((), device=device)
         self._noise = torch.zeros_like(self._images, requires_grad=False)
         self._filter = low_pass(self._images, attack.smoothing) if attack.smoothing else None
@@ -80,11 +86,10 @@ class AdamStep:
     def prepare(self, iteration: float) -> None:
         """Set step size, softness of the sign and noise."""
         size = self._size(iteration)
-        for group in self._adam.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(size)
-            else:
-                group["lr"] = size
+        if isinstance(self._adam, LeanAdam):
+            self._adam.lr = size
+        else:
+            self._adam.param_groups[0]["lr"].fill_(size)
         self._softness.fill_(1 - iteration / self._attack.iterations)
         if self._attack.langevin:
             noise = torch.randn(self._noise.shape, generator=self._generator)
@@ -118,6 +123,38 @@ class AdamStep:
             gradient.sign_()
         elif self._attack.sign == "soft":
             gradient.mul_(self._softness).tanh_().div_(self._softness)
+
+
+class LeanAdam:
+    """Adam with the bits of ``torch.optim.Adam`` on a CPU, in a third of its time for few pixels.
+
+    Args:
+        leaves: Tensors that require grad.
+        betas: Decay rates of the moment estimates.
+
+    Attributes:
+        lr: Step size.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], betas: tuple[float, float]) -> None:
+        self.lr = 0.0
+        self._betas, self._count = betas, 0
+        self._state = [(leaf, *(torch.zeros_like(leaf.detach()) for _ in betas)) for leaf in leaves]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take one step along the gradients of the leaves."""
+        first, second = self._betas
+        self._count += 1
+        size = self.lr / (1 - first**self._count)
+        scale = (1 - second**self._count) ** 0.5
+        for leaf, mean, square in self._state:
+            gradient = leaf.grad
+            if gradient is None:
+                continue
+            mean.lerp_(gradient, 1 - first)
+            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+            leaf.addcdiv_(mean, (square.sqrt() / scale).add_(EPSILON), value=-size)
 
 
 class LBFGSStep:

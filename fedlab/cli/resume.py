@@ -10,19 +10,15 @@ def resume(folder: RunPath) -> None:
 
     This runs the code that the scenario of the run names by package.module:Name.
     """
+    from fedlab.core.signals import raise_on_signals
     from fedlab.report.tables.terminal import report
     from fedlab.results.folder import RunFolder
+    from fedlab.simulation.federation import NO_NODES, Federation
 
     scenario = RunFolder.open(folder).scenario
-    if scenario.engine.name == "ray":
-        from fedlab.engine.ray import run_on_ray
-
-        run_on_ray(scenario, folder, on_line=console.print, resume=True)
-    else:
-        from fedlab.simulation.federation import NO_NODES, Federation
-
-        if scenario.engine.deployed:
-            raise BadInput(NO_NODES)
+    if scenario.engine.deployed:
+        raise BadInput(NO_NODES)
+    with raise_on_signals():
         federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
         console.print(f"going on after round {federation.round} of {scenario.rounds}")
         federation.run()

@@ -39,6 +39,7 @@ def run(
     A scenario that names code by package.module:Name runs that code.
     """
     from fedlab.core.files import check_folder
+    from fedlab.core.signals import raise_on_signals
     from fedlab.report.tables.terminal import report
     from fedlab.results.folder import next_free
     from fedlab.scenario.scenario import Scenario
@@ -51,13 +52,9 @@ def run(
         chosen = chosen.changed(trackers=[*chosen.trackers, *trackers])
     folder = out or next_free(Path("runs"), chosen.name)
     check_folder(folder)
-    if chosen.engine.name == "ray":
-        from fedlab.engine.ray import run_on_ray
+    from fedlab.simulation.federation import Federation
 
-        run_on_ray(chosen, folder, on_line=console.print)
-    else:
-        from fedlab.simulation.federation import Federation
-
+    with raise_on_signals():
         federation = Federation(chosen, out=folder, on_round=lambda done: console.print(str(done)))
         console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
         federation.run()

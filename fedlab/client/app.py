@@ -14,6 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
+from attacks.payload import Payload
 from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.client.own_images import IMAGES, OwnImages, own_images
@@ -31,12 +32,17 @@ from fedlab.protocol.terms import REFUSAL, TERMS, Terms
 PARTITION = "partition-id"
 
 
-def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientApp:
+def client_app(
+    federated_data_of: Callable[[Context], FederatedData],
+    trained: Callable[[int], Payload | None] = lambda _: None,
+) -> ClientApp:
     """Make the ClientApp of a federation, for any Flower engine.
 
     Args:
         federated_data_of: Returns the images and the network of this process. It is called for
             every message, so it should cache its result.
+        trained: Returns the new weights of a client that has trained together with others, by
+            partition id; ``None`` for one that trains alone.
     """
     app, global_state = ClientApp(), _GlobalState()
 
@@ -59,7 +65,7 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        task = ClientTask.read(str(message.content.config_records["config"]["plan"]))
+        task = read_task(message)
 
         def work() -> ClientUpdate:
             own = _own_images(message, context)
@@ -69,7 +75,8 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
             state = global_state.on(federated.device, message.content.array_records["arrays"])
             _seed_globals(derive(federated.seed, "own draws", task.round, task.client))
             with naming_network(federated.network):
-                return run_client_round(task, federated, state, _history(context))
+                before, done = _history(context), trained(task.client)
+                return run_client_round(task, federated, state, before, trained=done)
 
         update = call_foreign(work, seconds=task.reply_timeout)
         context.state[HISTORY] = ConfigRecord({HISTORY: to_json(update.history)})
@@ -77,6 +84,17 @@ def client_app(federated_data_of: Callable[[Context], FederatedData]) -> ClientA
         return Message(reply.to_record(), reply_to=message)
 
     return app
+
+
+def read_task(message: Message) -> ClientTask:
+    """Read the task in a message to a client."""
+    return ClientTask.read(str(message.content.config_records["config"]["plan"]))
+
+
+def tensors_on(device: torch.device, arrays: ArrayRecord) -> dict[str, Tensor]:
+    """Read the arrays of a message as tensors on a device; do not change them in place."""
+    # Copied, so that no client's code can change the server's own tensors.
+    return {name: t.to(device, copy=True) for name, t in read_record(arrays).items()}
 
 
 def _seed_globals(seed: int) -> None:
@@ -120,9 +138,7 @@ class _GlobalState:
         content = list(arrays.values())
         known = len(content) == len(self._record) and all(map(is_, content, self._record))
         if not known:
-            # Copied, so that no client's code can change the server's own tensors.
-            self._tensors = {n: t.to(device, copy=True) for n, t in read_record(arrays).items()}
-            self._record = content
+            self._tensors, self._record = tensors_on(device, arrays), content
         return self._tensors
 
 

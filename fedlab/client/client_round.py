@@ -75,6 +75,7 @@ def run_client_round(
     global_state: Mapping[str, Tensor],
     history: History,
     *,
+    trained: Payload | None = None,
     keep_batches: bool = False,
     noiseless: bool = False,
 ) -> ClientUpdate:
@@ -85,6 +86,8 @@ def run_client_round(
         federated: Data of all clients, and the network that they share.
         global_state: Global parameters and buffers by name.
         history: Privacy history of the client before the round.
+        trained: New weights of the client if it has trained together with others; they are used
+            if its defenses leave the training as it is.
         keep_batches: Return the batches as well; only for the Referee.
         noiseless: Leave out the noise on gradients and updates; only for the Referee.
 
@@ -109,7 +112,7 @@ def run_client_round(
     pipeline = undefended_pipeline(context, work)
     if keep_batches:
         pipeline = replace(pipeline, observers=(batches.append,))
-    pipeline, payload, abstention = _run_pipeline(pipeline, context, task, federated)
+    pipeline, payload, abstention = _run_pipeline(pipeline, context, task, federated, trained)
     buffers = {} if payload is None else _shared_buffers(federated, task)
     if payload is not None:
         payload = poison_update(
@@ -171,16 +174,23 @@ def _client_context(
 
 
 def _run_pipeline(
-    pipeline: Pipeline, context: ClientContext, task: ClientTask, federated: FederatedData
+    pipeline: Pipeline,
+    context: ClientContext,
+    task: ClientTask,
+    federated: FederatedData,
+    trained: Payload | None,
 ) -> tuple[Pipeline, Payload | None, Abstention | None]:
     """Compute the client's payload under its defenses, or the reason why it sends none."""
-    payload = None
+    payload, sampler = None, pipeline.sampler
     try:
         for defense in task.defenses:
             pipeline = defense.apply(pipeline, context)
         abstention = abstain_over_budget(task, context.history, pipeline.planned)
         if abstention is None:
-            payload = compute_payload(task, federated, context.shard, pipeline, context.sent)
+            if trained is not None and pipeline.leaves_training and pipeline.sampler is sampler:
+                payload = trained
+            else:
+                payload = compute_payload(task, federated, context.shard, pipeline, context.sent)
             payload = released(payload, pipeline.releases, context.sent)
     finally:
         for close in pipeline.close:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attacks.malicious_server.imprint import imprint
 from attacks.privacy_audit.canaries import Canaries
 from fedlab.client.canaries import planted
+from fedlab.client.recorded_steps import RecordedSteps, Recorder, as_cuda_graph
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
 from fedlab.core.memory import check_memory
@@ -48,6 +49,7 @@ class FederatedData:
         root: Indices of the training images that the server keeps for itself.
         cache: Poisons that clients reuse in later rounds.
         network: Words for the network in error messages, such as ``model "lenet"``.
+        recorder: Records steps of local SGD, to replay them; ``None`` to compute each.
     """
 
     seed: int
@@ -59,6 +61,7 @@ class FederatedData:
     root: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     cache: PoisonCache = field(default_factory=PoisonCache)
     network: str = "the network"
+    recorder: Recorder | None = None
 
     @classmethod
     def of(cls, scenario: Scenario, images: ImageData | None = None) -> "FederatedData":
@@ -72,6 +75,7 @@ class FederatedData:
             BadInput: If one of them cannot be made, or they do not fit each other.
         """
         device = device_of(scenario.engine.device)
+        on_gpu = device.type == "cuda"
         data = images_of(scenario) if images is None else images
         fishing = scenario.server.malicious
         if isinstance(fishing, ClassFishing) and fishing.target >= data.num_classes:
@@ -101,6 +105,7 @@ class FederatedData:
             lambda seed: network_of(scenario, data, seed=seed).to(device),
             root,
             network=f'model "{scenario.model.factory or scenario.model.name}"',
+            recorder=as_cuda_graph if on_gpu and scenario.engine.cuda_graph else None,
         )
 
     @property
@@ -115,6 +120,11 @@ class FederatedData:
         return own | {
             client: own[client] + len(more.labels) for client, more in self.planted.items()
         }
+
+    @cached_property
+    def recorded_steps(self) -> RecordedSteps | None:
+        """Recorded steps of the network; ``None`` if steps are not recorded."""
+        return None if self.recorder is None else RecordedSteps(self.model, self.recorder)
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -149,7 +159,6 @@ class FederatedData:
     def shard(self, client: int) -> Shard:
         """Return the images of one client, canaries included, before any poisoning."""
         members = self.partitions[client].to(self.device)
-        # Not by index_select, which changes the order in memory and with it the bits of a layer.
         images, labels = self.data.train_images[members], self.data.train_labels[members]
         if client in self.planted:
             own = self.planted[client]

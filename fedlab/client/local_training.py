@@ -1,21 +1,24 @@
 """The computation of one client in a round: batches, gradients and local SGD steps."""
 
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.optim.sgd import sgd
+from torch.nn.modules.dropout import _DropoutNd
 
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
+from fedlab.client.sgd import LocalStep
 from fedlab.core.seeds import derive, seeded
 from fedlab.data.shard import Shard
+from fedlab.defenses.base import DEFENSES
 from fedlab.defenses.pipeline import (
     Batch,
     ClientContext,
     Pipeline,
     PlainGradient,
+    Sampler,
+    Streams,
     shuffled,
     single,
     unchanged,
@@ -28,13 +31,29 @@ AT_ONCE = 2**22
 """Largest number of values in the images of a client that are converted before the first step."""
 
 
+BATCHES = "batches"
+"""Purpose of the draws that choose the images of every batch."""
+
+
+def honest_batches(images: int, *, batch_size: int, epochs: int, stream: Streams) -> Sampler:
+    """Return the batches of a client that sends new weights and runs no defense.
+
+    Args:
+        images: Number of images of the client.
+        batch_size: Number of images in a batch; the last one of an epoch may be smaller.
+        epochs: Passes over the images.
+        stream: Returns the client's generator of the round for a purpose.
+    """
+    return shuffled(images, batch_size=batch_size, epochs=epochs, generator=stream(BATCHES))
+
+
 def undefended_pipeline(context: ClientContext, work: Workload) -> Pipeline:
     """Return the pipeline of a client that runs no defense."""
-    images, size, stream = len(context.shard), work.batch_size, context.stream("batches")
+    images, size = len(context.shard), work.batch_size
     if context.leaking:
-        sampler = single(images, batch_size=size, generator=stream)
+        sampler = single(images, batch_size=size, generator=context.stream(BATCHES))
     else:
-        sampler = shuffled(images, batch_size=size, epochs=work.epochs, generator=stream)
+        sampler = honest_batches(images, batch_size=size, epochs=work.epochs, stream=context.stream)
     return Pipeline(
         sampler=sampler,
         transform=unchanged,
@@ -125,12 +144,9 @@ def _train(
     task: ClientTask,
     global_state: Mapping[str, Tensor],
 ) -> Payload:
-    step, steps = _SGDStep(federated.model, task), 0
+    step, steps = _step(pipeline, federated, task, global_state), 0
     for images, labels in batches:
-        pipeline.gradient(images, labels)
-        if task.proximal_mu:
-            _add_proximal_gradient(federated, global_state, task.proximal_mu)
-        step()
+        step(images, labels)
         steps += 1
     weights = {name: p.detach().clone() for name, p in federated.model.named_parameters()}
     return Payload(
@@ -138,46 +154,28 @@ def _train(
     )
 
 
-class _SGDStep:
-    """The step of ``torch.optim.SGD``, without its hooks for profilers and compilers.
+def _step(
+    pipeline: Pipeline,
+    federated: FederatedData,
+    task: ClientTask,
+    global_state: Mapping[str, Tensor],
+) -> Callable[[Tensor, Tensor], None]:
+    """The step of local SGD: recorded where a replay does the same, and computed elsewhere."""
+    recorded = federated.recorded_steps
+    if recorded is not None and _may_be_recorded(pipeline, federated, task):
+        return recorded.step_of(task, global_state)
+    parameters = dict(federated.model.named_parameters())
+    return LocalStep(parameters, pipeline.gradient, task, global_state)
 
-    For a small network these take longer than the step. The bits are the same.
 
-    Args:
-        model: Network whose parameters change.
-        task: Task with learning rate, momentum and weight decay.
+def _may_be_recorded(pipeline: Pipeline, federated: FederatedData, task: ClientTask) -> bool:
+    """True if nothing but batches and weights differs from one step to the next.
+
+    A defense from outside of this package may change the network by means that are not in the
+    pipeline, such as hooks, which a replay would pass over.
     """
-
-    def __init__(self, model: torch.nn.Module, task: ClientTask) -> None:
-        self._parameters = list(model.parameters())
-        self._momenta: list[Tensor | None] = [None] * len(self._parameters)
-        self._lr, self._training = task.lr, task.training
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        """Change every parameter that has a gradient."""
-        given = [place for place, each in enumerate(self._parameters) if each.grad is not None]
-        momenta = [self._momenta[place] for place in given]
-        sgd(
-            [self._parameters[place] for place in given],
-            [cast(Tensor, self._parameters[place].grad) for place in given],
-            momenta,
-            foreach=True,
-            lr=self._lr,
-            momentum=self._training.momentum,
-            weight_decay=self._training.weight_decay,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
-        for place, momentum in zip(given, momenta, strict=True):
-            self._momenta[place] = momentum
-
-
-def _add_proximal_gradient(
-    federated: FederatedData, global_state: Mapping[str, Tensor], mu: float
-) -> None:
-    """Add the gradient of the proximal term mu/2 ||w - w_global||^2 (Li et al. 2020, eq. 2)."""
-    for name, parameter in federated.model.named_parameters():
-        if parameter.grad is not None:
-            parameter.grad.add_(parameter.detach() - global_state[name], alpha=mu)
+    return (
+        pipeline.leaves_gradient
+        and all(DEFENSES.is_builtin(entry.name) for entry in task.defenses)
+        and not any(isinstance(layer, _DropoutNd) for layer in federated.model.modules())
+    )

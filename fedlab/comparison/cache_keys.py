@@ -64,7 +64,7 @@ def _key(scenario: Scenario, images: str, plugins: dict[str, str]) -> str:
                 "name": True,
                 "trackers": True,
                 "data": where,
-                "engine": {"device", "workers"},
+                "engine": {"address", "device", "workers"},
             },
         ),
         "images": images,

@@ -73,7 +73,7 @@ def cells_of(
     """
     base = scenario.changed(
         # Same bits as with Ray; a comparison runs several runs at a time by itself.
-        engine=scenario.engine.model_dump() | {"name": "in-process"},
+        engine=scenario.engine.model_dump() | {"name": "in-process", "address": None},
         **({} if attacks is None else {"reconstructions": _attacked_by(scenario, attacks)}),
     )
     own = Choice(scenario.server.strategy, scenario.server.options)

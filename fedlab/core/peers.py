@@ -6,6 +6,7 @@ the pool's queues, and sends arrays as they lie in memory.
 
 import multiprocessing
 import pickle
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -76,15 +77,22 @@ class Peer:
             self._there.close()  # the other process has its own, whose end this one then notices
             self._begun = True
 
-    def carry_out(self, call: Callable[[Any], object], item: object) -> tuple[bool, Any]:
+    def carry_out(
+        self, call: Callable[[Any], object], item: object, seconds: float | None = None
+    ) -> tuple[bool, Any]:
         """Let it carry out a call, which is sent only if the last one was another.
+
+        Args:
+            call: A function.
+            item: Its argument.
+            seconds: Time after which its process counts as dead; ``None`` for no limit.
 
         Returns:
             True and the result, or False and a text on what the call has raised, or on what cannot
             be pickled.
 
         Raises:
-            PeerDied: If it ends before it answers.
+            PeerDied: If it ends before it answers, or takes longer.
         """
         self.wait()
         new = call is not self._call
@@ -97,7 +105,7 @@ class Peer:
             _send(self._here, message)
         except OSError as error:
             raise PeerDied from error
-        answer = self._receive()
+        answer = self._receive(seconds)
         try:
             succeeded, result = _loaded(answer)
         except Exception as error:
@@ -110,10 +118,12 @@ class Peer:
         """End it."""
         self._end()
 
-    def _receive(self) -> "Received":
+    def _receive(self, seconds: float | None = None) -> "Received":
+        started = time.monotonic()
         try:
             while not self._here.poll(LOOKS):
-                if self._serving.done():
+                late = seconds is not None and time.monotonic() > started + seconds
+                if late or self._serving.done():
                     raise PeerDied
             return _received(self._here)
         except (EOFError, OSError) as error:

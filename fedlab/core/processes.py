@@ -42,6 +42,17 @@ def pool(
     return loky.ProcessPoolExecutor(processes, initializer=_start, initargs=facts)
 
 
+def become_worker(share: int = 1) -> None:
+    """Make this process one that others wait for, and that leaves the other cores to its siblings.
+
+    Args:
+        share: Number of cores that it may use.
+    """
+    global _share
+    _share = share
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
+
+
 def cores() -> int:
     """Number of cores that this process may use; its siblings use the others."""
     return int(loky.cpu_count()) if _share is None else _share
@@ -76,9 +87,9 @@ def _start(
         share: Number of cores that this process may use.
         connection: Connection to the parent, if there is one.
     """
-    global _share, _connection
-    _share, _connection = share, connection
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends them
+    global _connection
+    _connection = connection
+    become_worker(share)
     os.chdir(folder)
     sys.path[:] = path
     if threads is not None:

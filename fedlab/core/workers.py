@@ -94,6 +94,7 @@ class Workers:
         items: Sequence[A],
         *,
         died: Callable[[A], B] | None = None,
+        seconds: float | None = None,
     ) -> list[B]:
         """Call a function with each item, and return the results in order.
 
@@ -102,12 +103,14 @@ class Workers:
                 once to each process, and what another process cannot carry out, this one does.
             items: Its arguments.
             died: Makes the result of an item whose process was killed twice.
+            seconds: Time after which another process is killed, whatever it computes; ``None`` for
+                no limit.
 
         Raises:
             Exception: What a call raised: that of the first item in order for which one did.
             RunFailed: If the process of an item was killed twice, and ``died`` is not given.
         """
-        work = _Work(call, items)
+        work = Work(call, items, seconds)
         try:
             self._share(work)
             self._repeat(work, died)
@@ -132,7 +135,7 @@ class Workers:
     def _another(self) -> Peer:
         return Peer(self.prepare, threads=self._threads)
 
-    def _share(self, work: "_Work") -> None:
+    def _share(self, work: "Work") -> None:
         beside: dict[Peer, threading.Thread] = {}
         while True:
             if self.count > 1 and work.left > 1:
@@ -159,7 +162,7 @@ class Workers:
             log.warning("the run goes on in one process, since others cannot start: %s", error)
             self.stay_alone()
 
-    def _repeat(self, work: "_Work", died: Callable[[Any], Any] | None) -> None:
+    def _repeat(self, work: "Work", died: Callable[[Any], Any] | None) -> None:
         """Repeat calls whose processes were killed, each in a new one.
 
         Raises:
@@ -174,19 +177,16 @@ class Workers:
                 self._peers.append(another)
             except PeerDied:
                 another.close()
-                if died is None:
-                    raise RunFailed(
-                        "a worker process was killed twice, perhaps for want of memory: set "
-                        "engine.workers = 1, or lower the memory that a client needs"
-                    ) from None
-                work.outcomes[place] = (True, died(work.items[place]))
+                work.give_up(place, died)
 
 
-class _Work:
+class Work:
     """Items that several threads take from one end."""
 
-    def __init__(self, call: Callable[[A], B], items: Sequence[A]) -> None:
-        self.call, self.items = call, items
+    def __init__(
+        self, call: Callable[[A], B], items: Sequence[A], seconds: float | None = None
+    ) -> None:
+        self.call, self.items, self.seconds = call, items, seconds
         self.outcomes: list[Any] = [None] * len(items)
         self.failed: list[int] = []
         """Places of items that failed in another process."""
@@ -214,6 +214,27 @@ class _Work:
             self.outcomes[place] = (False, error)
             self._places.clear()
 
+    def note(self, place: int, succeeded: bool, result: Any) -> None:
+        """Note what another process has answered: a result, or why this one has to repeat it."""
+        if succeeded:
+            self.outcomes[place] = (True, result)
+        else:
+            log.debug("a call failed in another process and is repeated here: %s", result)
+            self.failed.append(place)
+
+    def give_up(self, place: int, died: Callable[[Any], Any] | None) -> None:
+        """Note the result of an item whose process was killed twice.
+
+        Raises:
+            RunFailed: If nobody can make it.
+        """
+        if died is None:
+            raise RunFailed(
+                "a worker process was killed twice, perhaps for want of memory: set "
+                "engine.workers = 1, or lower the memory that a client needs"
+            )
+        self.outcomes[place] = (True, died(self.items[place]))
+
     def results(self) -> list[Any]:
         """The results in order.
 
@@ -226,7 +247,7 @@ class _Work:
         return [result for _, result in self.outcomes]
 
 
-def _feed(peer: Peer, work: _Work) -> None:
+def _feed(peer: Peer, work: Work) -> None:
     """Let another process carry out items until none is left."""
     while (place := work.take()) is not None:
         try:
@@ -236,18 +257,13 @@ def _feed(peer: Peer, work: _Work) -> None:
             return
 
 
-def _send(peer: Peer, work: _Work, place: int) -> None:
+def _send(peer: Peer, work: Work, place: int) -> None:
     """Let another process carry out an item, or note that it cannot.
 
     Raises:
         PeerDied: If the process was killed.
     """
-    succeeded, result = peer.carry_out(work.call, work.items[place])
-    if succeeded:
-        work.outcomes[place] = (True, result)
-    else:
-        log.debug("a call failed in another process and is repeated here: %s", result)
-        work.failed.append(place)
+    work.note(place, *peer.carry_out(work.call, work.items[place], work.seconds))
 
 
 def _nothing() -> None:

@@ -45,6 +45,8 @@ class ImageData:
     def __post_init__(self) -> None:
         if problem := _problem(self):
             raise BadInput(f"{self.name}: {problem}")
+        for name in ("train_images", "test_images"):
+            object.__setattr__(self, name, _in_order(getattr(self, name)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -124,6 +126,15 @@ class ImageData:
             f"ImageData({self.name!r}, {len(self.train_labels)} + {len(self.test_labels)} images "
             f"of {size}, {self.num_classes} classes, {self.device})"
         )
+
+
+def _in_order(images: Tensor) -> Tensor:
+    """The images with the strides of a new tensor of their shape, without a copy where possible.
+
+    PyTorch takes grey images with other strides for channels-last ones: networks then end in other
+    bits, and backward passes of small ones write beyond their memory on some CPUs (PyTorch 2.14).
+    """
+    return images.contiguous().view(-1).view(images.shape)
 
 
 @lru_cache(maxsize=16)

@@ -94,6 +94,9 @@ class Defense(Plugin, Scheduled, ABC):
     """True if it augments images at random, with new draws in every batch."""
     changes_update: ClassVar[bool] = False
     """True if it changes the update, so that it must come before any inspection of the update."""
+    leaves_training: ClassVar[bool] = False
+    """True if it leaves batches and gradients as they are, and needs no network but the update, so
+    that the client may train in lockstep with others."""
     inspects_update: ClassVar[bool] = False
     """True if it inspects the update before it is sent, and may withhold it."""
     sums_updates: ClassVar[bool] = False

@@ -43,6 +43,7 @@ class ClipNoise(Defense):
     account: ClassVar[Account] = CLIENT
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    leaves_training: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Clip the update and add noise after its earlier changes."""

@@ -123,6 +123,16 @@ class Pipeline:
         """Whether the network is trained on the images of the shard, and nobody watches batches."""
         return self.held is None and self.transform is unchanged and not self.observers
 
+    @property
+    def leaves_gradient(self) -> bool:
+        """Whether the gradient is that of the batch, and the network is as the server sent it."""
+        return type(self.gradient) is PlainGradient and not self.close
+
+    @property
+    def leaves_training(self) -> bool:
+        """Whether the network is trained on images of the shard by their gradient, unobserved."""
+        return self.leaves_images and self.leaves_gradient
+
     def charged(self, planned: PrivacyRelease, charge: Charge | None = None) -> Pipeline:
         """Return a pipeline with one more privacy cost.
 

@@ -23,6 +23,7 @@ class Pruning(Defense):
     colour: ClassVar[str] = "#CC6677"
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    leaves_training: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Prune the update after its earlier changes."""

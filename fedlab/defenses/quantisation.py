@@ -27,6 +27,7 @@ class Quantisation(Defense):
     colour: ClassVar[str] = "#117733"
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    leaves_training: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Round the update after its earlier changes."""

@@ -24,6 +24,7 @@ class SecureAggregation(Defense):
     colour: ClassVar[str] = "#555555"
     keeps_guarantees: ClassVar[bool] = True
     sums_updates: ClassVar[bool] = True
+    leaves_training: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Return the pipeline unchanged, since the server forms the sum."""

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedlab.core.errors import BadInput
+from fedlab.core.signals import raise_on_signals
 from fedlab.engine.flower_command import (
     flwr_run,
     judge_run,
     prepare_app,
-    raise_on_signals,
     write_connection,
 )
 from fedlab.scenario.scenario import Scenario

@@ -7,13 +7,10 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 import tomli_w
@@ -27,12 +24,6 @@ from fedlab.scenario.scenario import Scenario
 
 LONGEST_LINE = 2000
 """Largest number of characters of a line of the run that is passed on."""
-
-LONGEST_TEMPORARY = 37
-"""Largest number of characters of a folder in which Ray can still open its sockets."""
-
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that a scheduler, a shutdown or a closed terminal sends."""
 
 ENTRY = "from simulations.{name} import app as found\n\napp = found\n"
 """Source of an app; Flower looks for the name ``app`` in the text, and ignores imports of it."""
@@ -78,9 +69,6 @@ def prepare_app(home: Path, scenario: Scenario, folder: Path, *, resume: bool) -
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's own files then go with the folder.
-        **({"RAY_TMPDIR": str(home)} if len(str(home)) <= LONGEST_TEMPORARY else {}),
         "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         # Plug-ins in the working folder must be found in every process of the run.
         "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
@@ -129,31 +117,6 @@ def _write_app(app: Path, config: dict[str, str | bool]) -> None:
 
 
 @contextlib.contextmanager
-def raise_on_signals() -> Iterator[None]:
-    """Turn signals that end a process into exceptions, so that its child processes end as well.
-
-    Ignored signals, as under nohup, stay ignored; outside of the main thread nothing changes.
-    """
-    before = {number: signal.getsignal(number) for number in ENDINGS}
-    ours = [number for number in ENDINGS if before[number] not in (signal.SIG_IGN, None)]
-    if threading.current_thread() is not threading.main_thread():
-        ours = []
-
-    def raise_failure(number: int, _: FrameType | None) -> None:
-        for each in ours:
-            signal.signal(each, signal.SIG_IGN)  # a second signal must not stop the clean-up
-        raise RunFailed(f"the run was ended by {signal.Signals(number).name}")
-
-    for number in ours:
-        signal.signal(number, raise_failure)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, before[number])
-
-
-@contextlib.contextmanager
 def guarded(
     home: Path, command: list[str], environment: dict[str, str], output: int | IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -183,32 +146,26 @@ def flwr_run(
     home: Path,
     environment: dict[str, str],
     on_line: Callable[[str], None],
-    federation: Mapping[str, object] | None = None,
 ) -> list[str]:
     """Run the app and wait for its end.
 
-    On SuperNodes the run is the SuperLink's, and outlives the command: it is stopped there as well.
+    The run is the SuperLink's, and outlives the command: it is stopped there as well.
 
     Args:
         home: Folder that ``prepare_app`` and ``write_connection`` wrote to.
         environment: Environment variables from ``prepare_app``.
         on_line: Called with every line that the run prints about a round.
-        federation: Flower's settings of a simulated federation; none for SuperNodes.
 
     Returns:
         The last lines that the command printed.
     """
-    settings = " ".join(f"{key}={value}" for key, value in (federation or {}).items())
     lines: list[str] = []
-    whole = [
-        *(str(_command()), "run", str(home / "app"), "fedlab", "--stream"),
-        *(["--federation-config", settings] if settings else []),
-    ]
+    whole = [str(_command()), "run", str(home / "app"), "fedlab", "--stream"]
     with guarded(home, whole, environment, subprocess.PIPE) as process:
         for raw in process.stdout or ():
             line = plain_text(_COLOURS.sub(b"", raw).decode(errors="replace"), most=LONGEST_LINE)
             lines = [*lines[-99:], line]
-            if federation is None and (started := _STARTED.search(line)):
+            if started := _STARTED.search(line):
                 stop = [str(_command()), "stop", started[1], "fedlab"]
                 (home / AFTERWARDS).write_text(json.dumps(stop), encoding="utf-8")
             if said := _OWN_LINES.search(line):

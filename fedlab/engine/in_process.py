@@ -10,24 +10,29 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedlab.client.app import client_app
+from fedlab.client.app import client_app, read_task, tensors_on
 from fedlab.client.federated_data import FederatedData
+from fedlab.client.lockstep import Lockstep, State
 from fedlab.core.foreign_code import ForeignCodeFailed, call_foreign
 from fedlab.core.seeds import gpus
 from fedlab.protocol.flower import ErrorCode, Run, TaskIdentity, set_message_id
+from fedlab.protocol.task import ClientTask
 
 
-def in_process(federated: FederatedData, clients: int) -> Grid:
-    """Make a grid whose clients run one after another in this process.
+def in_process(federated: FederatedData, clients: int, *, at_once: int = 1) -> Grid:
+    """Make a grid whose clients run in this process.
 
     Args:
         federated: Images of all clients, and the network that they share.
         clients: Number of clients.
+        at_once: Largest number of clients that train in lockstep; 1 for one after another.
     """
+    if at_once > 1:
+        return LockstepGrid(federated, clients, at_once)
     return InProcessGrid(client_app(lambda _: federated), clients)
 
 
@@ -133,6 +138,37 @@ class InProcessGrid(Grid):
             "num-partitions": self._clients,
         }
         return Context(self._run.run_id, node, identity, RecordDict(), {})
+
+
+class LockstepGrid(InProcessGrid):
+    """Trains the clients of a round together where it can, before each answers its message.
+
+    Args:
+        federated: Images of all clients, and the network that they share.
+        clients: Number of clients; client ``i`` is node ``i + 1``.
+        at_once: Largest number of clients that train together, at least 2.
+    """
+
+    def __init__(self, federated: FederatedData, clients: int, at_once: int) -> None:
+        self._lockstep, self._device = Lockstep(federated, at_once), federated.device
+        super().__init__(client_app(lambda _: federated, self._lockstep.take), clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver messages, and keep the replies."""
+        if isinstance(messages, Sized):
+            with own_randomness():
+                self._lockstep.train(self._tasks(messages), seconds=self._seconds)
+        return super().push_messages(messages)
+
+    def _tasks(self, messages: Iterable[Message]) -> Iterator[tuple[ClientTask, State]]:
+        """Yield the tasks in messages, with the states, each converted once."""
+        states: dict[int, State] = {}
+        for message in messages:
+            if message.metadata.message_type == MessageType.TRAIN:
+                arrays = message.content.array_records["arrays"]
+                if id(arrays) not in states:
+                    states[id(arrays)] = tensors_on(self._device, arrays)
+                yield read_task(message), states[id(arrays)]
 
 
 def deliver(

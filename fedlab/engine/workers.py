@@ -1,15 +1,15 @@
 """A Flower Grid whose clients are shared among several processes, with the bits of one.
 
-The images lie in a file that all processes map into their memory, so that they exist once. A client
-may run in any process, since its state travels with its message.
+A client may run in any process, since its state travels with its message.
 """
 
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from flwr.app import (
@@ -28,13 +28,58 @@ from fedlab.client.app import client_app
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.workers import Workers
 from fedlab.data.image_file import read_images, write_images
+from fedlab.data.images import ImageData
 from fedlab.engine.in_process import InProcessGrid, deliver, failure, own_randomness
 from fedlab.protocol.flower import TaskIdentity, set_message_id
 from fedlab.results.temporary import temporary_folder
 from fedlab.scenario.scenario import Scenario
 
+GRACE = 10.0
+"""Seconds after the end of its time in which a client's process must have answered."""
+
 _SITES: dict[str, tuple[FederatedData, ClientApp]] = {}
 """Data and ClientApp of each federation in this process, by its key."""
+
+
+class Images(Protocol):
+    """The images of a federation, where all its processes can read them."""
+
+    def store(self) -> None:
+        """Store them, before other processes start."""
+
+    def __call__(self) -> ImageData:
+        """Read them, in any process."""
+
+
+class ImagesFile:
+    """Images in a file that all processes map into their memory, so that they exist once there.
+
+    Args:
+        images: The images.
+    """
+
+    def __init__(self, images: ImageData) -> None:
+        folder, discard = temporary_folder()
+        weakref.finalize(self, discard)
+        self._images: ImageData | None = images
+        self._file = folder / "images.pt"
+
+    def store(self) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        assert self._images is not None, "another process stores them"
+        write_images(self._images, self._file)
+
+    def __call__(self) -> ImageData:
+        """Map the file into memory."""
+        return read_images(self._file)
+
+    def __getstate__(self) -> dict[str, Path | None]:
+        """What other processes are sent: the file, which this process deletes in the end."""
+        return {"_images": None, "_file": self._file}
 
 
 @dataclass(frozen=True)
@@ -44,20 +89,19 @@ class Site:
     Attributes:
         key: Name of the federation, unique among all processes.
         scenario: The scenario as TOML.
-        images: File with the images, which ``write_images`` wrote.
+        images: Reads the images.
         run: Number of the Flower run.
     """
 
     key: str
     scenario: str
-    images: Path
+    images: Callable[[], ImageData]
     run: int
 
     def __call__(self) -> tuple[FederatedData, ClientApp]:
         """The data and the ClientApp of this process, which are made at the first call."""
         if self.key not in _SITES:
-            images = read_images(self.images)
-            federated = FederatedData.of(Scenario.parse(self.scenario), images)
+            federated = FederatedData.of(Scenario.parse(self.scenario), self.images())
             _SITES[self.key] = federated, client_app(lambda _: federated)
             logging.getLogger("flwr").setLevel(logging.WARNING)
             TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, self.run, 1
@@ -83,7 +127,9 @@ class _Round:
     def __call__(self, job: "_Job") -> tuple[Message, Context]:
         """Let a client answer its message."""
         federated, app = self.site()
-        federated.cache.folder = self.poisons
+        # On another machine there may be no folder of the run: each process then crafts its own.
+        there = self.poisons is not None and self.poisons.parent.is_dir()
+        federated.cache.folder = self.poisons if there else None
         shared = {name: self.arrays[place] for name, place in job.shared.items()}
         content = RecordDict({**shared, **job.content})
         message = Message(metadata=job.metadata, content=content)  # type: ignore[call-overload]
@@ -121,24 +167,32 @@ class WorkersGrid(InProcessGrid):
         federated: Images of all clients, and the network that they share.
         scenario: The scenario.
         workers: The processes.
+        images: The images, where the processes read them; by default in a file.
 
     Attributes:
         site: Where each process finds the clients.
         test_images: Number of test images there.
     """
 
-    def __init__(self, federated: FederatedData, scenario: Scenario, workers: Workers) -> None:
+    def __init__(
+        self,
+        federated: FederatedData,
+        scenario: Scenario,
+        workers: Workers,
+        images: Images | None = None,
+    ) -> None:
         self._federated, self._workers = federated, workers
         app = client_app(lambda _: federated)
         super().__init__(app, scenario.data.clients)
-        folder, discard = temporary_folder()
-        weakref.finalize(self, discard)
+        images = images or ImagesFile(federated.data)
         key = uuid4().hex
-        self.site = Site(key, scenario.to_toml(), folder / "images.pt", self._run.run_id)
+        # No other process has to find out by itself which device is meant.
+        here = scenario.changed(engine={**dict(scenario.engine), "device": federated.device.type})
+        self.site = Site(key, here.to_toml(), images, self._run.run_id)
         self.test_images = len(federated.data.test_labels)
         _SITES[key] = (federated, app)
         weakref.finalize(self, _SITES.pop, key)
-        workers.before_start = partial(write_images, federated.data, self.site.images)
+        workers.before_start = images.store
         workers.prepare = partial(_load, self.site)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -166,7 +220,9 @@ class WorkersGrid(InProcessGrid):
             self.site, tuple(arrays.values()), self._seconds, self._federated.cache.folder
         )
         with own_randomness():
-            answers = self._workers.map(answer, jobs, died=_Job.failed)
+            # A process is killed if the client could not be interrupted in time.
+            seconds = None if self._seconds is None else self._seconds + GRACE
+            answers = self._workers.map(answer, jobs, died=_Job.failed, seconds=seconds)
         for message_id, job, (reply, context) in zip(ids, jobs, answers, strict=True):
             self._replies[message_id] = reply
             if context.state:

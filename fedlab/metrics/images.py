@@ -1,7 +1,7 @@
 """PSNR, and one-to-one matching of reconstructed to true images."""
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PSNR_CAP = 100.0
@@ -68,7 +68,7 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two int64 ``[min(n, m)]``: rows, ascending, and the column that belongs to each.
     """
-    rows, columns = linear_sum_assignment(cost.cpu().numpy())
+    rows, columns = scipy.optimize.linear_sum_assignment(cost.cpu().numpy())
     return (
         torch.as_tensor(rows, dtype=torch.int64, device=cost.device),
         torch.as_tensor(columns, dtype=torch.int64, device=cost.device),

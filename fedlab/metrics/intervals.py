@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import beta, t
 
 LEVEL = 0.95
 """Probability with which an interval covers the true value."""
@@ -78,11 +78,11 @@ def share_interval(
     else:
         variance = (_residuals(found, counts) ** 2).sum() * clusters / (clusters - 1)
         effective = items if variance == 0 else min(items, share * (1 - share) / variance)
-        few = t.isf(tail, clusters - 1)
-        effective = min(items, effective * (t.isf(tail, items - 1) / few) ** 2)
+        few = scipy.stats.t.isf(tail, clusters - 1)
+        effective = min(items, effective * (scipy.stats.t.isf(tail, items - 1) / few) ** 2)
     hit, missed = share * effective, (1 - share) * effective
-    low = 0.0 if hit == 0 else float(beta.ppf(tail, hit, missed + 1))
-    high = 1.0 if missed == 0 else float(beta.isf(tail, hit + 1, missed))
+    low = 0.0 if hit == 0 else float(scipy.stats.beta.ppf(tail, hit, missed + 1))
+    high = 1.0 if missed == 0 else float(scipy.stats.beta.isf(tail, hit + 1, missed))
     return low, high
 
 

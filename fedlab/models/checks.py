@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import UninitializedParameter
@@ -127,6 +126,8 @@ def mode_problem(model: nn.Module, shape: Shape, mode: Mode) -> str | None:
                 "it changes a tensor in place, such as by `out += shortcut`, where Opacus' hooks "
                 "fail: write `out = out + shortcut`"
             )
+        from opacus.validators import ModuleValidator
+
         for error in ModuleValidator.validate(model, strict=False):
             reason = first_line(error)
             break

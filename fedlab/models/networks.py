@@ -12,7 +12,6 @@ from torch import nn
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
-from fedlab.models import torchvision_models
 from fedlab.models.checks import misfit
 from fedlab.models.registry import MODELS, Builder, Norm, Shape
 
@@ -91,6 +90,9 @@ def _refuse_without_memory(name: str, make: Builder) -> None:
 def _builder(name: str) -> Builder:
     if name in MODELS:
         return MODELS.get(name)
+    # Torchvision takes seconds and 90 MB, since it imports PyTorch's compiler.
+    from fedlab.models import torchvision_models
+
     known = torchvision_models.names()
     if name in known:
         return partial(torchvision_models.build, name)

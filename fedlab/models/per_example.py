@@ -1,7 +1,8 @@
 """Per-example gradients, or only their norms, by one of Opacus' methods or one image at a time.
 
 Yousefpour et al., "Opacus: User-Friendly Differential Privacy Library in PyTorch"
-(arXiv 2109.12298); ghost clipping is by Li et al. (arXiv 2110.05679).
+(arXiv 2109.12298); ghost clipping is by Li et al. (arXiv 2110.05679). Opacus is imported when it is
+first used, since it takes seconds and 40 MB.
 """
 
 import warnings
@@ -9,17 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from operator import mul
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from opacus import GradSampleModule
-from opacus.grad_sample import (
-    AbstractGradSampleModule,
-    GradSampleModuleExpandedWeights,
-    GradSampleModuleFastGradientClipping,
-)
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from opacus.grad_sample import AbstractGradSampleModule
 
 Mode = Literal["hooks", "ew", "functorch", "ghost", "loop"]
 """``hooks`` on every layer, PyTorch's expanded weights (``ew``), ``functorch``'s vmap, ``ghost``
@@ -140,10 +138,18 @@ def ignoring_full_backward_hooks() -> Iterator[None]:
         yield
 
 
-def _wrapped(model: nn.Module, mode: Mode, clipping_norm: float) -> AbstractGradSampleModule | None:
+def _wrapped(
+    model: nn.Module, mode: Mode, clipping_norm: float
+) -> "AbstractGradSampleModule | None":
     """Attach Opacus to a network; the loss must be a sum over the examples."""
     if mode == "loop":
         return None
+    from opacus import GradSampleModule
+    from opacus.grad_sample import (
+        GradSampleModuleExpandedWeights,
+        GradSampleModuleFastGradientClipping,
+    )
+
     if mode == "ew":
         return GradSampleModuleExpandedWeights(model, loss_reduction="sum")
     if not model.training:

@@ -2,7 +2,7 @@
 
 import math
 
-from scipy import optimize
+import scipy
 
 from fedlab.privacy.accountant import epsilon
 from fedlab.privacy.accountant_name import AccountantName
@@ -56,7 +56,9 @@ def noise_multiplier_for(
         high /= 2
     if high > LEAST:
         # A root finder needs finite values, but epsilon may be infinite at the lower end.
-        high = optimize.brentq(lambda z: min(cost(z), 1e9) - target, high / 2, high, rtol=1e-6)
+        high = scipy.optimize.brentq(
+            lambda z: min(cost(z), 1e9) - target, high / 2, high, rtol=1e-6
+        )
     found = _rounded_up(high)
     return found if cost(found) <= target else _rounded_up(found * (1 + 0.1**DIGITS))
 

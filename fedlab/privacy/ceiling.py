@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+import scipy
 
 from fedlab.privacy.accountant import LARGEST, LEAST_NOISE, MOST_STEPS, epsilon
 from fedlab.privacy.accountant_name import AccountantName
@@ -112,7 +112,7 @@ def gaussian_ceiling(chance: Floats, mu: float) -> Floats:
         chance: Probabilities of success without any release, in (0, 1].
         mu: Distance of the two Gaussians in standard deviations, at least 0.
     """
-    return np.asarray(norm.cdf(norm.ppf(chance) + mu), dtype=float)
+    return np.asarray(scipy.stats.norm.cdf(scipy.stats.norm.ppf(chance) + mu), dtype=float)
 
 
 def _ceilings(account: Account, history: History, chance: Floats) -> Floats:

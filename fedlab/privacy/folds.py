@@ -16,6 +16,11 @@ ANY = range(10**12)
 """All lengths of a history."""
 
 
+MOST_SKIPPED = 16
+"""Number of last participations of a history beyond one whose result is kept: a result may be asked
+for in some rounds only, such as those without a defense."""
+
+
 class Fold(Generic[Result]):
     """A result that is computed from one participation after another, and kept for some histories.
 
@@ -40,14 +45,19 @@ class Fold(Generic[Result]):
     def of(self, history: History) -> Result:
         """Compute the result of a history."""
         key = _Key(history)
-        if (known := self._kept.get(key)) is not None:
+        if (known := self._kept.pop(key, None)) is not None:
+            # Under this very history from now on: other, equal entries take long to compare.
+            self._kept[key] = known
             return known
-        before = before_last(history)
-        # Taken away, since the longer history replaces it, and thousands would fill the memory.
-        found, done = self._kept.pop(_Key(before), None), len(before)
+        found, before = None, history
+        for _ in range(MOST_SKIPPED):
+            before = before_last(before)
+            # Taken away, since the longer history replaces it, and thousands would fill the memory.
+            if (found := self._kept.pop(_Key(before), None)) is not None or not before:
+                break
         if found is None:
-            found, done = self._start, 0
-        for part in participations(history[done:]):
+            found, before = self._start, ()
+        for part in participations(history[len(before) :]):
             found = self._plus(found, part)
         if len(history) in self._lengths:
             self._kept[key] = found

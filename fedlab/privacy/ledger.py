@@ -160,11 +160,7 @@ class Ledger(Viewable):
 
     def until(self, round: int) -> "Ledger":
         """Return the ledger as it was after a round."""
-        histories = {
-            client: tuple(entry for entry in history if entry.round <= round)
-            for client, history in self.histories.items()
-        }
-        return replace(self, histories=histories)
+        return replace(self, histories={c: _until(h, round) for c, h in self.histories.items()})
 
     def protected(self, client: int, account: Account = EXAMPLE) -> float | None:
         """Compute epsilon of a client's releases in an account; ``None`` if it has none."""
@@ -174,19 +170,21 @@ class Ledger(Viewable):
         """Return true if any client has a release in an account."""
         return any(self.protected(client, account) is not None for client in self.histories)
 
-    def course(self, account: Account) -> pd.DataFrame:
-        """Compute ``protected`` of every client after each round.
+    def course(self, account: Account, *, total: bool = False) -> pd.DataFrame:
+        """Compute ``protected``, or ``total``, of every client after each round.
 
         Returns:
-            Epsilons by round and client, NaN before the first release in the account.
+            Epsilons by round and client; of protected rounds NaN before the first release in the
+            account.
         """
+        epsilon = self._total if total else self._epsilon
         last = max((each[-1].round for each in self.histories.values() if each), default=0)
-        ledgers = {round: self.until(round) for round in range(1, last + 1)}
+        rounds = range(1, last + 1)
         columns = {
-            client: [ledger.protected(client, account) for ledger in ledgers.values()]
-            for client in sorted(self.histories)
+            client: [epsilon(account, _until(history, round)) for round in rounds]
+            for client, history in sorted(self.histories.items())
         }
-        return pd.DataFrame(columns, index=list(ledgers), dtype=float)
+        return pd.DataFrame(columns, index=list(rounds), dtype=float)
 
     def first_open(self, account: Account) -> dict[int, int]:
         """Return the first round without an account's protection, of clients that have one."""
@@ -318,8 +316,19 @@ def _places(history: History, round: int | None) -> Iterable[int]:
     return [place for place, entry in enumerate(history) if entry.round == round]
 
 
+def _until(history: History, round: int) -> History:
+    """The entries of all rounds up to one."""
+    if _order.of(history)[1]:
+        return history[: bisect_right(history, round, key=_round)]
+    return tuple(entry for entry in history if entry.round <= round)
+
+
 def _round(entry: PrivacyRelease) -> int:
     return entry.round
+
+
+def _participation(entry: PrivacyRelease) -> int:
+    return entry.participation
 
 
 def _with_order(found: tuple[int, bool], participation: History) -> tuple[int, bool]:
@@ -342,7 +351,5 @@ def _sampling(entry: PrivacyRelease) -> str:
 
 def _whole(history: History, part: History) -> History:
     """The history up to the end of the part's last participation, which counts as a whole."""
-    last = part[-1].participation
-    if history[-1].participation <= last:
-        return history  # the same object, whose epsilon is kept
-    return tuple(entry for entry in history if entry.participation <= last)
+    # Of the whole history this is the same object, whose epsilon is kept.
+    return history[: bisect_right(history, part[-1].participation, key=_participation)]

@@ -106,8 +106,11 @@ def tensor_of(array: Array, *, most: float = math.inf) -> Tensor:
 
 
 def _unpickled(array: np.ndarray[Any, Any]) -> TensorArray:
-    # Copied, since sums over memory with another alignment round differently.
-    return TensorArray(torch.from_numpy(array).clone())
+    # Copied, since sums over memory with another alignment round differently. The array may lie in
+    # memory that processes share and nobody may write to.
+    tensor = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    tensor.numpy()[...] = array
+    return TensorArray(tensor)
 
 
 @cache

@@ -90,7 +90,7 @@ def leaking_images(rows: pd.DataFrame) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class ImageCounts:
+class GradeCounts:
     """Numbers of images, each counted once under its best grade by any attack.
 
     Attributes:
@@ -99,10 +99,6 @@ class ImageCounts:
         recognisable: Number of further images that are recognisable.
         inconclusive: Number of further images of which every attack is inconclusive.
         skipped: Number of images that no attack could run on.
-        clusters: Number of clients and seeds that the images are of; images of one client and seed
-            are not independent.
-        low: Lower end of the 95 % interval of the leaking share.
-        high: Upper end of it.
     """
 
     images: int
@@ -110,9 +106,6 @@ class ImageCounts:
     recognisable: int
     inconclusive: int
     skipped: int
-    clusters: int
-    low: float
-    high: float
 
     @property
     def grade(self) -> str:
@@ -124,6 +117,22 @@ class ImageCounts:
         return INCONCLUSIVE if self.inconclusive == self.images else NOT_SHOWN
 
 
+@dataclass(frozen=True)
+class ImageCounts(GradeCounts):
+    """Numbers of images by grade, with an interval of the leaking share.
+
+    Attributes:
+        clusters: Number of clients and seeds that the images are of; images of one client and seed
+            are not independent.
+        low: Lower end of the 95 % interval of the leaking share.
+        high: Upper end of it.
+    """
+
+    clusters: int
+    low: float
+    high: float
+
+
 def counted_images(rows: pd.DataFrame) -> ImageCounts:
     """Count the images by their best grade, with an interval of the leaking share.
 
@@ -131,14 +140,7 @@ def counted_images(rows: pd.DataFrame) -> ImageCounts:
         rows: Rows of ``scored_images``, at least one; several attacks on an image in a round count
             once.
     """
-    run = [name for name in _WHOSE if name in rows]
-    words = rows["verdict"].astype(str)
-    ranks = words.map(GRADES.index).where(words.isin(GRADES), GRADES.index(NOT_SHOWN))
-    each = (
-        rows.assign(grade=ranks, lost=rows["skipped"] != "")
-        .groupby([*run, "round", "client", "image"])
-        .agg(grade=("grade", "min"), lost=("lost", "all"))
-    )
+    each = _graded(rows)
     seed = ["seed"] * ("seed" in rows)
     leaks = (each["grade"] == 0).groupby([*seed, "client"])
     low, high = share_interval(leaks.sum().tolist(), leaks.size().tolist())
@@ -152,6 +154,30 @@ def counted_images(rows: pd.DataFrame) -> ImageCounts:
         clusters=leaks.ngroups,
         low=low,
         high=high,
+    )
+
+
+def counted_by_round(rows: pd.DataFrame) -> dict[int, GradeCounts]:
+    """Count the images of each attacked round of one run; arguments as above."""
+    each = _graded(rows)
+    lost = each["lost"].groupby("round").sum()
+    grades = pd.crosstab(each.index.get_level_values("round"), each["grade"])
+    counts = grades.reindex(columns=range(len(GRADES)), fill_value=0)
+    return {
+        int(round): GradeCounts(sum(found), found[0], found[1], found[3], int(lost[round]))
+        for round, *found in counts.itertuples()
+    }
+
+
+def _graded(rows: pd.DataFrame) -> pd.DataFrame:
+    """The place in ``GRADES`` of each image's best grade, and whether no attack could run on it."""
+    run = [name for name in _WHOSE if name in rows]
+    words = rows["verdict"].astype(str)
+    ranks = words.map(GRADES.index).where(words.isin(GRADES), GRADES.index(NOT_SHOWN))
+    return (
+        rows.assign(grade=ranks, lost=rows["skipped"] != "")
+        .groupby([*run, "round", "client", "image"])
+        .agg(grade=("grade", "min"), lost=("lost", "all"))
     )
 
 

@@ -1,14 +1,24 @@
 """The privacy ledger of a run folder, with the values that the run has already computed."""
 
 import csv
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from fedlab.privacy.accounts import Account, composed
+from fedlab.privacy.accounts import MOST_KEPT, Account, composed
+from fedlab.privacy.folds import Fold
 from fedlab.privacy.ledger import POOLS, Chances, Ledger
-from fedlab.privacy.release import History, participations
+from fedlab.privacy.release import History, Mechanism, PrivacyRelease, participations
+
+Name = bytes
+"""SHA-256 of entries of a history, one after another: of a long run, the entries themselves would
+be too many to keep for each round."""
+
+NOTHING: Name = b""
+"""Name of no entries."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +27,15 @@ class RecordedLedger(Ledger):
 
     Attributes:
         recorded: Epsilon of releases of one mechanism together, as the run computed it.
-        ceilings: Ceilings by releases and chance, as the run computed them.
+        ceilings: Ceilings of 10 and of 100 images by releases, as the run computed them.
     """
 
-    recorded: Mapping[History, float] = field(default_factory=dict, repr=False)
-    ceilings: Mapping[tuple[History, float], float] = field(default_factory=dict, repr=False)
+    recorded: Mapping[Name, float] = field(default_factory=dict, repr=False)
+    ceilings: Mapping[Name, tuple[float, float]] = field(default_factory=dict, repr=False)
 
     def _epsilon(self, account: Account, history: History) -> float | None:
-        own = tuple(entry for entry in history if entry.mechanism == account.mechanism)
-        known = self.recorded.get(own)
-        return super()._epsilon(account, own) if known is None else known
+        known = self.recorded.get(_names(account.mechanism).of(history))
+        return super()._epsilon(account, history) if known is None else known
 
     def _total(self, account: Account, history: History) -> float:
         if not composed(account, history).covered:
@@ -35,15 +44,31 @@ class RecordedLedger(Ledger):
         return epsilon if epsilon is not None else (math.inf if history else 0.0)
 
     def _ceilings(self, history: History, chances: Chances) -> tuple[float, ...] | None:
-        keys = [(history, chance) for chance in chances]
-        if all(key in self.ceilings for key in keys):
-            return tuple(self.ceilings[key] for key in keys)
+        known = dict(zip(POOLS, self.ceilings.get(_names().of(history), ()), strict=False))
+        if known.keys() >= set(chances):
+            return tuple(known[chance] for chance in chances)
         return super()._ceilings(history, chances)
+
+
+@lru_cache(maxsize=16)
+def _names(mechanism: Mechanism | None = None) -> Fold[Name]:
+    """Name of a client's entries of a mechanism, or of all."""
+
+    def plus(name: Name, participation: History) -> Name:
+        return _name(name, (e for e in participation if mechanism in (None, e.mechanism)))
+
+    return Fold(NOTHING, plus, most=MOST_KEPT)
+
+
+def _name(before: Name, entries: Iterable[PrivacyRelease]) -> Name:
+    for entry in entries:
+        before = hashlib.sha256(before + entry.json.encode()).digest()
+    return before
 
 
 def recorded_epsilons(
     file: Path, histories: Mapping[int, History], *, accountant: str, delta: float
-) -> dict[History, float]:
+) -> dict[Name, float]:
     """Epsilons of Gaussian noise that a ledger file states, for ``RecordedLedger``.
 
     Args:
@@ -64,20 +89,20 @@ def recorded_epsilons(
         }
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
-    found: dict[History, float] = {}
+    found: dict[Name, float] = {}
     for client, history in histories.items():
-        own: dict[str, History] = {}
+        own: dict[Mechanism, Name] = {}
         for entry in history:
-            own[entry.mechanism] = (*own.get(entry.mechanism, ()), entry)
+            own[entry.mechanism] = _name(own.get(entry.mechanism, NOTHING), [entry])
             row = rows.get((client, entry.participation, entry.mechanism))
             if row is not None:
-                found[(entry,)], found[own[entry.mechanism]] = row
+                found[_name(NOTHING, [entry])], found[own[entry.mechanism]] = row
     return found
 
 
 def recorded_ceilings(
     file: Path, histories: Mapping[int, History]
-) -> dict[tuple[History, float], float]:
+) -> dict[Name, tuple[float, float]]:
     """Ceilings that a ledger file states, for ``RecordedLedger``; arguments as above."""
     try:
         rows = {
@@ -89,13 +114,14 @@ def recorded_ceilings(
         }
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
-    found: dict[tuple[History, float], float] = {}
+    found: dict[Name, tuple[float, float]] = {}
     for client, history in histories.items():
-        sent: History = ()
+        sent = NOTHING
         for part in participations(history):
-            sent = (*sent, *part)
-            known = rows.get((client, part[0].participation), ())
-            found |= {(sent, chance): value for chance, value in zip(POOLS, known, strict=False)}
+            sent = _name(sent, part)
+            row = rows.get((client, part[0].participation))
+            if row is not None:
+                found[sent] = row
     return found
 
 

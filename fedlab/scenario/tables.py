@@ -227,27 +227,69 @@ class Server(Settings):
         return bool(getattr(RULES.get(self.strategy), "needs_root", False))
 
 
+def _ray_address(address: str | None) -> str | None:
+    host, _, port = (address or "").rpartition(":")
+    if address in (None, "auto") or (host and "/" not in host and port.isdecimal()):
+        return address
+    raise ValueError('write host:port of the cluster\'s head, such as "10.0.0.1:6379", or "auto"')
+
+
 class Engine(Settings):
     """The engine that carries the messages, and its hardware."""
 
     name: Literal["in-process", "ray", "deployment"] = "in-process"
-    """``in-process`` calls clients one after another, ``ray`` runs them in several processes, and
-    under ``deployment`` they are Flower SuperNodes with images of their own (``fedlab deploy``)."""
+    """``in-process`` runs clients in this process and others of this machine, ``ray`` in those of a
+    Ray cluster, and under ``deployment`` they are Flower SuperNodes with images of their own
+    (``fedlab deploy``)."""
+    address: Annotated[str | None, AfterValidator(_ray_address)] = None
+    """Ray cluster whose CPUs all run clients, as Ray names it: ``host:port`` of its head, or
+    ``auto`` for the one that this machine is a node of; only with ``name = "ray"``. By default the
+    one of the environment variable ``RAY_ADDRESS``, else one that is started on this machine."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1`` and so on; ``auto`` takes a GPU if there is one."""
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """Number of processes that share the clients of a round (in-process engine) and the attacks.
     ``auto`` takes one for each core, at most 16 and as memory allows, once a run has taken some
-    seconds; on a GPU, or with a plug-in that the notebook or script itself defines, it takes one.
-    Results are the same bits."""
+    seconds; on a GPU, with ``clients_at_once`` above 1, or with a plug-in that the notebook or
+    script itself defines, it takes one. With ``ray`` it takes as many as the cluster has CPUs,
+    divided by ``threads``. Results are the same bits."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Number of PyTorch threads of every process, at most 1,024. Results are the same bits for
     equal numbers."""
+    clients_at_once: int = Field(default=1, ge=1, le=1024)
+    """Largest number of clients that one process trains in lockstep, as one network with stacked
+    weights (in-process engine); 1 by default, one after another. These are honest clients with
+    equal numbers of images whose defenses act on the update alone. The network must not draw random
+    numbers. Results are the same bits for equal numbers, and the same but for rounding for others;
+    it pays where the processor is idle with one client."""
+    cuda_graph: bool = False
+    """Record the step of local SGD as a CUDA graph, and replay it for all clients whose defenses
+    leave the gradient of a batch as it is. It saves time where launching a small network's kernels
+    takes longer than running them, and has no effect on a CPU; false by default. The network must
+    compute the same at every step: what its code decides while it is recorded holds for all."""
+
+    @model_validator(mode="after")
+    def _address_is_of_ray(self) -> Self:
+        if self.address is not None and self.name != "ray":
+            raise ValueError(
+                f'address is that of a Ray cluster, but name is "{self.name}": set engine.name = '
+                '"ray", or leave the address out'
+            )
+        return self
 
     @property
     def deployed(self) -> bool:
         """True if the clients' images are on other machines, out of the server's reach."""
         return self.name == "deployment"
+
+    @model_validator(mode="after")
+    def _check_lockstep(self) -> Self:
+        if self.clients_at_once > 1 and self.name != "in-process":
+            raise ValueError(
+                f'clients_at_once is {self.clients_at_once}, but with name = "{self.name}" every '
+                'client trains alone: set it to 1, or name to "in-process"'
+            )
+        return self
 
 
 class Privacy(Settings):

@@ -55,6 +55,9 @@ NO_NODES = (
 )
 """Why a deployment cannot run in this process."""
 
+HERE = {"name": "in-process", "address": None}
+"""Settings of the engine whose processes are on this machine."""
+
 log = logging.getLogger(__name__)
 
 
@@ -127,9 +130,12 @@ class Federation(Analysis):
         self._scoreboard = Scoreboard.of(scenario, self.federated)
         refuse_what_cannot_work(scenario, self.federated)
         self._contents = contents_of(scenario, self.federated)
-        self._workers = workers_of(scenario, self.federated.device)
-        clients = grid or clients_here(self.federated, scenario, self._workers)
-        self._here = grid is None
+        own = scenario
+        if grid is not None and scenario.engine.name == "ray":  # Flower's own, under `flwr run`
+            own = scenario.changed(engine=dict(scenario.engine) | HERE)
+        self._workers = workers_of(own, self.federated.device)
+        clients = grid or clients_here(self.federated, own, self._workers)
+        self._has_own_grid = grid is None
         self._scoreboard = replace(self._scoreboard, measure=shared_measure(clients, self._workers))
         self._loop = RoundLoop(
             clients,
@@ -144,9 +150,9 @@ class Federation(Analysis):
         self._evaluator = AttackEvaluator(scenario, self.federated, self._workers)
         self._plugin_failures: list[str] = []
         self._auditor = Auditor(scenario, self.federated) if scenario.audit else None
-        own = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]
+        watching = [*run_folder_callbacks(self._auditor), *map(Tracking, scenario.trackers)]
         users = [*callbacks, *([OnRound(on_round)] if on_round else [])]
-        self._callbacks = Callbacks([*own, *users])
+        self._callbacks = Callbacks([*watching, *users])
         self._started = self._resumed = False
         # Histories that clients are still to be handed after a resume.
         self._owed: dict[int, History] = {}
@@ -286,7 +292,9 @@ class Federation(Analysis):
             model=replace(
                 model,
                 seconds=time.perf_counter() - started,
-                cpu_seconds=self._workers.cpu_seconds - cpu_started if self._here else math.nan,
+                cpu_seconds=self._workers.cpu_seconds - cpu_started
+                if self._has_own_grid
+                else math.nan,
             ),
             clients=clients,
             leakage=tuple(row for leak in leaks for row in leak.rows),

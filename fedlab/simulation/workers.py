@@ -1,5 +1,6 @@
-"""The processes of a federation on this machine, and the clients that they share."""
+"""The processes of a federation, on this machine or on a Ray cluster, and what they share."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from fedlab.core.processes import cores
 from fedlab.core.workers import Workers
 from fedlab.engine import Grid
 from fedlab.engine.in_process import in_process
-from fedlab.engine.workers import Site, WorkersGrid
+from fedlab.engine.workers import Images, Site, WorkersGrid
 from fedlab.evaluation.model import AT_ONCE, ModelScore, combined, count
 from fedlab.protocol.arrays import TensorArray, arrays_of
 from fedlab.scenario.scenario import Scenario
@@ -34,8 +35,12 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
         BadInput: If several processes are asked for where there can be one only.
     """
     asked, threads, alone = scenario.engine.workers, scenario.engine.threads, ""
+    if scenario.engine.name == "ray":
+        return _workers_on_ray(scenario, on_gpus=device.type == "cuda")
     if device.type == "cuda":
         alone = "they would share one GPU"
+    elif scenario.engine.clients_at_once > 1:
+        alone = "engine.clients_at_once trains clients together in one process"
     elif own := defined_in_main(scenario):
         alone = f"{own} is defined in the notebook or script that runs"
     if asked == "auto":
@@ -44,6 +49,29 @@ def workers_of(scenario: Scenario, device: torch.device) -> Workers:
     if asked > 1 and alone:
         raise BadInput(f"engine.workers is {asked}, but {alone}: set it to 1 or leave it out")
     return Workers(asked, threads=threads)
+
+
+def _workers_on_ray(scenario: Scenario, *, on_gpus: bool) -> Workers:
+    if own := defined_in_main(scenario):
+        raise BadInput(
+            f"{own} is defined in the notebook or script that runs, and processes of Ray cannot "
+            "find it: put it into a module"
+        )
+    try:
+        from fedlab.engine.ray import RayWorkers
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"engine.name = \"ray\" needs Ray ({error}): pip install 'flwr[simulation]'"
+        ) from error
+    asked, threads = scenario.engine.workers, scenario.engine.threads
+    here = max(1, min(scenario.data.clients, cores() // threads))
+    return RayWorkers(
+        scenario.engine.address or os.environ.get("RAY_ADDRESS"),
+        most=None if asked == "auto" else asked,
+        here=here if asked == "auto" else asked,
+        threads=threads,
+        on_gpus=on_gpus,
+    )
 
 
 def shared_measure(
@@ -89,13 +117,18 @@ class _Measure:
 
 
 def clients_here(federated: FederatedData, scenario: Scenario, workers: Workers) -> Grid:
-    """Make the grid of a simulation on this machine.
+    """Make the grid of a simulation.
 
     Args:
         federated: Images of all clients, and the network that they share.
         scenario: The scenario.
         workers: The processes that share the clients.
     """
-    if workers.count == 1 or scenario.engine.deployed:
-        return in_process(federated, scenario.data.clients)
-    return WorkersGrid(federated, scenario, workers)
+    images: Images | None = None
+    if scenario.engine.name == "ray":
+        from fedlab.engine.ray_images import StoredImages
+
+        images = StoredImages(federated.data)
+    elif workers.count == 1 or scenario.engine.deployed:
+        return in_process(federated, scenario.data.clients, at_once=scenario.engine.clients_at_once)
+    return WorkersGrid(federated, scenario, workers, images)

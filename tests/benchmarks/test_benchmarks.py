@@ -60,6 +60,7 @@ def test_without_a_name_all_are_listed(capsys):
         (["scale", "--repeats", "0"], "must be at least 1"),
         (["scale", "--data", "x.npz"], "which makes its own images"),
         (["cifar"], "make_npz.py"),
+        (["gpu"], "make_npz.py"),
         (["reconstruction"], "make_npz.py"),
         (["tuning", "--data", "nowhere.npz"], "make_npz.py"),
         (["tuning", "--photo", "x.png"], "for the benchmark reconstruction"),

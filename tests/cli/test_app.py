@@ -206,7 +206,6 @@ def test_the_folder_of_a_picture_is_made(fedlab, scenario, tmp_path):
 @pytest.mark.parametrize("engine", ["in-process", "ray"])
 def test_a_run_folder_under_a_file_is_refused_at_once(fedlab, scenario, monkeypatch, out, engine):
     monkeypatch.setattr(Federation, "__init__", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("fedlab.engine.ray.run_on_ray", lambda *_, **__: 1 / 0)
     code, _, err = fedlab("run", scenario, "--out", out, "--engine", engine)
     assert code == 2
     assert "cannot be made" in err

@@ -125,6 +125,6 @@ def test_impossible_run_names_its_arm():
 
 
 def test_ray_is_replaced_by_processes():
-    (found,) = cells(small(engine={"name": "ray", "device": "cpu"}))
+    (found,) = cells(small(engine={"name": "ray", "device": "cpu", "address": "auto"}))
     assert found.scenario.engine.name == "in-process"
     assert found.scenario.engine.device == "cpu"

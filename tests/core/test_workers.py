@@ -132,6 +132,18 @@ def test_an_item_that_always_kills_its_process_is_a_sentence(ready):
         ready.map(dies_elsewhere, [HERE] * 4)
 
 
+def hangs_elsewhere(number):
+    if os.getpid() != number:
+        time.sleep(1000)
+    time.sleep(0.3)
+    return number
+
+
+def test_a_process_that_takes_too_long_is_killed(ready):
+    found = ready.map(hangs_elsewhere, [HERE] * 6, died=lambda _: "dead", seconds=0.5)
+    assert set(found) == {HERE, "dead"}
+
+
 def test_short_work_starts_no_process():
     patient = Workers(2, at_once=False)
     patient.map(squared, list(range(20)))

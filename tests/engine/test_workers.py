@@ -204,3 +204,5 @@ def test_several_processes_need_plug_ins_that_they_can_import(monkeypatch):
     scenario = small(defenses=[{"name": "__main__:Own"}], engine={"workers": 2, "device": "cpu"})
     with pytest.raises(BadInput, match=r"engine\.workers is 2, but __main__:Own is defined in"):
         Federation(scenario)
+    with pytest.raises(BadInput, match=r"__main__:Own is defined .* Ray cannot find it: put it"):
+        Federation(scenario.changed(engine={"name": "ray", "device": "cpu"}))

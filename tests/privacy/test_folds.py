@@ -6,6 +6,7 @@ import pytest
 
 from fedlab.privacy import history_text
 from fedlab.privacy.accounts import EXAMPLE, composed, mechanisms_of
+from fedlab.privacy.folds import Fold
 from fedlab.privacy.history_text import from_json, to_json
 from fedlab.privacy.ledger import Ledger
 from fedlab.privacy.release import PrivacyRelease
@@ -60,6 +61,22 @@ def test_mechanisms_and_costs_go_on_from_the_round_before():
         assert sum(count for _, _, count in composed(EXAMPLE, part).steps) == 3 * noisy
 
 
+def test_rounds_between_two_questions_are_added_once():
+    added = []
+    fold = Fold(0, lambda found, part: added.append(part) or found + len(part), most=3)
+    history = long_history(90)
+    assert [fold.of(history[:end]) for end in range(5, 91, 5)] == list(range(5, 91, 5))
+    assert len(added) == 90
+
+
+def test_equal_history_of_other_entries_is_compared_once():
+    fold = Fold(0, lambda found, part: found + len(part), most=3)
+    fold.of(long_history())
+    again = long_history()
+    fold.of(again)
+    assert next(iter(fold._kept)).history is again
+
+
 def test_rows_of_a_round_are_those_of_the_whole_table():
     ledger = Ledger({0: long_history(), 1: long_history(7), 2: ()})
     everything = ledger.rows()
@@ -76,3 +93,15 @@ def test_rows_of_a_round_are_found_where_an_unanswered_task_comes_later():
     assert [row.mechanism for row in ledger.rows(2)] == ["none"]
     assert [row.mechanism for row in ledger.rows(3)] == ["dp-sgd"]
     assert ledger.rows(2, clients=[7]) == []
+
+
+def test_course_is_that_of_the_ledger_after_each_round():
+    noisy = {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 3}
+    late = (entry(1), PrivacyRelease(3, 1, "dp-sgd", **noisy), PrivacyRelease(2, 2, "none"))
+    ledger = Ledger({0: long_history(12)[:1], 1: long_history(12), 2: (), 3: late})
+    for total, method in ((False, Ledger.protected), (True, Ledger.total)):
+        course = ledger.course(EXAMPLE, total=total)
+        for round in course.index:
+            expected = [method(ledger.until(round), client) for client in range(4)]
+            found = [None if value != value else value for value in course.loc[round]]
+            assert found == expected

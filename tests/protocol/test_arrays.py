@@ -49,6 +49,14 @@ def test_a_pickle_holds_the_same():
     assert again.data == TensorArray(TENSOR).data
 
 
+def test_a_pickle_in_memory_that_is_shared_is_copied():
+    parts = []
+    content = pickle.dumps(TensorArray(TENSOR), protocol=5, buffer_callback=parts.append)
+    again = pickle.loads(content, buffers=[bytes(part) for part in parts]).tensor
+    assert torch.equal(again, TENSOR)
+    again.zero_()  # what is read-only would give a warning, and others would see the change
+
+
 @pytest.mark.parametrize(
     "tensor",
     [TENSOR.T, torch.tensor(3.0), torch.zeros(0, 2), torch.arange(4), TENSOR.double()[:, ::2]],

@@ -113,6 +113,9 @@ def test_overrides_reach_tables_and_entries() -> None:
         (QUICK, ["training"], ["write it as --set"]),
         (QUICK, ["roles.3.batch_size=1"], ["does not lead anywhere"]),
         (QUICK, ["data.source=factory"], ["data.factory"]),
+        (QUICK, ["engine.address=auto"], ["engine", 'set engine.name = "ray"']),
+        (QUICK, ["engine.name=ray", "engine.address=head"], ["engine.address", "host:port"]),
+        (QUICK, ["engine.name=ray", "engine.address=ray://h:1"], ["engine.address", "host:port"]),
     ],
 )
 def test_bad_scenarios_get_one_sentence(toml: str, overrides: list[str], words: list[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedlab.evaluation.leaks import load_leaks
 from fedlab.report.figures.colours import LINE, defense_colour
 from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
-from fedlab.report.figures.sheet import NothingToDraw, Picture, first_of, styled
+from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly, first_of, styled
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import decibels
 from fedlab.results.folder import RunFolder
@@ -67,7 +67,10 @@ def wall_figure(
     if not keys:
         raise NothingToDraw("the server attacked nobody, so there is nothing to show")
     client = min(keys)[1] if client is None else client
-    chosen = _spread(sorted({r for r, c, _ in keys if c == client})) if rounds is None else rounds
+    if rounds is None:
+        chosen: Sequence[int] = evenly(sorted({r for r, c, _ in keys if c == client}), MOST_ROUNDS)
+    else:
+        chosen = rounds
     if not any(r in chosen and c == client for r, c, _ in keys):
         raise NothingToDraw(f"the server did not attack client {client} in rounds {list(chosen)}")
     cells = {
@@ -133,14 +136,6 @@ def _attacks(run: RunFolder) -> _Attacks:
     for cells in found.values():
         cells.sort(key=lambda cell: -math.inf if cell.lost else cell.row.psnr, reverse=True)
     return dict(found)
-
-
-def _spread(rounds: Sequence[int]) -> list[int]:
-    """Choose ``MOST_ROUNDS`` rounds at most, evenly from the first to the last."""
-    if len(rounds) <= MOST_ROUNDS:
-        return list(rounds)
-    steps = (len(rounds) - 1) / (MOST_ROUNDS - 1)
-    return [rounds[round(place * steps)] for place in range(MOST_ROUNDS)]
 
 
 def _in_words(cells: Sequence[_Cell]) -> str:

@@ -10,13 +10,17 @@ import torch
 
 from fedlab.evaluation.leaks import Leak, LeakSeries, load_leaks
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
-from fedlab.report.figures.sheet import NothingToDraw, Picture
+from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly
 from fedlab.report.tables.naming import named
 from fedlab.results.attacks import UNKNOWN
 from fedlab.results.folder import RunFolder
 
 if TYPE_CHECKING:  # SciPy takes half a second to load
     from fedlab.evaluation.unmixing import UnmixedShard
+
+
+MOST_ROUNDS = 16
+"""Largest number of rounds whose images a picture of a run shows."""
 
 
 def leak_figure(leak: Leak) -> Picture:
@@ -30,17 +34,11 @@ def leaks_figure(series: LeakSeries) -> Picture:
 
     Scores compare the rebuilt images with the original images, not with the mixed ones.
     """
-
-    def circumstances(leak: Leak) -> tuple[int, str, str]:
-        return leak.rows[0].round, leak.rows[0].defenses, leak.rows[0].threat
-
-    ordered = sorted(series.leaks, key=lambda leak: (leak.rows[0].round, leak.rows[0].threat))
-    rows = [_row(list(group)) for _, group in groupby(ordered, circumstances)]
-    return reconstruction_figure(rows, title=series.title)
+    return reconstruction_figure(_rows(series.leaks), title=series.title)
 
 
 def run_figure(run: RunFolder) -> Picture:
-    """Draw all leaks of a run.
+    """Draw the leaks of a run: of at most ``MOST_ROUNDS`` attacked rounds.
 
     Raises:
         NothingToDraw: If the server has not attacked any client yet.
@@ -49,10 +47,10 @@ def run_figure(run: RunFolder) -> Picture:
 
 
 def picture_of(files: Sequence[Path], *, name: str) -> Picture:
-    """Draw all leaks that are stored in some files.
+    """Draw the leaks that are stored in some files, of which a note names those that are left out.
 
     Args:
-        files: Files that ``save_leaks`` wrote.
+        files: Files that ``save_leaks`` wrote, one for each attacked round.
         name: Name of the experiment, for the title.
 
     Raises:
@@ -60,8 +58,18 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     """
     if not files:
         raise NothingToDraw("the server has attacked nobody yet, so there is nothing to show")
-    leaks = tuple(leak for file in files for leak in load_leaks(file))
-    return leaks_figure(LeakSeries(leaks, f"{name}: what did the server see, round by round?"))
+    shown = evenly(files, MOST_ROUNDS)
+    rows = _rows([leak for file in shown for leak in load_leaks(file)])
+    drawn = evenly(rows, 2 * MOST_ROUNDS)
+    parts = [f"{len(shown)} of {len(files)} attacked rounds"] * (len(shown) < len(files))
+    parts += [f"{len(drawn)} of {len(rows)} rows of images"] * (len(drawn) < len(rows))
+    note = (
+        f"Drawn: {' and '.join(parts)}, evenly spread; all: folder reconstructions."
+        if parts
+        else ""
+    )
+    title = f"{name}: what did the server see, round by round?"
+    return reconstruction_figure(drawn, title=title, note=note if parts else "")
 
 
 def unmixed_figure(shard: "UnmixedShard") -> Picture:
@@ -77,6 +85,16 @@ def unmixed_figure(shard: "UnmixedShard") -> Picture:
         chance=shard.chance,
     )
     return reconstruction_figure([row], title="Can the mixtures of many rounds be un-mixed?")
+
+
+def _rows(leaks: Sequence[Leak]) -> list[ReconstructionRow]:
+    """One row for each round, threat model and set of defenses."""
+
+    def circumstances(leak: Leak) -> tuple[int, str, str]:
+        return leak.rows[0].round, leak.rows[0].defenses, leak.rows[0].threat
+
+    ordered = sorted(leaks, key=lambda leak: (leak.rows[0].round, leak.rows[0].threat))
+    return [_row(list(group)) for _, group in groupby(ordered, circumstances)]
 
 
 def _row(leaks: Sequence[Leak]) -> ReconstructionRow:

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.colours import FAINT, defense_colour
@@ -15,6 +14,7 @@ from fedlab.report.figures.sheet import (
     NothingToDraw,
     Options,
     Picture,
+    evenly,
     in_words,
     inches,
     new_picture,
@@ -23,10 +23,17 @@ from fedlab.report.figures.sheet import (
 )
 from fedlab.report.tables.ceilings import percent
 from fedlab.report.tables.ledger import UNBOUNDED
+from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import number
 
 _WIDTH, _PLOT = 7.2, 2.4
 """Width of the figure and height of a plot in inches."""
+
+MOST_LINES = 12
+"""Largest number of lines in a plot."""
+
+MOST_DOTS = 100
+"""Number of rounds up to which a line has a dot for each of them."""
 
 _DASHES = ("-", "--", "-.", ":")
 """Line styles of groups of clients, which share the colour of the mechanism."""
@@ -37,24 +44,32 @@ def ledger_figure(ledger: Ledger) -> Picture:
     """Draw epsilon of the protected rounds, one plot for each account in use.
 
     A cross marks the round from which on a client's total is infinite, since it took part without
-    the account's protection. Clients with equal accounts share a line.
+    the account's protection. Clients with equal accounts share a line; of more than ``MOST_LINES``
+    different accounts some are drawn.
 
     Raises:
         NothingToDraw: If no client took part in any round yet.
     """
     if not any(ledger.histories.values()):
         raise NothingToDraw("no client has taken part in any round yet")
-    groups = {account: _groups(ledger, account) for account in ledger.accounts}
+    every = {account: _groups(ledger, account) for account in ledger.accounts}
+    groups = {account: dict(evenly([*each.items()], MOST_LINES)) for account, each in every.items()}
+    notes = [
+        f"{account.mechanism}: {MOST_LINES} of {len(each)} different accounts, evenly spread from "
+        "the lowest to the highest epsilon; all: ledger.csv."
+        for account, each in every.items()
+        if len(each) > MOST_LINES
+    ]
     heights = [_PLOT + 0.6 + 1.2 * inches("\n".join(each)) for each in groups.values()]
     title = "What has each client's privacy cost so far?"
-    picture = new_picture(_WIDTH, sum(heights), title=title)
+    picture = new_picture(_WIDTH, sum(heights), title=title, notes=notes)
     plots = picture.subplots(len(groups), squeeze=False)[:, 0]
     for axes, (account, each) in zip(plots, groups.items(), strict=True):
         _draw(axes, ledger, account, each)
         hides = f"{account.mechanism}: hides one {account.unit} ({account.adjacency})"
         heading = hides if ledger.protects(account) else UNBOUNDED
         axes.set_title(wrapped(heading, _WIDTH - 1.2, 9), color=FAINT)
-    picture.alt = in_words(picture)
+    picture.alt = in_words(picture, *notes)
     return picture
 
 
@@ -73,11 +88,13 @@ def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series
         end = values.iloc[-1] if len(values) else 0.0
         own = f"ε {number(end)} in protected rounds" if end else "no protected round"
         total = "∞" if client in broken else number(end)
-        who = f"client{'s' * bool(others)} {spell([client, *others])}"
+        who = f"client{'s' * bool(others)} {spelled([client, *others])}"
         name, limit = f"{who}: {own}, {total} in all", ledger.ceiling(client, 100)
         if client not in broken and limit is not None and limit < 1:
             name += f"; found of 100: at most {percent(limit)}"
         found[name] = client, values.replace(math.inf, math.nan)
+    if len(found) > MOST_LINES:
+        return dict(sorted(found.items(), key=lambda each: each[1][1].max()))
     return found
 
 
@@ -92,7 +109,8 @@ def _draw(
     for place, (name, (client, epsilons)) in enumerate(groups.items()):
         style: Options = {"color": colour, "linestyle": _DASHES[place % len(_DASHES)]}
         axes.step([0, *epsilons.index], [0.0, *epsilons], where="post", label=name, **style)
-        axes.plot(epsilons.index, epsilons, ".", color=colour)
+        if len(epsilons) <= MOST_DOTS:
+            axes.plot(epsilons.index, epsilons, ".", color=colour)
         if client in broken:
             at, red = broken[client], defense_colour("none")
             axes.plot(at, epsilons[at], "x", color=red, zorder=3, clip_on=False)

@@ -54,7 +54,7 @@ class ReconstructionRow:
 
 @styled()
 def reconstruction_figure(
-    rows: Sequence[ReconstructionRow], *, title: str, columns: int = 8
+    rows: Sequence[ReconstructionRow], *, title: str, note: str = "", columns: int = 8
 ) -> Picture:
     """Draw true images above rebuilt ones, a block for each attacked client and round.
 
@@ -64,6 +64,7 @@ def reconstruction_figure(
     Args:
         rows: At least one, each with at least one image.
         title: Question that the figure answers.
+        note: Sentence below the images, such as on rows that are left out.
         columns: Largest number of images in a row.
 
     Raises:
@@ -89,11 +90,11 @@ def reconstruction_figure(
     picture = image_picture(
         [_block(row, columns) for row in rows],
         title=title,
-        notes=[f"Below each image: PSNR and verdict, then SSIM{chance}."],
+        notes=[f"Below each image: PSNR and verdict, then SSIM{chance}.", note],
         # A long run would be a very tall picture, so its rounds go in pairs.
         across=2 if len(rows) > 3 and most <= columns // 2 else 1,
     )
-    picture.alt = _in_words(rows, title)
+    picture.alt = " ".join(filter(None, [_in_words(rows, title), note]))
     return picture
 
 

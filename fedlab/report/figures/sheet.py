@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import matplotlib
 from markupsafe import Markup
@@ -32,6 +32,8 @@ TITLE, TEXT, SMALL, TINY = 13, 9, 8, 7
 
 MARGIN = 0.2
 """Distance of titles and notes from the left edge in inches."""
+
+T = TypeVar("T")
 
 Options: TypeAlias = dict[Any, Any]
 """Keyword arguments of matplotlib that several calls share."""
@@ -171,6 +173,22 @@ def first_of(parts: Iterable[str], *, most: int = 8) -> str:
     parts = list(parts)
     more = [f"and {len(parts) - most} more"] if len(parts) > most else []
     return "; ".join([*parts[:most], *more])
+
+
+def evenly(parts: Sequence[T], most: int) -> list[T]:
+    """At most so many of some parts, evenly spread from the first to the last.
+
+    Args:
+        parts: What there is, in order.
+        most: Largest number of parts, at least 2.
+
+    Example:
+        >>> evenly("abcdefghi", 3), evenly("ab", 3)
+        (['a', 'e', 'i'], ['a', 'b'])
+    """
+    if len(parts) <= most:
+        return list(parts)
+    return [parts[round(place * (len(parts) - 1) / (most - 1))] for place in range(most)]
 
 
 def in_words(picture: Picture, *facts: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 
 from fedlab.comparison import Comparison
+from fedlab.comparison.comparison import FACTS
 from fedlab.core.errors import BadInput
 from fedlab.report.figures.chance import chance_figure
 from fedlab.report.figures.frontier import frontier_figure
@@ -100,8 +101,8 @@ def _tables(comparison: Comparison) -> list[FoldedTable]:
     return [
         (title, defenses_table(comparison.frame, title=title), True),
         *leakage_table(comparison.leakage, arm=("defense", *rule, "seed")),
-        csv_table(frame, "Runs", open=False),
-        *[csv_table(failed, "Failed runs", names=1, open=True)] * bool(failures),
+        csv_table(frame, "Runs", file=FACTS, open=False),
+        *[csv_table(failed, "Failed runs", file=FACTS, names=1, open=True)] * bool(failures),
     ]
 
 

@@ -18,7 +18,7 @@ from fedlab.scenario.scenario import Scenario
 T = TypeVar("T")
 
 MOST_ROWS = 500
-"""Largest number of rows of a table on a page; the CSV files of the run have all rows."""
+"""Largest number of rows of a table on a page; the files of the run have all rows."""
 
 FoldedTable = tuple[str, ReportTable, bool | None]
 """A title, the table below it, and whether it starts open; None leaves that to its length."""
@@ -104,13 +104,17 @@ class PageContent:
 
 
 def csv_table(
-    frame: pd.DataFrame, title: str, note: str = "", *, names: int = 2, open: bool | None = None
+    frame: pd.DataFrame,
+    title: str,
+    note: str = "",
+    *,
+    file: str,
+    names: int = 2,
+    open: bool | None = None,
 ) -> FoldedTable:
-    """Show a table of a CSV file under the headers of the page."""
-    table = frame_table(
-        frame.rename(columns=_HEADERS), title=title, note=note, most=MOST_ROWS, names=names
-    )
-    return title, table, open
+    """Show a table of a file under the headers of the page, shortened if it is long."""
+    table = frame_table(frame.rename(columns=_HEADERS), title=title, note=note, names=names)
+    return title, table.shortened(MOST_ROWS, file), open
 
 
 def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> list[FoldedTable]:
@@ -131,4 +135,5 @@ def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> list[F
     foreign = [name for name in leakage if name not in known]
     rows = scored_images(leakage)[[*arm, *_LEAKAGE, *foreign]].replace("", None)
     rows = rows.drop(columns=[name for name in ("power", "skipped") if rows[name].isna().all()])
-    return [csv_table(rows, "Reconstructions, image by image", note, names=len(arm) + 2)]
+    title = "Reconstructions, image by image"
+    return [csv_table(rows, title, note, file="leakage.csv", names=len(arm) + 2)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from fedlab.core.schedule import spell
+from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.scenario import Scenario
@@ -23,7 +23,7 @@ def research_question(scenario: Scenario, *, defenses: Sequence[str] | None = No
     def clients_where(condition: Callable[[int, int], bool]) -> str:
         rounds = range(1, scenario.rounds + 1)
         found = [c for c in range(scenario.data.clients) if any(condition(r, c) for r in rounds)]
-        return f"client{'s' * (len(found) > 1)} {spell(found)}" if found else ""
+        return f"client{'s' * (len(found) > 1)} {spelled(found)}" if found else ""
 
     parts = []
     if victims := clients_where(

@@ -7,7 +7,6 @@ from functools import partial
 import pandas as pd
 
 from fedlab.core.errors import BadInput
-from fedlab.core.schedule import spell
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.figures.bounds import bounds_figure
 from fedlab.report.figures.chance import chance_figure
@@ -17,6 +16,7 @@ from fedlab.report.figures.sheet import NothingToDraw, Picture
 from fedlab.report.figures.timeline import timeline_figure
 from fedlab.report.page.local_paths import source_of
 from fedlab.report.page.page_content import (
+    MOST_ROWS,
     FoldedTable,
     Missing,
     PageContent,
@@ -26,7 +26,9 @@ from fedlab.report.page.page_content import (
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.report.tables.ledger import clients_table, ledger_table
+from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.rounds import rounds_table
+from fedlab.report.tables.table import ReportTable
 from fedlab.report.verdicts.run import Verdict, leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
@@ -74,8 +76,8 @@ def run_page(run: RunFolder) -> PageContent:
         ledger=[]
         if ledger is None
         else [
-            ("Client by client", clients_table(ledger, scenario), True),
-            ("Round by round", ledger_table(ledger), None),
+            ("Client by client", _short(clients_table(ledger, scenario), "ledger.csv"), True),
+            ("Round by round", _short(ledger_table(ledger), "ledger.csv"), None),
         ],
         scenario=scenario,
         file=scenario,
@@ -128,11 +130,12 @@ def _missing(clients: pd.DataFrame) -> list[FoldedTable]:
     """Which clients were missing or refused in which rounds, and why; no table if none was."""
     lost = clients[clients["status"] == "refused"]
     rows = [
-        {"client": client, "rounds": spell(each["round"]), "reason": reason}
+        {"client": client, "rounds": spelled(each["round"]), "reason": reason}
         for (client, reason), each in lost.groupby(["client", "reason"])
     ]
     title = "Clients that were missing or refused"
-    return [csv_table(pd.DataFrame(rows), title, names=1, open=True)] * bool(rows)
+    table = csv_table(pd.DataFrame(rows), title, file="clients.csv", names=1, open=True)
+    return [table] * bool(rows)
 
 
 def _tables(
@@ -144,11 +147,18 @@ def _tables(
     whole = ledger is not None and leakage is not None and clients is not None
     tables: list[FoldedTable] = []
     if ledger is not None and whole:
-        tables.append(("Round by round", rounds_table(run, ledger), None))
+        files = "rounds.jsonl, leakage.csv and ledger.csv"
+        tables.append(("Round by round", _short(rounds_table(run, ledger), files), None))
     if clients is not None:
         shown = clients.dropna(axis="columns", how="all")
-        tables.append(csv_table(shown, "Clients, round by round", note))
+        tables.append(csv_table(shown, "Clients, round by round", note, file="clients.csv"))
     tables += [] if clients is None else _missing(clients)
     tables += [] if leakage is None else leakage_table(leakage)
-    tables += [csv_table(toggles, "Toggles during the run", names=1)] * (not toggles.empty)
+    if not toggles.empty:
+        title = "Toggles during the run"
+        tables.append(csv_table(toggles, title, file="toggles.jsonl", names=1))
     return tables
+
+
+def _short(table: ReportTable, file: str) -> ReportTable:
+    return table.shortened(MOST_ROWS, file)

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 
-from fedlab.core.schedule import spell
 from fedlab.privacy.ledger import Ledger
+from fedlab.report.tables.naming import spelled
 
 POOLS = (10, 100)
 """Numbers of equally likely images among which the true one is sought."""
@@ -29,7 +29,7 @@ def ceiling_sentences(ledger: Ledger) -> list[str]:
     for (ten, hundred), clients in groups.items():
         if ten is None or hundred is None:
             return []
-        who = f"client{'s' * (len(clients) > 1)} {spell(clients)}"
+        who = f"client{'s' * (len(clients) > 1)} {spelled(clients)}"
         if hundred >= 1:
             nothing.append(who)
             continue

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from fedlab.core.schedule import spell
 from fedlab.privacy.accounts import Account, account_of
 from fedlab.privacy.ceiling import NO_BOUND
 from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.report.tables.ceilings import POOLS, percent
-from fedlab.report.tables.naming import named
+from fedlab.report.tables.naming import named, spelled
 from fedlab.report.tables.numbers import number
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.scenario.scenario import Scenario
@@ -32,7 +31,7 @@ def ledger_table(ledger: Ledger) -> ReportTable:
         unit = f"one {row.unit}" if row.adjacency else "-"
         values = (named(row.mechanism), unit, _parameters(row), *map(number, epsilons))
         lines[str(row.round), *values, row.statement].append(row.client)
-    rows = [(round, spell(clients), *rest) for (round, *rest), clients in lines.items()]
+    rows = [(round, spelled(clients), *rest) for (round, *rest), clients in lines.items()]
     return ReportTable("Privacy, round by round", columns, rows, epsilon_note(ledger))
 
 
@@ -59,7 +58,7 @@ def clients_table(ledger: Ledger, scenario: Scenario | None = None) -> ReportTab
         note = f"{epsilon_note(ledger)}; {_ceiling_note(ledger)}"
     if scenario and scenario.server.central_dp:
         note += f"\n{NO_PROTECTION}"
-    rows = [(spell(clients), *values) for values, clients in lines.items()]
+    rows = [(spelled(clients), *values) for values, clients in lines.items()]
     return ReportTable("Privacy, client by client", columns, rows, note)
 
 
@@ -77,7 +76,7 @@ def epsilon_note(ledger: Ledger) -> str:
     parts += _without_bound(ledger)
     if ledger.repeated:
         parts.append(
-            f"run again after an interruption: round {spell(ledger.repeated)}; what clients had "
+            f"run again after an interruption: round {spelled(ledger.repeated)}; what clients had "
             "sent before it counts as well"
         )
     return "; ".join(parts)
@@ -102,7 +101,7 @@ def _without_bound(ledger: Ledger) -> list[str]:
                 rounds[entry.void, client].append(entry.round)
     found: dict[str, list[str]] = defaultdict(list)
     for (reason, client), each in rounds.items():
-        found[reason].append(f"client {client} in round {spell(set(each))}")
+        found[reason].append(f"client {client} in round {spelled(set(each))}")
     return [f"no bound for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
@@ -130,7 +129,7 @@ def _values(ledger: Ledger, client: int, account: Account, protects: str) -> tup
     for entry in ledger.histories[client]:
         rounds[entry.mechanism].add(entry.round)
     return (
-        "; ".join(f"{named(name)} {spell(each)}" for name, each in rounds.items()) or "-",
+        "; ".join(f"{named(name)} {spelled(each)}" for name, each in rounds.items()) or "-",
         protects,
         number(ledger.protected(client, account)),
         number(ledger.total(client, account)),

@@ -1,4 +1,8 @@
-"""Names of defenses in tables, figures and sentences."""
+"""Names of defenses, rounds and clients in tables, figures and sentences."""
+
+from collections.abc import Collection
+
+from fedlab.core.schedule import spell
 
 UNDEFENDED = "none"
 """Label of a round without a defense in tables and CSV files."""
@@ -25,3 +29,21 @@ def under(defenses: str) -> str:
         ('under dp-sgd', 'without a defense')
     """
     return "without a defense" if defenses == UNDEFENDED else f"under {defenses}"
+
+
+MOST_SPELLED = 24
+"""Largest number of single rounds or clients, and ranges of them, that are named."""
+
+
+def spelled(numbers: Collection[int]) -> str:
+    """The rounds or clients; of many the first and the last, and how many they are.
+
+    Example:
+        >>> spelled([1, 2, 3, 7]), spelled(range(2, 1001, 2))
+        ('1-3,7', '2,4,6,8,10,12,…,1000 (500 in all)')
+    """
+    text = spell(numbers)
+    parts = text.split(",")
+    if len(parts) <= MOST_SPELLED:
+        return text
+    return f"{','.join(parts[:6])},…,{parts[-1]} ({len(numbers):,} in all)"

@@ -1,5 +1,7 @@
 """A run as a table with one row per round."""
 
+from collections import Counter, defaultdict
+
 import pandas as pd
 
 from fedlab.privacy.accounts import Account
@@ -10,7 +12,7 @@ from fedlab.report.tables.numbers import interval, number, plain
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.report.verdicts.counts import skipped_sentence
 from fedlab.report.verdicts.run import mismatch_sentence
-from fedlab.results.attacks import counted_images, scored_images
+from fedlab.results.attacks import counted_by_round, scored_images
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
 
@@ -36,26 +38,33 @@ def rounds_table(run: RunFolder, ledger: Ledger) -> ReportTable:
         ledger: The accounts of its clients.
     """
     account = ledger.accounts[0]
-    leakage, clients = scored_images(run.table("leakage")), run.table("clients")
+    table = run.table("leakage")
+    leakage = scored_images(table)
+    defenses = dict(iter(run.table("clients").groupby("round")["defenses"]))
+    attacked = _leakage(leakage)
+    done = run.rounds()
+    # A round in which every client was over its budget is in no history.
+    protected, totals = (
+        ledger.course(account, total=total).reindex(range(1, len(done)), method="ffill")
+        for total in (False, True)
+    )
+    most, ends = protected.max(axis=1), totals.agg(["min", "max"], axis=1)
     rows: list[list[object]] = []
-    for row in run.rounds():
-        defenses = clients[clients["round"] == row.round]["defenses"]
-        until = ledger.until(row.round)
-        protected = (until.protected(client, account) for client in until.histories)
+    for row in done:
         rows.append(
             [
                 row.round,
-                _defenses(defenses) if row.round else "untrained",
+                _defenses(defenses.get(row.round)) if row.round else "untrained",
                 row.accuracy,
                 _success(row),
-                max((each for each in protected if each is not None), default=None),
-                _totals(until, account) if row.round else "-",
-                *_leakage(leakage[leakage["round"] == row.round]),
+                most.get(row.round),
+                _totals(ends, row.round),
+                *attacked.get(row.round, ["-"] * 4),
             ]
         )
     note = [_epsilon_note(ledger, account)]
     note.append("PSNR, SSIM and chance: medians over the images that the server attacked.")
-    if skipped := skipped_sentence(run.table("leakage")):
+    if skipped := skipped_sentence(table):
         note.append(skipped)
     if run.scenario.poisons:
         note.append("Success: attack success rate; chance: the same rate on clean images.")
@@ -74,11 +83,11 @@ def _epsilon_note(ledger: Ledger, account: Account) -> str:
     )
 
 
-def _defenses(names: "pd.Series[str]") -> str:
+def _defenses(names: "pd.Series[str] | None") -> str:
     """The defenses of most clients, and the number of clients with others below."""
-    if names.empty:
+    if names is None:
         return "-"  # clients.csv was cut
-    (most, _), *others = names.map(named).value_counts().items()
+    (most, _), *others = Counter(map(named, names)).most_common()
     return "\n".join([str(most), *(f"+{count} {name}" for name, count in others)])
 
 
@@ -89,31 +98,37 @@ def _success(row: RoundRow) -> str:
     return f"{row.attack_success_rate:.2f}" + ("" if chance is None else f" ({chance:.2f})")
 
 
-def _totals(ledger: Ledger, account: Account) -> str:
-    totals = [ledger.total(client, account) for client in ledger.histories]
-    return interval(number(min(totals)), number(max(totals)), joint=" … ") if totals else "-"
+def _totals(ends: pd.DataFrame, round: int) -> str:
+    if round not in ends.index:
+        return "-"
+    low, high = map(float, ends.loc[round])
+    return interval(number(low), number(high), joint=" … ")
 
 
-def _leakage(rows: pd.DataFrame) -> list[str]:
-    """PSNR, SSIM, chance and verdict; each server on lines of its own."""
-    if rows.empty:
-        return ["-"] * 4
-    parts = [_server_leakage(str(threat), group) for threat, group in rows.groupby("threat")]
-    return ["\n".join(cells).rstrip("\n") for cells in zip(*parts, strict=True)]
-
-
-def _server_leakage(threat: str, rows: pd.DataFrame) -> list[str]:
-    found = counted_images(rows)
-    counts = {"leaks": found.leaking, "recognisable": found.recognisable}
-    number = counts.get(found.grade, found.images)
-    skipped = f", {found.skipped} not attacked" * bool(found.skipped)
-    setting = ", ".join(sorted(set(rows["setting"])))
-    server = "malicious server, " if threat == "malicious" else ""
-    medians = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce").median()
-    return [
-        # Numbers take two lines, as the verdict does.
-        f"{plain(float(medians['psnr']), digits=1)}\n",
-        f"{plain(float(medians['ssim']))}\n",
-        f"{plain(float(medians['chance_psnr']), digits=1)}\n",
-        f"{found.grade} {number}/{found.images}{skipped}\n{server}{setting}",
-    ]
+def _leakage(leakage: pd.DataFrame) -> dict[int, list[str]]:
+    """PSNR, SSIM, chance and verdict of each attacked round; each server on lines of its own."""
+    parts: dict[int, list[list[str]]] = defaultdict(list)
+    for threat, rows in leakage.groupby("threat"):
+        numbers = rows[["psnr", "ssim", "chance_psnr"]].apply(pd.to_numeric, errors="coerce")
+        medians = numbers.groupby(rows["round"]).median()
+        settings = rows.groupby("round")["setting"].unique()
+        for round, found in counted_by_round(rows).items():
+            counts = {"leaks": found.leaking, "recognisable": found.recognisable}
+            count = counts.get(found.grade, found.images)
+            skipped = f", {found.skipped} not attacked" * bool(found.skipped)
+            server = "malicious server, " if threat == "malicious" else ""
+            psnr, ssim, chance = medians.loc[round]
+            parts[round].append(
+                [
+                    # Numbers take two lines, as the verdict does.
+                    f"{plain(float(psnr), digits=1)}\n",
+                    f"{plain(float(ssim))}\n",
+                    f"{plain(float(chance), digits=1)}\n",
+                    f"{found.grade} {count}/{found.images}{skipped}\n"
+                    f"{server}{', '.join(sorted(settings[round]))}",
+                ]
+            )
+    return {
+        round: ["\n".join(cells).rstrip("\n") for cells in zip(*each, strict=True)]
+        for round, each in parts.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
@@ -45,6 +45,7 @@ class ReportTable:
         note: Explanation of the columns below the table.
         names: Number of leading columns that name the subject of a row.
         grid: True for lines between all cells in a terminal.
+        left_out: Number of rows that ``shortened`` left out in the middle.
     """
 
     title: str
@@ -53,17 +54,44 @@ class ReportTable:
     note: str = ""
     names: int = 1
     grid: bool = False
+    left_out: int = 0
 
     @property
     def cells(self) -> list[list[Any]]:
         """Texts of all cells by row, and HTML where a value brings its own."""
-        return [
+        cells = [
             [
                 value if hasattr(value, "__html__") else column.text(value)
                 for column, value in zip(self.columns, row, strict=True)
             ]
             for row in self.rows
         ]
+        if self.left_out:
+            cells.insert((len(cells) + 1) // 2, ["⋮"] * len(self.columns))
+        return cells
+
+    @property
+    def count(self) -> int:
+        """Number of rows, with those that were left out."""
+        return len(self.rows) + self.left_out
+
+    def shortened(self, most: int, file: str) -> ReportTable:
+        """Keep the first and the last rows; the note says how many there are, and where.
+
+        Args:
+            most: Largest number of rows, at least 2.
+            file: File or files with all rows.
+        """
+        if len(self.rows) <= most:
+            return self
+        first, last = (most + 1) // 2, most // 2
+        text = f"The first {first} and the last {last} of {len(self.rows):,} rows; all: {file}."
+        return replace(
+            self,
+            rows=[*self.rows[:first], *self.rows[-last:]],
+            note=f"{self.note} {text}".strip(),
+            left_out=len(self.rows) - most,
+        )
 
     def __rich__(self) -> Table:
         table = Table(
@@ -102,7 +130,6 @@ def frame_table(
     note: str = "",
     digits: int = 2,
     names: int = 1,
-    most: int | None = None,
 ) -> ReportTable:
     """Show a data frame without its index.
 
@@ -112,20 +139,15 @@ def frame_table(
         note: Explanation below the table.
         digits: Decimals of numbers that are not whole.
         names: Number of leading columns that name the subject of a row.
-        most: Largest number of rows; the note states how many rows there are in all. All rows
-            unless given.
     """
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-    shown = frame if most is None else frame.head(most)
-    if len(shown) < len(frame):
-        note = f"{note} The first {len(shown):,} of {len(frame):,} rows.".strip()
     numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
     columns = [
         Column(str(name), "right" if number else "left", lambda value: plain(value, digits=digits))
         for name, number in zip(frame.columns, numeric, strict=True)
     ]
-    return ReportTable(title, columns, list(shown.itertuples(index=False, name=None)), note, names)
+    return ReportTable(title, columns, list(frame.itertuples(index=False, name=None)), note, names)
 
 
 def facts_table(facts: Mapping[str, object]) -> ReportTable:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fedlab.core.schedule import resolve_clients, resolve_rounds, spell
+from fedlab.core.schedule import resolve_clients, resolve_rounds
 from fedlab.metrics.verdict import (
     INCONCLUSIVE,
     NOT_SHOWN,
@@ -22,7 +22,7 @@ from fedlab.privacy.accounts import ACCOUNTS, Account
 from fedlab.privacy.ledger import Ledger
 from fedlab.report.tables.ceilings import ceiling_sentences
 from fedlab.report.tables.ledger import accounts_without_total
-from fedlab.report.tables.naming import under
+from fedlab.report.tables.naming import spelled, under
 from fedlab.report.tables.numbers import counted, decibels, interval, listed, number
 from fedlab.report.verdicts.counts import (
     choice_sentence,
@@ -42,6 +42,9 @@ from fedlab.results.attacks import (
 from fedlab.results.rows import RoundRow
 from fedlab.scenario.roles import Poisoning
 from fedlab.scenario.scenario import Scenario
+
+MOST_CASES = 12
+"""Largest number of updates that a sentence names one by one."""
 
 
 class Verdict(NamedTuple):
@@ -117,7 +120,7 @@ def payload_verdicts(leakage: pd.DataFrame) -> list[Verdict]:
 
 
 def mismatch_sentence(leakage: pd.DataFrame) -> str:
-    """Name every captured update that differs from its replay; empty if there is none.
+    """Name the captured updates that differ from their replay; empty if there is none.
 
     Args:
         leakage: The leakage table of a run or a comparison.
@@ -129,6 +132,9 @@ def mismatch_sentence(leakage: pd.DataFrame) -> str:
     ]
     if not cases:
         return ""
+    if len(cases) > MOST_CASES:
+        more = f"{len(cases) - MOST_CASES:,} further updates (payload_cosine in leakage.csv)"
+        cases[MOST_CASES:] = [more]
     return (
         f"The update that was captured differs from the replay of the client's training in "
         f"{listed(cases)}; the scores there may compare with images that the client did not use."
@@ -302,7 +308,7 @@ def _poisoners(scenario: Scenario, entry: Poisoning) -> str:
     rounds = resolve_rounds(entry.rounds, scenario.rounds)
     return (
         f"{attack_names(entry)} by {len(clients)} of {counted(scenario.data.clients, 'client')} in "
-        f"round{'s' * (len(rounds) > 1)} {spell(rounds)}"
+        f"round{'s' * (len(rounds) > 1)} {spelled(rounds)}"
     )
 
 
@@ -338,7 +344,7 @@ def _spent(ledger: Ledger, account: Account, clients: Sequence[int]) -> str:
     cost = largest(unbounded)
     protected = "" if cost == "-" else f"; their protected rounds cost at most ε {cost}"
     return (
-        f"{about} the total of client{'s' * (len(bounded) > 1)} {spell(bounded)} is at most "
+        f"{about} the total of client{'s' * (len(bounded) > 1)} {spelled(bounded)} is at most "
         f"ε {most}. The total of {counted(len(unbounded), 'other client')} is infinite, since "
         f"{'it' if len(unbounded) == 1 else 'they'} {without}{protected}."
     )

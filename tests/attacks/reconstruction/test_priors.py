@@ -63,3 +63,21 @@ def test_gradients(prior):
 def test_further_priors_are_named_or_given():
     settings = AttackSettings(tv=0.0, priors=(("norm", 0.5), (norm_prior, 0.25)))
     assert settings.weighted_priors == ((norm_prior, 0.5), (norm_prior, 0.25))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (4, 1, 5, 9)])
+def test_total_variation_has_the_bits_of_autograd(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def plain(x):
+        right, down = x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+        return right.abs().mean() + down.abs().mean()
+
+    found = []
+    for variation in (plain, total_variation):
+        leaf = x.clone().requires_grad_()
+        (leaf.sin().sum() + 0.37 * variation(leaf)).backward()
+        found.append((variation(x), leaf.grad))
+    (value, slope), (ours, our_slope) = found
+    assert torch.equal(ours, value)
+    assert torch.equal(our_slope, slope)

@@ -64,10 +64,15 @@ def test_numbers_of_a_frame():
     assert cells == ["numbers", "name", "x", "n", "is", "a", "-", "1", "yes", "-", "∞", "2", "no"]
 
 
-def test_long_frame_states_its_length():
-    page = Page(frame_table(pd.DataFrame({"n": range(2_000)}), most=5, note="A note.").__html__())
-    assert len(page.all("tr")) == 6
-    assert "A note. The first 5 of 2,000 rows." in page.text
+def test_long_table_keeps_first_and_last_rows(console_text):
+    whole = frame_table(pd.DataFrame({"n": range(2_000)}), note="A note.")
+    table = whole.shortened(5, "numbers.csv")
+    assert [row[0] for row in table.cells] == ["0", "1", "2", "⋮", "1998", "1999"]
+    assert table.count == whole.count == 2_000
+    note = "A note. The first 3 and the last 2 of 2,000 rows; all: numbers.csv."
+    assert note in Page(table.__html__()).text
+    assert "⋮" in console_text(table)
+    assert whole.shortened(2_000, "numbers.csv") is whole
 
 
 def test_no_text_has_a_colour_of_its_own():

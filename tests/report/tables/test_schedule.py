@@ -39,3 +39,30 @@ def test_defenses_have_colour_and_name_in_html():
     text = schedule_grid(SCENARIO).__html__()
     assert '<span style="color:#0072B2">■</span> dp-sgd' in text
     assert "honest" in Page(text).text
+
+
+def test_equal_rounds_of_a_long_run_share_a_column():
+    long = SCENARIO.changed(rounds=1_000, defenses=[{"name": "dp-sgd", "rounds": "every 2"}])
+    found = schedule_grid(long.changed(reconstructions=[]))
+    headers = [column.header for column in found.columns[1:]]
+    assert headers == [
+        "1,3,5,7,9,11,…,999 (500 in all)",
+        "2,4,6,8,10,12,…,1000 (500 in all)",
+    ]
+    assert [str(cell) for cell in found.rows[1][1:]] == ["·", "· dp-sgd"]
+    assert "Only the first" not in found.note
+
+
+def test_schedule_of_many_kinds_is_cut_and_says_so():
+    roles = [
+        {
+            "role": "poisoning",
+            "clients": f"{c}",
+            "rounds": f"{c + 1}",
+            "data": {"attack": "badnets"},
+        }
+        for c in range(60)
+    ]
+    found = schedule_grid(Scenario(rounds=60, data={"clients": 60}, roles=roles))
+    assert (len(found.columns), len(found.rows)) == (1 + 40, 60)
+    assert "Only the first 40 different rounds and 60 different clients are shown" in found.note

@@ -1,4 +1,4 @@
-"""Replay of a search step as one CUDA graph, which avoids launch overhead between small kernels.
+"""Replay of a repeated step as one CUDA graph, which avoids launch overhead between small kernels.
 
 PyTorch's notes on CUDA semantics, section "CUDA graphs", list the operations that may be captured.
 """
@@ -30,10 +30,13 @@ class GraphedFunction:
     Args:
         function: Function without arguments and result.
         device: A CUDA device.
+        name: The computation in words, for the log.
     """
 
-    def __init__(self, function: Callable[[], None], device: torch.device) -> None:
-        self._function = function
+    def __init__(
+        self, function: Callable[[], None], device: torch.device, *, name: str = "the attack"
+    ) -> None:
+        self._function, self._name = function, name
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._left = WARM_UPS
@@ -71,6 +74,6 @@ class GraphedFunction:
                 self._function()
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            logger.info("the attack runs without a CUDA graph, which takes longer: %s", reason)
+            logger.info("%s runs without a CUDA graph, which takes longer: %s", self._name, reason)
         else:
             self._graph = graph

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks.reconstruction import cuda_graph
-from attacks.reconstruction.cuda_graph import AHEAD, GraphedFunction
+from attacks import cuda_graph
+from attacks.cuda_graph import AHEAD, GraphedFunction
 
 
 class Device:
