@@ -94,7 +94,7 @@ def cells_of(
             raise BadInput(f"{arm.label} under {label}{where}: {error}") from error
         name = names.setdefault(changed.to_toml(), _name(arm.label, label, point.label, seed))
         found.append(Cell(arm.label, label, point, seed, changed, name))
-    distinct("runs", names.values())
+    distinct("runs", (_name(c.defense, c.rule, c.point.label, c.seed) for c in found))
     return found
 
 

@@ -1,5 +1,6 @@
 """Settings that a comparison varies beside defenses, rules and seeds."""
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,16 @@ def read_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
         except (ValueError, RecursionError):
             found[key] = [value_of(part) for part in values.split(",")]
     return found
+
+
+def grid_text(values: Sequence[Any]) -> str:
+    """The values of a swept setting as ``read_sweep`` reads them again.
+
+    Example:
+        >>> grid_text([0.01, "0,2", True])
+        '0.01,"0,2",true'
+    """
+    return ",".join(json.dumps(v) if isinstance(v, str) else setting_text(v) for v in values)
 
 
 def short_names(paths: Mapping[str, Any] | Sequence[str]) -> dict[str, str]:

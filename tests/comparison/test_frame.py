@@ -96,7 +96,7 @@ def test_epsilons_are_those_of_the_ledger(found):
 
 def test_leakage_has_every_image(found):
     assert len(found.leakage) == sum(len(run.folder.table("leakage")) for run in found.runs)
-    assert list(found.leakage.columns[:4]) == ["defense", "rule", "seed", "attack"]
+    assert list(found.leakage.columns[:5]) == ["defense", "rule", "grid", "seed", "attack"]
 
 
 def test_frame_without_attacks_has_a_row_per_client(tmp_path):

@@ -18,6 +18,7 @@ def row(**facts):
         "round": 1,
         "client": 0,
         "role": "honest",
+        "grid": "",
         "images": 0,
         "leaking": 0,
         "recognisable": 0,

@@ -29,7 +29,7 @@ from fedlab.report.figures.sheet import (
 )
 from fedlab.report.tables.numbers import seeds_in_words
 
-_COLUMNS = ("scenario", "defense", "rule")
+_COLUMNS = ("scenario", "defense", "rule", "grid")
 _RATE, _CHANCE = "attack_success_rate", "chance_success_rate"
 
 _WIDE, _HIGH = 1.2, 0.68
@@ -50,13 +50,13 @@ def poisoning_matrix_figure(
 
     Args:
         frame: Table of a comparison; see ``fedlab.comparison``.
-        rows: ``defense``, ``rule`` or ``scenario``.
+        rows: ``defense``, ``rule``, ``scenario`` or ``grid``, the values of swept settings.
         columns: Another of them.
 
     Raises:
         NothingToDraw: If the frame is empty, or nobody poisons in any run.
-        ValueError: If the two are not among these or are the same, or the frame varies in the third
-            as well.
+        NothingToDraw: If the frame varies in another of them as well.
+        ValueError: If the two are not among these or are the same.
     """
     if rows == columns or not {rows, columns} <= set(_COLUMNS):
         raise ValueError(f"rows and columns are two of {', '.join(_COLUMNS)}")
@@ -64,12 +64,12 @@ def poisoning_matrix_figure(
         raise NothingToDraw("the comparison has no rows, so there is no matrix")
     if frame[_RATE].isna().all():
         raise NothingToDraw("no run has an attack success rate, so there is no matrix")
-    (third,) = set(_COLUMNS) - {rows, columns}
-    if frame[third].nunique() > 1:
-        raise ValueError(
-            f"the comparison has more than one {third}: choose it for the rows or columns, or keep "
-            "one of them"
-        )
+    for other in sorted(set(_COLUMNS) - {rows, columns}):
+        if frame[other].nunique() > 1:
+            raise NothingToDraw(
+                f"the comparison has more than one {other}: choose it for the rows or columns, or "
+                "keep one of them"
+            )
     runs = frame.groupby([rows, columns, "seed"], sort=False)
     ends = frame[frame["round"] == runs["round"].transform("max")]
     ends = ends.groupby([rows, columns, "seed"], sort=False)[[_RATE, _CHANCE, "accuracy"]].first()

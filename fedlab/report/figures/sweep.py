@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from fedlab.comparison.parsing import setting_text
 from fedlab.comparison.summary import summary_of, swept_columns
 from fedlab.comparison.sweep import COLUMN, short_names
 from fedlab.report.figures.colours import FAINT, LINE, defense_colour
@@ -101,11 +102,12 @@ def epsilon_figure(frame: pd.DataFrame) -> Picture:
         raise NothingToDraw("no attacked arm has a finite epsilon")
     title = "How much leaks at which epsilon?"
     notes = [f"{_seeds(table)} Epsilon: largest over honest clients. {_INTERVAL}"]
-    picture = new_picture(9.0, 3.6, title=title, notes=notes)
     above = _Panel(_ABOVE, ("above_chance", "above_chance_min", "above_chance_max"))
-    panels = (_LEAKING, above)
+    panels = [_LEAKING, *[above] * _has(bounded, above)]
+    picture = new_picture(4.5 * len(panels), 3.6, title=title, notes=notes)
     words = []
-    for axes, panel in zip(picture.subplots(1, 2), panels, strict=True):
+    plots = np.atleast_1d(picture.subplots(1, len(panels)))
+    for axes, panel in zip(plots, panels, strict=True):
         for place, (family, rows) in enumerate(_families(bounded)):
             ordered = rows.sort_values("epsilon")
             _curve(axes, ordered["epsilon"], ordered, panel, family, place)
@@ -184,6 +186,7 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     several = table["rule"].nunique() > 1
     table["share"] = table["leaking"] / table["images"].where(table["images"] > 0)
     table["epsilon"] = [epsilon(line) for _, line in table.iterrows()]
+    table["epsilon"] = table["epsilon"].where(np.isfinite(table["epsilon"]))
     table["name"] = table["defense"] + (", " + table["rule"] if several else "")
     return table
 
@@ -205,7 +208,7 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
             ordered = rows.sort_values(first) if numeric else rows
             x = ordered[first] if numeric else ordered[first].map(ticks.index)
             line = ordered.iloc[0]
-            rest = [f"{short[k.removeprefix(COLUMN)]}={line[k]}" for k in others]
+            rest = [f"{short[k.removeprefix(COLUMN)]}={setting_text(line[k])}" for k in others]
             name = " ".join([line["name"], *rest])
             _curve(axes, x, ordered, panel, name, place, colour=defense_colour(line["defense"]))
             if panel in (_LEAKING, _ACCURACY):
@@ -248,10 +251,10 @@ def _heat_maps(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
             )
             for each in (measure, "accuracy")
         )
-        axes.imshow(values, cmap=colours, vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(columns)), [str(value) for value in columns])
-        axes.set_yticks(range(len(rows)), [str(value) for value in rows])
-        axes.set(xlabel=across, ylabel=down)
+        axes.pcolormesh(values, cmap=colours, vmin=0, vmax=1, edgecolor="white", linewidth=2)
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [setting_text(each) for each in columns])
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [setting_text(each) for each in rows])
+        axes.set(xlabel=across, ylabel=down, ylim=(len(rows), 0))
         axes.set_title(wrapped(name, width - 0.6, TEXT))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -260,7 +263,7 @@ def _heat_maps(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
                 continue
             text = f"{value:.2f}" + f"\n{accuracies[row, column]:.2f}" * attacked
             style: Options = {"color": ink_on(to_hex(colours(value))), "size": TINY}
-            axes.text(column, row, text, ha="center", va="center", **style)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", **style)
             words.append(f"{name} {value:.2f} at {rows[row]} and {columns[column]}")
     picture.alt = f"{title} {what}: {first_of(words)}."
     return picture

@@ -7,11 +7,14 @@ import pandas as pd
 
 from fedlab.comparison import Comparison
 from fedlab.comparison.comparison import FACTS
+from fedlab.comparison.parsing import setting_text
+from fedlab.comparison.sweep import grid_text
 from fedlab.core.errors import BadInput
 from fedlab.report.figures.chance import chance_figure
 from fedlab.report.figures.frontier import frontier_figure
 from fedlab.report.figures.image_grid import wall_figure
 from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
+from fedlab.report.figures.sweep import accuracy_figure, epsilon_figure, sweep_figure
 from fedlab.report.page.local_paths import source_of, without_folders
 from fedlab.report.page.page_content import FoldedTable, PageContent, csv_table, leakage_table
 from fedlab.report.page.research_question import research_question
@@ -41,6 +44,7 @@ def comparison_page(comparison: Comparison) -> PageContent:
     arms = [run.folder.scenario for run in comparison.runs]
     firsts = {run.defense: run for run in reversed(comparison.runs)}
     runs = [firsts[defense] for defense in comparison.defenses if defense in firsts]
+    varied = "grid" if len(comparison.points) > 1 else "rule"
     rule_term = ("Rules", f"The server aggregates by {listed(rules, 'or')}.")
     return PageContent(
         kind="Comparison",
@@ -49,6 +53,7 @@ def comparison_page(comparison: Comparison) -> PageContent:
         facts=[
             counted(len(comparison.defenses), "defense"),
             counted(seeds, "seed"),
+            *[counted(len(comparison.points), "setting")] * (len(comparison.points) > 1),
             rules[0] if len(rules) == 1 else f"{len(rules)} rules",
             f"{scenario.rounds} rounds",
             f"{scenario.data.clients} clients",
@@ -67,12 +72,19 @@ def comparison_page(comparison: Comparison) -> PageContent:
                 if (settings := defense_settings(run.folder.scenario))
             ),
             *[rule_term] * (len(rules) > 1),
+            *(
+                ("Swept setting", f"{path} is {listed(list(map(setting_text, values)), 'or')}.")
+                for path, values in comparison.sweep.items()
+            ),
         ],
         figures={
             "frontier": partial(frontier_figure, comparison.frame),
             "wall": partial(wall_figure, {run.defense: run.folder for run in runs}),
             "chance": partial(chance_figure, comparison.leakage),
-            "poisoning": partial(poisoning_matrix_figure, comparison.frame),
+            "poisoning": partial(poisoning_matrix_figure, comparison.frame, columns=varied),
+            "sweep": partial(sweep_figure, comparison.frame),
+            "spending": partial(epsilon_figure, comparison.frame),
+            "tradeoff": partial(accuracy_figure, comparison.frame),
         },
         tables=_tables(comparison),
         ledger=[
@@ -93,14 +105,16 @@ def comparison_page(comparison: Comparison) -> PageContent:
 
 def _tables(comparison: Comparison) -> list[FoldedTable]:
     title = "Defenses side by side"
-    rule = ("rule",) * (len(comparison.rules) > 1)
-    runs = [(r.defense, r.rule, r.seed, r.folder.path.name) for r in comparison.runs]
-    frame = pd.DataFrame(runs, columns=["defense", "rule", "seed", "folder"])
+    varied = ("rule",) * (len(comparison.rules) > 1) + ("grid",) * (len(comparison.points) > 1)
+    runs = [(r.defense, r.rule, r.grid, r.seed, r.folder.path.name) for r in comparison.runs]
+    frame = pd.DataFrame(runs, columns=["defense", "rule", "grid", "seed", "folder"])
+    if not comparison.sweep:
+        frame = frame.drop(columns="grid")
     failures = [(run, without_folders(why)) for run, why in comparison.failures.items()]
     failed = pd.DataFrame(failures, columns=["run", "reason"])
     return [
         (title, defenses_table(comparison.frame, title=title), True),
-        *leakage_table(comparison.leakage, arm=("defense", *rule, "seed")),
+        *leakage_table(comparison.leakage, arm=("defense", *varied, "seed")),
         csv_table(frame, "Runs", file=FACTS, open=False),
         *[csv_table(failed, "Failed runs", file=FACTS, names=1, open=True)] * bool(failures),
     ]
@@ -115,6 +129,10 @@ def _command(comparison: Comparison) -> str:
         f"--defenses {shlex.quote(','.join(comparison.defenses))}",
         *[f"--attacks {','.join(comparison.presets)}"] * bool(comparison.presets),
         *[f"--rules {shlex.quote(','.join(comparison.rules))}"] * (comparison.rules != own_rule),
+        *(
+            f"--grid {shlex.quote(f'{path}={grid_text(values)}')}"
+            for path, values in comparison.sweep.items()
+        ),
         f"--seeds {seeds}",
         "--out again",
     ]

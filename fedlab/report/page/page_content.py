@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from fedlab.comparison.sweep import COLUMN
 from fedlab.core.errors import BadInput
 from fedlab.report.figures.sheet import Picture
 from fedlab.report.tables.table import ReportTable, frame_table
@@ -131,8 +132,8 @@ def leakage_table(leakage: pd.DataFrame, *, arm: tuple[str, ...] = ()) -> list[F
     )
     if leakage.empty:
         return []
-    known = {"attack", *columns_of(LeakageRow), "defense", "rule", "seed"}
-    foreign = [name for name in leakage if name not in known]
+    known = {"attack", *columns_of(LeakageRow), "defense", "rule", "grid", "seed"}
+    foreign = [n for n in leakage if n not in known and not str(n).startswith(COLUMN)]
     rows = scored_images(leakage)[[*arm, *_LEAKAGE, *foreign]].replace("", None)
     rows = rows.drop(columns=[name for name in ("power", "skipped") if rows[name].isna().all()])
     title = "Reconstructions, image by image"
