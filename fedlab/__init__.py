@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fedlab.poisoning.updates.base import UpdateAttack
     from fedlab.results.round_result import RoundResult
     from fedlab.scenario.scenario import Scenario
+    from fedlab.simulation.budget import Plan, plan
     from fedlab.simulation.callbacks import Callback
     from fedlab.simulation.federation import Federation
 
@@ -54,6 +55,7 @@ _HOMES = {
     "Federation": "fedlab.simulation.federation",
     "ImageData": "fedlab.data.images",
     "LocalSGD": "attacks.knowledge",
+    "Plan": "fedlab.simulation.budget",
     "RoundResult": "fedlab.results.round_result",
     "RunFailed": "fedlab.core.errors",
     "Scenario": "fedlab.scenario.scenario",
@@ -62,6 +64,7 @@ _HOMES = {
     "compare": "fedlab.comparison",
     "metric": "fedlab.metrics.metric",
     "observe": "fedlab.integrations.observer",
+    "plan": "fedlab.simulation.budget",
     "score_images": "fedlab.metrics.scores",
 }
 
@@ -76,6 +79,7 @@ __all__ = [
     "Federation",
     "ImageData",
     "LocalSGD",
+    "Plan",
     "RoundResult",
     "RunFailed",
     "Scenario",
@@ -84,6 +88,7 @@ __all__ = [
     "compare",
     "metric",
     "observe",
+    "plan",
     "score_images",
 ]
 

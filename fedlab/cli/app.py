@@ -15,6 +15,7 @@ from fedlab.cli.deploy import deploy
 from fedlab.cli.export import export
 from fedlab.cli.ledger import ledger
 from fedlab.cli.list import list_datasets, list_plugins
+from fedlab.cli.plan import plan
 from fedlab.cli.poison import poison
 from fedlab.cli.reconstruct import reconstruct
 from fedlab.cli.reconstruct_files import reconstruct_files
@@ -61,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, resume, deploy, show, ledger, poison, robustness, audit, reconstruct):
+for _command in (run, resume, deploy, show, plan, ledger, poison, robustness, audit, reconstruct):
     app.command()(_command)
 app.command("reconstruct-files")(reconstruct_files)
 app.command()(compare)

@@ -52,10 +52,13 @@ def run(
         chosen = chosen.changed(trackers=[*chosen.trackers, *trackers])
     folder = out or next_free(Path("runs"), chosen.name)
     check_folder(folder)
+    from fedlab.simulation.budget import solved_noise
     from fedlab.simulation.federation import Federation
 
     with raise_on_signals():
         federation = Federation(chosen, out=folder, on_round=lambda done: console.print(str(done)))
+        for solved in solved_noise(chosen, federation.scenario):
+            console.print(f"solved for: {solved}")
         console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
         federation.run()
     report(folder, console)
