@@ -93,6 +93,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """Name the public API, which is imported on first use."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use: PyTorch, Flower and Opacus take seconds."""
     if name in _HOMES:

@@ -59,7 +59,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _command in (run, resume, deploy, show, plan, ledger, poison, robustness, audit, reconstruct):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedlab.cli import completion
 from fedlab.cli.options import Device, Overrides, ScenarioName
 from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput, RunFailed
@@ -16,14 +17,16 @@ def compare(
         str,
         typer.Option(
             help="Defenses to compare, separated by commas; none for no defense, plus signs for "
-            "several at once, settings after colons: none,dp-sgd:noise_multiplier=2,mixup+pruning."
+            "several at once, settings after colons: none,dp-sgd:noise_multiplier=2,mixup+pruning.",
+            autocompletion=completion.complete_defenses,
         ),
     ],
     attacks: Annotated[
         str | None,
         typer.Option(
             help="Reconstruction presets, separated by commas, such as inverting-gradients,fast. "
-            "Default: the scenario's own."
+            "Default: the scenario's own.",
+            autocompletion=completion.complete_presets,
         ),
     ] = None,
     seeds: Annotated[
@@ -37,7 +40,8 @@ def compare(
         str | None,
         typer.Option(
             help="Aggregation rules, separated by commas, with settings after colons: "
-            "FedAvg,FedTrimmedAvg:beta=0.2. Default: the scenario's own."
+            "FedAvg,FedTrimmedAvg:beta=0.2. Default: the scenario's own.",
+            autocompletion=completion.complete_rules,
         ),
     ] = None,
     grid: Annotated[

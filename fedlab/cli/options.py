@@ -5,8 +5,14 @@ from typing import Annotated
 
 import typer
 
+from fedlab.cli import completion
+
 ScenarioName = Annotated[
-    str, typer.Argument(help="Name of a scenario from `fedlab list`, or path of a TOML file.")
+    str,
+    typer.Argument(
+        help="Name of a scenario from `fedlab list`, or path of a TOML file.",
+        autocompletion=completion.complete_scenario,
+    ),
 ]
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.")]
 Overrides = Annotated[
@@ -30,7 +36,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help="Name of the attack, from `fedlab list presets`. Default: that of a scenario's "
-        "[[reconstructions]]."
+        "[[reconstructions]].",
+        autocompletion=completion.complete_presets,
     ),
 ]
 Iterations = Annotated[

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from fedlab.cli import completion
 from fedlab.cli.options import Overrides, ScenarioName
 from fedlab.core.consoles import console
 
@@ -15,7 +16,8 @@ def plan(
         str | None,
         typer.Option(
             help="Defenses on all rounds and clients, in place of the scenario's own, joined by "
-            "plus signs, with settings after colons: dp-sgd:clipping_norm=0.5+pruning."
+            "plus signs, with settings after colons: dp-sgd:clipping_norm=0.5+pruning.",
+            autocompletion=completion.complete_defenses,
         ),
     ] = None,
     epsilon: Annotated[
