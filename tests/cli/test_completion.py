@@ -28,7 +28,7 @@ def test_scenarios_and_toml_files_are_completed(folder):
     assert "quickstart" in complete_scenario("")
     assert complete_scenario("quick") == ["quickstart"]
     assert complete_scenario("mine") == ["mine.toml"]
-    assert complete_scenario("mo") == ["more/"]
+    assert complete_scenario("mor") == ["more/"]
     assert complete_scenario("more/") == ["more/mine.toml"]
 
 
