@@ -22,8 +22,13 @@ def test_there_are_three_examples():
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_links_and_pictures_are_there(page):
     links = re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))
-    local = [link for link in links if "://" not in link and not link.startswith("#")]
-    assert not [link for link in local if not (page.parent / link).exists()]
+    for link in (each for each in links if "://" not in each):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ it is not scored."""
 NO_IMAGE = "none"
 """Value of ``target`` in the row of an attacked update that held no image."""
 
-_WHOSE = ("defense", "rule", "seed")
+_WHOSE = ("defense", "rule", "grid", "seed")
 """First columns in the table of a comparison."""
 
 
