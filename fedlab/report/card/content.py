@@ -104,8 +104,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
     limits = [*_unfinished(subject, page), *untested(tested), *_variation(subject, page)]
     ledgers = [replace(table, title=title) for title, table, _ in page.ledger]
     ledgers = ledgers[:1] if isinstance(subject, RunFolder) else ledgers
-    left = len(ledgers) - MOST_LINES
-    more = [f"Tables of {left} further defenses or settings are on the whole page."] * (left > 0)
+    more = [] if isinstance(subject, RunFolder) else _which_runs(subject, len(ledgers))
     sections = [
         Section("Question", [page.question]),
         Section("Answer", points=[f"{e.threat}: {e.word}. {e.sentence}" for e in page.verdicts]),
@@ -210,6 +209,14 @@ def _variation(subject: RunFolder | Comparison, page: PageContent) -> list[str]:
     one = isinstance(subject, RunFolder) or page.seeds == 1
     seed = ["Only one seed ran, so the variation of these results is unknown."] * one
     return [*seed, *_items(page, ("The results hold",))]
+
+
+def _which_runs(comparison: Comparison, tables: int) -> list[str]:
+    """Which runs the tables of privacy are of, where they are not of all."""
+    first = "Each table is of the first run of a defense; the answer above has the ε of all runs."
+    left = tables - MOST_LINES
+    more = [f"Tables of {counted(left, 'further defense')} are on the whole page."] * (left > 0)
+    return [first] * (len(comparison.runs) > tables) + more
 
 
 def _audits(runs: Sequence[RunFolder], page: PageContent) -> list[str]:

@@ -112,7 +112,7 @@ def _images(tested: Tested) -> str:
 
 
 def _setting(leakage: pd.DataFrame) -> str:
-    rows = scored_images(leakage)
+    rows = attacks_that_ran(scored_images(leakage))
     easy = rows[rows["setting"] == "diagnostic"]
     if easy.empty:
         return ""
@@ -126,12 +126,12 @@ def _setting(leakage: pd.DataFrame) -> str:
 
 
 def _power(leakage: pd.DataFrame) -> str:
-    rows = scored_images(leakage)
-    unknown = rows[rows["power"].isna() & (rows["skipped"] == "")]
+    rows = attacks_that_ran(scored_images(leakage))
+    unknown = rows[rows["power"].isna()]
     if unknown.empty:
         return ""
-    names = listed(list(dict.fromkeys(unknown["attack"])))
-    return f"The power was not measured of {names}: where no leak is shown, it may be too weak."
+    names = listed(list(dict.fromkeys(unknown["preset"])))
+    return f"The power of {names} was not measured: where no leak is shown, it may be too weak."
 
 
 def _payloads(leakage: pd.DataFrame) -> str:

@@ -102,7 +102,7 @@ def test_every_attack_has_its_power_or_says_not_measured(attacked):  # noqa: F81
     rows = tables(attacked, 1)
     assert {row[1] for row in rows} == set(scored_images(attacked.table("leakage"))["attack"])
     assert {row[4] for row in rows} == {"not measured"}
-    assert "The power was not measured of analytic" in limits(attacked)
+    assert "The power of analytic was not measured" in limits(attacked)
 
 
 def limits(subject):
@@ -157,6 +157,12 @@ def test_epsilons_are_those_of_the_ledger(attacked):  # noqa: F811
     assert table.rows == page.ledger[0][1].rows
     assert "delta = 1e-05" in table.note
     assert table.title == "Client by client"
+
+
+def test_card_says_which_runs_its_privacy_is_of(comparison):  # noqa: F811
+    section = card_of(comparison).sections[3]
+    assert len(section.tables) == 2 < len(comparison.runs)
+    assert section.sentences[0].startswith("Each table is of the first run of a defense")
 
 
 def test_threat_models_have_letters():
