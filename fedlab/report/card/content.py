@@ -10,7 +10,7 @@ import pandas as pd
 from fedlab.comparison import Comparison
 from fedlab.metrics.verdict import CONSISTENT, MARGIN, POWERFUL, SUCCEEDS
 from fedlab.report.card.taxonomy import letters_tested, tested_sentence
-from fedlab.report.card.untested import Tested, attacks_that_ran, untested
+from fedlab.report.card.untested import DAMAGED, Tested, attacks_that_ran, untested
 from fedlab.report.page.comparison_page import comparison_page
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.local_paths import source_of
@@ -23,7 +23,6 @@ from fedlab.report.templates import render
 from fedlab.report.verdicts.counts import percent_interval
 from fedlab.results.attacks import ImageCounts, best_of_each, counted_images, scored_images
 from fedlab.results.folder import RunFolder
-from fedlab.results.rows import LeakageRow, columns_of
 from fedlab.scenario.reproducibility import repeatability
 from fedlab.simulation.auditing import verdict_of
 
@@ -79,8 +78,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
     if isinstance(subject, RunFolder):
         page, runs = run_page(subject), [subject]
         found = page.missing.unless_damaged(lambda: subject.table("leakage"))
-        whole = pd.DataFrame(columns=columns_of(LeakageRow)) if found is None else found
-        leakage = whole.assign(run=subject.path.name)
+        leakage = None if found is None else found.assign(run=subject.path.name)
     else:
         page, runs = comparison_page(subject), [each.folder for each in subject.runs]
         leakage = pd.concat(
@@ -89,8 +87,9 @@ def card_of(subject: RunFolder | Comparison) -> Card:
                 for each in subject.runs
             ]
         )
-    groups = list(_groups(leakage))
-    letters = letters_tested(attacks_that_ran(leakage))
+    groups = [] if leakage is None else list(_groups(leakage))
+    letters = [] if leakage is None else letters_tested(attacks_that_ran(leakage))
+    nothing = DAMAGED if leakage is None else "No image was attacked and scored."
     tested = Tested(
         scenarios=page.arms,
         leakage=leakage,
@@ -110,7 +109,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
         Section("Answer", points=[f"{e.threat}: {e.word}. {e.sentence}" for e in page.verdicts]),
         Section("What leaked", tables=[_counts_table(groups), _attacks_table(groups)])
         if groups
-        else Section("What leaked", ["No image was attacked and scored."]),
+        else Section("What leaked", [nothing]),
         Section(
             "Privacy spent and certified",
             [*_audits(runs, page), *more],
@@ -119,7 +118,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
         Section("What was not tested", points=limits),
         Section(
             "Who attacks",
-            [tested_sentence(letters)],
+            [DAMAGED if leakage is None else tested_sentence(letters)],
             points=[f"{term}: {text}" for term, text in page.threat_model],
         ),
         Section("What the words mean", points=_explanations(page)),

@@ -18,20 +18,24 @@ OTHER_ATTACKS = (
 )
 
 
+DAMAGED = "Which attacks ran and what they found is unknown, since leakage.csv is damaged."
+"""What stands in place of every sentence that the leakage table would give."""
+
+
 @dataclass(frozen=True)
 class Tested:
     """What attacks and clients did in all runs of a subject.
 
     Attributes:
         scenarios: Scenarios of all runs.
-        leakage: Leakage table of the subject.
+        leakage: Leakage table of the subject; ``None`` if it is damaged.
         clients: Client tables of the runs, by folder name; ``None`` for a damaged table.
         counts: Images of each group of runs that is counted apart.
         letters: Letters of the threat models that were tested.
     """
 
     scenarios: Sequence[Scenario]
-    leakage: pd.DataFrame
+    leakage: pd.DataFrame | None
     clients: Mapping[str, pd.DataFrame | None]
     counts: Sequence[GradeCounts]
     letters: Sequence[str]
@@ -39,14 +43,22 @@ class Tested:
 
 def untested(tested: Tested) -> list[str]:
     """Say what was not tested, so that silence is not read as a result."""
+    leakage = tested.leakage
+    about_attacks = (
+        [DAMAGED]
+        if leakage is None
+        else [
+            _attacks(leakage),
+            _updates(leakage, tested.clients),
+            _images(leakage, tested.counts),
+            _setting(leakage),
+            _power(leakage),
+            _payloads(leakage),
+            untested_sentence(tested.letters),
+        ]
+    )
     sentences = [
-        _attacks(tested.leakage),
-        _updates(tested),
-        _images(tested),
-        _setting(tested.leakage),
-        _power(tested.leakage),
-        _payloads(tested.leakage),
-        untested_sentence(tested.letters),
+        *about_attacks,
         OTHER_ATTACKS,
         _poisoning(tested.scenarios),
         _audit(tested.scenarios),
@@ -71,16 +83,15 @@ def _attacks(leakage: pd.DataFrame) -> str:
     return f"{len(others)} of {of} did not run: {listed(others)}." if others else ""
 
 
-def _updates(tested: Tested) -> str:
+def _updates(leakage: pd.DataFrame, clients: Mapping[str, pd.DataFrame | None]) -> str:
     """How many updates no attack was scheduled on, and of which clients and rounds all."""
-    if any(table is None for table in tested.clients.values()):
+    if any(table is None for table in clients.values()):
         return "How many updates were not attacked is unknown, since a clients.csv is damaged."
-    tables = [table.assign(run=run) for run, table in tested.clients.items() if table is not None]
+    tables = [table.assign(run=run) for run, table in clients.items() if table is not None]
     rows = pd.concat(tables)
     rows = rows[rows["status"] == "ok"]
     sent = set(zip(rows["run"], rows["round"], rows["client"], strict=True))
-    whose = tested.leakage
-    attacked = set(zip(whose["run"], whose["round"], whose["client"], strict=True))
+    attacked = set(zip(leakage["run"], leakage["round"], leakage["client"], strict=True))
     missed = sent - attacked
     if not missed:
         return ""
@@ -96,10 +107,10 @@ def _updates(tested: Tested) -> str:
     )
 
 
-def _images(tested: Tested) -> str:
-    skipped = sum(each.skipped for each in tested.counts)
-    images = sum(each.images for each in tested.counts)
-    unscored = int((tested.leakage["target"] == UNKNOWN).sum())
+def _images(leakage: pd.DataFrame, counts: Sequence[GradeCounts]) -> str:
+    skipped = sum(each.skipped for each in counts)
+    images = sum(each.images for each in counts)
+    unscored = int((leakage["target"] == UNKNOWN).sum())
     parts = []
     if skipped:
         parts.append(

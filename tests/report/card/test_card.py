@@ -10,9 +10,11 @@ import pytest
 from fedlab import Federation
 from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.environment import version_of
+from fedlab.core.errors import RunFailed
 from fedlab.report.card import write_card
 from fedlab.report.card.content import card_of
 from fedlab.report.card.taxonomy import LETTERS, letters_tested, untested_sentence
+from fedlab.report.card.untested import DAMAGED
 from fedlab.results.attacks import counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from tests.federations import small
@@ -178,6 +180,18 @@ def test_damaged_table_costs_only_its_part(attacked, tmp_path):  # noqa: F811
     copied(attacked, run.path)
     (run.path / "clients.csv").write_text("round\nnothing\n")
     assert "a clients.csv is damaged" in limits(run)
+
+
+def test_damaged_leakage_is_not_taken_for_no_attack(attacked, tmp_path):  # noqa: F811
+    run = RunFolder(tmp_path / "run")
+    copied(attacked, run.path)
+    (run.path / "leakage.csv").write_text("round\nnothing\n")
+    with pytest.raises(RunFailed, match="lacks what could not be read"):
+        write_card(run)
+    text = (run.path / "card.md").read_text()
+    assert text.count(DAMAGED.replace("_", "\\_")) == 3
+    assert "did not run" not in text
+    assert "no threat model" not in text
 
 
 def test_versions_and_seed_are_stated(attacked):  # noqa: F811
