@@ -282,19 +282,22 @@ class Comparison(Viewable):
         """
         return self._figure("tradeoff")
 
-    def report(self, path: Path | str | None = None) -> Path:
+    def report(self, path: Path | str | None = None, *, card: bool = False) -> Path:
         """Write one offline HTML page about the comparison.
 
         Args:
             path: HTML file; default: ``report.html`` in the folder of the comparison.
+            card: Write one or two printed pages for somebody who must decide, by default as
+                ``card.html`` with ``card.md`` beside it; ``path`` may end in ``.md``.
 
         Returns:
-            Path of the file.
+            Path of the file; ``card.html`` of the two.
 
         Raises:
             BadInput: If the file cannot be written.
         """
-        written: Path = show(self, "page", None if path is None else Path(path))
+        where = None if path is None else Path(path)
+        written: Path = show(self, "card", where)[0] if card else show(self, "page", where)
         return written
 
     def _figure(self, view: str, **options: Any) -> "Figure":

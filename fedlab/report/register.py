@@ -50,6 +50,7 @@ VIEWS: dict[tuple[str, str], str] = {
     (_COMPARISON, "table"): "fedlab.report.tables.defenses:comparison_table",
     (_COMPARISON, "html"): f"{_HTML}:comparison_html",
     (_COMPARISON, "page"): "fedlab.report.page.write:write_page",
+    (_COMPARISON, "card"): "fedlab.report.card.write:write_card",
     (_SCENARIO, "plot"): f"{_FIGURES}.schedule:schedule_figure",
     (_SCENARIO, "html"): f"{_HTML}:scenario_html",
 }

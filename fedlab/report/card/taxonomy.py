@@ -1,0 +1,58 @@
+"""Threat models of reconstruction by their letters in the literature.
+
+Carletti et al., "SoK: Gradient Inversion Attacks in Federated Learning", USENIX Security 2025.
+"""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from fedlab.report.tables.numbers import listed
+
+LETTERS = {
+    "A": "sees the updates",
+    "B": "knows architecture and weights",
+    "C": "knows the details of local training",
+    "D": "has similar public images",
+    "E": "knows the distribution of the client's images (BatchNorm statistics)",
+    "F": "changes what it sends to clients",
+    "G": "changes what it sends to clients and has similar public images",
+    "H": "changes what it sends to clients and chooses which of them take part",
+}
+"""What the server of each letter sees, knows or does. A to E follow the protocol, and B to E
+each add to the one before."""
+
+
+def letters_tested(ran: pd.DataFrame) -> list[str]:
+    """The letter of each kind of server that attacked.
+
+    Every attack of a run may use public images, so none is weaker than D or G.
+
+    Args:
+        ran: Rows of the leakage table about attacks that ran.
+    """
+    threats = ran["threat"] if "threat" in ran else ["honest-but-curious"] * bool(len(ran))
+    return sorted({"G" if threat == "malicious" else "D" for threat in threats})
+
+
+def tested_sentence(letters: Collection[str]) -> str:
+    """State the threat model of the attacks by letter and in words."""
+    if not letters:
+        return "No attack on an update ran, so no threat model of reconstruction was tested."
+    words = {"D": listed([LETTERS[each] for each in "ABCD"]), "G": LETTERS["G"]}
+    models = "; ".join(f"{letter}: the server {words[letter]}" for letter in letters)
+    return (
+        f"Threat model {models}. The letters A to H are those of Carletti et al., SoK: Gradient "
+        "Inversion Attacks in Federated Learning, USENIX Security 2025."
+    )
+
+
+def untested_sentence(letters: Collection[str]) -> str:
+    """Name the threat models that no attack had, in words.
+
+    Args:
+        letters: Letters of ``letters_tested``: D covers those before it, and G covers F.
+    """
+    covered = "".join({"D": "ABCD", "G": "FG"}[letter] for letter in letters)
+    rest = [f"{letter} ({words})" for letter, words in LETTERS.items() if letter not in covered]
+    return f"No attack had a server of threat model {listed(rest, 'or')}."
