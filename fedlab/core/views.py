@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedlab.core.errors import BadInput, RunFailed
-from fedlab.core.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,6 +85,8 @@ class Viewable:
     def save(self, path: Path | str, *args: Any, **options: Any) -> Path:
         """Write the main figure to a file. A failed write leaves no partial file behind.
 
+        ``plot().save(path, title=False)`` leaves the title out, as papers want it.
+
         Args:
             path: File name; its ending selects the format: ``.png``, ``.svg``, ``.pdf`` or another
                 that matplotlib writes. Without an ending the format is PNG.
@@ -100,9 +101,8 @@ class Viewable:
             ValueError: If there is nothing to draw yet.
         """
         figure = self.plot(*args, **options)
-        content: bytes = show(figure, "bytes", format=Path(path).suffix[1:] or "png")
         try:
-            write_atomically(Path(path), content)
+            show(figure, "file", Path(path))
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error}") from error
         return Path(path)

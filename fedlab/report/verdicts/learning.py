@@ -25,8 +25,8 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
     sentence = (
         f"After round {last.round} the accuracy on {last.test_images:,} test images is "
         f"{last.accuracy:.3f}, with a {LEVEL:.0%} interval of {_low(last):.3f} to {high:.3f}, "
-        f"which is not shown to be above the {last.chance_accuracy:.3f} of always predicting the most "
-        "frequent class."
+        f"which is not shown to be above the {last.chance_accuracy:.3f} of always predicting the "
+        "most frequent class."
     ).replace("%", " %")
     best = max(rounds, key=lambda row: row.accuracy)
     if _low(best) > best.chance_accuracy:
