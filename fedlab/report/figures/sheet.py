@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import ColorType
 
@@ -85,9 +86,11 @@ class Picture(Figure):
 
     Attributes:
         alt: Content of the figure in words and numbers, for readers who do not see it.
+        heading: The title, where there is one.
     """
 
     alt: str = ""
+    heading: Text | None = None
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the figure; ticks are made only now, so the style must apply here as well."""
@@ -111,7 +114,7 @@ class Picture(Figure):
         Raises:
             BadInput: If the format is unknown, or the file cannot be written.
         """
-        heading, (width, height) = self._suptitle, self.get_size_inches()
+        heading, (width, height) = self.heading, self.get_size_inches()
         if heading is not None and not title:
             heading.set(visible=False, in_layout=False)
             self.set_size_inches(width, height - inches(heading.get_text(), TITLE))
@@ -145,7 +148,7 @@ def new_picture(width: float, height: float, *, title: str, notes: Sequence[str]
     side = MARGIN / width
     layout = ConstrainedLayoutEngine(rect=(side, 0, 1 - 2 * side, 1), w_pad=0.03, h_pad=0.07)
     picture = Picture(figsize=(width, height), facecolor="white", layout=layout)
-    picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
+    picture.heading = picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
     if text:
         picture.supxlabel(text, x=side, ha="left", color=FAINT)
     return picture
