@@ -19,17 +19,20 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
         rounds: Rows of the rounds from round 0 on.
     """
     last = rounds[-1] if rounds else None
-    if last is None or not last.round or not last.test_images or _low(last) > last.chance_accuracy:
+    if last is None or not last.round or not last.test_images:
         return []
-    _, high = _interval(last)
+    low, high = _interval(last.accuracy, last.test_images)
+    if low > last.chance_accuracy:
+        return []
     sentence = (
         f"After round {last.round} the accuracy on {last.test_images:,} test images is "
-        f"{last.accuracy:.3f}, with a {LEVEL:.0%} interval of {_low(last):.3f} to {high:.3f}, "
+        f"{last.accuracy:.3f}, with a {LEVEL:.0%} interval of {low:.3f} to {high:.3f}, "
         f"which is not shown to be above the {last.chance_accuracy:.3f} of always predicting the "
         "most frequent class."
     ).replace("%", " %")
     best = max(rounds, key=lambda row: row.accuracy)
-    if _low(best) > best.chance_accuracy:
+    # All rounds have the same test images, though rounds of earlier versions do not say so.
+    if _interval(best.accuracy, last.test_images)[0] > last.chance_accuracy:
         return [
             Verdict(
                 "Training",
@@ -48,12 +51,6 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
     ]
 
 
-def _low(row: RoundRow) -> float:
-    return _interval(row)[0]
-
-
-def _interval(row: RoundRow) -> tuple[float, float]:
-    """Interval of the accuracy of a row with test images."""
-    images = row.test_images or 0
-    found = scipy.stats.binomtest(round(row.accuracy * images), images).proportion_ci(LEVEL)
+def _interval(accuracy: float, images: int) -> tuple[float, float]:
+    found = scipy.stats.binomtest(round(accuracy * images), images).proportion_ci(LEVEL)
     return float(found.low), float(found.high)

@@ -49,6 +49,13 @@ def test_a_network_that_forgot_is_not_untrained():
     assert "untrained" not in found.sentence
 
 
+def test_a_resumed_run_of_an_earlier_version_counts():
+    first, *rest = rounds(0.1, 0.1)
+    old = dataclasses.replace(first, chance_accuracy=float("nan"), test_images=None)
+    (found,) = learning_verdicts([old, *rest])
+    assert found.word == "learned nothing"
+
+
 def test_nothing_is_said_without_test_images_or_rounds():
     old = dataclasses.replace(rounds(0.1, 0.1)[1], test_images=None)
     for rows in ([], rounds(0.1), [*rounds(0.1), old], rounds(0.1, float("nan"), images=0)):
