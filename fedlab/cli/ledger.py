@@ -12,7 +12,7 @@ from fedlab.core.consoles import console
 def ledger(
     folder: RunPath,
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file in which the ledger is drawn as well.")
+        Path | None, typer.Option(help="PNG, PDF or SVG file in which the ledger is drawn too.")
     ] = None,
 ) -> None:
     """Print the privacy ledger of every client of a run, by round and in total."""

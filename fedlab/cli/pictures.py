@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def prepare_picture(path: Path) -> Path:
-    """Make the folder of a picture before an attack that takes minutes.
+    """Check the format of a picture and make its folder before an attack that takes minutes.
 
     Raises:
         BadInput: If the picture cannot be written there.
     """
+    from fedlab.report.figures.sheet import format_of
+
     check_folder(path.parent)
     if path.is_dir():
-        raise BadInput(f"{path} is a folder: name a PNG to write with --out")
+        raise BadInput(f"{path} is a folder: name a picture to write with --out")
+    format_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

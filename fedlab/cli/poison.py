@@ -30,7 +30,8 @@ def poison(
         int, typer.Option(min=1, max=16, help="Largest number of images in the picture.")
     ] = 8,
     out: Annotated[
-        Path, typer.Option(help="PNG file to write. Its folder is made if it does not exist.")
+        Path,
+        typer.Option(help="PNG, PDF or SVG file to write. Its folder is made if need be."),
     ] = Path("poison.png"),
 ) -> None:
     """Show how a poisoning client changes its images: clean, poisoned, and the difference.
@@ -39,7 +40,7 @@ def poison(
     untrained weights otherwise.
     """
     from fedlab.core.files import check_folder
-    from fedlab.report.figures.reconstructions import save
+    from fedlab.report.figures.sheet import format_of, save
     from fedlab.results.checkpoint import Checkpoint
     from fedlab.results.folder import RunFolder
     from fedlab.scenario.scenario import Scenario
@@ -47,7 +48,8 @@ def poison(
 
     check_folder(out.parent)
     if out.is_dir():
-        raise BadInput(f"{out} is a folder: name a PNG file")
+        raise BadInput(f"{out} is a folder: name a picture to write")
+    format_of(out)
     state = None
     if Path(scenario).is_dir():
         run_folder = RunFolder.open(Path(scenario))

@@ -49,7 +49,10 @@ def reconstruct(
     preview: options.Preview = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="PNG file to write. Default: in the folder reconstructions of the run."),
+        typer.Option(
+            help="PNG, PDF or SVG file to write. Default: a PNG file in the run's folder "
+            "reconstructions."
+        ),
     ] = None,
 ) -> None:
     """Reconstruct the images behind a reply that a run kept, and score them.

@@ -133,7 +133,7 @@ def reconstruct_files(
     seconds: options.Seconds = None,
     tuning_seconds: options.TuningSeconds = None,
     preview: options.Preview = None,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("rebuilt.png"),
+    out: Annotated[Path, typer.Option(help="PNG, PDF or SVG file to write.")] = Path("rebuilt.png"),
 ) -> None:
     """Reconstruct images from files of any federation: the global model and a client's reply.
 

@@ -1,4 +1,7 @@
-"""The two errors that users see as one sentence; any other exception is a bug with a traceback."""
+"""The two errors that users see as one sentence; any other exception is a bug with a traceback.
+
+``views.register_in_notebook`` shortens them in notebooks, where ``%tb`` shows the whole traceback.
+"""
 
 import difflib
 import re

@@ -1,8 +1,9 @@
-"""Progress of a long task: a bar in a terminal, one line in a notebook, nothing in a pipe."""
+"""Progress of a long task: a bar in a terminal, a line in a notebook, some lines in a log."""
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from html import escape
@@ -18,6 +19,9 @@ from rich.progress import (
 )
 
 from fedlab.core.consoles import complaints
+
+LOG_INTERVAL = 30.0
+"""Least time between two lines in a log file or a pipe, in seconds."""
 
 _active: ContextVar[bool] = ContextVar("_active", default=False)
 """True while an outer progress bar is active."""
@@ -41,7 +45,8 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
     """Show the progress of a task and the time left while the block runs.
 
     In a notebook it is one line that is updated, in a terminal a bar on standard error that
-    disappears at the end, in a pipe nothing. A task within another one shows nothing.
+    disappears at the end, and in a pipe or log file a new line on standard error at most every
+    ``LOG_INTERVAL``, so none for a short task. A task within another one shows nothing.
 
     Args:
         title: Name of the task.
@@ -56,7 +61,7 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
         yield _silent
         return
     with silence():
-        shown = _line if in_notebook() else _bar
+        shown = _line if in_notebook() else _bar if complaints.is_terminal else _log
         with shown(title, total, unit, done) as tell:
             yield tell
 
@@ -98,7 +103,6 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
         *columns,
         console=complaints,
         transient=True,
-        disable=not complaints.is_terminal,
         speed_estimate_period=3_600,  # seconds; a round may take a minute
     )
     with shown:
@@ -114,23 +118,58 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
 def _line(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
     from IPython.display import HTML, display
 
-    started = time.monotonic()
     shown: Any = display(HTML(escape(title)), display_id=True)  # type: ignore[no-untyped-call]
-    last = 0.0
+
+    def write(text: str) -> None:
+        shown.update(HTML(escape(text)))  # type: ignore[no-untyped-call]
+
+    # A front end redraws the cell each time.
+    tell = _writer(write, title, total, unit, before, pause=0.5)
+    yield tell
+    tell(total)
+
+
+@contextmanager
+def _log(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
+    yield _writer(complaints.print, title, total, unit, before, pause=LOG_INTERVAL, wait=True)
+
+
+def _writer(
+    write: Callable[[str], None],
+    title: str,
+    total: int,
+    unit: str,
+    before: int,
+    *,
+    pause: float,
+    wait: bool = False,
+) -> Tell:
+    """Write what is done, the time since the start, and the time left.
+
+    Args:
+        write: Function that shows a text.
+        title: Name of the task.
+        total: Number of units to do.
+        unit: Name of the units in the plural.
+        before: Number of units done before the start.
+        pause: Least time between two texts in seconds.
+        wait: Whether the first text and the last one wait for that time too.
+    """
+    started = time.monotonic()
+    last = started if wait else -math.inf
 
     def tell(done: float, words: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < 0.5 and done < total:
-            return  # a front end redraws the cell each time
+        if now - last < pause and (wait or done < total):
+            return
         last = now
         text = f"{title}: {done:.0f} of {total} {unit}, {_clock(now - started)}"
         if before < done < total:
             text += f", about {_clock((now - started) * (total - done) / (done - before))} left"
-        shown.update(HTML(escape(f"{text} {words}".rstrip())))  # type: ignore[no-untyped-call]
+        write(f"{text} {words}".rstrip())
 
-    yield tell
-    tell(total)
+    return tell
 
 
 def _clock(seconds: float) -> str:

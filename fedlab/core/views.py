@@ -16,8 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedlab.core.errors import BadInput
-from fedlab.core.files import write_atomically
+from fedlab.core.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,6 +85,8 @@ class Viewable:
     def save(self, path: Path | str, *args: Any, **options: Any) -> Path:
         """Write the main figure to a file. A failed write leaves no partial file behind.
 
+        ``plot().save(path, title=False)`` leaves the title out, as papers want it.
+
         Args:
             path: File name; its ending selects the format: ``.png``, ``.svg``, ``.pdf`` or another
                 that matplotlib writes. Without an ending the format is PNG.
@@ -100,9 +101,8 @@ class Viewable:
             ValueError: If there is nothing to draw yet.
         """
         figure = self.plot(*args, **options)
-        content: bytes = show(figure, "bytes", format=Path(path).suffix[1:] or "png")
         try:
-            write_atomically(Path(path), content)
+            show(figure, "file", Path(path))
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error}") from error
         return Path(path)
@@ -113,15 +113,30 @@ class Viewable:
 
 
 def register_in_notebook() -> None:
-    """Let notebooks show results of ``attacks``, which know nothing of their views.
+    """Let notebooks show results of ``attacks`` and, of bad input and failed runs, the sentence.
 
-    IPython finds the class by its name, so nothing is imported; elsewhere nothing happens.
+    IPython finds the class of a result by its name, so nothing is imported; elsewhere nothing
+    happens. A hook that someone else set for exceptions keeps what it handles.
     """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is not None:
-        formatter = shell.display_formatter.formatters["text/html"]
-        kind = ("attacks.reconstruction.result", "Reconstruction")
-        formatter.for_type_by_name(*kind, lambda result: show(result, "html"))
+    if shell is None:
+        return
+    formatter = shell.display_formatter.formatters["text/html"]
+    kind = ("attacks.reconstruction.result", "Reconstruction")
+    formatter.for_type_by_name(*kind, lambda result: show(result, "html"))
+    theirs, their_hook = shell.custom_exceptions, shell.CustomTB
+
+    def show_sentence(
+        shell: Any, kind: type[BaseException], error: BaseException, trace: Any, **offset: Any
+    ) -> Any:
+        if isinstance(error, theirs):
+            return their_hook(kind, error, trace, **offset)
+        # Whoever switched the debugger on with %pdb wants to see the code.
+        whole = shell.call_pdb
+        shell.showtraceback((kind, error, trace), exception_only=not whole, **offset)
+        return None
+
+    shell.set_custom_exc((*theirs, BadInput, RunFailed), show_sentence)
 
 
 @cache

@@ -36,6 +36,11 @@ class ModelScore:
         return _share(self.confusion.diagonal().sum(), self.confusion.sum())
 
     @property
+    def chance_accuracy(self) -> float:
+        """Accuracy of always predicting the most frequent class in [0, 1]; NaN without images."""
+        return _share(self.confusion.sum(1).max(), self.confusion.sum())
+
+    @property
     def worst_recall(self) -> float:
         """Lowest accuracy on the images of one class, among classes with images; else NaN."""
         right, images = self.confusion.diagonal().double(), self.confusion.sum(1)

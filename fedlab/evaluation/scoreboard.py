@@ -88,4 +88,6 @@ class Scoreboard:
             attack_success_rate=success,
             seconds=seconds,
             chance_success_rate=None if math.isnan(chance) else chance,
+            chance_accuracy=scores.chance_accuracy,
+            test_images=int(scores.confusion.sum()),
         )

@@ -24,7 +24,7 @@ VIEWS: dict[tuple[str, str], str] = {
     # Views of every class that registers none of its own.
     (_ANY, "picture"): f"{_FIGURES}.sheet:main_figure",
     (_ANY, "html"): f"{_FIGURES}.sheet:figure_html",
-    ("matplotlib.figure:Figure", "bytes"): f"{_FIGURES}.sheet:encoded",
+    ("matplotlib.figure:Figure", "file"): f"{_FIGURES}.sheet:save",
     (_RECONSTRUCTION, "html"): f"{_HTML}:reconstruction_html",
     (_LEAK, "plot"): f"{_FIGURES}.leaks:leak_figure",
     (_LEAK, "html"): f"{_HTML}:leak_html",

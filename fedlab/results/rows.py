@@ -25,6 +25,9 @@ class RoundRow:
             ``None`` if no poisoning aims at a label.
         cpu_seconds: CPU time of the round in seconds, of all processes that ``engine.workers``
             starts; NaN on Ray and in a deployment, whose clients run elsewhere.
+        chance_accuracy: Accuracy of always predicting the most frequent class of the test images,
+            in [0, 1].
+        test_images: Number of test images; ``None`` in runs of earlier versions.
     """
 
     round: int
@@ -35,6 +38,8 @@ class RoundRow:
     worst_recall: float = math.nan
     chance_success_rate: float | None = None
     cpu_seconds: float = math.nan
+    chance_accuracy: float = math.nan
+    test_images: int | None = None
 
 
 @dataclass(frozen=True)

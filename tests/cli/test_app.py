@@ -184,7 +184,7 @@ def test_a_damaged_run_is_one_sentence(fedlab, scenario, tmp_path):
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("out", ["small.toml/x.png", "small.toml/deep/x.png", "."])
+@pytest.mark.parametrize("out", ["small.toml/x.png", "small.toml/deep/x.png", ".", "x.doc"])
 def test_an_unwritable_picture_is_refused_first(fedlab, scenario, tmp_path, monkeypatch, out):
     assert fedlab("run", scenario, "--out", "run", "--set", "rounds=1")[0] == 0
     monkeypatch.setattr(Federation, "reconstruct", lambda *_, **__: 1 / 0)

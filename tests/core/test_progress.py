@@ -1,4 +1,4 @@
-"""Progress is told where it helps: in place in a terminal and a notebook, not at all in a pipe."""
+"""Progress is told where it helps: in place in a terminal and a notebook, rarely in a pipe."""
 
 import io
 import sys
@@ -24,11 +24,26 @@ def written(monkeypatch):
     return on
 
 
-def test_a_pipe_gets_nothing(written):
+def test_a_pipe_gets_nothing_of_a_short_task(written):
     stream = written(terminal=False)
     with progress("4 runs", 8, unit="rounds") as tell:
         tell(3)
-    assert not stream.getvalue().strip()
+        tell(8)
+    assert not stream.getvalue()
+
+
+def test_a_pipe_gets_a_line_every_half_minute(written, monkeypatch):
+    stream = written(terminal=False)
+    clock = iter([0.0, 29.0, 31.0, 60.0, 62.0, 92.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("4 runs", 12, unit="rounds", done=2) as tell:
+        for done in (3, 4, 5, 6, 12):
+            tell(done, "mixup")
+    assert stream.getvalue().splitlines() == [
+        "4 runs: 4 of 12 rounds, 0:31, about 2:04 left mixup",
+        "4 runs: 6 of 12 rounds, 1:02, about 1:33 left mixup",
+        "4 runs: 12 of 12 rounds, 1:32 mixup",
+    ]
 
 
 def test_a_terminal_gets_a_bar_that_goes(written):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from attacks.reconstruction import Reconstruction
 from fedlab.core import views
-from fedlab.core.errors import BadInput
+from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.views import Viewable, register_in_notebook, show
 from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.report.register import VIEWS
@@ -131,3 +131,42 @@ def test_notebooks_show_reconstructions(monkeypatch):
     shown, _ = shell.display_formatter.format(result)
     assert shown["text/html"].count("data:image/png;base64,") == 1
     assert all(words in shown["text/html"] for words in ("label 3", "labels inferred", "0.25"))
+
+
+@pytest.fixture
+def cell(monkeypatch, capsys):
+    """Run a cell in IPython and return what it writes."""
+    shell, theirs = InteractiveShell(colors="nocolor"), []
+    shell.set_custom_exc((KeyError,), lambda *error, **offset: theirs.append(error[2]))
+    shell.user_ns |= {"BadInput": BadInput, "RunFailed": RunFailed}
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    register_in_notebook()
+
+    def run(code):
+        shell.run_cell(code)
+        return capsys.readouterr().out
+
+    run.theirs = theirs
+    return run
+
+
+CHAINED = "try:\n    1 / 0\nexcept Exception as e:\n    raise {}('no such file') from e"
+
+
+@pytest.mark.parametrize("kind", ["BadInput", "RunFailed"])
+def test_a_notebook_shows_an_error_as_a_sentence(cell, kind):
+    text = cell(CHAINED.format(kind))
+    assert text.strip().splitlines()[-1] == f"{kind}: no such file"
+    assert "use %tb to see the full traceback" in text
+    assert "Traceback" not in text
+    assert "1 / 0" not in text
+    assert "1 / 0" in cell("%tb")
+
+
+def test_a_notebook_shows_bugs_in_full(cell):
+    assert "1 / 0" in cell("1 / 0")
+
+
+def test_the_hook_of_others_stays(cell):
+    assert not cell("{}['a']")
+    assert isinstance(cell.theirs[0], KeyError)

@@ -200,7 +200,7 @@ def _draw_identified(axes: Axes, marks: Sequence[_Mark]) -> None:
             axes.barh(place, out, 0.8, left=mark.ceiling, color=FAINT, alpha=0.25, linewidth=0)
             axes.plot([mark.ceiling] * 2, [place - 0.4, place + 0.4], color=FAINT, linewidth=1.5)
         axes.plot(mark.identified, place, markersize=7, markeredgecolor="white", **mark.style)
-    axes.set(xlim=(-0.02, 1), ylim=(len(marks) - 0.4, -0.6), yticks=[])
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(marks) - 0.4, -0.6), yticks=[])
     axes.set_xlabel("share of images identified in their pool; shaded: out of reach of any attack")
 
 

@@ -32,20 +32,23 @@ _WIDTH, _PLOT = 7.2, 2.4
 MOST_LINES = 12
 """Largest number of lines in a plot."""
 
-MOST_DOTS = 100
-"""Number of rounds up to which a line has a dot for each of them."""
+MOST_DOTS = 20
+"""Largest number of marks on a line."""
 
+_COLOURS = ("#332288", "#117733", "#882255", "#44AA99", "#AA4499", "#999933", "#88CCEE", "#CC6677")
+_MARKS = "osD^vP<>phH8"
 _DASHES = ("-", "--", "-.", ":")
-"""Line styles of groups of clients, which share the colour of the mechanism."""
+"""Colours (of Paul Tol's muted scheme), marks and line styles of groups of clients; no two of
+``MOST_LINES`` groups share both colour and mark."""
 
 
 @styled()
 def ledger_figure(ledger: Ledger) -> Picture:
     """Draw epsilon of the protected rounds, one plot for each account in use.
 
-    A cross marks the round from which on a client's total is infinite, since it took part without
-    the account's protection. Clients with equal accounts share a line; of more than ``MOST_LINES``
-    different accounts some are drawn.
+    Clients with equal accounts share a line with a colour and a mark. A cross marks the round from
+    which on a client's total is infinite, since it took part without the account's protection. Of
+    more than ``MOST_LINES`` different accounts some are drawn.
 
     Raises:
         NothingToDraw: If no client took part in any round yet.
@@ -60,7 +63,7 @@ def ledger_figure(ledger: Ledger) -> Picture:
         for account, each in every.items()
         if len(each) > MOST_LINES
     ]
-    heights = [_PLOT + 0.6 + 1.2 * inches("\n".join(each)) for each in groups.values()]
+    heights = [_PLOT + 0.6 + _legend_inches(len(each)) for each in groups.values()]
     title = "What has each client's privacy cost so far?"
     picture = new_picture(_WIDTH, sum(heights), title=title, notes=notes)
     plots = picture.subplots(len(groups), squeeze=False)[:, 0]
@@ -98,6 +101,11 @@ def _groups(ledger: Ledger, account: Account) -> dict[str, tuple[int, "pd.Series
     return found
 
 
+def _legend_inches(groups: int) -> float:
+    """Height of the legend of so many groups and the cross, in inches."""
+    return 1.2 * inches("\n" * groups)
+
+
 def _draw(
     axes: Axes,
     ledger: Ledger,
@@ -105,19 +113,32 @@ def _draw(
     groups: dict[str, tuple[int, "pd.Series[float]"]],
 ) -> None:
     broken = ledger.first_open(account)
-    colour, last = defense_colour(account.mechanism), 1
+    last, cross = 1, None
     for place, (name, (client, epsilons)) in enumerate(groups.items()):
-        style: Options = {"color": colour, "linestyle": _DASHES[place % len(_DASHES)]}
+        style: Options = {
+            "color": _COLOURS[place % len(_COLOURS)],
+            "linestyle": _DASHES[place % len(_DASHES)],
+            "marker": _MARKS[place],
+            "markersize": 8 - place / 3,  # of equal accounts both marks can be seen
+            "markeredgecolor": "white",
+            "markevery": (1, math.ceil(len(epsilons) / MOST_DOTS) or 1),
+            "clip_on": False,
+        }
         axes.step([0, *epsilons.index], [0.0, *epsilons], where="post", label=name, **style)
-        if len(epsilons) <= MOST_DOTS:
-            axes.plot(epsilons.index, epsilons, ".", color=colour)
         if client in broken:
             at, red = broken[client], defense_colour("none")
-            axes.plot(at, epsilons[at], "x", color=red, zorder=3, clip_on=False)
+            (cross,) = axes.plot(
+                at, epsilons[at], "X", color=red, ms=8, mec="white", zorder=3, clip_on=False
+            )
         last = max([last, *epsilons.index])
     label = "ε" if account.composition == "sum" else f"ε at δ = {ledger.delta:g}"
     axes.set(xlim=(0, last + 0.25), xlabel="round", ylabel=label)
-    axes.set_ylim(bottom=0)
+    if cross is not None:
+        cross.set_label("infinite in all from here on")
+    # The names stand above the highest line, so that none runs through them.
+    highest = max((e for _, each in groups.values() for e in each if e == e), default=0.0) or 1.0
+    top = highest * (1.1 + _legend_inches(len(groups)) / _PLOT)
+    ticks = [each for each in MaxNLocator(5).tick_values(0, highest) if each <= 1.1 * highest]
+    axes.set(ylim=(0, top), yticks=ticks)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Below the plot no line can run through the names.
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.42 / _PLOT), labelspacing=0.3)
+    axes.legend(loc="upper left", labelspacing=0.3, borderaxespad=0.4)

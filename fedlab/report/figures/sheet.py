@@ -14,11 +14,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib.backend_bases import RendererBase
+from matplotlib.backend_bases import FigureCanvasBase, RendererBase
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import ColorType
 
@@ -66,6 +67,9 @@ STYLE: Options = {
     "hatch.linewidth": 0.6,
 }
 
+_FILES: Options = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "fedlab"}
+"""Text as text in PDF and SVG files, and the same names of parts in every SVG file."""
+
 styled = partial(matplotlib.rc_context, STYLE)
 """Decorator of the functions that draw a figure."""
 
@@ -82,14 +86,47 @@ class Picture(Figure):
 
     Attributes:
         alt: Content of the figure in words and numbers, for readers who do not see it.
+        heading: The title, where there is one.
     """
 
     alt: str = ""
+    heading: Text | None = None
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the figure; ticks are made only now, so the style must apply here as well."""
         with styled():
             super().draw(renderer)
+
+    def save(self, path: Path | str, *, title: bool = True) -> Path:
+        """Write the figure to a file, for example for a paper.
+
+        Text stays text: fonts are embedded in PDF files (type 42), and SVG files name them. A
+        failed write leaves no partial file behind.
+
+        Args:
+            path: File name; its ending selects the format, such as ``.pdf``, ``.svg`` or ``.png``.
+                Without an ending the format is PNG.
+            title: Whether to write the title; papers have a caption instead.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            BadInput: If the format is unknown, or the file cannot be written.
+        """
+        heading, (width, height) = self.heading, self.get_size_inches()
+        if heading is not None and not title:
+            heading.set(visible=False, in_layout=False)
+            self.set_size_inches(width, height - inches(heading.get_text(), TITLE))
+        try:
+            save(self, Path(path))
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written: {error}") from error
+        finally:
+            if heading is not None:
+                heading.set(visible=True, in_layout=True)
+            self.set_size_inches(width, height)
+        return Path(path)
 
     def _repr_png_(self) -> bytes:
         return encoded(self, dpi=110)
@@ -111,7 +148,7 @@ def new_picture(width: float, height: float, *, title: str, notes: Sequence[str]
     side = MARGIN / width
     layout = ConstrainedLayoutEngine(rect=(side, 0, 1 - 2 * side, 1), w_pad=0.03, h_pad=0.07)
     picture = Picture(figsize=(width, height), facecolor="white", layout=layout)
-    picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
+    picture.heading = picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
     if text:
         picture.supxlabel(text, x=side, ha="left", color=FAINT)
     return picture
@@ -231,8 +268,25 @@ def image_tag(figure: Figure) -> Markup:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> None:
-    """Write a figure as a PNG file. A failed write leaves no partial file behind."""
-    write_atomically(path, encoded(figure, dpi=dpi))
+    """Write a figure in the format of the file's ending. A failed write leaves no partial file.
+
+    Raises:
+        BadInput: If matplotlib cannot write the format.
+        OSError: If the file cannot be written.
+    """
+    write_atomically(path, encoded(figure, format=format_of(path), dpi=dpi))
+
+
+def format_of(path: Path) -> str:
+    """Format of an image file by its ending, PNG without one.
+
+    Raises:
+        BadInput: If matplotlib cannot write the format.
+    """
+    format, known = path.suffix[1:].lower() or "png", FigureCanvasBase.filetypes
+    if format not in known:
+        raise BadInput(f"no figure can be written as .{format}; formats: {', '.join(known)}")
+    return format
 
 
 def encoded(figure: Figure, *, format: str = "png", dpi: int = 160) -> bytes:
@@ -242,13 +296,10 @@ def encoded(figure: Figure, *, format: str = "png", dpi: int = 160) -> bytes:
         figure: Figure to encode.
         format: Ending of the file name without the dot, such as ``png``, ``svg`` or ``pdf``.
         dpi: Pixels per inch.
-
-    Raises:
-        BadInput: If matplotlib cannot write the format.
     """
-    known = figure.canvas.get_supported_filetypes()
-    if format not in known:
-        raise BadInput(f"no figure can be written as .{format}; formats: {', '.join(known)}")
     content = io.BytesIO()
-    figure.savefig(content, format=format, dpi=dpi)
+    # Files without a date have the same bytes whenever they are written.
+    dated = {"svg": "Date", "svgz": "Date", "pdf": "CreationDate"}.get(format)
+    with matplotlib.rc_context(_FILES):
+        figure.savefig(content, format=format, dpi=dpi, metadata={dated: None} if dated else None)
     return content.getvalue()

@@ -29,6 +29,7 @@ from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.rounds import rounds_table
 from fedlab.report.tables.table import ReportTable
+from fedlab.report.verdicts.learning import learning_verdicts
 from fedlab.report.verdicts.run import Verdict, leak_verdicts, poison_verdict, privacy_verdict
 from fedlab.results.folder import RunFolder
 from fedlab.results.rows import RoundRow
@@ -60,6 +61,7 @@ def run_page(run: RunFolder) -> PageContent:
         ],
         question=research_question(scenario),
         verdicts=[
+            *learning_verdicts(rounds),
             *([_unknown("Leak")] if leakage is None else leak_verdicts(leakage)),
             poison_verdict(scenario, rounds),
             _unknown("Privacy spent") if ledger is None else privacy_verdict(ledger),

@@ -11,6 +11,7 @@ from fedlab.report.tables.ledger import clients_table
 from fedlab.report.tables.numbers import plain
 from fedlab.report.tables.rounds import rounds_table
 from fedlab.report.tables.table import Column, ReportTable
+from fedlab.report.verdicts.learning import learning_verdicts
 from fedlab.report.verdicts.run import mismatch_sentence
 from fedlab.results.folder import RunFolder
 
@@ -29,6 +30,8 @@ def report(folder: Path, console: Console) -> None:
     ledger = run.ledger()
     console.print(rounds_table(run, ledger))
     console.print(clients_table(ledger, run.scenario))
+    for verdict in learning_verdicts(run.rounds()):
+        console.print(f"{verdict.word}: {verdict.sentence}", soft_wrap=True)
     if run.leak_files:
         save(run_figure(run), run.picture_file)
         console.print(f"picture: {run.picture_file}", soft_wrap=True)

@@ -1,6 +1,8 @@
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
+from fedlab.core.errors import BadInput
 from fedlab.report.figures.sheet import new_picture, styled, width_of, wrapped
 from tests.report.legible import assert_legible
 
@@ -39,3 +41,48 @@ def test_long_titles_and_notes_can_be_read():
         )
         picture.subplots().set_xlabel("round")
     assert_legible(picture)
+
+
+@pytest.fixture
+def question():
+    with styled():
+        picture = new_picture(5, 2, title="Which of them?", notes=["A note on ε."])
+        picture.subplots().set_xlabel("round")
+    return picture
+
+
+def test_a_pdf_embeds_fonts_for_papers(question, tmp_path):
+    content = question.save(tmp_path / "a.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/FontFile2" in content  # TrueType
+    assert b"/Type3" not in content
+    assert question.save(tmp_path / "b.pdf").read_bytes() == content
+
+
+def test_text_of_an_svg_is_text(question, tmp_path):
+    text = question.save(tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert ">Which of them?</text>" in text
+    assert ">A note on ε.</text>" in text
+    assert question.save(tmp_path / "b.SVG").read_text(encoding="utf-8") == text
+
+
+def test_a_title_can_be_left_out(question, tmp_path):
+    text = question.save(tmp_path / "a.svg", title=False).read_text(encoding="utf-8")
+    assert "Which" not in text
+    assert ">round</text>" in text
+    sizes = []
+    for title in (True, False, True):
+        with Image.open(question.save(tmp_path / "a.png", title=title)) as image:
+            sizes.append(image.size)
+    assert sizes[0] == sizes[2]
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] - sizes[1][1] > 30
+
+
+def test_unknown_endings_and_places_are_refused(question, tmp_path):
+    with pytest.raises(BadInput, match=r"no figure can be written as \.doc; formats: .*pdf"):
+        question.save(tmp_path / "a.doc", title=False)
+    with pytest.raises(BadInput, match="cannot be written"):
+        question.save(tmp_path / "no" / "a.pdf")
+    assert not list(tmp_path.iterdir())
+    assert question.get_figheight() > 2

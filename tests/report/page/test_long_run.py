@@ -79,7 +79,8 @@ def test_tables_say_what_they_leave_out(run, text):
 
 
 def test_verdict_counts_every_round(run):
-    leak, *_ = run_page(run).verdicts
+    training, leak, *_ = run_page(run).verdicts
+    assert training.word == "learned nothing"
     images = len(run.table("leakage")) // 2  # each is attacked twice
     assert f"{images} of {images} images leak" in leak.sentence
 

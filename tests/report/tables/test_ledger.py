@@ -15,7 +15,7 @@ from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.numbers import number
 from fedlab.report.tables.schedule import schedule_grid
 from fedlab.scenario.scenario import Scenario
-from tests.report.legible import assert_legible
+from tests.report.legible import assert_legible, texts_of
 
 
 def entry(round, mechanism, **facts):
@@ -166,6 +166,24 @@ def test_figure_is_legible_and_described():
     assert "client 3: no protected round, ∞ in all" in figure.alt
     many = {c: (private(1), *(private(r) for r in range(2, 2 + c))) for c in range(9)}
     assert_legible(Ledger(many).plot())
+
+
+def test_every_group_has_its_colour_and_mark():
+    many = {c: (private(1), *(private(r) for r in range(2, 2 + c))) for c in range(12)}
+    (axes,) = Ledger(many).plot().axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 1]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 12
+
+
+def test_no_line_runs_through_the_names():
+    early = Ledger({c: (private(1), *[private(2)] * c, entry(60, "none")) for c in range(5)})
+    figure = early.plot()
+    names = [box for text, box in texts_of(figure) if "client" in text.get_text()]
+    (axes,) = figure.axes
+    highest = max(max(line.get_ydata()) for line in axes.lines)
+    assert len(names) == 6  # and the title
+    assert axes.transData.transform((0, highest))[1] < min(box.y0 for box in names)
+    assert "infinite in all from here on" in figure.alt
 
 
 def test_empty_ledger_is_not_drawn():
