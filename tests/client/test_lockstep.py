@@ -10,8 +10,9 @@ from fedlab.client.lockstep import Lockstep, train_stacked
 from fedlab.protocol.planning import task_for
 from tests.federations import FORGETFUL, small
 
-TOLERANCE = 1e-5
-"""Largest norm of the difference between two updates, over the norm of one."""
+TOLERANCE, DEEP = 1e-5, 1e-3
+"""Largest norm of the difference between two updates, over the norm of one; in deep residual networks
+rounding moves some ReLUs across zero."""
 
 
 def prepared(*overrides, mu=0.0, clients=range(4), round=2, **tables):
@@ -22,7 +23,7 @@ def prepared(*overrides, mu=0.0, clients=range(4), round=2, **tables):
     return federated, federated.state, tasks
 
 
-def assert_close(stacked, alone, state):
+def assert_close(stacked, alone, state, tolerance=TOLERANCE):
     assert (stacked.kind, stacked.num_examples, stacked.steps) == (
         alone.kind,
         alone.num_examples,
@@ -33,7 +34,7 @@ def assert_close(stacked, alone, state):
         update = weights - state[name]
         difference = stacked.tensors[name] - weights
         # Weights are stored to 24 bits, however small their change.
-        assert difference.norm() <= TOLERANCE * update.norm() + 2**-22 * weights.norm(), name
+        assert difference.norm() <= tolerance * update.norm() + 2**-22 * weights.norm(), name
 
 
 @pytest.mark.parametrize("network", ["lenet", "convnet", "mlp", "resnet18"])
@@ -51,7 +52,7 @@ def test_stacked_clients_send_what_they_send_alone(network, momentum, decay, mu)
     )
     for task, stacked in zip(tasks, train_stacked(tasks, federated, state), strict=True):
         alone = run_client_round(task, federated, state, ()).sent
-        assert_close(stacked, alone, state)
+        assert_close(stacked, alone, state, DEEP if network == "resnet18" else TOLERANCE)
 
 
 def test_large_shards_are_converted_batch_by_batch(monkeypatch):
