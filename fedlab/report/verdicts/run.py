@@ -127,7 +127,7 @@ def mismatch_sentence(leakage: pd.DataFrame) -> str:
     """
     cases = [
         f"round {row.pop('round')} client {row.pop('client')} "
-        f"(cosine {row.pop('payload_cosine'):.3f}{''.join(f', {k} {v}' for k, v in row.items())})"
+        f"(cosine {row.pop('payload_cosine'):.3f}{''.join(f', {k} {v}' for k, v in row.items() if v != '')})"
         for row in payload_mismatches(leakage).to_dict("records")
     ]
     if not cases:

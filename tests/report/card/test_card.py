@@ -144,7 +144,9 @@ def copied(run, path):
 
 def test_run_without_attacks_says_so(plain):  # noqa: F811
     sections = card_of(plain).sections
-    assert sections[1].points[0].startswith("Leak: inconclusive.")
+    training, leak = sections[1].points[:2]
+    assert training.startswith("Training: learned nothing.")
+    assert leak.startswith("Leak: inconclusive.")
     assert sections[2].sentences == ["No image was attacked and scored."]
     assert "no threat model of reconstruction was tested" in sections[5].sentences[0]
     text = limits(plain)

@@ -36,11 +36,11 @@ def frame(rules=("FedAvg",), arms=ARMS, **changes):
 def leakage():
     return pd.concat(
         [
-            table({"round": r}).assign(defense="none", rule="FedAvg", seed=s)
+            table({"round": r}).assign(grid="", defense="none", rule="FedAvg", seed=s)
             for r in (1, 2)
             for s in (0, 1, 2)
         ]
-        + [table(NOT).assign(defense="dp-sgd", rule="FedAvg", seed=s) for s in (0, 1, 2)]
+        + [table(NOT).assign(grid="", defense="dp-sgd", rule="FedAvg", seed=s) for s in (0, 1, 2)]
     )
 
 
@@ -125,7 +125,9 @@ def test_units_of_epsilon_are_kept_apart():
 
 
 def test_an_undefended_arm_without_a_leak_proves_nothing():
-    rows = [table(NOT).assign(defense=d, rule="FedAvg", seed=0) for d in ("none", "dp-sgd")]
+    rows = [
+        table(NOT).assign(grid="", defense=d, rule="FedAvg", seed=0) for d in ("none", "dp-sgd")
+    ]
     leak, *_ = comparison_verdicts(frame(), pd.concat(rows))
     assert leak.word == "inconclusive"
     assert leak.sentence.startswith(
@@ -138,7 +140,7 @@ def test_an_undefended_arm_without_a_leak_proves_nothing():
 
 def test_a_defense_without_power_is_inconclusive():
     weak = table(NOT | {"verdict": "inconclusive", "power": 0.2})
-    rows = [leakage(), weak.assign(defense="mixup", rule="FedAvg", seed=0)]
+    rows = [leakage(), weak.assign(grid="", defense="mixup", rule="FedAvg", seed=0)]
     arms = ARMS | {"mixup": ARMS["dp-sgd"]}
     leak, *_ = comparison_verdicts(frame(arms=arms), pd.concat(rows))
     assert "Nothing can be concluded under mixup (0 of 1 image, 1 inconclusive" in leak.sentence
