@@ -5,8 +5,8 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -127,7 +127,7 @@ def mismatch_sentence(leakage: pd.DataFrame) -> str:
     """
     cases = [
         f"round {row.pop('round')} client {row.pop('client')} "
-        f"(cosine {row.pop('payload_cosine'):.3f}{''.join(f', {k} {v}' for k, v in row.items() if v != '')})"
+        f"(cosine {row.pop('payload_cosine'):.3f}{_names(row)})"
         for row in payload_mismatches(leakage).to_dict("records")
     ]
     if not cases:
@@ -139,6 +139,11 @@ def mismatch_sentence(leakage: pd.DataFrame) -> str:
         f"The update that was captured differs from the replay of the client's training in "
         f"{listed(cases)}; the scores there may compare with images that the client did not use."
     )
+
+
+def _names(run: Mapping[Hashable, Any]) -> str:
+    """The columns that identify a run of a comparison, each after a comma; a run alone has none."""
+    return "".join(f", {name} {value}" for name, value in run.items() if value != "")
 
 
 def strongest_attack(rows: pd.DataFrame) -> StrongestAttack:
