@@ -101,6 +101,11 @@ def plan(scenario: Scenario, federated: FederatedData | None = None) -> Plan:
         >>> 2.9 < found.epsilon <= 3.0
         True
     """
+    if scenario.engine.deployed:
+        raise BadInput(
+            "the clients of a deployment have images of their own, whose numbers nobody knows "
+            "before they appear: plan with --set engine.name=in-process"
+        )
     federated = federated or FederatedData.of(scenario)
     settled = calibrated(scenario, federated.sizes)
     sizes = PublicSizes(federated.sizes, prod(federated.data.shape))

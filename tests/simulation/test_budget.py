@@ -117,6 +117,11 @@ def test_a_run_says_what_was_solved_for(fedlab, tmp_path):
     assert "solved for: dp-sgd: noise_multiplier = " in out
 
 
+def test_nobody_knows_the_images_of_a_deployment():
+    with pytest.raises(BadInput, match="have images of their own"):
+        plan(small(engine={"name": "deployment"}))
+
+
 def test_python_has_the_same(tmp_path):
     found = plan(Scenario.load("quickstart"))
     assert found.ceiling(10) == 1.0
