@@ -15,7 +15,8 @@ from fedlab.scenario.scenario import Scenario
 COLUMN = "grid."
 """First letters of the columns with the values of swept settings."""
 
-_DEFENSES = "defenses."
+OF_DEFENSES = "defenses."
+"""First letters of the paths of settings of a compared defense."""
 
 Sweep = Mapping[str, Sequence[Any]]
 """Values of each swept setting, by its path in the scenario, such as ``training.lr``."""
@@ -51,13 +52,13 @@ class Point:
         Raises:
             BadInput: If it cannot have one of them.
         """
-        others = {k: v for k, v in self.values.items() if not k.startswith(_DEFENSES)}
+        others = {k: v for k, v in self.values.items() if not k.startswith(OF_DEFENSES)}
         return scenario.with_settings(others)
 
     def _of_defenses(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for key, value in self.values.items():
-            if key.startswith(_DEFENSES):
-                name, _, setting = key.removeprefix(_DEFENSES).rpartition(".")
+            if key.startswith(OF_DEFENSES):
+                name, _, setting = key.removeprefix(OF_DEFENSES).rpartition(".")
                 yield (name, setting), value
 
 
@@ -74,8 +75,8 @@ def points_of(sweep: Sweep, arms: Sequence[Arm]) -> list[Point]:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise BadInput(f"the values of {key} are a list, and not {values!r}")
         distinct(f"values of {key}", map(setting_text, values))
-        if key.startswith(_DEFENSES):
-            name, _, setting = key.removeprefix(_DEFENSES).rpartition(".")
+        if key.startswith(OF_DEFENSES):
+            name, _, setting = key.removeprefix(OF_DEFENSES).rpartition(".")
             if not name or not setting:
                 raise BadInput(f"{key}: write the setting of a defense as defenses.NAME.SETTING")
             if name not in compared:

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fedlab.comparison.parsing import setting_text
 from fedlab.comparison.summary import summary_of, swept_columns
-from fedlab.comparison.sweep import COLUMN, short_names
+from fedlab.comparison.sweep import COLUMN, OF_DEFENSES, short_names
 from fedlab.report.figures.colours import FAINT, LINE, defense_colour
 from fedlab.report.figures.sheet import (
     TEXT,
@@ -104,21 +106,22 @@ def epsilon_figure(frame: pd.DataFrame) -> Picture:
     notes = [f"{_seeds(table)} Epsilon: largest over honest clients. {_INTERVAL}"]
     above = _Panel(_ABOVE, ("above_chance", "above_chance_min", "above_chance_max"))
     panels = [_LEAKING, *[above] * _has(bounded, above)]
-    picture = new_picture(4.5 * len(panels), 3.6, title=title, notes=notes)
+    picture = new_picture(4.5 * len(panels) + 1.5, 3.6, title=title, notes=notes)
     words = []
     plots = np.atleast_1d(picture.subplots(1, len(panels)))
     for axes, panel in zip(plots, panels, strict=True):
-        for place, (family, rows) in enumerate(_families(bounded)):
-            ordered = rows.sort_values("epsilon")
-            _curve(axes, ordered["epsilon"], ordered, panel, family, place)
+        for place, (name, defense, rows) in enumerate(_families(bounded)):
+            ordered, colour = rows.sort_values("epsilon"), defense_colour(defense)
+            _curve(axes, ordered["epsilon"], ordered, panel, name, place, colour=colour)
             words += [
-                f"{family} {value:.2f} at epsilon {spent:.3g}"
+                f"{name} {value:.2f} at epsilon {spent:.3g}"
                 for spent, value in zip(ordered["epsilon"], ordered[panel.names[0]], strict=True)
                 if panel is _LEAKING
             ]
         for value in attacked.loc[attacked["defense"] == UNDEFENDED, panel.names[0]]:
             axes.axhline(value, color=defense_colour(UNDEFENDED), linewidth=1, linestyle="--")
-        axes.set(xscale="log", xlabel="epsilon  (more privacy to the left)", ylabel=panel.label)
+        axes.set(xlabel="epsilon  (more privacy to the left)", ylabel=panel.label)
+        _log_axis(axes.xaxis)
         if panel is _LEAKING:
             axes.set_ylim(-0.03, 1.03)
     _legend(picture)
@@ -151,14 +154,15 @@ def accuracy_figure(frame: pd.DataFrame) -> Picture:
     picture = new_picture(8.2, 4.0, title=title, notes=notes)
     axes = picture.subplots()
     words = []
-    for place, (family, rows) in enumerate(_families(attacked)):
-        colour, marker = defense_colour(family), _MARKERS[place % len(_MARKERS)]
-        axes.scatter(rows["accuracy"], rows["share"], s=28, color=colour, marker=marker)
+    for place, (name, defense, rows) in enumerate(_families(attacked)):
+        colour, marker = defense_colour(defense), _MARKERS[place % len(_MARKERS)]
+        style: Options = {"color": colour, "markersize": 5, "label": name}
+        axes.plot(rows["accuracy"], rows["share"], marker, **style)
         ordered = rows.sort_values("accuracy", ascending=False)
         best = ordered["share"].cummin()
-        axes.step(ordered["accuracy"], best, where="pre", color=colour, label=family)
+        axes.step(ordered["accuracy"], best, where="post", color=colour)
         words += [
-            f"{family} {share:.2f} at accuracy {accuracy:.2f}"
+            f"{name} {share:.2f} at accuracy {accuracy:.2f}"
             for accuracy, share in zip(ordered["accuracy"], best, strict=True)
         ]
     axes.set(xlabel="accuracy after the last round, or better  →", ylabel=f"smallest {_SHARE}")
@@ -198,7 +202,7 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
     panels = [panel for panel in (_LEAKING, _ACCURACY, _EPSILON, _SUCCESS) if _has(table, panel)]
     title = f"What does {label} change?"
     notes = [f"{_seeds(table)} {_INTERVAL}"]
-    picture = new_picture(max(3.6 * len(panels), 5.6), 3.4, title=title, notes=notes)
+    picture = new_picture(3.6 * len(panels) + 2.0, 3.4, title=title, notes=notes)
     ticks = list(dict.fromkeys(table[first]))
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in ticks)
     words = []
@@ -217,7 +221,7 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
         _set_scale(axes, ticks, numeric=numeric)
         axes.set(xlabel=label, ylabel=panel.label)
         if panel.log:
-            axes.set_yscale("log")
+            _log_axis(axes.yaxis)
         elif panel is not _ACCURACY:
             axes.set_ylim(-0.03, 1.03)
     _legend(picture)
@@ -283,7 +287,7 @@ def _curve(
     name: str,
     place: int,
     *,
-    colour: str | None = None,
+    colour: str,
 ) -> None:
     middle, low, high = (rows[each].to_numpy(float) for each in panel.names)
     bars = np.nan_to_num([np.maximum(middle - low, 0), np.maximum(high - middle, 0)])
@@ -291,7 +295,7 @@ def _curve(
         x.to_numpy(float),
         middle,
         yerr=bars,
-        color=colour or defense_colour(name),
+        color=colour,
         marker=_MARKERS[place % len(_MARKERS)],
         linestyle=_STYLES[place // len(_MARKERS) % len(_STYLES)],
         markersize=5,
@@ -313,14 +317,31 @@ def _set_scale(axes: Axes, ticks: Sequence[object], *, numeric: bool) -> None:
     axes.minorticks_off()
 
 
-def _families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Arms of one defense, whatever its settings, without those of the other rules."""
+def _families(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Name, defense and arms of each curve: one defense, whatever its settings.
+
+    Swept settings that are none of a defense's, such as the size of a batch, have curves of their
+    own.
+    """
     family = [
         ":".join(takewhile(lambda part: "=" not in part, name.split(":")))
         for name in table["defense"]
     ]
-    for name, rows in table.groupby(family, sort=False):
-        yield str(name), rows
+    others = [k for k in swept_columns(table) if not k.startswith(f"{COLUMN}{OF_DEFENSES}")]
+    others = [key for key in others if table[key].nunique() > 1]
+    short = short_names([key.removeprefix(COLUMN) for key in others])
+    keys = [pd.Series(family, index=table.index), table["rule"], *(table[key] for key in others)]
+    for (defense, _, *values), rows in table.groupby(keys, sort=False):
+        settings = zip(others, values, strict=True)
+        words = [f"{short[k.removeprefix(COLUMN)]}={setting_text(v)}" for k, v in settings]
+        yield " ".join([str(defense), *words]), str(defense), rows
+
+
+def _log_axis(axis: Axis) -> None:
+    """Make an axis logarithmic, with labels that are plain text."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _has(table: pd.DataFrame, panel: _Panel) -> bool:
@@ -328,9 +349,10 @@ def _has(table: pd.DataFrame, panel: _Panel) -> bool:
 
 
 def _legend(picture: Picture) -> None:
-    """One legend for all plots, below them."""
+    """One legend for all plots, beside them."""
     found = dict(zip(*reversed(picture.axes[0].get_legend_handles_labels()), strict=True))
-    picture.legend(found.values(), found.keys(), loc="outside lower left", ncols=3)
+    place: Options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "labelspacing": 0.5}
+    picture.axes[-1].legend(found.values(), found.keys(), **place)
     for axes in picture.axes:
         axes.grid(axis="y", color=LINE, linewidth=0.4)
         axes.set_axisbelow(True)

@@ -83,8 +83,10 @@ def test_three_settings_name_their_curves():
 
 
 def test_leakage_is_drawn_against_epsilon():
-    private = table(({"n.s": 1}, 1, 0.5, 1.0), ({"n.s": 2}, 4, 0.7, 8.0))
-    open_arm = table(({"n.s": 1}, 3, 0.8, math.inf), defense="none")
+    private = table(
+        ({"defenses.dp-sgd.s": 1}, 1, 0.5, 1.0), ({"defenses.dp-sgd.s": 2}, 4, 0.7, 8.0)
+    )
+    open_arm = table(({"defenses.dp-sgd.s": 1}, 3, 0.8, math.inf), defense="none")
     figure = epsilon_figure(pd.concat([open_arm, private], ignore_index=True))
     shares, above = figure.axes
     assert lines(shares) == {"dp-sgd": ([1.0, 8.0], [0.25, 1.0])}
@@ -98,11 +100,13 @@ def test_leakage_is_drawn_against_epsilon():
 
 def test_defenses_meet_at_equal_accuracy():
     points = [
-        ({"n.s": n}, leaking, acc, math.inf)
+        ({"defenses.dp-sgd.s": n}, leaking, acc, math.inf)
         for n, leaking, acc in ((1, 4, 0.9), (2, 0, 0.6), (3, 2, 0.7))
     ]
     figure = accuracy_figure(table(*points))
-    (line,) = figure.axes[0].lines
+    points, line = figure.axes[0].lines
+    assert list(points.get_ydata()) == [1.0, 0.0, 0.5]
+    assert line.get_drawstyle() == "steps-post"  # accuracies fall, so a share holds up to the next
     assert list(line.get_xdata()) == pytest.approx([0.9, 0.7, 0.6])
     assert list(line.get_ydata()) == [1.0, 0.5, 0.0]
     assert "dp-sgd 0.00 at accuracy 0.60" in figure.alt
