@@ -29,11 +29,12 @@ def plan(
         ),
     ] = None,
     noise: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Noise multipliers of the table of noise against epsilon, separated by commas."
+            help="Noise multipliers of the table of noise against epsilon, separated by commas. "
+            "Default: five from 0.25 to 4."
         ),
-    ] = "0.25,0.5,1,2,4",
+    ] = None,
     time: Annotated[
         bool, typer.Option(help="Try one client of each kind to estimate time and memory.")
     ] = True,
@@ -57,12 +58,15 @@ def plan(
         if epsilon == 0:
             raise BadInput("no noise reaches an epsilon of 0: choose one above it")
         chosen = budget.with_target(chosen, epsilon)
+    chosen_noise = budget.NOISE if noise is None else _numbers(noise)
     found = budget.plan(chosen)
     for solved in found.solved:
         console.print(solved)
     console.print(plan_table(found))
     if budget.adds_noise(chosen):
-        console.print(noise_against_epsilon(budget.noise_table(chosen, _numbers(noise))))
+        console.print(
+            noise_against_epsilon(budget.noise_table(chosen, chosen_noise, found.federated))
+        )
     if time:
         cost = budget.measure(found)
         attacks = f", and {cost.attacked} attacked updates" * bool(cost.attacked)

@@ -55,12 +55,14 @@ class Plan:
     Attributes:
         scenario: The scenario with every target epsilon replaced by noise.
         ledger: Each client's account after all rounds.
+        federated: Images of all clients, and the network.
         solved: Noise multiplier of each defense that had a target epsilon, with its clients, as a
             text such as ``dp-sgd: noise_multiplier = 1.23 for clients 0-9``.
     """
 
     scenario: Scenario
     ledger: Ledger
+    federated: FederatedData
     solved: tuple[str, ...]
 
     @property
@@ -115,22 +117,25 @@ def plan(scenario: Scenario, federated: FederatedData | None = None) -> Plan:
         delta=settled.privacy.delta,
         labels_public=settled.privacy.labels_public,
     )
-    return Plan(settled, ledger, solved_noise(scenario, settled))
+    return Plan(settled, ledger, federated, solved_noise(scenario, settled))
 
 
-def noise_table(scenario: Scenario, noise: Iterable[float] = NOISE) -> list[tuple[float, Plan]]:
+def noise_table(
+    scenario: Scenario, noise: Iterable[float] = NOISE, federated: FederatedData | None = None
+) -> list[tuple[float, Plan]]:
     """The plan at each noise multiplier, in place of that of all defenses with noise.
 
     Args:
         scenario: The scenario.
         noise: Noise multipliers, above 0.
+        federated: Its images, if they are loaded already.
 
     Raises:
         BadInput: If no defense of the scenario adds noise.
     """
     if not adds_noise(scenario):
         raise BadInput("no defense of the scenario adds noise, so there is no noise to choose")
-    federated = FederatedData.of(scenario)
+    federated = federated or FederatedData.of(scenario)
     return [(each, plan(_with_noise(scenario, each), federated)) for each in noise]
 
 
@@ -174,9 +179,8 @@ def measure(found: Plan) -> Cost:
     Args:
         found: The plan of the scenario.
     """
-    scenario = found.scenario
+    scenario, federated = found.scenario, found.federated
     prepare(scenario.engine.threads)
-    federated = FederatedData.of(scenario)
     state = federated.state
     kinds: Counter[str] = Counter()
     firsts: dict[str, tuple[int, int]] = {}
@@ -198,7 +202,9 @@ def measure(found: Plan) -> Cost:
     data = federated.data
     evaluate(federated.model, data.test_images, data.test_labels, federated.network_input)
     total += (time.perf_counter() - started) * (scenario.rounds + 1)
-    processes = workers_of(scenario, federated.device).count
+    workers = workers_of(scenario, federated.device)
+    processes = workers.count
+    workers.close()  # those of Ray are connected to a cluster
     attacked = sum(
         bool(scenario.reconstructions_on(round=number, client=client))
         for number, client in _participations(scenario)

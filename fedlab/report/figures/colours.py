@@ -43,11 +43,21 @@ def defense_colour(defense: str) -> str:
         >>> defense_colour("dp-sgd+pruning") == OTHER_COLOUR
         True
     """
-    first, *others = _JOINT.split(defense)
-    if others:
+    name = without_settings(defense)
+    if _JOINT.search(name):
         return OTHER_COLOUR
-    name = ":".join(takewhile(lambda part: "=" not in part, first.split(":")))
     return OPEN_COLOUR if name == "none" else _declared(name) or _derived(name)
+
+
+def without_settings(defense: str) -> str:
+    """The names of the defenses in a label, without their settings.
+
+    Example:
+        >>> without_settings("dp-sgd:noise_multiplier=1e+2+mine.module:Mine:rate=0.2")
+        'dp-sgd+mine.module:Mine'
+    """
+    parts = (part.split(":") for part in _JOINT.split(defense))
+    return "+".join(":".join(takewhile(lambda each: "=" not in each, part)) for part in parts)
 
 
 def _declared(name: str) -> str | None:

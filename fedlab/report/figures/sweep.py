@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from fedlab.comparison.parsing import setting_text
 from fedlab.comparison.summary import summary_of, swept_columns
 from fedlab.comparison.sweep import COLUMN, OF_DEFENSES, short_names
-from fedlab.report.figures.colours import FAINT, LINE, defense_colour
+from fedlab.report.figures.colours import FAINT, LINE, defense_colour, without_settings
 from fedlab.report.figures.sheet import (
     TEXT,
     TINY,
@@ -103,7 +102,9 @@ def epsilon_figure(frame: pd.DataFrame) -> Picture:
     if bounded.empty:
         raise NothingToDraw("no attacked arm has a finite epsilon")
     title = "How much leaks at which epsilon?"
-    notes = [f"{_seeds(table)} Epsilon: largest over honest clients. {_INTERVAL}"]
+    notes = [
+        f"{_seeds(table)} Epsilon: largest over honest clients. Dashed: no defense. {_INTERVAL}"
+    ]
     above = _Panel(_ABOVE, ("above_chance", "above_chance_min", "above_chance_max"))
     panels = [_LEAKING, *[above] * _has(bounded, above)]
     picture = new_picture(4.5 * len(panels) + 1.5, 3.6, title=title, notes=notes)
@@ -133,8 +134,8 @@ def epsilon_figure(frame: pd.DataFrame) -> Picture:
 def accuracy_figure(frame: pd.DataFrame) -> Picture:
     """Draw the smallest leaking share that each defense reaches at an accuracy or a better one.
 
-    Arms of one defense with other settings, swept ones included, are points of one curve, so that
-    defenses are compared at equal accuracy.
+    Arms of one defense with other settings are points of one curve, so that defenses are compared
+    at equal accuracy; other swept settings, such as the size of a batch, have curves of their own.
 
     Args:
         frame: Table of a comparison; see ``fedlab.comparison``.
@@ -197,8 +198,8 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
     first, *others = keys
-    short = short_names([key.removeprefix(COLUMN) for key in keys])
-    label = short[first.removeprefix(COLUMN)]
+    short = short_names(keys)
+    label = short[first]
     panels = [panel for panel in (_LEAKING, _ACCURACY, _EPSILON, _SUCCESS) if _has(table, panel)]
     title = f"What does {label} change?"
     notes = [f"{_seeds(table)} {_INTERVAL}"]
@@ -212,7 +213,7 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
             ordered = rows.sort_values(first) if numeric else rows
             x = ordered[first] if numeric else ordered[first].map(ticks.index)
             line = ordered.iloc[0]
-            rest = [f"{short[k.removeprefix(COLUMN)]}={setting_text(line[k])}" for k in others]
+            rest = [f"{short[key]}={setting_text(line[key])}" for key in others]
             name = " ".join([line["name"], *rest])
             _curve(axes, x, ordered, panel, name, place, colour=defense_colour(line["defense"]))
             if panel in (_LEAKING, _ACCURACY):
@@ -231,8 +232,7 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
 
 def _heat_maps(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
     """The leaking share for each pair of values, or the accuracy where nobody is attacked."""
-    short = short_names([key.removeprefix(COLUMN) for key in keys])
-    down, across = (short[key.removeprefix(COLUMN)] for key in keys)
+    down, across = (short_names(keys)[key] for key in keys)
     attacked = bool((table["images"] > 0).any())
     measure, what = ("share", _SHARE) if attacked else ("accuracy", "accuracy")
     title = f"What do {down} and {across} change?"
@@ -323,17 +323,14 @@ def _families(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     Swept settings that are none of a defense's, such as the size of a batch, have curves of their
     own.
     """
-    family = [
-        ":".join(takewhile(lambda part: "=" not in part, name.split(":")))
-        for name in table["defense"]
-    ]
+    family = table["defense"].map(without_settings)
     others = [k for k in swept_columns(table) if not k.startswith(f"{COLUMN}{OF_DEFENSES}")]
     others = [key for key in others if table[key].nunique() > 1]
-    short = short_names([key.removeprefix(COLUMN) for key in others])
-    keys = [pd.Series(family, index=table.index), table["rule"], *(table[key] for key in others)]
+    short = short_names(others)
+    keys = [family, table["rule"], *(table[key] for key in others)]
     for (defense, _, *values), rows in table.groupby(keys, sort=False):
         settings = zip(others, values, strict=True)
-        words = [f"{short[k.removeprefix(COLUMN)]}={setting_text(v)}" for k, v in settings]
+        words = [f"{short[key]}={setting_text(value)}" for key, value in settings]
         yield " ".join([str(defense), *words]), str(defense), rows
 
 

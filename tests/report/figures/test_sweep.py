@@ -112,6 +112,12 @@ def test_defenses_meet_at_equal_accuracy():
     assert "dp-sgd 0.00 at accuracy 0.60" in figure.alt
 
 
+def test_combined_defenses_have_a_curve_of_their_own():
+    arms = [table(({}, 2, 0.5, 1.0), defense=d) for d in ("dp-sgd:a=1", "dp-sgd:a=2+pruning")]
+    figure = epsilon_figure(pd.concat(arms, ignore_index=True))
+    assert set(lines(figure.axes[0])) == {"dp-sgd", "dp-sgd+pruning"}
+
+
 def test_figures_without_content_say_why():
     with pytest.raises(NothingToDraw, match="sweeps no setting"):
         sweep_figure(frame(*arm("none", 5.0, 0.8)))
