@@ -97,7 +97,7 @@ def compare(
     places = places_of({c.name: c.scenario for c in by_seed}, folder / RUNS, images)
 
     def collected(some: list[Cell], failures: Mapping[str, str]) -> Comparison:
-        return _collected(chosen, folder, some, places, failures, presets or ())
+        return _collected(chosen, folder, some, places, failures, presets or (), grid or {})
 
     complete: list[int] = []
 
@@ -166,6 +166,7 @@ def _collected(
     places: Places,
     failures: Mapping[str, str],
     presets: tuple[str, ...],
+    sweep: Sweep,
 ) -> Comparison:
     """The results of runs that are over, as tables on disk as well."""
     done = [cell for cell in cells if cell.name not in failures]
@@ -181,6 +182,6 @@ def _collected(
         )
         for cell in done
     )
-    comparison = Comparison(scenario, folder, runs, failures, presets)
+    comparison = Comparison(scenario, folder, runs, failures, presets, sweep)
     comparison.write()
     return comparison

@@ -41,7 +41,7 @@ class ComparedRun:
         rule: Label of the aggregation rule.
         seed: Root seed.
         folder: Folder of the run.
-        point: Values of the swept settings, by path.
+        point: Values of the swept settings, by path, without those for other defenses.
     """
 
     defense: str
@@ -66,6 +66,7 @@ class Comparison(Viewable):
         runs: The runs that have a result, in the order of defenses, rules, settings and seeds.
         failures: Reasons of the runs that have no result, by name.
         presets: Attacks in place of the scenario's own; empty if its own were kept.
+        sweep: Values of each swept setting, by its path.
     """
 
     scenario: Scenario
@@ -73,6 +74,7 @@ class Comparison(Viewable):
     runs: tuple[ComparedRun, ...]
     failures: Mapping[str, str]
     presets: tuple[str, ...] = ()
+    sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path | str) -> "Comparison":
@@ -107,6 +109,7 @@ class Comparison(Viewable):
                 runs,
                 facts["failures"],
                 tuple(facts["presets"]),
+                facts.get("sweep", {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
@@ -127,6 +130,7 @@ class Comparison(Viewable):
             ],
             "failures": dict(self.failures),
             "presets": list(self.presets),
+            "sweep": {path: list(values) for path, values in self.sweep.items()},
         }
         write_atomically(self.folder / FACTS, json.dumps(facts, indent=1).encode())
         for name, table in ((TABLE, self.frame), (SUMMARY, self.summary)):
@@ -167,16 +171,6 @@ class Comparison(Viewable):
         return tuple(dict.fromkeys(run.grid for run in self.runs))
 
     @property
-    def sweep(self) -> dict[str, list[Any]]:
-        """Values of each swept setting, by its path, in the order of the call."""
-        found: dict[str, list[Any]] = {}
-        for run in self.runs:
-            for path, value in run.point.items():
-                if value not in found.setdefault(path, []):
-                    found[path].append(value)
-        return found
-
-    @property
     def attacks(self) -> tuple[str, ...]:
         """Labels of the attacks: the preset, and whether it was given the labels."""
         return tuple(sorted(set(self.leakage["attack"])))
@@ -203,15 +197,16 @@ class Comparison(Viewable):
         ``setting`` and ``threat``, the share of images that are ``identified`` in their pool and
         ``ceiling_identified``, which no attack exceeds. The last columns of the table are the
         medians of the metrics that the scenario adds, and the value of each swept setting, such as
-        ``grid.training.lr``.
+        ``grid.training.lr``, which is missing where it is one of another defense.
         Columns of the client's privacy:
         ``epsilon_round``, ``epsilon_protected`` and ``epsilon_total``, infinite once it took part
         unprotected and NaN if it sent nothing, with ``unit``, ``adjacency`` and ``delta``.
         """
         rows = _together(self.runs, (rows_of(run.folder, self.attacks) for run in self.runs))
-        return rows.assign(scenario=self.name)[
-            [*COLUMNS, *further_metrics(self.leakage), *(f"{COLUMN}{path}" for path in self.sweep)]
-        ]
+        swept = [f"{COLUMN}{path}" for path in self.sweep]
+        return rows.assign(scenario=self.name).reindex(
+            columns=[*COLUMNS, *further_metrics(self.leakage), *swept]
+        )
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -323,5 +318,7 @@ def _together(runs: Sequence[ComparedRun], tables: Iterable[pd.DataFrame]) -> pd
         whose = {"defense": run.defense, "rule": run.rule, "grid": run.grid}
         values = {f"{COLUMN}{path}": value for path, value in run.point.items()}
         parts = [pd.DataFrame(whose | {"seed": run.seed}, index=table.index), table]
-        found.append(pd.concat([*parts, pd.DataFrame(values, index=table.index)], axis=1))
+        # As objects, since whole numbers would become fractions where other runs have none.
+        parts.append(pd.DataFrame(values, index=table.index, dtype=object))
+        found.append(pd.concat(parts, axis=1))
     return pd.concat(found, ignore_index=True)

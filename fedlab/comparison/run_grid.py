@@ -31,11 +31,10 @@ class Cell:
     Attributes:
         defense: Label of the defenses.
         rule: Label of the aggregation rule.
-        point: Values of the swept settings.
+        point: Values of the swept settings, without those for defenses of other cells.
         seed: Root seed.
         scenario: The scenario of the run.
-        name: Name of the run, which can be the name of a folder. Cells that do not differ in their
-            scenario, because a swept setting is none of theirs, share one run.
+        name: Name of the run, which can be the name of a folder.
     """
 
     defense: str
@@ -77,10 +76,12 @@ def cells_of(
         **({} if attacks is None else {"reconstructions": _attacked_by(scenario, attacks)}),
     )
     own = Choice(scenario.server.strategy, scenario.server.options)
+    points = points_of(sweep or {}, arms)
     found: list[Cell] = []
-    names: dict[str, str] = {}
-    for arm, rule, point, seed in product(
-        arms, rules or [own], points_of(sweep or {}, arms), seeds
+    for arm, rule, point, seed in (
+        (arm, rule, point, seed)
+        for arm, rule in product(arms, rules or [own])
+        for point, seed in product(_points(arm, points), seeds)
     ):
         options = own.settings if rule.name == own.name and not rule.settings else rule.settings
         label = rule.name if rule == own else str(rule)
@@ -92,10 +93,15 @@ def cells_of(
         except BadInput as error:
             where = f" at {point.label}" if point.values else ""
             raise BadInput(f"{arm.label} under {label}{where}: {error}") from error
-        name = names.setdefault(changed.to_toml(), _name(arm.label, label, point.label, seed))
+        name = _name(arm.label, label, point.label, seed)
         found.append(Cell(arm.label, label, point, seed, changed, name))
-    distinct("runs", (_name(c.defense, c.rule, c.point.label, c.seed) for c in found))
+    distinct("runs", (cell.name for cell in found))
     return found
+
+
+def _points(arm: Arm, points: Sequence[Point]) -> list[Point]:
+    """The points of an arm: those that differ in settings of other arms alone are one."""
+    return list({point.label: point for point in (each.of(arm) for each in points)}.values())
 
 
 def _name(defense: str, rule: str, point: str, seed: int) -> str:

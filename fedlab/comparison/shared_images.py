@@ -8,7 +8,7 @@ from fedlab.data.image_file import write_images
 from fedlab.results.temporary import temporary_folder
 from fedlab.scenario.tables import Data
 
-SOURCE = {"source", "root", "download", "factory", "image_size"}
+SOURCE = {"source", "root", "download", "factory", "image_size", "label_by", "group_by"}
 """Settings of a data set on which its images depend."""
 
 

@@ -29,6 +29,9 @@ UNDEFENDED = "none"
 EPSILONS = ("epsilon_protected", "epsilon_total")
 
 
+Arm = tuple[str, ...]
+"""The values of ``ARM``."""
+
 _SHARES = (
     *("clusters", "leaking_low", "leaking_high"),
     *("fewer_leaks", "fewer_leaks_low", "fewer_leaks_high"),
@@ -122,7 +125,8 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
         the numbers of images of all seeds; ``clusters``, the number of attacked clients summed over
         seeds; the 95 % interval of the leaking share, ``leaking_low`` to ``leaking_high``;
         ``fewer_leaks``, the share under no defense minus that under this one, with its paired
-        interval ``fewer_leaks_low`` to ``fewer_leaks_high``, NaN without such an arm; the lowest
+        interval ``fewer_leaks_low`` to ``fewer_leaks_high``, and ``accuracy_change``, the accuracy
+        minus that under no defense, all NaN without such an arm; the lowest
         ``power``; and the largest epsilons with their unit, adjacency and delta, as ``per_seed``
         names them.
     """
@@ -140,7 +144,13 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
     parts += [groups["power"].min(), _leaking_shares(frame)]
     parts += [groups[f"{who}{name}"].max() for who in ("", "attacked_") for name in EPSILONS]
     parts += [groups[name].first() for name in ("unit", "adjacency", "delta")]
-    return pd.concat(parts, axis=1).reset_index()
+    table = pd.concat(parts, axis=1)
+    open = _undefended(frame)
+    table["accuracy_change"] = [
+        change - table.loc[open[arm], "accuracy"] if arm in open else math.nan
+        for arm, change in table["accuracy"].items()
+    ]
+    return table.reset_index()
 
 
 def proves_nothing(rows: pd.DataFrame) -> str:
@@ -183,20 +193,34 @@ def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
         arm: own[["seed", "client", "leaking", "images"]].groupby(["seed", "client"]).sum()
         for arm, own in rows[rows["images"] > 0].groupby(ARM)
     }
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    found: dict[Arm, dict[str, float]] = {}
+    open = _undefended(frame)
     for arm in rows[ARM].drop_duplicates().itertuples(index=False, name=None):
         line = found[arm] = dict.fromkeys(_SHARES, math.nan) | {"clusters": 0}
         if (own := counts.get(arm)) is None:
             continue
         line["clusters"] = len(own)
         line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
-        base = counts.get((UNDEFENDED, *arm[1:])) if arm[0] != UNDEFENDED else None
+        base = counts.get(open[arm]) if arm in open else None
         if base is not None and not (pairs := pd.concat([base, own], axis=1, join="inner")).empty:
             fewer = share_difference(_hits(pairs.iloc[:, :2]), _hits(pairs.iloc[:, 2:]))
             line["fewer_leaks"] = fewer.value
             line["fewer_leaks_low"], line["fewer_leaks_high"] = fewer.low, fewer.high
     index = pd.MultiIndex.from_tuples(found, names=ARM)
     return pd.DataFrame(found.values(), index=index)
+
+
+def _undefended(frame: pd.DataFrame) -> dict[Arm, Arm]:
+    """The arm without a defense under the same rule and settings, by each arm that has one."""
+    arms = frame.drop_duplicates(ARM)
+    swept, open = swept_columns(frame), arms[arms["defense"] == UNDEFENDED]
+    found = {}
+    for _, arm in arms[arms["defense"] != UNDEFENDED].iterrows():
+        for _, base in open[open["rule"] == arm["rule"]].iterrows():
+            # Settings of the arm's defense are none of the other's.
+            if all(pd.isna(base[name]) or base[name] == arm[name] for name in swept):
+                found[tuple(arm[ARM])] = tuple(base[ARM])
+    return found
 
 
 def _hits(counts: pd.DataFrame) -> tuple[list[int], list[int]]:

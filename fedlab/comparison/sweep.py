@@ -38,6 +38,12 @@ class Point:
         short = short_names(self.values)
         return " ".join(f"{short[key]}={setting_text(v)}" for key, v in self.values.items())
 
+    def of(self, arm: Arm) -> "Point":
+        """The values that mean anything to an arm: those for other defenses are left out."""
+        names = {choice.name for choice in arm.choices}
+        others = {f"{OF_DEFENSES}{n}.{s}" for (n, s), _ in self._of_defenses() if n not in names}
+        return Point({key: value for key, value in self.values.items() if key not in others})
+
     def arm(self, arm: Arm) -> Arm:
         """An arm whose defenses have the values that are meant for them."""
         own = {

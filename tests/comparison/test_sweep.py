@@ -30,12 +30,11 @@ def test_all_combinations_run():
 def test_a_setting_of_a_defense_leaves_the_others_alone():
     sweep = {"defenses.dp-sgd.noise_multiplier": [0.5, 2.0]}
     found = cells(sweep, ["none", "dp-sgd:clipping_norm=0.7"])
-    assert [cell.defense for cell in found] == ["none"] * 2 + ["dp-sgd:clipping_norm=0.7"] * 2
-    one, other = (cell.scenario.defenses[0] for cell in found[2:])
+    assert [cell.defense for cell in found] == ["none"] + ["dp-sgd:clipping_norm=0.7"] * 2
+    assert [cell.point.label for cell in found] == ["", "noise_multiplier=0.5", "noise_multiplier=2"]
+    one, other = (cell.scenario.defenses[0] for cell in found[1:])
     assert (one.noise_multiplier, other.noise_multiplier) == (0.5, 2.0)
     assert one.clipping_norm == other.clipping_norm == 0.7
-    names = [cell.name for cell in found]
-    assert names[0] == names[1] != names[2] != names[3]  # no defense runs once
 
 
 @pytest.mark.parametrize(
@@ -94,20 +93,30 @@ def test_tables_have_a_column_for_each_setting(swept):
         "training.lr": [0.05, 0.1],
         "defenses.clip-noise.noise_multiplier": [0.5, 2.0],
     }
-    assert len(swept.points) == 4
+    assert len(swept.points) == 6  # no defense does not depend on the noise
     summary = swept.summary
-    assert len(summary) == 8
-    values = summary[["defense", "grid.training.lr"]].value_counts()
-    assert set(values) == {2}
-    assert set(swept.frame["grid.defenses.clip-noise.noise_multiplier"]) == {0.5, 2.0}
+    assert summary["defense"].tolist() == ["none"] * 2 + ["clip-noise"] * 4
+    assert summary["grid.training.lr"].tolist() == [0.05, 0.1, 0.05, 0.05, 0.1, 0.1]
+    noise = "grid.defenses.clip-noise.noise_multiplier"
+    assert summary[noise].isna().tolist() == [True] * 2 + [False] * 4
     clipped = summary[summary["defense"] == "clip-noise"]
     assert clipped["epsilon_total"].nunique() == 2  # follows the noise alone
     assert summary["epsilon_total"].nunique() == 3
 
 
-def test_shared_runs_exist_once(swept):
-    folders = {run.folder.path.name for run in swept.runs}
-    assert len(folders) == 6  # no defense does not depend on the noise
+def test_defenses_stand_beside_none_at_the_same_settings(swept):
+    summary = swept.summary
+    accuracy = summary.set_index(["defense", "grid"])["accuracy"]
+    for _, line in summary[summary["defense"] == "clip-noise"].iterrows():
+        open = accuracy["none", f"lr={line['grid.training.lr']}"]
+        assert line["accuracy_change"] == pytest.approx(line["accuracy"] - open)
+        assert line["fewer_leaks"] == pytest.approx(
+            float(summary["leaking"][0] / summary["images"][0]) - line["leaking"] / line["images"]
+        )
+
+
+def test_every_run_counts_once(swept):
+    assert len({run.folder.path.name for run in swept.runs}) == len(swept.runs) == 6
     assert len([each for each in (swept.folder / "runs").iterdir() if each.is_dir()]) == 6
     for run in swept.runs:
         lr = RunFolder.open(run.folder.path).scenario.training.lr

@@ -46,7 +46,7 @@ def poisoning_matrix_figure(
     """Draw the attack success rate after the last round: the median over seeds with its range.
 
     Chance and accuracy stand below it, and colours show the success above chance; cells in which
-    nobody poisons are hatched.
+    nobody poisons are hatched, and those without a run empty.
 
     Args:
         frame: Table of a comparison; see ``fedlab.comparison``.
@@ -102,25 +102,23 @@ def poisoning_matrix_figure(
     words = []
     for row, down_name in enumerate(down):
         for column, across_name in enumerate(across):
-            seeds = cells.get((down_name, across_name))
-            said = _draw(axes, column, row, seeds)
-            if seeds is not None:
+            if (seeds := cells.get((down_name, across_name))) is not None:
+                said = _draw(axes, column, row, seeds)
                 words.append(f"{down_name} with {across_name} {said}")
     picture.alt = f"{title} Attack success after the last round: {first_of(words)}."
     return picture
 
 
-def _draw(axes: Axes, x: int, y: int, seeds: pd.DataFrame | None) -> str:
+def _draw(axes: Axes, x: int, y: int, seeds: pd.DataFrame) -> str:
     """Draw a cell and return its content in words."""
-    rate, chance, accuracy = (math.nan,) * 3 if seeds is None else seeds.median()
+    rate, chance, accuracy = seeds.median()
     told = f"accuracy {accuracy:.2f}"
-    if seeds is None or math.isnan(rate):
+    if math.isnan(rate):
         tile = Rectangle((x, y), 1, 1, facecolor="white", edgecolor=LINE, lw=0.5, hatch="////")
         axes.add_patch(tile)
-        if seeds is not None:
-            # A white box, or the hatches would run through the text.
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-            axes.text(x + 0.5, y + 0.5, told, ha="center", va="center", size=TINY, bbox=box)
+        # A white box, or the hatches would run through the text.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text(x + 0.5, y + 0.5, told, ha="center", va="center", size=TINY, bbox=box)
         return f"nobody poisons at {told}"
     above = median(map(success_above_chance, seeds[_RATE], seeds[_CHANCE]))
     colour = to_hex(_COLOURS(max(above, 0.0)))

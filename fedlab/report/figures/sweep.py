@@ -70,6 +70,7 @@ def sweep_figure(frame: pd.DataFrame) -> Picture:
 
     For exactly two swept settings it is a heat map of the leaking share for each defense, with the
     accuracy in the cells. Of more, the first is the horizontal axis, and the others name curves.
+    A dashed line is a defense that the setting is none of.
 
     Args:
         frame: Table of a comparison; see ``fedlab.comparison``.
@@ -204,17 +205,21 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
     title = f"What does {label} change?"
     notes = [f"{_seeds(table)} {_INTERVAL}"]
     picture = new_picture(3.6 * len(panels) + 2.0, 3.4, title=title, notes=notes)
-    ticks = list(dict.fromkeys(table[first]))
+    ticks = list(dict.fromkeys(table[first].dropna()))
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in ticks)
     words = []
     for axes, panel in zip(np.atleast_1d(picture.subplots(1, len(panels))), panels, strict=True):
-        groups = table.groupby(["name", *others], sort=False)
+        groups = table.groupby(["name", *others], sort=False, dropna=False)
         for place, (_, rows) in enumerate(groups):
+            line = rows.iloc[0]
+            own = [key for key in others if pd.notna(line[key])]
+            name = " ".join([line["name"], *(f"{short[k]}={setting_text(line[k])}" for k in own)])
+            if pd.isna(line[first]):
+                value, colour = line[panel.names[0]], defense_colour(line["defense"])
+                axes.axhline(value, color=colour, linewidth=1, linestyle="--", label=name)
+                continue
             ordered = rows.sort_values(first) if numeric else rows
             x = ordered[first] if numeric else ordered[first].map(ticks.index)
-            line = ordered.iloc[0]
-            rest = [f"{short[key]}={setting_text(line[key])}" for key in others]
-            name = " ".join([line["name"], *rest])
             _curve(axes, x, ordered, panel, name, place, colour=defense_colour(line["defense"]))
             if panel in (_LEAKING, _ACCURACY):
                 told = zip(ordered[first], ordered[panel.names[0]], strict=True)
@@ -238,7 +243,7 @@ def _heat_maps(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
     title = f"What do {down} and {across} change?"
     below = "; below: accuracy" * attacked
     arms = {str(name): arm for name, arm in table.groupby("name", sort=False)}
-    rows, columns = (list(dict.fromkeys(table[key])) for key in keys)
+    rows, columns = (list(dict.fromkeys(table[key].dropna())) for key in keys)
     width = max(0.85 * len(columns) + 1.0, 2.6)
     picture = new_picture(
         max(width * len(arms), 5.6),
@@ -274,8 +279,12 @@ def _heat_maps(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
 
 
 def _cell(arm: pd.DataFrame, keys: Sequence[str], values: Sequence[object], name: str) -> float:
-    """A measure of an arm at two values of the swept settings; NaN if that run has no result."""
-    here = (arm[list(keys)] == list(values)).all(axis=1)
+    """A measure of an arm at two values of the swept settings; NaN if that run has no result.
+
+    A setting of another defense has every value.
+    """
+    own = arm[list(keys)]
+    here = (own.isna() | (own == list(values))).all(axis=1)
     return float(arm.loc[here, name].iloc[0]) if here.any() else math.nan
 
 

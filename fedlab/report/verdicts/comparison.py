@@ -62,7 +62,7 @@ def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
             f"{found.leaking} of {counted(found.images, 'image')}{share}{grades_text(found)}, "
             f"{decibels(attack.psnr)}"
         )
-        cost = "" if found.leaking else _cost(lines, line)
+        cost = "" if found.leaking else _cost(line)
         cases[_CLAIMS[found.grade]].append(
             f"{under(str(defense))}{_at(line)} ({result}{_fewer(lines, line)}{cost})"
         )
@@ -100,7 +100,7 @@ def _poison(lines: Sequence[DefenseLine]) -> Verdict:
         if line.success_above_chance >= SUCCEEDS:
             works.append(f"{_arm(line, lines)} ({rate}; accuracy {line.accuracy:.3f})")
         else:
-            stopped.append(f"{_arm(line, lines)} ({rate}{_cost(lines, line)})")
+            stopped.append(f"{_arm(line, lines)} ({rate}{_cost(line)})")
     return Verdict(
         "Poison",
         "succeeds" if works else NOT_SHOWN,
@@ -164,16 +164,13 @@ def _at(line: DefenseLine) -> str:
     return f" at {line.grid}" * bool(line.grid)
 
 
-def _cost(lines: Sequence[DefenseLine], line: DefenseLine) -> str:
-    """Accuracy of a defense beside no defense under the same aggregation rule."""
-    for base in lines:
-        change = line.accuracy - base.accuracy
-        same = (base.rule, base.grid) == (line.rule, line.grid)
-        if base.defense == UNDEFENDED != line.defense and same:
-            side = "lower" if change < 0 else "higher"
-            text = f"; accuracy {line.accuracy:.3f}, {abs(change):.3f} {side} than undefended"
-            return "" if math.isnan(change) else text
-    return ""
+def _cost(line: DefenseLine) -> str:
+    """Accuracy of a defense beside no defense under the same rule and settings."""
+    change = line.accuracy_change
+    if math.isnan(change):
+        return ""
+    side = "lower" if change < 0 else "higher"
+    return f"; accuracy {line.accuracy:.3f}, {abs(change):.3f} {side} than undefended"
 
 
 def _fewer(lines: Sequence[DefenseLine], line: DefenseLine) -> str:

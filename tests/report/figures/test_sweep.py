@@ -126,3 +126,27 @@ def test_figures_without_content_say_why():
     for draw in (sweep_figure, epsilon_figure, accuracy_figure):
         with pytest.raises(NothingToDraw, match="no rows"):
             draw(frame())
+
+
+def test_settings_of_another_defense_are_a_dashed_line():
+    open = table(({}, 4, 0.9, math.inf), defense="none")
+    noisy = table(
+        ({"defenses.dp-sgd.noise_multiplier": 0.5}, 2, 0.8, 2.0),
+        ({"defenses.dp-sgd.noise_multiplier": 1.0}, 0, 0.7, 1.0),
+    )
+    figure = sweep_figure(pd.concat([open, noisy], ignore_index=True))
+    leaking = figure.axes[0]
+    assert lines(leaking)["dp-sgd"] == ([0.5, 1.0], [0.5, 0.0])
+    (dashed,) = [each for each in leaking.lines if each.get_label() == "none"]
+    assert (dashed.get_linestyle(), set(dashed.get_ydata())) == ("--", {1.0})
+    assert "none" in [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert_legible(figure)
+
+
+def test_settings_of_another_defense_fill_a_row_of_the_heat_map():
+    noise = "defenses.dp-sgd.noise_multiplier"
+    open = table(*[({"b.size": b}, 5 - b, 0.9, math.inf) for b in (1, 2)], defense="none")
+    noisy = table(*[({"b.size": b, noise: n}, 0, 0.8, n) for b in (1, 2) for n in (0.5, 1.0)])
+    figure = sweep_figure(pd.concat([open, noisy], ignore_index=True))
+    shares = figure.axes[0].collections[0].get_array()
+    assert shares.tolist() == [[1.0, 1.0], [0.75, 0.75]]
