@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -29,6 +29,14 @@ PATIENCE = 5.0
 
 PARTING = 10.0
 """Seconds that the processes of a cluster that was started here have to end by themselves."""
+
+SETTINGS = {
+    # Else Ray's agents look for the cluster of a killed run for a minute before they end.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    # Clients are the work itself, and not beside it as on a cluster that people share.
+    "RAY_worker_niceness": "0",
+}
+"""Environment variables of a cluster that is started here, unless they are set already."""
 
 _holders: set[object] = set()
 _end: Callable[[], None] | None = None
@@ -109,7 +117,7 @@ def _start(cpus: int) -> Callable[[], None]:
     path = os.pathsep.join(each or os.getcwd() for each in sys.path)
     before = set(psutil.Process().children())
     try:
-        with _quiet(), _variable("PYTHONPATH", path):  # which its processes inherit
+        with _quiet(), _environment(SETTINGS | dict(os.environ) | {"PYTHONPATH": path}):
             _init(address="local", num_cpus=cpus, include_dashboard=False, **place)
     except (RuntimeError, OSError, ValueError) as error:
         discard()
@@ -173,16 +181,18 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give the processes that are started here other environment variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        with suppress(KeyError):
-            del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -195,7 +195,7 @@ def test_a_killed_run_ends_its_processes(left_over, endless):
     process, _ = endless
     assert len(left_over()) > 5
     process.kill()
-    assert not left_over(patience=90)  # some of Ray's notice it after a while
+    assert not left_over(patience=30)  # some of Ray's notice it after 15 seconds
 
 
 def test_flwr_run_works_from_the_repository(tmp_path, left_over):
