@@ -11,10 +11,11 @@ from typer.core import TyperArgument, TyperGroup
 
 from fedlab.cli.audit import audit
 from fedlab.cli.compare import compare
+from fedlab.cli.data import data
 from fedlab.cli.deploy import deploy
 from fedlab.cli.export import export
 from fedlab.cli.ledger import ledger
-from fedlab.cli.list import list_datasets, list_plugins
+from fedlab.cli.list import list_plugins
 from fedlab.cli.plan import plan
 from fedlab.cli.poison import poison
 from fedlab.cli.reconstruct import reconstruct
@@ -68,7 +69,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(export)
 app.command("list")(list_plugins)
-app.command("data", hidden=True)(list_datasets)
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

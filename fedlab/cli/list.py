@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,9 @@ REGISTRIES = {
 """Import path of the registry of each kind of plug-in."""
 KINDS = ("scenarios", "presets", *REGISTRIES)
 
+SHIPPED = "digits"
+"""Data set that comes with scikit-learn."""
+
 _HIDDEN = ("_key", "_fn", "_nodes", "fraction_train", "fraction_evaluate")
 """Endings of the arguments of Flower's rules that a scenario cannot choose."""
 _SCHEDULE = frozenset({"rounds", "clients"})
@@ -61,11 +65,6 @@ def list_plugins(
         console.print(presets_table(installed=installed))
     else:
         console.print(_plugins_table(kind, installed=installed))
-
-
-def list_datasets() -> None:
-    """List the data sets that a scenario can name, as `fedlab list datasets` does."""
-    list_plugins("datasets")
 
 
 def presets_table(*, installed: bool = False) -> Table:
@@ -110,11 +109,19 @@ def _scenarios_table() -> Table:
 
     from fedlab.scenario.scenario import PACKAGED, packaged
 
-    table = Table("scenario", "what it shows")
+    table = Table("scenario", "what it shows", "images")
     for name in packaged():
-        first = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
-        table.add_row(name, first.removeprefix("#").strip())
+        text = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8")
+        source = tomllib.loads(text).get("data", {}).get("source", SHIPPED)
+        table.add_row(name, text.splitlines()[0].removeprefix("#").strip(), _where(source))
     return table
+
+
+def _where(source: str) -> str:
+    """How one gets the images of a scenario."""
+    if source == SHIPPED:
+        return "with the package"
+    return f"a file of yours, {source}" if ":" in source else f"fedlab data get {source}"
 
 
 def _plugins_table(kind: str, *, installed: bool) -> Table:

@@ -93,6 +93,8 @@ class FederatedData:
                 scheme=scenario.data.partition,
                 alpha=scenario.data.alpha,
                 classes_per_client=scenario.data.classes_per_client,
+                groups=None if data.train_groups is None else data.train_groups[spread],
+                options=scenario.data.partition_options,
                 generator=generator(scenario.seed, "partition"),
             )
         )
@@ -202,6 +204,8 @@ def whole_images(settings: Data) -> ImageData:
         download=settings.download,
         factory=settings.factory,
         image_size=settings.image_size,
+        label_by=settings.label_by,
+        group_by=settings.group_by,
     )
 
 

@@ -133,5 +133,8 @@ def own_images(node: Mapping[str, object], run: Mapping[str, object]) -> OwnImag
 @lru_cache(maxsize=1)
 def _load(name: str, source: str, client: int) -> OwnImages:
     scenario = Scenario.load(name)
-    data = load(source, root=scenario.data.root, image_size=scenario.data.image_size)
+    settings = scenario.data
+    data = load(
+        source, root=settings.root, image_size=settings.image_size, label_by=settings.label_by
+    )
     return OwnImages(scenario, data, client)

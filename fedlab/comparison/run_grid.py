@@ -79,9 +79,9 @@ def cells_of(
     points = points_of(sweep or {}, arms)
     found: list[Cell] = []
     for arm, rule, point, seed in (
-        (arm, rule, point, seed)
-        for arm, rule in product(arms, rules or [own])
-        for point, seed in product(_points(arm, points), seeds)
+        (each, *others)
+        for each in arms
+        for others in product(rules or [own], _points(each, points), seeds)
     ):
         options = own.settings if rule.name == own.name and not rule.settings else rule.settings
         label = rule.name if rule == own else str(rule)

@@ -89,7 +89,12 @@ class Tracker(Plugin, ABC):
 TRACKERS: Registry[type[Tracker]] = Registry(
     "tracker",
     group="fedlab.trackers",
-    builtin={"tensorboard": "fedlab.integrations.tensorboard:TensorBoard"},
+    builtin={
+        "tensorboard": "fedlab.integrations.tensorboard:TensorBoard",
+        "wandb": "fedlab.integrations.wandb:WandB",
+        "mlflow": "fedlab.integrations.mlflow:MLflow",
+        "trackio": "fedlab.integrations.trackio:Trackio",
+    },
     check=check_subclass(Tracker),
 )
 Tracker.registry = TRACKERS

@@ -28,6 +28,8 @@ class ImageData:
         classes: Names of the classes, in order of their labels; printable.
         mean: Mean of each channel, for the public normalisation of pixels in [0, 1].
         std: Standard deviation of each channel, above 0, for the same normalisation.
+        train_groups: int64 ``[n]``, numbers of where each training image comes from, such as its
+            hospital or writer, for the partition ``natural``; ``None`` if nobody knows.
 
     Raises:
         BadInput: If the parts do not fit each other.
@@ -41,6 +43,7 @@ class ImageData:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    train_groups: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
@@ -113,6 +116,7 @@ class ImageData:
             train_labels=self.train_labels[kept_train],
             test_images=self.test_images[kept_test],
             test_labels=self.test_labels[kept_test],
+            train_groups=None if self.train_groups is None else self.train_groups[kept_train],
         )
 
     def repeated_test_images(self) -> int:
@@ -179,6 +183,15 @@ def _problem(data: ImageData) -> str | None:
                 f"{split} labels go from {int(labels.min())} to {int(labels.max())}, but the "
                 f"{len(data.classes)} classes are numbered from 0"
             )
+    groups = data.train_groups
+    if groups is not None and (groups.dtype, groups.shape) != (
+        torch.int64,
+        data.train_labels.shape,
+    ):
+        return (
+            f"{len(data.train_images)} training images need as many int64 groups, but there are "
+            f"{list(groups.shape)} of {groups.dtype}"
+        )
     if data.train_images.shape[1:] != data.test_images.shape[1:]:
         return (
             f"training images are {list(data.train_images.shape[1:])}, "

@@ -19,6 +19,8 @@ def load(
     download: bool = False,
     factory: str | None = None,
     image_size: int | None = None,
+    label_by: str | None = None,
+    group_by: str | None = None,
 ) -> ImageData:
     """Load all images of a data set onto the CPU.
 
@@ -28,7 +30,9 @@ def load(
         root: Folder in which downloaded data sets are stored.
         download: True to download missing files.
         factory: With ``source = "factory"``, the function as ``package.module:function``.
-        image_size: Side in pixels to which images of ``folder:PATH`` are resized.
+        image_size: Side in pixels to which images of ``folder:PATH`` and ``hf:NAME`` are resized.
+        label_by: Column of ``hf:NAME`` with the labels, if there are several that could be.
+        group_by: Column of ``hf:NAME`` that says where each image comes from.
 
     Raises:
         BadInput: If there is no such data set, it cannot be loaded, or it does not use one of these
@@ -50,7 +54,9 @@ def load(
         wanted = f"{name}:{argument_of(function)}" if argument_of(function) else name
         raise BadInput(f'data.source "{source}" must be written as "{wanted}"')
     try:
-        request = Request(argument, Path(root).expanduser(), download, image_size)
+        request = Request(
+            argument, Path(root).expanduser(), download, image_size, label_by, group_by
+        )
         if option := unused_option(function, request):
             raise BadInput(f'data.{option} does not apply to data.source "{source}": leave it out')
         data = function(request) if takes_request(function) else function()

@@ -21,6 +21,9 @@ from fedlab.data.request import Request, reads, takes_argument
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 """Arrays that the file must have."""
 
+GROUPS = "train_groups"
+"""Array that the file may have: where each training image comes from."""
+
 ENCRYPTED = 1
 """Bit of a zip member's flags that says it needs a password."""
 
@@ -41,7 +44,9 @@ def load_npz(request: Request) -> ImageData:
     ``[n, height, width, channels]``; ``train_labels`` and ``test_labels`` are whole numbers or
     texts, ``[n]`` or ``[n, 1]``. An array ``classes`` with the names of the classes is optional;
     without it, labels that are not 0, 1, 2 and so on are numbered in their order and keep their
-    values as names. Nothing in the file is ever unpickled.
+    values as names. An array ``train_groups``, ``[n]`` or ``[n, 1]``, is optional too: it says
+    where each training image comes from, for the partition ``natural``. Nothing in the file is
+    ever unpickled.
 
     Raises:
         BadInput: If the file is missing, is no .npz file, lacks an array, or has one that is not
@@ -62,6 +67,10 @@ def load_npz(request: Request) -> ImageData:
     names = _names(arrays["classes"], path) if "classes" in arrays else ()
     labels, classes = _numbered(parts, names, path)
     channels = images["train_images"].shape[1]
+    groups = None
+    if GROUPS in arrays:
+        values = _label_values(arrays[GROUPS], GROUPS, path)
+        groups = torch.from_numpy(np.unique(values, return_inverse=True)[1])
     return ImageData(
         name=path.stem,
         train_images=images["train_images"],
@@ -71,6 +80,7 @@ def load_npz(request: Request) -> ImageData:
         classes=classes,
         mean=CENTRED[:1] * channels,
         std=CENTRED[1:] * channels,
+        train_groups=groups,
     )
 
 
@@ -79,7 +89,7 @@ def _arrays(path: Path) -> dict[str, Array]:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if missing := [key for key in KEYS if key not in members]:
             raise BadInput(f"{path} has no array {missing[0]}; it needs {', '.join(KEYS)}")
-        wanted = {key: members[key] for key in (*KEYS, "classes") if key in members}
+        wanted = {key: members[key] for key in (*KEYS, "classes", GROUPS) if key in members}
         check_memory(sum(info.file_size for info in wanted.values()), f"the arrays of {path}")
         return {key: _array(archive, info, f"{path}: {key}") for key, info in wanted.items()}
 

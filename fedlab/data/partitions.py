@@ -1,7 +1,8 @@
 """Partitions: how the training images are spread over the clients, disjoint and by seed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,14 @@ class PartitionSettings:
     Attributes:
         alpha: Concentration of ``dirichlet``, above 0; small values give very different clients.
         classes_per_client: Number of classes of each client under ``classes``, at least 1.
+        groups: Where each image comes from, int64 ``[n]``, for ``natural``; ``None`` if unknown.
+        options: Arguments of a partitioner of Flower Datasets.
     """
 
     alpha: float = 0.5
     classes_per_client: int = 2
+    groups: Tensor | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 Partition = Callable[[Tensor, int, PartitionSettings, torch.Generator], Sequence[Tensor]]
@@ -43,6 +48,8 @@ def partition(
     scheme: str,
     alpha: float = 0.5,
     classes_per_client: int = 2,
+    groups: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
     generator: torch.Generator,
 ) -> tuple[Tensor, ...]:
     """Spread training images over clients.
@@ -50,9 +57,12 @@ def partition(
     Args:
         labels: int64 ``[n]``.
         clients: Number of clients, at least 1.
-        scheme: Name of a partition in ``PARTITIONS``, or ``package.module:function``.
+        scheme: Name of a partition in ``PARTITIONS``, ``package.module:function``, or a partitioner
+            of Flower Datasets as ``flwr_datasets.partitioner:NAME``.
         alpha: Concentration of ``dirichlet``, above 0.
         classes_per_client: Number of classes of each client under ``classes``, at least 1.
+        groups: Where each image comes from, int64 ``[n]``.
+        options: Arguments of a partitioner of Flower Datasets.
         generator: CPU generator of all draws.
 
     Returns:
@@ -68,8 +78,15 @@ def partition(
             "lower data.clients or raise data.train"
         )
     spread: Partition = PARTITIONS.get(scheme)
+    if isinstance(spread, type):
+        from fedlab.data.flower_partitions import as_partition  # an extra, which may be absent
+
+        spread = as_partition(spread)
+    elif options:
+        raise BadInput(f'data.partition_options do not apply to the partition "{scheme}"')
+    settings = PartitionSettings(alpha, classes_per_client, groups, options or {})
     try:
-        parts = spread(labels, clients, PartitionSettings(alpha, classes_per_client), generator)
+        parts = spread(labels, clients, settings, generator)
         if problem := _problem(parts, clients, len(labels)):
             raise BadInput(f'partition "{scheme}" {problem}')
     except BadInput:
@@ -136,6 +153,30 @@ def by_classes(
         for client, piece in zip(who, indices.tensor_split(len(who)), strict=True):
             parts[client].append(piece)
     return [torch.cat(pieces) for pieces in parts]
+
+
+def natural(
+    labels: Tensor, clients: int, settings: PartitionSettings, generator: torch.Generator
+) -> Sequence[Tensor]:
+    """All images that come from one place, such as a hospital or a writer, at one client.
+
+    With fewer clients than places, each client has the images of as many places as the others, or
+    of one more; places are drawn at random.
+    """
+    if settings.groups is None:
+        raise BadInput(
+            'data.partition "natural" needs to know where each image comes from: name a column by '
+            "data.group_by, or add an array train_groups to the .npz file"
+        )
+    places = torch.unique(settings.groups)
+    if len(places) < clients:
+        raise BadInput(
+            f"data.clients is {clients}, but the images come from {len(places)} places only"
+        )
+    order = places[torch.randperm(len(places), generator=generator)]
+    return [
+        torch.isin(settings.groups, own).nonzero().flatten() for own in order.tensor_split(clients)
+    ]
 
 
 def _problem(parts: Sequence[Tensor], clients: int, images: int) -> str | None:

@@ -5,8 +5,9 @@ Pillow's own ``convert`` cuts pixels of more than 8 bits off at 255, so they are
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,27 @@ def is_picture(file: Path) -> bool:
 
 
 def read_pictures(files: Sequence[Path], *, size: int | None) -> Tensor:
-    """Read picture files of one data set.
+    """Read picture files of one data set; see ``read_encoded``.
+
+    Args:
+        files: Files to read, at least one.
+        size: Side in pixels to which the middle square of each picture is resized; ``None`` keeps
+            the pictures as they are, which must then have the same size.
+
+    Raises:
+        BadInput: If a file is no picture that can be read, sizes differ, or memory is too small.
+    """
+    for file in files:
+        if not file.is_file():
+            raise BadInput(f"{file} is no regular file")
+    named = ((str(file), file) for file in files)
+    return read_encoded(named, len(files), size=size, where=f"pictures of {files[0].parent}")
+
+
+def read_encoded(
+    pictures: Iterable[tuple[str, Path | bytes]], count: int, *, size: int | None, where: str
+) -> Tensor:
+    """Read the pictures of one data set, one after another.
 
     Pictures are turned as their EXIF data say, transparent pixels are shown on white, and of an
     animation the first frame is read. Pixels of more than 8 bits are scaled to 0 .. 255 by one
@@ -56,26 +77,30 @@ def read_pictures(files: Sequence[Path], *, size: int | None) -> Tensor:
     floating point numbers must be in [0, 1].
 
     Args:
-        files: Files to read, at least one.
+        pictures: Name of each for messages, and its file or the contents of one; at least one.
+        count: Number of pictures.
         size: Side in pixels to which the middle square of each picture is resized; ``None`` keeps
             the pictures as they are, which must then have the same size.
+        where: What messages call all pictures together.
 
     Returns:
         uint8 ``[n, channels, height, width]`` with 1 channel if every picture is grey, else 3.
 
     Raises:
-        BadInput: If a file is no picture that can be read, sizes differ, or memory is too small.
+        BadInput: If one is no picture that can be read, sizes differ, or memory is too small.
     """
     Image.init()
     read: list[_Read] = []
-    for file in files:
-        read.append(_read(file, size))
+    first = ""
+    for name, file in pictures:
+        read.append(_read(name, file, size))
         pixels = read[-1].pixels
         if len(read) == 1:
-            check_memory(len(files) * pixels.nbytes, f"the {len(files)} pictures of {file.parent}")
+            first = name
+            check_memory(count * pixels.nbytes, f"the {count} {where}")
         if pixels.shape[1:] != read[0].pixels.shape[1:]:
             raise BadInput(
-                f"{files[0]} has {_size(read[0])} pixels, but {file} has {_size(read[-1])}: set "
+                f"{first} has {_size(read[0])} pixels, but {name} has {_size(read[-1])}: set "
                 "data.image_size"
             )
     bits = _bits(max(each.brightest for each in read))
@@ -101,19 +126,18 @@ def _scaled(picture: _Read, bits: int) -> Tensor:
     return scaled.round().clamp(0, 255).to(torch.uint8)
 
 
-def _read(file: Path, size: int | None) -> _Read:
-    if not file.is_file():
-        raise BadInput(f"{file} is no regular file")
+def _read(name: str, file: Path | bytes, size: int | None) -> _Read:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow thinks of the metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as opened:
-                read = _understood(opened, file)
+            stream = BytesIO(file) if isinstance(file, bytes) else file
+            with Image.open(stream, formats=FORMATS) as opened:
+                read = _understood(opened, name)
     except BadInput:
         raise
     except Exception as error:  # a damaged file may raise anything in Pillow
-        raise BadInput(f"{file} is no picture that can be read: {describe(error)}") from error
+        raise BadInput(f"{name} is no picture that can be read: {describe(error)}") from error
     if size is None:
         return read
     side = min(read.pixels.shape[1:])
@@ -122,16 +146,16 @@ def _read(file: Path, size: int | None) -> _Read:
     return _Read(transforms.resize(middle, [size, size], antialias=True), read.brightest)
 
 
-def _understood(opened: Image.Image, file: Path) -> _Read:
+def _understood(opened: Image.Image, name: str) -> _Read:
     """Decode a picture by its mode."""
     if getattr(opened, "is_animated", False) and opened.format != "MPO":  # a camera's thumbnails
-        log.warning("%s has several frames, of which the first is read", file)
+        log.warning("%s has several frames, of which the first is read", name)
     inverted = opened.format == "TIFF" and opened.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
     picture = ImageOps.exif_transpose(opened)
     if picture.mode[0] in "IF":
         if inverted:  # Pillow inverts it for 8 bits only
-            raise BadInput(f"{file} stores white as 0: save it with black as 0")
-        return _deep(picture, file)
+            raise BadInput(f"{name} stores white as 0: save it with black as 0")
+        return _deep(picture, name)
     if picture.has_transparency_data:
         shown = picture.convert("LA") if picture.mode == "La" else picture
         shown = shown.convert("RGBA")
@@ -148,17 +172,17 @@ def _understood(opened: Image.Image, file: Path) -> _Read:
     return _Read(pixels[:1] if grey else pixels)
 
 
-def _deep(picture: Image.Image, file: Path) -> _Read:
+def _deep(picture: Image.Image, name: str) -> _Read:
     """Pixels of 16 or 32 bits, or floating point numbers."""
     values = np.array(picture.convert("I") if picture.mode.startswith("I;") else picture)
     low, high = values.min(), values.max()
     if picture.mode == "F":
         if not 0 <= low <= high <= 1:  # false for NaN as well
             raise BadInput(
-                f"{file} has pixels from {low:g} to {high:g}: floating point pixels must be in "
+                f"{name} has pixels from {low:g} to {high:g}: floating point pixels must be in "
                 "[0, 1]"
             )
         return _Read(torch.from_numpy((values * 255).round().astype(np.uint8)[None]))
     if low < 0:
-        raise BadInput(f"{file} has negative pixels: scale them to 0 .. 65535")
+        raise BadInput(f"{name} has negative pixels: scale them to 0 .. 65535")
     return _Read(torch.from_numpy(values.astype(np.float32)[None]), int(high))

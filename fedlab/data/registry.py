@@ -18,6 +18,7 @@ DATASETS: Registry[Callable[..., Any]] = Registry(
         "cifar100": "fedlab.data.torchvision_sets:cifar100",
         "folder": "fedlab.data.folders:load_folder",
         "npz": "fedlab.data.npz:load_npz",
+        "hf": "fedlab.data.hugging_face:load_hub",
     },
     check=check_callable,
 )
@@ -30,6 +31,7 @@ PARTITIONS: Registry[Callable[..., Any]] = Registry(
         "iid": "fedlab.data.partitions:iid",
         "dirichlet": "fedlab.data.partitions:dirichlet",
         "classes": "fedlab.data.partitions:by_classes",
+        "natural": "fedlab.data.partitions:natural",
     },
     check=check_callable,
 )

@@ -18,12 +18,16 @@ class Request:
         root: Folder in which downloaded data sets are stored.
         download: True if missing files may be downloaded.
         image_size: Side in pixels to which images are resized; ``None`` keeps their size.
+        label_by: Name of the column with the labels; ``None`` to find it.
+        group_by: Name of the column that says where each image comes from.
     """
 
     argument: str
     root: Path
     download: bool = False
     image_size: int | None = None
+    label_by: str | None = None
+    group_by: str | None = None
 
 
 def takes_argument(name: str) -> Callable[[Function], Function]:
@@ -67,8 +71,8 @@ def unused_option(function: Callable[..., Any], request: Request) -> str | None:
     """Name of a setting that differs from its default, and that a data set does not use."""
     every = tuple(field.name for field in fields(Request)) if takes_request(function) else ()
     used = getattr(function, "reads", every)
-    changed = {"download": request.download, "image_size": request.image_size is not None}
-    return next((name for name, given in changed.items() if given and name not in used), None)
+    given = [f.name for f in fields(Request) if getattr(request, f.name) not in (f.default, "")]
+    return next((n for n in given if n not in ("argument", "root", *used)), None)
 
 
 def argument_of(function: Callable[..., Any]) -> str:

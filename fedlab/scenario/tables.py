@@ -76,8 +76,8 @@ class Data(Settings):
     """The images, and how they are spread over the clients."""
 
     source: str = "digits"
-    """Data set: a name from ``fedlab list datasets``, ``folder:PATH``, ``npz:PATH``, your own
-    function as ``package.module:function``, or ``factory``."""
+    """Data set: a name from ``fedlab list datasets``, ``folder:PATH``, ``npz:PATH``, ``hf:NAME`` of
+    the Hugging Face Hub, your own function as ``package.module:function``, or ``factory``."""
     factory: str | None = None
     """With ``source = "factory"``: ``package.module:function`` that returns an ImageData."""
     root: str = "~/.cache/fedlab"
@@ -85,8 +85,13 @@ class Data(Settings):
     download: bool = False
     """Download a data set that is missing from ``root``."""
     image_size: int | None = Field(default=None, ge=4, le=4096)
-    """Side in pixels, from 4 to 4096, to which images of ``folder:PATH`` are resized; by default
-    they keep their size."""
+    """Side in pixels, from 4 to 4096, to which images of ``folder:PATH`` and ``hf:NAME`` are
+    resized; by default they keep their size."""
+    label_by: str | None = None
+    """Column of ``hf:NAME`` with the labels, where several could be."""
+    group_by: str | None = None
+    """Column of ``hf:NAME`` that says where each image comes from, such as a hospital or a writer,
+    for the partition ``natural``."""
     train: Count | None = Field(default=None, ge=1)
     """Number of training images to keep, drawn by seed; all by default."""
     test: Count | None = Field(default=None, ge=1)
@@ -94,12 +99,17 @@ class Data(Settings):
     clients: int = Field(default=10, ge=1, le=MOST)
     """Number of clients, at most 100,000."""
     partition: Annotated[str, _registered(PARTITIONS)] = "iid"
-    """How the training images are spread: ``iid``, ``dirichlet``, ``classes``, or your own function
-    as ``package.module:function``."""
+    """How the training images are spread: ``iid``, ``dirichlet``, ``classes``, ``natural``, your
+    own function as ``package.module:function``, or a partitioner of Flower Datasets as
+    ``flwr_datasets.partitioner:NAME``."""
     alpha: float = Field(default=0.5, gt=0)
     """Concentration of the ``dirichlet`` partition, above 0: small values are skewed."""
     classes_per_client: Count = Field(default=2, ge=1)
     """Number of classes of each client under the ``classes`` partition."""
+    partition_options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a partitioner of Flower Datasets, such as ``partition_by = "label"``. Its
+    columns are ``label`` and, where it is known, ``group``; its number of partitions is
+    ``clients``."""
 
 
 class Model(Settings):

@@ -31,7 +31,11 @@ def test_a_setting_of_a_defense_leaves_the_others_alone():
     sweep = {"defenses.dp-sgd.noise_multiplier": [0.5, 2.0]}
     found = cells(sweep, ["none", "dp-sgd:clipping_norm=0.7"])
     assert [cell.defense for cell in found] == ["none"] + ["dp-sgd:clipping_norm=0.7"] * 2
-    assert [cell.point.label for cell in found] == ["", "noise_multiplier=0.5", "noise_multiplier=2"]
+    assert [cell.point.label for cell in found] == [
+        "",
+        "noise_multiplier=0.5",
+        "noise_multiplier=2",
+    ]
     one, other = (cell.scenario.defenses[0] for cell in found[1:])
     assert (one.noise_multiplier, other.noise_multiplier) == (0.5, 2.0)
     assert one.clipping_norm == other.clipping_norm == 0.7

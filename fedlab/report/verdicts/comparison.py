@@ -9,7 +9,7 @@ import pandas as pd
 from fedlab.comparison.summary import proves_nothing
 from fedlab.metrics.verdict import INCONCLUSIVE, LEAKS, NOT_SHOWN, RECOGNISABLE, SUCCEEDS
 from fedlab.report.tables.defenses import DefenseLine, defense_lines, epsilon, epsilon_text
-from fedlab.report.tables.naming import UNDEFENDED, under
+from fedlab.report.tables.naming import under
 from fedlab.report.tables.numbers import (
     counted,
     decibels,

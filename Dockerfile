@@ -1,0 +1,14 @@
+# docker build -t fedlab . && docker run --rm -v "$PWD/runs:/work/runs" fedlab run quickstart
+FROM python:3.12-slim
+WORKDIR /source
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY fedlab fedlab
+COPY attacks attacks
+COPY simulations simulations
+RUN pip install --no-cache-dir --constraint constraints.txt . \
+    && useradd --create-home --uid 1000 fedlab \
+    && mkdir -p /work/runs && chown -R fedlab /work
+USER fedlab
+WORKDIR /work
+ENV FLWR_TELEMETRY_ENABLED=0
+ENTRYPOINT ["fedlab"]

@@ -1,0 +1,1 @@
+"""A thin Flower app around fedlab."""

@@ -1,0 +1,5 @@
+"""The ServerApp of fedlab."""
+
+from simulations.server_app import app
+
+__all__ = ["app"]

@@ -1,0 +1,38 @@
+"""The commands ``fedlab data``: the data sets, and fetching one before a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fedlab.cli.list import list_plugins
+from fedlab.core.consoles import console
+
+data = typer.Typer(no_args_is_help=False, help="List data sets, or fetch one.")
+
+
+@data.callback(invoke_without_command=True)
+def list_datasets(context: typer.Context) -> None:
+    """List the data sets that a scenario can name, as `fedlab list datasets` does."""
+    if context.invoked_subcommand is None:
+        list_plugins("datasets")
+
+
+@data.command()
+def get(
+    source: Annotated[
+        str, typer.Argument(help="Data set as in data.source, such as cifar10 or hf:NAME.")
+    ],
+    root: Annotated[
+        str,
+        typer.Option("--root", help="Folder for data sets of torchvision, as data.root."),
+    ] = "~/.cache/fedlab",
+) -> None:
+    """Download a data set, unless it is there, and check that it can be read.
+
+    Scenarios with `data.source` SOURCE then run without a network.
+    """
+    from fedlab.data import load
+
+    console.print(repr(load(source, root=root, download=True)), highlight=False)
