@@ -66,8 +66,8 @@ def audit_update(
     """Attack a client's update, check what was stated about it, and score it where truth is given.
 
     The attack gets neither the true images nor their labels; they only score it. Whatever makes it
-    easier than a real one makes the result *diagnostic*. Where the update contradicts what was
-    stated, an image that was not found is *inconclusive*.
+    easier than a real one makes the result *diagnostic*. Where the update does not fit what was
+    stated, or the rebuilt images, an image that was not found is *inconclusive*.
 
     Args:
         before: The global model that the client was sent: a file (.safetensors, a checkpoint of

@@ -157,5 +157,5 @@ def scored(
 
 
 def _grade(grade: str, found: Reconstruction) -> str:
-    """The grade; an attack on wrong facts does not show that an image is not found."""
+    """The grade; an attack on wrong facts, or one that failed, does not show anything."""
     return INCONCLUSIVE if found.findings and grade == NOT_SHOWN else grade

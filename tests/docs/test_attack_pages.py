@@ -100,7 +100,7 @@ def test_flower_app_runs_and_is_attacked_as_shown(app, left_over):
         assert asks_nobody(text)
         assert "Adam with learning rate 0.01, 3 epochs in batches of 4: 6 steps." in page.text
         assert "8 images" in page.text
-        assert "What was stated: contradicted" not in page.text
+        assert "What was stated: in doubt" not in page.text
     (kept,) = CaptureFolder(app / "captures").audits
     assert kept.terms.num_images == len(kept.leak.rows) == 8
     assert kept.membership.members == 8
@@ -108,7 +108,7 @@ def test_flower_app_runs_and_is_attacked_as_shown(app, left_over):
     wrong = ("--local-lr", "0.1", "--local-batch", "8", "--page", "wrong.html")
     code, out, err = run_commands(app, (*attack, *QUICK, *wrong))[0]
     assert code == 0, err
-    assert "What was stated: contradicted." in out
+    assert "What was stated: in doubt." in out
 
 
 def test_python_of_the_flower_page_runs(app, monkeypatch):

@@ -139,7 +139,7 @@ def test_wrong_optimiser_is_named_and_inconclusive(tmp_path):
     assert "nearly the same size" in found.findings[0]
     assert found.verdict == "inconclusive"
     page = Page(found.report(tmp_path / "page.html").read_text("utf-8"))
-    assert "What was stated: contradicted" in page.text
+    assert "What was stated: in doubt" in page.text
     assert "nearly the same size" in page.text
 
 

@@ -22,7 +22,7 @@ def audit_verdicts(audits: Sequence[Audit]) -> list[Verdict]:
     """
     return [
         _leak(audits),
-        *_contradictions(audits),
+        *_doubts(audits),
         *(_members(each.name, each.membership) for each in audits if each.membership),
     ]
 
@@ -53,15 +53,16 @@ def _leak(audits: Sequence[Audit]) -> Verdict:
     return found
 
 
-def _contradictions(audits: Sequence[Audit]) -> list[Verdict]:
+def _doubts(audits: Sequence[Audit]) -> list[Verdict]:
     wrong = sum(bool(audit.findings) for audit in audits)
     if not wrong:
         return []
     sentence = (
-        f"{wrong} of {counted(len(audits), 'update')} contradicts what was stated: see "
-        "Consistency. An attack that assumes another client finds less than it could."
+        f"{wrong} of {counted(len(audits), 'update')} {'does' if wrong == 1 else 'do'} not fit "
+        "what was stated, or the attack failed: see Consistency. An attack that assumes another "
+        "client finds less than it could, so what it did not find is inconclusive."
     )
-    return [Verdict("What was stated", "contradicted", sentence)]
+    return [Verdict("What was stated", "in doubt", sentence)]
 
 
 def _members(name: str, result: MembershipResult) -> Verdict:
