@@ -11,7 +11,10 @@ from torch.nn import functional
 import fedlab
 from attacks.knowledge import LocalSGD, PublicImages
 from fedlab import Audit, BadInput, audit_update
+from fedlab.data.loading import load
+from fedlab.models import build
 from tests.integrations.plain_app import ADAM_LR, CLASSES, LR, MEAN, SHAPE, STD, Net, digits
+from tests.real_images import npz
 from tests.report.page.pages import Page, asks_nobody
 
 pytestmark = pytest.mark.xdist_group("audit")
@@ -198,3 +201,34 @@ def test_page_is_refused_where_none_can_be(audit, tmp_path):
 
 def test_public_api_has_it():
     assert {"Audit", "audit_update"} <= set(dir(fedlab))
+
+
+@pytest.mark.slow
+def test_photograph_of_cifar_leaks_from_two_files(tmp_path):
+    """The numbers of one image on an untrained network; see docs/figures.md for more images."""
+    data = load(f"npz:{npz('cifar10', tmp_path, '--train', '20', '--test', '512')}")
+    images, labels = data.train_images[17:18], data.train_labels[17:18]
+    model = build("convnet", shape=data.shape, classes=10, seed=3)
+    torch.save(model.state_dict(), tmp_path / "before.pt")
+    steps = torch.optim.SGD(model.parameters(), lr=0.01)
+    functional.cross_entropy(model((data.pixels(images) - 0.5) / 0.25), labels).backward()
+    steps.step()
+    torch.save(model.state_dict(), tmp_path / "after.pt")
+    found = audit_update(
+        tmp_path / "before.pt",
+        tmp_path / "after.pt",
+        "convnet",
+        shape=data.shape,
+        classes=10,
+        mean=(0.5,),
+        std=(0.25,),
+        local=LocalSGD(lr=0.01),
+        truth=(images, labels),
+        public=PublicImages(data.pixels(data.test_images), data.test_labels),
+        preset="fast",
+        power=False,
+        device="cpu",
+    )
+    assert found.verdict == "leaks"
+    assert found.leak.rows[0].aligned_psnr > 35
+    assert found.leak.rows[0].chance_psnr < 20

@@ -1,7 +1,7 @@
 """The page of audited updates of another federation: of one, or of a folder of captures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fedlab.metrics.verdict import MARGIN, UNSCORED
 from fedlab.report.card.taxonomy import tested_sentence
 from fedlab.report.figures.audits import audits_figure
 from fedlab.report.figures.chance import chance_figure
-from fedlab.report.figures.sheet import Picture
+from fedlab.report.figures.sheet import Picture, first_of
 from fedlab.report.page.embedded_figures import DPI, embed
 from fedlab.report.page.environment import facts_of
 from fedlab.report.page.local_paths import without_folders
@@ -155,21 +155,22 @@ def _unfounded(terms: Terms) -> str:
 
 
 def _threat_model(audits: Sequence[Audit]) -> Iterator[tuple[str, str]]:
-    """The terms of all audits; those that several share are stated once."""
-    for terms in _distinct(audits):
-        yield from paragraphs(
-            "audit_terms.txt",
-            terms=terms,
-            letter=tested_sentence(["D" if terms.public else "C"]),
-            numbers=lambda values: ", ".join(f"{value:g}" for value in values),
-        )
+    """Terms, each with its sentence; where updates differ, sentences name theirs."""
     if not audits:
         yield "Server", "Honest but curious: it recorded what it sent and received."
-
-
-def _distinct(audits: Sequence[Audit]) -> list[Terms]:
-    """Terms of the audits without what identifies an update."""
-    return list(dict.fromkeys(replace(a.terms, sent="", received="") for a in audits))
+    found: dict[str, dict[str, list[str]]] = {}
+    for audit in audits:
+        for term, sentence in paragraphs(
+            "audit_terms.txt",
+            terms=audit.terms,
+            letter=tested_sentence(["D" if audit.terms.public else "C"]),
+            numbers=lambda values: ", ".join(f"{value:g}" for value in values),
+        ):
+            found.setdefault(term, {}).setdefault(sentence, []).append(audit.name)
+    for term, sentences in found.items():
+        for sentence, names in sentences.items():
+            whose = f" ({first_of(names, most=3)})" * (len(sentences) > 1)
+            yield term, sentence + whose
 
 
 def _images(leakage: pd.DataFrame) -> list[FoldedTable]:
