@@ -82,7 +82,7 @@ def reconstruct_files(
         raise BadInput("name the shape of the images and the number of classes: --shape, --classes")
     pixels, given = about.shape_of(shape), about.classes_of(labels)
     true = None if truth is None else _labelled(truth)
-    if num_images is None and given is None and true is not None:
+    if folder is None and num_images is None and given is None and true is not None:
         num_images = len(true[0])
     facts: dict[str, Any] = {
         "model": model,
