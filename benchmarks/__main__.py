@@ -24,6 +24,7 @@ BENCHMARKS = {
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
     "attack_step": "an attack's step beside a forward pass and a minimal step in plain PyTorch",
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
+    "flower_app": "what a server sees of a plain Flower app, by the training of its clients",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
@@ -32,8 +33,8 @@ BENCHMARKS = {
 }
 """What the module of each name measures; its ``run`` turns Options into a Report."""
 
-SYNTHETIC = ("federation", "scale", "attack_step", "ceilings")
-"""Benchmarks that make their own images, on the CPU."""
+SYNTHETIC = ("federation", "scale", "attack_step", "ceilings", "flower_app")
+"""Benchmarks that make their own images, or take digits of scikit-learn, on the CPU."""
 
 PICTURED = ("cifar", "ceilings", "defended", "long")
 """Benchmarks that draw a picture."""

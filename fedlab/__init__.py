@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from fedlab.data.images import ImageData
     from fedlab.defenses import Account, Defense
     from fedlab.evaluation.attack_trace import AttackTrace
+    from fedlab.integrations.audit import Audit
     from fedlab.integrations.observer import observe
+    from fedlab.integrations.update_audit import audit_update
     from fedlab.metrics.metric import metric
     from fedlab.metrics.scores import score_images
     from fedlab.poisoning.base import DataPoison
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Account": "fedlab.defenses",
     "AttackTrace": "fedlab.evaluation.attack_trace",
+    "Audit": "fedlab.integrations.audit",
     "BadInput": "fedlab.core.errors",
     "Callback": "fedlab.simulation.callbacks",
     "Comparison": "fedlab.comparison",
@@ -61,6 +64,7 @@ _HOMES = {
     "Scenario": "fedlab.scenario.scenario",
     "Tracker": "fedlab.core.trackers",
     "UpdateAttack": "fedlab.poisoning.updates.base",
+    "audit_update": "fedlab.integrations.update_audit",
     "compare": "fedlab.comparison",
     "metric": "fedlab.metrics.metric",
     "observe": "fedlab.integrations.observer",
@@ -71,6 +75,7 @@ _HOMES = {
 __all__ = [
     "Account",
     "AttackTrace",
+    "Audit",
     "BadInput",
     "Callback",
     "Comparison",
@@ -85,6 +90,7 @@ __all__ = [
     "Scenario",
     "Tracker",
     "UpdateAttack",
+    "audit_update",
     "compare",
     "metric",
     "observe",

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import click
@@ -37,7 +38,7 @@ FILES = ("--global", "--reply")
 
 
 class _Commands(TyperGroup):
-    """The commands, where the old form ``fedlab reconstruct --global`` still works."""
+    """The commands; ``fedlab reconstruct`` takes captures and, in its old form, files as well."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = super().get_command(ctx, cmd_name)
@@ -52,9 +53,16 @@ class _Commands(TyperGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] == "reconstruct" and any(each.partition("=")[0] in FILES for each in args):
+        if args[0] == "reconstruct" and (
+            any(each.partition("=")[0] in FILES for each in args) or any(map(_holds_captures, args))
+        ):
             args = ["reconstruct-files", *args[1:]]
         return super().resolve_command(ctx, args)
+
+
+def _holds_captures(argument: str) -> bool:
+    """True for a folder that ``fedlab.observe`` wrote, which is no run."""
+    return next(Path(argument).glob("reply-*.safetensors"), None) is not None
 
 
 app = typer.Typer(

@@ -77,3 +77,10 @@ Preview = Annotated[
 ListPresets = Annotated[
     bool, typer.Option("--list", help="List the attacks by name instead of running one.")
 ]
+PictureOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="PNG, PDF or SVG file to write. Default: rebuilt.png, or a PNG file in the folder's "
+        "folder reconstructions."
+    ),
+]

@@ -11,7 +11,10 @@ from fedlab.core.errors import BadInput
 
 
 def reconstruct(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of a run. Needed.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run, or of captures of fedlab.observe. Needed."),
+    ] = None,
     presets: options.ListPresets = False,
     round: Annotated[
         int | None, typer.Option(help="Round to attack, counted from 1. Needed without --unmix.")
@@ -58,7 +61,8 @@ def reconstruct(
     """Reconstruct the images behind a reply that a run kept, and score them.
 
     This runs the code that the scenario of the run names by package.module:Name.
-    For files of any federation there is `fedlab reconstruct-files`.
+    For captures of fedlab.observe and for files of any federation there is
+    `fedlab reconstruct-files`, which this command calls for a folder of captures.
     """
     if presets:
         from fedlab.cli.list import presets_table

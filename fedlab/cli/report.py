@@ -6,10 +6,14 @@ from typing import Annotated
 import typer
 
 from fedlab.core.consoles import console
+from fedlab.core.errors import BadInput
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run or of a comparison.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, of a comparison, or of captures of fedlab.observe."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -26,13 +30,18 @@ def report(
     ] = False,
 ) -> None:
     """Write one HTML page with verdicts, figures and tables; it needs no network to be read."""
-    from fedlab.report.page import PAGE, open_subject, write_page
+    from fedlab.core.views import show
+    from fedlab.report.page import PAGE, open_subject
 
+    subject = open_subject(folder)
     if card:
+        from fedlab.integrations.capture_folder import CaptureFolder
         from fedlab.report.card import write_card
 
-        for each in write_card(open_subject(folder), out):
+        if isinstance(subject, CaptureFolder):
+            raise BadInput("a card is about a run or a comparison: leave --card out for captures")
+        for each in write_card(subject, out):
             console.print(f"card: {each}", soft_wrap=True)
         return
-    written = write_page(open_subject(folder), out or folder / PAGE)
+    written = show(subject, "page", out or folder / PAGE)
     console.print(f"page: {written} ({written.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)

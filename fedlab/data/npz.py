@@ -1,7 +1,7 @@
 """Images from one .npz file, in the layout of MedMNIST and many others."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,7 @@ def load_npz(request: Request) -> ImageData:
     if not path.is_file():
         what = "that is no regular file" if path.exists() else "but there is no such file"
         raise BadInput(f"data.source names {path}, {what}")
-    try:
-        arrays = _arrays(path)
-    except BadInput:
-        raise
-    except Exception as error:  # a damaged file may raise anything in zipfile, zlib and NumPy
-        raise BadInput(f"{path} cannot be read as .npz: {describe(error)}") from error
+    arrays = read_arrays(path, needed=KEYS, wanted=(*KEYS, "classes", GROUPS))
     images = {key: _images(arrays[key], key, path) for key in ("train_images", "test_images")}
     parts = {key: _label_values(arrays[key], key, path) for key in ("train_labels", "test_labels")}
     names = _names(arrays["classes"], path) if "classes" in arrays else ()
@@ -84,14 +79,56 @@ def load_npz(request: Request) -> ImageData:
     )
 
 
-def _arrays(path: Path) -> dict[str, Array]:
-    with ZipFile(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if missing := [key for key in KEYS if key not in members]:
-            raise BadInput(f"{path} has no array {missing[0]}; it needs {', '.join(KEYS)}")
-        wanted = {key: members[key] for key in (*KEYS, "classes", GROUPS) if key in members}
-        check_memory(sum(info.file_size for info in wanted.values()), f"the arrays of {path}")
-        return {key: _array(archive, info, f"{path}: {key}") for key, info in wanted.items()}
+def load_labelled(path: Path) -> tuple[Tensor, Tensor]:
+    """Read an .npz file with a few images and their labels, such as those of one client.
+
+    Args:
+        path: File with ``images``, uint8 ``[n, height, width]`` or ``[n, height, width,
+            channels]``, and ``labels``, whole numbers ``[n]`` that count the classes from 0.
+
+    Returns:
+        uint8 ``[n, channels, height, width]``, and int64 ``[n]``.
+
+    Raises:
+        BadInput: If the file cannot be read, or has other arrays.
+    """
+    arrays = read_arrays(path, needed=("images", "labels"), wanted=("images", "labels"))
+    images, labels = _images(arrays["images"], "images", path), arrays["labels"]
+    values = _label_values(labels, "labels", path)
+    if values.dtype.kind != "i" or len(values) != len(images) or not len(images):
+        raise BadInput(
+            f"{path}: labels must be whole numbers, one for each image, but are {labels.dtype} "
+            f"{list(labels.shape)} for {len(images)} images"
+        )
+    return images, torch.from_numpy(values)
+
+
+def read_arrays(
+    path: Path, *, needed: Sequence[str] = (), wanted: Collection[str] | None = None
+) -> dict[str, Array]:
+    """Read arrays of an .npz file by name, without ever unpickling anything.
+
+    Args:
+        path: The file.
+        needed: Arrays that the file must have.
+        wanted: Arrays to read where the file has them; ``None`` for all.
+
+    Raises:
+        BadInput: If the file is no .npz file, lacks an array, or has one that is not what its
+            header says.
+    """
+    try:
+        with ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if missing := [key for key in needed if key not in members]:
+                raise BadInput(f"{path} has no array {missing[0]}; it needs {', '.join(needed)}")
+            chosen = {k: info for k, info in members.items() if wanted is None or k in wanted}
+            check_memory(sum(info.file_size for info in chosen.values()), f"the arrays of {path}")
+            return {key: _array(archive, info, f"{path}: {key}") for key, info in chosen.items()}
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged file may raise anything in zipfile, zlib and NumPy
+        raise BadInput(f"{path} cannot be read as .npz: {describe(error)}") from error
 
 
 def _array(archive: ZipFile, info: ZipInfo, name: str) -> Array:

@@ -66,9 +66,9 @@ class LeakSeries(Viewable):
     title: str
 
 
-def save_leaks(path: Path, leaks: Sequence[Leak]) -> None:
-    """Write images and scores of leaks to one .npz file."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
+def save_leaks(path: Path, leaks: Sequence[Leak], *, about: str = "") -> None:
+    """Write images and scores of leaks to one .npz file, with a text about them."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {"about": np.array(about)} if about else {}
     for index, leak in enumerate(leaks):
         arrays[f"{index}.originals"] = leak.originals.numpy()
         arrays[f"{index}.rebuilt"] = leak.rebuilt.numpy()
@@ -86,13 +86,23 @@ def load_leaks(path: Path) -> list[Leak]:
     Raises:
         BadInput: If the file is damaged.
     """
+    return load_described_leaks(path)[0]
+
+
+def load_described_leaks(path: Path) -> tuple[list[Leak], str]:
+    """Read the leaks from a file that ``save_leaks`` wrote, and the text about them.
+
+    Raises:
+        BadInput: If the file is damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         count = sum(name.endswith(".rows") for name in arrays)
         if not count:
             raise ValueError("it holds no reconstruction")
-        return [_leak_of(arrays, index) for index in range(count)]
+        about = str(arrays.get("about", ""))
+        return [_leak_of(arrays, index) for index in range(count)], about
     except Exception as error:  # a damaged file may raise anything in zipfile, zlib and NumPy
         raise BadInput(f"{path} is damaged: {describe(error)[:200]}") from error
 

@@ -1,16 +1,13 @@
 """Attacks on updates of any federation: tensors that were sent, a reply, and the network."""
 
-import copy
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision import transforms
-from torchvision.transforms import v2
 
 from attacks.knowledge import MOST_IMAGES, Knowledge
 from attacks.payload import Payload
@@ -22,25 +19,15 @@ from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.core.network_errors import naming_network
-from fedlab.core.plugins import describe
 from fedlab.integrations.surrogate_updates import ExternalUpdate
-from fedlab.models import build
-from fedlab.models.checks import misfit
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 
 log = logging.getLogger(__name__)
 
-LARGEST_MEAN = 2.0
-"""Mean of a normalisation, in size, above which it cannot be for pixels in [0, 1]."""
-
 Kind = Literal["gradient", "weights", "difference"]
 """Content of a reply: the gradient of one batch, the weights after training, or their difference
 from the weights that were sent."""
-
-Network = nn.Module | Callable[..., nn.Module] | str
-"""A module; a function of ``shape`` and ``classes`` that makes one; or a name, as ``model.name`` of
-a scenario takes it or as ``package.module:function``."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +49,34 @@ class Exchange:
     reply: str
 
 
+@dataclass(frozen=True)
+class AttackableUpdate:
+    """An update that no run of fedlab made, ready to be attacked.
+
+    Attributes:
+        network: The network of client and server; its weights are not used.
+        exchange: The tensors that were sent and received.
+        knowledge: What the attacker knows beside them.
+    """
+
+    network: nn.Module = field(repr=False)
+    exchange: Exchange
+    knowledge: Knowledge
+
+    @property
+    def sent(self) -> Mapping[str, Tensor]:
+        """Parameters and buffers that were sent, by their names in the network."""
+        return match_names(self.network, self.exchange.sent)
+
+    @property
+    def payload(self) -> Payload:
+        """Gradient or weights that were received."""
+        return _payload_of(self.network, self.exchange, self.knowledge)[1]
+
+
 @naming_network("the network")
 def reconstruct_exchange(
-    model: nn.Module,
-    exchange: Exchange,
-    knowledge: Knowledge,
+    update: AttackableUpdate,
     attack: AttackSettings,
     *,
     entry: Reconstruct,
@@ -77,10 +87,7 @@ def reconstruct_exchange(
     """Reconstruct images from an exchange.
 
     Args:
-        model: The network of client and server; it is moved to the device, and its weights are
-            not used.
-        exchange: The tensors, with or without buffers.
-        knowledge: Further assumptions about what the attacker knows.
+        update: The update; its network is moved to the device.
         attack: Settings of the attack.
         entry: Budgets of the tuning and of the attack, and whether settings are adapted to
             defenses that are known, or visible in the reply.
@@ -99,6 +106,7 @@ def reconstruct_exchange(
         ValueError: If the reply cannot be attacked for another reason; see ``invert``.
         NetworkFailed: If the network fails, such as for want of a second derivative.
     """
+    model, exchange, knowledge = update.network, update.exchange, update.knowledge
     sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
     state = {name: tensor.to(device) for name, tensor in sent.items()}
@@ -116,9 +124,9 @@ def reconstruct_exchange(
     )
     for sentence in before:
         log.warning("%s: %s", exchange.reply, sentence)
-    update, chosen = ExternalUpdate(model, state, payload, knowledge, seed), attack
+    external, chosen = ExternalUpdate(model, state, payload, knowledge, seed), attack
     if attack.tunes:
-        chosen = update.tuned(attack, entry)
+        chosen = external.tuned(attack, entry)
     elif entry.adapt:
         chosen = adapted(attack, payload, knowledge, sent=state)
     found = invert(
@@ -135,7 +143,7 @@ def reconstruct_exchange(
     after = _unexplained(model, state, payload, knowledge, found)
     for sentence in after:
         log.warning("%s: %s", exchange.reply, sentence)
-    return replace(found, findings=(*before, *after), power=update.power(attack, chosen, entry))
+    return replace(found, findings=(*before, *after), power=external.power(attack, chosen, entry))
 
 
 def _unexplained(
@@ -191,84 +199,6 @@ def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
     given = {key: value for key, value in settings.items() if value is not None}
     (entry,) = Scenario().changed(reconstructions=[given]).reconstructions
     return entry
-
-
-def network_of(model: Network, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Make the network on the CPU; a module is copied.
-
-    Args:
-        model: The network, a function that makes it, or its name.
-        shape: Channels, height and width of an image.
-        classes: Number of classes.
-
-    Raises:
-        BadInput: If the result is no network, or fits neither the images nor the classes.
-    """
-    if isinstance(model, str):
-        factory = model if ":" in model else None
-        return build("factory" if factory else model, shape=shape, classes=classes, factory=factory)
-    try:
-        is_made = isinstance(model, nn.Module)
-        made = copy.deepcopy(model) if is_made else model(shape=shape, classes=classes)
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
-        raise BadInput(f"model cannot be made: {describe(error)}") from error
-    if not isinstance(made, nn.Module):
-        raise BadInput(f"model must make a torch.nn.Module, not {type(made)}")
-    made = made.cpu()
-    if problem := misfit(made, shape, classes):
-        raise BadInput(f"model: {problem}")
-    return made
-
-
-def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Repeat a single value for all channels.
-
-    Raises:
-        BadInput: If the number of values is neither 1 nor the number of channels.
-    """
-    if len(values) not in (1, channels):
-        raise BadInput(f"mean and std need 1 or {channels} values, not {len(values)}")
-    return values * channels if len(values) == 1 else values
-
-
-def normalisation_of(
-    model: nn.Module,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    channels: int,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by which the client normalises its images, for each channel.
-
-    They are never guessed, since a wrong pair spoils the attack. Without them a network is accepted
-    whose first layer is torchvision's ``Normalize``: it takes pixels in [0, 1].
-
-    Args:
-        model: The client's network.
-        mean: Mean, one value or one per channel, on pixels in [0, 1]; ``None`` if not stated.
-        std: Standard deviation, one value or one per channel, above 0; ``None`` if not stated.
-        channels: Number of channels of an image.
-
-    Raises:
-        BadInput: If they are not stated and the network does not normalise, only one of them is
-            stated, their number is wrong, or they are for pixels from 0 to 255.
-    """
-    if mean is None and std is None:
-        first = next((each for each in model.modules() if not [*each.children()]), None)
-        if isinstance(first, transforms.Normalize | v2.Normalize):
-            log.info("the network normalises its images itself, so it takes pixels in [0, 1]")
-            mean, std = (0.0,), (1.0,)
-    if mean is None or std is None:
-        raise BadInput(
-            "the normalisation of the client's images is needed, since a wrong one spoils the "
-            "attack: give mean and std (--mean and --std) as the client's transforms.Normalize has "
-            "them, or mean 0 and std 1 if its network takes pixels in [0, 1]"
-        )
-    if max(map(abs, mean), default=0.0) > LARGEST_MEAN:
-        raise BadInput(
-            f"mean {max(mean, key=abs):g} is none of pixels in [0, 1]: divide mean and std for "
-            "pixels from 0 to 255 by 255"
-        )
-    return per_channel(tuple(mean), channels), per_channel(tuple(std), channels)
 
 
 _WRAPPED = re.compile(r"(_orig_mod|module|_module)\.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -16,6 +16,9 @@ from fedlab.core.files import check_folder
 from fedlab.core.schedule import names_client, names_round
 from fedlab.integrations.external_update import Kind
 from fedlab.integrations.recorder import Recorder
+
+if TYPE_CHECKING:
+    from fedlab.integrations.audit import Audit
 
 
 def observe(
@@ -177,6 +180,22 @@ class Observed(Strategy):
         from fedlab.integrations.recorded_attack import reconstruct_capture
 
         return reconstruct_capture(self.folder, round=round, client=client, **facts)
+
+    def audit(self, *, round: int, client: int, **facts: Any) -> "Audit":
+        """Attack a kept reply, score it where true images are given, and keep the result.
+
+        Args:
+            round: Round number, counted from 1.
+            client: Number of the client.
+            **facts: ``model``, ``shape``, ``classes``, ``truth`` and other arguments of
+                ``audit_capture``.
+
+        Raises:
+            BadInput: If the reply was not kept, or cannot be attacked.
+        """
+        from fedlab.integrations.capture_folder import audit_capture
+
+        return audit_capture(self.folder, round=round, client=client, **facts)
 
     @contextmanager
     def _within(self) -> Iterator[None]:

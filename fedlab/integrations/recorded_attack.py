@@ -1,6 +1,6 @@
 """Attack a capture of another Flower app, for which no scenario says what is known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
+from fedlab.integrations.external_network import Network, network_of, normalisation_of
 from fedlab.integrations.external_update import (
+    AttackableUpdate,
     Exchange,
-    Network,
-    network_of,
-    normalisation_of,
     reconstruct_exchange,
     reconstruction_entry,
 )
@@ -79,35 +78,25 @@ def reconstruct_capture(
         BadInput: If no capture was kept, a setting is wrong, or capture, network and facts do not
             fit each other.
     """
-    capture = Capture.load(Path(folder), round=round, client=client)
-    if capture.facts.malicious is not None:
-        raise BadInput(
-            f"in round {round} a malicious server prepared what it sent: "
-            "Federation.reconstruct knows what to read out"
-        )
     entry = reconstruction_entry(settings)
-    network = network_of(model, shape, classes)
+    update = attackable_capture(
+        folder,
+        round=round,
+        client=client,
+        model=model,
+        shape=shape,
+        classes=classes,
+        entry=entry,
+        num_images=num_images,
+        labels=labels,
+        local=local,
+        mean=mean,
+        std=std,
+        public=public,
+    )
     try:
         return reconstruct_exchange(
-            network,
-            Exchange(
-                capture.payload.kind,
-                capture.global_state,
-                capture.payload.tensors,
-                f"what the server sent in round {round}",
-                f"the reply of {capture.of} in round {round}",
-            ),
-            _knowledge(
-                capture,
-                entry,
-                shape,
-                classes,
-                num_images,
-                labels,
-                local,
-                normalisation_of(network, mean, std, shape[0]),
-                public,
-            ),
+            update,
             attack_of(entry),
             entry=entry,
             seed=seed,
@@ -116,6 +105,68 @@ def reconstruct_capture(
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
+
+
+def attackable_capture(
+    folder: Path | str,
+    *,
+    round: int,
+    client: int,
+    model: Network,
+    shape: tuple[int, int, int],
+    classes: int,
+    entry: Reconstruct,
+    num_images: int | None = None,
+    labels: Sequence[int] | Tensor | None = None,
+    local: LocalSGD | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    public: PublicImages | None = None,
+    model_options: Mapping[str, Any] | None = None,
+) -> AttackableUpdate:
+    """Read a capture of another app and make the network.
+
+    Args:
+        folder: Folder of the captures.
+        round: Round number, counted from 1.
+        client: Number of the client.
+        model: The app's network; see ``reconstruct_capture``, like the following facts.
+        shape: Channels, height and width of an image.
+        classes: Number of outputs of the network.
+        num_images: Number of images; by default the number that the client reported.
+        labels: Labels that the attacker is granted.
+        local: Local training of the client, in place of the value given to ``observe``.
+        mean: Mean of the app's normalisation.
+        std: Standard deviation of the normalisation.
+        public: Images like the clients', with their labels.
+        entry: The attack's entry, of which the mode of the network and the order of images count.
+        model_options: Further arguments of the class or function that makes the network.
+
+    Raises:
+        BadInput: If no capture was kept, or capture, network and facts do not fit each other.
+    """
+    capture = Capture.load(Path(folder), round=round, client=client)
+    if capture.facts.malicious is not None:
+        raise BadInput(
+            f"in round {round} a malicious server prepared what it sent: "
+            "Federation.reconstruct knows what to read out"
+        )
+    network = network_of(model, shape, classes, model_options)
+    normalisation = normalisation_of(network, mean, std, shape[0])
+    exchange = Exchange(
+        capture.payload.kind,
+        capture.global_state,
+        capture.payload.tensors,
+        f"what the server sent in round {round}",
+        f"the reply of {capture.of} in round {round}",
+    )
+    try:
+        knowledge = _knowledge(
+            capture, entry, shape, classes, num_images, labels, local, normalisation, public
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return AttackableUpdate(network, exchange, knowledge)
 
 
 def _knowledge(

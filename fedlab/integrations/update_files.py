@@ -1,25 +1,31 @@
-"""Attack an update from two files of tensors, given the network that they belong to."""
+"""Attack an update from two files or sets of tensors, given the network that they belong to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from attacks.knowledge import Knowledge, LocalSGD, PublicImages
 from attacks.reconstruction import AttackSettings, Reconstruction
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput
-from fedlab.core.tensor_files import read_tensors
+from fedlab.integrations.external_network import Network, network_of, normalisation_of
 from fedlab.integrations.external_update import (
+    AttackableUpdate,
     Exchange,
     Kind,
-    network_of,
-    normalisation_of,
     reconstruct_exchange,
 )
+from fedlab.integrations.readers import read_weights
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import attack_of
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord
 
 DEFAULT = Reconstruct()
 """The attack that tunes itself, with its default budgets."""
@@ -30,11 +36,12 @@ class Update:
     """An update that no run of fedlab made, and what is known about it.
 
     Attributes:
-        before: A .safetensors file of the global model's ``state_dict``.
-        reply: A .safetensors file of the client's weights, their difference from those before, or
-            a gradient, by the same names.
-        model: ``package.module:function``, called with ``shape`` and ``classes``, or a name that
-            ``model.name`` of a scenario takes.
+        before: The global model's ``state_dict``: a file in one of the formats of
+            ``fedlab.integrations.readers``, tensors by name, or Flower's ``ArrayRecord``.
+        reply: The client's weights, their difference from those before, or a gradient, likewise
+            and by the same names.
+        model: The network: a module, a class or function that makes one, ``package.module:Net``,
+            or a name that ``model.name`` of a scenario takes. Its weights are not used.
         shape: Channels, height and width of an image.
         classes: Number of outputs of the network.
         kind: Content of the reply.
@@ -47,21 +54,23 @@ class Update:
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
         public: Images like the clients', with their labels; ``None`` for none, and the power of
             the attack is not measured.
+        model_options: Further arguments of the class or function that makes the network.
     """
 
-    before: Path
-    reply: Path
-    model: str
+    before: "Path | str | Mapping[str, Tensor] | ArrayRecord" = field(repr=False)
+    reply: "Path | str | Mapping[str, Tensor] | ArrayRecord" = field(repr=False)
+    model: Network
     shape: tuple[int, int, int]
     classes: int
     kind: Kind = "weights"
     num_images: int | None = None
-    labels: tuple[int, ...] | None = None
+    labels: Sequence[int] | Tensor | None = None
     local: LocalSGD | None = None
     training_mode: bool = True
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
     public: PublicImages | None = None
+    model_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -78,6 +87,34 @@ class Update:
                 "or their labels"
             )
         return len(self.labels)
+
+    def attackable(self) -> AttackableUpdate:
+        """Read the files and make the network.
+
+        Raises:
+            BadInput: If a file cannot be read, or the facts do not fit each other.
+        """
+        network = network_of(self.model, self.shape, self.classes, self.model_options)
+        mean, std = normalisation_of(network, self.mean, self.std, self.shape[0])
+        sent, source = read_weights(self.before, "before")
+        received, reply = read_weights(self.reply, "after")
+        try:
+            knowledge = Knowledge(
+                image_shape=self.shape,
+                num_classes=self.classes,
+                mean=mean,
+                std=std,
+                num_images=self.count,
+                labels=None if self.labels is None else torch.as_tensor(self.labels),
+                local=None if self.kind == "gradient" else self.local,
+                training_mode=self.training_mode,
+                public=self.public,
+            )
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        return AttackableUpdate(
+            network, Exchange(self.kind, sent, received, source, reply), knowledge
+        )
 
 
 def reconstruct_update(
@@ -104,26 +141,10 @@ def reconstruct_update(
     Raises:
         BadInput: If a file cannot be read, or files, network and facts do not fit each other.
     """
-    model = network_of(update.model, update.shape, update.classes)
-    mean, std = normalisation_of(model, update.mean, update.std, update.shape[0])
-    sent, _ = read_tensors(update.before)
-    received, _ = read_tensors(update.reply)
+    attackable = update.attackable()
     try:
-        knowledge = Knowledge(
-            image_shape=update.shape,
-            num_classes=update.classes,
-            mean=mean,
-            std=std,
-            num_images=update.count,
-            labels=None if update.labels is None else torch.tensor(update.labels),
-            local=None if update.kind == "gradient" else update.local,
-            training_mode=update.training_mode,
-            public=update.public,
-        )
         return reconstruct_exchange(
-            model,
-            Exchange(update.kind, sent, received, str(update.before), str(update.reply)),
-            knowledge,
+            attackable,
             attack if isinstance(attack, AttackSettings) else attack_of(attack),
             entry=DEFAULT if isinstance(attack, AttackSettings) else attack,
             seed=seed,

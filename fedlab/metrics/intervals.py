@@ -21,6 +21,22 @@ LEVEL = 0.95
 Array = NDArray[np.float64]
 
 
+def binomial_interval(share: float, count: int) -> tuple[float, float]:
+    """The exact interval of a share of independent items, of Clopper and Pearson.
+
+    Args:
+        share: Share of the items, in [0, 1].
+        count: Number of items, at least 1.
+
+    Example:
+        >>> low, high = binomial_interval(0.5, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.398, 0.602)
+    """
+    found = scipy.stats.binomtest(round(share * count), count).proportion_ci(LEVEL)
+    return float(found.low), float(found.high)
+
+
 @dataclass(frozen=True)
 class Difference:
     """Difference of two shares that were measured on the same clusters.

@@ -119,7 +119,7 @@ def setting(
     *,
     labels_known: bool,
     steps: int,
-    trained: bool,
+    trained: bool | None,
     training_mode: bool,
     order_known: bool = False,
 ) -> Setting:
@@ -128,7 +128,8 @@ def setting(
     Args:
         labels_known: True if the attacker knew the labels.
         steps: Number of local steps in the payload; one step is a plain batch gradient.
-        trained: True if the global network had been trained for at least one round.
+        trained: True if the global network had been trained for at least one round; ``None`` if
+            nobody knows.
         training_mode: True if the client's network was in training mode.
         order_known: True if the attacker knew which images each local step used.
 
@@ -143,7 +144,8 @@ def setting(
         for reason, holds in (
             ("labels known", labels_known),
             ("single gradient step", steps <= 1),
-            ("untrained network", not trained),
+            ("untrained network", trained is False),
+            ("network not known to be trained", trained is None),
             ("evaluation mode", not training_mode),
             ("order of the images known", order_known),
         )

@@ -14,6 +14,8 @@ _TRACE = "fedlab.evaluation.attack_trace:AttackTrace"
 _UNMIXED = "fedlab.evaluation.unmixing:UnmixedShard"
 _LEDGER = "fedlab.privacy.ledger:Ledger"
 _RUN = "fedlab.results.folder:RunFolder"
+_AUDIT = "fedlab.integrations.audit:Audit"
+_CAPTURES = "fedlab.integrations.capture_folder:CaptureFolder"
 _FEDERATION = "fedlab.simulation.analysis:Analysis"
 _POISON = "fedlab.simulation.poison_preview:PoisonPreview"
 _COMPARISON = "fedlab.comparison.comparison:Comparison"
@@ -37,6 +39,10 @@ VIEWS: dict[tuple[str, str], str] = {
     (_RUN, "picture"): f"{_FIGURES}.leaks:run_figure",
     (_RUN, "html"): f"{_HTML}:run_html",
     (_RUN, "table"): "fedlab.report.tables.rounds:rounds_table",
+    (_RUN, "page"): "fedlab.report.page.write:write_page",
+    (_AUDIT, "plot"): f"{_FIGURES}.audits:audit_figure",
+    (_AUDIT, "page"): "fedlab.report.page.audit_page:write_audit",
+    (_CAPTURES, "page"): "fedlab.report.page.audit_page:write_captures",
     (_FEDERATION, "html"): f"{_HTML}:federation_html",
     (_POISON, "plot"): f"{_FIGURES}.poison:poison_figure",
     (_COMPARISON, "plot"): f"{_FIGURES}.comparison:frontier",

@@ -64,7 +64,8 @@ def test_options_of_files_are_those_of_update():
         assert options[name] == table[name] is None
     assert options["labels"] == "inferred"
     assert table["labels"] is None
-    assert (options["mode"] == "train") == table["training_mode"]
+    assert options["mode"] is None  # that of a capture is what observe was told
+    assert table["training_mode"]
 
 
 def test_options_of_training_are_those_of_local_sgd():

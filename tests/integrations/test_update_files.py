@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from fedlab import BadInput
 from fedlab.integrations.update_files import Update, reconstruct_update
 from fedlab.metrics.images import psnr
 from fedlab.report.figures.reconstructions import save
+from tests.report.page.pages import Page
 
 MAKE = "tests.integrations.test_update_files:make"
 LABEL = 3
@@ -212,21 +214,22 @@ def options(files, **changes):
 
 class TestByCommand:
     def test_the_image_is_found_and_drawn(self, fedlab, files, tmp_path, monkeypatch):
-        from fedlab.integrations import update_files as anywhere
+        from fedlab.integrations import update_audit as anywhere
 
-        results, attack = [], anywhere.reconstruct_update
+        results, attack = [], anywhere.audit_update
         monkeypatch.setattr(
             anywhere,
-            "reconstruct_update",
-            lambda *given, **more: results.append(attack(*given, **more)) or results[-1],
+            "audit_update",
+            lambda **given: results.append(attack(**given)) or results[-1],
         )
         code, out, err = fedlab("reconstruct-files", *options(files))
         assert (code, err) == (0, "")
         assert "1 images rebuilt" in out
         assert "unscored" in out
         assert (tmp_path / "rebuilt.png").read_bytes().startswith(b"\x89PNG")
-        assert float(psnr(digit(), results[0].images)) > 30
-        assert results[0].labels.tolist() == [LABEL]
+        found = results[0].leak.reconstruction
+        assert float(psnr(digit(), found.images)) > 30
+        assert found.labels.tolist() == [LABEL]
 
     def test_gradient_is_attacked_into_a_named_picture(self, fedlab, files, tmp_path):
         given = options(
@@ -277,7 +280,41 @@ class TestByCommand:
         assert "iteration 3," in titles[-2][1]
         assert (tmp_path / "now.png").read_bytes().startswith(b"\x89PNG")
 
-    @pytest.mark.parametrize("option", [("--round", 1), ("--order", "average"), ("--no-adapt",)])
+    def test_true_images_are_scored_on_a_page(self, fedlab, files, tmp_path):
+        pixels = (digit()[:, 0] * 255).round().byte().numpy()
+        np.savez(tmp_path / "truth.npz", images=pixels, labels=np.array([LABEL]))
+        given = options(files, truth="truth.npz", public="digits", page="made/audit.html")
+        code, out, err = fedlab("reconstruct-files", *given, "--no-power")
+        assert (code, err) == (0, "")
+        assert "Leak: leaks. 1 of 1 image leaks." in out
+        assert "page: made/audit.html" in out
+        page = Page((tmp_path / "made" / "audit.html").read_text("utf-8"))
+        assert "Leak: leaks" in page.text
+        assert "reply.safetensors" in page.text
+        assert str(files) not in page.text
+
+    def test_a_round_without_captures_is_refused(self, fedlab, files):
+        code, _, err = fedlab("reconstruct-files", *options(files), "--client", 0)
+        assert code == 2
+        assert "name the folder of captures as well" in err
+
+    @pytest.mark.parametrize(
+        ("images", "labels", "sentence"),
+        [
+            (np.zeros((1, 8, 8)), [1], "images must be uint8"),
+            (np.zeros((1, 8, 8), np.uint8), [1, 2], "one for each image"),
+            (np.zeros((1, 8, 8), np.uint8), ["a"], "labels must be whole numbers"),
+            (np.zeros((1, 9, 9), np.uint8), [1], "true images must be"),
+        ],
+    )
+    def test_wrong_truth_is_one_sentence(self, fedlab, files, tmp_path, images, labels, sentence):
+        np.savez(tmp_path / "truth.npz", images=images, labels=np.array(labels))
+        code, _, err = fedlab("reconstruct-files", *options(files, truth="truth.npz"))
+        assert code == 2
+        assert sentence in err
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("option", [("--order", "average"), ("--no-adapt",)])
     def test_options_of_a_run_are_not_ignored(self, fedlab, files, option):
         code, _, err = fedlab("reconstruct-files", *options(files), *option)
         assert code == 2

@@ -18,7 +18,8 @@ from attacks.knowledge import LocalSGD
 from fedlab.client.federated_data import images_of, network_of
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
-from fedlab.integrations.external_update import match_names, per_channel, select_parameters
+from fedlab.integrations.external_network import per_channel
+from fedlab.integrations.external_update import match_names, select_parameters
 from fedlab.results.folder import RunFolder
 from fedlab.server.captures import Capture
 

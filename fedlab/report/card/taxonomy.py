@@ -39,7 +39,11 @@ def tested_sentence(letters: Collection[str]) -> str:
     """State the threat model of the attacks by letter and in words."""
     if not letters:
         return "No attack on an update ran, so no threat model of reconstruction was tested."
-    words = {"D": listed([LETTERS[each] for each in "ABCD"]), "G": LETTERS["G"]}
+    words = {
+        "C": listed([LETTERS[each] for each in "ABC"]),
+        "D": listed([LETTERS[each] for each in "ABCD"]),
+        "G": LETTERS["G"],
+    }
     models = "; ".join(f"{letter}: the server {words[letter]}" for letter in letters)
     return (
         f"Threat model {models}. The letters A to H are those of Carletti et al., SoK: Gradient "

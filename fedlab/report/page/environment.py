@@ -1,8 +1,9 @@
 """Versions and hardware of a run, from its ``environment.json``."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fedlab.report.tables.numbers import plain
 from fedlab.report.tables.table import ReportTable, facts_table
@@ -31,9 +32,15 @@ def environment_table(folder: Path, scenarios: Iterable[Scenario]) -> ReportTabl
         facts = {**facts, **facts.pop("packages", {}), "dp_noise": noise_source(scenarios)}
     except (OSError, ValueError, TypeError, AttributeError):
         return facts_table({"": "This run has no environment.json that can be read."})
+    return facts_of(facts)
+
+
+def facts_of(facts: Mapping[str, Any]) -> ReportTable:
+    """Facts of ``fedlab.core.environment`` as a table, those of packages one line each."""
+    own = {name: value for name, value in facts.items() if name != "packages"}
     return facts_table(
         {
             _NAMES.get(name, name): "none" if value is None else plain(value, digits=1)
-            for name, value in facts.items()
+            for name, value in (own | facts.get("packages", {})).items()
         }
     )

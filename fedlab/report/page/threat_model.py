@@ -1,11 +1,10 @@
 """The threat model of a scenario: what each party does, and what the attacker knows."""
 
-import re
 from collections.abc import Iterable
 from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
-from fedlab.report.templates import render
+from fedlab.report.templates import paragraphs
 from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.roles import Leaking, Poisoning
 from fedlab.scenario.scenario import Scenario
@@ -37,7 +36,7 @@ def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[t
     Returns:
         Pairs of a term and one or more sentences about it, in reading order.
     """
-    text = render(
+    return paragraphs(
         "threat_model.txt",
         server=scenario.server,
         training=scenario.training,
@@ -52,8 +51,6 @@ def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[t
         most_images=MOST_IMAGES,
         no_protection=NO_PROTECTION,
     )
-    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", str(text).strip()))
-    return [(term, sentences) for term, _, sentences in (p.partition(": ") for p in paragraphs)]
 
 
 def defense_settings(scenario: Scenario) -> list[str]:

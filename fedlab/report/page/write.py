@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedlab.core.errors import BadInput, RunFailed
-from fedlab.core.files import check_folder, write_atomically
 from fedlab.core.plugins import looking
 from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
 from fedlab.report.page.embedded_figures import DPI, embed
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.local_paths import files_needed, portable_toml, source_of
+from fedlab.report.page.output import check_page, write_html
 from fedlab.report.page.run_page import run_page
 from fedlab.report.tables.schedule import schedule_grid
 from fedlab.report.templates import render
@@ -19,6 +19,7 @@ from fedlab.scenario.reproducibility import repeatability
 
 if TYPE_CHECKING:
     from fedlab.comparison import Comparison
+    from fedlab.integrations.capture_folder import CaptureFolder
 
 PAGE = "report.html"
 """Default file name of a page, in the folder of its run or comparison."""
@@ -49,9 +50,7 @@ def write_page(subject: "RunFolder | Comparison", path: Path | None = None) -> P
 def _written(subject: "RunFolder | Comparison", path: Path | None) -> Path:
     if path is None:
         path = (subject.path if isinstance(subject, RunFolder) else subject.folder) / PAGE
-    check_folder(path.parent)
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder: name an HTML file")
+    check_page(path)
     if isinstance(subject, RunFolder):
         content = run_page(subject)
     else:
@@ -75,18 +74,17 @@ def _written(subject: "RunFolder | Comparison", path: Path | None) -> Path:
         consistent=CONSISTENT,
         succeeds=SUCCEEDS,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page.encode())
+    write_html(page, path)
     if lost := content.missing.sentences:
         raise RunFailed(f"{path} lacks what could not be read: {'; '.join(lost)}")
     return path
 
 
-def open_subject(folder: Path) -> "RunFolder | Comparison":
-    """Open the run or the comparison in a folder.
+def open_subject(folder: Path) -> "RunFolder | Comparison | CaptureFolder":
+    """Open the run, the comparison or the captures of another federation in a folder.
 
     Raises:
-        BadInput: If the folder contains neither.
+        BadInput: If the folder contains none of them.
     """
     run = RunFolder(folder)
     if run.holds_a_run:
@@ -94,9 +92,14 @@ def open_subject(folder: Path) -> "RunFolder | Comparison":
     from fedlab.comparison import Comparison, is_comparison
     from fedlab.comparison.comparison import FACTS
 
-    if not is_comparison(folder):
+    if is_comparison(folder):
+        return Comparison.open(folder)
+    from fedlab.integrations.capture_folder import CaptureFolder
+
+    captures = CaptureFolder(folder)
+    if not captures.replies:
         raise BadInput(
-            f"{folder} contains neither a run nor a comparison: it has no scenario.toml and no "
-            f"{FACTS}"
+            f"{folder} contains neither a run nor a comparison, nor captures of fedlab.observe: it "
+            f"has no scenario.toml, no {FACTS} and no reply-*.safetensors"
         )
-    return Comparison.open(folder)
+    return captures

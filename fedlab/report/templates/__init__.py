@@ -1,5 +1,6 @@
 """Jinja templates of tables, notebook views and the page; HTML is escaped."""
 
+import re
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +16,21 @@ def render(template: str, **values: object) -> Markup:
             others are escaped.
     """
     return Markup(_environment().get_template(template).render(values))
+
+
+def paragraphs(template: str, **values: object) -> list[tuple[str, str]]:
+    """Fill in a template of paragraphs that each begin with a term and a colon.
+
+    Args:
+        template: File name, such as ``threat_model.txt``.
+        **values: Variables of the template.
+
+    Returns:
+        Pairs of a term and one or more sentences about it, in reading order.
+    """
+    text = str(render(template, **values)).strip()
+    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    return [(term, sentences) for term, _, sentences in (p.partition(": ") for p in parts)]
 
 
 @cache

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import scipy
-
-from fedlab.metrics.intervals import LEVEL
+from fedlab.metrics.intervals import LEVEL, binomial_interval
 from fedlab.report.verdicts.run import Verdict
 from fedlab.results.rows import RoundRow
 
@@ -21,7 +19,7 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
     last = rounds[-1] if rounds else None
     if last is None or not last.round or not last.test_images:
         return []
-    low, high = _interval(last.accuracy, last.test_images)
+    low, high = binomial_interval(last.accuracy, last.test_images)
     if low > last.chance_accuracy:
         return []
     sentence = (
@@ -32,7 +30,7 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
     ).replace("%", " %")
     best = max(rounds, key=lambda row: row.accuracy)
     # All rounds have the same test images, though rounds of earlier versions do not say so.
-    if _interval(best.accuracy, last.test_images)[0] > last.chance_accuracy:
+    if binomial_interval(best.accuracy, last.test_images)[0] > last.chance_accuracy:
         return [
             Verdict(
                 "Training",
@@ -49,8 +47,3 @@ def learning_verdicts(rounds: Sequence[RoundRow]) -> list[Verdict]:
             "an untrained network.",
         )
     ]
-
-
-def _interval(accuracy: float, images: int) -> tuple[float, float]:
-    found = scipy.stats.binomtest(round(accuracy * images), images).proportion_ci(LEVEL)
-    return float(found.low), float(found.high)

@@ -1,0 +1,161 @@
+"""Scores of an attack on another federation's update, where its true images are given."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from attacks.privacy_audit.membership import MembershipResult, by_loss_drop, judge
+from attacks.reconstruction import Reconstruction
+from fedlab.core.errors import BadInput
+from fedlab.core.modes import evaluation
+from fedlab.evaluation.leaks import Leak
+from fedlab.integrations.external_update import AttackableUpdate
+from fedlab.metrics.images import as_pixels
+from fedlab.metrics.intervals import binomial_interval
+from fedlab.metrics.scores import score_images
+from fedlab.metrics.verdict import INCONCLUSIVE, NOT_SHOWN
+from fedlab.results.rows import LeakageRow
+
+Truth = tuple[Tensor, Sequence[int] | Tensor]
+"""True images ``[n, channels, height, width]``, uint8 or pixels in [0, 1], and their labels."""
+
+NON_MEMBERS = 500
+"""Largest number of public images in a membership test."""
+
+
+def checked_truth(truth: Truth, update: AttackableUpdate) -> tuple[Tensor, Tensor]:
+    """Check true images and labels against an update, before an attack that takes minutes.
+
+    Returns:
+        Pixels in [0, 1], float32 ``[n, channels, height, width]``, and int64 labels ``[n]``.
+
+    Raises:
+        BadInput: If they do not fit the update.
+    """
+    known = update.knowledge
+    images, labels = as_pixels(truth[0]).cpu(), torch.as_tensor(truth[1]).cpu()
+    if tuple(images.shape[1:]) != tuple(known.image_shape) or len(images) != len(labels):
+        raise BadInput(
+            f"true images must be [n, {', '.join(map(str, known.image_shape))}] with n labels, but "
+            f"are {[*images.shape]} with {len(labels)}"
+        )
+    if labels.is_floating_point() or not all(0 <= each < known.num_classes for each in labels):
+        raise BadInput(f"labels of true images must be classes from 0 to {known.num_classes - 1}")
+    if known.public is not None and known.public.labels is None:
+        raise BadInput(
+            "the labels of the public images are needed to score: chance is that of a class"
+        )
+    return images, labels
+
+
+def measure_training(update: AttackableUpdate) -> tuple[float, bool | None]:
+    """Accuracy of the sent network on public images, and whether it is above a constant's.
+
+    Returns:
+        NaN and ``None`` without public images or their labels.
+    """
+    public = update.knowledge.public
+    if public is None or public.labels is None:
+        return math.nan, None
+    labels = public.labels.cpu()
+    with evaluation(update.network), torch.no_grad():
+        outputs = [
+            functional_call(update.network, _state(update), (_normalised(update, some),))
+            for some in torch.split(public.images, 64)
+        ]
+    accuracy = float((torch.cat(outputs).argmax(1).cpu() == labels).double().mean())
+    most_frequent = float(labels.bincount().max()) / len(labels)
+    return accuracy, binomial_interval(accuracy, len(labels))[0] > most_frequent
+
+
+def infer_membership(
+    update: AttackableUpdate, images: Tensor, labels: Tensor
+) -> MembershipResult | None:
+    """Tell the true images from public ones by the drop of their loss, and score that.
+
+    Args:
+        update: The update, whose network is in any mode.
+        images: True images, pixels in [0, 1].
+        labels: Their labels.
+
+    Returns:
+        ``None`` for a gradient, or without public images and their labels.
+    """
+    known, payload = update.knowledge, update.payload
+    if known.public is None or known.public.labels is None or payload.kind == "gradient":
+        return None
+    state = _state(update)
+    before = {name: state[name] for name in payload.tensors}
+    after = {name: tensor.to(before[name].device) for name, tensor in payload.tensors.items()}
+    buffers = {name: tensor for name, tensor in state.items() if name not in before}
+    others = slice(0, NON_MEMBERS)
+    every = torch.cat([images, known.public.images[others].cpu()])
+    classes = torch.cat([labels, known.public.labels[others].cpu()])
+    inputs = _normalised(update, every)
+    with evaluation(update.network):
+        scores = by_loss_drop(
+            update.network, before, after, buffers, inputs, classes.to(inputs.device)
+        )
+    return judge(scores[: len(images)], scores[len(images) :])
+
+
+def _state(update: AttackableUpdate) -> dict[str, Tensor]:
+    """What was sent, on the device of the network."""
+    device = next(update.network.parameters()).device
+    names = update.network.state_dict().keys()
+    return {name: tensor.to(device) for name, tensor in update.sent.items() if name in names}
+
+
+def _normalised(update: AttackableUpdate, images: Tensor) -> Tensor:
+    """Images as the client's network takes them, on its device."""
+    device = next(update.network.parameters()).device
+    mean, std = (
+        torch.tensor(values, device=device).view(-1, 1, 1)
+        for values in (update.knowledge.mean, update.knowledge.std)
+    )
+    return (as_pixels(images).to(device) - mean) / std
+
+
+def unscored(row: LeakageRow, found: Reconstruction) -> Leak:
+    """Rows of reconstructed images of which there are no true ones, with the values of ``row``."""
+    rebuilt = found.images.cpu()
+    rows = tuple(replace(row, image=place) for place in range(len(rebuilt)))
+    return Leak(rows, torch.full_like(rebuilt, math.nan), None, rebuilt, found)
+
+
+def scored(
+    row: LeakageRow,
+    found: Reconstruction,
+    update: AttackableUpdate,
+    images: Tensor,
+    labels: Tensor,
+) -> Leak:
+    """Rows of true images and what was rebuilt of them.
+
+    Args:
+        row: Row of a table with everything but scores.
+        found: Result of the attack.
+        update: The update, with public images or without.
+        images: True images, pixels in [0, 1].
+        labels: Their labels.
+    """
+    public = update.knowledge.public
+    pool = None if public is None or public.labels is None else (public.images, public.labels)
+    scores = score_images(found, images, labels=labels, public=pool)
+    rows = tuple(
+        replace(
+            row,
+            **asdict(each) | {"verdict": _grade(each.verdict, found), "target": "original"},
+        )
+        for each in scores.images
+    )
+    return Leak(rows, images, None, scores.rebuilt.cpu(), found)
+
+
+def _grade(grade: str, found: Reconstruction) -> str:
+    """The grade; an attack on wrong facts, or one that failed, does not show anything."""
+    return INCONCLUSIVE if found.findings and grade == NOT_SHOWN else grade
