@@ -18,6 +18,7 @@ from fedlab.core.network_errors import NetworkFailed, names_network, naming_netw
 from fedlab.core.seeds import generator
 from fedlab.core.workers import Workers
 from fedlab.evaluation.attack_job import AttackJob, carried_out
+from fedlab.evaluation.attack_progress import attack_progress
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
@@ -137,7 +138,11 @@ class AttackEvaluator:
             PluginFailed: If a plug-in of the attack or a metric fails.
         """
         planned = self._plan(capture, settings, histories, scenario)
-        return None if planned is None else self._scored(planned, planned.job.run(watch), histories)
+        if planned is None:
+            return None
+        with attack_progress(planned.job.settings or attack_of(settings), watch) as watching:
+            found = planned.job.run(watching)
+        return self._scored(planned, found, histories)
 
     def evaluate_all(
         self,

@@ -21,6 +21,7 @@ from fedlab.core.network_errors import NetworkFailed
 from fedlab.core.seeds import derive
 from fedlab.defenses import AnyDefense
 from fedlab.evaluation.attack_job import AttackJob, carried_out
+from fedlab.evaluation.attack_progress import tuning_progress
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.surrogates import ClientProfile, SurrogateCapture, surrogate_captures
 from fedlab.metrics.images import match, psnr
@@ -321,23 +322,25 @@ def tuned(
     short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
     fixed = fixed_fields(attack)
     first = victims[0]
-    found = tune(
-        model,
-        victims,
-        candidates(
-            short,
-            payload,
-            first.knowledge,
-            sent=first.global_state,
-            fixed=fixed,
-            adapt=entry.adapt,
-        ),
-        budget=entry.tuning_iterations or BUDGET * short.iterations,
-        seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
-        seed=seed,
-        vary_tv="tv" not in fixed,
-        share=share,
-    )
+    budget = entry.tuning_iterations or BUDGET * short.iterations
+    with tuning_progress(budget, share) as telling:
+        found = tune(
+            model,
+            victims,
+            candidates(
+                short,
+                payload,
+                first.knowledge,
+                sent=first.global_state,
+                fixed=fixed,
+                adapt=entry.adapt,
+            ),
+            budget=budget,
+            seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
+            seed=seed,
+            vary_tv="tv" not in fixed,
+            share=telling,
+        )
     # An iteration of L-BFGS counts for many, so such a candidate keeps its smaller number.
     iterations = found.attack.iterations * attack.iterations // short.iterations
     return replace(found, attack=replace(found.attack, iterations=iterations))
