@@ -44,6 +44,7 @@ VIEWS: dict[tuple[str, str], str] = {
     (_AUDIT, "page"): "fedlab.report.page.audit_page:write_audit",
     (_CAPTURES, "page"): "fedlab.report.page.audit_page:write_captures",
     (_FEDERATION, "html"): f"{_HTML}:federation_html",
+    (_FEDERATION, "controls"): "fedlab.report.html.controls:controls",
     (_POISON, "plot"): f"{_FIGURES}.poison:poison_figure",
     (_COMPARISON, "plot"): f"{_FIGURES}.comparison:frontier",
     (_COMPARISON, "picture"): f"{_FIGURES}.comparison:wall",

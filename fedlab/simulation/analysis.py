@@ -276,6 +276,17 @@ class Analysis(Viewable):
             raise BadInput("the server has attacked nobody yet, so there is nothing to show")
         return self.folder.picture()
 
+    def controls(self) -> Any:
+        """Sliders and buttons in a notebook that switch defenses and run rounds.
+
+        Returns:
+            An ``ipywidgets.VBox``, which shows itself.
+
+        Raises:
+            BadInput: If ipywidgets is not installed.
+        """
+        return show(self, "controls")
+
     def timeline(self) -> "Figure":
         """Draw defenses, accuracy, reconstruction quality and epsilon against the round.
 
