@@ -16,9 +16,9 @@ PARTS = {
     "columns": columns.markdown,
     "commands": commands.markdown,
 }
-"""Texts that a page takes by a line such as ``<!-- generated: keys -->``."""
+"""Texts that take the place of the line after ``<!-- generated: keys -->`` on a page."""
 
-_PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_PLACE = re.compile(r"^<!-- generated: (\w+) -->\n.*$", re.MULTILINE)
 
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The keys of a scenario, from the classes that check it."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import UnionType
@@ -172,23 +173,18 @@ def _either(words: list[str]) -> str:
 
 def _range(metadata: Iterable[Any]) -> str:
     """The range of a number in words; limits that 64 bits set are left out."""
-    low, high = "", ""
-    limits: list[tuple[float, str]] = []
+    lows, highs = [], []
     for each in metadata:
         if isinstance(each, Ge):
-            low = f"at least {each.ge:,}"
+            lows.append(f"at least {each.ge:,}")
         elif isinstance(each, Gt):
-            low = f"above {each.gt:,}"
-        elif isinstance(each, Le) and float(str(each.le)) < LARGEST:
-            limits.append((float(str(each.le)), f"at most {each.le:,}"))
+            lows.append(f"above {each.gt:,}")
+        elif isinstance(each, Le) and each.le < LARGEST:
+            highs.append((each.le, f"at most {each.le:,}"))
         elif isinstance(each, Lt):
-            limits.append((float(str(each.lt)), f"below {each.lt:,}"))
-    if limits:
-        high = min(limits)[1]
-    both = " and ".join(each for each in (low, high) if each)
-    if low.startswith("at least") and high.startswith("at most"):
-        return f"from {low.removeprefix('at least ')} to {high.removeprefix('at most ')}"
-    return both
+            highs.append((each.lt, f"below {each.lt:,}"))
+    words = " and ".join([*lows[:1], *(text for _, text in sorted(highs)[:1])])
+    return re.sub("at least (.*) and at most ", r"from \1 to ", words)
 
 
 def _default(field: FieldInfo) -> str:
