@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests run side by side, except for those that fill a machine (Ray, notebooks): --dist loadgroup.
 BESIDE := -n logical --maxprocesses 4 --dist loadgroup
-SOURCES := fedlab attacks simulations tests benchmarks notebooks
+SOURCES := fedlab attacks simulations tests benchmarks notebooks docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast newest check format claims notebooks clean
+.PHONY: help demo test fast newest check format manual claims notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ check: .venv/ready  ## check style, format, import contracts and types; change n
 format: .venv/ready  ## format the sources and repair what ruff can repair
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+manual: .venv/ready  ## build the manual as HTML; warnings are errors
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs . build/manual
+	@echo build/manual/docs/index.html
 
 claims: .venv/ready  ## measure the quoted figures again (hours); DATA=cifar10.npz for images
 	$(BIN)/python -m benchmarks.claims --again $(if $(DATA),--data $(DATA))

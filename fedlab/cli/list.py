@@ -79,20 +79,20 @@ def presets_table(*, installed: bool = False) -> Table:
 
     table = Table("preset", "what it does", "source", title="Attacks by name", show_lines=True)
     for name in PRESETS.builtin:
-        table.add_row(name, *_preset_cells(preset(name)))
+        table.add_row(name, *preset_cells(preset(name)))
     for name, package in _packages(PRESETS.group).items():
         cells = (f"of the package {package}", "")
         if installed:
             try:
-                cells = _preset_cells(preset(name))
+                cells = preset_cells(preset(name))
             except (BadInput, RunFailed) as error:
                 cells = (str(error), "")
         table.add_row(name, *cells)
     return table
 
 
-def _preset_cells(attack: AttackSettings) -> tuple[str, str]:
-    """Description and source of a preset."""
+def preset_cells(attack: AttackSettings) -> tuple[str, str]:
+    """Description and source of a preset, for a table."""
     from attacks.reconstruction.components import name_of
 
     if attack.method == "analytic":
@@ -133,13 +133,13 @@ def _plugins_table(kind: str, *, installed: bool) -> Table:
     table = Table("name", "what it is", "settings and defaults")
     for name in names.builtin:
         plugin = names.get(name)
-        table.add_row(_with_argument(name, plugin), _summary(plugin), _settings(plugin))
+        table.add_row(with_argument(name, plugin), summary_of(plugin), _settings(plugin))
     for name, package in _packages(names.group).items():
         summary, settings = f"of the package {package}", ""
         if installed:
             try:
                 plugin = names.get(name)
-                summary, settings = f"{_summary(plugin)} ({package})", _settings(plugin)
+                summary, settings = f"{summary_of(plugin)} ({package})", _settings(plugin)
             except BadInput as error:
                 summary = str(error)
         table.add_row(name, summary, settings)
@@ -156,36 +156,38 @@ def _packages(group: str) -> dict[str, str]:
     }
 
 
-def _with_argument(name: str, plugin: Any) -> str:
+def with_argument(name: str, plugin: Any) -> str:
     """The name as a scenario has it: a data set may take an argument after a colon."""
     argument = getattr(plugin, "argument", "")
     return f"{name}:{argument}" if isinstance(argument, str) and argument else name
 
 
-def _summary(plugin: Any) -> str:
+def summary_of(plugin: Any) -> str:
     """The first paragraph of a plug-in's docstring."""
     text = inspect.cleandoc(plugin.__doc__ or "")
     return " ".join(text.partition("\n\n")[0].split())
 
 
-def _settings(plugin: Any) -> str:
-    """The settings of a plug-in with their defaults."""
+def settings_of(plugin: Any) -> dict[str, Any]:
+    """The settings of a plug-in that a scenario can choose, with their defaults."""
     from fedlab.core.plugins import Plugin
 
     if isinstance(plugin, type) and issubclass(plugin, Plugin):
         hidden = _SCHEDULE | {plugin.tag}
         fields = {name: each for name, each in plugin.model_fields.items() if name not in hidden}
-        found = {
+        return {
             name: None if each.is_required() else each.get_default(call_default_factory=True)
             for name, each in fields.items()
         }
-    else:
-        found = {
-            name: each.default
-            for name, each in inspect.signature(plugin).parameters.items()
-            if each.default is not each.empty and not name.endswith(_HIDDEN)
-        }
-    return ", ".join(f"{name}={_text(value)}" for name, value in found.items())
+    return {
+        name: each.default
+        for name, each in inspect.signature(plugin).parameters.items()
+        if each.default is not each.empty and not name.endswith(_HIDDEN)
+    }
+
+
+def _settings(plugin: Any) -> str:
+    return ", ".join(f"{name}={_text(value)}" for name, value in settings_of(plugin).items())
 
 
 def _text(value: Any) -> str:

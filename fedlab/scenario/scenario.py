@@ -92,8 +92,11 @@ class Scenario(Viewable, Settings):
     captures: Captures = Captures()
     audit: Audit | None = None
     trackers: tuple[AnyTracker, ...] = ()
+    """Experiment trackers that follow the run: names from ``fedlab list trackers``, or tables with
+    a name and settings."""
     roles: tuple[Role, ...] = Field(default=(), max_length=MOST_ENTRIES)
     defenses: tuple[AnyDefense, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    """Defenses, each with its name, rounds, clients and settings; at most 1,000 entries."""
     reconstructions: tuple[Reconstruct, ...] = Field(default=(), max_length=MOST_ENTRIES)
     metrics: tuple[MetricName, ...] = ()
     """Further metrics of reconstructed images, each one more column of ``leakage.csv``."""

@@ -1,0 +1,1 @@
+"""The manual: ``make manual`` builds it."""

@@ -1,0 +1,1 @@
+"""The parts of the reference that are written from the code, as Markdown."""
