@@ -153,7 +153,7 @@ def _kind(annotation: Any, metadata: Iterable[Any]) -> str:
         kinds = [_kind(part, metadata) for part in parts if part is not type(None)]
         return _either(list(dict.fromkeys(kinds)))
     if origin is dict:
-        return f"table, each value a {_kind(parts[1], ())}"
+        return "table" if parts[1] is Any else f"table, each value a {_kind(parts[1], ())}"
     if origin is tuple:
         return (
             f"list, each a {_kind(parts[0], ())}"

@@ -20,12 +20,17 @@ from tests.commands import ROOT, run_commands
 from tests.docs.pages import PAGES, blocks, lines
 
 pytestmark = pytest.mark.xdist_group("manual")
-# Needs other machines (tests/simulation/test_deployment.py, tests/engine/test_ray.py), an hour, or
-# images that the project does not contain (tests/simulations/test_shipped.py).
-ONLY_READ = re.compile(r"deploy|hospitals|ray|compare (fashion_mnist|chest_xray)")
+# Needs other machines (tests/simulation/test_deployment.py, tests/engine/test_ray.py), a network
+# (tests/data/test_hugging_face.py), an hour, or images that the project does not contain
+# (tests/simulations/test_shipped.py).
+ONLY_READ = re.compile(r"deploy|hospitals|ray|hf:|compare (fashion_mnist|chest_xray)")
 FEDLAB = {page: [each for each in lines(page) if each.startswith("fedlab ")] for page in PAGES}
 RUN = {page: [each for each in FEDLAB[page] if not ONLY_READ.search(each)] for page in PAGES}
-OWN_TEST = {"docs/extending.md"}
+OWN_TEST = {
+    "docs/extending.md",
+    "docs/attack-your-flower-app.md",
+    "docs/attack-an-nvflare-job.md",
+}
 """Pages whose commands other tests of this folder run."""
 
 MINE = """
@@ -75,7 +80,7 @@ def smaller(line):
     return [name, *rest, *options, *FASTER.get(name, [])]
 
 
-@pytest.mark.parametrize("page", [each for each in PAGES if FEDLAB[each]])
+@pytest.mark.parametrize("page", [each for each in PAGES if FEDLAB[each] and each not in OWN_TEST])
 def test_options_of_page_exist(page):
     group = typer.main.get_command(app)
     for line in FEDLAB[page]:
