@@ -128,19 +128,22 @@ def grid_text(values: Sequence[Any]) -> str:
 
 
 def short_names(paths: Mapping[str, Any] | Sequence[str]) -> dict[str, str]:
-    """The shortest endings of paths that tell them apart, by path.
+    """The shortest endings of paths that tell them apart and say what they are, by path.
 
     Example:
         >>> short_names(["training.lr", "roles.0.batch_size"])
         {'training.lr': 'lr', 'roles.0.batch_size': 'batch_size'}
         >>> short_names(["training.batch_size", "roles.0.batch_size"])
         {'training.batch_size': 'training.batch_size', 'roles.0.batch_size': '0.batch_size'}
+        >>> short_names(["model.name"])
+        {'model.name': 'model.name'}
     """
     found = {}
     for path in paths:
         parts = path.split(".")
         others = [f".{other}" for other in paths if other != path]
-        endings = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        least = 2 if parts[-1] == "name" else 1
+        endings = (".".join(parts[-length:]) for length in range(least, len(parts) + 1))
         alone = (e for e in endings if not any(other.endswith(f".{e}") for other in others))
         found[path] = next(alone, path)
     return found

@@ -21,9 +21,9 @@ from tests.docs.pages import PAGES, blocks, lines
 
 pytestmark = pytest.mark.xdist_group("manual")
 # Needs other machines (tests/simulation/test_deployment.py, tests/engine/test_ray.py), a network
-# (tests/data/test_hugging_face.py), an hour, or images that the project does not contain
-# (tests/simulations/test_shipped.py).
-ONLY_READ = re.compile(r"deploy|hospitals|ray|hf:|compare (fashion_mnist|chest_xray)")
+# (tests/data/test_hugging_face.py), an hour, a large network, or images that the project does not
+# contain (tests/simulations/test_shipped.py).
+ONLY_READ = re.compile(r"deploy|hospitals|ray|hf:|vit_b|compare (fashion_mnist|chest_xray)")
 FEDLAB = {page: [each for each in lines(page) if each.startswith("fedlab ")] for page in PAGES}
 RUN = {page: [each for each in FEDLAB[page] if not ONLY_READ.search(each)] for page in PAGES}
 OWN_TEST = {
@@ -47,7 +47,7 @@ audit = { client = 1 }
 
 FEW = ["data.test=40", "rounds=2", "model.width=4"]
 TWO_STEPS = ["iterations=2", "tuning_iterations=8"]
-FIRST = [f"reconstructions.0.{each}" for each in TWO_STEPS]
+FIRST = [f"reconstructions.0.{each}" for each in (*TWO_STEPS, "preset=fast", "power=false")]
 SECOND = [f"reconstructions.1.{each}" for each in TWO_STEPS]
 BREW = ["data.source=digits", "data.train=100", "data.test=100"]
 BREW += [f"roles.0.data.{each}" for each in ("steps=2", "epochs=1", "share=0.1")]
