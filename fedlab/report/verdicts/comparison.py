@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -36,6 +37,24 @@ _CLAIMS = {
 """First words about the defenses of each grade."""
 
 
+MOST_SETTINGS = 3
+"""Largest number of swept settings of a defense of which a sentence names each."""
+
+
+class _Case(NamedTuple):
+    """What was found under a defense at one setting.
+
+    Attributes:
+        defense: Label of the defense.
+        words: The finding in words.
+        share: Share of images that leak.
+    """
+
+    defense: str
+    words: str
+    share: float
+
+
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
     """Verdicts on leaks, payloads that differ from their replay, poisoning and privacy.
 
@@ -51,7 +70,7 @@ def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verd
 
 def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
     attacks = []
-    cases: dict[str, list[str]] = {claim: [] for claim in _CLAIMS.values()}
+    cases: dict[str, list[_Case]] = {claim: [] for claim in _CLAIMS.values()}
     for (defense, point), each in rows.groupby(["defense", "grid"], sort=False):
         found = counted_images(each)
         attack = strongest_attack(each)
@@ -63,8 +82,9 @@ def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
             f"{decibels(attack.psnr)}"
         )
         cost = "" if found.leaking else _cost(line)
+        words = f"{under(str(defense))}{_at(line)} ({result}{_fewer(lines, line)}{cost})"
         cases[_CLAIMS[found.grade]].append(
-            f"{under(str(defense))}{_at(line)} ({result}{_fewer(lines, line)}{cost})"
+            _Case(str(defense), words, found.leaking / max(found.images, 1))
         )
     chances = [attack.chance for attack in attacks]
     chance = interval(decibels(min(chances)), decibels(max(chances)))
@@ -74,7 +94,7 @@ def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
     power = power_sentence(strongest)
     sentences = (
         f"{warning[:1].upper()}{warning[1:]} " * bool(warning)
-        + "".join(_sentences(claim, each) for claim, each in cases.items())
+        + "".join(_sentences(claim, _told(each)) for claim, each in cases.items())
         + "Intervals are of the leaking share at 95 %, over seeds and clients. " * _several(rows)
         + f"{power} " * bool(power)
         + f"PSNR is the median of the strongest attack on each defense ({names}); chance is "
@@ -120,10 +140,13 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
             "No run has an ε over what its clients sent, so every total is infinite.",
         )
     parts = []
-    for line in bounded:
-        other = epsilon_text(line, "attacked_") not in ("-", epsilon_text(line))
-        attacked = f" (attacked clients {_epsilon(line, 'attacked_')})" if other else ""
-        parts.append(f"{_arm(line, lines)} {_epsilon(line)}{attacked}")
+    for defense in dict.fromkeys(line.defense for line in bounded):
+        own = [line for line in bounded if line.defense == defense]
+        if len(own) > MOST_SETTINGS:
+            ends = interval(*(number(end(map(epsilon, own))) for end in (min, max)))
+            parts.append(f"{under(defense)} at {len(own)} settings ε {ends}")
+            continue
+        parts += [_spent(line, lines) for line in own]
     without = list(dict.fromkeys(under(line.defense) for line in lines if line not in bounded))
     deltas = ", ".join(f"{delta:g}" for delta in sorted({line.delta for line in bounded}))
     return Verdict(
@@ -132,6 +155,28 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
         f"The largest ε of honest clients over all seeds, at δ = {deltas}: {'; '.join(parts)}."
         + (f" No total has a bound {listed(without)}." if without else ""),
     )
+
+
+def _spent(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
+    other = epsilon_text(line, "attacked_") not in ("-", epsilon_text(line))
+    attacked = f" (attacked clients {_epsilon(line, 'attacked_')})" if other else ""
+    return f"{_arm(line, lines)} {_epsilon(line)}{attacked}"
+
+
+def _told(cases: Sequence[_Case]) -> list[str]:
+    """The findings, with one for all settings of a defense that has many."""
+    found = []
+    for defense in dict.fromkeys(each.defense for each in cases):
+        own = [each for each in cases if each.defense == defense]
+        if len(own) <= MOST_SETTINGS:
+            found += [each.words for each in own]
+            continue
+        shares = percent_interval(*(end(each.share for each in own) for end in (min, max)))
+        found.append(
+            f"{under(defense)} at {len(own)} settings ({shares} of the images leak; the table has "
+            "each)"
+        )
+    return found
 
 
 def _sentences(claim: str, cases: Sequence[str]) -> str:

@@ -145,3 +145,14 @@ def test_a_defense_without_power_is_inconclusive():
     leak, *_ = comparison_verdicts(frame(arms=arms), pd.concat(rows))
     assert "Nothing can be concluded under mixup (0 of 1 image, 1 inconclusive" in leak.sentence
     assert "The power of the attack is 0.20" in leak.sentence
+
+
+def test_many_settings_are_told_together():
+    points = [f"batch_size={size}" for size in (1, 2, 4, 8)]
+    arms = {"none": ARMS["none"]}
+    frames = pd.concat([frame(arms=arms, grid=point) for point in points], ignore_index=True)
+    found = pd.concat([leakage().query("defense == 'none'").assign(grid=p) for p in points])
+    leak, *_ = comparison_verdicts(frames, found)
+    assert "leak without a defense at 4 settings (100 % of the images leak" in leak.sentence
+    leak, *_ = comparison_verdicts(frames, found[found["grid"] != points[0]])
+    assert "leak without a defense at batch_size=2 (6 of 6 images" in leak.sentence
