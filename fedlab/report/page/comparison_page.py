@@ -16,14 +16,22 @@ from fedlab.report.figures.image_grid import wall_figure
 from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.figures.sweep import accuracy_figure, epsilon_figure, sweep_figure
 from fedlab.report.page.local_paths import source_of, without_folders
-from fedlab.report.page.page_content import FoldedTable, PageContent, csv_table, leakage_table
+from fedlab.report.page.page_content import (
+    FoldedTable,
+    Missing,
+    PageContent,
+    csv_table,
+    leakage_table,
+)
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import defense_settings, threat_model
+from fedlab.report.page.viewer import Viewer, viewer_of
 from fedlab.report.tables.defenses import defenses_table
 from fedlab.report.tables.ledger import clients_table
 from fedlab.report.tables.naming import UNDEFENDED
 from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.verdicts.comparison import comparison_verdicts
+from fedlab.results.folder import RunFolder
 
 
 def comparison_page(comparison: Comparison) -> PageContent:
@@ -37,6 +45,7 @@ def comparison_page(comparison: Comparison) -> PageContent:
             f"{comparison.folder} has no finished run, so there is nothing to report"
             + "".join(f"; {name}: {why}" for name, why in list(comparison.failures.items())[:1])
         )
+    missing = Missing()
     first = comparison.runs[0].folder
     # The scenario of a run has the attacks of the comparison; its defenses are those of one arm.
     scenario = first.scenario.changed(defenses=())
@@ -100,7 +109,20 @@ def comparison_page(comparison: Comparison) -> PageContent:
         again=_command(comparison),
         arms=arms,
         seeds=seeds,
+        viewer=_viewer(comparison, missing),
+        missing=missing,
     )
+
+
+def _viewer(comparison: Comparison, missing: Missing) -> Viewer | None:
+    """Images of the first seed of each defense, rule and combination of swept settings."""
+    several = len(comparison.rules) > 1
+    runs: dict[str, RunFolder] = {}
+    for run in comparison.runs:
+        name = ", ".join(filter(None, (run.defense, run.rule * several, run.grid)))
+        runs.setdefault(name, run.folder)
+    about = f"From the first of {len(comparison.seeds)} seeds." * (len(comparison.seeds) > 1)
+    return missing.unless_damaged(lambda: viewer_of(runs, about=about))
 
 
 def _tables(comparison: Comparison) -> list[FoldedTable]:

@@ -10,6 +10,7 @@ import pandas as pd
 from fedlab.comparison.sweep import COLUMN
 from fedlab.core.errors import BadInput
 from fedlab.report.figures.sheet import Picture
+from fedlab.report.page.viewer import Viewer
 from fedlab.report.tables.table import ReportTable, frame_table
 from fedlab.report.verdicts.run import Verdict
 from fedlab.results.attacks import scored_images
@@ -83,6 +84,7 @@ class PageContent:
         again: Command line that repeats the experiment.
         arms: Scenarios of all runs.
         seeds: Number of seeds of a comparison; ``None`` for a run.
+        viewer: Images to step through; ``None`` if there are none.
         missing: What is left out of the page, since its files are damaged.
     """
 
@@ -101,6 +103,7 @@ class PageContent:
     again: str
     arms: Sequence[Scenario]
     seeds: int | None = None
+    viewer: Viewer | None = None
     missing: Missing = field(default_factory=Missing)
 
 

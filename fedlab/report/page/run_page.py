@@ -25,6 +25,7 @@ from fedlab.report.page.page_content import (
 )
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
+from fedlab.report.page.viewer import viewer_of
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.rounds import rounds_table
@@ -47,6 +48,7 @@ def run_page(run: RunFolder) -> PageContent:
     ledger = missing.unless_damaged(run.ledger)
     leakage = missing.unless_damaged(lambda: run.table("leakage"))
     tables = _tables(run, ledger, leakage, missing)
+    viewer = missing.unless_damaged(lambda: viewer_of({run.path.name: run}))
     return PageContent(
         kind="Run",
         folder=run.path,
@@ -85,6 +87,7 @@ def run_page(run: RunFolder) -> PageContent:
         file=scenario,
         again="fedlab run scenario.toml --out again",
         arms=[scenario],
+        viewer=viewer,
         missing=missing,
     )
 
