@@ -73,7 +73,7 @@
     const place = axes.map(({ name, values }, axis) => `${name} ${values[now.at[axis]]}`);
     const leaking = now.images.filter(({ verdict }) => verdict === "leaks").length;
     part("status").textContent =
-      `${place.join(", ")}: ${leaking} of these ${now.images.length} reconstructions leak`;
+      `${place.join(", ")}; reconstructions that leak: ${leaking} of ${now.images.length}`;
     part("images").replaceChildren(...now.images.map(shown));
   };
 

@@ -30,13 +30,17 @@ FITS = """
   const wide = [...page.querySelectorAll("main *")].filter(each =>
     !each.closest(".scroll, pre") && each.getBoundingClientRect().right > page.body.clientWidth + 1
   );
+  const cut = [...page.querySelectorAll(".scroll")].filter(
+    each => each.scrollWidth > each.clientWidth
+  );
+  const hidden = cut.filter(each => !getComputedStyle(each).backgroundImage.includes("gradient"));
   const images = [...page.images].filter(each => each.complete && each.naturalWidth > 0);
   const figures = images.filter(each => each.closest(".scroll"));
   const scales = figures.map(each => each.getBoundingClientRect().width / each.naturalWidth);
   return {
     width: page.documentElement.scrollWidth, wide: wide.map(each => each.tagName),
     images: images.length, viewed: page.querySelectorAll("#viewer img").length,
-    scale: Math.min(...scales), asked
+    scale: Math.min(...scales), asked, cut: cut.length, hidden: hidden.length
   };
 """
 
@@ -119,6 +123,8 @@ def test_no_part_of_the_page_is_wider_than_the_screen(answered, width, subject, 
     found = answered(page, FITS, width)
     assert found["width"] <= width
     assert found["wide"] == found["asked"] == []
+    assert found["cut"] > 0 or width > 375
+    assert found["hidden"] == 0  # a shadow says that there is more beyond the edge
     assert found["images"] == page.count("<img ") + found["viewed"]
     assert found["viewed"] > 0
     assert found["scale"] > 0.6  # of 130 dots an inch: letters of seven points stay legible
@@ -152,7 +158,9 @@ def test_viewer_steps_by_key_button_and_choice(answered, written):
             for image in images
             for _, place in image["pictures"]
         ]
-        assert f"round {at[0]}, client 0, defense {at[2]}: " in seen["status"]
+        assert f"round {at[0]}, client 0, defense {at[2]}; " in seen["status"]
+        leaking = sum(image["verdict"] == "leaks" for image in images)
+        assert seen["status"].endswith(f"leak: {leaking} of {len(images)}")
     assert after["start"]["pictures"] != after["defense"]["pictures"]
     assert after["labels"] == [
         f"{word} {name}" for name in ("round", "client", "defense") for word in ("Previous", "Next")
