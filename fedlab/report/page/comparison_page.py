@@ -16,13 +16,7 @@ from fedlab.report.figures.image_grid import wall_figure
 from fedlab.report.figures.poisoning_matrix import poisoning_matrix_figure
 from fedlab.report.figures.sweep import accuracy_figure, epsilon_figure, sweep_figure
 from fedlab.report.page.local_paths import source_of, without_folders
-from fedlab.report.page.page_content import (
-    FoldedTable,
-    Missing,
-    PageContent,
-    csv_table,
-    leakage_table,
-)
+from fedlab.report.page.page_content import FoldedTable, PageContent, csv_table, leakage_table
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import defense_settings, threat_model
 from fedlab.report.page.viewer import Viewer, viewer_of
@@ -45,7 +39,6 @@ def comparison_page(comparison: Comparison) -> PageContent:
             f"{comparison.folder} has no finished run, so there is nothing to report"
             + "".join(f"; {name}: {why}" for name, why in list(comparison.failures.items())[:1])
         )
-    missing = Missing()
     first = comparison.runs[0].folder
     # The scenario of a run has the attacks of the comparison; its defenses are those of one arm.
     scenario = first.scenario.changed(defenses=())
@@ -108,13 +101,12 @@ def comparison_page(comparison: Comparison) -> PageContent:
         file=comparison.scenario,
         again=_command(comparison),
         arms=arms,
+        viewer=partial(_viewer, comparison),
         seeds=seeds,
-        viewer=_viewer(comparison, missing),
-        missing=missing,
     )
 
 
-def _viewer(comparison: Comparison, missing: Missing) -> Viewer | None:
+def _viewer(comparison: Comparison) -> Viewer | None:
     """Images of the first seed of each defense, rule and combination of swept settings."""
     several = len(comparison.rules) > 1
     runs: dict[str, RunFolder] = {}
@@ -122,7 +114,7 @@ def _viewer(comparison: Comparison, missing: Missing) -> Viewer | None:
         name = ", ".join(filter(None, (run.defense, run.rule * several, run.grid)))
         runs.setdefault(name, run.folder)
     about = f"From the first of {len(comparison.seeds)} seeds." * (len(comparison.seeds) > 1)
-    return missing.unless_damaged(lambda: viewer_of(runs, about=about))
+    return viewer_of(runs, about=about)
 
 
 def _tables(comparison: Comparison) -> list[FoldedTable]:

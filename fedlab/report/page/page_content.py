@@ -83,8 +83,8 @@ class PageContent:
         file: The scenario that the command below reads.
         again: Command line that repeats the experiment.
         arms: Scenarios of all runs.
+        viewer: Function that gathers the images to step through; ``None`` if there are none.
         seeds: Number of seeds of a comparison; ``None`` for a run.
-        viewer: Images to step through; ``None`` if there are none.
         missing: What is left out of the page, since its files are damaged.
     """
 
@@ -102,8 +102,8 @@ class PageContent:
     file: Scenario
     again: str
     arms: Sequence[Scenario]
+    viewer: Callable[[], Viewer | None]
     seeds: int | None = None
-    viewer: Viewer | None = None
     missing: Missing = field(default_factory=Missing)
 
 

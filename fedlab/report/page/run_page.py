@@ -48,7 +48,6 @@ def run_page(run: RunFolder) -> PageContent:
     ledger = missing.unless_damaged(run.ledger)
     leakage = missing.unless_damaged(lambda: run.table("leakage"))
     tables = _tables(run, ledger, leakage, missing)
-    viewer = missing.unless_damaged(lambda: viewer_of({run.path.name: run}))
     return PageContent(
         kind="Run",
         folder=run.path,
@@ -87,7 +86,7 @@ def run_page(run: RunFolder) -> PageContent:
         file=scenario,
         again="fedlab run scenario.toml --out again",
         arms=[scenario],
-        viewer=viewer,
+        viewer=partial(viewer_of, {run.path.name: run}),
         missing=missing,
     )
 

@@ -101,6 +101,7 @@ def viewer_of(
         BadInput: If a file of a run is damaged.
     """
     names, wanted = list(runs), _by_importance(list(runs.values()))
+    attempts_in = lru_cache(maxsize=1)(_attempts)  # of one file, since images may be large
     pictures: dict[str, int] = {}
     found: dict[_Update, list[dict[str, Any]]] = {}
     sides, shortened = [0], False
@@ -108,13 +109,12 @@ def viewer_of(
         if sum(map(len, pictures)) > MOST_CHARACTERS:
             break
         file = runs[names[update.run]].leaks(update.round)
-        attempts = _attempts(file).get(update.client, [])
+        attempts = attempts_in(file).get(update.client, [])
         shown = attempts if len(attempts) <= MOST_SHOWN else telling(attempts)
         shortened |= len(shown) < len(attempts)
         sides += [max(each.truth.shape) for each in shown]
         if shown:
             found[update] = [_image(each, pictures) for each in shown]
-    _attempts.cache_clear()
     if not found:
         return None
     axes = {
@@ -174,9 +174,8 @@ def _by_importance(runs: Sequence[RunFolder]) -> list[_Update]:
     return list(dict.fromkeys([*first, *sorted(every)]))
 
 
-@lru_cache(maxsize=1)
 def _attempts(file: Path) -> dict[int, list[Attempt]]:
-    """Attempts of a round by client; of the last file only, since images may be large."""
+    """Attempts of a round by client."""
     return by_client(each for leak in load_leaks(file) for each in attempts_of(leak))
 
 
