@@ -197,6 +197,11 @@ class LeakageRow:
     labels_guessed: bool = False
     extra: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def graded_psnr(self) -> float:
+        """PSNR in dB that the verdict compares with chance: aligned where that was measured."""
+        return self.psnr if math.isnan(self.aligned_psnr) else self.aligned_psnr
+
 
 def values_by_column(row: Any) -> dict[str, Any]:
     """Values of a row by column, safe for spreadsheets; a scenario's own metrics come last."""

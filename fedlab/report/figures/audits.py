@@ -43,7 +43,7 @@ def _row(audit: Audit) -> ReconstructionRow:
         label=audit.name,
         truth=leak.originals,
         guess=leak.rebuilt,
-        psnr=[row.aligned_psnr for row in rows],
+        psnr=[row.graded_psnr for row in rows],
         ssim=[row.ssim for row in rows],
         verdict=[row.verdict for row in rows],
         defense=rows[0].defenses,

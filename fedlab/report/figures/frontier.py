@@ -181,6 +181,7 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
             yerr=[[mark.y - accuracy.min()], [accuracy.max() - mark.y]],
             markersize=9,
             markeredgecolor="white",
+            markeredgewidth=0.6,  # a star would not be left of more
             linewidth=1.2,
             zorder=3,
             label=mark.name,
@@ -188,7 +189,9 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
         )
     labels = ["chance", wrapped(_MARGIN, _LABEL), *(mark.label for mark in marks)]
     place: Options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "labelspacing": 0.5}
-    axes.legend([*lines, *axes.containers], labels, **place)
+    # The lines of the bars alone, which would hide the marks.
+    drawn = [container.lines[0] for container in axes.containers]
+    axes.legend([*lines, *drawn], labels, **place)
     return picture
 
 
@@ -199,7 +202,14 @@ def _draw_identified(axes: Axes, marks: Sequence[_Mark]) -> None:
             out = 1 - mark.ceiling
             axes.barh(place, out, 0.8, left=mark.ceiling, color=FAINT, alpha=0.25, linewidth=0)
             axes.plot([mark.ceiling] * 2, [place - 0.4, place + 0.4], color=FAINT, linewidth=1.5)
-        axes.plot(mark.identified, place, markersize=7, markeredgecolor="white", **mark.style)
+        axes.plot(
+            mark.identified,
+            place,
+            markersize=8,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            **mark.style,
+        )
     axes.set(xlim=(-0.02, 1.02), ylim=(len(marks) - 0.4, -0.6), yticks=[])
     axes.set_xlabel("share of images identified in their pool; shaded: out of reach of any attack")
 

@@ -1,20 +1,19 @@
 """Grid of one image and its reconstructions, with rounds down and defenses across."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from torch import Tensor
 
 from fedlab.evaluation.leaks import load_leaks
+from fedlab.report.figures.attempts import Attempt, attempts_of
 from fedlab.report.figures.colours import LINE, defense_colour
 from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
 from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly, first_of, styled
 from fedlab.report.tables.naming import named
 from fedlab.report.tables.numbers import decibels
+from fedlab.results.attacks import UNKNOWN
 from fedlab.results.folder import RunFolder
-from fedlab.results.rows import LeakageRow
 
 MOST_ROUNDS = 6
 """Largest number of rounds that are drawn by default."""
@@ -23,20 +22,7 @@ MOST_ACROSS = 5
 """Largest number of runs side by side; further runs go below."""
 
 
-class _Cell(NamedTuple):
-    """One attack on an image of a client in one round."""
-
-    row: LeakageRow
-    truth: Tensor
-    rebuilt: Tensor
-
-    @property
-    def lost(self) -> bool:
-        """True if nothing was rebuilt of the image."""
-        return math.isnan(self.row.psnr)
-
-
-_Attacks = dict[tuple[int, int, int], list[_Cell]]
+_Attacks = dict[tuple[int, int, int], list[Attempt]]
 """Attacks on each image, the best first, by round, client and image."""
 
 
@@ -99,7 +85,7 @@ def wall_figure(
     return picture
 
 
-def _block(cells: Mapping[str, _Cell | None], name: str, *, heads: bool, single: bool) -> Block:
+def _block(cells: Mapping[str, Attempt | None], name: str, *, heads: bool, single: bool) -> Block:
     """Row of the wall: a pair of images for each run.
 
     Args:
@@ -119,10 +105,10 @@ def _block(cells: Mapping[str, _Cell | None], name: str, *, heads: bool, single:
     return Block([Strip(name, images, edges, below)], names if heads else (), group=2)
 
 
-def _scores(cell: _Cell | None) -> list[Line]:
+def _scores(cell: Attempt | None) -> list[Line]:
     if cell is None:
         return [("not attacked", False)]
-    score = "nothing rebuilt" if cell.lost else decibels(cell.row.psnr)
+    score = "nothing rebuilt" if cell.lost else decibels(cell.row.graded_psnr)
     leaks = cell.row.verdict == "leaks"
     return [(f"{score} · {cell.row.verdict}", leaks), (f"chance {cell.row.chance_psnr:.0f}", False)]
 
@@ -130,16 +116,16 @@ def _scores(cell: _Cell | None) -> list[Line]:
 def _attacks(run: RunFolder) -> _Attacks:
     found: _Attacks = defaultdict(list)
     for leak in (leak for file in run.leak_files for leak in load_leaks(file)):
-        rows = [row for row in leak.rows if row.target == "original"]
-        for cell in map(_Cell, rows, leak.originals, leak.rebuilt):
-            found[cell.row.round, cell.row.client, cell.row.image].append(cell)
+        for cell in attempts_of(leak):
+            if cell.row.target != UNKNOWN:
+                found[cell.row.round, cell.row.client, cell.row.image].append(cell)
     for cells in found.values():
-        cells.sort(key=lambda cell: -math.inf if cell.lost else cell.row.psnr, reverse=True)
+        cells.sort(key=lambda cell: cell.rank, reverse=True)
     return dict(found)
 
 
-def _in_words(cells: Sequence[_Cell]) -> str:
-    scores = [cell.row.psnr for cell in cells if not cell.lost]
+def _in_words(cells: Sequence[Attempt]) -> str:
+    scores = [cell.row.graded_psnr for cell in cells if not cell.lost]
     if not scores:
         return "nothing rebuilt"
     chances = [cell.row.chance_psnr for cell in cells]

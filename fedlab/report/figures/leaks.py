@@ -1,7 +1,6 @@
 """Figures of leaks: the true images of clients above the images that the server rebuilt."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedlab.evaluation.leaks import Leak, LeakSeries, load_leaks
+from fedlab.report.figures.attempts import Attempt, attempts_of, by_client, telling
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
 from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly
 from fedlab.report.tables.naming import named
-from fedlab.results.attacks import UNKNOWN
 from fedlab.results.folder import RunFolder
 
 if TYPE_CHECKING:  # SciPy takes half a second to load
@@ -21,6 +20,9 @@ if TYPE_CHECKING:  # SciPy takes half a second to load
 
 MOST_ROUNDS = 16
 """Largest number of rounds whose images a picture of a run shows."""
+
+COLUMNS = 8
+"""Largest number of images side by side in a picture of a run."""
 
 
 def leak_figure(leak: Leak) -> Picture:
@@ -34,11 +36,19 @@ def leaks_figure(series: LeakSeries) -> Picture:
 
     Scores compare the rebuilt images with the original images, not with the mixed ones.
     """
-    return reconstruction_figure(_rows(series.leaks), title=series.title)
+    rows = [
+        # The figure draws the first images only, so images without a reconstruction, of which the
+        # fishing attack has many, go to the end.
+        _row(sorted(group, key=lambda each: each.lost))
+        for group in _groups(series.leaks)
+    ]
+    return reconstruction_figure(rows, title=series.title)
 
 
 def run_figure(run: RunFolder) -> Picture:
     """Draw the leaks of a run: of at most ``MOST_ROUNDS`` attacked rounds.
+
+    Of several images of a client the best, the median and the worst are drawn, by PSNR.
 
     Raises:
         NothingToDraw: If the server has not attacked any client yet.
@@ -59,17 +69,25 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     if not files:
         raise NothingToDraw("the server has attacked nobody yet, so there is nothing to show")
     shown = evenly(files, MOST_ROUNDS)
-    rows = _rows([leak for file in shown for leak in load_leaks(file)])
+    rows = [
+        part
+        for group in _groups([leak for file in shown for leak in load_leaks(file)])
+        for part in _parts(group)
+    ]
     drawn = evenly(rows, 2 * MOST_ROUNDS)
     parts = [f"{len(shown)} of {len(files)} attacked rounds"] * (len(shown) < len(files))
     parts += [f"{len(drawn)} of {len(rows)} rows of images"] * (len(drawn) < len(rows))
-    note = (
-        f"Drawn: {' and '.join(parts)}, evenly spread; all: folder reconstructions."
-        if parts
-        else ""
+    notes = [
+        f"Drawn: {' and '.join(parts)}, evenly spread; all: folder reconstructions." * bool(parts),
+        "Of several images of a client: the best, the median and the worst by PSNR, each under the "
+        "attack that did best on it." * any(each.name for row in drawn for each in row),
+    ]
+    return reconstruction_figure(
+        [_row(row) for row in drawn],
+        title=f"{name}: what did the server see, round by round?",
+        note=" ".join(filter(None, notes)),
+        columns=COLUMNS,
     )
-    title = f"{name}: what did the server see, round by round?"
-    return reconstruction_figure(drawn, title=title, note=note if parts else "")
 
 
 def unmixed_figure(shard: "UnmixedShard") -> Picture:
@@ -87,38 +105,50 @@ def unmixed_figure(shard: "UnmixedShard") -> Picture:
     return reconstruction_figure([row], title="Can the mixtures of many rounds be un-mixed?")
 
 
-def _rows(leaks: Sequence[Leak]) -> list[ReconstructionRow]:
-    """One row for each round, threat model and set of defenses."""
+def _groups(leaks: Sequence[Leak]) -> list[list[Attempt]]:
+    """Attempts of each round, threat model and set of defenses."""
 
     def circumstances(leak: Leak) -> tuple[int, str, str]:
         return leak.rows[0].round, leak.rows[0].defenses, leak.rows[0].threat
 
     ordered = sorted(leaks, key=lambda leak: (leak.rows[0].round, leak.rows[0].threat))
-    return [_row(list(group)) for _, group in groupby(ordered, circumstances)]
+    return [
+        [each for leak in group for each in attempts_of(leak)]
+        for _, group in groupby(ordered, circumstances)
+    ]
 
 
-def _row(leaks: Sequence[Leak]) -> ReconstructionRow:
-    targets = ("original", UNKNOWN)
-    shown = [row for leak in leaks for row in leak.rows if row.target in targets]
-    # The figure draws the first images only, so images without a reconstruction, of which the
-    # fishing attack has many, go to the end.
-    order = sorted(range(len(shown)), key=lambda place: math.isnan(shown[place].psnr))
-    shown = [shown[place] for place in order]
-    mixed = [leak.mixed for leak in leaks if leak.mixed is not None]
-    first = shown[0]
+def _parts(group: Sequence[Attempt]) -> Iterator[list[Attempt]]:
+    """Telling attempts on each client, as many clients together as fit side by side."""
+    row: list[Attempt] = []
+    for attempts in by_client(group).values():
+        chosen = telling(attempts)
+        if row and len(row) + len(chosen) > COLUMNS:
+            yield row
+            row = []
+        row += chosen
+    yield row
+
+
+def _row(attempts: Sequence[Attempt]) -> ReconstructionRow:
+    first = attempts[0].row
+    seen = [each.seen for each in attempts if each.seen is not None]
     return ReconstructionRow(
         label=f"round {first.round} · {named(first.defenses)}"
         + (" · malicious server" if first.threat == "malicious" else ""),
-        truth=torch.cat([leak.originals for leak in leaks])[order],
-        guess=torch.cat([leak.rebuilt for leak in leaks])[order],
-        psnr=[row.psnr for row in shown],
-        ssim=[row.ssim for row in shown],
-        verdict=[row.verdict for row in shown],
+        truth=torch.stack([each.truth for each in attempts]),
+        guess=torch.stack([each.rebuilt for each in attempts]),
+        psnr=[each.row.graded_psnr for each in attempts],
+        ssim=[each.row.ssim for each in attempts],
+        verdict=[each.row.verdict for each in attempts],
         defense=first.defenses,
-        mixed=torch.cat(mixed)[order] if mixed else None,
-        chance=[row.chance_psnr for row in shown],
-        names=[
-            f"client {row.client}, label {'given' if row.known_labels else 'inferred'}"
-            for row in shown
-        ],
+        mixed=torch.stack(seen) if seen else None,
+        chance=[each.row.chance_psnr for each in attempts],
+        names=[_name(each) for each in attempts],
     )
+
+
+def _name(attempt: Attempt) -> str:
+    row = attempt.row
+    place = f"{attempt.name}: " * bool(attempt.name)
+    return f"{place}client {row.client}, label {'given' if row.known_labels else 'inferred'}"

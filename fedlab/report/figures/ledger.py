@@ -123,6 +123,7 @@ def _draw(
             "markeredgecolor": "white",
             "markevery": (1, math.ceil(len(epsilons) / MOST_DOTS) or 1),
             "clip_on": False,
+            "zorder": 2.7,  # above the axis, on which an epsilon of 0 lies
         }
         axes.step([0, *epsilons.index], [0.0, *epsilons], where="post", label=name, **style)
         if client in broken:

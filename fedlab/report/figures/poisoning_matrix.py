@@ -77,7 +77,8 @@ def poisoning_matrix_figure(
     down, across = list(frame[rows].unique()), list(frame[columns].unique())
     names = [wrapped(str(name), 2.0) for name in down]
     heads = [wrapped(str(name), _WIDE - 0.1) for name in across]
-    title = f"How often does poisoning succeed, by {rows} and {columns}?"
+    by = " and ".join("swept settings" if each == "grid" else each for each in (rows, columns))
+    title = f"How often does poisoning succeed, by {by}?"
     key = (
         "Attack success rate after the last round: median of "
         f"n = {seeds_in_words(map(len, cells.values()))}, below it their range, how often clean "

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fedlab.comparison.parsing import setting_text
@@ -355,8 +356,10 @@ def _has(table: pd.DataFrame, panel: _Panel) -> bool:
 
 
 def _legend(picture: Picture) -> None:
-    """One legend for all plots, beside them."""
-    found = dict(zip(*reversed(picture.axes[0].get_legend_handles_labels()), strict=True))
+    """One legend for all plots, beside them, without bars, which would hide the marks."""
+    handles, labels = picture.axes[0].get_legend_handles_labels()
+    lines = [each.lines[0] if isinstance(each, ErrorbarContainer) else each for each in handles]
+    found = dict(zip(labels, lines, strict=True))
     place: Options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "labelspacing": 0.5}
     picture.axes[-1].legend(found.values(), found.keys(), **place)
     for axes in picture.axes:

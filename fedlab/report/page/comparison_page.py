@@ -19,11 +19,13 @@ from fedlab.report.page.local_paths import source_of, without_folders
 from fedlab.report.page.page_content import FoldedTable, PageContent, csv_table, leakage_table
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import defense_settings, threat_model
+from fedlab.report.page.viewer import Viewer, viewer_of
 from fedlab.report.tables.defenses import defenses_table
 from fedlab.report.tables.ledger import clients_table
 from fedlab.report.tables.naming import UNDEFENDED
 from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.verdicts.comparison import comparison_verdicts
+from fedlab.results.folder import RunFolder
 
 
 def comparison_page(comparison: Comparison) -> PageContent:
@@ -99,8 +101,20 @@ def comparison_page(comparison: Comparison) -> PageContent:
         file=comparison.scenario,
         again=_command(comparison),
         arms=arms,
+        viewer=partial(_viewer, comparison),
         seeds=seeds,
     )
+
+
+def _viewer(comparison: Comparison) -> Viewer | None:
+    """Images of the first seed of each defense, rule and combination of swept settings."""
+    several = len(comparison.rules) > 1
+    runs: dict[str, RunFolder] = {}
+    for run in comparison.runs:
+        name = ", ".join(filter(None, (run.defense, run.rule * several, run.grid)))
+        runs.setdefault(name, run.folder)
+    about = f"From the first of {len(comparison.seeds)} seeds." * (len(comparison.seeds) > 1)
+    return viewer_of(runs, about=about)
 
 
 def _tables(comparison: Comparison) -> list[FoldedTable]:

@@ -10,6 +10,7 @@ import pandas as pd
 from fedlab.comparison.sweep import COLUMN
 from fedlab.core.errors import BadInput
 from fedlab.report.figures.sheet import Picture
+from fedlab.report.page.viewer import Viewer
 from fedlab.report.tables.table import ReportTable, frame_table
 from fedlab.report.verdicts.run import Verdict
 from fedlab.results.attacks import scored_images
@@ -82,6 +83,7 @@ class PageContent:
         file: The scenario that the command below reads.
         again: Command line that repeats the experiment.
         arms: Scenarios of all runs.
+        viewer: Function that gathers the images to step through; ``None`` if there are none.
         seeds: Number of seeds of a comparison; ``None`` for a run.
         missing: What is left out of the page, since its files are damaged.
     """
@@ -100,6 +102,7 @@ class PageContent:
     file: Scenario
     again: str
     arms: Sequence[Scenario]
+    viewer: Callable[[], Viewer | None]
     seeds: int | None = None
     missing: Missing = field(default_factory=Missing)
 

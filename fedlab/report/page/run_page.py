@@ -25,6 +25,7 @@ from fedlab.report.page.page_content import (
 )
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
+from fedlab.report.page.viewer import viewer_of
 from fedlab.report.tables.ledger import clients_table, ledger_table
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.rounds import rounds_table
@@ -85,6 +86,7 @@ def run_page(run: RunFolder) -> PageContent:
         file=scenario,
         again="fedlab run scenario.toml --out again",
         arms=[scenario],
+        viewer=partial(viewer_of, {run.path.name: run}),
         missing=missing,
     )
 

@@ -63,6 +63,7 @@ def _written(subject: "RunFolder | Comparison", path: Path | None) -> Path:
         page=content,
         figures=embed(content.figures, content.missing),
         dpi=DPI,
+        viewer=content.missing.unless_damaged(content.viewer),
         schedule=schedule_grid(content.scenario),
         environment=environment_table(content.first, content.arms),
         toml=portable_toml(content.file),

@@ -134,6 +134,10 @@ def test_eighteen_long_names_can_be_read(seeds):
     drawn = marks(figure)
     assert len({(colour, marker) for _, _, colour, marker, _ in drawn.values()}) == 18
     (axes,) = figure.axes
+    keys = axes.get_legend().legend_handles[2:]  # without bars, which would hide the marks
+    assert {(to_hex(k.get_color()), k.get_marker()) for k in keys} == {
+        (colour, marker) for _, _, colour, marker, _ in drawn.values()
+    }
     names = [text.get_text() for text in axes.get_legend().get_texts()][2:]
     for name, text in zip(drawn, names, strict=True):
         assert "".join(text.split()).startswith(name)

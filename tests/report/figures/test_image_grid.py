@@ -44,7 +44,7 @@ def test_true_beside_rebuilt_rounds_down_runs_across(runs):
             leak = leak_of(runs[name].folder, round, 2)
             expected += [leak.originals[1, 0].numpy(), leak.rebuilt[1, 0].clamp(0, 1).numpy()]
             row = [row for row in leak.rows if row.target == "original"][1]
-            assert f"{row.psnr:.1f} dB · {row.verdict}" in said(figure)
+            assert f"{row.graded_psnr:.1f} dB · {row.verdict}" in said(figure)
             assert f"chance {row.chance_psnr:.0f}" in said(figure)
     for drawn, image in zip(pixels_of(figure), expected, strict=True):
         np.testing.assert_allclose(drawn, image, atol=1e-6)
@@ -91,7 +91,7 @@ def edited(runs, tmp_path):
 
 
 def scored(leak, psnr, level):
-    rows = tuple(replace(row, psnr=psnr) for row in leak.rows)
+    rows = tuple(replace(row, psnr=psnr, aligned_psnr=psnr) for row in leak.rows)
     return replace(leak, rows=rows, rebuilt=torch.full_like(leak.rebuilt, level))
 
 

@@ -100,6 +100,12 @@ def test_scenarios_may_be_rows_or_columns():
         poisoning_matrix_figure(table)
 
 
+def test_swept_settings_are_called_so_in_the_title():
+    rows = [row | {"grid": f"lr={k}"} for k in (1, 2) for row in arm("none", "FedAvg", [0.5])]
+    figure = poisoning_matrix_figure(frame(*rows), columns="grid")
+    assert figure.get_suptitle().replace("\n", " ").endswith("by defense and swept settings?")
+
+
 def test_what_cannot_be_drawn():
     with pytest.raises(ValueError, match="two of scenario, defense, rule"):
         poisoning_matrix_figure(TABLE, rows="seed")
