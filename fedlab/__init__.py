@@ -10,12 +10,14 @@ from fedlab.core.distribution import refuse_other_distribution
 
 refuse_other_distribution()
 
-# Flower and Ray read these when they are imported, so they are set before anything else is.
+# Flower, Ray and MLflow read these when they are imported, so they are set before anything else is.
 for _name, _value in {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
 }.items():
     os.environ.setdefault(_name, _value)
 

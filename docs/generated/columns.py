@@ -42,6 +42,7 @@ SUMMARISED = {
     "clusters": "Number of attacked clients, summed over seeds.",
     "leaking_low": "Lower end of the 95 % interval of the leaking share, in [0, 1].",
     "leaking_high": "Upper end of the 95 % interval of the leaking share, in [0, 1].",
+    "accuracy_change": "Accuracy minus that without a defense at the same settings, in [-1, 1].",
     "fewer_leaks": "Leaking share without a defense minus that under this one, in [-1, 1].",
     "fewer_leaks_low": "Lower end of its paired 95 % interval.",
     "fewer_leaks_high": "Upper end of its paired 95 % interval.",

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -54,15 +55,18 @@ class _Commands(TyperGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] == "reconstruct" and (
-            any(each.partition("=")[0] in FILES for each in args) or any(map(_holds_captures, args))
+            any(each.partition("=")[0] in FILES for each in args) or _holds_captures(args[1:2])
         ):
             args = ["reconstruct-files", *args[1:]]
         return super().resolve_command(ctx, args)
 
 
-def _holds_captures(argument: str) -> bool:
-    """True for a folder that ``fedlab.observe`` wrote, which is no run."""
-    return next(Path(argument).glob("reply-*.safetensors"), None) is not None
+def _holds_captures(arguments: Sequence[str]) -> bool:
+    """True if the first argument is a folder that ``fedlab.observe`` wrote, which is no run."""
+    try:
+        return any(next(Path(a).glob("reply-*.safetensors"), None) for a in arguments)
+    except (OSError, ValueError):  # no path at all, or one that cannot be read
+        return False
 
 
 app = typer.Typer(

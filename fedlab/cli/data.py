@@ -28,6 +28,12 @@ def get(
         str,
         typer.Option("--root", help="Folder for data sets of torchvision, as data.root."),
     ] = "~/.cache/fedlab",
+    label_by: Annotated[
+        str | None, typer.Option(help="Column of hf:NAME with the labels, as data.label_by.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side in pixels of hf:NAME's pictures, as data.image_size.")
+    ] = None,
 ) -> None:
     """Download a data set, unless it is there, and check that it can be read.
 
@@ -35,4 +41,5 @@ def get(
     """
     from fedlab.data import load
 
-    console.print(repr(load(source, root=root, download=True)), highlight=False)
+    found = load(source, root=root, download=True, label_by=label_by, image_size=image_size)
+    console.print(repr(found), highlight=False)

@@ -168,7 +168,7 @@ def public_images(
     from attacks.reconstruction.problem import MOST_PUBLIC
     from fedlab.data.loading import load
 
-    data = load(source, image_size=shape[1] if source.startswith("folder:") else None)
+    data = load(source, image_size=shape[1] if source.startswith(("folder:", "hf:")) else None)
     if data.shape != shape or data.num_classes > classes:
         raise BadInput(
             f"--public has images of {'x'.join(map(str, data.shape))} in {data.num_classes} "

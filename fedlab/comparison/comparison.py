@@ -109,7 +109,7 @@ class Comparison(Viewable):
                 runs,
                 facts["failures"],
                 tuple(facts["presets"]),
-                facts.get("sweep", {}),
+                facts.get("sweep") or _swept_by(runs),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadInput(f"{folder / FACTS} cannot be read: {error}") from error
@@ -309,6 +309,16 @@ class Comparison(Viewable):
 def is_comparison(folder: Path) -> bool:
     """True if a folder holds a comparison."""
     return (folder / FACTS).is_file()
+
+
+def _swept_by(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
+    """Values of the swept settings in a folder of a version that did not list them."""
+    found: dict[str, list[Any]] = {}
+    for run in runs:
+        for path, value in run.point.items():
+            if value not in found.setdefault(path, []):
+                found[path].append(value)
+    return found
 
 
 def _together(runs: Sequence[ComparedRun], tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

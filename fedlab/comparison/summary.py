@@ -145,10 +145,10 @@ def summary_of(frame: pd.DataFrame) -> pd.DataFrame:
     parts += [groups[f"{who}{name}"].max() for who in ("", "attacked_") for name in EPSILONS]
     parts += [groups[name].first() for name in ("unit", "adjacency", "delta")]
     table = pd.concat(parts, axis=1)
-    open = _undefended(frame)
+    bases = _undefended(frame)
     table["accuracy_change"] = [
-        change - table.loc[open[arm], "accuracy"] if arm in open else math.nan
-        for arm, change in table["accuracy"].items()
+        accuracy - table.loc[bases[arm], "accuracy"] if arm in bases else math.nan
+        for arm, accuracy in table["accuracy"].items()
     ]
     return table.reset_index()
 
@@ -194,14 +194,14 @@ def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
         for arm, own in rows[rows["images"] > 0].groupby(ARM)
     }
     found: dict[Arm, dict[str, float]] = {}
-    open = _undefended(frame)
+    bases = _undefended(frame)
     for arm in rows[ARM].drop_duplicates().itertuples(index=False, name=None):
         line = found[arm] = dict.fromkeys(_SHARES, math.nan) | {"clusters": 0}
         if (own := counts.get(arm)) is None:
             continue
         line["clusters"] = len(own)
         line["leaking_low"], line["leaking_high"] = share_interval(*_hits(own))
-        base = counts.get(open[arm]) if arm in open else None
+        base = counts.get(bases[arm]) if arm in bases else None
         if base is not None and not (pairs := pd.concat([base, own], axis=1, join="inner")).empty:
             fewer = share_difference(_hits(pairs.iloc[:, :2]), _hits(pairs.iloc[:, 2:]))
             line["fewer_leaks"] = fewer.value
@@ -213,10 +213,10 @@ def _leaking_shares(frame: pd.DataFrame) -> pd.DataFrame:
 def _undefended(frame: pd.DataFrame) -> dict[Arm, Arm]:
     """The arm without a defense under the same rule and settings, by each arm that has one."""
     arms = frame.drop_duplicates(ARM)
-    swept, open = swept_columns(frame), arms[arms["defense"] == UNDEFENDED]
+    swept, undefended = swept_columns(frame), arms[arms["defense"] == UNDEFENDED]
     found = {}
     for _, arm in arms[arms["defense"] != UNDEFENDED].iterrows():
-        for _, base in open[open["rule"] == arm["rule"]].iterrows():
+        for _, base in undefended[undefended["rule"] == arm["rule"]].iterrows():
             # Settings of the arm's defense are none of the other's.
             if all(pd.isna(base[name]) or base[name] == arm[name] for name in swept):
                 found[tuple(arm[ARM])] = tuple(base[ARM])

@@ -39,6 +39,8 @@ def load_hub(request: Request) -> ImageData:
         BadInput: If the data set is not there, or has other columns.
     """
     name, _, subset = request.argument.partition(":")
+    if Path(request.argument).exists():  # also one with a drive's colon
+        name, subset = request.argument, ""
     splits = _load(name, subset, download=request.download)
     if "train" not in splits:
         raise BadInput(f"{name} has no split train, but {', '.join(splits)}")
@@ -61,7 +63,9 @@ def load_hub(request: Request) -> ImageData:
     column = request.label_by or _labels_of(train, name)
     labels, classes = _numbered({"train": train, "test": test}, column, name)
     channels = max(each.shape[1] for each in images)
-    groups = None if request.group_by is None else _column(train, request.group_by, name)
+    by, groups = request.group_by, None
+    if by is not None:
+        groups = _distinct(_column(train, by, name), by, name)[1]
     return ImageData(
         name=Path(name).name,
         train_images=images[0].expand(-1, channels, -1, -1),
@@ -71,11 +75,16 @@ def load_hub(request: Request) -> ImageData:
         classes=classes,
         mean=CENTRED[:1] * channels,
         std=CENTRED[1:] * channels,
-        train_groups=None if groups is None else _numbers(groups),
+        train_groups=groups,
     )
 
 
 def _load(name: str, subset: str, *, download: bool) -> Mapping[str, Any]:
+    card = Path(name) / "README.md"
+    if not download and card.is_file() and "://" in _front_matter(card):
+        raise BadInput(
+            f"{card} names files elsewhere, which are not fetched unless data.download is true"
+        )
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -92,6 +101,12 @@ def _load(name: str, subset: str, *, download: bool) -> Mapping[str, Any]:
         hint = "" if download or Path(name).exists() else "; data.download = true fetches it"
         raise BadInput(f"hf:{name} cannot be loaded: {describe(error)}{hint}") from error
     return found
+
+
+def _front_matter(card: Path) -> str:
+    """The settings at the beginning of a data set's card, which name its files."""
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
+    return parts[1] if len(parts) == 3 else ""
 
 
 @contextmanager
@@ -134,19 +149,24 @@ def _labels_of(part: Any, name: str) -> str:
 
 def _encoded(part: Any, column: str, name: str) -> Iterator[tuple[str, bytes | Path]]:
     """Name and contents of each picture, which ``datasets`` does not decode: it has no limits."""
-    from datasets import Image
+    from datasets import Image, config
 
-    for place, row in enumerate(
-        part.select_columns(column).cast_column(column, Image(decode=False))
-    ):
+    roots = [
+        Path(each).resolve() for each in (name, config.HF_CACHE_HOME, config.HF_DATASETS_CACHE)
+    ]
+    encoded = part.select_columns(column).cast_column(column, Image(decode=False))
+    for place, row in enumerate(encoded):
         picture = row[column] or {}
         what = f"picture {place} of {name}"
         if picture.get("bytes"):
             yield what, picture["bytes"]
-        elif picture.get("path"):
-            yield what, Path(picture["path"])
-        else:
+            continue
+        file = Path(picture.get("path") or "").resolve()
+        if not file.is_file():
             raise BadInput(f"{what} is missing")
+        if not any(file.is_relative_to(root) for root in roots):  # any file of this machine
+            raise BadInput(f"{what} is said to be {file}, which is outside of the data set")
+        yield what, file
 
 
 def _column(part: Any, column: str, name: str) -> list[Any]:
@@ -164,11 +184,15 @@ def _numbered(
         if any(not 0 <= value < len(names) for each in values.values() for value in each):
             raise BadInput(f'{name} has images without a label in "{column}"')
         return {split: torch.tensor(each) for split, each in values.items()}, tuple(names)
-    texts = {split: list(map(str, each)) for split, each in values.items()}
-    known = np.unique([text for each in texts.values() for text in each]).tolist()
-    place = {text: number for number, text in enumerate(known)}
-    return {s: torch.tensor([place[t] for t in each]) for s, each in texts.items()}, tuple(known)
+    known, numbers = _distinct([v for each in values.values() for v in each], column, name)
+    parts_of = torch.split(numbers, [len(each) for each in values.values()])
+    return dict(zip(values, parts_of, strict=True)), tuple(known)
 
 
-def _numbers(values: list[Any]) -> Tensor:
-    return torch.from_numpy(np.unique(list(map(str, values)), return_inverse=True)[1])
+def _distinct(values: list[Any], column: str, name: str) -> tuple[list[str], Tensor]:
+    """The values of a column in order, whole numbers by size, and the place of each row's."""
+    if any(value is None for value in values):
+        raise BadInput(f'{name} has rows without a value in "{column}"')
+    whole = all(isinstance(value, int) for value in values)
+    found, places = np.unique(values if whole else list(map(str, values)), return_inverse=True)
+    return list(map(str, found)), torch.from_numpy(places)

@@ -117,7 +117,8 @@ def _start(cpus: int) -> Callable[[], None]:
     path = os.pathsep.join(each or os.getcwd() for each in sys.path)
     before = set(psutil.Process().children())
     try:
-        with _quiet(), _environment(SETTINGS | dict(os.environ) | {"PYTHONPATH": path}):
+        unset = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+        with _quiet(), _environment(unset | {"PYTHONPATH": path}):
             _init(address="local", num_cpus=cpus, include_dashboard=False, **place)
     except (RuntimeError, OSError, ValueError) as error:
         discard()
@@ -183,16 +184,16 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Give the processes that are started here other environment variables."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name in variables:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
+        for name, value in before.items():
+            if value is None:
                 os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _first_line(error: BaseException) -> str:

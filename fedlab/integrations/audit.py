@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -39,8 +39,11 @@ class Terms:
         defenses: Names of the client's defenses.
         public: Number of public images that the attacker had.
         accuracy: Accuracy of the network as it was sent on the public images; NaN without them.
-        trained: Whether that is above the most frequent class; ``None`` without public images.
+        trained: Whether that is shown to be above the most frequent class; ``None`` if not.
         preset: Name of the attack.
+        iterations: Number of iterations of one restart.
+        restarts: Number of restarts.
+        power: Share of simulated clients' images that leak to the attack; NaN if not measured.
         seed: Seed of the attack.
         sent: SHA-256 of the tensors that were sent.
         received: SHA-256 of the tensors of the reply.
@@ -63,6 +66,9 @@ class Terms:
     accuracy: float
     trained: bool | None
     preset: str
+    iterations: int
+    restarts: int
+    power: float
     seed: int
     sent: str
     received: str
@@ -151,4 +157,6 @@ def _terms(table: Mapping[str, Any]) -> Terms:
     local: dict[str, Any] | None = values["local"]
     if local is not None:
         values["local"] = LocalSGD(**local | {"betas": tuple(local["betas"])})
+    if values["kind"] not in get_args(Kind):
+        raise ValueError(f"no kind of reply: {values['kind']!r}")
     return Terms(**values)

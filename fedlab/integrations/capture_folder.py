@@ -1,5 +1,6 @@
 """A folder of captures that ``fedlab.observe`` wrote, and the audits of them that it keeps."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from fedlab.integrations.update_scores import Truth
 
 FACTS = ("num_images", "labels", "local", "mean", "std", "public", "model_options")
 """Arguments of ``attackable_capture`` that are facts about the client."""
+
+
+_REPLY = re.compile(r"reply-([0-9]+)-([0-9]+)\.safetensors")
 
 
 class Kept(NamedTuple):
@@ -41,8 +45,9 @@ class CaptureFolder:
     @property
     def replies(self) -> list[Kept]:
         """The replies that the folder has, by round and client."""
-        parts = [each.stem.split("-") for each in self.path.glob("reply-*-*.safetensors")]
-        return sorted(Kept(int(r), int(c)) for _, r, c in parts if r.isdecimal() and c.isdecimal())
+        names = (each.name for each in self.path.glob("reply-*.safetensors"))
+        found = filter(None, map(_REPLY.fullmatch, names))
+        return sorted(Kept(int(each[1]), int(each[2])) for each in found)
 
     @property
     def audit_files(self) -> list[Path]:

@@ -19,6 +19,7 @@ from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.core.network_errors import naming_network
+from fedlab.evaluation.attack_progress import attack_progress
 from fedlab.integrations.surrogate_updates import ExternalUpdate
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
@@ -101,11 +102,24 @@ def reconstruct_exchange(
         images.
 
     Raises:
-        BadInput: If a parameter is missing, the learning rate behind weights is not known, or there
-            are too many images.
-        ValueError: If the reply cannot be attacked for another reason; see ``invert``.
+        BadInput: If a parameter is missing, the learning rate behind weights is not known, there
+            are too many images, or the reply cannot be attacked for another reason.
         NetworkFailed: If the network fails, such as for want of a second derivative.
     """
+    try:
+        return _reconstructed(update, attack, entry, seed, device, watch)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _reconstructed(
+    update: AttackableUpdate,
+    attack: AttackSettings,
+    entry: Reconstruct,
+    seed: int,
+    device: torch.device,
+    watch: Watch | None,
+) -> Reconstruction:
     model, exchange, knowledge = update.network, update.exchange, update.knowledge
     sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
@@ -129,17 +143,18 @@ def reconstruct_exchange(
         chosen = external.tuned(attack, entry)
     elif entry.adapt:
         chosen = adapted(attack, payload, knowledge, sent=state)
-    found = invert(
-        model,
-        state,
-        payload,
-        knowledge,
-        chosen,
-        generator=torch.Generator().manual_seed(seed),
-        seconds=entry.seconds,
-        workers=entry.workers,
-        watch=watch,
-    )
+    with attack_progress(chosen, watch) as watching:
+        found = invert(
+            model,
+            state,
+            payload,
+            knowledge,
+            chosen,
+            generator=torch.Generator().manual_seed(seed),
+            seconds=entry.seconds,
+            workers=entry.workers,
+            watch=watching,
+        )
     after = _unexplained(model, state, payload, knowledge, found)
     for sentence in after:
         log.warning("%s: %s", exchange.reply, sentence)

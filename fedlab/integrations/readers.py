@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedlab.core.errors import BadInput
+from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
 from fedlab.core.tensor_files import read_tensors
 from fedlab.data.npz import read_arrays
@@ -115,7 +116,9 @@ def read_weights(
     if read is None:
         known = ", ".join(each for each in FORMATS if FORMATS[each] is not _refuse_npy)
         raise BadInput(f"the format of {path} is not known by its ending: name a file in {known}")
-    return {key: _single(tensor) for key, tensor in read(path).items()}, str(path)
+    tensors = read(path)
+    check_memory(4 * sum(each.numel() for each in tensors.values()), f"the weights of {path}")
+    return {key: _single(tensor, f"{path}: {key}") for key, tensor in tensors.items()}, str(path)
 
 
 def _get(found: Any, key: str) -> Any:
@@ -129,8 +132,10 @@ def _tensor(value: Any, name: str) -> Tensor:
             value = torch.tensor(value.numpy() if hasattr(value, "numpy") else value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(f"{name} is no tensor: {describe(error)}") from error
-    return _single(value)
+    return _single(value, name)
 
 
-def _single(tensor: Tensor) -> Tensor:
+def _single(tensor: Tensor, name: str) -> Tensor:
+    if tensor.is_meta or tensor.is_complex() or tensor.layout != torch.strided:
+        raise BadInput(f"{name} is no dense tensor of real numbers")
     return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()

@@ -94,17 +94,14 @@ def reconstruct_capture(
         std=std,
         public=public,
     )
-    try:
-        return reconstruct_exchange(
-            update,
-            attack_of(entry),
-            entry=entry,
-            seed=seed,
-            device=device_of(device),
-            watch=watch,
-        )
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    return reconstruct_exchange(
+        update,
+        attack_of(entry),
+        entry=entry,
+        seed=seed,
+        device=device_of(device),
+        watch=watch,
+    )
 
 
 def attackable_capture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ from fedlab.integrations.tracked_run import as_array, same_id
 
 if TYPE_CHECKING:  # a scenario that names the tracker is read without PyTorch
     from torch import Tensor
+
+
+ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
+"""Environment variables by which Trackio sends runs to another machine."""
 
 
 class Trackio(Tracker):
@@ -37,6 +42,11 @@ class Trackio(Tracker):
             raise BadInput(
                 "Trackio is not installed, and its tracker cannot work without it: pip install "
                 '"fedlab-privacy[trackio]"'
+            )
+        if self.space is None and (named := [n for n in ELSEWHERE if os.environ.get(n)]):
+            raise BadInput(
+                f"{named[0]} is set, by which Trackio would send the pictures of clients away: "
+                "unset it, or name a Space by space"
             )
         import trackio  # an extra, which may be absent
 

@@ -1,6 +1,7 @@
 """Attack an update of another federation, and score what was rebuilt where truth is given."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from attacks.reconstruction.components import name_of
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
 from fedlab.core.digest import digest
-from fedlab.core.errors import BadInput
+from fedlab.core.files import check_folder
 from fedlab.core.network_errors import naming_network
 from fedlab.integrations.audit import Audit, Terms
 from fedlab.integrations.external_network import Network, network_name
@@ -25,6 +26,7 @@ from fedlab.integrations.update_files import Update
 from fedlab.integrations.update_scores import (
     Truth,
     checked_truth,
+    contradiction,
     infer_membership,
     measure_training,
     scored,
@@ -91,7 +93,7 @@ def audit_update(
         truth: True images and their labels.
         public: Images like the client's with their labels, none of them the client's. Without them
             nothing can be graded: chance and power are unknown.
-        page: HTML file to write; see ``Audit.report``.
+        page: HTML file to write, in a folder that can be written to; see ``Audit.report``.
         model_options: Further arguments of the class or function that makes the network.
         seed: Seed of the attack.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -118,6 +120,8 @@ def audit_update(
         )
         print(audit.verdict, audit.findings)
     """
+    if page is not None:
+        check_folder(Path(page).parent)
     if num_images is None and labels is None and truth is not None:
         num_images = len(truth[0])
     update = Update(
@@ -184,20 +188,19 @@ def audit_of(
     """
     known = update.knowledge
     images = None if truth is None else checked_truth(truth, update)
-    try:
-        found = reconstruct_exchange(
-            update,
-            attack_of(entry),
-            entry=entry,
-            seed=seed,
-            device=device_of(device),
-            watch=watch,
-        )
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    found = reconstruct_exchange(
+        update,
+        attack_of(entry),
+        entry=entry,
+        seed=seed,
+        device=device_of(device),
+        watch=watch,
+    )
     with naming_network("the network"):
         accuracy, trained = measure_training(update)
         membership = None if images is None else infer_membership(update, *images)
+        doubts = () if images is None else contradiction(update, *images)
+    found = replace(found, findings=(*found.findings, *doubts))
     terms = Terms(
         network=network,
         shape=known.image_shape,
@@ -216,6 +219,9 @@ def audit_of(
         accuracy=accuracy,
         trained=trained,
         preset=entry.preset,
+        iterations=found.attack.iterations,
+        restarts=found.attack.restarts,
+        power=found.power,
         seed=seed,
         sent=digest(update.exchange.sent),
         received=digest(update.exchange.received),

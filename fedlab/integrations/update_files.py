@@ -142,14 +142,11 @@ def reconstruct_update(
         BadInput: If a file cannot be read, or files, network and facts do not fit each other.
     """
     attackable = update.attackable()
-    try:
-        return reconstruct_exchange(
-            attackable,
-            attack if isinstance(attack, AttackSettings) else attack_of(attack),
-            entry=DEFAULT if isinstance(attack, AttackSettings) else attack,
-            seed=seed,
-            device=device_of(device),
-            watch=watch,
-        )
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    return reconstruct_exchange(
+        attackable,
+        attack if isinstance(attack, AttackSettings) else attack_of(attack),
+        entry=DEFAULT if isinstance(attack, AttackSettings) else attack,
+        seed=seed,
+        device=device_of(device),
+        watch=watch,
+    )

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from attacks.privacy_audit.membership import MembershipResult, by_loss_drop, judge
-from attacks.reconstruction import Reconstruction
+from attacks.reconstruction import Reconstruction, consistency
 from fedlab.core.errors import BadInput
 from fedlab.core.modes import evaluation
 from fedlab.evaluation.leaks import Leak
@@ -17,11 +18,14 @@ from fedlab.integrations.external_update import AttackableUpdate
 from fedlab.metrics.images import as_pixels
 from fedlab.metrics.intervals import binomial_interval
 from fedlab.metrics.scores import score_images
-from fedlab.metrics.verdict import INCONCLUSIVE, NOT_SHOWN
+from fedlab.metrics.verdict import INCONCLUSIVE, NOT_SHOWN, POWERFUL
 from fedlab.results.rows import LeakageRow
 
 Truth = tuple[Tensor, Sequence[int] | Tensor]
 """True images ``[n, channels, height, width]``, uint8 or pixels in [0, 1], and their labels."""
+
+LIKE = 0.9
+"""Least cosine of an update to that of the true images. Rounding of a step of Adam lowers it."""
 
 NON_MEMBERS = 500
 """Largest number of public images in a membership test."""
@@ -43,6 +47,11 @@ def checked_truth(truth: Truth, update: AttackableUpdate) -> tuple[Tensor, Tenso
             f"true images must be [n, {', '.join(map(str, known.image_shape))}] with n labels, but "
             f"are {[*images.shape]} with {len(labels)}"
         )
+    if len(images) != known.num_images:
+        raise BadInput(
+            f"the reply is of {known.num_images} images, and all of them are needed to score it: "
+            f"{len(images)} true ones are given"
+        )
     if labels.is_floating_point() or not all(0 <= each < known.num_classes for each in labels):
         raise BadInput(f"labels of true images must be classes from 0 to {known.num_classes - 1}")
     if known.public is not None and known.public.labels is None:
@@ -52,11 +61,12 @@ def checked_truth(truth: Truth, update: AttackableUpdate) -> tuple[Tensor, Tenso
     return images, labels
 
 
-def measure_training(update: AttackableUpdate) -> tuple[float, bool | None]:
+def measure_training(update: AttackableUpdate) -> tuple[float, Literal[True] | None]:
     """Accuracy of the sent network on public images, and whether it is above a constant's.
 
     Returns:
-        NaN and ``None`` without public images or their labels.
+        NaN and ``None`` without public images or their labels; ``None`` as well where it is not
+        shown to be above, which a network that was trained a little does not show either.
     """
     public = update.knowledge.public
     if public is None or public.labels is None:
@@ -69,7 +79,34 @@ def measure_training(update: AttackableUpdate) -> tuple[float, bool | None]:
         ]
     accuracy = float((torch.cat(outputs).argmax(1).cpu() == labels).double().mean())
     most_frequent = float(labels.bincount().max()) / len(labels)
-    return accuracy, binomial_interval(accuracy, len(labels))[0] > most_frequent
+    low, _ = binomial_interval(accuracy, len(labels))
+    return accuracy, True if low > most_frequent else None
+
+
+def contradiction(update: AttackableUpdate, images: Tensor, labels: Tensor) -> tuple[str, ...]:
+    """Hold the true images against the update, where the order of local steps does not matter.
+
+    Args:
+        update: The update, whose network is in any mode.
+        images: True images, pixels in [0, 1].
+        labels: Their labels.
+
+    Returns:
+        A sentence if the stated training on these images gives another update; nothing if it gives
+        this one, or nobody can tell.
+    """
+    known = update.knowledge
+    if known.defenses or (known.local and known.local.batch_size < known.num_images):
+        return ()
+    device = next(update.network.parameters()).device
+    inputs, payload = _normalised(update, images), update.payload.to(device)
+    found = consistency(update.network, _state(update), payload, known, inputs, labels.to(device))
+    if found.cosine >= LIKE:
+        return ()
+    return (
+        f"the stated training on the true images gives another update (cosine {found.cosine:.2f}): "
+        "they are not the images behind it, or the training was another one",
+    )
 
 
 def infer_membership(
@@ -157,5 +194,6 @@ def scored(
 
 
 def _grade(grade: str, found: Reconstruction) -> str:
-    """The grade; an attack on wrong facts, or one that failed, does not show anything."""
-    return INCONCLUSIVE if found.findings and grade == NOT_SHOWN else grade
+    """The grade; an attack on wrong facts, or of unknown or little power, shows nothing."""
+    earned = found.power >= POWERFUL and not found.findings
+    return INCONCLUSIVE if grade == NOT_SHOWN and not earned else grade

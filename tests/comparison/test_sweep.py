@@ -1,5 +1,7 @@
 """A comparison varies any setting of a scenario, beside defenses, rules and seeds."""
 
+import json
+
 import pytest
 
 from fedlab import BadInput, Comparison, compare
@@ -110,13 +112,12 @@ def test_tables_have_a_column_for_each_setting(swept):
 
 def test_defenses_stand_beside_none_at_the_same_settings(swept):
     summary = swept.summary
-    accuracy = summary.set_index(["defense", "grid"])["accuracy"]
+    alone = summary.set_index(["defense", "grid"])
     for _, line in summary[summary["defense"] == "clip-noise"].iterrows():
-        open = accuracy["none", f"lr={line['grid.training.lr']}"]
-        assert line["accuracy_change"] == pytest.approx(line["accuracy"] - open)
-        assert line["fewer_leaks"] == pytest.approx(
-            float(summary["leaking"][0] / summary["images"][0]) - line["leaking"] / line["images"]
-        )
+        base = alone.loc[("none", f"lr={line['grid.training.lr']}")]
+        assert line["accuracy_change"] == pytest.approx(line["accuracy"] - base["accuracy"])
+        fewer = base["leaking"] / base["images"] - line["leaking"] / line["images"]
+        assert line["fewer_leaks"] == pytest.approx(fewer)
 
 
 def test_every_run_counts_once(swept):
@@ -125,6 +126,21 @@ def test_every_run_counts_once(swept):
     for run in swept.runs:
         lr = RunFolder.open(run.folder.path).scenario.training.lr
         assert lr == run.point["training.lr"]
+
+
+def test_a_folder_that_lists_no_sweep_has_the_values_of_its_runs(swept):
+    file = swept.folder / "comparison.json"
+    text = file.read_text()
+    try:
+        facts = json.loads(text)
+        del facts["sweep"]
+        file.write_text(json.dumps(facts))
+        again = Comparison.open(swept.folder)
+    finally:
+        file.write_text(text)
+    assert again.summary["accuracy_change"].tolist() == pytest.approx(
+        swept.summary["accuracy_change"].tolist(), nan_ok=True
+    )
 
 
 def test_a_sweep_can_be_opened_again(swept):

@@ -104,10 +104,48 @@ def test_two_pictures_a_row_are_refused(tmp_path, cache):
 
 def test_nothing_is_asked_of_the_network(monkeypatch, cache):
     asked = []
-    monkeypatch.setattr(socket.socket, "connect", lambda self, where: asked.append(where))
+    for place, name in ((socket.socket, "connect"), (socket, "getaddrinfo")):
+        monkeypatch.setattr(place, name, lambda *where, **_: asked.append(where))
     with pytest.raises(BadInput, match=r"data\.download = true fetches it"):
         load("hf:nobody/nothing")
     assert not asked
+
+
+def test_a_card_that_names_files_elsewhere_is_refused(tmp_path, cache):
+    (tmp_path / "lure").mkdir()
+    card = "---\nconfigs:\n- config_name: a\n  data_files: http://127.0.0.1:9/train.parquet\n---\n"
+    (tmp_path / "lure" / "README.md").write_text(card)
+    with pytest.raises(BadInput, match="names files elsewhere"):
+        load(f"hf:{tmp_path / 'lure'}")
+
+
+def test_pictures_outside_of_the_data_set_are_refused(tmp_path, cache):
+    (tmp_path / "private.png").write_bytes(picture(1)["bytes"])
+    (tmp_path / "set").mkdir()
+    rows = {"image": [{"bytes": None, "path": str(tmp_path / "private.png")}] * 8}
+    rows |= {"label": [0, 1] * 4}
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    made.to_parquet(tmp_path / "set" / "train.parquet")
+    with pytest.raises(BadInput, match=r"outside of the data set|cannot be loaded"):
+        load(f"hf:{tmp_path / 'set'}")
+
+
+def test_whole_numbers_keep_their_order_as_labels(tmp_path, cache):
+    (tmp_path / "numbers").mkdir()
+    rows = {"image": list(map(picture, range(12))), "digit": list(range(12))}
+    features = {"image": datasets.Image(), "digit": datasets.Value("int64")}
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    for split in ("train", "test"):
+        made.to_parquet(tmp_path / "numbers" / f"{split}.parquet")
+    data = load(f"hf:{tmp_path / 'numbers'}", label_by="digit")
+    assert data.classes == tuple(map(str, range(12)))
+    assert data.train_labels.tolist() == list(range(12))
+    rows["digit"][3] = None
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    made.to_parquet(tmp_path / "numbers" / "train.parquet")
+    with pytest.raises(BadInput, match='rows without a value in "digit"'):
+        load(f"hf:{tmp_path / 'numbers'}", label_by="digit")
 
 
 def test_a_federation_of_wards_trains(folder):

@@ -249,7 +249,7 @@ class TestByCommand:
 
     @pytest.mark.parametrize(
         ("public", "words"),
-        [("digits", "power 0."), (None, "no public images were given")],
+        [("digits", "power 0."), (None, "was not measured, which needs public images")],
     )
     def test_power_is_stated(self, fedlab, files, public, words):
         code, out, _ = fedlab(

@@ -1,5 +1,6 @@
 """Weights & Biases, MLflow and Trackio receive a run, on this machine alone, also when resumed."""
 
+import os
 import sqlite3
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_missing_tracker_stops_the_run_at_once(monkeypatch, tracker, name):
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
     with pytest.raises(BadInput, match=f"{name} is not installed.*fedlab-privacy.{tracker}"):
         finished(small(rounds=1, trackers=[tracker]))
+
+
+def test_trackio_does_not_follow_the_environment_elsewhere(monkeypatch):
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/runs")
+    with pytest.raises(BadInput, match="TRACKIO_SPACE_ID is set"):
+        finished(small(rounds=1, trackers=["trackio"]))
+
+
+def test_mlflow_reports_nothing_about_itself():
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
 @pytest.mark.slow

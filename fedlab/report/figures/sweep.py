@@ -80,7 +80,7 @@ def sweep_figure(frame: pd.DataFrame) -> Picture:
         NothingToDraw: If nothing is swept.
     """
     table = _table(frame)
-    keys = swept_columns(table)
+    keys = [key for key in swept_columns(table) if table[key].notna().any()]
     if not keys:
         raise NothingToDraw("the comparison sweeps no setting")
     return _heat_maps(table, keys) if len(keys) == 2 else _curves(table, keys)

@@ -54,7 +54,10 @@ def controls(federation: Federation) -> Any:
     def switch(on: bool) -> str:
         given = {each.description: each.value for each in settings.children} if on else {}
         federation.toggle(defense.value, on=on, clients=clients.value, rounds=rounds.value, **given)
-        return f"{defense.value} is {'on' if on else 'off'} from round {federation.round + 1} on"
+        return (
+            f"{defense.value} is {'on' if on else 'off'} for clients {clients.value} in rounds "
+            f"{rounds.value} of those that are left"
+        )
 
     def step() -> str:
         found = str(federation.step())

@@ -126,7 +126,7 @@ def _content(
             *networks,
         ],
         verdicts=[
-            *audit_verdicts(audits),
+            *audit_verdicts(audits, captures),
             *[Verdict("Damaged file", "left out", f"{each}.") for each in missing.sentences],
         ],
         threat_model=list(_threat_model(audits)),

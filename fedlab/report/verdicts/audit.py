@@ -6,7 +6,7 @@ import pandas as pd
 
 from attacks.privacy_audit.membership import MembershipResult
 from fedlab.integrations.audit import Audit
-from fedlab.metrics.verdict import INCONCLUSIVE, UNSCORED
+from fedlab.metrics.verdict import INCONCLUSIVE, SIGNIFICANT, UNSCORED
 from fedlab.report.tables.numbers import counted
 from fedlab.report.verdicts.run import Verdict, leak_verdicts
 
@@ -14,14 +14,15 @@ FEW = 10
 """Number of images below which a membership test is no more than a hint."""
 
 
-def audit_verdicts(audits: Sequence[Audit]) -> list[Verdict]:
+def audit_verdicts(audits: Sequence[Audit], kept: int = 0) -> list[Verdict]:
     """Verdicts on what updates leak, on what was stated about them, and on membership.
 
     Args:
         audits: Audited updates; may be empty.
+        kept: Number of replies in the folder of the captures, attacked or not.
     """
     return [
-        _leak(audits),
+        _leak(audits, kept),
         *_doubts(audits),
         *(_members(each.name, each.membership) for each in audits if each.membership),
     ]
@@ -33,7 +34,7 @@ def leakage_of(audits: Sequence[Audit]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _leak(audits: Sequence[Audit]) -> Verdict:
+def _leak(audits: Sequence[Audit], kept: int) -> Verdict:
     if not audits:
         sentence = (
             "No captured reply was attacked yet, so nothing is known about what they give away: "
@@ -44,13 +45,20 @@ def _leak(audits: Sequence[Audit]) -> Verdict:
     scored = [audit for audit in audits if audit.verdict != UNSCORED]
     if not scored:
         return found._replace(word=UNSCORED)
+    more = [found.sentence]
     if blind := sum(not audit.terms.public for audit in scored):
-        more = (
+        more.append(
             f"{counted(blind, 'update')} had no public images to compare with, without which "
             "nothing is graded."
         )
-        return found._replace(sentence=f"{found.sentence} {more}")
-    return found
+    if few := sum(row.alike * SIGNIFICANT < 1 for each in scored for row in each.leak.rows):
+        more.append(
+            f"For {counted(few, 'image')} there are fewer than {round(1 / SIGNIFICANT) - 1} public "
+            "images of the class, too few to call a reconstruction recognisable."
+        )
+    if (left := kept - len(audits)) > 0:
+        more.append(f"{left} of {kept} captured replies were not attacked.")
+    return found._replace(sentence=" ".join(more))
 
 
 def _doubts(audits: Sequence[Audit]) -> list[Verdict]:

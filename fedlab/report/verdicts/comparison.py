@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from fedlab.report.verdicts.run import (
     strongest_attack,
     verdicts_by_server,
 )
-from fedlab.results.attacks import counted_images
+from fedlab.results.attacks import ImageCounts, counted_images
 
 _CLAIMS = {
     LEAKS: "Images leak",
@@ -47,12 +48,12 @@ class _Case(NamedTuple):
     Attributes:
         defense: Label of the defense.
         words: The finding in words.
-        share: Share of images that leak.
+        found: Numbers of images by grade.
     """
 
     defense: str
     words: str
-    share: float
+    found: ImageCounts
 
 
 def comparison_verdicts(frame: pd.DataFrame, leakage: pd.DataFrame) -> list[Verdict]:
@@ -83,9 +84,7 @@ def _leak(lines: Sequence[DefenseLine], rows: pd.DataFrame) -> tuple[str, str]:
         )
         cost = "" if found.leaking else _cost(line)
         words = f"{under(str(defense))}{_at(line)} ({result}{_fewer(lines, line)}{cost})"
-        cases[_CLAIMS[found.grade]].append(
-            _Case(str(defense), words, found.leaking / max(found.images, 1))
-        )
+        cases[_CLAIMS[found.grade]].append(_Case(str(defense), words, found))
     chances = [attack.chance for attack in attacks]
     chance = interval(decibels(min(chances)), decibels(max(chances)))
     names = listed(list(dict.fromkeys(attack.name for attack in attacks)), "or")
@@ -140,13 +139,10 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
             "No run has an ε over what its clients sent, so every total is infinite.",
         )
     parts = []
-    for defense in dict.fromkeys(line.defense for line in bounded):
-        own = [line for line in bounded if line.defense == defense]
-        if len(own) > MOST_SETTINGS:
-            ends = interval(*(number(end(map(epsilon, own))) for end in (min, max)))
-            parts.append(f"{under(defense)} at {len(own)} settings ε {ends}")
-            continue
-        parts += [_spent(line, lines) for line in own]
+    for line in bounded:
+        other = epsilon_text(line, "attacked_") not in ("-", epsilon_text(line))
+        attacked = f" (attacked clients {_epsilon(line, 'attacked_')})" if other else ""
+        parts.append(f"{_arm(line, lines)} {_epsilon(line)}{attacked}")
     without = list(dict.fromkeys(under(line.defense) for line in lines if line not in bounded))
     deltas = ", ".join(f"{delta:g}" for delta in sorted({line.delta for line in bounded}))
     return Verdict(
@@ -157,12 +153,6 @@ def _privacy(lines: Sequence[DefenseLine]) -> Verdict:
     )
 
 
-def _spent(line: DefenseLine, lines: Sequence[DefenseLine]) -> str:
-    other = epsilon_text(line, "attacked_") not in ("-", epsilon_text(line))
-    attacked = f" (attacked clients {_epsilon(line, 'attacked_')})" if other else ""
-    return f"{_arm(line, lines)} {_epsilon(line)}{attacked}"
-
-
 def _told(cases: Sequence[_Case]) -> list[str]:
     """The findings, with one for all settings of a defense that has many."""
     found = []
@@ -171,10 +161,15 @@ def _told(cases: Sequence[_Case]) -> list[str]:
         if len(own) <= MOST_SETTINGS:
             found += [each.words for each in own]
             continue
-        shares = percent_interval(*(end(each.share for each in own) for end in (min, max)))
+        shares = [each.found.leaking / max(each.found.images, 1) for each in own]
+        names = ("images", "leaking", "recognisable", "inconclusive", "skipped")
+        together = replace(
+            own[0].found, **{name: sum(getattr(each.found, name) for each in own) for name in names}
+        )
         found.append(
-            f"{under(defense)} at {len(own)} settings ({shares} of the images leak; the table has "
-            "each)"
+            f"{under(defense)} at {len(own)} settings ({together.leaking} of {together.images} "
+            f"images, by setting {percent_interval(min(shares), max(shares))}"
+            f"{grades_text(together)}; the table has each)"
         )
     return found
 

@@ -113,8 +113,8 @@ def simulated_power_sentence(power: float) -> str:
     """
     if math.isnan(power):
         return (
-            "the power of the attack was not measured, since no public images were given: if "
-            "nothing can be recognised, this is inconclusive"
+            "the power of the attack was not measured, which needs public images: if nothing can "
+            "be recognised, this is inconclusive"
         )
     text = (
         f"power {power:.2f}: the share of public images that the same attack finds in updates of "

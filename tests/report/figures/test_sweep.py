@@ -150,3 +150,10 @@ def test_settings_of_another_defense_fill_a_row_of_the_heat_map():
     figure = sweep_figure(pd.concat([open, noisy], ignore_index=True))
     shares = figure.axes[0].collections[0].get_array()
     assert shares.tolist() == [[1.0, 1.0], [0.75, 0.75]]
+
+
+def test_a_setting_of_runs_that_all_failed_is_no_axis():
+    alone = table(({}, 4, 0.9, math.inf), defense="none")
+    alone["grid.defenses.dp-sgd.noise_multiplier"] = None
+    with pytest.raises(NothingToDraw, match="sweeps no setting"):
+        sweep_figure(alone)

@@ -43,7 +43,7 @@ def test_a_defense_is_switched_with_its_sliders(federation, panel):
     (entry,) = federation.scenario.defenses_on(round=1, client=1)
     assert (entry.name, entry.noise_multiplier) == ("dp-sgd", pytest.approx(2.5))
     assert not federation.scenario.defenses_on(round=1, client=0)
-    assert "dp-sgd is on from round 1 on" in panel.children[-2].value
+    assert "dp-sgd is on for clients 1 in rounds all of" in panel.children[-2].value
     find(panel, "switch off").click()
     assert not federation.scenario.defenses_on(round=1, client=1)
 

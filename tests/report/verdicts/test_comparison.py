@@ -153,6 +153,25 @@ def test_many_settings_are_told_together():
     frames = pd.concat([frame(arms=arms, grid=point) for point in points], ignore_index=True)
     found = pd.concat([leakage().query("defense == 'none'").assign(grid=p) for p in points])
     leak, *_ = comparison_verdicts(frames, found)
-    assert "leak without a defense at 4 settings (100 % of the images leak" in leak.sentence
+    assert (
+        "leak without a defense at 4 settings (24 of 24 images, by setting 100 %; the table has "
+        "each)" in leak.sentence
+    )
     leak, *_ = comparison_verdicts(frames, found[found["grid"] != points[0]])
     assert "leak without a defense at batch_size=2 (6 of 6 images" in leak.sentence
+
+
+def test_grades_of_many_settings_are_counted():
+    points = [f"batch_size={size}" for size in (1, 2, 4, 8)]
+    frames = pd.concat([frame(grid=point) for point in points], ignore_index=True)
+    unclear = NOT | {"verdict": "inconclusive"}
+    rows = [
+        table(each).assign(grid=point, defense="dp-sgd", rule="FedAvg", seed=seed)
+        for point in points
+        for seed, each in enumerate((NOT, unclear))
+    ]
+    leak, _, privacy = comparison_verdicts(frames, pd.concat(rows))
+    assert "under dp-sgd at 4 settings (0 of 8 images, by setting 0 %, 4 inconclusive" in (
+        leak.sentence
+    )
+    assert privacy.sentence.count("under dp-sgd at batch_size") == 4
