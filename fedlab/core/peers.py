@@ -6,10 +6,12 @@ the pool's queues, and sends arrays as they lie in memory.
 
 import multiprocessing
 import pickle
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,6 +30,10 @@ class PeerDied(Exception):
     """The other process has ended, or was killed."""
 
 
+_PEERS: "weakref.WeakSet[Peer]" = weakref.WeakSet()
+"""All that may still live."""
+
+
 class Peer:
     """Another process, which lives until ``close`` or the last reference.
 
@@ -44,6 +50,8 @@ class Peer:
         self._pool = pool(1, threads=threads, connection=self._there)
         self._end = weakref.finalize(self, _ended, self._pool, self._here, self._there)
         self._serving = self._pool.submit(_serve, prepare)
+        _end_before_loky_waits()
+        _PEERS.add(self)
         self._begun = False
         self._call: object = None
 
@@ -189,6 +197,21 @@ def _received(connection: Connection) -> Received:
 def _loaded(received: Received) -> Any:
     content, arrays = received
     return pickle.loads(content, buffers=arrays)
+
+
+@cache
+def _end_before_loky_waits() -> None:
+    """End all peers when the interpreter ends, before loky waits for what they carry out.
+
+    A script may keep a federation in a variable to its last line. What is registered later is
+    called earlier, and only functions of ``threading`` are called before loky's own.
+    """
+    threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+
+
+def _end_all() -> None:
+    for each in list(_PEERS):
+        each.close()
 
 
 def _ended(processes: loky.ProcessPoolExecutor, *connections: Connection) -> None:

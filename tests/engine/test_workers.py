@@ -145,6 +145,26 @@ def test_nothing_is_left_of_a_killed_run(tmp_path, monkeypatch):
     assert not list(temporary.glob("fedlab-run-*"))
 
 
+ENDS = """
+from fedlab import Federation, Scenario
+
+data = {"train": 200, "clients": 4}
+federation = Federation(Scenario(rounds=2, data=data, engine={"workers": 2}))
+federation.step()
+federation.wait_for_workers()
+print("ready")
+"""
+"""A script that keeps a federation in a variable to its last line, before its last round."""
+
+
+def test_a_script_that_keeps_a_federation_ends(tmp_path):
+    (tmp_path / "script.py").write_text(ENDS)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, timeout=100
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"ready\n", b"")
+
+
 @pytest.mark.parametrize(
     ("changes", "count"), [({}, 4), ({"threads": 2}, 2), ({"workers": 5}, 5), ({"workers": 1}, 1)]
 )
