@@ -13,6 +13,7 @@ help:  ## list the targets
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	@echo "installing fedlab and its tests into .venv: some minutes, 7 GB"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

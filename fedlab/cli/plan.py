@@ -69,7 +69,9 @@ def plan(
         )
     if time:
         cost = budget.measure(found)
-        attacks = f", and {cost.attacked} attacked updates" * bool(cost.attacked)
+        attacks = (
+            f", without the attacks on {cost.attacked} updates, which may take far longer"
+        ) * bool(cost.attacked)
         console.print(
             f"time: about {_duration(cost.seconds)} in {cost.processes} process"
             f"{'es' * (cost.processes > 1)}{attacks}; memory: about "

@@ -20,6 +20,9 @@ def resume(folder: RunPath) -> None:
         raise BadInput(NO_NODES)
     with raise_on_signals():
         federation = Federation.resume(folder, on_round=lambda done: console.print(str(done)))
-        console.print(f"going on after round {federation.round} of {scenario.rounds}")
+        if federation.round < scenario.rounds:
+            console.print(f"going on after round {federation.round} of {scenario.rounds}")
+        else:
+            console.print(f"all {scenario.rounds} rounds are over already")
         federation.run()
     report(folder, console)

@@ -36,7 +36,8 @@ class RoundResult:
             )
         if rebuilt := [row for row in self.leakage if row.target == "original"]:
             # The PSNR is NaN if nothing was reconstructed of an image.
-            best = max((row.psnr for row in rebuilt if not math.isnan(row.psnr)), default=math.nan)
+            found = (row.graded_psnr for row in rebuilt)
+            best = max((psnr for psnr in found if not math.isnan(psnr)), default=math.nan)
             leaking = sum(row.verdict == "leaks" for row in rebuilt)
             malicious = any(row.threat == "malicious" for row in rebuilt)
             skipped = sum(bool(row.skipped) for row in rebuilt)

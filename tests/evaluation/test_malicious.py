@@ -231,7 +231,7 @@ def test_an_honest_server_is_called_so():
 
 def test_round_line_names_threat_and_best_image(fished):
     told = Federation(fished.scenario).step()
-    best = leakage(fished)["psnr"].max()
+    best = leakage(fished)["aligned_psnr"].max()
     assert f"1 of 16 images leak, best {best:.1f} dB (malicious server)" in str(told)
 
 

@@ -23,6 +23,9 @@ _LEAK_COLUMNS = (
     *(Column(name, text=str) for name in ("label_correct", "setting", "verdict")),
 )
 
+_SOURCE = {"psnr": "graded_psnr"}
+"""Attributes of rows that have another name than their column."""
+
 
 def report(folder: Path, console: Console) -> None:
     """Print the tables of a finished run, and draw its reconstructions in one picture."""
@@ -47,7 +50,10 @@ def leak_table(leak: Leak) -> ReportTable:
     ]
     extra = leak.rows[0].extra
     rows = [
-        [*(getattr(row, column.header) for column in _LEAK_COLUMNS), *row.extra.values()]
+        [
+            *(getattr(row, _SOURCE.get(each.header, each.header)) for each in _LEAK_COLUMNS),
+            *row.extra.values(),
+        ]
         for row in leak.rows
     ]
     columns = [*_LEAK_COLUMNS, *(Column(name, "right") for name in extra)]
