@@ -75,7 +75,8 @@ def plan(
         console.print(
             f"time: about {_duration(cost.seconds)} in {cost.processes} process"
             f"{'es' * (cost.processes > 1)}{attacks}; memory: about "
-            f"{cost.memory * cost.processes / 2**30:.1f} GiB"
+            f"{cost.memory * cost.processes / 2**30:.1f} GiB",
+            soft_wrap=True,
         )
 
 
