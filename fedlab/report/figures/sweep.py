@@ -38,6 +38,9 @@ _ABOVE = "PSNR above chance in dB"
 _DECADE = 10.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
+LEAST_SPAN = 0.1
+"""Least span of the axis of accuracy, so that differences of one image do not fill it."""
+
 _MARKERS = "osD^vPX*<>pdhH8"
 _STYLES = ("-", "--", ":", "-.")
 
@@ -192,6 +195,9 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     table = summary_of(frame)
     several = table["rule"].nunique() > 1
     table["share"] = table["leaking"] / table["images"].where(table["images"] > 0)
+    # Of one client alone nothing is known of the share at others.
+    ends = ["leaking_low", "leaking_high"]
+    table[ends] = table[ends].where(table["clusters"] > 1)
     table["epsilon"] = [epsilon(line) for _, line in table.iterrows()]
     table["epsilon"] = table["epsilon"].where(np.isfinite(table["epsilon"]))
     table["name"] = table["defense"] + (", " + table["rule"] if several else "")
@@ -231,6 +237,10 @@ def _curves(table: pd.DataFrame, keys: Sequence[str]) -> Picture:
             _log_axis(axes.yaxis)
         elif panel is not _ACCURACY:
             axes.set_ylim(-0.03, 1.03)
+        else:
+            low, high = axes.get_ylim()
+            short_of = max(LEAST_SPAN - (high - low), 0) / 2
+            axes.set_ylim(low - short_of, high + short_of)
     _legend(picture)
     picture.alt = f"{title} {first_of(words)}."
     return picture

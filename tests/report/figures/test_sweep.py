@@ -157,3 +157,18 @@ def test_a_setting_of_runs_that_all_failed_is_no_axis():
     alone["grid.defenses.dp-sgd.noise_multiplier"] = None
     with pytest.raises(NothingToDraw, match="sweeps no setting"):
         sweep_figure(alone)
+
+
+def test_small_differences_do_not_fill_the_axis():
+    points = [({"training.lr": lr}, 0, accuracy, 1.0) for lr, accuracy in ((1, 0.7), (2, 0.701))]
+    _, accuracy, _ = sweep_figure(table(*points)).axes
+    low, high = accuracy.get_ylim()
+    assert high - low == pytest.approx(0.1)
+    assert low < 0.66 < 0.74 < high
+
+
+def test_one_client_has_no_interval():
+    one = table(({"training.lr": 1}, 2, 0.7, 1.0), ({"training.lr": 2}, 2, 0.7, 1.0))
+    leaking = sweep_figure(one[one["seed"] == 0]).axes[0]
+    (bars,) = [each for each in leaking.collections if hasattr(each, "get_segments")]
+    assert all(abs(top - bottom) < 1e-9 for (_, bottom), (_, top) in bars.get_segments())
