@@ -78,7 +78,7 @@ def test_a_leak(federation):
     (image,) = page.all("img")
     assert image["alt"] == leak.plot().alt
     for row in leak.rows:
-        assert f"{row.image} {row.target} {row.psnr:.2f} {row.ssim:.3f}" in page.text
+        assert f"{row.image} {row.target} {row.graded_psnr:.2f} {row.ssim:.3f}" in page.text
     assert "Reconstructed images of client 0, round 1" in page.text
     assert (
         "labels known, under dp-instahide; honest-but-curious server, diagnostic setting"
