@@ -1,4 +1,4 @@
-# docker build -t fedlab . && docker run --rm -v "$PWD/runs:/work/runs" fedlab run quickstart
+# docker build -t fedlab . && docker run --rm -v "$PWD/runs:/home/fedlab/runs" fedlab run quickstart
 FROM python:3.12-slim
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -6,9 +6,8 @@ COPY fedlab fedlab
 COPY attacks attacks
 COPY simulations simulations
 RUN pip install --no-cache-dir --constraint constraints.txt . \
-    && useradd --create-home --uid 1000 fedlab \
-    && mkdir -p /work/runs && chown -R fedlab /work
+    && useradd --create-home --uid 1000 fedlab
 USER fedlab
-WORKDIR /work
+WORKDIR /home/fedlab
 ENV FLWR_TELEMETRY_ENABLED=0
 ENTRYPOINT ["fedlab"]

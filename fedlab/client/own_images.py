@@ -135,6 +135,10 @@ def _load(name: str, source: str, client: int) -> OwnImages:
     scenario = Scenario.load(name)
     settings = scenario.data
     data = load(
-        source, root=settings.root, image_size=settings.image_size, label_by=settings.label_by
+        source,
+        root=settings.root,
+        image_size=settings.image_size,
+        # Clients may have folders where the public images are of the Hub.
+        label_by=settings.label_by if source.startswith("hf:") else None,
     )
     return OwnImages(scenario, data, client)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
-from fedlab.core.errors import BadInput
 from fedlab.core.trackers import TrackedRun, Tracker
-from fedlab.integrations.tracked_run import as_array, same_id
+from fedlab.integrations.tracked_run import as_array, require, same_id
 
 if TYPE_CHECKING:  # a scenario that names the tracker is read without PyTorch
     from torch import Tensor
@@ -38,11 +36,7 @@ class MLflow(Tracker):
         Raises:
             BadInput: If MLflow is not installed.
         """
-        if importlib.util.find_spec("mlflow") is None:
-            raise BadInput(
-                "MLflow is not installed, and its tracker cannot work without it: pip install "
-                '"fedlab-privacy[mlflow]"'
-            )
+        require("mlflow", "MLflow")
         from mlflow import MlflowClient  # an extra, which may be absent
 
         own = run.folder.resolve()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
-from fedlab.core.errors import BadInput
 from fedlab.core.trackers import TrackedRun, Tracker
+from fedlab.integrations.tracked_run import require
 
 if TYPE_CHECKING:  # a scenario that names the tracker is read without PyTorch
     from torch import Tensor
@@ -30,11 +29,7 @@ class TensorBoard(Tracker):
         Raises:
             BadInput: If TensorBoard is not installed.
         """
-        if importlib.util.find_spec("tensorboard") is None:
-            raise BadInput(
-                "TensorBoard is not installed, and its files cannot be written without it: "
-                'pip install "fedlab-privacy[tensorboard]"'
-            )
+        require("tensorboard", "TensorBoard")
         from torch.utils.tensorboard import SummaryWriter  # an extra, which may be absent
 
         self._writer = SummaryWriter(

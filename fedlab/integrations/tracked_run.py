@@ -1,15 +1,34 @@
-"""What trackers of other libraries share: pictures as arrays, and the id of a resumed run."""
+"""What trackers of other libraries share: a check that they are there, pictures, and run ids."""
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from fedlab.core.errors import BadInput
 from fedlab.core.trackers import TrackedRun
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+def require(module: str, name: str) -> None:
+    """Refuse a tracker whose library is missing, before the first round.
+
+    Args:
+        module: Module of the library, which is also the name of the extra that installs it.
+        name: Name of the library.
+
+    Raises:
+        BadInput: If it is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise BadInput(
+            f"{name} is not installed, and its tracker cannot work without it: pip install "
+            f'"fedlab-privacy[{module}]"'
+        )
 
 
 def as_array(image: Tensor) -> np.ndarray[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from pydantic import PrivateAttr
 
 from fedlab.core.errors import BadInput
 from fedlab.core.trackers import TrackedRun, Tracker
-from fedlab.integrations.tracked_run import as_array, same_id
+from fedlab.integrations.tracked_run import as_array, require, same_id
 
 if TYPE_CHECKING:  # a scenario that names the tracker is read without PyTorch
     from torch import Tensor
@@ -38,11 +37,7 @@ class Trackio(Tracker):
         Raises:
             BadInput: If Trackio is not installed.
         """
-        if importlib.util.find_spec("trackio") is None:
-            raise BadInput(
-                "Trackio is not installed, and its tracker cannot work without it: pip install "
-                '"fedlab-privacy[trackio]"'
-            )
+        require("trackio", "Trackio")
         if self.space is None and (named := [n for n in ELSEWHERE if os.environ.get(n)]):
             raise BadInput(
                 f"{named[0]} is set, by which Trackio would send the pictures of clients away: "

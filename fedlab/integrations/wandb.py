@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PrivateAttr
 
-from fedlab.core.errors import BadInput
 from fedlab.core.trackers import TrackedRun, Tracker
-from fedlab.integrations.tracked_run import as_array, same_id
+from fedlab.integrations.tracked_run import as_array, require, same_id
 
 if TYPE_CHECKING:  # a scenario that names the tracker is read without PyTorch
     from torch import Tensor
@@ -35,11 +33,7 @@ class WandB(Tracker):
         Raises:
             BadInput: If Weights & Biases is not installed.
         """
-        if importlib.util.find_spec("wandb") is None:
-            raise BadInput(
-                "Weights & Biases is not installed, and its tracker cannot work without it: "
-                'pip install "fedlab-privacy[wandb]"'
-            )
+        require("wandb", "Weights & Biases")
         import wandb  # an extra, which may be absent
 
         self._run = wandb.init(

@@ -123,3 +123,13 @@ def test_a_client_without_images_is_refused():
         partition(labels(3), clients=5, scheme="iid", generator=seeded())
     with pytest.raises(BadInput, match=r"would hold no image.*data\.alpha"):
         partition(labels(25), clients=25, scheme="dirichlet", alpha=0.01, generator=seeded())
+
+
+def test_natural_partition_keeps_each_place_at_one_client():
+    places = torch.arange(70) % 7
+    parts = partition(labels(70), clients=3, scheme="natural", groups=places, generator=seeded())
+    own = [set(places[part].tolist()) for part in parts]
+    assert sorted(map(len, own)) == [2, 2, 3]
+    assert set.union(*own) == set(range(7))
+    with pytest.raises(BadInput, match="needs to know where each image comes from"):
+        partition(labels(70), clients=3, scheme="natural", generator=seeded())
