@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from attacks.knowledge import LocalSGD, PublicImages
+from attacks.reconstruction import Reconstruction
 from attacks.reconstruction.components import name_of
 from attacks.reconstruction.watch import Watch
 from fedlab.core.devices import device_of
@@ -186,7 +187,6 @@ def audit_of(
     Raises:
         BadInput: If the facts do not fit each other.
     """
-    known = update.knowledge
     images = None if truth is None else checked_truth(truth, update)
     found = reconstruct_exchange(
         update,
@@ -197,11 +197,29 @@ def audit_of(
         watch=watch,
     )
     with naming_network("the network"):
-        accuracy, trained = measure_training(update)
+        training = measure_training(update)
         membership = None if images is None else infer_membership(update, *images)
         doubts = () if images is None else contradiction(update, *images)
     found = replace(found, findings=(*found.findings, *doubts))
-    terms = Terms(
+    terms = _terms(update, found, entry, network=network, training=training, seed=seed)
+    row = _row(terms, found, round=round, client=client)
+    leak = unscored(row, found) if images is None else scored(row, found, update, *images)
+    return Audit(name, terms, leak, found.findings, membership)
+
+
+def _terms(
+    update: AttackableUpdate,
+    found: Reconstruction,
+    entry: Reconstruct,
+    *,
+    network: str,
+    training: tuple[float, bool | None],
+    seed: int,
+) -> Terms:
+    """What was stated about the update, measured of the network, and done by the attack."""
+    known = update.knowledge
+    accuracy, trained = training
+    return Terms(
         network=network,
         shape=known.image_shape,
         classes=known.num_classes,
@@ -226,19 +244,23 @@ def audit_of(
         sent=digest(update.exchange.sent),
         received=digest(update.exchange.received),
     )
+
+
+def _row(terms: Terms, found: Reconstruction, *, round: int, client: int) -> LeakageRow:
+    """The row of an image with everything but its scores."""
     circumstances = setting(
         labels_known=terms.labels_known,
         steps=terms.steps,
-        trained=trained,
+        trained=terms.trained,
         training_mode=terms.training_mode,
         order_known=terms.order == "known",
     )
-    row = LeakageRow(
+    return LeakageRow(
         round=round,
         client=client,
         role="honest",
         defenses="+".join(terms.defenses) or "none",
-        preset=entry.preset,
+        preset=terms.preset,
         image=0,
         target=UNKNOWN,
         known_labels=found.labels_known,
@@ -252,5 +274,3 @@ def audit_of(
         seconds=found.seconds,
         power=found.power,
     )
-    leak = unscored(row, found) if images is None else scored(row, found, update, *images)
-    return Audit(name, terms, leak, found.findings, membership)
