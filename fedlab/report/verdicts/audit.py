@@ -51,7 +51,8 @@ def _leak(audits: Sequence[Audit], kept: int) -> Verdict:
             f"{counted(blind, 'update')} had no public images to compare with, without which "
             "nothing is graded."
         )
-    if few := sum(row.alike * SIGNIFICANT < 1 for each in scored for row in each.leak.rows):
+    compared = [row for audit in scored if audit.terms.public for row in audit.leak.rows]
+    if few := sum(row.alike * SIGNIFICANT < 1 for row in compared):
         more.append(
             f"For {counted(few, 'image')} there are fewer than {round(1 / SIGNIFICANT) - 1} public "
             "images of the class, too few to call a reconstruction recognisable."
