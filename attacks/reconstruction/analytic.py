@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from attacks.reconstruction.disaggregation import CHANCE, disaggregate, mean_input
+from attacks.reconstruction.disaggregation import CHANCE, ROUNDS, disaggregate, mean_input
 
 TOLERANCE = 1e-6
 """Relative rounding error of a float32 gradient with a margin; a weight update has a larger one."""
@@ -41,6 +41,7 @@ def invert_first_layer(
     low: Tensor | None = None,
     high: Tensor | None = None,
     tolerance: float = TOLERANCE,
+    rounds: int = ROUNDS,
 ) -> Recovered:
     """Images behind the gradient of a network that starts with a fully connected layer.
 
@@ -52,6 +53,7 @@ def invert_first_layer(
         low: Smallest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
         high: Largest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
         tolerance: Relative error of the gradient; see ``invert_linear``.
+        rounds: Rounds of draws; see ``invert_linear``.
 
     Returns:
         Normalised images ``[num_images, channels, height, width]``.
@@ -77,6 +79,7 @@ def invert_first_layer(
         low=None if low is None else low.expand(1, *image_shape).flatten(1),
         high=None if high is None else high.expand(1, *image_shape).flatten(1),
         tolerance=tolerance,
+        rounds=rounds,
     )
     return Recovered(found.inputs.view(num_images, *image_shape), found.exact)
 
@@ -126,6 +129,7 @@ def invert_linear(
     low: Tensor | None = None,
     high: Tensor | None = None,
     tolerance: float = TOLERANCE,
+    rounds: int = ROUNDS,
 ) -> Recovered:
     """Recover inputs of a fully connected layer from its gradient alone.
 
@@ -138,8 +142,8 @@ def invert_linear(
     A batch, if d has zeros, as a ReLU after the layer gives it: dA = D X^T has rank n, and column
     d_j of D is the vector of the column space with as many zeros as sample j has silent units.
     SPEAR draws n - 1 rows at a time; those in which j happens to be silent fix d_j up to scale,
-    and the bias gradient gives the scale. The chance of a draw falls as 2^-n, so it ends at about
-    12 images; also at inputs that depend on each other linearly, and at fewer pixels than images.
+    and the bias gradient gives the scale. The chance of a draw falls as 2^-n, so the number of
+    rounds limits n; inputs that depend on each other linearly, and fewer pixels than images, too.
     Failing that, rows dA_i / db_i that agree with each other are taken for exact, since they come
     from units that are active for one sample only, while mixtures differ.
 
@@ -152,6 +156,7 @@ def invert_linear(
         low: Smallest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
         high: Largest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
         tolerance: Relative error of the gradient; values that differ by less count as equal.
+        rounds: Largest number of rounds of 2,048 draws for a batch, at least 1.
 
     Returns:
         Inputs ``[n, in]``. No test can exclude that several samples agree by chance, or move
@@ -180,7 +185,9 @@ def invert_linear(
     order = biases[active].abs().argsort(descending=True, stable=True)
     candidates = candidates[order]
     inside = _inside(candidates, low, high, tolerance)
-    found, certain = disaggregate(rows, biases, num_images=num_images, tolerance=tolerance)
+    found, certain = disaggregate(
+        rows, biases, num_images=num_images, tolerance=tolerance, rounds=rounds
+    )
     certain &= _inside(found, low, high, 1e-3)
     if not certain.any():
         found = _agreeing(candidates[inside], tolerance)[:num_images]

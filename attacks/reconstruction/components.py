@@ -67,7 +67,7 @@ def _within(module: str, **names: str) -> dict[str, str]:
 
 
 METHODS: Components[Method] = Components(
-    "method", _within("methods", optimise="optimise", analytic="analytic")
+    "method", _within("methods", optimise="optimise", analytic="analytic", spear="spear")
 )
 """Whole reconstruction methods."""
 

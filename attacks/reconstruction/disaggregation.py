@@ -8,12 +8,9 @@ factors say which factors they are.
 import torch
 from torch import Tensor
 
-SEARCHES, SEARCHES_AT_A_TIME = 2**16, 2**11
-"""Number of sets of units tried on a batch, in total and at a time: enough for about 12 images, in
+ROUNDS, DRAWS = 32, 2**11
+"""Rounds of draws on a batch, and the sets of units tried in each: enough for about 12 images, in
 seconds on a CPU."""
-
-LARGEST_BATCH = 20
-"""Largest batch for which a search can be expected to succeed with half of the units silent."""
 
 SILENT = 0.1
 """Least share of units that are silent for a sample: about 0.5 after a ReLU, 0 after a sigmoid."""
@@ -32,7 +29,7 @@ INDEPENDENT = 1e-3
 
 
 def disaggregate(
-    rows: Tensor, biases: Tensor, *, num_images: int, tolerance: float
+    rows: Tensor, biases: Tensor, *, num_images: int, tolerance: float, rounds: int = ROUNDS
 ) -> tuple[Tensor, Tensor]:
     """Recover all inputs of a batch from the gradient of their layer.
 
@@ -41,14 +38,16 @@ def disaggregate(
     silent units; n - 1 rows drawn at a time in which it is silent fix it up to scale, and the bias
     gradient gives the scale.
 
-    It fails without zeros, as after a sigmoid, on inputs that depend on each other linearly, and
-    on batches of more than about 12, as the chance of a draw falls as 2^-n.
+    It fails without zeros, as after a sigmoid, and on inputs that depend on each other linearly.
+    The chance of a draw falls as 2^-n if half of the units are silent for a sample, so the number
+    of rounds limits the batch.
 
     Args:
         rows: float64 ``[out, in]``, weight gradient.
         biases: float64 ``[out]``, bias gradient at the same scale; not all zero.
         num_images: Number of images n, at least 1; duplicate inputs count once.
         tolerance: Relative error of the gradient; values that differ by less count as equal.
+        rounds: Largest number of rounds of ``DRAWS`` draws, at least 1.
 
     Returns:
         Inputs ``[rank, in]`` in no particular order, none on failure; and bool ``[rank]``, True for
@@ -58,13 +57,13 @@ def disaggregate(
     basis = _row_space(rows, num_images, tolerance)
     if len(basis) == 1:
         return mean_input(rows, biases).unsqueeze(0), biases.new_ones(1).bool()
-    if not 1 < len(basis) <= LARGEST_BATCH:
+    if not len(basis):
         return nothing
     coordinates = rows @ basis.T
     norms = torch.linalg.norm(coordinates, dim=1)
     alive = norms > tolerance * norms.max()
     scaled = coordinates[alive] / norms[alive, None]
-    directions = _sparse_directions(scaled, tolerance)
+    directions = _sparse_directions(scaled, tolerance, rounds)
     if directions is None:
         return nothing
     scales = torch.linalg.lstsq(coordinates @ directions.T, biases.unsqueeze(1)).solution
@@ -100,7 +99,7 @@ def _row_space(rows: Tensor, largest: int, tolerance: float) -> Tensor:
     return basis
 
 
-def _sparse_directions(coordinates: Tensor, tolerance: float) -> Tensor | None:
+def _sparse_directions(coordinates: Tensor, tolerance: float, rounds: int) -> Tensor | None:
     """Directions along which the most rows vanish, ``[rank, rank]``, or ``None``.
 
     True columns are sparser than mixtures of them, which vanish only where all their parts do.
@@ -109,8 +108,8 @@ def _sparse_directions(coordinates: Tensor, tolerance: float) -> Tensor | None:
     units, rank = coordinates.shape
     generator = torch.Generator().manual_seed(0)  # the same answer each time
     best, sparsity, idle = coordinates.new_empty(0, rank), 0, 0
-    for _ in range(SEARCHES // SEARCHES_AT_A_TIME):
-        draws = torch.randint(units, (SEARCHES_AT_A_TIME, rank - 1), generator=generator)
+    for _ in range(rounds):
+        draws = torch.randint(units, (DRAWS, rank - 1), generator=generator)
         # The direction along which all rows of a draw vanish.
         found = torch.linalg.svd(coordinates[draws.to(coordinates.device)]).Vh[:, -1]
         before = sparsity

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
 from attacks.reconstruction.components import OBJECTIVES
+from attacks.reconstruction.disaggregation import ROUNDS
 from attacks.reconstruction.optimise import search_images
 from attacks.reconstruction.presets import AttackSettings
 from attacks.reconstruction.problem import Problem
@@ -72,6 +73,17 @@ def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) ->
 
 def analytic(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
     """Solve for the input of a fully connected first layer, without optimisation."""
+    return _first_layer(problem, settings, options, rounds=ROUNDS)
+
+
+def spear(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
+    """Do the same with as many rounds of draws as the settings have iterations."""
+    return _first_layer(problem, settings, options, rounds=settings.iterations)
+
+
+def _first_layer(
+    problem: Problem, settings: AttackSettings, options: RunOptions, *, rounds: int
+) -> Reconstruction:
     known = problem.knowledge
     low, high = problem.pixel_range
     recovered = invert_first_layer(
@@ -82,6 +94,7 @@ def analytic(problem: Problem, settings: AttackSettings, options: RunOptions) ->
         low=low,
         high=high,
         tolerance=_tolerance(problem),
+        rounds=rounds,
     )
     labels = known.labels
     if labels is None:

@@ -44,7 +44,7 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below.
+            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -249,7 +249,14 @@ FEDAVG = AttackSettings(
 ANALYTIC = AttackSettings(
     method="analytic",
     source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
-    "exact for one image and often for some of a batch",
+    "exact for one image; for batches Dimitrov et al. 2024, as in spear, with 32 rounds of draws",
+)
+
+SPEAR = AttackSettings(
+    method="spear",
+    iterations=1_024,
+    source="Dimitrov et al., NeurIPS 2024 (arXiv 2403.03945): all inputs of a biased first layer "
+    "with a ReLU after it, exact",
 )
 
 AUTO = replace(
@@ -270,5 +277,6 @@ PRESETS: dict[str, AttackSettings] = {
     "modern": MODERN,
     "fedavg": FEDAVG,
     "analytic": ANALYTIC,
+    "spear": SPEAR,
 }
 """Built-in presets by name; the constant of each is its name in capitals with underscores."""

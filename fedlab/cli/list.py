@@ -95,7 +95,7 @@ def preset_cells(attack: AttackSettings) -> tuple[str, str]:
     """Description and source of a preset, for a table."""
     from attacks.reconstruction.components import name_of
 
-    if attack.method == "analytic":
+    if attack.method in ("analytic", "spear"):
         return "read off the first layer, no optimisation", attack.source
     objective, rule = name_of(attack.objective), name_of(attack.label_rule)
     return (

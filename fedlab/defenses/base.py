@@ -361,6 +361,7 @@ DEFENSES: Registry[type[Defense]] = Registry(
         "pruning": "fedlab.defenses.pruning:Pruning",
         "quantisation": "fedlab.defenses.quantisation:Quantisation",
         "leakage-gate": "fedlab.defenses.leakage_gate:LeakageGate",
+        "weight-check": "fedlab.defenses.weight_check:WeightCheck",
         "secure-aggregation": "fedlab.defenses.secure_aggregation:SecureAggregation",
     },
     check=check_subclass(Defense),

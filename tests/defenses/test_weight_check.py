@@ -1,0 +1,48 @@
+"""The weight check: which weights a client answers, and what its decision costs."""
+
+import math
+
+import pytest
+
+from fedlab.privacy.accounts import CLIENT
+from tests.federations import finished, small
+
+CHECK = {"name": "weight-check", "clients": "0"}
+FISHING = {"malicious": {"attack": "class-fishing", "target": 0}}
+
+
+def rows(federation, client=0):
+    table = federation.folder.table("clients")
+    return table[table["client"] == client]
+
+
+def test_honest_weights_are_answered():
+    federation = finished(small("model.width=16", rounds=2, defenses=[CHECK]))
+    assert rows(federation)["status"].tolist() == ["ok"] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"most_dsnr": 1e-6}, "one image would dominate"),
+        ({"most_idle": 0.0}, "react to one image or none"),
+    ],
+)
+def test_suspicious_weights_are_not_answered(limits, words):
+    federation = finished(small(rounds=1, defenses=[CHECK | limits]))
+    assert rows(federation)["status"].tolist() == ["withheld"]
+    assert words in rows(federation)["reason"].tolist()[0]
+    assert rows(federation, client=1)["status"].tolist() == ["ok"]
+
+
+def test_checked_round_has_no_epsilon():
+    noise = {"name": "clip-noise", "clients": "0-1", "noise_multiplier": 4.0}
+    federation = finished(small(rounds=1, defenses=[noise, CHECK]))
+    assert math.isinf(federation.ledger.total(0, CLIENT))
+    assert math.isfinite(federation.ledger.total(1, CLIENT))
+
+
+def test_check_leaves_the_update_alone():
+    plain, checked = (finished(small(rounds=2, defenses=d)) for d in ([], [CHECK]))
+    assert plain.folder.checkpoint.exists() == checked.folder.checkpoint.exists()
+    assert plain.weights.keys() == checked.weights.keys()
