@@ -1,4 +1,4 @@
-"""Signs of manipulation in received weights: each is 0 on honest weights and large on its attack."""
+"""Signs of manipulation in received weights: 0 on honest weights and large on their attack."""
 
 import math
 

@@ -1,10 +1,15 @@
 """Inputs solved for against the true ones, from gradients taken by backward."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from attacks.knowledge import Knowledge
+from attacks.payload import Payload
+from attacks.reconstruction import PRESETS, invert
 from attacks.reconstruction.analytic import (
     first_linear,
     invert_first_layer,
@@ -277,3 +282,38 @@ class TestFirstLayer:
 def test_gradients_that_say_nothing(weight, bias, images, message):
     with pytest.raises(ValueError, match=message):
         invert_linear(weight, bias, num_images=images)
+
+
+@pytest.mark.parametrize(("rounds", "found"), [(1, 0), (64, 12)])
+def test_more_draws_separate_larger_batches(rounds, found):
+    images, labels = noise(12, (1, 16, 16))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 200), nn.ReLU(), nn.Linear(200, 10))
+    recovered = invert_first_layer(
+        model, sent(model, images, labels), image_shape=(1, 16, 16), num_images=12, rounds=rounds
+    )
+    assert int((errors(recovered.inputs, images).values < 1e-2).sum()) == found
+    assert int(recovered.exact.sum()) == found
+
+
+def test_spear_takes_as_many_rounds_as_iterations():
+    images, labels = noise(12, (1, 16, 16))
+    images = images.clamp(-1, 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 200), nn.ReLU(), nn.Linear(200, 10))
+    payload = Payload("gradient", sent(model, images, labels), num_examples=12, steps=1)
+    known = Knowledge((1, 16, 16), 10, (0.5,), (0.5,), num_images=12)
+    found = [
+        invert(
+            model,
+            dict(model.state_dict()),
+            payload,
+            known,
+            replace(PRESETS["spear"], iterations=iterations),
+            generator=torch.Generator().manual_seed(0),
+        ).images
+        for iterations in (1, 64)
+    ]
+    pixels = images * 0.5 + 0.5
+    few, all_ = (int((errors(each, pixels).values < 1e-2).sum()) for each in found)
+    assert (few, all_) == (0, 12)
