@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 class Neurotoxin(UpdateAttack):
     """Sends the update without the coordinates that the global model changed most last.
 
-    With a backdoor as the client's ``data`` it makes the backdoor last longer. What the client has
-    observed is the change of the global model between the last two rounds in which it took part;
-    in its first round it has observed nothing, and sends its update whole. The authors project
-    every local step, this projects the update that the steps add up to.
+    With a backdoor as the client's ``data`` it is meant to make the backdoor last longer. The paper
+    shows that for networks that are trained already; early in training it plants less of it. The
+    client knows the change of the global model since the last round in which it took part; in its
+    first round it knows none, and sends its update whole. The authors project every local step,
+    this projects the update that the steps add up to, so that later steps do not make up for it.
     """
 
     observes_global: ClassVar[bool] = True
