@@ -100,6 +100,9 @@ def run_client_round(
         history = longer(history, (*from_json(task.history), *from_json(lost)))
     task = adjust_task(task)
     federated.load(global_state)
+    if task.observes:
+        parameters = {name: global_state[name] for name, _ in federated.model.named_parameters()}
+        federated.cache.keep_global(task.client, task.round, parameters)
     shard = poison_shard(federated.shard(task.client), task, federated, global_state)
     federated.model.train(task.training.mode == "train")
     work = workload(task.role, task.training, len(shard))
@@ -120,6 +123,7 @@ def run_client_round(
             task,
             global_state,
             honest=_honest_updates(task, federated, global_state),
+            earlier=lambda: federated.cache.global_before(task.client, task.round),
             generator=generator(federated.seed, "poisoned update", task.round, task.client),
         )
     opened = bool(buffers) or opens(task)
@@ -226,7 +230,7 @@ def _honest_updates(
     def honest(client: int) -> Payload:
         own = {"client": client, "role": Honest(), "defenses": ()}
         own |= {"history": None, "unanswered": None}
-        honest_task = task.model_copy(update={**own, "collusion": None})
+        honest_task = task.model_copy(update={**own, "collusion": None, "observes": False})
 
         def make() -> dict[str, Tensor]:
             return dict(run_client_round(honest_task, federated, global_state, ()).sent.tensors)

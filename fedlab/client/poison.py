@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from attacks.model_poisoning.vectors import flatten
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
@@ -69,6 +70,7 @@ def poison_update(
     global_state: Mapping[str, Tensor],
     *,
     honest: HonestUpdate,
+    earlier: Callable[[], Mapping[str, Tensor] | None],
     generator: torch.Generator,
 ) -> Payload:
     """Return the payload that the client sends, poisoned if its role says so.
@@ -78,6 +80,7 @@ def poison_update(
         task: Task of the client.
         global_state: Global parameters and buffers that the client received.
         honest: Computes the honest updates that a colluding client knows, its own included.
+        earlier: Returns the global parameters that the client received before; ``None`` if none.
         generator: CPU generator of random updates, new in every round.
 
     Raises:
@@ -98,6 +101,22 @@ def poison_update(
             parameters={name: global_state[name] for name in payload.tensors},
             generator=generator,
             collusion=collusion,
+            observed=_observed(payload, global_state, earlier)
+            if role.update.observes_global
+            else None,
         )
         payload = role.update.apply(payload, context)
     return payload if role.claims is None else replace(payload, num_examples=role.claims)
+
+
+def _observed(
+    payload: Payload,
+    global_state: Mapping[str, Tensor],
+    earlier: Callable[[], Mapping[str, Tensor] | None],
+) -> Tensor | None:
+    """Change of the global parameters that the client has seen, ``[d]``, if it has seen one."""
+    before = earlier()
+    if before is None:
+        return None
+    now = {name: global_state[name] for name in payload.tensors}
+    return flatten({name: value - before[name].to(value.device) for name, value in now.items()})

@@ -41,6 +41,10 @@ class UpdateAttack(Plugin, ABC):
     tag = "attack"
     registry: ClassVar[Registry[type[UpdateAttack]]]
 
+    observes_global: ClassVar[bool] = False
+    """True if the attack needs ``context.observed``: the client then keeps the global parameters
+    that it receives."""
+
     attack: str = ""
     """Name of the attack: a built-in one, an entry point, or ``package.module:Name``."""
 
@@ -99,6 +103,7 @@ UPDATE_ATTACKS: Registry[type[UpdateAttack]] = Registry(
         "inner-product": "fedlab.poisoning.updates.inner_product:InnerProduct",
         "min-max": "fedlab.poisoning.updates.min_max:MinMax",
         "min-sum": "fedlab.poisoning.updates.min_sum:MinSum",
+        "neurotoxin": "fedlab.poisoning.updates.neurotoxin:Neurotoxin",
     },
     check=check_subclass(UpdateAttack),
 )
