@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests run side by side, except for those that fill a machine (Ray, notebooks): --dist loadgroup.
-BESIDE := -n logical --maxprocesses 4 --dist loadgroup
+# One process more than there are cores, since some tests wait for others' programs.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+BESIDE := -n $(shell expr $(CORES) + 1) --maxprocesses 4 --dist loadgroup
 SOURCES := fedlab attacks simulations tests benchmarks notebooks docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast newest check format manual claims notebooks clean
+.PHONY: help demo test fast everything newest check format manual claims notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,11 +23,14 @@ help:  ## list the targets
 demo: .venv/ready  ## run the quickstart scenario (1 minute) and print where its results are
 	$(BIN)/fedlab run quickstart
 
-test: .venv/ready  ## run all tests, notebooks included
-	$(BIN)/python -m pytest -q $(BESIDE)
+test: .venv/ready  ## run the tests, notebooks included, as CI does (half an hour)
+	$(BIN)/python -m pytest -q $(BESIDE) -m "not long"
 
 fast: .venv/ready  ## run the tests without the slow ones
-	$(BIN)/python -m pytest -q $(BESIDE) -m "not slow"
+	$(BIN)/python -m pytest -q $(BESIDE) -m "not slow and not long"
+
+everything: .venv/ready  ## run all tests, also those of minutes each: before a release
+	$(BIN)/python -m pytest -q $(BESIDE)
 
 newest:  ## run the tests with the newest release of every dependency, in a fresh environment
 	PYTHON=$(PYTHON) .ci/newest

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
     "poisoning": "which poisons work, what stops them, and a crafting step's time beside ART's",
+    "rules": "what the rules of newer benches stop: FLAME, DnC, FoolsGold, Bucketing, Neurotoxin",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",
     "attack_step": "an attack's step beside a forward pass and a minimal step in plain PyTorch",
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",

@@ -18,6 +18,15 @@ def pytest_configure():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the quick tests of a file in one process, so that what they share is made once."""
+    for item in items:
+        own = {mark.name for mark in item.iter_markers()}
+        if own.isdisjoint({"xdist_group", "slow", "long"}):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_worker():
     """Runs within a test process leave the other cores to the other test processes."""

@@ -51,6 +51,9 @@ FEW += [f"reconstructions.{at}.{of}iterations=20" for at in (0, 1) for of in (""
 SHORTER = (
     (r"(?<![\w.])iterations=\d+", "iterations=20"),
     (r'"iterations": \d+', '"iterations": 20'),
+    (r"(?<![\w.])rounds=(?:4|6)\b", "rounds=2"),
+    (r"(?<![\w.])rounds=12\b", "rounds=6"),
+    (r"(?<![\w.])seeds=2\b", "seeds=1"),
     (r'Scenario\.load\("quickstart"\)', f'Scenario.load("quickstart", {FEW})'),
 )
 """Numbers that a test changes, since the committed outputs come from runs of full length."""

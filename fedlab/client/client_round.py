@@ -13,7 +13,7 @@ from torch import Tensor
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.client.local_training import compute_payload, undefended_pipeline
-from fedlab.client.poison import HonestUpdate, poison_shard, poison_update
+from fedlab.client.poison import HonestUpdate, poison_gradient, poison_shard, poison_update
 from fedlab.core.digest import digest
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
@@ -100,6 +100,9 @@ def run_client_round(
         history = longer(history, (*from_json(task.history), *from_json(lost)))
     task = adjust_task(task)
     federated.load(global_state)
+    if task.observes:
+        parameters = {name: global_state[name] for name, _ in federated.model.named_parameters()}
+        federated.cache.keep_global(task.client, task.round, parameters)
     shard = poison_shard(federated.shard(task.client), task, federated, global_state)
     federated.model.train(task.training.mode == "train")
     work = workload(task.role, task.training, len(shard))
@@ -120,6 +123,7 @@ def run_client_round(
             task,
             global_state,
             honest=_honest_updates(task, federated, global_state),
+            earlier=lambda: _before(task, federated),
             generator=generator(federated.seed, "poisoned update", task.round, task.client),
         )
     opened = bool(buffers) or opens(task)
@@ -187,6 +191,9 @@ def _run_pipeline(
             pipeline = defense.apply(pipeline, context)
         abstention = abstain_over_budget(task, context.history, pipeline.planned)
         if abstention is None:
+            pipeline = poison_gradient(
+                pipeline, task, context.model, context.sent, lambda: _before(task, federated)
+            )
             if trained is not None and pipeline.leaves_training and pipeline.sampler is sampler:
                 payload = trained
             else:
@@ -198,6 +205,11 @@ def _run_pipeline(
     if payload is not None:
         abstention = _inspect(payload, pipeline.inspections)
     return pipeline, None if abstention else payload, abstention
+
+
+def _before(task: ClientTask, federated: FederatedData) -> Mapping[str, Tensor] | None:
+    """Global parameters that the client received before; ``None`` if it keeps none."""
+    return federated.cache.global_before(task.client, task.round)
 
 
 def _inspect(payload: Payload, inspections: Sequence[Inspection]) -> Abstention | None:
@@ -226,7 +238,7 @@ def _honest_updates(
     def honest(client: int) -> Payload:
         own = {"client": client, "role": Honest(), "defenses": ()}
         own |= {"history": None, "unanswered": None}
-        honest_task = task.model_copy(update={**own, "collusion": None})
+        honest_task = task.model_copy(update={**own, "collusion": None, "observes": False})
 
         def make() -> dict[str, Tensor]:
             return dict(run_client_round(honest_task, federated, global_state, ()).sent.tensors)

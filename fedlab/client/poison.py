@@ -1,23 +1,29 @@
 """A poisoning client: how it trains, on which images, and what it sends."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from attacks.model_poisoning.vectors import flatten, unflatten
 from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
+from fedlab.defenses.pipeline import Gradient, Pipeline
 from fedlab.poisoning import Collusion, PoisoningContext, UpdateContext
-from fedlab.poisoning.updates.base import flat_change
+from fedlab.poisoning.base import name_in_errors
+from fedlab.poisoning.updates.base import UpdateAttack, flat_change
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.training_task import local_sgd
 from fedlab.scenario.roles import Poisoning
 
 HonestUpdate = Callable[[int], Payload]
 """Returns the payload that a client would send if it were honest, by partition id."""
+
+Earlier = Callable[[], Mapping[str, Tensor] | None]
+"""Returns the global parameters that the client received before; ``None`` if there are none."""
 
 
 def poison_shard(
@@ -63,12 +69,58 @@ def poisoning_context(
     )
 
 
+def poison_gradient(
+    pipeline: Pipeline,
+    task: ClientTask,
+    model: nn.Module,
+    global_state: Mapping[str, Tensor],
+    earlier: Earlier,
+) -> Pipeline:
+    """Return the pipeline of a client whose attack trains some coordinates only, or as it is.
+
+    Args:
+        pipeline: The client's pipeline with its defenses.
+        task: Task of the client.
+        model: Network of the client, at the global weights.
+        global_state: Global parameters and buffers that the client received.
+        earlier: As in ``poison_update``.
+    """
+    role = task.role
+    if not isinstance(role, Poisoning) or role.update is None:
+        return pipeline
+    own = dict(model.named_parameters())
+    with name_in_errors(role.update):
+        kept = role.update.trains(_observed(role.update, own, global_state, earlier))
+        if kept is None:
+            return pipeline
+        factors = unflatten(kept, own)
+    return replace(pipeline, gradient=_PartialGradient(pipeline.gradient, own, factors))
+
+
+class _PartialGradient:
+    """A gradient of which some coordinates are 0."""
+
+    def __init__(
+        self, inner: Gradient, parameters: Mapping[str, nn.Parameter], factors: Mapping[str, Tensor]
+    ) -> None:
+        self._inner = inner
+        self._pairs = [(parameter, factors[name]) for name, parameter in parameters.items()]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Overwrite ``.grad`` of every parameter."""
+        self._inner(images, labels)
+        for parameter, factor in self._pairs:
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+
 def poison_update(
     payload: Payload,
     task: ClientTask,
     global_state: Mapping[str, Tensor],
     *,
     honest: HonestUpdate,
+    earlier: Earlier,
     generator: torch.Generator,
 ) -> Payload:
     """Return the payload that the client sends, poisoned if its role says so.
@@ -78,6 +130,7 @@ def poison_update(
         task: Task of the client.
         global_state: Global parameters and buffers that the client received.
         honest: Computes the honest updates that a colluding client knows, its own included.
+        earlier: Returns the global parameters that the client received before; ``None`` if none.
         generator: CPU generator of random updates, new in every round.
 
     Raises:
@@ -98,6 +151,21 @@ def poison_update(
             parameters={name: global_state[name] for name in payload.tensors},
             generator=generator,
             collusion=collusion,
+            observed=_observed(role.update, payload.tensors, global_state, earlier),
         )
         payload = role.update.apply(payload, context)
     return payload if role.claims is None else replace(payload, num_examples=role.claims)
+
+
+def _observed(
+    attack: UpdateAttack,
+    names: Iterable[str],
+    global_state: Mapping[str, Tensor],
+    earlier: Earlier,
+) -> Tensor | None:
+    """Change of the global parameters that the attack has seen, ``[d]``, if it looks at one."""
+    before = earlier() if attack.observes_global else None
+    if before is None:
+        return None
+    now = {name: global_state[name] for name in names}
+    return flatten({name: value - before[name].to(value.device) for name, value in now.items()})

@@ -105,6 +105,7 @@ def _tasks(profiles: Sequence[ClientProfile], number: int) -> list[ClientTask]:
                 "history": None,
                 "collusion": None,
                 "exposed": False,
+                "observes": False,
             }
         )
         for place, each in enumerate(profiles)

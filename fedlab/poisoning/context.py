@@ -98,6 +98,9 @@ class UpdateContext:
             between the two.
         generator: CPU generator, new in every round.
         collusion: Knowledge shared with other clients; ``None`` for an attack on its own.
+        observed: Change of the global parameters since the last round in which the client received
+            them, float ``[d]``; ``None`` if this is the first one, or the attack does not have
+            ``observes_global``.
     """
 
     client: int
@@ -105,6 +108,7 @@ class UpdateContext:
     parameters: Mapping[str, Tensor] = field(repr=False)
     generator: torch.Generator = field(repr=False)
     collusion: Collusion | None = None
+    observed: Tensor | None = field(default=None, repr=False)
 
 
 def check_classes(test: Shard, *classes: int) -> None:

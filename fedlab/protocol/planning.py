@@ -44,6 +44,7 @@ def task_for(
         privacy=scenario.privacy,
         collusion=_collusion(scenario, round, client),
         exposed=_exposed(scenario, round, client),
+        observes=_observes(scenario, round, client),
         reply_timeout=scenario.server.reply_timeout,
     )
 
@@ -110,3 +111,15 @@ def _exposed(scenario: Scenario, round: int, client: int) -> bool:
         return False  # it sends an attack, or runs its defenses unseen
     found = (_collusion(scenario, round, other) for other in sample_cohort(scenario, round))
     return any(each is not None and client in each.known for each in found)
+
+
+def _observes(scenario: Scenario, round: int, client: int) -> bool:
+    """True if the client has an attack, now or later, that needs the last global change."""
+    return any(
+        isinstance(role, Poisoning)
+        and role.update is not None
+        and role.update.observes_global
+        and client in clients
+        and round <= max(rounds, default=0)
+        for role, rounds, clients in scenario.schedule
+    )

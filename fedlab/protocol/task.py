@@ -48,6 +48,8 @@ class ClientTask(Settings):
         collusion: Knowledge of a client whose update attack is made from honest updates.
         exposed: True if a colluding client knows the update that this honest client would send
             without its defenses; false by default.
+        observes: True if the client keeps the global parameters that it receives, for an update
+            attack of its own in this round or a later one; false by default.
         reply_timeout: Seconds after which the client gives up; ``None`` for no limit.
     """
 
@@ -63,6 +65,7 @@ class ClientTask(Settings):
     privacy: Privacy = Privacy()
     collusion: CollusionTask | None = None
     exposed: bool = False
+    observes: bool = False
     reply_timeout: float | None = None
 
     def to_text(self) -> str:

@@ -19,6 +19,11 @@ RULES: Registry[type[Any]] = Registry(
         "NormClipping": "fedlab.server.norm_clipping:NormClipping",
         "GeometricMedian": "fedlab.server.geometric_median:GeometricMedian",
         "FLTrust": "fedlab.server.fltrust:FLTrust",
+        "FLAME": "fedlab.server.flame:FLAME",
+        "DnC": "fedlab.server.dnc:DnC",
+        "CenteredClipping": "fedlab.server.centered_clipping:CenteredClipping",
+        "Bucketing": "fedlab.server.bucketing:Bucketing",
+        "FoolsGold": "fedlab.server.foolsgold:FoolsGold",
     },
 )
 """Subclasses of Flower's ``FedAvg``: Flower's own rules for weights, and ours, by class name."""

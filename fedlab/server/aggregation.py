@@ -37,11 +37,13 @@ class WeightedUpdate:
         message: Message that brought the reply; its content is replaced.
         num_examples: Weight of the model, in examples.
         arrays: Tensors that are combined, by name.
+        client: Partition id of the client; the lowest one of several.
     """
 
     message: Message
     num_examples: int
     arrays: Mapping[str, Tensor]
+    client: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Aggregation:
     ) -> None:
         self._name = name
         self._inner = make_strategy(name, options)
-        self._traits = traits_of(type(self._inner))
+        self._traits = traits_of(self._inner)
         if central and not self._traits.linear:
             raise BadInput(
                 f"server.central_dp scales its noise for a mean, and {name} is none: use one of "
@@ -184,6 +186,8 @@ class Aggregation:
             )
             return Aggregate({}, frozenset())
         contents = self._fill(updates)
+        if isinstance(self._inner, ChangeRule):
+            self._inner.clients = tuple(update.client for update in updates)
         like = updates[0].arrays
         root_arrays = None if root is None else record_of({name: root[name] for name in like})
         merged = self._merge(round, [update.message for update in updates], root_arrays)

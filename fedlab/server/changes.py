@@ -11,6 +11,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import DTypeLike
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class ChangeRule(FedAvg):
 
     A subclass implements ``combine`` and states its options as keyword arguments of ``__init__``.
     Its class attributes say what it needs, see ``fedlab.server.traits.RuleTraits``. A scenario
-    names it as ``package.module:Name``.
+    names it as ``package.module:Name``. Lists and dicts of arrays among the attributes are kept in
+    the checkpoint of a run.
 
     Example:
         >>> class Median(ChangeRule):
@@ -46,9 +48,13 @@ class ChangeRule(FedAvg):
     """
 
     linear: ClassVar[bool] = False
-    selects: ClassVar[bool] = False
+    selects: bool = False
     needs_root: ClassVar[bool] = False
+    follows_clients: bool = False
+    """True if the rule keeps something about every client between rounds."""
 
+    clients: Sequence[int]
+    """Partition ids of this round's clients, in the order of their changes."""
     # Bare arrays, so that they are no part of what is kept between rounds.
     _before: Vector
     root_change: Vector
@@ -114,7 +120,7 @@ class ChangeRule(FedAvg):
                 type(self).__name__,
                 len(models),
             )
-        arrays = _shaped(self._before + done.change, models[0])
+        arrays = shaped(self._before + done.change, models[0])
         used = [contents[place] for place in done.used]
         return arrays, self.train_metrics_aggr_fn(used, self.weighted_by_key)
 
@@ -137,13 +143,20 @@ def weighted_sum(weights: Iterable[float], vectors: Sequence[Vector]) -> Vector:
     return total
 
 
-def _shaped(vector: Vector, like: ArrayRecord) -> ArrayRecord:
+def shaped(vector: Vector, like: ArrayRecord, dtype: DTypeLike | None = None) -> ArrayRecord:
+    """Split a vector of ``flat`` into named arrays.
+
+    Args:
+        vector: Vector ``[d]``.
+        like: Arrays that give names and shapes.
+        dtype: Type of the result; by default that of each array.
+    """
     shapes = {name: array.numpy() for name, array in like.items()}
     ends = np.cumsum([array.size for array in shapes.values()])[:-1]
     parts = np.split(vector, ends)
     return ArrayRecord(
         {
-            name: Array(part.reshape(array.shape).astype(array.dtype))
+            name: Array(part.reshape(array.shape).astype(dtype or array.dtype))
             for part, (name, array) in zip(parts, shapes.items(), strict=True)
         }
     )

@@ -14,25 +14,35 @@ def memory_of(strategy: Strategy) -> dict[str, np.ndarray[Any, Any]]:
     """Collect the arrays among the attributes of a rule, by a path of names.
 
     An attribute that is one bare array is left out: our own rules store in such attributes what
-    they set anew in every round.
+    they set anew in every round. The memory of a rule that another one holds is under the name of
+    the attribute and a dot.
     """
-    return {
-        f"{attribute}/{part}/{place:06d}/{name}": array
-        for attribute, value in sorted(vars(strategy).items())
-        for part, arrays in [_arrays(value)]
-        for place, (name, array) in enumerate(arrays.items())
-    }
+    memory: dict[str, np.ndarray[Any, Any]] = {}
+    for attribute, value in sorted(vars(strategy).items()):
+        if isinstance(value, Strategy):
+            memory |= {f"{attribute}.{path}": array for path, array in memory_of(value).items()}
+        part, arrays = _arrays(value)
+        for place, (name, array) in enumerate(arrays.items()):
+            memory[f"{attribute}/{part}/{place:06d}/{name}"] = array
+    return memory
 
 
 def recall(strategy: Strategy, memory: Memory) -> None:
     """Restore what ``memory_of`` returned, to a rule made with the same options."""
     kept: dict[tuple[str, str], dict[str, np.ndarray[Any, Any]]] = {}
+    held: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     # In order of their places, since Flower's rules access their arrays by position.
     for path, array in sorted(memory.items()):
         attribute, part, _, name = path.split("/", 3)
+        if "." in attribute:
+            owner, _, inner = path.partition(".")
+            held.setdefault(owner, {})[inner] = array
+            continue
         kept.setdefault((attribute, part), {})[name] = array
     for (attribute, part), arrays in kept.items():
         setattr(strategy, attribute, _value(part, arrays))
+    for owner, inner_memory in held.items():
+        recall(getattr(strategy, owner), inner_memory)
 
 
 def _arrays(value: object) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:

@@ -292,6 +292,7 @@ class RoundLoop:
                 messages[each.capture.clients[0]],
                 min(each.part.payload.num_examples, most or each.part.payload.num_examples),
                 each.part.model,
+                each.capture.clients[0],
             )
             for each in counted
         ]

@@ -57,15 +57,17 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> FedAvg:
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     known = {key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
     known -= set(FIXED)
-    if unknown := sorted(set(options) - known):
+    if not traits_of(rule).passes_options and (unknown := sorted(set(options) - known)):
         offered = sorted(key for key in known if not key.endswith(("_key", "_fn", "_rule")))
         raise BadInput(f"{name} has no option {unknown[0]}; it has {', '.join(offered) or 'none'}")
     for key, value in options.items():
-        if problem := _mismatch(value, parameters[key].annotation):
+        if key in parameters and (problem := _mismatch(value, parameters[key].annotation)):
             raise BadInput(f"{name}: {key} is {problem}, not {value!r}")
     fixed = {key: value for key, value in FIXED.items() if open_ended or key in parameters}
     try:
         made = rule(**fixed, **options)
+    except BadInput as error:  # of a rule that it holds
+        raise BadInput(f"{name}: {error}") from error
     except Exception as error:  # somebody else's class may raise anything
         raise BadInput(f"{name} cannot be made with these options: {describe(error)}") from error
     for key in FIXED.keys() - fixed.keys():

@@ -31,6 +31,7 @@ class RuleTraits:
             on root images. It then gets that update by its method ``set_root``.
         double_precision: True if the rule is given the replies in float64.
         fewest_replies: Number of replies, at least 1, below which the global model stays as it is.
+        passes_options: True if the rule holds another one, which gets the options that it lacks.
     """
 
     linear: bool = False
@@ -38,6 +39,7 @@ class RuleTraits:
     needs_root: bool = False
     double_precision: bool = False
     fewest_replies: int = 1
+    passes_options: bool = False
 
 
 # Krum and Bulyan cannot tell one of two replies from the other. Flower computes distances from
@@ -45,9 +47,14 @@ class RuleTraits:
 _ROBUST = RuleTraits(selects=True, double_precision=True, fewest_replies=3)
 
 
-def traits_of(rule: type[FedAvg]) -> RuleTraits:
-    """Read the properties of an aggregation rule; what a class does not state is the default."""
+def traits_of(rule: FedAvg | type[FedAvg]) -> RuleTraits:
+    """Read the properties of an aggregation rule; what it does not state is the default.
+
+    Args:
+        rule: The rule, or its class where its options do not matter.
+    """
+    kind = rule if isinstance(rule, type) else type(rule)
     # A subclass of a linear rule may compute anything, unless it says that it is linear as well.
-    known = _ROBUST if issubclass(rule, Bulyan | MultiKrum) else RuleTraits(linear=rule in _LINEAR)
+    known = _ROBUST if issubclass(kind, Bulyan | MultiKrum) else RuleTraits(linear=kind in _LINEAR)
     names = [field.name for field in fields(RuleTraits) if hasattr(rule, field.name)]
     return replace(known, **{name: getattr(rule, name) for name in names})

@@ -34,8 +34,9 @@ def test_every_cell_of_every_table_is_a_scenario_that_can_start(images):
         names = {arm: study.scenario(arm, 3, images, "cpu").name for arm in study.arms}
         assert len(set(names.values())) == len(study.arms)
     grey = images / "fashion_mnist.npz"
-    cells = [rules.scenario(cell, grey, 0, "cpu") for cell in rules.CELLS]
-    assert len({each.name for each in cells}) == len(rules.CELLS)
+    both = [*rules.CELLS, *rules.ADDED]
+    cells = [rules.scenario(cell, grey, 0, "cpu") for cell in both]
+    assert len({each.name for each in cells}) == len(both)
     assert {each.server.strategy for each in cells} == set(rules.RULES)
     for rule in rules.RULES:  # a rule that cannot bear its attackers is refused here
         Federation(rules.scenario(rules.Cell("no attack", rule), grey, 0, "cpu"))

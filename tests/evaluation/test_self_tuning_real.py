@@ -6,7 +6,7 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.simulation.federation import Federation
 from tests import real_images
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 CLIENTS = 4
 
 

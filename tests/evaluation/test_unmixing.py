@@ -26,7 +26,7 @@ def few():
     return federation("rounds=3", "data.test=40")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_un_mixing_shows_what_no_single_mixture_does():
     run = federation()
     seen = []

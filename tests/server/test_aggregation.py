@@ -45,7 +45,9 @@ def aggregate(payloads, name="FedAvg", options=None, lr=0.1):
     aggregation = Aggregation(name, options or {})
     aggregation.configure(1, STATE, InProcessGrid(None, len(payloads)), range(1, 1 + len(payloads)))
     replies = [
-        WeightedUpdate(message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr))
+        WeightedUpdate(
+            message(node + 1), payload.num_examples, payload.as_weights(STATE, lr=lr), node
+        )
         for node, payload in enumerate(payloads)
     ]
     return aggregation.aggregate(1, replies).arrays
@@ -85,7 +87,7 @@ def test_server_momentum_survives_a_resume():
             payload = Payload("weights", random_tensors(number), num_examples=3, steps=1)
             aggregation.configure(number, state, InProcessGrid(None, 1), [1])
             state = aggregation.aggregate(
-                number, [WeightedUpdate(message(1), payload.num_examples, payload.tensors)]
+                number, [WeightedUpdate(message(1), payload.num_examples, payload.tensors, 0)]
             ).arrays
         return state
 
@@ -112,7 +114,8 @@ def test_all_rules_of_flower_are_found_by_name():
         for name, found in vars(strategy).items()
         if isinstance(found, type) and issubclass(found, strategy.FedAvg) and "Xgb" not in name
     }
-    ours = {"NormClipping", "GeometricMedian", "FLTrust"}
+    ours = {"NormClipping", "GeometricMedian", "FLTrust", "FLAME", "DnC", "CenteredClipping"}
+    ours |= {"Bucketing", "FoolsGold"}
     assert set(RULES.builtin) == flowers | ours
 
 
@@ -146,7 +149,7 @@ def test_a_rule_that_raises_stops_the_run(monkeypatch):
     with pytest.raises(
         RunFailed, match=r'round 1: aggregation rule "FedMedian" failed: .*no median today'
     ):
-        aggregation.aggregate(1, [WeightedUpdate(message(1), 1, STATE)])
+        aggregation.aggregate(1, [WeightedUpdate(message(1), 1, STATE, 0)])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_momentum_of_a_scalar_is_kept(name, options):
     for number in (1, 2):
         sent = {key: value + number for key, value in state.items()}
         aggregation.configure(number, state, InProcessGrid(None, 1), [1])
-        state = aggregation.aggregate(number, [WeightedUpdate(message(1), 3, sent)]).arrays
+        state = aggregation.aggregate(number, [WeightedUpdate(message(1), 3, sent, 0)]).arrays
     remembered = {path.split("/")[0] for path in aggregation.memory()}
     assert remembered > {"current_arrays"}
 
@@ -171,7 +174,7 @@ def central(payloads, settings=CENTRAL, seed=0, round=1):
     nodes = range(1, 1 + len(payloads))
     aggregation.configure(round, STATE, InProcessGrid(None, len(payloads)), nodes)
     votes = [
-        WeightedUpdate(message(node), payload.num_examples, payload.tensors)
+        WeightedUpdate(message(node), payload.num_examples, payload.tensors, node)
         for node, payload in zip(nodes, payloads, strict=True)
     ]
     return aggregation.aggregate(round, votes).arrays
@@ -214,7 +217,7 @@ def test_central_noise_has_the_stated_deviation():
     )
     aggregation.configure(1, state, InProcessGrid(None, 4), range(1, 5))
     votes = [
-        WeightedUpdate(message(node), 1, payload.tensors)
+        WeightedUpdate(message(node), 1, payload.tensors, node)
         for node, payload in enumerate(payloads, 1)
     ]
     drawn = aggregation.aggregate(1, votes).arrays["weight"]

@@ -28,6 +28,24 @@ KRUM = {"num_malicious_nodes": 1}
         ("FedTrimmedAvg", {"beta": 0.0}, 1, None),
         ("FedMedian", {}, 1, None),
         ("NormClipping", {}, 1, None),
+        (
+            "DnC",
+            {"num_malicious_nodes": 3},
+            7,
+            r"3 malicious .* 7 or more \(2 f \+ 1.* to 2 or raise",
+        ),
+        ("DnC", {"filtering": 3.0}, 4, "DnC drops all 3 clients of a round: lower filtering"),
+        ("FLAME", {}, 3, "a majority among 3 or more clients, but a round has 2"),
+        ("FoolsGold", {}, 2, "compares clients with each other, but a round has 1"),
+        ("CenteredClipping", {}, 1, None),
+        ("Bucketing", {"size": 3}, 7, "makes only 2 buckets of 6 clients: lower size"),
+        (
+            "Bucketing",
+            {"rule": "Krum", "num_malicious_nodes": 1},
+            9,
+            "makes 4 buckets of 8 clients: Krum tolerates 1 malicious .* or lower size",
+        ),
+        ("Bucketing", {"size": 1, "rule": "FedMedian"}, 1, None),
     ],
 )
 def test_a_cohort_below_the_minimum_is_refused(name, options, least, words):
@@ -148,8 +166,8 @@ def test_a_rule_that_needs_losses_is_refused():
         Aggregation("QFedAvg", {"client_learning_rate": 0.1})
 
 
-@pytest.mark.parametrize("name", ["NormClipping", "GeometricMedian", "FLTrust"])
-def test_own_rules_keep_no_memory(name):
+@pytest.mark.parametrize("name", ["NormClipping", "GeometricMedian", "FLTrust", "FLAME", "DnC"])
+def test_rules_without_history_keep_no_memory(name):
     aggregation = Aggregation(name, {})
     vote(models(5), name, aggregation=aggregation, root=model(np.full(SIZE, 0.5)))
     assert aggregation.memory() == {}
@@ -165,6 +183,21 @@ def test_own_rules_keep_no_memory(name):
         ("GeometricMedian", {"iterations": 0}, "iterations must be"),
         ("GeometricMedian", {"eps": 0.0}, "eps must be above 0"),
         ("FLTrust", {"eta": 1}, "FLTrust has no option eta; it has none"),
+        ("FLAME", {"noise_level": -0.1}, "noise_level must be at least 0"),
+        ("DnC", {"num_malicious_nodes": 0}, "num_malicious_nodes must be at least 1"),
+        ("DnC", {"filtering": 0.5}, "filtering times num_malicious_nodes must be at least 1"),
+        ("DnC", {"iterations": 0}, "iterations must be at least 1"),
+        ("DnC", {"coordinates": 0}, "coordinates must be at least 1"),
+        ("CenteredClipping", {"radius": 0.0}, "radius must be above 0"),
+        ("CenteredClipping", {"iterations": 0}, "iterations must be at least 1"),
+        ("CenteredClipping", {"momentum": 1.0}, "momentum must be at least 0 and below 1"),
+        ("FoolsGold", {"confidence": 0.0}, "confidence must be above 0"),
+        ("Bucketing", {"size": 0}, "size must be at least 1"),
+        ("Bucketing", {"momentum": -0.1}, "momentum must be at least 0 and below 1"),
+        ("Bucketing", {"rule": "Krumm"}, 'Bucketing: there is no .* did you mean "Krum"'),
+        ("Bucketing", {"rule": "Krum", "radius": 1.0}, "Bucketing: Krum has no option radius"),
+        ("Bucketing", {"rule": "FLTrust"}, "FLTrust compares single clients with root images"),
+        ("Bucketing", {"rule": "FoolsGold"}, "FoolsGold follows single clients over rounds"),
     ],
 )
 def test_options_of_our_rules_are_checked(name, options, words):
@@ -188,6 +221,7 @@ def test_options_of_the_wrong_type_are_refused(name, options, words):
 
 def test_huge_replies_give_finite_models():
     sent = [*models(6), {name: torch.full_like(value, 3e38) for name, value in STATE.items()}]
-    for name in ("Krum", "Bulyan", "NormClipping", "GeometricMedian"):
+    rules = ("NormClipping", "GeometricMedian", "FLAME", "DnC", "CenteredClipping", "FoolsGold")
+    for name in ("Krum", "Bulyan", "Bucketing", *rules):
         options = KRUM if name in ("Krum", "Bulyan") else {}
         assert np.isfinite(flat(vote(sent, name, options).arrays)).all()

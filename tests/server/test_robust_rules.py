@@ -18,6 +18,9 @@ RULES = {
     "NormClipping": {},
     "GeometricMedian": {},
     "FLTrust": {},
+    "FLAME": {"noise_level": 0.0},
+    "DnC": {"num_malicious_nodes": F},
+    "CenteredClipping": {},
 }
 
 
@@ -69,6 +72,30 @@ def fltrust(changes, root):
     return (trust * length / norms) @ changes / trust.sum()
 
 
+def majority(changes):
+    """The first component with a majority as the cosine distance between models grows."""
+    models = flat(STATE) + changes
+    units = models / np.linalg.norm(models, axis=1, keepdims=True)
+    distances = 1 - units @ units.T
+    for height in np.sort(distances, axis=None):
+        reached = np.linalg.matrix_power((distances <= height).astype(int), len(changes)) > 0
+        if reached.sum(1).max() > len(changes) // 2:
+            return np.flatnonzero(reached[reached.sum(1).argmax()])
+    return None
+
+
+def flame(changes):
+    norms = np.linalg.norm(changes, axis=1)
+    shortened = changes * np.minimum(1, np.median(norms) / norms)[:, None]
+    return shortened[majority(changes)].mean(0)
+
+
+def inliers(changes):
+    centred = changes - changes.mean(0)
+    direction = np.linalg.svd(centred)[2][0]
+    return np.argsort(np.square(centred @ direction))[: len(changes) - F]
+
+
 def reference(name, changes):
     five = krum_order(changes, F)[:5]
     return {
@@ -80,6 +107,9 @@ def reference(name, changes):
         "NormClipping": lambda: clipped(changes),
         "GeometricMedian": lambda: geometric_median(changes),
         "FLTrust": lambda: fltrust(changes, changes_of([ROOT])[0]),
+        "FLAME": lambda: flame(changes),
+        "DnC": lambda: changes[inliers(changes)].mean(0),
+        "CenteredClipping": lambda: clipped(changes),  # in the first round, around 0
     }[name]()
 
 
@@ -98,6 +128,7 @@ def test_the_rule_is_its_definition(name, seed):
     np.testing.assert_allclose(found, reference(name, changes), atol=2e-5)
     best = krum_order(changes, F)
     chosen = {"Krum": best[:1], "MultiKrum": best[:5], "Bulyan": bulyan_order(changes, F)}
+    chosen |= {"FLAME": majority(changes), "DnC": inliers(changes)}
     if name == "FLTrust":
         assert used == set(np.flatnonzero(changes @ changes_of([ROOT])[0] > 0))
     else:
@@ -122,7 +153,7 @@ def test_attackers_move_it_within_the_honest_spread(name, attack):
     kept = np.delete(changes_of(models), [3, 4], axis=0)
     spread = np.linalg.norm(kept - kept.mean(0), axis=1).max()
     found, used = outcome(name, models)
-    if name == "NormClipping":
+    if name in ("NormClipping", "CenteredClipping"):
         bound = np.median(np.linalg.norm(np.insert(kept, 0, 1e9, axis=0), axis=1))
         spread += 2 * bound * F / N
     elif name == "FLTrust":

@@ -62,6 +62,9 @@ def test_bulyan_continues_with_few_replies():
         ("MultiKrum", {"num_malicious_nodes": 1, "num_nodes_to_select": 4}, 4),
         ("Bulyan", {"num_malicious_nodes": 1}, 5),
         ("FLTrust", {}, None),
+        ("FLAME", {}, None),
+        ("DnC", {"num_malicious_nodes": 1}, 6),
+        ("Bucketing", {"rule": "DnC", "num_malicious_nodes": 1}, None),
     ],
 )
 def test_the_table_tells_whose_reply_was_left_out(strategy, options, chosen):
@@ -156,7 +159,7 @@ def test_fltrust_resumes_bit_for_bit(tmp_path):
     assert any(not torch.equal(value, moved[name]) for name, value in whole.state.items())
 
 
-@pytest.mark.parametrize("strategy", ["NormClipping", "GeometricMedian", "FLTrust"])
+@pytest.mark.parametrize("strategy", ["NormClipping", "GeometricMedian", "FLTrust", "FLAME"])
 def test_shared_statistics_are_refused_with_changes(strategy):
     tables = {
         "model": {"name": "resnet8", "width": 4, "norm": "batch"},

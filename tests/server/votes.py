@@ -44,14 +44,25 @@ def changes_of(models, state=STATE):
     return np.stack([flat(each) for each in models]) - flat(state)
 
 
-def vote(models, name, options=None, *, counts=None, root=None, state=STATE, aggregation=None):
+def vote(
+    models,
+    name,
+    options=None,
+    *,
+    counts=None,
+    root=None,
+    state=STATE,
+    aggregation=None,
+    clients=None,
+    round=1,
+):
     """The outcome of a round in which the clients send these models."""
     grid = InProcessGrid(None, len(models))
     aggregation = aggregation or Aggregation(name, options or {})
-    aggregation.configure(1, state, grid, range(1, 1 + len(models)))
+    aggregation.configure(round, state, grid, range(1, 1 + len(models)))
     counts = counts or [1] * len(models)
     votes = [
-        WeightedUpdate(message(node, state), count, each)
-        for node, (each, count) in enumerate(zip(models, counts, strict=True), 1)
+        WeightedUpdate(message(client + 1, state), count, each, client)
+        for each, count, client in zip(models, counts, clients or range(len(models)), strict=True)
     ]
-    return aggregation.aggregate(1, votes, root=root)
+    return aggregation.aggregate(round, votes, root=root)

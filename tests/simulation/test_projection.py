@@ -85,7 +85,7 @@ def test_void_rounds_are_projected_as_void():
 TARGET = {"name": "dp-sgd", "target_epsilon": 3.0, "rounds": "1,3-4"}
 
 
-@pytest.mark.parametrize("accountant", ["rdp", pytest.param("prv", marks=pytest.mark.slow), "gdp"])
+@pytest.mark.parametrize("accountant", ["rdp", pytest.param("prv", marks=pytest.mark.long), "gdp"])
 def test_every_client_meets_its_target(accountant):
     """Shards differ in size, so the noise does, too."""
     scenario = small(*SKEWED, defenses=[TARGET], privacy={"accountant": accountant})

@@ -89,7 +89,7 @@ def test_a_cap_answers_a_lie_about_examples(tmp_path):
     assert believed.folder.rounds()[-1].accuracy < 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "least"), [("witches_brew", 1.0), ("sleeper_agent", 0.45)])
 def test_crafted_poisons_beat_random_changes(tmp_path, name, least):
@@ -106,7 +106,7 @@ def test_crafted_poisons_beat_random_changes(tmp_path, name, least):
     assert abs(accuracy[0] - accuracy[1]) < 0.04
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_cifar10_noise_hides_and_clipping_does_not(tmp_path):
     source = real_images.npz("cifar10", tmp_path, "--train", "10000", "--test", "2000")
@@ -122,7 +122,7 @@ def test_cifar10_noise_hides_and_clipping_does_not(tmp_path):
     assert federation.picture().axes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_fashion_mnist_leaks_and_flips_from_round_3(tmp_path):
     source = real_images.npz("fashion_mnist", tmp_path, "--train", "10000", "--test", "2000")
@@ -140,7 +140,7 @@ def test_fashion_mnist_leaks_and_flips_from_round_3(tmp_path):
     assert federation.folder.rounds()[2].accuracy > 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_chest_xrays_leak_until_dp_sgd(tmp_path):
     source = real_images.npz("pneumoniamnist", tmp_path)

@@ -24,8 +24,8 @@ class UpdateAttack(Plugin, ABC):
     """A change of a client's update before it is sent.
 
     A subclass declares its settings as fields and implements ``tamper``. One that also trains in
-    another way implements ``adjust_training``. One that is made from the honest updates of several
-    clients subclasses ``ColludingAttack`` instead. A scenario names it as
+    another way implements ``adjust_training`` or ``trains``. One that is made from the honest
+    updates of several clients subclasses ``ColludingAttack`` instead. A scenario names it as
     ``update = { attack = "package.module:Name" }``.
 
     Example:
@@ -40,6 +40,10 @@ class UpdateAttack(Plugin, ABC):
 
     tag = "attack"
     registry: ClassVar[Registry[type[UpdateAttack]]]
+
+    observes_global: ClassVar[bool] = False
+    """True if the attack needs ``context.observed``: the client then keeps the global parameters
+    that it receives."""
 
     attack: str = ""
     """Name of the attack: a built-in one, an entry point, or ``package.module:Name``."""
@@ -59,6 +63,18 @@ class UpdateAttack(Plugin, ABC):
         Raises:
             ValueError: If the attack cannot be made from these inputs.
         """
+
+    def trains(self, observed: Tensor | None) -> Tensor | None:
+        """Return which coordinates the client's local steps change; ``None`` for all.
+
+        Args:
+            observed: As in ``UpdateContext``.
+
+        Returns:
+            1 for coordinates that change and 0 for others, float ``[d]``, in the order of a flat
+            change.
+        """
+        return None
 
     def adjust_training(self, training: LocalSGD) -> LocalSGD:
         """Return the local training that the client runs instead of the one it was asked for."""
@@ -99,6 +115,7 @@ UPDATE_ATTACKS: Registry[type[UpdateAttack]] = Registry(
         "inner-product": "fedlab.poisoning.updates.inner_product:InnerProduct",
         "min-max": "fedlab.poisoning.updates.min_max:MinMax",
         "min-sum": "fedlab.poisoning.updates.min_sum:MinSum",
+        "neurotoxin": "fedlab.poisoning.updates.neurotoxin:Neurotoxin",
     },
     check=check_subclass(UpdateAttack),
 )
