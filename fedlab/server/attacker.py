@@ -2,7 +2,8 @@
 
 It knows what any server knows (the network, the round facts, the replies) and, in diagnostic runs
 only, the true labels or order of the images. A malicious server evaluates its own manipulation:
-imprints are read out, and fished images are reconstructed separately.
+imprints are read out, fished images are reconstructed separately, and of a suppressed sum one
+client's update is left.
 """
 
 import logging
@@ -29,7 +30,7 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.captures import IMPRINT, SUPPRESSED, Capture
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +248,15 @@ class Attacker:
             order=assumed if order is None else order,
             training_mode=training,
             public=self.public,
+            hidden=self._hidden(capture),
         )
+
+    def _hidden(self, capture: Capture) -> frozenset[str]:
+        """Parameters of which a suppressed sum says nothing about the target."""
+        if capture.facts.malicious != SUPPRESSED:
+            return frozenset()
+        names = {name for name, _ in self.model.named_parameters()}
+        return frozenset(names.difference(capture.payload.tensors))
 
 
 def attack_of(entry: Reconstruct) -> AttackSettings:
