@@ -103,8 +103,8 @@ def check_suppression(
     left = [name for name, tensor in gradient.items() if name not in spared and tensor.any()]
     if left:
         raise ValueError(
-            f"the network cannot be suppressed: {left[0]} has a gradient although every weight is 0 "
-            "and every bias but the last negative, which needs ReLU before the last layer"
+            f"the network cannot be suppressed: {left[0]} has a gradient although weights are 0 "
+            "and all biases but the last negative, which needs ReLU before the last layer"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from attacks.knowledge import MOST_IMAGES
 from attacks.reconstruction.components import (
     INITIALISATIONS,
     LABEL_RULES,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
+
+MOST_UNMIXED = 1024
+"""Largest number of images that the cocktail party attack unmixes, as in its paper."""
 
 JOINT = "joint"
 """Label rule that optimises soft labels together with the images."""
@@ -44,7 +48,8 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below.
+            settings below; ``cocktail-party`` unmixes the inputs of a fully connected layer, and
+            uses label rule, tv, lr, initialisation and iterations to invert features.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -157,6 +162,11 @@ class AttackSettings:
             raise ValueError("the prior on features needs labels, so they cannot be joint as well")
 
     @property
+    def most_images(self) -> int:
+        """Largest number of images of an update that the method is run on."""
+        return MOST_UNMIXED if self.method == "cocktail-party" else MOST_IMAGES
+
+    @property
     def weighted_priors(self) -> tuple[tuple[Prior, float], ...]:
         """Priors with a weight above 0: built-in ones in the order of ``PRIORS``, then others."""
         builtin = ((name, float(getattr(self, field))) for name, field in PRIOR_FIELDS.items())
@@ -252,6 +262,14 @@ ANALYTIC = AttackSettings(
     "exact for one image and often for some of a batch",
 )
 
+COCKTAIL_PARTY = AttackSettings(
+    method="cocktail-party",
+    tv=0.3,
+    iterations=500,
+    source="Kariyappa et al. 2023 (arXiv 2209.05578): independent components of a fully connected "
+    "layer's gradient, here of the differences of pixels or features, and feature inversion",
+)
+
 AUTO = replace(
     FAST,
     tunes=True,
@@ -270,5 +288,6 @@ PRESETS: dict[str, AttackSettings] = {
     "modern": MODERN,
     "fedavg": FEDAVG,
     "analytic": ANALYTIC,
+    "cocktail-party": COCKTAIL_PARTY,
 }
 """Built-in presets by name; the constant of each is its name in capitals with underscores."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import MOST_IMAGES, Knowledge, PublicImages
+from attacks.knowledge import Knowledge, PublicImages
 from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -112,10 +112,11 @@ class Attacker:
         model, global_state, payload, knowledge = self.target(capture, settings, labels, order)
         if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
-        if knowledge.num_images > MOST_IMAGES:
+        most = (attack or attack_of(settings)).most_images
+        if knowledge.num_images > most:
             raise ValueError(
                 f"the update of {capture.of} in round {capture.round} averages "
-                f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
+                f"{knowledge.num_images} images; more than {most} are not attacked"
             )
         findings: tuple[str, ...] = ()
         if check:
