@@ -146,6 +146,8 @@ class Knowledge:
             noise; ``None`` without clip-noise.
         update_noise: Standard deviation of the noise of clip-noise on each entry of the update.
         public: Public images from which expected outputs are computed; ``None`` for none.
+        hidden: Names of parameters of which the payload says nothing, because the server cannot
+            tell the client's part from those of others; they are not compared.
 
     Raises:
         ValueError: If there is no image to reconstruct, or normalisation, labels or order do not
@@ -171,6 +173,7 @@ class Knowledge:
     update_clipping_norm: float | None = None
     update_noise: float = 0.0
     public: PublicImages | None = field(default=None, repr=False)
+    hidden: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.num_images < 1:

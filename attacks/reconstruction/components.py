@@ -67,7 +67,11 @@ def _within(module: str, **names: str) -> dict[str, str]:
 
 
 METHODS: Components[Method] = Components(
-    "method", _within("methods", optimise="optimise", analytic="analytic", spear="spear")
+    "method",
+    {
+        **_within("methods", optimise="optimise", analytic="analytic", spear="spear"),
+        **_within("cocktail_party", cocktail_party="cocktail_party"),
+    },
 )
 """Whole reconstruction methods."""
 

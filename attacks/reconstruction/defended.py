@@ -49,6 +49,8 @@ def adapted(
       a constant, so the objective is the cosine with that weight relative to the prior.
     * Pruning, known or visible in the payload: only the remaining entries are compared, and where
       few are left, the total variation is raised.
+    * Gradient suppression under secure aggregation hides the last layer's bias, without which no
+      features can be recovered, so the prior on them is left out.
     * Quantisation keeps directions and changes scales, so the settings stay unchanged.
 
     Args:
@@ -74,6 +76,8 @@ def adapted(
             attack = replace(attack, match=2 * knowledge.update_clipping_norm * length)
     if knowledge.clipping_norm is not None:
         attack = replace(attack, features=0.0, statistics=0.0)
+    if knowledge.hidden:
+        attack = replace(attack, features=0.0)
     if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
         attack = replace(attack, label_rule="mixed")
     pruned = "pruning" in knowledge.defenses or _gaps(changes) > PRUNED

@@ -59,7 +59,7 @@ def consistency(
     with mode(model, training=knowledge.training_mode):
         found = problem.simulate(images, labels, create_graph=False)
     # float64, because cosines near 1 differ in their last digits only.
-    simulated = {name: tensor.detach().double() for name, tensor in found.items()}
+    simulated = {name: found[name].detach().double() for name in problem.target}
     captured = {name: tensor.double() for name, tensor in problem.target.items()}
     error = {name: simulated[name] - tensor for name, tensor in captured.items()}
     norm, length = sum_of_squares(captured).sqrt(), sum_of_squares(simulated).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from attacks.knowledge import MOST_IMAGES
 from attacks.reconstruction.components import (
     INITIALISATIONS,
     LABEL_RULES,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
+
+MOST_UNMIXED = 1024
+"""Largest number of images that the cocktail party attack unmixes, as in its paper."""
 
 JOINT = "joint"
 """Label rule that optimises soft labels together with the images."""
@@ -44,7 +48,9 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws.
+            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws; ``cocktail-party`` unmixes
+            the inputs of a fully connected layer, and uses label rule, tv, lr, initialisation and
+            iterations to invert features.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -157,6 +163,11 @@ class AttackSettings:
             raise ValueError("the prior on features needs labels, so they cannot be joint as well")
 
     @property
+    def most_images(self) -> int:
+        """Largest number of images of an update that the method is run on."""
+        return MOST_UNMIXED if self.method == "cocktail-party" else MOST_IMAGES
+
+    @property
     def weighted_priors(self) -> tuple[tuple[Prior, float], ...]:
         """Priors with a weight above 0: built-in ones in the order of ``PRIORS``, then others."""
         builtin = ((name, float(getattr(self, field))) for name, field in PRIOR_FIELDS.items())
@@ -259,6 +270,14 @@ SPEAR = AttackSettings(
     "with a ReLU after it, exact",
 )
 
+COCKTAIL_PARTY = AttackSettings(
+    method="cocktail-party",
+    tv=0.3,
+    iterations=500,
+    source="Kariyappa et al. 2023 (arXiv 2209.05578): independent components of a fully connected "
+    "layer's gradient, here of the differences of pixels or features, and feature inversion",
+)
+
 AUTO = replace(
     FAST,
     tunes=True,
@@ -278,5 +297,6 @@ PRESETS: dict[str, AttackSettings] = {
     "fedavg": FEDAVG,
     "analytic": ANALYTIC,
     "spear": SPEAR,
+    "cocktail-party": COCKTAIL_PARTY,
 }
 """Built-in presets by name; the constant of each is its name in capitals with underscores."""

@@ -1,6 +1,6 @@
 """The captured payload as a descent direction, and the simulation of it for candidate images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -90,7 +90,7 @@ class Problem:
                 weights and ``knowledge.local`` is ``None``.
         """
         names = [name for name, _ in model.named_parameters()]
-        _check_network(model, names, global_state, payload)
+        _check_network(model, names, global_state, payload, knowledge.hidden)
         own = dict(model.named_parameters())
         parameters = {name: global_state[name].detach().to(own[name]) for name in names}
         target = {name: tensor.to(own[name]) for name, tensor in payload.tensors.items()}
@@ -353,15 +353,21 @@ def _buffers(model: nn.Module, global_state: Mapping[str, Tensor]) -> dict[str, 
 
 
 def _check_network(
-    model: nn.Module, names: list[str], global_state: Mapping[str, Tensor], payload: Payload
+    model: nn.Module,
+    names: list[str],
+    global_state: Mapping[str, Tensor],
+    payload: Payload,
+    hidden: Collection[str],
 ) -> None:
-    if missing := [n for n in names if n not in global_state or n not in payload.tensors]:
+    given = {*payload.tensors, *hidden}
+    if missing := [n for n in names if n not in global_state or n not in given]:
         raise ValueError(
             f"{missing[0]} of the network is missing from the capture: is it another network?"
         )
     if more := sorted(set(payload.tensors) - set(names)):
         raise ValueError(f"{more[0]} of the capture is not in the network: is it another network?")
     for name, parameter in model.named_parameters():
-        shapes = {tuple(t.shape) for t in (parameter, global_state[name], payload.tensors[name])}
+        received = payload.tensors.get(name, parameter)
+        shapes = {tuple(t.shape) for t in (parameter, global_state[name], received)}
         if len(shapes) > 1:
             raise ValueError(f"{name} has different shapes in network and capture: {shapes}")

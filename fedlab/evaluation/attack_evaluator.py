@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.suppression import singled_out
 
 CACHED = 4
 """Number of captures whose replay is kept, each with all images of its clients. A few suffice,
@@ -193,6 +195,7 @@ class AttackEvaluator:
         scenario: Scenario | None,
     ) -> "_Planned | None":
         """Find the true images, and choose the settings of the attack; ``None`` without images."""
+        capture = singled_out(capture)
         tasks = self._tasks(capture, scenario)
         deployed = self._scenario.engine.deployed
         truth = None if deployed else self._truth(capture, tasks, histories)
@@ -265,13 +268,12 @@ class AttackEvaluator:
             reason: The reason why the capture was not attacked, in one sentence.
             scenario: Scenario as it was in the round, if it was toggled since.
         """
-        tasks = self._tasks(capture, scenario)
         honest = capture.facts.malicious is None
-        try:
-            with naming_network(self._federated.network):
-                truth = self._truth(capture, tasks, histories)
-        except (ValueError, NetworkFailed):
-            truth = None  # without a replay nobody knows which images are behind the capture
+        truth = None  # without a replay nobody knows which images are behind the capture
+        with suppress(ValueError, NetworkFailed), naming_network(self._federated.network):
+            capture = singled_out(capture)
+            truth = self._truth(capture, self._tasks(capture, scenario), histories)
+        tasks = self._tasks(capture, scenario)
         return skipped_leak(
             capture,
             tasks,
@@ -300,6 +302,7 @@ class AttackEvaluator:
         Raises:
             ValueError: If the true batch was empty, or the payload cannot be simulated.
         """
+        capture = singled_out(capture)
         truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return self.attacker.consistency(
             capture, self._federated.data.normalise(truth.inputs), truth.labels, truth.order
@@ -329,6 +332,7 @@ class AttackEvaluator:
         Raises:
             ValueError: If there is no image behind the capture, or ``shadows`` is odd.
         """
+        capture = singled_out(capture)
         truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return membership(
             capture,

@@ -200,6 +200,7 @@ class _Scoring:
                 payload_cosine=self.truth.payload_cosine,
                 signal_cosine=self.truth.signal_cosine,
                 threat=self.capture.facts.threat,
+                letter=self.capture.facts.letter,
                 reasons=", ".join(circumstances.reasons),
                 ceiling_identified=identified,
                 ceiling_psnr=psnr,

@@ -1,7 +1,7 @@
 """Replay of a round from the seed: the images behind a capture, and a check of its payload."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -97,8 +97,11 @@ def replay(
                 run_client_round(task, federated, state, spent, noiseless=True)
                 for task, spent in own
             ]
-        sent = _change(capture.payload, state)
-        again, signal = (_change(received(each, orders, state), state) for each in (done, quiet))
+        sent = _change(capture.payload, state, capture.payload.tensors)
+        again, signal = (
+            _change(received(each, orders, state), state, capture.payload.tensors)
+            for each in (done, quiet)
+        )
         payload_cosine, signal_cosine = (
             _cosine(sent, again),
             _cosine(sent - (again - signal), signal),
@@ -193,13 +196,12 @@ def received(
     return summed(parts, parts[0].model).payload
 
 
-def _change(payload: Payload, state: Mapping[str, Tensor]) -> Tensor:
-    """A payload as one vector: the gradient, or the change of the weights."""
+def _change(payload: Payload, state: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
+    """Some tensors of a payload as one vector: the gradient, or the change of the weights."""
     parts = [
-        tensor.to(state[name].device)
-        if payload.kind == "gradient"
-        else tensor.to(state[name].device) - state[name]
-        for name, tensor in sorted(payload.tensors.items())
+        payload.tensors[name].to(state[name].device)
+        - (0 if payload.kind == "gradient" else state[name])
+        for name in sorted(names)
     ]
     return torch.cat([part.flatten().double() for part in parts])
 

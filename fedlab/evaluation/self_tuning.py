@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attacks.knowledge import MOST_IMAGES
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings
 from attacks.reconstruction.candidates import candidates, fixed_fields
@@ -186,7 +185,8 @@ class SelfTuning:
         """
         target = self._attacker.target(capture, entry)
         facts, images = capture.facts, sum(each.images for each in profiles)
-        if target.knowledge.num_images > MOST_IMAGES and facts.malicious != IMPRINT:
+        most = attack_of(entry).most_images
+        if target.knowledge.num_images > most and facts.malicious != IMPRINT:
             return None
         if images > len(self._federated.data.test_images):
             return None

@@ -65,6 +65,7 @@ def skipped_leak(
                 payload_cosine=math.nan if truth is None else truth.payload_cosine,
                 signal_cosine=math.nan if truth is None else truth.signal_cosine,
                 threat=capture.facts.threat,
+                letter=capture.facts.letter,
                 reasons=", ".join(circumstances.reasons),
                 skipped=reason,
             )

@@ -118,11 +118,12 @@ def _captured(
     """What the server would have received, with the facts that it would have known."""
     facts = summed_facts([round_facts(task, task.defenses) for task in tasks.values()])
     payload: Payload = received(done, [*tasks.values()], original.global_state)
+    seen = {n: t for n, t in payload.tensors.items() if n in original.payload.tensors}
     return Capture(
         original.round,
         tuple(tasks),
         original.global_state,
-        payload,
+        replace(payload, tensors=seen),
         replace(facts, malicious=original.facts.malicious, target=original.facts.target),
     )
 

@@ -1,7 +1,7 @@
 """The public facts of a client's round: what the server asked for, and so knows of the reply."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
-from fedlab.scenario.tables import ClassFishing
+from fedlab.scenario.tables import ClassFishing, Suppression
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,12 @@ class RoundFacts:
         poisson: Whether the single batch of a leaking client is a Poisson sample.
         proximal_mu: Weight of FedProx' proximal term.
         training_mode: Whether the network is in training mode.
-        malicious: The server's tampering with what it sent, ``imprint`` or ``class-fishing``;
-            ``None`` if it is honest but curious. The client does not know it.
+        malicious: The server's tampering with what it sent, ``imprint``, ``class-fishing`` or
+            ``suppression``; ``None`` if it is honest but curious. The client does not know it.
         target: The class for which a malicious server fished.
+        singled_out: The client whose update suppression left in a sum, to which the other facts
+            then refer; ``None`` otherwise.
+        single_batch: Whether that client was asked for the gradient of one batch.
         update_clipping_norm: Clipping norm of clip-noise where it is scheduled.
         update_noise: Standard deviation of the noise on each entry of the update under clip-noise.
         optimiser: Optimiser of the local steps; clients of fedlab run SGD, other apps may not.
@@ -57,6 +60,8 @@ class RoundFacts:
     training_mode: bool = True
     malicious: str | None = None
     target: int | None = None
+    singled_out: int | None = None
+    single_batch: bool = False
     update_clipping_norm: float | None = None
     update_noise: float = 0.0
     optimiser: Optimiser = "sgd"
@@ -76,6 +81,17 @@ class RoundFacts:
     def threat(self) -> Literal["honest-but-curious", "malicious"]:
         """The threat model; results of the two are never compared."""
         return "honest-but-curious" if self.malicious is None else "malicious"
+
+    @property
+    def letter(self) -> Literal["D", "G", "H"]:
+        """The threat model in Carletti et al., SoK: Gradient Inversion Attacks (USENIX 2025).
+
+        Every attack may use public images, so none is weaker than D or G. A server that suppresses
+        gradients chooses which clients are in the sum in effect.
+        """
+        if self.malicious is None:
+            return "D"
+        return "G" if self.singled_out is None else "H"
 
     def knowledge(
         self,
@@ -144,7 +160,7 @@ def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History 
 
 
 def scheduled_facts(task: ClientTask, scenario: Scenario, history: History = ()) -> RoundFacts:
-    """The facts that the server knows of a client's round, its own tampering included.
+    """The facts that the server knows of a client's round, tampering with its weights included.
 
     Args:
         task: The client's task.
@@ -155,7 +171,8 @@ def scheduled_facts(task: ClientTask, scenario: Scenario, history: History = ())
     defenses = scenario.scheduled_defenses(round=task.round, client=task.client)
     return replace(
         round_facts(task, defenses, history),
-        malicious=attack.attack if attack else None,
+        # Suppression leaves the target's weights as they are; see suppressed_facts.
+        malicious=attack.attack if attack and not isinstance(attack, Suppression) else None,
         target=attack.target if isinstance(attack, ClassFishing) else None,
     )
 
@@ -186,4 +203,32 @@ def summed_facts(parts: Sequence[RoundFacts]) -> RoundFacts:
         # Where one of them does not clip, nothing bounds the mean.
         update_clipping_norm=max(norms) if len(norms) == len(parts) else None,
         update_noise=math.hypot(*(each.update_noise for each in parts)) / len(parts),
+    )
+
+
+def suppressed_facts(
+    parts: Mapping[int, RoundFacts], *, target: int, single_batch: bool
+) -> RoundFacts:
+    """The facts of a sum in which suppression left one client: its own, with the noise of all.
+
+    Noise on the mean of all images is that much larger on the target's share of it.
+
+    Args:
+        parts: Facts of the clients' rounds by client, at least one; the target may be missing.
+        target: The client that was singled out.
+        single_batch: True if it was asked for the gradient of one batch.
+    """
+    whole = summed_facts(list(parts.values()))
+    own, noise = parts.get(target, whole), whole.noise_multiplier
+    if own.clipping_norm is None or noise is None or whole.clipping_norm is None:
+        noise = own.noise_multiplier
+    else:
+        noise *= whole.clipping_norm / own.clipping_norm
+    return replace(
+        own,
+        malicious="suppression",
+        singled_out=target,
+        single_batch=single_batch,
+        noise_multiplier=noise,
+        update_noise=len(parts) * whole.update_noise,
     )

@@ -121,6 +121,8 @@ class LeakageRow:
         signal_cosine: The same cosine without the DP noise of both updates.
         threat: ``honest-but-curious``, or ``malicious`` if the server tampered with the network or
             the weights that it sent.
+        letter: The same by the letters of the literature: ``D`` or ``G``, or ``H`` for a server
+            that singled the client out of a secure sum.
         reasons: The reasons why the attack is easier than a real one, such as ``labels known,
             untrained network``; empty for ``realistic``.
         power: Share of surrogate victims without a defense that leak to the same attack, in [0, 1];
@@ -182,6 +184,7 @@ class LeakageRow:
     payload_cosine: float = math.nan
     signal_cosine: float = math.nan
     threat: str = "honest-but-curious"
+    letter: str = "D"
     reasons: str = ""
     power: float = math.nan
     ceiling_identified: float = math.nan

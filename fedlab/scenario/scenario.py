@@ -23,7 +23,6 @@ from fedlab.scenario.roles import Honest, Leaking, Poisoning, Role
 from fedlab.scenario.tables import (
     Audit,
     Captures,
-    ClassFishing,
     Data,
     Engine,
     Imprint,
@@ -32,6 +31,8 @@ from fedlab.scenario.tables import (
     Privacy,
     Reconstruct,
     Server,
+    Suppression,
+    Tampering,
     Training,
 )
 
@@ -207,8 +208,8 @@ class Scenario(Viewable, Settings):
         """The attacks scheduled against a client in a round."""
         return _at(self._reconstructions, round, client)
 
-    def malicious_attack(self, *, round: int, client: int) -> Imprint | ClassFishing | None:
-        """The server's tampering with the model that it sends to a client, if there is any."""
+    def malicious_attack(self, *, round: int, client: int) -> Tampering | None:
+        """The server's attack on a client by tampering with what it sends, if there is any."""
         return next(iter(_at(self._tampered, round, client)), None)
 
     def lr(self, round: int) -> float:
@@ -239,14 +240,20 @@ class Scenario(Viewable, Settings):
         return [self._cells(entry, f"reconstructions.{i}") for i, entry in entries]
 
     @cached_property
-    def _tampered(self) -> list[Cells[Imprint | ClassFishing]]:
+    def _tampered(self) -> list[Cells[Tampering]]:
         malicious = self.server.malicious
         if malicious is None:
             return []
         if isinstance(malicious, Imprint):  # part of the network, so of every round
             every = frozenset(range(1, self.rounds + 1)), frozenset(range(self.data.clients))
             return [Cells(malicious, *every)]
-        return [self._cells(malicious, "server.malicious")]
+        cells = self._cells(malicious, "server.malicious")
+        if isinstance(malicious, Suppression) and len(cells.clients) != 1:
+            raise ValueError(
+                f"server.malicious: suppression leaves one client in a sum, but clients = "
+                f'"{malicious.clients}" are {len(cells.clients)}: name one'
+            )
+        return [cells]
 
     def _cells(self, entry: S, where: str) -> Cells[S]:
         try:

@@ -15,7 +15,7 @@ from fedlab.core.attack_plugins import (
 )
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import Registry, has_stand_in
-from fedlab.core.schedule import MOST
+from fedlab.core.schedule import MOST, ClientsText
 from fedlab.core.settings import LARGEST, Count, Scheduled, Settings
 from fedlab.data.registry import PARTITIONS
 from fedlab.metrics.metric import METRICS
@@ -176,7 +176,24 @@ class ClassFishing(Scheduled):
     """The class whose images the server wants to see."""
 
 
-Malicious = Annotated[Imprint | ClassFishing, Field(discriminator="attack")]
+class Suppression(Scheduled):
+    """A malicious server leaves one client's gradient in a secure sum by suppressing all others.
+
+    All other clients of the sum are sent weights under which every ReLU is dead, so that they send
+    back a gradient of the last layer's bias alone (arXiv 2111.07380). Such a client can see that no
+    unit of its network is ever active; clients that compare hashes of what they were sent see that
+    theirs differ. The global model moves by the target's share only, and its last bias stays.
+    """
+
+    attack: Literal["suppression"] = "suppression"
+    clients: ClientsText = "0"
+    """The client whose update is left in the sum, exactly one."""
+
+
+Tampering = Imprint | ClassFishing | Suppression
+"""How a malicious server tampers with what it sends."""
+
+Malicious = Annotated[Tampering, Field(discriminator="attack")]
 
 
 NO_PROTECTION = (

@@ -2,7 +2,8 @@
 
 It knows what any server knows (the network, the round facts, the replies) and, in diagnostic runs
 only, the true labels or order of the images. A malicious server evaluates its own manipulation:
-imprints are read out, and fished images are reconstructed separately.
+imprints are read out, fished images are reconstructed separately, and of a suppressed sum one
+client's update is left.
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import MOST_IMAGES, Knowledge, PublicImages
+from attacks.knowledge import Knowledge, PublicImages
 from attacks.malicious_server.rebuild import read_imprints, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -29,7 +30,7 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.captures import IMPRINT, SUPPRESSED, Capture
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,11 @@ class Attacker:
         model, global_state, payload, knowledge = self.target(capture, settings, labels, order)
         if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
-        if knowledge.num_images > MOST_IMAGES:
+        most = (attack or attack_of(settings)).most_images
+        if knowledge.num_images > most:
             raise ValueError(
                 f"the update of {capture.of} in round {capture.round} averages "
-                f"{knowledge.num_images} images; more than {MOST_IMAGES} are not attacked"
+                f"{knowledge.num_images} images; more than {most} are not attacked"
             )
         findings: tuple[str, ...] = ()
         if check:
@@ -247,7 +249,15 @@ class Attacker:
             order=assumed if order is None else order,
             training_mode=training,
             public=self.public,
+            hidden=self._hidden(capture),
         )
+
+    def _hidden(self, capture: Capture) -> frozenset[str]:
+        """Parameters of which a suppressed sum says nothing about the target."""
+        if capture.facts.malicious != SUPPRESSED:
+            return frozenset()
+        names = {name for name, _ in self.model.named_parameters()}
+        return frozenset(names.difference(capture.payload.tensors))
 
 
 def attack_of(entry: Reconstruct) -> AttackSettings:

@@ -25,6 +25,10 @@ FISHED = "class-fishing"
 """Manipulation under which each client of a round receives its own global arrays."""
 
 
+SUPPRESSED = "suppression"
+"""Manipulation under which a sum of several clients holds the update of one of them."""
+
+
 @dataclass(frozen=True)
 class Capture:
     """Exactly what the server saw, without ground truth, seed and task.

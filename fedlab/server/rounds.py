@@ -19,14 +19,16 @@ from fedlab.protocol.abstention import Abstention
 from fedlab.protocol.declared_cost import PublicSizes, expected_cost
 from fedlab.protocol.planning import sample_cohort, task_for
 from fedlab.protocol.reply import Expected, Reply
-from fedlab.protocol.round_facts import scheduled_facts, summed_facts
+from fedlab.protocol.round_facts import scheduled_facts, summed_facts, suppressed_facts
 from fedlab.protocol.task import ClientTask
 from fedlab.protocol.terms import Terms
+from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
 from fedlab.server.reply_collection import Known, ReplyCollection, collect_replies
 from fedlab.server.secure_sum import LEAST, Part, members, summed
+from fedlab.server.suppression import part_of_target, target_of
 from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
 from fedlab.server.transport import State, Transport
 
@@ -79,7 +81,8 @@ class RoundLoop:
 
     A malicious server that fishes for a class leaves the replies of fished clients out of the
     aggregate, since they start from weights that no training gives. If all clients of a round are
-    fished, the global state stays as it is.
+    fished, the global state stays as it is. One that suppresses gradients counts the sum as if
+    suppressed clients had changed nothing.
 
     Args:
         grid: Grid that carries the messages.
@@ -257,19 +260,25 @@ class RoundLoop:
     ) -> list[_Seen]:
         """Captures of what the server sees: single replies, and the sum of secure aggregation."""
         parts = {
-            client: Part(reply.sent, self._model(reply, tasks[client].lr, averaged))
+            client: Part(reply.sent, _model(reply, sent[client], tasks[client].lr, averaged))
             for client, reply in replies.items()
         }
         before = {client: before_last(reply.history) for client, reply in replies.items()}
         round = next(iter(tasks.values())).round
         seen = []
         if together:
-            facts = summed_facts(
-                [scheduled_facts(tasks[client], scenario, before[client]) for client in together]
-            )
+            each = {
+                client: scheduled_facts(tasks[client], scenario, before[client])
+                for client in together
+            }
             whole = summed([parts[client] for client in together], averaged)
+            facts, target = summed_facts(list(each.values())), target_of(scenario, tasks)
+            if target is not None:
+                single = isinstance(tasks[target].role, Leaking)
+                facts = suppressed_facts(each, target=target, single_batch=single)
             capture = Capture(round, tuple(together), self.state, whole.payload, facts)
-            seen.append(_Seen(capture, whole))
+            part = whole if target is None else part_of_target(capture, whole)
+            seen.append(_Seen(capture, part))
         for client in sorted(set(parts) - set(together)):
             facts = scheduled_facts(tasks[client], scenario, before[client])
             capture = Capture(round, (client,), sent[client], parts[client].payload, facts)
@@ -310,11 +319,6 @@ class RoundLoop:
             or (scenario.training.share_buffers and value.is_floating_point())
         }
 
-    def _model(self, reply: Reply, lr: float, averaged: Iterable[str]) -> dict[str, Tensor]:
-        """A client's part in the average, in the order in which Flower's rules read arrays."""
-        model = reply.sent.as_weights(self.state, lr=lr) | dict(reply.buffers)
-        return {name: model[name] for name in averaged}
-
     def _known(self, scenario: Scenario) -> Known:
         averaged = self._averaged(scenario)
         shared = {n: v for n, v in self.state.items() if n not in self._parameters}
@@ -339,6 +343,12 @@ def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[in
         return together
     collection.drop(together)
     return ()
+
+
+def _model(reply: Reply, sent: State, lr: float, averaged: Iterable[str]) -> dict[str, Tensor]:
+    """A client's part in the average, in the order in which Flower's rules read arrays."""
+    model = reply.sent.as_weights(sent, lr=lr) | dict(reply.buffers)
+    return {name: model[name] for name in averaged}
 
 
 def _selected(counted: Sequence[_Seen], result: Aggregate) -> dict[int, bool]:

@@ -10,6 +10,8 @@ from fedlab.core.errors import BadInput
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing, Imprint
+from fedlab.server.secure_sum import members
+from fedlab.server.suppression import suppressed_state, target_of
 
 State = Mapping[str, Tensor]
 """Parameters and buffers by name."""
@@ -42,7 +44,9 @@ def refuse_impossible_fishing(scenario: Scenario, state: State, parameters: Iter
 def states_to_send(
     scenario: Scenario, tasks: Mapping[int, ClientTask], state: State, parameters: Iterable[str]
 ) -> dict[int, State]:
-    """Choose what each client is sent: the global state itself, or one that fishes for a class.
+    """Choose what each client is sent: the global state, or one that the server tampered with.
+
+    It fishes for a class, or suppresses the gradients of all clients of a sum but one.
 
     Args:
         scenario: The experiment.
@@ -56,6 +60,12 @@ def states_to_send(
     }
     fishing = next((each for each in attacks.values() if isinstance(each, ClassFishing)), None)
     fished = _fish(state, parameters, fishing) if fishing else state
+    target = target_of(scenario, tasks)
+    if target is not None:
+        dead = suppressed_state(state, parameters)
+        together = members(scenario, round=tasks[target].round, clients=tasks)
+        silent = set(together) - {target}
+        return {client: dead if client in silent else state for client in tasks}
     return {
         client: fished if isinstance(each, ClassFishing) else state
         for client, each in attacks.items()

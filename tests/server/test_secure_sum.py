@@ -181,3 +181,18 @@ def test_one_unclipped_update_unbounds_the_mean():
     some = {"name": "clip-noise", "clients": "0-1"}
     scenario = small(rounds=1, roles=[LEAK], defenses=[some, SECURE], captures={"keep": "all"})
     assert captures(finished(scenario))[0].facts.update_clipping_norm is None
+
+
+def test_only_the_cocktail_party_takes_on_a_large_sum():
+    attacks = [{"clients": "0", "preset": each} for each in ("cocktail-party", "fast")]
+    scenario = small(
+        rounds=1,
+        model={"name": "mlp", "width": 96},
+        roles=[LEAK | {"batch_size": 20}],
+        defenses=[SECURE],
+        reconstructions=attacks,
+    )
+    rows = finished(scenario).folder.table("leakage")
+    skipped = rows.groupby("preset")["skipped"].agg(lambda reasons: reasons.notna().all())
+    assert skipped.to_dict() == {"cocktail-party": False, "fast": True}
+    assert (rows["letter"] == "D").all()

@@ -180,6 +180,16 @@ def test_commented_scenario_fishes_a_class(tmp_path):
     assert rebuilt["label_correct"].all()
 
 
+def test_suppression_reads_one_client_of_a_sum(tmp_path):
+    federation, leakage = run("suppression", tmp_path, ["reconstructions.0.power=false"])
+    obedient, suppressed = (leakage[leakage["round"] == number] for number in (1, 2))
+    assert len(obedient) == 40
+    assert set(suppressed["client"]) == {3}
+    assert set(suppressed["verdict"]) == {"leaks"}
+    assert set(obedient["threat"]) == {"honest-but-curious"}
+    assert federation.picture().axes
+
+
 @pytest.mark.slow
 def test_noise_and_gate_hide_most_updates(tmp_path):
     federation, leakage = run("defenses", tmp_path, attacked_by("fast", "0-7"))

@@ -26,13 +26,16 @@ each add to the one before."""
 def letters_tested(ran: pd.DataFrame) -> list[str]:
     """The letter of each kind of server that attacked.
 
-    Every attack of a run may use public images, so none is weaker than D or G.
+    Runs of earlier versions have no letters; their attacks may use public images, so none is weaker
+    than D or G.
 
     Args:
         ran: Rows of the leakage table about attacks that ran.
     """
-    threats = ran["threat"] if "threat" in ran else ["honest-but-curious"] * bool(len(ran))
-    return sorted({"G" if threat == "malicious" else "D" for threat in threats})
+    if "threat" not in ran:
+        return ["D"] * bool(len(ran))
+    letters = ran["threat"].map({"malicious": "G"}).fillna("D")
+    return sorted(set(ran["letter"].fillna(letters) if "letter" in ran else letters))
 
 
 def tested_sentence(letters: Collection[str]) -> str:
@@ -43,6 +46,7 @@ def tested_sentence(letters: Collection[str]) -> str:
         "C": listed([LETTERS[each] for each in "ABC"]),
         "D": listed([LETTERS[each] for each in "ABCD"]),
         "G": LETTERS["G"],
+        "H": LETTERS["H"],
     }
     models = "; ".join(f"{letter}: the server {words[letter]}" for letter in letters)
     return (
@@ -55,8 +59,8 @@ def untested_sentence(letters: Collection[str]) -> str:
     """Name the threat models that no attack had, in words.
 
     Args:
-        letters: Letters of ``letters_tested``: D covers those before it, and G covers F.
+        letters: Letters of ``letters_tested``: D covers those before it, G covers F, and H both.
     """
-    covered = "".join({"D": "ABCD", "G": "FG"}[letter] for letter in letters)
+    covered = "".join({"D": "ABCD", "G": "FG", "H": "FGH"}[letter] for letter in letters)
     rest = [f"{letter} ({words})" for letter, words in LETTERS.items() if letter not in covered]
     return f"No attack had a server of threat model {listed(rest, 'or')}."

@@ -172,6 +172,7 @@ def test_card_says_which_runs_its_privacy_is_of(comparison):  # noqa: F811
 def test_threat_models_have_letters():
     ran = pd.DataFrame({"threat": ["honest-but-curious", "malicious"]})
     assert letters_tested(ran) == ["D", "G"]
+    assert letters_tested(ran.assign(letter=["D", "H"])) == ["D", "H"]
     assert letters_tested(ran[:0]) == []
     named = {letter for letter in LETTERS if f"{letter} (" in untested_sentence(["D", "G"])}
     assert named == {"E", "H"}

@@ -1,0 +1,140 @@
+"""Gradient suppression in a federation: whom it singles out, and what it leaves of a secure sum."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from attacks.malicious_server.suppression import (
+    Separated,
+    check_suppression,
+    separate,
+    suppress,
+)
+from fedlab.core.errors import BadInput
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.scenario import Scenario
+from fedlab.scenario.tables import Suppression
+from fedlab.server.captures import Capture
+from fedlab.server.secure_sum import Part, members
+
+
+def refuse_impossible_suppression(
+    scenario: Scenario, model: nn.Module, shape: tuple[int, int, int]
+) -> None:
+    """Refuse suppression where there is no secure sum, or the network cannot be suppressed.
+
+    Args:
+        scenario: The scenario.
+        model: The network, in the mode of the clients.
+        shape: Channels, height and width of an image.
+
+    Raises:
+        BadInput: If the server is to suppress gradients and cannot.
+    """
+    if not isinstance(scenario.server.malicious, Suppression):
+        return
+    if not any(entry.sums_updates for entry in scenario.defenses):
+        raise BadInput(
+            "server.malicious: suppression singles a client out of a secure sum, and every reply "
+            "is seen alone: add the defense secure-aggregation"
+        )
+    if scenario.training.share_buffers:
+        raise BadInput(
+            "server.malicious: suppressed clients would send useless BatchNorm statistics, which "
+            "cannot be told from the target's in the sum: set training.share_buffers = false"
+        )
+    if scenario.audit is not None:
+        raise BadInput(
+            "server.malicious: an audit scores what all clients of a sum sent, of which "
+            "suppression leaves one: leave the table [audit] or suppression out"
+        )
+    try:
+        check_suppression(model, shape=shape, generator=torch.Generator().manual_seed(0))
+    except ValueError as error:
+        raise BadInput(f"server.malicious: {error}") from error
+
+
+def target_of(scenario: Scenario, tasks: Mapping[int, ClientTask]) -> int | None:
+    """The client that is singled out of the secure sum of a round.
+
+    Args:
+        scenario: The experiment as it is in the round.
+        tasks: Task of each client of the round.
+
+    Returns:
+        ``None`` if nobody is suppressed: the target is not in the cohort or not in the sum, or
+        nobody else is.
+    """
+    round = next(iter(tasks.values())).round
+    together = members(scenario, round=round, clients=tasks)
+    targets = (
+        client
+        for client in together
+        if isinstance(scenario.malicious_attack(round=round, client=client), Suppression)
+    )
+    return next(targets, None) if len(together) > 1 else None
+
+
+def suppressed_state(state: Mapping[str, Tensor], parameters: Iterable[str]) -> dict[str, Tensor]:
+    """The state that clients other than the target are sent.
+
+    Args:
+        state: Global parameters and buffers by name.
+        parameters: Names of the parameters, in the order of the layers.
+    """
+    return {**state, **suppress({name: state[name] for name in parameters})}
+
+
+def singled_out(capture: Capture) -> Capture:
+    """The capture of a suppressed sum as one of the target alone; others stay as they are.
+
+    Its payload lacks the bias of the last layer, in which the sum holds gradients of all clients.
+
+    Args:
+        capture: What the server saw.
+
+    Raises:
+        ValueError: If the target sent nothing, so that there is nothing in the sum.
+    """
+    target = capture.facts.singled_out
+    if target is None or capture.clients == (target,):
+        return capture
+    if target not in capture.clients:
+        raise ValueError(
+            f"client {target} sent nothing in round {capture.round}, and the gradients of the "
+            "others in the sum were suppressed"
+        )
+    return replace(capture, clients=(target,), payload=_separated(capture).payload)
+
+
+def part_of_target(capture: Capture, whole: Part) -> Part:
+    """The sum as it would be if suppressed clients had sent the weights of the round unchanged.
+
+    So the attack costs the global model the updates of these clients and no more. The last layer's
+    bias stays as it was, since the target's change of it is not known.
+
+    Args:
+        capture: The suppressed sum.
+        whole: Its part in the aggregate, of which only the names are kept.
+    """
+    start = capture.global_state
+    model = {name: start[name] for name in whole.model}
+    if capture.facts.singled_out in capture.clients:
+        found = _separated(capture)
+        own = found.payload.as_weights(start, lr=capture.facts.lr)
+        for name, weights in own.items():
+            model[name] = start[name] + found.share * (weights - start[name])
+    return Part(whole.payload, model)
+
+
+def _separated(capture: Capture) -> Separated:
+    facts = capture.facts
+    return separate(
+        capture.payload,
+        capture.global_state,
+        local=facts.local_sgd,
+        num_images=facts.batch_size,
+        single_batch=facts.single_batch,
+    )
