@@ -27,6 +27,7 @@ BENCHMARKS = {
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
     "flower_app": "what a server sees of a plain Flower app, by the training of its clients",
     "spear": "how large a batch SPEAR separates at a fully connected layer, and in which time",
+    "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",

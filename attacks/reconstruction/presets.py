@@ -48,9 +48,9 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws; ``cocktail-party`` unmixes
-            the inputs of a fully connected layer, and uses label rule, tv, lr, initialisation and
-            iterations to invert features.
+            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws;
+            ``cocktail-party`` unmixes the inputs of a fully connected layer, and uses label rule,
+            tv, lr, initialisation and iterations to invert features.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.

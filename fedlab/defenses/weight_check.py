@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attacks.payload import Payload
     from fedlab.defenses.pipeline import ClientContext, Pipeline
     from fedlab.defenses.workload import Workload
+    from fedlab.metrics.received_weights import WeightReading
     from fedlab.privacy.release import History
 
 
@@ -65,12 +66,17 @@ class WeightCheck(Defense):
         shard = context.shard
         order = torch.randperm(len(shard), generator=context.stream("weight check"))
         places = order[: self.images].to(shard.images.device)
-        found = read_weights(
-            context.model,
-            context.sent,
-            context.network_input(shard.images[places].float().div(255)),
-            shard.labels[places],
+        return self.reason(
+            read_weights(
+                context.model,
+                context.sent,
+                context.network_input(shard.images[places].float().div(255)),
+                shard.labels[places],
+            )
         )
+
+    def reason(self, found: WeightReading) -> str | None:
+        """Return which limit a reading exceeds, as a sentence; ``None`` if none."""
         if found.dsnr > self.most_dsnr:
             return "under the weights it was sent one image would dominate its update"
         if max(found.silent, found.single) > self.most_idle:
