@@ -30,6 +30,7 @@ BENCHMARKS = {
     "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
+    "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
     "tuned": "the self-tuning attack at equal time beside breaching, and beside its own best",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",

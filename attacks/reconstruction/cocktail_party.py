@@ -14,18 +14,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from attacks.reconstruction.analytic import first_linear
 from attacks.reconstruction.components import INITIALISATIONS
 from attacks.reconstruction.methods import RunOptions
+from attacks.reconstruction.objectives import LEAST
 from attacks.reconstruction.presets import AttackSettings
 from attacks.reconstruction.priors import total_variation
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
 
 ROUNDING = 1e-6
-"""Singular value, as a share of the largest, below which a direction is float32's rounding error."""
+"""Singular value, as a share of the largest, below which a direction is rounding error."""
 
 CONVERGED = 1e-7
 """Largest 1 - |cosine| between a row and the one before at which the iteration ends."""
@@ -60,9 +60,10 @@ def cocktail_party(
 
     Row u of the gradient is sum_j d_ju x_j over the B inputs x of the layer: B unknown signals in
     as many mixtures as there are units. Where the layer is the first, the signals are the images.
-    Behind convolutions they are embeddings, and an image of each is searched for whose embedding
-    points the same way (feature inversion). A gradient of fewer independent rows than images gives
-    fewer images. Labels are inferred from the last layer and not assigned to images.
+    Behind convolutions they are embeddings, and an image of each is searched for that has it
+    (feature inversion; the authors compare directions, since they do not know the scale). A
+    gradient of fewer independent rows than images gives fewer images. Labels are inferred from the
+    last layer and not assigned to images.
     """
     known = problem.knowledge
     layer = mixing_layer(problem.model, problem.mean_gradient(), known.num_images)
@@ -112,8 +113,8 @@ def unmix(layer: MixingLayer, *, num_images: int, grid: Grid | None) -> Tensor:
 
     Rows of the gradient are centred and whitened to their first B principal components. The rows w
     of an orthogonal matrix then maximise the negentropy (E log cosh w s - E log cosh n)^2, with a
-    standard normal n, of all components together, by the symmetric fixed-point iteration w <- E s tanh(w s) -
-    E (1 - tanh^2(w s)) w from the identity.
+    standard normal n, of all components together, by the symmetric fixed-point iteration
+    w <- E s tanh(w s) - E (1 - tanh^2(w s)) w from the identity.
 
     Components of images are looked for in the differences of neighbouring pixels, whose unmixing
     matrix is that of the pixels: differences are sparse and hardly correlated between images, which
@@ -143,7 +144,8 @@ def unmix(layer: MixingLayer, *, num_images: int, grid: Grid | None) -> Tensor:
     white = math.sqrt(mixtures.shape[1]) * right[:rank]
     combined = independent_rows(white) @ (left[:, :rank] / singular[:rank]).T
     scale = combined @ layer.biases
-    return (combined @ layer.rows / scale.unsqueeze(1)).float()
+    inputs: Tensor = combined @ layer.rows / scale.unsqueeze(1)
+    return inputs.float()
 
 
 def independent_rows(white: Tensor) -> Tensor:
@@ -203,7 +205,7 @@ def _probed(problem: Problem, name: str, generator: torch.Generator) -> tuple[Gr
 def _invert_features(
     problem: Problem, name: str, wanted: Tensor, settings: AttackSettings, options: RunOptions
 ) -> tuple[Tensor, Tensor]:
-    """Normalised images whose inputs of a layer point the same way as given ones, and the costs."""
+    """Normalised images with given inputs of a layer, and the course of their relative error."""
     low, high = problem.pixel_range
     shape = (len(wanted), *problem.knowledge.image_shape)
     first = INITIALISATIONS.resolve(settings.initialisation)(shape, options.generator)
@@ -222,7 +224,8 @@ def _invert_features(
             adam.zero_grad()
             seen.clear()
             functional_call(problem.model, state, (images,))
-            apart = 1 - functional.cosine_similarity(seen[0].flatten(1), wanted, dim=1)
+            error = (seen[0].flatten(1) - wanted).square().sum(1)
+            apart = error / wanted.square().sum(1).clamp(min=LEAST)
             costs.append(apart.detach().mean())
             # The total variation is a mean over all images, so that each weighs as if alone.
             cost = apart.sum() + settings.tv * len(images) * total_variation(images)

@@ -18,7 +18,9 @@ def test_quoted_figures_are_the_measured_ones():
     assert check() == []
 
 
-@pytest.mark.parametrize("name", ["cifar", "defended", "federation", "long-gpu", "scale"])
+@pytest.mark.parametrize(
+    "name", ["cifar", "defended", "federation", "long-gpu", "scale", "secure_sum"]
+)
 def test_results_of_the_figures_page_are_registered(name):
     assert name in {each.result for each in registered()}
 

@@ -56,6 +56,7 @@ SETTINGS = {
     "mine.toml": [*FEW, "data.train=200", *FIRST],
     "unmixed": ["rounds=2"],
     "malicious_server": ["data.train=200", "data.test=100", "rounds=1", FIRST[0]],
+    "suppression": ["data.train=200", "data.test=100", FIRST[0], FIRST[-1]],
     "witches_brew": [*BREW, "rounds=2"],
 }
 """Settings that make a scenario small."""
