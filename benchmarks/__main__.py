@@ -25,6 +25,7 @@ BENCHMARKS = {
     "attack_step": "an attack's step beside a forward pass and a minimal step in plain PyTorch",
     "ceilings": "identification under DP-SGD below its certified ceiling, by two attackers",
     "flower_app": "what a server sees of a plain Flower app, by the training of its clients",
+    "graph": "super-pixels: energy, time, memory; whether outlines leak; a prior for attacks",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
