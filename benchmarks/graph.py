@@ -31,10 +31,13 @@ def run(options: Options) -> Report:
             "photographs": f"{', '.join(superpixels.PHOTOGRAPHS)} of scikit-learn, 427x640",
             "labels": f"{superpixels.COLOURS} colours of the photograph",
             "smoothness": superpixels.SMOOTHNESS,
+            "super-pixels": f"SLIC of compactness {superpixels.COMPACTNESS:g}, chosen on crops; "
+            f"merging with a smoothness of {superpixels.MERGED:g}",
             "X-rays": f"{outlines.IMAGES} of PneumoniaMNIST, 28x28, one of each client",
             "attack on X-rays": f"fast, {outlines.ITERATIONS} iterations, labels known",
             "prior": f"{graph_prior.IMAGES} crops of the photographs, {graph_prior.SIDE}x"
             f"{graph_prior.SIDE}, fast, {graph_prior.ITERATIONS} iterations, labels known",
+            "weights of the prior": ", ".join(f"{each:g}" for each in graph_prior.WEIGHTS),
             "network": "convnet of width 16, untrained",
         },
         figures=[*solved, *further],

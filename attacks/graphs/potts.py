@@ -98,15 +98,15 @@ def segment(
     found = Segmentation(best, energy, costs.amin(2).double().sum(0), energy, 0)
     if not smoothness or not len(graph.first):
         return found
+    # Diagonal steps for the differences times smoothness * w: the unit of costs cancels out, and
+    # the dual step is as long as half the box.
     half = (smoothness / 2 * graph.weights).unsqueeze(1)
-    # Diagonal steps for the differences times smoothness * w: the unit of costs cancels out.
-    dual_step = half
     primal_step = (1 / (smoothness * graph.borders.clamp(min=1))).unsqueeze(1)
     point = torch.nn.functional.one_hot(best, labels).to(costs.dtype).flatten(1)
     ahead = point
     flows = flat.new_zeros(len(graph.first), flat.shape[1])
     for done in range(1, iterations + 1):
-        flows = flows.addcmul_(dual_step, graph.differences(ahead)).clamp_(-half, half)
+        flows = flows.addcmul_(half, graph.differences(ahead)).clamp_(-half, half)
         slope = graph.divergence(flows).add_(flat)
         if done % CHECKED_EVERY == 0 or done == iterations:
             found = _improved(found, costs, point, slope, graph, smoothness, done)
