@@ -33,7 +33,9 @@ def scenario(file: Path, defense: Defense) -> Scenario:
         model=Model(name="convnet", width=16),
         roles=(Leaking(batch_size=1),),
         defenses=(defense,),
-        reconstructions=(Reconstruct(preset="fast", labels="known", iterations=ITERATIONS),),
+        reconstructions=(
+            Reconstruct(preset="fast", labels="known", iterations=ITERATIONS, power=False),
+        ),
         metrics=("outline",),
         engine=Engine(device="cpu", threads=THREADS, workers=1),
     )

@@ -58,7 +58,8 @@ def slic(
                 closer = distance < nearest
                 nearest = torch.where(closer, distance, nearest)
                 found = torch.where(closer, cells, found)
-    return torch.unique(found, return_inverse=True)[1].view(height, width)
+    regions: Tensor = torch.unique(found, return_inverse=True)[1]
+    return regions.view(height, width)
 
 
 def colours_of(image: Tensor, count: int, *, iterations: int = 20) -> Tensor:
@@ -79,7 +80,7 @@ def colours_of(image: Tensor, count: int, *, iterations: int = 20) -> Tensor:
     points = image.flatten(1).T.contiguous()
     order = points.mean(1).argsort(stable=True)
     starts = (torch.arange(count, device=image.device) + 0.5) / count * len(points)
-    centres = torch.unique(points[order[starts.long()]], dim=0)
+    centres: Tensor = torch.unique(points[order[starts.long()]], dim=0)
     for _ in range(iterations):
         nearest = colour_costs(points, centres).argmin(1)
         means = _means(points, nearest, len(centres))
