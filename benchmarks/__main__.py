@@ -28,6 +28,7 @@ BENCHMARKS = {
     "flower_app": "what a server sees of a plain Flower app, by the training of its clients",
     "spear": "how large a batch SPEAR separates at a fully connected layer, and in which time",
     "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
+    "graph": "super-pixels: energy, time, memory; whether outlines leak; a prior for attacks",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",

@@ -94,13 +94,16 @@ MASKS: Components[Mask] = Components(
 
 PRIORS: Components[Prior] = Components(
     "prior",
-    _within(
-        "priors",
-        total_variation="total_variation_prior",
-        norm="norm_prior",
-        statistics="statistics_prior",
-        features="features_prior",
-    ),
+    {
+        **_within(
+            "priors",
+            total_variation="total_variation_prior",
+            norm="norm_prior",
+            statistics="statistics_prior",
+            features="features_prior",
+        ),
+        **_within("graph_prior", graph_variation="graph_variation_prior"),
+    },
 )
 """Priors on images, in the order in which they are added up."""
 

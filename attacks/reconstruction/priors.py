@@ -32,12 +32,14 @@ class PriorContext:
         labels: int64 ``[n]`` or soft ``[n, classes]`` labels of the images; logits ``[n, classes]``
             at the start of the attack if labels are optimised as well.
         inputs: Inputs of BatchNorm layers and of the last linear layer for the candidate images.
+        memory: What a prior keeps from one call of a restart to the next; empty at first.
     """
 
     problem: Problem
     settings: AttackSettings
     labels: Tensor = field(repr=False)
     inputs: LayerInputs = field(repr=False)
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -79,14 +81,21 @@ def total_variation(images: Tensor, *, isotropic: bool = False, opponents: bool 
         >>> float(total_variation(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])))
         1.0
     """
-    if opponents and images.shape[1] == 3:
-        images = torch.cat([images, images - images.roll(1, dims=1)], dim=1)
+    if opponents:
+        images = with_opponents(images)
     if not isotropic:
         found: Tensor = _Anisotropic.apply(images)
         return found
     horizontal, vertical = _differences(images)
     squares = horizontal[..., :-1, :].square() + vertical[..., :, :-1].square()
     return (squares + SMOOTHING).sqrt().mean()
+
+
+def with_opponents(images: Tensor) -> Tensor:
+    """Images with the differences between colours for further channels, if they have three."""
+    if images.shape[1] != 3:
+        return images
+    return torch.cat([images, images - images.roll(1, dims=1)], dim=1)
 
 
 def _differences(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attacks.cuda_graph import GraphedFunction
 from attacks.reconstruction.components import OBJECTIVES
+from attacks.reconstruction.graph_prior import GraphVariation, graph_variation_prior
 from attacks.reconstruction.hooks import LayerInputs, collect_layer_inputs
 from attacks.reconstruction.objectives import Objective, masked
 from attacks.reconstruction.presets import AttackSettings
@@ -28,7 +29,7 @@ GAIN = 1e-3
 FALLING = 0.8
 """Share of the iterations over which a raised weight of the total variation falls."""
 
-PIXEL_PRIORS = (total_variation_prior, norm_prior)
+PIXEL_PRIORS = (total_variation_prior, norm_prior, graph_variation_prior)
 """Priors that need no inputs of layers, so no hooks are registered for them."""
 
 
@@ -102,10 +103,11 @@ class Search:
         self._best = [leaf.detach().clone() for leaf in self._leaves]
         self._cost = torch.zeros((), device=first.device)
         self._costs: list[Tensor] = []
+        # Super-pixels that are cut anew change the computation, which a CUDA graph replays.
+        changes = any(isinstance(prior, GraphVariation) for prior, _ in self._priors)
+        recorded = cuda_graph and self._rule.graphable and first.device.type == "cuda"
         self._graphed = (
-            GraphedFunction(self._step, first.device)
-            if cuda_graph and self._rule.graphable and first.device.type == "cuda"
-            else None
+            GraphedFunction(self._step, first.device) if recorded and not changes else None
         )
 
     def __enter__(self) -> "Search":

@@ -1,8 +1,9 @@
-"""Mean images of classes: what an attacker can guess who knows the class alone."""
+"""What an attacker can guess who knows the class alone, such as the mean image of the class."""
 
 import torch
 from torch import Tensor
 
+from fedlab.core.seeds import generator
 from fedlab.metrics.images import as_pixels
 
 # Number of images that are summed at a time for class means.
@@ -40,3 +41,22 @@ def class_means(images: Tensor, labels: Tensor, *, classes: int) -> Tensor:
     means = sums / counts.clamp(min=1).view(-1, *[1] * (images.ndim - 1))
     means[empty] = whole / len(images)
     return means.float()
+
+
+def trivial_guesses(true: Tensor, others: Tensor, mean: Tensor, *, seed: int) -> Tensor:
+    """Guesses at an image without an update: another image of its class, the mean, and noise.
+
+    Args:
+        true: float32 ``[channels, height, width]``, pixels in [0, 1].
+        others: ``[m, channels, height, width]``, public images of its class, of which the nearest
+            by squared error is taken; there may be none.
+        mean: ``[channels, height, width]``, mean public image of the class.
+        seed: Root seed of the noise, uniform in [0, 1].
+
+    Returns:
+        float32 ``[guesses, channels, height, width]``, two or three.
+    """
+    noise = torch.rand(true.shape, generator=generator(seed, "noise guess"))
+    errors = (others - true).square().flatten(1).mean(1)
+    nearest = others[errors.argsort(stable=True)[:1]]
+    return torch.cat([nearest, torch.stack([mean.to(true), noise])])

@@ -28,6 +28,9 @@ class Metric:
         unit: Unit of the values; empty for none.
         higher_is_better: True if higher values mean a more faithful reconstruction.
         decimals: Number of decimals in tables.
+        chance: True to compute it of guesses without an update as well, for one more column,
+            ``chance_`` and the name: the best of the nearest other public image of the class, the
+            class mean and noise; NaN without public images.
         compute: Function from true and reconstructed images, float32
             ``[n, channels, height, width]`` in [0, 1], to one value per image ``[n]``. A
             reconstruction that is missing is NaN. ``None`` if the value needs more than images.
@@ -42,12 +45,20 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     decimals: int = 2
+    chance: bool = False
     compute: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
 
     @property
     def header(self) -> str:
         """Label with its unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def of_chance(self) -> Metric:
+        """The column of the values of chance."""
+        return replace(
+            self, column=f"chance_{self.column}", label=f"{self.label} by chance", compute=None
+        )
 
     def text(self, value: float) -> str:
         """A value as tables print it; a dash for NaN."""
@@ -89,6 +100,7 @@ def metric(
     unit: str = "",
     higher_is_better: bool = True,
     decimals: int = 2,
+    chance: bool = False,
 ) -> Callable[[Callable[[Tensor, Tensor], Tensor]], Metric]:
     """Make a metric of the function below.
 
@@ -98,6 +110,7 @@ def metric(
         unit: Unit of the values; empty for none.
         higher_is_better: True if higher values mean a more faithful reconstruction.
         decimals: Number of decimals in tables.
+        chance: True to compute it of guesses without an update as well.
 
     Raises:
         ValueError: If the column's name has other characters than letters, digits and ``_``.
@@ -111,7 +124,7 @@ def metric(
     """
     if not column.isidentifier():
         raise ValueError(f"metric {column!r}: the name of a column has letters, digits and _ only")
-    described = Metric(column, label or column, unit, higher_is_better, decimals)
+    described = Metric(column, label or column, unit, higher_is_better, decimals, chance)
 
     def decorate(function: Callable[[Tensor, Tensor], Tensor]) -> Metric:
         made = replace(described, compute=function)
@@ -165,6 +178,14 @@ def registered_psnr(truth: Tensor, rebuilt: Tensor) -> Tensor:
     return compute(truth, rebuilt)
 
 
+@metric("outline", label="outline (ARI)", chance=True)
+def outline(truth: Tensor, rebuilt: Tensor) -> Tensor:
+    """Adjusted Rand index of segmentations, beside chance: whether the outline leaks."""
+    from fedlab.metrics.outline import outline as compute
+
+    return compute(truth, rebuilt)
+
+
 COLUMNS: dict[str, Metric] = {
     each.column: each
     for each in (
@@ -194,10 +215,11 @@ METRICS: Registry[Metric] = Registry(
         "ssim": "fedlab.metrics.metric:ssim",
         "ms-ssim": "fedlab.metrics.metric:ms_ssim",
         "registered-psnr": "fedlab.metrics.metric:registered_psnr",
+        "outline": "fedlab.metrics.metric:outline",
     },
     check=_is_metric,
 )
-"""Metrics by name. The built-in ones are always columns; a scenario adds others."""
+"""Metrics by name. All built-in ones but ``outline`` are always columns; a scenario adds others."""
 
 
 def described(column: str, metrics: tuple[str, ...] = ()) -> Metric:
@@ -212,5 +234,7 @@ def described(column: str, metrics: tuple[str, ...] = ()) -> Metric:
         The metric; for an unknown column one with its name as label.
     """
     imported = (METRICS.get(name) for name in metrics if not has_stand_in(name))
-    foreign: dict[str, Any] = {each.column: each for each in imported}
+    foreign: dict[str, Any] = {
+        each.column: each for metric in imported for each in (metric, metric.of_chance)
+    }
     return (COLUMNS | foreign).get(column) or Metric(column, column)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from attacks.reconstruction import Reconstruction
 from fedlab.metrics.alignment import align
+from fedlab.metrics.chance import trivial_guesses
+from fedlab.metrics.further import further_values
 from fedlab.metrics.images import as_pixels, assign, mismatch
 from fedlab.metrics.labels import label_overlap, labels_agree
 from fedlab.metrics.learned import learned_features
@@ -226,7 +228,8 @@ def score(
     """
     quality = psnr(truth, rebuilt)
     classes = labels if classes is None else classes
-    judged = []
+    judged: list[_Judgement] = []
+    guesses: list[Tensor] = []
     for index in range(len(truth)):
         true, guess = truth[index].cpu(), rebuilt[index].cpu()
         own = None if seen is None else seen[index].cpu()
@@ -241,6 +244,7 @@ def score(
             if parts > 1:
                 turns = [others.roll(step, 0) for step in range(parts)]
                 others = torch.stack(turns).mean(0)
+            guesses.append(trivial_guesses(true, others[alike], mean, seed=pool.seed))
         looks = views(true, own, others)
         judged.append(judge(looks, guess, mean=mean, alike=alike, network=network))
     columns = {
@@ -249,7 +253,7 @@ def score(
         "ms_ssim": ms_ssim(truth, rebuilt),
         "registered_psnr": registered_psnr(truth, rebuilt),
     }
-    further = {each.column: each(truth, rebuilt) for each in metrics}
+    further = further_values(metrics, truth, rebuilt, guesses)
     correct = None if labels is None or recovered is None else labels_agree(recovered, labels)
     overlap = torch.nan if labels is None or recovered is None else label_overlap(recovered, labels)
     return tuple(

@@ -398,7 +398,8 @@ class Reconstruct(Scheduled):
     ``l1``, or a plug-in."""
     priors: Annotated[Weights | None, PlainSerializer(_as_table)] = None
     """Weights of priors by name, at least 0: ``total-variation``, ``norm``, ``statistics``,
-    ``features``, or plug-ins. They replace the preset's weights of the same priors."""
+    ``features``, ``graph-variation``, or plug-ins. They replace the preset's weights of the same
+    priors."""
     label_rule: Annotated[str | None, _plugin(LABEL_RULES)] = None
     """Rule that infers unknown labels: ``auto``, ``idlg``, ``counts``, ``yin``, ``llg``, ``mixed``,
     ``joint``, or a plug-in."""

@@ -65,6 +65,7 @@ def test_without_a_name_all_are_listed(capsys):
         (["tuning", "--data", "nowhere.npz"], "make_npz.py"),
         (["tuning", "--photo", "x.png"], "for the benchmark reconstruction"),
         (["tuned"], "make_npz.py"),
+        (["graph"], "name an .npz of chest X-rays"),
         (["cifar", "--cells", "x.jsonl"], "for the benchmarks strongest and tuned"),
         (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
         (["scale", "--device", "cuda"], "which runs on the CPU"),
