@@ -67,7 +67,11 @@ def _within(module: str, **names: str) -> dict[str, str]:
 
 
 METHODS: Components[Method] = Components(
-    "method", _within("methods", optimise="optimise", analytic="analytic")
+    "method",
+    {
+        **_within("methods", optimise="optimise", analytic="analytic"),
+        **_within("learned", learned="untrained"),
+    },
 )
 """Whole reconstruction methods."""
 

@@ -43,8 +43,9 @@ class AttackSettings:
 
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
-            ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below.
+            ``analytic`` solves for the input of a fully connected first layer, and ``learned``
+            trains a network on simulated clients. These two ignore the settings below, apart from
+            the label rule and, for ``learned``, the iterations.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -77,7 +78,8 @@ class AttackSettings:
         boxed: Clamp pixels to their valid range after each step.
         initialisation: Name of the distribution of the first images, a key of
             ``INITIALISATIONS``.
-        iterations: Number of steps of each restart, at least 1.
+        iterations: Number of steps of each restart, at least 1; of ``learned``, the largest number
+            of passes over the simulated clients.
         restarts: Number of starting points, at least 1; the result is the restart with the lowest
             matching cost.
         keep: Iterate to return: ``best`` by objective and priors, or ``last``. On a rugged
@@ -85,8 +87,8 @@ class AttackSettings:
             to better images.
         patience: Stop once the matching cost fell by less than a thousandth over this many
             iterations; 0 never stops early.
-        tunes: Choose settings on surrogate victims where there are any; these are then the
-            starting point.
+        tunes: Choose settings on surrogate victims where there are any, or train on them; these
+            are then the starting point.
         source: Reference for the settings.
 
     Raises:
@@ -252,6 +254,15 @@ ANALYTIC = AttackSettings(
     "exact for one image and often for some of a batch",
 )
 
+LEARNED = AttackSettings(
+    method="learned",
+    iterations=60,
+    tunes=True,
+    source="Wu et al. 2023 (arXiv 2210.10880): a network that maps updates to images, trained on "
+    "simulated clients with the client's own training and defenses; updates are hashed to 4,096 "
+    "numbers, and the hidden layers are narrower (512 units)",
+)
+
 AUTO = replace(
     FAST,
     tunes=True,
@@ -270,5 +281,6 @@ PRESETS: dict[str, AttackSettings] = {
     "modern": MODERN,
     "fedavg": FEDAVG,
     "analytic": ANALYTIC,
+    "learned": LEARNED,
 }
 """Built-in presets by name; the constant of each is its name in capitals with underscores."""
