@@ -128,7 +128,7 @@ class InverterTraining:
 
     def _reader(self) -> UpdateReader:
         return UpdateReader.of(
-            sum(tensor.numel() for tensor in self.capture.payload.tensors.values()),
+            self.capture.payload.tensors,
             generator=generator(self.federated.seed, "bins of the learned inverter"),
             classes=self.federated.data.num_classes if self.entry.labels == "known" else 0,
         )

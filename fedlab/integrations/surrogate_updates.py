@@ -154,7 +154,7 @@ class ExternalUpdate:
             )
         count = min(entry.tuning_iterations or EXAMPLES, REPEATS * len(public.images))
         reader = UpdateReader.of(
-            sum(tensor.numel() for tensor in self.payload.tensors.values()),
+            self.payload.tensors,
             generator=generator(self.seed, "bins of the learned inverter"),
             classes=0 if known.labels is None else known.num_classes,
         )

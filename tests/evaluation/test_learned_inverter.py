@@ -5,6 +5,7 @@ import torch
 
 from attacks.reconstruction import Reconstruction
 from fedlab import Federation
+from fedlab.core.errors import BadInput
 from fedlab.evaluation import learned_inverter, self_tuning
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.replay import replay
@@ -18,6 +19,7 @@ from tests.federations import finished, small
 LEAK = {"role": "leaking", "clients": "0-2", "batch_size": 1}
 LEARNED = {"clients": "0-2", "preset": "learned", "iterations": 12, "tuning_iterations": 600}
 LOUD = {"name": "dp-sgd", "noise_multiplier": 50.0}
+FISHING = {"attack": "class-fishing", "clients": "0", "target": 3}
 FEW = LEARNED | {"iterations": 1, "tuning_iterations": 20}
 
 
@@ -178,7 +180,7 @@ def test_poisson_batches_are_learned():
         ({"role": LEAK | {"batch_size": 9}}, "at most 8 images of an update"),
         ({"data": {"train": 160, "test": 30, "clients": 4}}, "at least 52 public images"),
         (
-            {"server": {"malicious": {"attack": "class-fishing", "clients": "0", "target": 3}}},
+            {"server": {"malicious": FISHING}, "role": LEAK | {"batch_size": 40}},
             "for servers that change nothing",
         ),
         ({"attack": FEW | {"method": "learned", "preset": "fast"}}, "nothing was trained"),
@@ -191,7 +193,7 @@ def test_what_cannot_be_learned_is_said_in_one_sentence(changes, said):
 
 
 def test_a_gate_cannot_learn():
-    with pytest.raises(ValueError, match="no simulated clients to train the preset learned on"):
+    with pytest.raises(BadInput, match="no simulated clients to train the preset learned on"):
         small(defenses=[{"name": "leakage-gate", "preset": "learned"}])
 
 

@@ -13,7 +13,9 @@ def draws(seed=0):
 
 
 def reader(entries, bins=1_024, classes=0, seed=0):
-    return UpdateReader.of(entries, generator=draws(seed), classes=classes, bins=bins)
+    return UpdateReader.of(
+        {"a": torch.zeros(entries)}, generator=draws(seed), classes=classes, bins=bins
+    )
 
 
 def two_updates(entries):
@@ -66,6 +68,16 @@ def test_known_labels_are_read_as_shares(labels):
     update, _ = two_updates(50)
     found = reader(50, classes=4)(update, labels)
     assert found[1:5].tolist() == pytest.approx([1 / 3, 0, 2 / 3, 0])
+
+
+def test_features_of_the_last_layer_are_read():
+    features, errors = torch.rand(6, generator=draws(2)), torch.randn(4, generator=draws(3))
+    update = {"a": torch.randn(9, generator=draws(4)), "w": errors.outer(features), "b": errors}
+    made = UpdateReader.of(update, generator=draws())
+    found = made(update, None)
+    assert made.groups == (2, 6, 37)
+    assert found[2:8] == pytest.approx(features / features.norm(), abs=1e-5)
+    assert float(found[1]) == pytest.approx(math.log(features.norm()), abs=1e-5)
 
 
 def test_same_seed_reads_the_same_bits():
