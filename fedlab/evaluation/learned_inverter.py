@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from attacks.reconstruction.learned import MOST, Example, train_inverter
+from attacks.reconstruction.inverter_training import MOST, Example, train_inverter
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.tuning import Tuning
 from attacks.reconstruction.update_reader import UpdateReader

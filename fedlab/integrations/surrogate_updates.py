@@ -13,7 +13,7 @@ from attacks.knowledge import Knowledge, PublicImages
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings, invert
 from attacks.reconstruction.defended import noise_deviation
-from attacks.reconstruction.learned import Example, train_inverter
+from attacks.reconstruction.inverter_training import Example, train_inverter
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.simulated_clients import surrogates
@@ -175,7 +175,7 @@ class ExternalUpdate:
         order = torch.randperm(
             len(public.images), generator=generator(self.seed, "parts of public images")
         )
-        chosen = order.split([tenth, tenth, len(order) - 2 * tenth])[part]
+        chosen = torch.split(order, [tenth, tenth, len(order) - 2 * tenth])[part]
         labels = None if public.labels is None else public.labels[chosen]
         some = PublicImages(public.images[chosen], labels)
         return replace(self, knowledge=replace(self.knowledge, public=some))

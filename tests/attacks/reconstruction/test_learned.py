@@ -10,8 +10,8 @@ from torch import nn
 from attacks.gradients import batch_gradient
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction import PRESETS, invert, learned
-from attacks.reconstruction.learned import Example, train_inverter
+from attacks.reconstruction import PRESETS, invert, inverter_training
+from attacks.reconstruction.inverter_training import Example, train_inverter
 from attacks.reconstruction.update_reader import UpdateReader
 
 SHAPE = (1, 4, 4)
@@ -21,7 +21,7 @@ ENTRIES = 40
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch):
     """A narrower network, which these images need no more of."""
-    monkeypatch.setattr(learned, "WIDTH", 96)
+    monkeypatch.setattr(inverter_training, "WIDTH", 96)
 
 
 def draws(seed=0):
