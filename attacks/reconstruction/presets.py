@@ -260,7 +260,7 @@ LEARNED = AttackSettings(
     tunes=True,
     source="Wu et al. 2023 (arXiv 2210.10880): a network that maps updates to images, trained on "
     "simulated clients with the client's own training and defenses; updates are hashed to 4,096 "
-    "numbers, and the hidden layers are narrower (512 units)",
+    "numbers, beside the input of the last layer, and hidden layers are narrower (512 units)",
 )
 
 AUTO = replace(

@@ -67,7 +67,7 @@ class AttackJob:
                 watch=watch,
             )
         if isinstance(found.attack.method, LearnedInverter):
-            # A network of some 30 MiB would stay with every result.
+            # A network of some 15 MiB would stay with every result.
             return replace(found, attack=attack_of(self.entry))
         return found
 

@@ -44,7 +44,7 @@ BUDGET = 14
 less."""
 
 INVERTERS = 4
-"""Number of trained inverters that are kept in memory, of some 30 MiB each. The attacks on a round
+"""Number of trained inverters that are kept in memory, of some 15 MiB each. The attacks on a round
 follow each other, and those on clients of one kind share an inverter."""
 
 ENOUGH = 40.0

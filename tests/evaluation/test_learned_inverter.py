@@ -46,7 +46,9 @@ def drowned():
 def test_open_gradients_are_inverted_above_chance(opened):
     rows = original(opened)
     assert len(rows) == 3
-    assert (rows["aligned_psnr"] > rows["chance_class_mean"] + 1).all()
+    gained = rows["aligned_psnr"] - rows["chance_class_mean"]
+    assert gained.min() > 0
+    assert gained.median() > 2
 
 
 def test_clients_of_a_kind_share_one_training(opened):
@@ -165,6 +167,13 @@ def test_mixtures_are_learned():
     rows = original(finished(scenario(attack=FEW, defenses=[defense])))
     assert rows["psnr"].notna().all()
     assert not (rows["verdict"] == LEAKS).any()
+
+
+def test_a_sum_of_clients_is_learned():
+    secure = {"name": "secure-aggregation", "clients": "0-2"}
+    rows = original(finished(scenario(attack=FEW, defenses=[secure])))
+    assert len(rows) == 3
+    assert rows["psnr"].notna().all()
 
 
 def test_poisson_batches_are_learned():
