@@ -30,6 +30,7 @@ BENCHMARKS = {
     "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
     "graph": "super-pixels: energy, time, memory; whether outlines leak; a prior for attacks",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
+    "learned": "the learned inverter beside auto under five defenses, and below the ceiling",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="device: cpu (default), cuda or cuda:N")
     some = "networks to measure, separated by commas; by default all (tuned)"
     parser.add_argument("--networks", help=some)
-    kept = "file that keeps finished parts, so that a killed run goes on (strongest, tuned)"
+    kept = (
+        "file that keeps finished parts, so that a killed run goes on (learned, strongest, tuned)"
+    )
     parser.add_argument("--cells", type=Path, help=kept)
     given = parser.parse_args(arguments)
     if given.name is None:
@@ -108,8 +111,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput("--photo is for the benchmark reconstruction")
     if options.networks and name != "tuned":
         raise BadInput("--networks is for the benchmark tuned")
-    if options.cells and name not in ("strongest", "tuned"):
-        raise BadInput("--cells is for the benchmarks strongest and tuned")
+    if options.cells and name not in ("learned", "strongest", "tuned"):
+        raise BadInput("--cells is for the benchmarks learned, strongest and tuned")
     if options.picture and name not in PICTURED:
         raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)

@@ -71,6 +71,7 @@ METHODS: Components[Method] = Components(
     {
         **_within("methods", optimise="optimise", analytic="analytic", spear="spear"),
         **_within("cocktail_party", cocktail_party="cocktail_party"),
+        **_within("learned", learned="untrained"),
     },
 )
 """Whole reconstruction methods."""

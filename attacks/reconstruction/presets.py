@@ -50,7 +50,8 @@ class AttackSettings:
             ``analytic`` solves for the input of a fully connected first layer and ignores the
             settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws;
             ``cocktail-party`` unmixes the inputs of a fully connected layer, and uses label rule,
-            tv, lr, initialisation and iterations to invert features.
+            tv, lr, initialisation and iterations to invert features; ``learned`` trains a network
+            on simulated clients, and uses label rule and iterations.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -83,7 +84,8 @@ class AttackSettings:
         boxed: Clamp pixels to their valid range after each step.
         initialisation: Name of the distribution of the first images, a key of
             ``INITIALISATIONS``.
-        iterations: Number of steps of each restart, at least 1.
+        iterations: Number of steps of each restart, at least 1; of ``learned``, the largest number
+            of passes over the simulated clients.
         restarts: Number of starting points, at least 1; the result is the restart with the lowest
             matching cost.
         keep: Iterate to return: ``best`` by objective and priors, or ``last``. On a rugged
@@ -91,8 +93,8 @@ class AttackSettings:
             to better images.
         patience: Stop once the matching cost fell by less than a thousandth over this many
             iterations; 0 never stops early.
-        tunes: Choose settings on surrogate victims where there are any; these are then the
-            starting point.
+        tunes: Choose settings on surrogate victims where there are any, or train on them; these
+            are then the starting point.
         source: Reference for the settings.
 
     Raises:
@@ -278,6 +280,15 @@ COCKTAIL_PARTY = AttackSettings(
     "layer's gradient, here of the differences of pixels or features, and feature inversion",
 )
 
+LEARNED = AttackSettings(
+    method="learned",
+    iterations=60,
+    tunes=True,
+    source="Wu et al. 2023 (arXiv 2210.10880): a network that maps updates to images, trained on "
+    "simulated clients with the client's own training and defenses; updates are hashed to 4,096 "
+    "numbers, beside the input of the last layer, and hidden layers are narrower (512 units)",
+)
+
 AUTO = replace(
     FAST,
     tunes=True,
@@ -298,5 +309,6 @@ PRESETS: dict[str, AttackSettings] = {
     "analytic": ANALYTIC,
     "spear": SPEAR,
     "cocktail-party": COCKTAIL_PARTY,
+    "learned": LEARNED,
 }
 """Built-in presets by name; the constant of each is its name in capitals with underscores."""

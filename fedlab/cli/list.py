@@ -97,6 +97,8 @@ def preset_cells(attack: AttackSettings) -> tuple[str, str]:
 
     if attack.method in ("analytic", "spear"):
         return "read off the first layer, no optimisation", attack.source
+    if attack.method == "learned":
+        return "a network trained on simulated clients to map updates to images", attack.source
     objective, rule = name_of(attack.objective), name_of(attack.label_rule)
     return (
         f"{objective}, {attack.optimiser}, TV {attack.tv:g}, {attack.iterations:,} iterations, "

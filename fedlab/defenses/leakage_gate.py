@@ -55,6 +55,10 @@ class LeakageGate(Defense):
             PRESETS.path(self.preset)
         except BadInput as error:
             raise ValueError(str(error)) from error
+        if self.preset == "learned":
+            raise ValueError(
+                "the client has no simulated clients to train the preset learned on: choose another"
+            )
         return self
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:

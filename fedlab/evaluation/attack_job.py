@@ -1,16 +1,17 @@
 """An attack on a capture as a job, which any process can carry out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from attacks.reconstruction import AttackSettings, Reconstruction
+from attacks.reconstruction.learned import LearnedInverter
 from attacks.reconstruction.watch import Watch
 from fedlab.core.network_errors import NetworkFailed, naming_network
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker
+from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
 
 
@@ -55,7 +56,7 @@ class AttackJob:
         purpose, key = self.stream
         own = derive(self.seed, f"{purpose}, own draws", *key)
         with naming_network(self.network), seeded(own, self.attacker.device):
-            return self.attacker.attack(
+            found = self.attacker.attack(
                 self.capture,
                 self.entry,
                 labels=self.labels,
@@ -65,6 +66,10 @@ class AttackJob:
                 check=self.check,
                 watch=watch,
             )
+        if isinstance(found.attack.method, LearnedInverter):
+            # A network of some 15 MiB would stay with every result.
+            return replace(found, attack=attack_of(self.entry))
+        return found
 
 
 def carried_out(job: AttackJob) -> Reconstruction | ValueError | NetworkFailed:

@@ -106,7 +106,7 @@ def replay(
             _cosine(sent, again),
             _cosine(sent - (again - signal), signal),
         )
-    return _truth(
+    return truth_of(
         capture.clients,
         done,
         payload_cosine=payload_cosine,
@@ -115,15 +115,23 @@ def replay(
     )
 
 
-def _truth(
+def truth_of(
     clients: Sequence[int],
     done: Sequence[ClientUpdate],
     *,
-    payload_cosine: float,
-    signal_cosine: float,
-    noisy: bool,
+    payload_cosine: float = math.nan,
+    signal_cosine: float = math.nan,
+    noisy: bool = False,
 ) -> Truth:
-    """The images of the clients' batches, each once."""
+    """The images of the clients' batches, each once.
+
+    Args:
+        clients: Partition ids of the clients.
+        done: Their rounds, with the batches.
+        payload_cosine: See ``Truth``; NaN where nothing was compared.
+        signal_cosine: Likewise.
+        noisy: True if a defense added noise to the update.
+    """
     once = [unique_inputs(each.batches) for each in done]
     labels = [
         torch.cat([batch.labels for batch in each.batches])[places]

@@ -21,6 +21,7 @@ from fedlab.core.seeds import derive
 from fedlab.defenses import AnyDefense
 from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.attack_progress import tuning_progress
+from fedlab.evaluation.learned_inverter import METHOD, InverterTraining
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.surrogates import ClientProfile, SurrogateCapture, surrogate_captures
 from fedlab.metrics.images import match, psnr
@@ -40,6 +41,10 @@ POWER_IMAGES = 8
 BUDGET = 14
 """Iterations of the tuning for each iteration of the final attack, unless the scenario says more or
 less."""
+
+INVERTERS = 4
+"""Number of trained inverters that are kept in memory, of some 15 MiB each. The attacks on a round
+follow each other, and those on clients of one kind share an inverter."""
 
 ENOUGH = 40.0
 """PSNR in dB above which a better image does not count as better: nobody sees the difference."""
@@ -96,6 +101,7 @@ class SelfTuning:
         self._referee = Referee(federated)
         self._tunings: dict[str, Tuning] = {}
         self._powers: dict[str, float] = {}
+        self._inverters: dict[str, Tuning] = {}
         if store is not None and store.is_file():
             try:
                 kept = json.loads(store.read_text(encoding="utf-8"))
@@ -204,7 +210,28 @@ class SelfTuning:
         payload = target.payload if like else None
         return _Kind(key, capture, payload, tuple(profiles), entry, fished)
 
+    def _learned(self, kind: _Kind) -> Tuning:
+        """The trained inverter for a kind of capture, which is one for these weights alone."""
+        labels, images = kind.entry.labels, [each.images for each in kind.profiles]
+        key = f"{kind.capture.global_digest} labels {labels} images {images} {kind.key}"
+        if (known := self._inverters.get(key)) is not None:
+            return replace(known, iterations=0, seconds=0.0)
+        found = InverterTraining(
+            federated=self._federated,
+            attacker=self._attacker,
+            capture=kind.capture,
+            profiles=kind.profiles,
+            entry=kind.entry,
+            reserved=_power_numbers(kind.profiles[0].images).stop,
+        ).run()
+        while len(self._inverters) >= INVERTERS:
+            self._inverters.pop(next(iter(self._inverters)))
+        self._inverters[key] = found
+        return found
+
     def _tuned(self, kind: _Kind) -> Tuning | None:
+        if attack_of(kind.entry).method == METHOD:
+            return self._learned(kind)
         if (known := self._tunings.get(kind.key)) is not None:
             return replace(known, iterations=0, seconds=0.0)
         victims = [
@@ -230,8 +257,7 @@ class SelfTuning:
         read_out = kind.capture.facts.malicious == IMPRINT
         tunes = attack_of(kind.entry).tunes and not read_out
         tuning = self._tuned(kind) if tunes else None
-        images = kind.fished or kind.profiles[0].images
-        numbers = range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images))
+        numbers = _power_numbers(kind.fished or kind.profiles[0].images)
         honest = kind.capture.facts.malicious is None
         surrogates = list(self._surrogates(kind, numbers))
         attacks = [
@@ -292,6 +318,11 @@ class SelfTuning:
             except TypeError:
                 continue
         write_atomically(self._store, json.dumps(kept, indent=1).encode())
+
+
+def _power_numbers(images: int) -> range:
+    """Numbers of the surrogate clients of this many images on which power is measured."""
+    return range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images))
 
 
 def tuned(

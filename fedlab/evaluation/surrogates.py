@@ -11,7 +11,7 @@ from fedlab.client.client_round import ClientUpdate, run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
 from fedlab.defenses import AnyDefense
-from fedlab.evaluation.replay import Truth, received, replay
+from fedlab.evaluation.replay import Truth, received, replay, truth_of
 from fedlab.poisoning.cache import PoisonCache
 from fedlab.protocol.round_facts import round_facts, summed_facts
 from fedlab.protocol.task import ClientTask
@@ -82,16 +82,67 @@ def surrogate_captures(
     if fished and not wanted.any():
         return
     public = _dealt(federated, profiles, numbers.stop, wanted=wanted, fished=fished)
-    state = original.global_state
     for number in numbers:
-        tasks = {task.client: task for task in _tasks(profiles, number)}
-        done = [run_client_round(task, public, state, ()) for task in tasks.values()]
+        tasks, done = _simulated(public, profiles, original, number)
         if any(each.payload is None for each in done):
             continue
         capture = _captured(original, tasks, done)
         truth = replay(public, capture, tasks, {})
         if len(truth.inputs):
             yield SurrogateCapture(number, capture, tasks, truth)
+
+
+def surrogate_examples(
+    federated: FederatedData,
+    profiles: Sequence[ClientProfile],
+    original: Capture,
+    *,
+    numbers: range,
+    part: slice,
+) -> Iterator[SurrogateCapture]:
+    """Simulate clients like ``surrogate_captures``, by the thousand, on a part of the images.
+
+    Each client trains once, and no replay checks what it sent.
+
+    Args:
+        federated: Data set, and the network of the federation.
+        profiles: The clients to simulate, at least one.
+        original: The captured update, of no malicious server.
+        numbers: Numbers of the simulations; two with different numbers draw different noise.
+        part: Part of the public images to use, in the order in which they are dealt. Those of
+            ``surrogate_captures`` are the first ones, ``images_dealt`` for each of its numbers.
+    """
+    everything = torch.zeros(len(federated.data.test_labels), dtype=torch.bool)
+    public = _dealt(federated, profiles, numbers.stop, wanted=everything, fished=0, part=part)
+    for number in numbers:
+        tasks, done = _simulated(public, profiles, original, number, keep_batches=True)
+        if any(each.payload is None for each in done):
+            continue
+        truth = truth_of([*tasks], done)
+        if len(truth.inputs):
+            yield SurrogateCapture(number, _captured(original, tasks, done), tasks, truth)
+
+
+def images_dealt(profiles: Sequence[ClientProfile], images: int) -> int:
+    """Number of public images, of this many, that the clients of one simulation hold."""
+    return sum(_shard_sizes(profiles, images, fished=0))
+
+
+def _simulated(
+    public: FederatedData,
+    profiles: Sequence[ClientProfile],
+    original: Capture,
+    number: int,
+    *,
+    keep_batches: bool = False,
+) -> tuple[dict[int, ClientTask], list[ClientUpdate]]:
+    """The tasks of one simulation by client, and what the clients did."""
+    tasks = {task.client: task for task in _tasks(profiles, number)}
+    state = original.global_state
+    return tasks, [
+        run_client_round(task, public, state, (), keep_batches=keep_batches)
+        for task in tasks.values()
+    ]
 
 
 def _tasks(profiles: Sequence[ClientProfile], number: int) -> list[ClientTask]:
@@ -135,6 +186,7 @@ def _dealt(
     *,
     wanted: Tensor,
     fished: int,
+    part: slice = slice(None),
 ) -> FederatedData:
     """The test images, dealt to surrogate clients; an image may go to several of them.
 
@@ -144,17 +196,12 @@ def _dealt(
         count: Number of simulations.
         wanted: bool ``[test images]``, those of the class that a malicious server fished for.
         fished: Number of such images in the shard of each client, which is then its batch.
+        part: Part of the other images that is dealt, in their order.
     """
     data, seed = federated.data, derive(federated.seed, "surrogates")
     order = torch.randperm(len(wanted), generator=generator(seed, "deal"))
-    others = order[~wanted[order]]
-    sizes = [
-        # No image twice in a batch as long as there are enough.
-        max(each.images, min(len(others), SHARD * each.images))
-        if isinstance(each.task.role, Leaking) and not fished
-        else each.images - fished
-        for each in profiles
-    ] * count
+    others = order[~wanted[order]][part]
+    sizes = _shard_sizes(profiles, len(others), fished=fished) * count
     parts = zip(
         _split(order[wanted[order]], [fished] * len(sizes)), _split(others, sizes), strict=True
     )
@@ -166,6 +213,17 @@ def _dealt(
         planted={},
         cache=PoisonCache(),
     )
+
+
+def _shard_sizes(profiles: Sequence[ClientProfile], images: int, *, fished: int) -> list[int]:
+    """Number of images in the shard of each client, of this many, without the fished ones."""
+    return [
+        # No image twice in a batch as long as there are enough.
+        max(each.images, min(images, SHARD * each.images))
+        if isinstance(each.task.role, Leaking) and not fished
+        else each.images - fished
+        for each in profiles
+    ]
 
 
 def _split(order: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,12 +13,15 @@ from attacks.knowledge import Knowledge, PublicImages
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings, invert
 from attacks.reconstruction.defended import noise_deviation
+from attacks.reconstruction.inverter_training import Example, train_inverter
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.simulated_clients import surrogates
 from attacks.reconstruction.tuning import SurrogateVictim
+from attacks.reconstruction.update_reader import UpdateReader
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.data.photographs import photograph_crops
+from fedlab.evaluation.learned_inverter import EXAMPLES, HELD_OUT, METHOD, REPEATS, refuse_many
 from fedlab.evaluation.self_tuning import POWER_IMAGES, VICTIMS, quality_of, tuned
 from fedlab.integrations.visible_pruning import pruned_alike, visibly_pruned
 from fedlab.metrics.public_pool import PublicPool
@@ -28,6 +31,12 @@ from fedlab.scenario.tables import Reconstruct
 
 GENERIC = 64
 """Number of crops of photographs from which surrogates are drawn where no public image is given."""
+
+LEAST_PUBLIC = 30
+"""Least number of public images on which an inverter can be trained."""
+
+SIMULATED = frozenset({"dp-sgd", "pruning"})
+"""Defenses that surrogate updates of an external one can run, by name."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +80,12 @@ class ExternalUpdate:
         Args:
             attack: Settings of the preset with those that the user replaced.
             entry: Budget of the tuning, and whether adapted settings are tried.
+
+        Raises:
+            ValueError: If the preset is ``learned`` and its network cannot be trained.
         """
+        if attack.method == METHOD:
+            return self._learned(attack, entry)
         victims = [
             SurrogateVictim(
                 self.state,
@@ -117,12 +131,67 @@ class ExternalUpdate:
             self.seed,
         )
         count = -(-POWER_IMAGES // self.knowledge.num_images)
+        judged = plain._with_public(0) if attack.method == METHOD else plain
         grades = [
             grade
-            for each in plain._surrogates("power", count)
+            for each in judged._surrogates("power", count)
             for grade in plain._grades(each, chosen, entry, pool)
         ]
         return sum(grade == LEAKS for grade in grades) / len(grades)
+
+    def _learned(self, attack: AttackSettings, entry: Reconstruct) -> AttackSettings:
+        """The attack by a network that is trained on surrogate updates."""
+        known, public = self.knowledge, self.knowledge.public
+        refuse_many(known.num_images)
+        if public is None or len(public.images) < LEAST_PUBLIC:
+            raise ValueError(
+                f"the attack learned needs at least {LEAST_PUBLIC} public images to train on"
+            )
+        if strange := sorted(set(known.defenses) - SIMULATED):
+            raise ValueError(
+                f"the attack learned has to simulate {strange[0]}, which only a scenario can: "
+                "choose another preset"
+            )
+        count = min(entry.tuning_iterations or EXAMPLES, REPEATS * len(public.images))
+        reader = UpdateReader.of(
+            self.payload.tensors,
+            generator=generator(self.seed, "bins of the learned inverter"),
+            classes=0 if known.labels is None else known.num_classes,
+        )
+        inverter = train_inverter(
+            self._with_public(2)._examples(reader, "examples", count),
+            self._with_public(1)._examples(reader, "held out", -(-count // HELD_OUT)),
+            reader=reader,
+            num_images=known.num_images,
+            epochs=attack.iterations,
+            generator=generator(self.seed, "learned inverter"),
+        )
+        log.info("the attack %s", inverter.key)
+        return replace(attack, method=inverter, tunes=False)
+
+    def _with_public(self, part: int) -> "ExternalUpdate":
+        """The same with a part of the public images: 0 for power, 1 to hold out, 2 to train on."""
+        public, tenth = self._public, max(1, len(self._public.images) // HELD_OUT)
+        order = torch.randperm(
+            len(public.images), generator=generator(self.seed, "parts of public images")
+        )
+        chosen = torch.split(order, [tenth, tenth, len(order) - 2 * tenth])[part]
+        labels = None if public.labels is None else public.labels[chosen]
+        some = PublicImages(public.images[chosen], labels)
+        return replace(self, knowledge=replace(self.knowledge, public=some))
+
+    def _examples(self, reader: UpdateReader, purpose: str, count: int) -> list[Example]:
+        """Surrogate updates as a network reads them, with the images behind them."""
+        return [
+            Example(
+                reader(
+                    Problem.of(self.model, self.state, each.payload, self.knowledge).target,
+                    each.labels,
+                ),
+                (255 * each.images).round().to(torch.uint8).unsqueeze(1),
+            )
+            for each in self._surrogates(purpose, count)
+        ]
 
     def _grades(
         self, update: SurrogateUpdate, attack: AttackSettings, entry: Reconstruct, pool: PublicPool
@@ -176,7 +245,7 @@ class ExternalUpdate:
         known = self.knowledge
         return bool(known.defenses or known.clipping_norm or known.update_noise) or self._pruned
 
-    def _surrogates(self, purpose: str, count: int) -> list[SurrogateUpdate]:
+    def _surrogates(self, purpose: str, count: int) -> Iterator[SurrogateUpdate]:
         """Simulate the client, with pruning like that of the captured update.
 
         Args:
@@ -184,14 +253,13 @@ class ExternalUpdate:
             count: Number of updates.
         """
         draws = generator(self.seed, purpose)
-        found = [self._draw(draws) for _ in range(count)]
-        if not self._pruned:
-            return found
-        captured = self._change(self.payload)
-        return [
-            replace(each, payload=self._sent(pruned_alike(self._change(each.payload), captured)))
-            for each in found
-        ]
+        captured = self._change(self.payload) if self._pruned else None
+        for _ in range(count):
+            each = self._draw(draws)
+            if captured is not None:
+                change = pruned_alike(self._change(each.payload), captured)
+                each = replace(each, payload=self._sent(change))
+            yield each
 
     def _draw(self, draws: torch.Generator) -> SurrogateUpdate:
         """Simulate the client once, on public images, or crops of photographs if none are given.

