@@ -55,8 +55,8 @@ def untested_sentence(letters: Collection[str]) -> str:
     """Name the threat models that no attack had, in words.
 
     Args:
-        letters: Letters of ``letters_tested``: D covers those before it, and G covers F.
+        letters: Letters of ``letters_tested``: C and D cover those before them, and G covers F.
     """
-    covered = "".join({"D": "ABCD", "G": "FG"}[letter] for letter in letters)
+    covered = "".join({"C": "ABC", "D": "ABCD", "G": "FG"}[letter] for letter in letters)
     rest = [f"{letter} ({words})" for letter, words in LETTERS.items() if letter not in covered]
     return f"No attack had a server of threat model {listed(rest, 'or')}."

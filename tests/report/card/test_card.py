@@ -15,6 +15,7 @@ from fedlab.report.card import write_card
 from fedlab.report.card.content import card_of
 from fedlab.report.card.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.report.card.untested import DAMAGED
+from fedlab.report.page.run_page import run_page
 from fedlab.results.attacks import counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from tests.federations import small
@@ -156,7 +157,7 @@ def test_run_without_attacks_says_so(plain):  # noqa: F811
 
 
 def test_epsilons_are_those_of_the_ledger(attacked):  # noqa: F811
-    page = card_of(attacked).page
+    page = run_page(attacked)
     (table,) = card_of(attacked).sections[3].tables
     assert table.rows == page.ledger[0][1].rows
     assert "delta = 1e-05" in table.note
