@@ -4,13 +4,13 @@ from fedlab.core.environment import environment
 from fedlab.metrics.verdict import MARGIN
 from fedlab.report.card.layout import Card, Section, items_of, versions_in
 from fedlab.report.card.tables import attacks_table, counts_table, groups_of
-from fedlab.report.card.taxonomy import tested_sentence
 from fedlab.report.card.untested import untested_of_audits
 from fedlab.report.page.audit_page import AuditContent
 from fedlab.report.page.environment import facts_of
 from fedlab.report.tables.numbers import listed
 from fedlab.report.templates import render
 from fedlab.report.verdicts.audit import leakage_of
+from fedlab.report.verdicts.taxonomy import tested_sentence
 
 _QUESTION = "What could the server of this federation see of its clients' images in their updates?"
 

@@ -10,7 +10,6 @@ from fedlab.comparison import Comparison
 from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
 from fedlab.report.card.layout import MOST_LINES, Card, Section, items_of, versions_in
 from fedlab.report.card.tables import attacks_table, counts_table, groups_of
-from fedlab.report.card.taxonomy import letters_tested, tested_sentence
 from fedlab.report.card.untested import DAMAGED, Tested, attacks_that_ran, untested
 from fedlab.report.page.comparison_page import comparison_page
 from fedlab.report.page.environment import environment_table
@@ -19,6 +18,7 @@ from fedlab.report.page.page_content import PageContent
 from fedlab.report.page.run_page import run_page
 from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.templates import render
+from fedlab.report.verdicts.taxonomy import letters_tested, tested_sentence
 from fedlab.results.attacks import counted_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.reproducibility import repeatability

@@ -7,10 +7,10 @@ import pandas as pd
 
 from fedlab.core.attack_plugins import PRESETS
 from fedlab.integrations.audit import Audit
-from fedlab.report.card.taxonomy import untested_sentence
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.verdicts.audit import leakage_of
+from fedlab.report.verdicts.taxonomy import untested_sentence
 from fedlab.results.attacks import NO_IMAGE, UNKNOWN, GradeCounts, scored_images
 from fedlab.scenario.scenario import Scenario
 

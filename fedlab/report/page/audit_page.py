@@ -12,7 +12,6 @@ from fedlab.core.errors import RunFailed
 from fedlab.integrations.audit import Audit, Terms
 from fedlab.integrations.capture_folder import CaptureFolder
 from fedlab.metrics.verdict import MARGIN, UNSCORED
-from fedlab.report.card.taxonomy import tested_sentence
 from fedlab.report.figures.audits import audits_figure
 from fedlab.report.figures.chance import chance_figure
 from fedlab.report.figures.sheet import Picture, first_of
@@ -26,6 +25,7 @@ from fedlab.report.tables.numbers import counted
 from fedlab.report.templates import paragraphs, render
 from fedlab.report.verdicts.audit import audit_verdicts, leakage_of
 from fedlab.report.verdicts.run import Verdict
+from fedlab.report.verdicts.taxonomy import tested_sentence
 
 _COLUMNS = {
     "update": "update",

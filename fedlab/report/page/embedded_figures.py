@@ -94,7 +94,8 @@ def _entries(legend: Legend, image: Image.Image, scale: float) -> list[tuple[Png
         letter = float(text.get_fontsize()) * DPI / 72
         box = text.get_window_extent()
         right = scale * box.x0 - letter * legend.handletextpad / 2
-        left = right - letter * (legend.handlelength + legend.handletextpad / 2)
+        # Little more than the sign: the plot may begin beside it.
+        left = scale * box.x0 - letter * (legend.handletextpad + legend.handlelength + 0.1)
         top, bottom = (image.height - scale * edge for edge in (box.y1, box.y0))
         content = io.BytesIO()
         sign = image.crop((round(left), round(top), round(right), round(bottom))).convert("RGB")

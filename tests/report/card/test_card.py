@@ -13,9 +13,9 @@ from fedlab.core.environment import version_of
 from fedlab.core.errors import RunFailed
 from fedlab.report.card import write_card
 from fedlab.report.card.content import card_of
-from fedlab.report.card.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.report.card.untested import DAMAGED
 from fedlab.report.page.run_page import run_page
+from fedlab.report.verdicts.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.results.attacks import counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from tests.federations import small
