@@ -59,6 +59,7 @@ def test_card_loads_nothing_and_never_says_safe(texts):
     assert re.search(r"(?<!\\)<", texts[1]) is None
     for text in (Page(texts[0]).text, texts[1]):
         assert "safe" not in text.lower()
+        assert "surrogate" not in text.lower()  # a word of the field that an officer need not know
         assert " nan " not in text.lower()
     assert "://" not in texts[1]
 
