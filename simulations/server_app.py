@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import psutil
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -36,4 +37,24 @@ def main(grid: Grid, context: Context) -> None:
         folder = Path(out) if out else next_free(Path.home() / "fedlab-runs", scenario.name)
         federation = Federation(scenario, out=folder, grid=grid, on_round=log_round)
     log.info("fedlab writes to %s", federation.folder.path)
-    federation.run()
+    try:
+        federation.run()
+    finally:
+        if superlink := _left_running():
+            log.info("flwr run leaves its SuperLink running; to end it: kill %d", superlink)
+
+
+def _left_running() -> int | None:
+    """Process id of the SuperLink that ``flwr run`` started for simulations; ``None`` for others.
+
+    That of a deployment belongs to whoever started it.
+    """
+    for process in psutil.Process().parents():
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue
+        if "--simulation" in command and any("flower-superlink" in part for part in command):
+            found: int = process.pid
+            return found
+    return None

@@ -24,8 +24,8 @@ def compare(
     attacks: Annotated[
         str | None,
         typer.Option(
-            help="Reconstruction presets, separated by commas, such as inverting-gradients,fast. "
-            "Default: the scenario's own.",
+            help="Reconstruction presets, separated by commas, with settings after colons: "
+            "inverting-gradients:iterations=300,fast. Default: the scenario's own.",
             autocompletion=completion.complete_presets,
         ),
     ] = None,

@@ -32,7 +32,7 @@ def plan(
         str | None,
         typer.Option(
             help="Noise multipliers of the table of noise against epsilon, separated by commas. "
-            "Default: five from 0.25 to 4."
+            "Default: five from 0.25 to 4, and those around the target."
         ),
     ] = None,
     time: Annotated[
@@ -58,15 +58,14 @@ def plan(
         if epsilon == 0:
             raise BadInput("no noise reaches an epsilon of 0: choose one above it")
         chosen = budget.with_target(chosen, epsilon)
-    chosen_noise = budget.NOISE if noise is None else _numbers(noise)
+    numbers = None if noise is None else _numbers(noise)
     found = budget.plan(chosen)
     for solved in found.solved:
-        console.print(solved)
+        console.print(solved, soft_wrap=True)
     console.print(plan_table(found))
     if budget.adds_noise(chosen):
-        console.print(
-            noise_against_epsilon(budget.noise_table(chosen, chosen_noise, found.federated))
-        )
+        numbers = numbers or budget.noise_around(chosen, found.scenario)
+        console.print(noise_against_epsilon(budget.noise_table(chosen, numbers, found.federated)))
     if time:
         cost = budget.measure(found)
         attacks = (

@@ -12,9 +12,8 @@ from fedlab.core.consoles import console
 from fedlab.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fedlab.integrations.audit import Audit
+    from fedlab.integrations.image_files import Truth
 
 
 def reconstruct_files(
@@ -81,7 +80,7 @@ def reconstruct_files(
     if shape is None or classes is None:
         raise BadInput("name the shape of the images and the number of classes: --shape, --classes")
     pixels, given = about.shape_of(shape), about.classes_of(labels)
-    true = None if truth is None else _labelled(truth)
+    true = None if truth is None else _true_images(truth)
     if folder is None and num_images is None and given is None and true is not None:
         num_images = len(true[0])
     facts: dict[str, Any] = {
@@ -92,7 +91,7 @@ def reconstruct_files(
         "labels": given,
         "mean": about.numbers_of(mean, "mean"),
         "std": about.numbers_of(std, "std"),
-        "public": about.public_images(public, pixels, classes),
+        "public": public,
         "model_options": about.model_settings(model_set),
         "truth": true,
         "device": device,
@@ -194,7 +193,7 @@ def _attack(
         console.print(f"page: {found.report(page)}", soft_wrap=True)
 
 
-def _labelled(path: Path) -> tuple[Tensor, Tensor]:
-    from fedlab.data.npz import load_labelled
+def _true_images(path: Path) -> Truth | None:
+    from fedlab.integrations.image_files import true_images
 
-    return load_labelled(path)
+    return true_images(path)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from fedlab.core.consoles import console
-from fedlab.core.errors import BadInput
 
 
 def report(
@@ -35,11 +34,8 @@ def report(
 
     subject = open_subject(folder)
     if card:
-        from fedlab.integrations.capture_folder import CaptureFolder
         from fedlab.report.card import write_card
 
-        if isinstance(subject, CaptureFolder):
-            raise BadInput("a card is about a run or a comparison: leave --card out for captures")
         for each in write_card(subject, out):
             console.print(f"card: {each}", soft_wrap=True)
         return

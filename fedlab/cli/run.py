@@ -38,6 +38,7 @@ def run(
 
     A scenario that names code by package.module:Name runs that code.
     """
+    from fedlab.core.errors import BadInput
     from fedlab.core.files import check_folder
     from fedlab.core.signals import raise_on_signals
     from fedlab.report.tables.terminal import report
@@ -60,5 +61,9 @@ def run(
         for solved in solved_noise(chosen, federation.scenario):
             console.print(f"solved for: {solved}")
         console.print(f"{chosen.name}: {chosen.rounds} rounds, writing to {folder}")
-        federation.run()
+        try:
+            federation.run()
+        except BadInput:
+            federation.folder.discard_unless_spent()
+            raise
     report(folder, console)

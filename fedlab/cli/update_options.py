@@ -8,7 +8,7 @@ import typer
 from fedlab.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from attacks.knowledge import LocalSGD, PublicImages
+    from attacks.knowledge import LocalSGD
 
 Captures = Annotated[
     Path | None,
@@ -152,30 +152,6 @@ Device = Annotated[
     str,
     typer.Option(help="Device: cpu, cuda, cuda:1 and so on, or auto for a GPU if there is one."),
 ]
-
-
-def public_images(
-    source: str | None, shape: tuple[int, int, int], classes: int
-) -> "PublicImages | None":
-    """The test images of a data set, which stand for public ones; ``None`` if none is named.
-
-    Raises:
-        BadInput: If there is no such data set, or its images are of another kind.
-    """
-    if source is None:
-        return None
-    from attacks.knowledge import PublicImages
-    from attacks.reconstruction.problem import MOST_PUBLIC
-    from fedlab.data.loading import load
-
-    data = load(source, image_size=shape[1] if source.startswith(("folder:", "hf:")) else None)
-    if data.shape != shape or data.num_classes > classes:
-        raise BadInput(
-            f"--public has images of {'x'.join(map(str, data.shape))} in {data.num_classes} "
-            f"classes, but the client's are {'x'.join(map(str, shape))} in {classes}: give images "
-            "of the same kind"
-        )
-    return PublicImages(data.pixels(data.test_images[:MOST_PUBLIC]), data.test_labels[:MOST_PUBLIC])
 
 
 def local_training(count: int, batch: int | None, **settings: Any) -> "LocalSGD":

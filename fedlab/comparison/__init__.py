@@ -7,7 +7,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedlab.comparison.comparison import RUNS, ComparedRun, Comparison, is_comparison
-from fedlab.comparison.parsing import ChosenDefense, ChosenRule, arm_of, distinct, rule_of
+from fedlab.comparison.parsing import (
+    Choice,
+    ChosenAttack,
+    ChosenDefense,
+    ChosenRule,
+    arm_of,
+    attack_of,
+    distinct,
+    rule_of,
+)
 from fedlab.comparison.run_grid import Cell, cells_of
 from fedlab.comparison.runner import Places, finish, places_of, processes_for
 from fedlab.comparison.shared_images import SharedImages
@@ -32,7 +41,7 @@ def compare(
     scenario: Scenario | str | Path,
     defenses: Iterable[ChosenDefense],
     *,
-    attacks: Iterable[str] | None = None,
+    attacks: Iterable[ChosenAttack] | None = None,
     seeds: int | Iterable[int] = 5,
     rules: Iterable[ChosenRule] | None = None,
     grid: Sweep | None = None,
@@ -55,7 +64,9 @@ def compare(
             ``"mine.module:Mine:rate=0.2"``, ``"mixup+pruning"``, ``{"name": "dp-instahide",
             "k": 4}`` or ``Mine(rate=0.2)``. A text or table takes settings that it leaves open from
             the first entry of that defense in the scenario; an object has all of its own.
-        attacks: Presets of reconstruction attacks, in place of the scenario's own.
+        attacks: Reconstruction attacks, such as ``"fast"``,
+            ``"inverting-gradients:iterations=300"`` or ``{"preset": "fast", "tv": 0.01}``, in place
+            of the presets of the scenario's own.
         seeds: Root seeds, or their number, counted from the scenario's own seed; 5 by default.
         rules: Aggregation rules, such as ``"FedAvg"``, ``"FedTrimmedAvg:beta=0.2"`` or
             ``"mine.module:Rule"``, or classes of rules, in place of the scenario's own.
@@ -84,8 +95,11 @@ def compare(
     lists = {"defenses": defenses, "attacks": attacks, "seeds": seeds, "rules": rules}
     if text := next((name for name, given in lists.items() if isinstance(given, str)), None):
         raise BadInput(f'{text} are a list, and not the text "{lists[text]}"')
-    presets = None if attacks is None else distinct("attacks", attacks)
-    cells = _cells(chosen, defenses, presets, seeds, rules, grid)
+    chosen_attacks = None if attacks is None else [attack_of(each) for each in attacks]
+    if chosen_attacks is not None:  # the tables tell attacks apart by their presets
+        distinct("attacks", (each.name for each in chosen_attacks))
+    presets = tuple(map(str, chosen_attacks or ()))
+    cells = _cells(chosen, defenses, chosen_attacks, seeds, rules, grid)
     images = SharedImages()
     check_folder(folder)
     if RunFolder(folder).holds_a_run:
@@ -97,7 +111,7 @@ def compare(
     places = places_of({c.name: c.scenario for c in by_seed}, folder / RUNS, images)
 
     def collected(some: list[Cell], failures: Mapping[str, str]) -> Comparison:
-        return _collected(chosen, folder, some, places, failures, presets or (), grid or {})
+        return _collected(chosen, folder, some, places, failures, presets, grid or {})
 
     complete: list[int] = []
 
@@ -129,7 +143,7 @@ def compare(
 def _cells(
     scenario: Scenario,
     defenses: Iterable[ChosenDefense],
-    presets: Sequence[str] | None,
+    attacks: Sequence[Choice] | None,
     seeds: int | Iterable[int],
     rules: Iterable[ChosenRule] | None,
     grid: Sweep | None,
@@ -142,7 +156,7 @@ def _cells(
     return cells_of(
         scenario,
         arms,
-        attacks=presets,
+        attacks=attacks,
         seeds=_seeds(scenario, seeds),
         rules=chosen_rules,
         sweep=grid,

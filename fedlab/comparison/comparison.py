@@ -65,7 +65,8 @@ class Comparison(Viewable):
         folder: Folder with the runs, the tables and the figures.
         runs: The runs that have a result, in the order of defenses, rules, settings and seeds.
         failures: Reasons of the runs that have no result, by name.
-        presets: Attacks in place of the scenario's own; empty if its own were kept.
+        presets: Attacks with their settings, in place of the scenario's own; empty if these were
+            kept.
         sweep: Values of each swept setting, by its path.
     """
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.errors import BadInput
 from fedlab.core.plugins import Registry
 from fedlab.core.settings import value_of
@@ -32,12 +33,17 @@ ChosenRule = str | type | Mapping[str, Any]
 or its options with its ``name``."""
 
 
+ChosenAttack = str | Mapping[str, Any]
+"""A text such as ``fast`` or ``inverting-gradients:iterations=300``, or the settings of a
+``[[reconstructions]]`` entry with its ``preset``."""
+
+
 @dataclass(frozen=True)
 class Choice:
-    """A defense or an aggregation rule with its settings.
+    """A defense, an aggregation rule or an attack with its settings.
 
     Attributes:
-        name: Name of the defense or rule.
+        name: Name of the defense or rule, or preset of the attack.
         settings: Settings that differ from what holds otherwise.
         complete: True if settings that are not given have their defaults, also where the scenario
             sets them.
@@ -99,6 +105,31 @@ def rule_of(rule: ChosenRule) -> Choice:
         known = short in RULES.names and RULES.get(short) is rule
         return Choice(short if known else RULES.name_of(rule), {})
     return _from_table(rule, "rule") if isinstance(rule, Mapping) else choice(rule, RULES)
+
+
+def attack_of(attack: ChosenAttack) -> Choice:
+    """Read an attack and its settings.
+
+    Args:
+        attack: Text as ``choice`` reads it, or settings with ``preset``.
+
+    Raises:
+        BadInput: If there is no such preset, or rounds or clients are given for it.
+    """
+    if isinstance(attack, str):
+        found = choice(attack, PRESETS)
+    else:
+        settings = dict(attack)
+        if "preset" not in settings:
+            raise BadInput(f"an attack needs a preset: {settings}")
+        found = Choice(str(settings.pop("preset")), settings)
+    PRESETS.path(found.name)  # refuses an unknown name
+    if scheduled := sorted(SCHEDULE & found.settings.keys()):
+        raise BadInput(
+            f"{found.name}: {scheduled[0]} cannot be set, since the attacks of a comparison stand "
+            "where the scenario's own do"
+        )
+    return found
 
 
 @dataclass(frozen=True)

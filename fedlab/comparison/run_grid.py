@@ -8,7 +8,6 @@ from typing import Any
 
 from fedlab.comparison.parsing import Arm, Choice, distinct
 from fedlab.comparison.sweep import Point, Sweep, points_of
-from fedlab.core.attack_plugins import PRESETS
 from fedlab.core.errors import BadInput
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
@@ -49,7 +48,7 @@ def cells_of(
     scenario: Scenario,
     arms: Sequence[Arm],
     *,
-    attacks: Sequence[str] | None,
+    attacks: Sequence[Choice] | None,
     seeds: Sequence[int],
     rules: Sequence[Choice] | None,
     sweep: Sweep | None = None,
@@ -61,7 +60,7 @@ def cells_of(
     Args:
         scenario: Scenario whose roles, data, network and training all runs share.
         arms: Defenses, in place of the scenario's own.
-        attacks: Presets, in place of those that the scenario's reconstructions name; ``None``
+        attacks: Attacks, in place of the presets of the scenario's reconstructions; ``None``
             keeps these.
         seeds: Root seeds.
         rules: Aggregation rules, in place of the scenario's own; ``None`` keeps it.
@@ -109,28 +108,27 @@ def _name(defense: str, rule: str, point: str, seed: int) -> str:
     return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", words)
 
 
-def _attacked_by(scenario: Scenario, presets: Sequence[str]) -> list[dict[str, Any]]:
-    """The scenario's reconstructions by other presets, or attacks on all leaking clients.
+def _attacked_by(scenario: Scenario, attacks: Sequence[Choice]) -> list[dict[str, Any]]:
+    """The scenario's reconstructions by other attacks, or attacks on all leaking clients.
 
-    An entry keeps its clients, its knowledge and its budget; settings that were tuned for its own
-    preset are left out.
+    An entry keeps its clients, its knowledge and its budget where the attack sets no other;
+    settings that were tuned for its own preset are left out.
     """
-    for preset in presets:
-        PRESETS.path(preset)  # refuses an unknown name
     scheduled = [entry.model_dump(exclude_defaults=True) for entry in scenario.reconstructions]
     leaking = [
         {"rounds": role.rounds, "clients": role.clients}
         for role in scenario.roles
         if isinstance(role, Leaking)
     ]
-    if presets and not scheduled and not leaking:
+    if attacks and not scheduled and not leaking:
         raise BadInput(
             "attacks have nobody to attack: give the scenario a leaking role or [[reconstructions]]"
         )
     entries: list[dict[str, Any]] = []
-    for entry, preset in product(scheduled or leaking, presets):
-        same = entry.get("preset", DEFAULT_PRESET) == preset
+    for entry, attack in product(scheduled or leaking, attacks):
+        same = entry.get("preset", DEFAULT_PRESET) == attack.name
         kept = {key: value for key, value in entry.items() if same or key not in TUNED}
-        if (changed := kept | {"preset": preset}) not in entries:
+        changed = {**kept, "preset": attack.name, **attack.settings}
+        if changed not in entries:
             entries.append(changed)
     return entries

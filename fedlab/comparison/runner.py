@@ -11,6 +11,7 @@ import loky
 
 from fedlab.comparison.cache_keys import keys_of
 from fedlab.comparison.shared_images import SharedImages
+from fedlab.comparison.time_left import TimeLeft
 from fedlab.core.devices import device_of
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.memory import room_for_processes
@@ -104,10 +105,14 @@ def finish(
     def done() -> int:
         return sum(_rounds(place) for place, _ in places.values())
 
-    outcomes = dict(contradicted)
+    outcomes, begun = dict(contradicted), {n for n in left if RunFolder(places[n][0]).holds_a_run}
+    # Runs that differ in their seed alone take about as long as each other.
+    kinds = {name: places[name][1].changed(seed=0).to_toml() for name in left}
+    time_left = TimeLeft(kinds, processes)
 
     def over(name: str, reason: str) -> None:
         outcomes[name] = reason
+        time_left.over(name, whole=not reason and name not in begun)
         if on_over:
             on_over(outcomes)
 
@@ -116,7 +121,9 @@ def finish(
             _refuse_what_others_cannot_import(scenario for _, scenario in places.values())
         for name in left:  # the log of a run is written beside its folder, before there is one
             places[name][0].parent.mkdir(parents=True, exist_ok=True)
-        with progress(f"{len(left)} runs", total, unit="rounds", done=done()) as tell:
+        with progress(
+            f"{len(left)} runs", total, unit="rounds", done=done(), left=time_left.seconds
+        ) as tell:
             if processes == 1:
                 for name in left:
                     over(name, _run_here(name, places, images, done, tell))

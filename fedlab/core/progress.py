@@ -13,15 +13,21 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from fedlab.core.consoles import complaints
 
 LOG_INTERVAL = 30.0
 """Least time between two lines in a log file or a pipe, in seconds."""
+
+Left = Callable[[], float | None]
+"""Function that estimates the time left in seconds; ``None`` while it is not known."""
 
 _active: ContextVar[bool] = ContextVar("_active", default=False)
 """True while an outer progress bar is active."""
@@ -41,7 +47,9 @@ class Tell(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Tell]:
+def progress(
+    title: str, total: int, *, unit: str, done: int = 0, left: Left | None = None
+) -> Iterator[Tell]:
     """Show the progress of a task and the time left while the block runs.
 
     In a notebook it is one line that is updated, in a terminal a bar on standard error that
@@ -53,6 +61,8 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
         total: Number of units to do.
         unit: Name of the units in the plural, such as ``rounds``.
         done: Number of units done before the block starts.
+        left: Estimate of the time left, for units that do not take equally long; by default it
+            follows from the units done so far.
 
     Yields:
         The function that reports progress.
@@ -62,7 +72,7 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Te
         return
     with silence():
         shown = _line if in_notebook() else _bar if complaints.is_terminal else _log
-        with shown(title, total, unit, done) as tell:
+        with shown(title, total, unit, done, left) as tell:
             yield tell
 
 
@@ -87,8 +97,20 @@ def _silent(done: float, words: str = "") -> None:
     """Ignore the progress."""
 
 
+class _LeftColumn(ProgressColumn):
+    """The time left as a function estimates it."""
+
+    def __init__(self, left: Left) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:
+        seconds = self._left()
+        return Text("-:--" if seconds is None else _clock(seconds), style="progress.remaining")
+
+
 @contextmanager
-def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
+def _bar(title: str, total: int, unit: str, before: int, left: Left | None) -> Iterator[Tell]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,7 +118,7 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
         TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left:"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        _LeftColumn(left) if left else TimeRemainingColumn(elapsed_when_finished=False),
         TextColumn("{task.fields[words]}"),
     )
     shown = Progress(
@@ -115,7 +137,7 @@ def _bar(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
 
 
 @contextmanager
-def _line(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
+def _line(title: str, total: int, unit: str, before: int, left: Left | None) -> Iterator[Tell]:
     from IPython.display import HTML, display
 
     shown: Any = display(HTML(escape(title)), display_id=True)  # type: ignore[no-untyped-call]
@@ -124,14 +146,14 @@ def _line(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
         shown.update(HTML(escape(text)))  # type: ignore[no-untyped-call]
 
     # A front end redraws the cell each time.
-    tell = _writer(write, title, total, unit, before, pause=0.5)
+    tell = _writer(write, title, total, unit, before, left, pause=0.5)
     yield tell
     tell(total)
 
 
 @contextmanager
-def _log(title: str, total: int, unit: str, before: int) -> Iterator[Tell]:
-    yield _writer(complaints.print, title, total, unit, before, pause=LOG_INTERVAL, wait=True)
+def _log(title: str, total: int, unit: str, before: int, left: Left | None) -> Iterator[Tell]:
+    yield _writer(complaints.print, title, total, unit, before, left, pause=LOG_INTERVAL, wait=True)
 
 
 def _writer(
@@ -140,6 +162,7 @@ def _writer(
     total: int,
     unit: str,
     before: int,
+    left: Left | None,
     *,
     pause: float,
     wait: bool = False,
@@ -152,6 +175,7 @@ def _writer(
         total: Number of units to do.
         unit: Name of the units in the plural.
         before: Number of units done before the start.
+        left: Estimate of the time left; ``None`` computes it from the units done.
         pause: Least time between two texts in seconds.
         wait: Whether the first text and the last one wait for that time too.
     """
@@ -165,8 +189,12 @@ def _writer(
             return
         last = now
         text = f"{title}: {done:.0f} of {total} {unit}, {_clock(now - started)}"
-        if before < done < total:
-            text += f", about {_clock((now - started) * (total - done) / (done - before))} left"
+        rest = None
+        if done < total and left:
+            rest = left()
+        elif before < done < total:
+            rest = (now - started) * (total - done) / (done - before)
+        text += "" if rest is None else f", about {_clock(rest)} left"
         write(f"{text} {words}".rstrip())
 
     return tell
@@ -174,4 +202,5 @@ def _writer(
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

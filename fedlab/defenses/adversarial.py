@@ -36,6 +36,7 @@ class AdversarialPoisoning(Defense):
     """Kind of change: ``alignment`` optimises it; ``random`` is a control, noise of equal size."""
 
     colour: ClassVar[str] = "#332288"
+    strengths: ClassVar[tuple[str, ...]] = ("epsilon",)
     keeps_guarantees: ClassVar[bool] = True
     couples_images: ClassVar[bool] = True
 

@@ -76,6 +76,8 @@ class Defense(Plugin, Scheduled, ABC):
 
     colour: ClassVar[str | None] = None
     """Hex colour in every figure; ``None`` for a colour computed from the name."""
+    strengths: ClassVar[tuple[str, ...]] = ()
+    """Settings that reports state even at their default value, such as ``noise_multiplier``."""
     account: ClassVar[Account | None] = None
     """Unit, adjacency, composition and sensitivity of the epsilon that the defense claims; ``None``
     if it claims none."""

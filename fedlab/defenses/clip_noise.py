@@ -40,6 +40,7 @@ class ClipNoise(Defense):
     abstains from a round that would exceed it. Without it, there is no limit."""
 
     colour: ClassVar[str] = "#56B4E9"
+    strengths: ClassVar[tuple[str, ...]] = ("noise_multiplier", "clipping_norm")
     account: ClassVar[Account] = CLIENT
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True

@@ -31,6 +31,7 @@ class CutMix(Defense):
     """Probability, in (0, 1], that a batch is mixed."""
 
     colour: ClassVar[str] = "#AA4499"
+    strengths: ClassVar[tuple[str, ...]] = ("alpha", "probability")
     keeps_guarantees: ClassVar[bool] = True
     mixes_images: ClassVar[bool] = True
 

@@ -27,6 +27,7 @@ class Cutout(Augmentation):
     """Side of the square as a share, in (0, 1], of the image's shorter side; borders clip it."""
 
     colour: ClassVar[str] = "#DDCC77"
+    strengths: ClassVar[tuple[str, ...]] = ("side",)
 
     def pixel_change(self, context: ClientContext, generator: Generator) -> PixelChange:
         """Create the change that masks a square in every image."""

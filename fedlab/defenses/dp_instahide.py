@@ -60,6 +60,7 @@ class DPInstaHide(Defense):
     without replacement; their epsilon counts once. Without it, images are mixed anew."""
 
     colour: ClassVar[str] = "#009E73"
+    strengths: ClassVar[tuple[str, ...]] = ("k", "noise", "scale")
     account: ClassVar[Account] = IMAGE
     keeps_guarantees: ClassVar[bool] = True
     mixes_images: ClassVar[bool] = True

@@ -65,6 +65,7 @@ class DPSGD(Defense):
     digits reveal nothing; a run then cannot be repeated bit for bit."""
 
     colour: ClassVar[str] = "#0072B2"
+    strengths: ClassVar[tuple[str, ...]] = ("noise_multiplier", "clipping_norm")
     account: ClassVar[Account] = EXAMPLE
     keeps_guarantees: ClassVar[bool] = True
 

@@ -46,6 +46,7 @@ class LeakageGate(Defense):
     """Number of iterations of the attack, at least 1."""
 
     colour: ClassVar[str] = "#E69F00"
+    strengths: ClassVar[tuple[str, ...]] = ("threshold",)
     keeps_guarantees: ClassVar[bool] = True
     inspects_update: ClassVar[bool] = True
 

@@ -32,6 +32,7 @@ class Mixup(Defense):
     """Concentration, above 0, of the Dirichlet weights, which are drawn once per batch."""
 
     colour: ClassVar[str] = "#999933"
+    strengths: ClassVar[tuple[str, ...]] = ("alpha",)
     keeps_guarantees: ClassVar[bool] = True
     mixes_images: ClassVar[bool] = True
 

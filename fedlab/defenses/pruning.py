@@ -21,6 +21,7 @@ class Pruning(Defense):
     """Share, in (0, 1), of the entries of each tensor that are set to 0; the smallest ones."""
 
     colour: ClassVar[str] = "#CC6677"
+    strengths: ClassVar[tuple[str, ...]] = ("share",)
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
     leaves_training: ClassVar[bool] = True

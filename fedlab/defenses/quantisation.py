@@ -25,6 +25,7 @@ class Quantisation(Defense):
     """Bits per entry with its sign, 1 to 16; 1 keeps the sign and the tensor's mean magnitude."""
 
     colour: ClassVar[str] = "#117733"
+    strengths: ClassVar[tuple[str, ...]] = ("bits",)
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
     leaves_training: ClassVar[bool] = True

@@ -36,6 +36,7 @@ class Soteria(Defense):
     """Share, in (0, 1), of the layer's input features whose gradient is set to 0."""
 
     colour: ClassVar[str] = "#44AA99"
+    strengths: ClassVar[tuple[str, ...]] = ("share",)
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
     selects_by_images: ClassVar[bool] = True

@@ -73,6 +73,11 @@ class Terms:
     sent: str
     received: str
 
+    @property
+    def letter(self) -> str:
+        """Threat model by its letter in the literature: D with public images, C without."""
+        return "D" if self.public else "C"
+
 
 @dataclass(frozen=True)
 class Audit(Viewable):
@@ -104,17 +109,22 @@ class Audit(Viewable):
         """The scores, one row for each image, with the columns of ``leakage.csv``."""
         return self.leak.table()
 
-    def report(self, path: Path | str) -> Path:
+    def report(self, path: Path | str, *, card: bool = False) -> Path:
         """Write one offline HTML page: verdict, threat model, consistency, pictures and scores.
 
         Args:
             path: The file, whose missing folders are made.
+            card: Write one or two printed pages for somebody who must decide instead; ``path``
+                ends in ``.html`` or ``.md``.
 
         Raises:
             BadInput: If the file cannot be written.
         """
-        written: Path = show(self, "page", Path(path))
-        return written
+        if card:
+            show(self, "card", Path(path))
+        else:
+            show(self, "page", Path(path))
+        return Path(path)
 
     def keep(self, path: Path) -> None:
         """Write the audit to one .npz file, whose folder must exist."""

@@ -4,16 +4,17 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attacks.knowledge import PublicImages
 from attacks.reconstruction.watch import Watch
 from fedlab.core.errors import BadInput
 from fedlab.integrations.audit import Audit
 from fedlab.integrations.external_network import Network, network_name
 from fedlab.integrations.external_update import reconstruction_entry
+from fedlab.integrations.image_files import Truth, public_images, true_images
 from fedlab.integrations.recorded_attack import attackable_capture
 from fedlab.integrations.update_audit import audit_of
-from fedlab.integrations.update_scores import Truth
 
-FACTS = ("num_images", "labels", "local", "mean", "std", "public", "model_options")
+FACTS = ("num_images", "labels", "local", "mean", "std", "model_options")
 """Arguments of ``attackable_capture`` that are facts about the client."""
 
 
@@ -100,7 +101,8 @@ def audit_capture(
     model: Network,
     shape: tuple[int, int, int],
     classes: int,
-    truth: Truth | None = None,
+    truth: Truth | Path | str | None = None,
+    public: PublicImages | str | None = None,
     seed: int = 0,
     device: str = "auto",
     watch: Watch | None = None,
@@ -117,19 +119,21 @@ def audit_capture(
         model: The app's network; see ``fedlab.audit_update``.
         shape: Channels, height and width of an image.
         classes: Number of outputs of the network.
-        truth: True images and their labels, which only score the attack.
+        truth: True images and their labels, or an .npz file with ``images`` and ``labels``; they
+            only score the attack.
+        public: Images like the client's, or a data set; see ``fedlab.audit_update``.
         seed: Seed of the attack.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         watch: Function that is called now and then with the progress.
-        **facts: ``num_images``, ``labels``, ``local``, ``mean``, ``std``, ``public`` and
-            ``model_options`` as in ``fedlab.audit_update``, and settings of a
-            ``[[reconstructions]]`` entry.
+        **facts: ``num_images``, ``labels``, ``local``, ``mean``, ``std`` and ``model_options`` as
+            in ``fedlab.audit_update``, and settings of a ``[[reconstructions]]`` entry.
 
     Raises:
         BadInput: If no capture was kept, or capture, network and facts do not fit each other.
     """
     captures = open_captures(Path(folder))
     entry = reconstruction_entry({k: v for k, v in facts.items() if k not in FACTS})
+    true = true_images(truth)
     update = attackable_capture(
         folder,
         round=round,
@@ -138,6 +142,7 @@ def audit_capture(
         shape=shape,
         classes=classes,
         entry=entry,
+        public=public_images(public, shape, classes),
         **{key: value for key, value in facts.items() if key in FACTS},
     )
     audit = audit_of(
@@ -145,7 +150,7 @@ def audit_capture(
         entry,
         name=f"round {round}, client {client}",
         network=network_name(model),
-        truth=truth,
+        truth=true,
         seed=seed,
         device=device,
         watch=watch,

@@ -23,9 +23,9 @@ from fedlab.integrations.external_update import (
     reconstruct_exchange,
     reconstruction_entry,
 )
+from fedlab.integrations.image_files import Truth, public_images, true_images
 from fedlab.integrations.update_files import Update
 from fedlab.integrations.update_scores import (
-    Truth,
     checked_truth,
     contradiction,
     infer_membership,
@@ -57,8 +57,8 @@ def audit_update(
     training_mode: bool = True,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    truth: Truth | None = None,
-    public: PublicImages | None = None,
+    truth: Truth | Path | str | None = None,
+    public: PublicImages | str | None = None,
     page: Path | str | None = None,
     model_options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -91,9 +91,10 @@ def audit_update(
         mean: Mean of the client's normalisation, one value or one per channel, on pixels in [0, 1];
             needed unless the network's first layer is torchvision's ``Normalize``.
         std: Standard deviation of the normalisation, one value or one per channel; needed likewise.
-        truth: True images and their labels.
-        public: Images like the client's with their labels, none of them the client's. Without them
-            nothing can be graded: chance and power are unknown.
+        truth: True images and their labels, or an .npz file with ``images`` and ``labels``.
+        public: Images like the client's with their labels, none of them the client's, or a data set
+            whose test images they are, such as ``"npz:public.npz"``. Without them nothing can be
+            graded: chance and power are unknown.
         page: HTML file to write, in a folder that can be written to; see ``Audit.report``.
         model_options: Further arguments of the class or function that makes the network.
         seed: Seed of the attack.
@@ -123,8 +124,9 @@ def audit_update(
     """
     if page is not None:
         check_folder(Path(page).parent)
-    if num_images is None and labels is None and truth is not None:
-        num_images = len(truth[0])
+    true = true_images(truth)
+    if num_images is None and labels is None and true is not None:
+        num_images = len(true[0])
     update = Update(
         before=before,
         reply=after,
@@ -138,7 +140,7 @@ def audit_update(
         training_mode=training_mode,
         mean=mean,
         std=std,
-        public=public,
+        public=public_images(public, shape, classes),
         model_options=model_options or {},
     ).attackable()
     reply = update.exchange.reply
@@ -147,7 +149,7 @@ def audit_update(
         reconstruction_entry(settings),
         name="the update" if isinstance(after, Mapping) else Path(reply).name,
         network=network_name(model),
-        truth=truth,
+        truth=true,
         seed=seed,
         device=device,
         watch=watch,

@@ -1,7 +1,6 @@
 """Scores of an attack on another federation's update, where its true images are given."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -15,14 +14,12 @@ from fedlab.core.errors import BadInput
 from fedlab.core.modes import evaluation
 from fedlab.evaluation.leaks import Leak
 from fedlab.integrations.external_update import AttackableUpdate
+from fedlab.integrations.image_files import Truth
 from fedlab.metrics.images import as_pixels
 from fedlab.metrics.intervals import binomial_interval
 from fedlab.metrics.scores import score_images
 from fedlab.metrics.verdict import INCONCLUSIVE, NOT_SHOWN, POWERFUL
 from fedlab.results.rows import LeakageRow
-
-Truth = tuple[Tensor, Sequence[int] | Tensor]
-"""True images ``[n, channels, height, width]``, uint8 or pixels in [0, 1], and their labels."""
 
 LIKE = 0.9
 """Least cosine of an update to that of the true images. Rounding of a step of Adam lowers it."""

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -155,6 +156,12 @@ class RunFolder(Viewable):
     def release(self) -> None:
         """Let other processes write to the folder."""
         self._lock.release(force=True)
+
+    def discard_unless_spent(self) -> None:
+        """Delete the folder of a run that was refused before any client sent anything."""
+        if not self.spending():
+            self.release()
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def holds_a_run(self) -> bool:

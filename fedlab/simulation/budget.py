@@ -17,6 +17,7 @@ from fedlab.client.client_round import run_client_round
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.devices import prepare
 from fedlab.core.errors import BadInput
+from fedlab.core.schedule import resolve_clients, spell
 from fedlab.defenses import Defense
 from fedlab.evaluation.model import evaluate
 from fedlab.privacy.ledger import Ledger
@@ -28,7 +29,7 @@ from fedlab.simulation.projection import calibrated
 from fedlab.simulation.workers import workers_of
 
 NOISE = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Noise multipliers of the table of noise against epsilon."""
+"""Noise multipliers of the table of noise against epsilon, unless a target needs others."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Plan:
         scenario: The scenario with every target epsilon replaced by noise.
         ledger: Each client's account after all rounds.
         federated: Images of all clients, and the network.
-        solved: Noise multiplier of each defense that had a target epsilon, with its clients, as a
-            text such as ``dp-sgd: noise_multiplier = 1.23 for clients 0-9``.
+        solved: For each defense that had a target epsilon the noise multiplier that is enough for
+            all its clients, as a text such as ``dp-sgd: noise_multiplier = 1.23 for clients 0-9``.
     """
 
     scenario: Scenario
@@ -121,13 +122,15 @@ def plan(scenario: Scenario, federated: FederatedData | None = None) -> Plan:
 
 
 def noise_table(
-    scenario: Scenario, noise: Iterable[float] = NOISE, federated: FederatedData | None = None
+    scenario: Scenario,
+    noise: Iterable[float] | None = None,
+    federated: FederatedData | None = None,
 ) -> list[tuple[float, Plan]]:
     """The plan at each noise multiplier, in place of that of all defenses with noise.
 
     Args:
         scenario: The scenario.
-        noise: Noise multipliers, above 0.
+        noise: Noise multipliers, above 0; those of ``noise_around`` by default.
         federated: Its images, if they are loaded already.
 
     Raises:
@@ -136,7 +139,27 @@ def noise_table(
     if not adds_noise(scenario):
         raise BadInput("no defense of the scenario adds noise, so there is no noise to choose")
     federated = federated or FederatedData.of(scenario)
+    if noise is None:
+        noise = noise_around(scenario, calibrated(scenario, federated.sizes))
     return [(each, plan(_with_noise(scenario, each), federated)) for each in noise]
+
+
+def noise_around(before: Scenario, after: Scenario) -> list[float]:
+    """Noise multipliers among which every target epsilon lies.
+
+    They are those of ``NOISE`` and the solved ones, with halves and doubles on both sides of these.
+
+    Args:
+        before: The scenario with its targets.
+        after: The same, with the noise that was solved for.
+    """
+    solved = [max(groups) for groups in _solved(before, after).values()]
+    noise = sorted({*NOISE, *solved})
+    while solved and noise[0] >= min(solved):
+        noise.insert(0, noise[0] / 2)
+    while solved and noise[-1] <= max(solved):
+        noise.append(noise[-1] * 2)
+    return noise
 
 
 def adds_noise(scenario: Scenario) -> bool:
@@ -163,14 +186,33 @@ def with_target(scenario: Scenario, epsilon: float) -> Scenario:
 
 
 def solved_noise(before: Scenario, after: Scenario) -> tuple[str, ...]:
-    """What was solved for: the noise of each defense with a target epsilon, and for whom."""
+    """What was solved for: a line with the noise of each defense that has a target epsilon."""
+    lines = []
+    for name, groups in _solved(before, after).items():
+        most = max(groups)
+        line = f"{name}: noise_multiplier = {most:g} "
+        if len(groups) == 1:
+            line += f"for clients {spell(groups[most])}"
+        else:
+            line += (
+                "is enough for every client; those that take part less often or have more images "
+                f"run with less, down to {min(groups):g}"
+            )
+        lines.append(line)
+    return tuple(lines)
+
+
+def _solved(before: Scenario, after: Scenario) -> dict[str, dict[float, set[int]]]:
+    """Clients that take part, by the noise that was solved for, by defense."""
+    found: dict[str, dict[float, set[int]]] = {}
     targets = {entry.name for entry in before.defenses if entry.target is not None}
-    return tuple(
-        f"{entry.name}: noise_multiplier = {entry.model_dump()['noise_multiplier']:g} for clients "
-        f"{entry.clients}"
-        for entry in after.defenses
-        if entry.name in targets
-    )
+    sampled = {client for _, client in _participations(after)} if targets else set()
+    for entry in after.defenses:
+        clients = resolve_clients(entry.clients, after.data.clients) & sampled
+        if entry.name in targets and clients:
+            groups = found.setdefault(entry.name, {})
+            groups.setdefault(entry.model_dump()["noise_multiplier"], set()).update(clients)
+    return found
 
 
 def measure(found: Plan) -> Cost:

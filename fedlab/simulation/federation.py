@@ -101,6 +101,7 @@ class Federation(Analysis):
         if scenario.engine.deployed and grid is None:
             raise BadInput(NO_NODES)
         self._prepare(scenario, images, grid, callbacks, on_round)
+        untrained = self._evaluated(0, 0.0)  # a network that fails must leave no folder behind
         self.folder = (
             RunFolder.temporary(self.scenario)
             if out is None
@@ -109,7 +110,7 @@ class Federation(Analysis):
         self.federated.cache.folder = self.folder.poisons
         self._evaluator.store = self.folder.tunings
         self.folder.identity.note_contents(self._contents)
-        self.folder.append_round(self._evaluated(0, 0.0))
+        self.folder.append_round(untrained)
 
     def _prepare(
         self,

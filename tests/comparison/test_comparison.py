@@ -101,6 +101,7 @@ def test_failed_run_is_named_and_others_stay(tmp_path):
         ({"rules": ["FedAwg"]}, "FedAwg"),
         ({"rules": []}, "at least one of its rules"),
         ({"attacks": []}, "at least one of its attacks"),
+        ({"attacks": ["fast", "fast:iterations=9"]}, '"fast" is twice among the attacks'),
         ({"processes": 0}, "at least one run"),
         ({"defenses": "none"}, 'defenses are a list, and not the text "none"'),
         ({"rules": "FedAvg"}, "rules are a list"),

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from fedlab import BadInput
-from fedlab.comparison.parsing import arm_of, rule_of
+from fedlab.comparison.parsing import arm_of, attack_of, rule_of
 from fedlab.comparison.run_grid import cells_of
 from tests.federations import PLAIN, small
 
@@ -17,7 +17,7 @@ def cells(scenario, defenses=("none",), *, attacks=None, seeds=(0,), rules=None)
     return cells_of(
         scenario,
         [arm_of(each) for each in defenses],
-        attacks=attacks,
+        attacks=None if attacks is None else [attack_of(each) for each in attacks],
         seeds=seeds,
         rules=None if rules is None else [rule_of(each) for each in rules],
     )
@@ -110,6 +110,28 @@ class TestAttacks:
     def test_attacks_without_a_leaking_client_are_refused(self):
         with pytest.raises(BadInput, match="nobody to attack"):
             cells(small(), attacks=["fast"])
+
+    def test_an_attack_sets_what_it_names(self):
+        scenario = small(roles=[LEAKING], reconstructions=[self.entry])
+        same, other = self.entries(
+            scenario,
+            ["inverting-gradients:iterations=300:tv=0.01", {"preset": "fast", "labels": "known"}],
+        )
+        assert (same["iterations"], same["tv"], same["rounds"]) == (300, 0.01, "2")
+        assert (other["preset"], other["iterations"]) == ("fast", 7)
+        assert other.get("labels", "known") == "known"
+
+    @pytest.mark.parametrize(
+        ("attack", "sentence"),
+        [
+            ("fast:clients=1", "clients cannot be set"),
+            ("fast:iteration=3", "iterations"),
+            ({"iterations": 3}, "an attack needs a preset"),
+        ],
+    )
+    def test_wrong_settings_of_an_attack_are_refused(self, attack, sentence):
+        with pytest.raises(BadInput, match=sentence):
+            cells(small(roles=[LEAKING]), attacks=[attack])
 
     def test_a_misspelt_preset_is_refused(self):
         with pytest.raises(BadInput, match="fast"):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from fedlab import compare
 from fedlab.core import progress as module
@@ -44,6 +45,29 @@ def test_a_pipe_gets_a_line_every_half_minute(written, monkeypatch):
         "4 runs: 6 of 12 rounds, 1:02, about 1:33 left mixup",
         "4 runs: 12 of 12 rounds, 1:32 mixup",
     ]
+
+
+def test_an_estimate_replaces_the_count_of_units(written, monkeypatch):
+    stream = written(terminal=False)
+    clock = iter([0.0, 60.0, 120.0, 180.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    estimates = iter([None, 4000.0])
+    with progress("4 runs", 8, unit="rounds", left=lambda: next(estimates)) as tell:
+        for done in (1, 2, 8):
+            tell(done)
+    assert stream.getvalue().splitlines() == [
+        "4 runs: 1 of 8 rounds, 1:00",
+        "4 runs: 2 of 8 rounds, 2:00, about 1:06:40 left",
+        "4 runs: 8 of 8 rounds, 3:00",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(None, "left: -:--"), (90.0, "left: 1:30")])
+def test_a_bar_shows_the_estimate(written, seconds, shown):
+    stream = written(terminal=True)
+    with progress("4 runs", 8, unit="rounds", left=lambda: seconds) as tell:
+        tell(2)
+    assert shown in Text.from_ansi(stream.getvalue()).plain
 
 
 def test_a_terminal_gets_a_bar_that_goes(written):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -221,7 +222,13 @@ def test_flwr_run_works_from_the_repository(tmp_path, left_over):
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=200
         )
-        assert last(tmp_path / "run").round == 1, done.stdout[-2000:] + done.stderr[-2000:]
+        output = done.stdout + done.stderr
+        assert last(tmp_path / "run").round == 1, output[-4000:]
+        (superlink,) = re.findall(r"to end it: kill (\d+)", output)
+        left = left_over()
+        assert left
+        psutil.Process(int(superlink)).terminate()  # as `kill` does
+        assert not left_over(patience=30)
     finally:
         # `flwr run` leaves a SuperLink behind; only what this test started is ended.
         # It may not listen to the first signal while it is still ending a run.

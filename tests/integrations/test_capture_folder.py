@@ -80,11 +80,11 @@ def test_python_does_what_the_command_does(captures, tmp_path):
 
 
 def test_updates_share_their_threat_model(captures, tmp_path):
-    from fedlab.report.page.audit_page import write_captures
+    from fedlab.report.page.audit_page import write_audits
 
     for client in (0, 1):
         captures.audit(round=1, client=client, **FACTS, **FEW)
-    page = Page(write_captures(CaptureFolder(captures.folder), tmp_path / "p.html").read_text())
+    page = Page(write_audits(CaptureFolder(captures.folder), tmp_path / "p.html").read_text())
     assert page.text.count("Honest but curious") == 1
     assert "2 images reconstructed, but neither scored nor graded" in page.text
 
@@ -129,9 +129,33 @@ def test_folders_without_captures_are_refused(fedlab, tmp_path):
     assert (code, "nor captures of fedlab.observe" in err) == (2, True)
 
 
-def test_a_card_needs_a_run(fedlab, captures):
-    code, _, err = fedlab("report", "captures", "--card")
-    assert (code, "a card is about a run" in err) == (2, True)
+def test_captures_have_a_card(fedlab, captures, tmp_path):
+    given = {"truth": digits(2, 1), "public": PublicImages(*digits(5, 300)), **FACTS, **FEW}
+    captures.audit(round=1, client=2, **given)
+    code, out, err = fedlab("report", "captures", "--card")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["card: captures/card.html", "card: captures/card.md"]
+    text = (tmp_path / "captures" / "card.html").read_text("utf-8")
+    assert asks_nobody(text)
+    words = Page(text).text
+    for sentence in (
+        "3 of 4 captured replies were not attacked.",
+        "The power of fast was not measured",
+        "Threat model D: the server",
+        "No differential privacy was accounted for, so nothing is certified",
+        "Seed 0; Python ",
+    ):
+        assert sentence in words, sentence
+    assert "No membership test" not in words
+    assert "surrogate" not in words
+
+
+def test_card_of_unattacked_captures_says_so(fedlab, captures, tmp_path):
+    assert fedlab("report", "captures", "--card", "--out", "card.md")[0] == 0
+    text = (tmp_path / "card.md").read_text("utf-8")
+    assert "4 of 4 captured replies were not attacked. Nothing is known about them." in text
+    assert "no threat model of reconstruction was tested" in text
+    assert "No membership test is part of this page" in text
 
 
 def test_mode_and_training_can_be_told_later(fedlab, captures):

@@ -1,7 +1,9 @@
 """audit_update: from two sets of weights to scores, a verdict and a page."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord
@@ -12,6 +14,7 @@ import fedlab
 from attacks.knowledge import LocalSGD, PublicImages
 from fedlab import Audit, BadInput, audit_update
 from fedlab.data.loading import load
+from fedlab.integrations.image_files import public_images
 from fedlab.models import build
 from tests.integrations.plain_app import ADAM_LR, CLASSES, LR, MEAN, SHAPE, STD, Net, digits
 from tests.real_images import npz
@@ -79,6 +82,62 @@ def test_page_is_offline_and_says_it_all(audit):
     ):
         assert words in page.text, words
     assert "safe" not in page.text.lower().replace("safetensors", "")
+
+
+def test_page_steps_through_the_images(audit):
+    data = Page(audit[1].read_text("utf-8")).viewer
+    (step,) = data["steps"]
+    (image,) = step["images"]
+    (row,) = audit[0].leak.rows
+    assert image["verdict"] == "leaks"
+    assert image["psnr"] == f"{row.aligned_psnr:.1f} dB"
+    assert [name for name, _ in image["pictures"]] == ["true", "rebuilt"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"before": "none.pt"}, "none.pt cannot be read: there is no such file"),
+        ({"after": "none.safetensors"}, "none.safetensors cannot be read"),
+        ({"truth": "none.npz"}, "none.npz cannot be read as .npz"),
+        ({"public": "npz:none.npz"}, "none.npz, but there is no such file"),
+        ({"public": "digits", "classes": 9}, "give images of the same kind"),
+        ({"page": "weights.pt/page.html"}, "is a file"),
+    ],
+)
+def test_a_missing_file_is_one_sentence(tmp_path, monkeypatch, given, sentence):
+    monkeypatch.chdir(tmp_path)
+    before, after = trained()
+    (tmp_path / "weights.pt").write_bytes(b"")
+    facts = {"before": before, "after": after, "num_images": 1, **FACTS, **FAST} | given
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        audit_update(facts.pop("before"), facts.pop("after"), Net, **facts)
+
+
+def test_files_give_what_images_give(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images, labels = TRUTH
+    pixels = (images[:, 0] * 255).round().byte().numpy()
+    np.savez("truth.npz", images=pixels, labels=labels.numpy())
+    before, after = trained()
+    few = FACTS | FAST | {"iterations": 3}
+    public = public_images("digits", SHAPE, CLASSES)
+    named = audit_update(before, after, Net, truth="truth.npz", public="digits", **few)
+    truth = torch.from_numpy(pixels)[:, None], labels
+    given = audit_update(before, after, Net, truth=truth, public=public, **few)
+    assert named.terms.public == len(public.images) > 100
+    assert named.table().drop(columns="seconds").equals(given.table().drop(columns="seconds"))
+
+
+def test_audit_has_a_card(audit, tmp_path):
+    found, _ = audit
+    written = found.report(tmp_path / "card.md", card=True)
+    text = written.read_text("utf-8")
+    assert "Leak: leaks. 1 of 1 image leaks" in text
+    assert "| all updates | 1 | 1 | 100 % |" in text
+    assert "captured replies" not in text
+    with pytest.raises(BadInput, match=r"must end in \.html or \.md"):
+        found.report(tmp_path / "card.pdf", card=True)
 
 
 def test_audit_draws_itself(audit):

@@ -5,6 +5,8 @@ import math
 import pytest
 
 from fedlab import BadInput, Federation, Scenario, plan
+from fedlab.core.schedule import spell
+from fedlab.report.tables.plan import plan_table
 from fedlab.simulation import budget
 from tests.federations import small
 
@@ -46,6 +48,43 @@ def test_a_target_is_reached_and_not_passed():
     assert solved.startswith("dp-sgd: noise_multiplier = ")
     noise = float(solved.split()[3])
     assert plan(small(rounds=3, defenses=[DP | {"noise_multiplier": noise}])).epsilon <= 3.0
+
+
+SAMPLED = {"rounds": 4, "server": {"cohort": 2}, "defenses": [{"name": "dp-sgd"}]}
+
+
+def test_one_noise_is_named_that_is_enough_for_all():
+    asked = budget.with_target(small(**SAMPLED), 3.0)
+    found = plan(asked)
+    noise = {entry.noise_multiplier for each in found.ledger.histories.values() for entry in each}
+    assert len(noise) > 1
+    (solved,) = found.solved
+    assert f"noise_multiplier = {max(noise):g} is enough for every client" in solved
+    assert solved.endswith(f"down to {min(noise):g}")
+    everywhere = SAMPLED | {"defenses": [{"name": "dp-sgd", "noise_multiplier": max(noise)}]}
+    assert 2.9 < plan(small(**everywhere)).epsilon <= 3.0
+
+
+def test_clients_of_one_epsilon_share_a_row():
+    found = plan(budget.with_target(small(**SAMPLED), 3.0))
+    noise = {entry.noise_multiplier for each in found.ledger.histories.values() for entry in each}
+    (row,) = plan_table(found).rows
+    clients, _, rounds, multiplier, *_, protected, total, _, _ = row
+    assert clients == spell(found.ledger.histories)
+    assert multiplier == f"{min(noise):.4g} to {max(noise):.4g}"
+    assert (protected, total) == ("3.00", "3.00")
+    counts = sorted(len(each) for each in found.ledger.histories.values())
+    assert rounds == f"{counts[0]} to {counts[-1]}"
+
+
+@pytest.mark.parametrize("target", [0.3, 3.0, 400.0])
+def test_the_target_lies_within_the_table_of_noise(target):
+    asked = budget.with_target(small(rounds=2, defenses=[DP | {"rounds": "all"}]), target)
+    table = budget.noise_table(asked)
+    epsilons = [found.epsilon for _, found in table]
+    assert epsilons[0] > target > epsilons[-1]
+    assert any(0.98 * target < each <= target for each in epsilons)
+    assert set(budget.NOISE) < {noise for noise, _ in table}
 
 
 def test_more_noise_costs_less_and_hides_more():

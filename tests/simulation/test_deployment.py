@@ -3,9 +3,11 @@
 import math
 
 import pytest
+from PIL import Image
 
 from fedlab import BadInput, Federation, RunFailed
 from fedlab.client.client_round import run_client_round
+from fedlab.data import load
 from fedlab.evaluation.leaks import load_leaks
 from fedlab.report.page.write import write_page
 from tests.own_images import NODES, Hospitals, hospitals, write_images
@@ -69,8 +71,6 @@ def test_images_are_rebuilt_and_not_graded(finished):
 
 
 def test_what_is_rebuilt_is_of_the_clients_own_folder(finished, images):
-    from fedlab.data import load
-
     held = [load(f"folder:{images / str(client)}") for client in range(NODES)]
     for leak in load_leaks(finished.folder.leaks(1)):
         apart = [
@@ -87,6 +87,37 @@ def test_the_page_says_who_was_missing(finished):
     assert "its node is not there" in page
     assert "neither scored nor graded" in page
     assert "Leak: <strong>inconclusive</strong>" in page
+
+
+@pytest.fixture
+def hub(images, tmp_path, monkeypatch):
+    """The public images as a set of the Hub with two columns of class labels."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    public = load(f"folder:{images / 'public'}")
+    features = {
+        "image": datasets.Image(),
+        "ward": datasets.ClassLabel(names=["east"]),
+        "kind": datasets.ClassLabel(names=list(public.classes)),
+    }
+    (tmp_path / "hub").mkdir()
+    for split in ("train", "test"):
+        pixels, labels = (getattr(public, f"{split}_{part}") for part in ("images", "labels"))
+        pictures = [Image.fromarray(each.squeeze(0).numpy()) for each in pixels]
+        rows = {"image": pictures, "ward": [0] * len(labels), "kind": labels.tolist()}
+        made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+        made.to_parquet(tmp_path / "hub" / f"{split}.parquet")
+    return {"source": f"hf:{tmp_path / 'hub'}", "label_by": "kind", "clients": NODES}
+
+
+def test_own_folders_stand_beside_a_set_of_the_hub(images, join, hub):
+    """The column of the public labels says nothing about a client's folder."""
+    scenario = hospitals(images / "public", data=hub)
+    federation = Federation(scenario, grid=join(scenario))
+    federation.step()
+    assert federation.folder.table("clients")["status"].tolist() == ["ok"] * NODES
+    with pytest.raises(BadInput, match="2 columns of class labels"):
+        Federation(scenario.changed(data=hub | {"label_by": None}), grid=join(scenario))
 
 
 def test_another_scenario_is_refused_by_name(images, join):

@@ -116,3 +116,20 @@ def test_missing_tensorboard_stops_the_run_at_once(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="TensorBoard is not installed"):
         finished(small(rounds=1, trackers=["tensorboard"]))
+
+
+class Refusing(Listed):
+    """A tracker whose server is not there."""
+
+    def start(self, run):
+        raise BadInput("the server of the tracker is not there")
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_refused_run_leaves_no_folder(fedlab, tmp_path, existed):
+    (tmp_path / "s.toml").write_text(small(rounds=1, trackers=[f"{__name__}:Refusing"]).to_toml())
+    if existed:
+        (tmp_path / "run").mkdir()
+    code, _, err = fedlab("run", "s.toml", "--out", "run")
+    assert (code, "is not there" in err) == (2, True)
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,5 @@
-"""One or two printed pages about a run or a comparison, for somebody who must decide."""
+"""One or two printed pages about results, for somebody who must decide."""
 
-from fedlab.report.card.write import CARD, write_card
+from fedlab.report.card.write import write_card
 
-__all__ = ["CARD", "write_card"]
+__all__ = ["write_card"]

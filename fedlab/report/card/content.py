@@ -1,72 +1,31 @@
-"""Sections of a card, which HTML and Markdown lay out alike."""
+"""The card of a run or a comparison."""
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
 from fedlab.comparison import Comparison
-from fedlab.metrics.verdict import CONSISTENT, MARGIN, POWERFUL, SUCCEEDS
-from fedlab.report.card.taxonomy import letters_tested, tested_sentence
+from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
+from fedlab.report.card.layout import MOST_LINES, Card, Section, items_of, versions_in
+from fedlab.report.card.tables import attacks_table, counts_table, groups_of
 from fedlab.report.card.untested import DAMAGED, Tested, attacks_that_ran, untested
 from fedlab.report.page.comparison_page import comparison_page
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.local_paths import source_of
 from fedlab.report.page.page_content import PageContent
 from fedlab.report.page.run_page import run_page
-from fedlab.report.tables.naming import under
-from fedlab.report.tables.numbers import counted, interval, listed
-from fedlab.report.tables.table import Column, ReportTable
+from fedlab.report.tables.numbers import counted, listed
 from fedlab.report.templates import render
-from fedlab.report.verdicts.counts import percent_interval
-from fedlab.results.attacks import ImageCounts, best_of_each, counted_images, scored_images
+from fedlab.report.verdicts.taxonomy import letters_tested, tested_sentence
+from fedlab.results.attacks import counted_images
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.reproducibility import repeatability
 from fedlab.simulation.auditing import verdict_of
 
-MOST_LINES = 12
-"""Largest number of lines of a table on a card; a comparison has as many tables of privacy at most
-as lines."""
-
 _WORDS = ("“Leaks”", "“Recognisable”", "“Not shown”", "“Inconclusive”", "“Diagnostic”", "An ε")
 """First words of the explanations on the page that the card repeats."""
-
-_VERSIONS = ("fedlab-privacy", "Python", "torch", "flwr", "system", "GPU")
-"""Rows of the table of the environment that the card states."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a card.
-
-    Attributes:
-        title: Title of the part.
-        sentences: Paragraphs.
-        tables: Tables below them.
-        points: Items of a list.
-        command: Command line; empty for none.
-    """
-
-    title: str
-    sentences: Sequence[str] = ()
-    tables: Sequence[ReportTable] = ()
-    points: Sequence[str] = ()
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Card:
-    """A card.
-
-    Attributes:
-        page: The page of the same run or comparison.
-        sections: Parts in reading order.
-    """
-
-    page: PageContent
-    sections: Sequence[Section]
 
 
 def card_of(subject: RunFolder | Comparison) -> Card:
@@ -87,7 +46,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
                 for each in subject.runs
             ]
         )
-    groups = [] if leakage is None else list(_groups(leakage))
+    groups = [] if leakage is None else list(groups_of(leakage))
     letters = [] if leakage is None else letters_tested(attacks_that_ran(leakage))
     nothing = DAMAGED if leakage is None else "No image was attacked and scored."
     tested = Tested(
@@ -107,7 +66,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
     sections = [
         Section("Question", [page.question]),
         Section("Answer", points=[f"{e.threat}: {e.word}. {e.sentence}" for e in page.verdicts]),
-        Section("What leaked", tables=[_counts_table(groups), _attacks_table(groups)])
+        Section("What leaked", tables=[counts_table(groups), attacks_table(groups)])
         if groups
         else Section("What leaked", [nothing]),
         Section(
@@ -124,7 +83,7 @@ def card_of(subject: RunFolder | Comparison) -> Card:
         Section("What the words mean", points=_explanations(page)),
         Section("How to repeat it", _repeat(subject, page), command=page.again),
     ]
-    return Card(page, sections)
+    return Card(page.file.name, page.kind, page.facts, sections, page.missing)
 
 
 def _is_of(leakage: pd.DataFrame, run: object) -> "pd.Series[bool]":
@@ -133,64 +92,6 @@ def _is_of(leakage: pd.DataFrame, run: object) -> "pd.Series[bool]":
 
 def _whose(run: object) -> list[object]:
     return [getattr(run, name) for name in ("defense", "rule", "grid", "seed")]
-
-
-def _groups(leakage: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Rows of ``scored_images`` by what is counted apart, with its name and its threat."""
-    arms = [name for name in ("defense", "grid") if name in leakage]
-    for key, rows in scored_images(leakage).groupby(["threat", *arms], sort=False):
-        threat, *arm = map(str, key)
-        name = f"{under(arm[0])}{f' at {arm[1]}' * bool(arm[1])}" if arm else "all updates"
-        yield name + ", malicious server" * (threat == "malicious"), threat, rows
-
-
-def _counts_table(groups: Sequence[tuple[str, str, pd.DataFrame]]) -> ReportTable:
-    numbers = ("images", "leak", "leaking share", "recognisable", "inconclusive", "no leak shown")
-    rows = [(name, *_counts(counted_images(rows))) for name, _, rows in groups]
-    table = ReportTable(
-        "Images by their best grade under any attack",
-        [Column("whose"), *(Column(each, "right") for each in numbers)],
-        rows,
-        "Leaking share: the 95 % interval, which one client's images alone do not have. "
-        "Inconclusive: with those that were not attacked.",
-    )
-    return table.shortened(MOST_LINES, "leakage.csv")
-
-
-def _counts(found: ImageCounts) -> tuple[str, ...]:
-    share = f"{100 * found.leaking / found.images:.0f} %"
-    share += f" ({percent_interval(found.low, found.high)})" * (found.clusters > 1)
-    lost = f" ({found.skipped} not attacked)" * bool(found.skipped)
-    rest = found.images - found.leaking - found.recognisable - found.inconclusive
-    return (
-        *map(str, (found.images, found.leaking)),
-        share,
-        str(found.recognisable),
-        f"{found.inconclusive}{lost}",
-        str(rest),
-    )
-
-
-def _attacks_table(groups: Sequence[tuple[str, str, pd.DataFrame]]) -> ReportTable:
-    rows = []
-    for name, _, each in groups:
-        for attack, own in best_of_each(each).groupby("attack", sort=False):
-            power = own["power"].dropna()
-            shares = [f"{value:.2f}" for value in (power.min(), power.max())]
-            text = interval(*shares) if len(power) else "not measured"
-            settings = listed(sorted(set(own["setting"])))
-            rows.append((name, attack, str(len(own)), str(int(own["leaks"].sum())), text, settings))
-    columns = [Column("whose"), Column("attack")]
-    columns += [Column(each, "right") for each in ("images", "leak", "power")]
-    table = ReportTable(
-        "Attacks that ran",
-        [*columns, Column("setting")],
-        rows,
-        "Power: the share of surrogate victims without a defense that leak to the same attack. "
-        f"Below {POWERFUL:g} an image that does not leak is inconclusive.",
-        names=2,
-    )
-    return table.shortened(MOST_LINES, "leakage.csv")
 
 
 def _unfinished(subject: RunFolder | Comparison, page: PageContent) -> list[str]:
@@ -242,15 +143,11 @@ def _items(page: PageContent, beginnings: tuple[str, ...]) -> list[str]:
         source=source_of(page.scenario),
         repeatability=repeatability(page.arms),
     )
-    items = (str(type(text)(each).unescape()) for each in re.findall(r"<li>(.*?)</li>", text, re.S))
-    return [" ".join(each.split()) for each in items if each.startswith(beginnings)]
+    return [each for each in items_of(text) if each.startswith(beginnings)]
 
 
 def _repeat(subject: RunFolder | Comparison, page: PageContent) -> list[str]:
-    facts = [
-        (str(name), str(value)) for name, value in environment_table(page.first, page.arms).rows
-    ]
-    versions = ", ".join(f"{name} {value}" for name, value in facts if name in _VERSIONS)
+    versions = versions_in(environment_table(page.first, page.arms))
     if isinstance(subject, RunFolder):
         seeds = f"Seed {page.scenario.seed}"
         file = "scenario.toml is in the folder of the run."

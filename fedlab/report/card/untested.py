@@ -1,21 +1,27 @@
 """Sentences on what a run or a comparison did not test, each with its count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from fedlab.core.attack_plugins import PRESETS
-from fedlab.report.card.taxonomy import untested_sentence
+from fedlab.integrations.audit import Audit
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import counted, listed
+from fedlab.report.verdicts.audit import leakage_of
+from fedlab.report.verdicts.taxonomy import untested_sentence
 from fedlab.results.attacks import NO_IMAGE, UNKNOWN, GradeCounts, scored_images
 from fedlab.scenario.scenario import Scenario
 
-OTHER_ATTACKS = (
+NO_MEMBERSHIP = (
     "No membership test is part of this page: that an image took part may be found out even where "
-    "it cannot be reconstructed. Attacks on the finished model by its users are not tested either."
+    "it cannot be reconstructed."
 )
+
+NO_USERS = "Attacks on the finished model by its users are not tested."
+
+NO_POISONING = "No poisoning is tested."
 
 
 DAMAGED = "Which attacks ran and what they found is unknown, since leakage.csv is damaged."
@@ -59,9 +65,34 @@ def untested(tested: Tested) -> list[str]:
     )
     sentences = [
         *about_attacks,
-        OTHER_ATTACKS,
+        f"{NO_MEMBERSHIP} {NO_USERS}",
         _poisoning(tested.scenarios),
         _audit(tested.scenarios),
+    ]
+    return [each for each in sentences if each]
+
+
+def untested_of_audits(
+    audits: Sequence[Audit], letters: Collection[str], captures: int
+) -> list[str]:
+    """Say what was not tested of another federation.
+
+    Args:
+        audits: Its audited updates.
+        letters: Their threat models by letter.
+        captures: Number of captured replies, attacked or not; 0 for an update from files.
+    """
+    leakage = leakage_of(audits)
+    left = captures - len(audits)
+    sentences = [
+        f"{left} of {captures} captured replies were not attacked. "
+        "Nothing is known about them." * (left > 0),
+        *([_attacks(leakage), _setting(leakage), _power(leakage)] if audits else []),
+        untested_sentence(letters),
+        "" if all(audit.membership for audit in audits) and audits else NO_MEMBERSHIP,
+        NO_USERS,
+        NO_POISONING,
+        "The results hold for these updates, this network and this training.",
     ]
     return [each for each in sentences if each]
 
@@ -161,7 +192,7 @@ def _payloads(leakage: pd.DataFrame) -> str:
 def _poisoning(scenarios: Sequence[Scenario]) -> str:
     if any(each.poisons for each in scenarios):
         return "Poisoning by other attacks or by more clients is not tested."
-    return "No poisoning is tested."
+    return NO_POISONING
 
 
 def _audit(scenarios: Sequence[Scenario]) -> str:

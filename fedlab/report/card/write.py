@@ -7,12 +7,13 @@ from fedlab.comparison import Comparison
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.files import check_folder, write_atomically
 from fedlab.core.plugins import looking
+from fedlab.integrations.audit import Audit
+from fedlab.integrations.capture_folder import CaptureFolder
+from fedlab.report.card.audits import audits_card
 from fedlab.report.card.content import card_of
+from fedlab.report.page.audit_page import audit_page
 from fedlab.report.templates import render
 from fedlab.results.folder import RunFolder
-
-CARD = "card.html"
-"""Default file name of a card, in the folder of its run or comparison; ``card.md`` is beside it."""
 
 _FORMATS = (".html", ".md")
 
@@ -20,15 +21,18 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|&])")
 """Characters with a meaning in Markdown."""
 
 
-def write_card(subject: RunFolder | Comparison, path: Path | None = None) -> list[Path]:
-    """Write one or two printed pages about a run or a comparison, for somebody who must decide.
+def write_card(
+    subject: RunFolder | Comparison | CaptureFolder | Audit, path: Path | None = None
+) -> list[Path]:
+    """Write one or two printed pages for somebody who must decide.
 
     The page loads nothing from a network. HTML and Markdown have the same words and numbers.
 
     Args:
-        subject: The run or the comparison.
+        subject: A run, a comparison, the captures of another federation, or an audit.
         path: The file to write, whose missing folders are made and whose ending selects the
-            format: ``.html`` or ``.md``. Both in the folder of the subject unless given.
+            format: ``.html`` or ``.md``. Both in the folder of the subject unless given; needed for
+            an audit.
 
     Returns:
         The files.
@@ -37,22 +41,29 @@ def write_card(subject: RunFolder | Comparison, path: Path | None = None) -> lis
         BadInput: If nothing has finished yet, or a file cannot be written.
         RunFailed: If files of the run are damaged; the card is written without what they hold.
     """
-    folder = subject.path if isinstance(subject, RunFolder) else subject.folder
-    default = folder / CARD
-    paths = [default.with_suffix(each) for each in _FORMATS] if path is None else [path]
+    paths = [path] if path is not None else [_folder(subject) / f"card{e}" for e in _FORMATS]
     for each in paths:
         check_folder(each.parent)
         if each.suffix.lower() not in _FORMATS or each.is_dir():
             raise BadInput(f"{each} is no name of a card: it must end in .html or .md")
     with looking("run"):
-        card = card_of(subject)
+        if isinstance(subject, CaptureFolder | Audit):
+            card = audits_card(audit_page(subject))
+        else:
+            card = card_of(subject)
     for each in paths:
         text = render(f"card{each.suffix.lower()}", card=card, md=_escaped)
         each.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(each, text.encode())
-    if lost := card.page.missing.sentences:
+    if lost := card.missing.sentences:
         raise RunFailed(f"{paths[0]} lacks what could not be read: {'; '.join(lost)}")
     return paths
+
+
+def _folder(subject: RunFolder | Comparison | CaptureFolder | Audit) -> Path:
+    if isinstance(subject, Audit):
+        raise BadInput("an audit has no folder: name the file of its card")
+    return subject.folder if isinstance(subject, Comparison) else subject.path
 
 
 def _escaped(text: object) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from fedlab.comparison.summary import per_seed
 from fedlab.metrics.verdict import MARGIN
-from fedlab.report.figures.colours import FAINT, LINE, defense_colour
+from fedlab.report.figures.colours import FAINT, INK, LINE, defense_colour
 from fedlab.report.figures.sheet import (
     NothingToDraw,
     Options,
@@ -26,9 +26,8 @@ from fedlab.report.tables.numbers import number, seeds_in_words
 _TITLE = "What does each defense cost in accuracy, and how much still shows?"
 _MARGIN = f"{MARGIN:g} dB above chance: leaks from here on, if identified"
 
-_WIDTH, _HEIGHT, _LABEL, _ROW = 9.0, 4.6, 2.1, 0.16
-"""Width of the figure, least height of the plot, width of a name, and height of an arm in the plot
-of identification, in inches."""
+_WIDTH, _HEIGHT, _LABEL = 9.0, 4.6, 2.1
+"""Width of the figure, least height of the plot, and width of a name, in inches."""
 
 
 _STARS = [(corners, 1, angle) for angle in (0, 30) for corners in (4, 3, 6, 8)]
@@ -157,11 +156,12 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
     names = "\n".join(mark.label for mark in marks)
     height = max(_HEIGHT, 1.2 * inches(names) + 1)
     certified = [mark for mark in marks if mark.ceiling < 1]
-    strip = _ROW * len(marks) + 0.5 if certified else 0.0
+    rows = [wrapped(mark.name, _LABEL) for mark in marks]
+    strip = 1.15 * max(map(inches, rows)) * len(rows) + 0.5 if certified else 0.0
     picture = new_picture(_WIDTH, height + strip, title=_TITLE, notes=notes)
     if certified:
         axes, below = picture.subplots(2, 1, height_ratios=[height, strip])
-        _draw_identified(below, marks)
+        _draw_identified(below, marks, rows)
     else:
         axes = picture.subplots()
     axes.set_xlabel("←  nearer to chance, or below      PSNR above chance in dB      shows more  →")
@@ -195,7 +195,7 @@ def _draw(marks: Sequence[_Mark], notes: Sequence[str], last: int) -> Picture:
     return picture
 
 
-def _draw_identified(axes: Axes, marks: Sequence[_Mark]) -> None:
+def _draw_identified(axes: Axes, marks: Sequence[_Mark], names: Sequence[str]) -> None:
     """Share of images that each arm's attack identified, and what no attack reaches."""
     for place, mark in enumerate(marks):
         if mark.ceiling < 1:
@@ -210,7 +210,10 @@ def _draw_identified(axes: Axes, marks: Sequence[_Mark]) -> None:
             markeredgewidth=0.5,
             **mark.style,
         )
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(marks) - 0.4, -0.6), yticks=[])
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(marks) - 0.4, -0.6))
+    axes.yaxis.tick_right()  # below the legend, so that both plots keep their width
+    axes.set_yticks(range(len(marks)), names, color=INK)
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of images identified in their pool; shaded: out of reach of any attack")
 
 

@@ -1,7 +1,7 @@
 """Grid of one image and its reconstructions, with rounds down and defenses across."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from fedlab.report.figures.attempts import Attempt, attempts_of
 from fedlab.report.figures.colours import LINE, defense_colour
 from fedlab.report.figures.image_strips import Block, Line, Strip, image_picture
 from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly, first_of, styled
-from fedlab.report.tables.naming import named
+from fedlab.report.tables.naming import left_out_note, named, spelled
 from fedlab.report.tables.numbers import decibels
 from fedlab.results.attacks import UNKNOWN
 from fedlab.results.folder import RunFolder
@@ -53,10 +53,8 @@ def wall_figure(
     if not keys:
         raise NothingToDraw("the server attacked nobody, so there is nothing to show")
     client = min(keys)[1] if client is None else client
-    if rounds is None:
-        chosen: Sequence[int] = evenly(sorted({r for r, c, _ in keys if c == client}), MOST_ROUNDS)
-    else:
-        chosen = rounds
+    attacked = sorted({r for r, c, _ in keys if c == client})
+    chosen = evenly(attacked, MOST_ROUNDS) if rounds is None else rounds
     if not any(r in chosen and c == client for r, c, _ in keys):
         raise NothingToDraw(f"the server did not attack client {client} in rounds {list(chosen)}")
     cells = {
@@ -79,10 +77,22 @@ def wall_figure(
     if any(len(found) > 1 for each in attacks.values() for found in each.values()):
         key += " Of several attacks the one with the highest PSNR."
     title = f"What did the server see of client {client}, image {image}?"
-    picture = image_picture(blocks, title=title, notes=[key])
+    notes = [key, *_absent(runs, attacked, chosen)]
+    picture = image_picture(blocks, title=title, notes=notes)
     words = first_of(f"{name}: {_in_words(list(each.values()))}" for name, each in cells.items())
-    picture.alt = f"{title} True beside rebuilt images. {words}."
+    picture.alt = " ".join([f"{title} True beside rebuilt images. {words}.", *notes[1:]])
     return picture
+
+
+def _absent(
+    runs: Mapping[str, RunFolder], attacked: Sequence[int], drawn: Sequence[int]
+) -> Iterator[str]:
+    """Which rounds the wall does not have, and why."""
+    if left_out := [each for each in attacked if each not in drawn]:
+        yield left_out_note(left_out, len(attacked))
+    last = max((row.round for run in runs.values() for row in run.rounds()), default=0)
+    if others := set(range(1, last + 1)) - {*attacked}:
+        yield f"No attack on this client in round{'s' * (len(others) > 1)} {spelled(others)}."
 
 
 def _block(cells: Mapping[str, Attempt | None], name: str, *, heads: bool, single: bool) -> Block:

@@ -11,7 +11,7 @@ from fedlab.evaluation.leaks import Leak, LeakSeries, load_leaks
 from fedlab.report.figures.attempts import Attempt, attempts_of, by_client, telling
 from fedlab.report.figures.reconstructions import ReconstructionRow, reconstruction_figure
 from fedlab.report.figures.sheet import NothingToDraw, Picture, evenly
-from fedlab.report.tables.naming import named
+from fedlab.report.tables.naming import left_out_note, named
 from fedlab.results.folder import RunFolder
 
 if TYPE_CHECKING:  # SciPy takes half a second to load
@@ -60,7 +60,8 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
     """Draw the leaks that are stored in some files, of which a note names those that are left out.
 
     Args:
-        files: Files that ``save_leaks`` wrote, one for each attacked round.
+        files: Files that ``save_leaks`` wrote, one for each attacked round, whose number ends the
+            name.
         name: Name of the experiment, for the title.
 
     Raises:
@@ -75,10 +76,11 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
         for part in _parts(group)
     ]
     drawn = evenly(rows, 2 * MOST_ROUNDS)
-    parts = [f"{len(shown)} of {len(files)} attacked rounds"] * (len(shown) < len(files))
-    parts += [f"{len(drawn)} of {len(rows)} rows of images"] * (len(drawn) < len(rows))
+    left_out = [int(f.stem.rpartition("-")[2]) for f in files if f not in shown]
     notes = [
-        f"Drawn: {' and '.join(parts)}, evenly spread; all: folder reconstructions." * bool(parts),
+        left_out_note(left_out, len(files)) if left_out else "",
+        f"Drawn: {len(drawn)} of {len(rows)} rows of images, evenly spread; all: folder "
+        "reconstructions." * (len(drawn) < len(rows)),
         "Of several images of a client: the best, the median and the worst by PSNR, each under the "
         "attack that did best on it." * any(each.name for row in drawn for each in row),
     ]

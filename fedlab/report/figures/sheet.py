@@ -7,7 +7,8 @@ places everything in them.
 import base64
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -86,11 +87,17 @@ class Picture(Figure):
 
     Attributes:
         alt: Content of the figure in words and numbers, for readers who do not see it.
-        heading: The title, where there is one.
+        question: The title as one line.
+        notes: The explanations below the content, each in one line.
+        heading: The title as it is drawn.
+        footnotes: The explanations as they are drawn.
     """
 
     alt: str = ""
+    question: str = ""
+    notes: Sequence[str] = ()
     heading: Text | None = None
+    footnotes: Text | None = None
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the figure; ticks are made only now, so the style must apply here as well."""
@@ -114,19 +121,31 @@ class Picture(Figure):
         Raises:
             BadInput: If the format is unknown, or the file cannot be written.
         """
-        heading, (width, height) = self.heading, self.get_size_inches()
-        if heading is not None and not title:
-            heading.set(visible=False, in_layout=False)
-            self.set_size_inches(width, height - inches(heading.get_text(), TITLE))
-        try:
-            save(self, Path(path))
-        except OSError as error:
-            raise BadInput(f"{path} cannot be written: {error}") from error
-        finally:
-            if heading is not None:
-                heading.set(visible=True, in_layout=True)
-            self.set_size_inches(width, height)
+        with self.without(self.heading if not title else None):
+            try:
+                save(self, Path(path))
+            except OSError as error:
+                raise BadInput(f"{path} cannot be written: {error}") from error
         return Path(path)
+
+    @contextmanager
+    def without(self, *texts: Text | None) -> Iterator[None]:
+        """Leave out the title or the notes, and their room, while the block runs.
+
+        Args:
+            *texts: ``heading``, ``footnotes`` or ``None``.
+        """
+        left_out, (width, height) = [each for each in texts if each], self.get_size_inches()
+        room = sum(inches(each.get_text(), float(each.get_fontsize())) for each in left_out)
+        try:
+            for each in left_out:
+                each.set(visible=False, in_layout=False)
+            self.set_size_inches(width, height - room)
+            yield
+        finally:
+            for each in left_out:
+                each.set(visible=True, in_layout=True)
+            self.set_size_inches(width, height)
 
     def _repr_png_(self) -> bytes:
         return encoded(self, dpi=110)
@@ -148,9 +167,10 @@ def new_picture(width: float, height: float, *, title: str, notes: Sequence[str]
     side = MARGIN / width
     layout = ConstrainedLayoutEngine(rect=(side, 0, 1 - 2 * side, 1), w_pad=0.03, h_pad=0.07)
     picture = Picture(figsize=(width, height), facecolor="white", layout=layout)
+    picture.question, picture.notes = title, [note for note in notes if note]
     picture.heading = picture.suptitle(heading, x=side, ha="left", linespacing=1.15)
     if text:
-        picture.supxlabel(text, x=side, ha="left", color=FAINT)
+        picture.footnotes = picture.supxlabel(text, x=side, ha="left", color=FAINT)
     return picture
 
 

@@ -12,19 +12,20 @@ from fedlab.core.errors import RunFailed
 from fedlab.integrations.audit import Audit, Terms
 from fedlab.integrations.capture_folder import CaptureFolder
 from fedlab.metrics.verdict import MARGIN, UNSCORED
-from fedlab.report.card.taxonomy import tested_sentence
 from fedlab.report.figures.audits import audits_figure
 from fedlab.report.figures.chance import chance_figure
 from fedlab.report.figures.sheet import Picture, first_of
-from fedlab.report.page.embedded_figures import DPI, embed
+from fedlab.report.page.embedded_figures import embed
 from fedlab.report.page.environment import facts_of
 from fedlab.report.page.local_paths import without_folders
 from fedlab.report.page.output import write_html
 from fedlab.report.page.page_content import FoldedTable, Missing, csv_table
+from fedlab.report.page.viewer import Viewer, viewer_of_audits
 from fedlab.report.tables.numbers import counted
 from fedlab.report.templates import paragraphs, render
 from fedlab.report.verdicts.audit import audit_verdicts, leakage_of
 from fedlab.report.verdicts.run import Verdict
+from fedlab.report.verdicts.taxonomy import tested_sentence
 
 _COLUMNS = {
     "update": "update",
@@ -67,6 +68,9 @@ class AuditContent:
         consistency: Updates, each with a finding or the sentence that there is none.
         figures: Functions that draw the figures, by their names in the template.
         tables: Tables of results.
+        viewer: Function that gathers the images to step through.
+        audits: The audits.
+        captures: Number of captured replies, attacked or not; 0 for an update from files.
         kind: Kind of the page.
         missing: What is left out, since files are damaged.
     """
@@ -78,23 +82,40 @@ class AuditContent:
     consistency: Sequence[tuple[str, str]]
     figures: Mapping[str, Callable[[], Picture]]
     tables: Sequence[FoldedTable]
+    viewer: Callable[[], Viewer | None]
+    audits: Sequence[Audit]
+    captures: int
     kind: str = "Audit"
     missing: Missing = field(default_factory=Missing)
 
 
-def write_audit(audit: Audit, path: Path) -> Path:
-    """Write the page of one audited update; see ``Audit.report``."""
-    return _written(_content(without_folders(audit.name), [audit], [], Missing()), path)
-
-
-def write_captures(folder: CaptureFolder, path: Path) -> Path:
-    """Write the page of a folder of captures: what was attacked so far, and what was kept.
+def write_audits(subject: Audit | CaptureFolder, path: Path) -> Path:
+    """Write the page of one audited update, or of all in a folder of captures.
 
     Raises:
         BadInput: If the file cannot be written.
         RunFailed: If files are damaged; the page is written without what they hold.
     """
-    missing = Missing()
+    content = audit_page(subject)
+    page = render(
+        "audit.html",
+        page=content,
+        figures=embed(content.figures, content.missing),
+        viewer=content.viewer(),
+        environment=facts_of(environment()),
+        margin=MARGIN,
+    )
+    write_html(page, path)
+    if lost := content.missing.sentences:
+        raise RunFailed(f"{path} lacks what could not be read: {'; '.join(lost)}")
+    return path
+
+
+def audit_page(subject: Audit | CaptureFolder) -> AuditContent:
+    """The content of a page: what was attacked so far and, of a folder, what was kept."""
+    if isinstance(subject, Audit):
+        return _content(without_folders(subject.name), [subject], [], Missing())
+    folder, missing = subject, Missing()
     read = [missing.unless_damaged(partial(Audit.load, file)) for file in folder.audit_files]
     audits = [audit for audit in read if audit is not None]
     attacked = {(each.leak.rows[0].round, each.leak.rows[0].client) for each in audits}
@@ -105,7 +126,7 @@ def write_captures(folder: CaptureFolder, path: Path) -> Path:
     title = "Captured replies"
     tables = [csv_table(kept, title, file="the folder of the captures", open=not audits)]
     name = folder.path.resolve().name
-    return _written(_content(name, audits, tables, missing, len(kept)), path)
+    return _content(name, audits, tables, missing, len(kept))
 
 
 def _content(
@@ -140,6 +161,9 @@ def _content(
             **({"chance": partial(chance_figure, leakage, by="defenses")} if scored else {}),
         },
         tables=[*_images(leakage), *_facts(audits), *tables],
+        viewer=partial(viewer_of_audits, audits),
+        audits=audits,
+        captures=captures,
         missing=missing,
     )
 
@@ -163,7 +187,7 @@ def _threat_model(audits: Sequence[Audit]) -> Iterator[tuple[str, str]]:
         for term, sentence in paragraphs(
             "audit_terms.txt",
             terms=audit.terms,
-            letter=tested_sentence(["D" if audit.terms.public else "C"]),
+            letter=tested_sentence([audit.terms.letter]),
             numbers=lambda values: ", ".join(f"{value:g}" for value in values),
         ):
             found.setdefault(term, {}).setdefault(sentence, []).append(audit.name)
@@ -195,18 +219,3 @@ def _facts(audits: Sequence[Audit]) -> list[FoldedTable]:
         for audit in audits
     ]
     return [csv_table(pd.DataFrame(rows), "Audited updates", file="the audits", names=1)]
-
-
-def _written(content: AuditContent, path: Path) -> Path:
-    page = render(
-        "audit.html",
-        page=content,
-        figures=embed(content.figures, content.missing),
-        dpi=DPI,
-        environment=facts_of(environment()),
-        margin=MARGIN,
-    )
-    write_html(page, path)
-    if lost := content.missing.sentences:
-        raise RunFailed(f"{path} lacks what could not be read: {'; '.join(lost)}")
-    return path

@@ -103,6 +103,7 @@ def comparison_page(comparison: Comparison) -> PageContent:
         arms=arms,
         viewer=partial(_viewer, comparison),
         seeds=seeds,
+        compared=comparison.defenses,
     )
 
 
@@ -141,7 +142,7 @@ def _command(comparison: Comparison) -> str:
     parts = [
         "fedlab compare scenario.toml",
         f"--defenses {shlex.quote(','.join(comparison.defenses))}",
-        *[f"--attacks {','.join(comparison.presets)}"] * bool(comparison.presets),
+        *[f"--attacks {shlex.quote(','.join(comparison.presets))}"] * bool(comparison.presets),
         *[f"--rules {shlex.quote(','.join(comparison.rules))}"] * (comparison.rules != own_rule),
         *(
             f"--grid {shlex.quote(f'{path}={grid_text(values)}')}"

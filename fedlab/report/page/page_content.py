@@ -85,6 +85,7 @@ class PageContent:
         arms: Scenarios of all runs.
         viewer: Function that gathers the images to step through; ``None`` if there are none.
         seeds: Number of seeds of a comparison; ``None`` for a run.
+        compared: Labels of the defenses of which each run of a comparison has one, in all rounds.
         missing: What is left out of the page, since its files are damaged.
     """
 
@@ -104,6 +105,7 @@ class PageContent:
     arms: Sequence[Scenario]
     viewer: Callable[[], Viewer | None]
     seeds: int | None = None
+    compared: Sequence[str] = ()
     missing: Missing = field(default_factory=Missing)
 
 

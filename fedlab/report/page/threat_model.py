@@ -11,11 +11,6 @@ from fedlab.scenario.roles import Leaking, Poisoning
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION
 
-_STRENGTHS = frozenset(
-    {"noise_multiplier", "clipping_norm", "k", "noise", "scale", "share", "bits", "size", "target"}
-)
-"""Settings of defenses that are listed even at their default value."""
-
 
 class _Scheduled(Protocol):
     @property
@@ -64,7 +59,7 @@ def defense_settings(scenario: Scenario) -> list[str]:
         values = [
             f"{key} {_text(value)}"
             for key, value in settings.items()
-            if key in _STRENGTHS or key in changed
+            if key in entry.strengths or key in changed
         ]
         sentences.append(f"{entry.name}, {_where(entry)}{': ' * bool(values)}{', '.join(values)}.")
     return sentences

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedlab.evaluation.leaks import load_leaks
+from fedlab.integrations.audit import Audit
 from fedlab.report.figures.attempts import Attempt, attempts_of, by_client, telling
 from fedlab.report.figures.colours import defense_colour
 from fedlab.report.figures.image_strips import SMOOTHED_FROM
@@ -102,56 +103,100 @@ def viewer_of(
     """
     names, wanted = list(runs), _by_importance(list(runs.values()))
     attempts_in = lru_cache(maxsize=1)(_attempts)  # of one file, since images may be large
-    pictures: dict[str, int] = {}
-    found: dict[_Update, list[dict[str, Any]]] = {}
-    sides, shortened = [0], False
+    gathered = _Gathered()
     for update in wanted[:MOST_UPDATES]:
-        if sum(map(len, pictures)) > MOST_CHARACTERS:
+        if gathered.is_full:
             break
         file = runs[names[update.run]].leaks(update.round)
-        attempts = attempts_in(file).get(update.client, [])
-        shown = attempts if len(attempts) <= MOST_SHOWN else telling(attempts)
-        shortened |= len(shown) < len(attempts)
-        sides += [max(each.truth.shape) for each in shown]
-        if shown:
-            found[update] = [_image(each, pictures) for each in shown]
-    if not found:
-        return None
-    axes = {
-        "round": {update.round: str(update.round) for update in sorted(found)},
-        "client": {client: str(client) for client in sorted({each.client for each in found})},
-        "run": {run: names[run] for run in sorted({each.run for each in found})},
-    }
-    if len(runs) == 1:
-        del axes["run"]
-    places = {name: list(values) for name, values in axes.items()}
+        gathered.add(update, attempts_in(file).get(update.client, []))
     each = f" of each {axis}" * (len(runs) > 1)
-    notes = [
-        about,
-        f"Here are {len(found)} of {len(wanted)} attacked updates: those with the best, the median "
-        f"and the worst image{each} by PSNR, and the first rounds; all: folder reconstructions."
-        * (len(found) < len(wanted)),
-        f"Of an update with more than {MOST_SHOWN} attempts on images: the best, the median and "
-        "the worst image, each under the attack that did best on it." * shortened,
-    ]
-    return Viewer(
-        {
-            "axes": [
-                {"name": axis if name == "run" else name, "values": list(values.values())}
-                for name, values in axes.items()
-            ],
-            "steps": [
-                {
-                    "at": [each.index(getattr(update, name)) for name, each in places.items()],
-                    "images": found[update],
-                }
-                for update in sorted(found)
-            ],
-            "pictures": list(pictures),
-            "pixelated": max(sides) <= SMOOTHED_FROM,
-        },
-        " ".join(filter(None, notes)),
+    left_out = (
+        f"Here are {len(gathered.images)} of {len(wanted)} attacked updates: those with the best, "
+        f"the median and the worst image{each} by PSNR, and the first rounds; all: folder "
+        "reconstructions." * (len(gathered.images) < len(wanted))
     )
+    return gathered.viewer(names, axis=axis, notes=[about, left_out])
+
+
+def viewer_of_audits(audits: Sequence[Audit]) -> Viewer | None:
+    """Gather the images of audited updates, as ``viewer_of`` does those of runs."""
+    gathered = _Gathered()
+    for audit in audits[:MOST_UPDATES]:
+        if gathered.is_full:
+            break
+        first = audit.leak.rows[0]
+        gathered.add(_Update(first.round, 0, first.client), attempts_of(audit.leak))
+    note = f"Here are the first {len(gathered.images)} of {len(audits)} attacked updates."
+    return gathered.viewer([""], notes=[note * (len(gathered.images) < len(audits))])
+
+
+class _Gathered:
+    """Images of updates, and their pictures, each once.
+
+    Attributes:
+        images: Images of each update with their scores.
+    """
+
+    def __init__(self) -> None:
+        self.images: dict[_Update, list[dict[str, Any]]] = {}
+        self._pictures: dict[str, int] = {}
+        self._sides, self._shortened = [0], False
+
+    @property
+    def is_full(self) -> bool:
+        """True if there is no room for a further update."""
+        return sum(map(len, self._pictures)) > MOST_CHARACTERS
+
+    def add(self, update: _Update, attempts: Sequence[Attempt]) -> None:
+        """Add the attempts on the images of an update, or those that stand for many."""
+        shown = attempts if len(attempts) <= MOST_SHOWN else telling(attempts)
+        self._shortened |= len(shown) < len(attempts)
+        self._sides += [max(each.truth.shape) for each in shown]
+        if shown:
+            self.images[update] = [_image(each, self._pictures) for each in shown]
+
+    def viewer(
+        self, runs: Sequence[str], *, axis: str = "defense", notes: Sequence[str]
+    ) -> Viewer | None:
+        """The viewer of these images; None if there are none.
+
+        Args:
+            runs: Names of the runs; a single one is not stepped through.
+            axis: What tells the runs apart.
+            notes: Sentences about the updates; empty ones are left out.
+        """
+        if not self.images:
+            return None
+        axes = {
+            "round": {update.round: str(update.round) for update in sorted(self.images)},
+            "client": {each: str(each) for each in sorted({e.client for e in self.images})},
+            "run": {run: runs[run] for run in sorted({each.run for each in self.images})},
+        }
+        if len(runs) == 1:
+            del axes["run"]
+        places = {name: list(values) for name, values in axes.items()}
+        short = (
+            f"Of an update with more than {MOST_SHOWN} attempts on images: the best, the median "
+            "and the worst image, each under the attack that did best on it." * self._shortened
+        )
+        return Viewer(
+            {
+                "axes": [
+                    {"name": axis if name == "run" else name, "values": list(values.values())}
+                    for name, values in axes.items()
+                ],
+                "steps": [
+                    {
+                        "at": [each.index(getattr(update, name)) for name, each in places.items()],
+                        "images": self.images[update],
+                    }
+                    for update in sorted(self.images)
+                ],
+                "pictures": list(self._pictures),
+                "pixelated": max(self._sides) <= SMOOTHED_FROM,
+            },
+            " ".join(filter(None, [*notes, short])),
+        )
 
 
 def _by_importance(runs: Sequence[RunFolder]) -> list[_Update]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fedlab.core.errors import BadInput, RunFailed
 from fedlab.core.plugins import looking
 from fedlab.metrics.verdict import CONSISTENT, MARGIN, SUCCEEDS
-from fedlab.report.page.embedded_figures import DPI, embed
+from fedlab.report.figures.colours import defense_colour
+from fedlab.report.page.embedded_figures import embed
 from fedlab.report.page.environment import environment_table
 from fedlab.report.page.local_paths import files_needed, portable_toml, source_of
 from fedlab.report.page.output import check_page, write_html
@@ -62,9 +63,9 @@ def _written(subject: "RunFolder | Comparison", path: Path | None) -> Path:
         "page.html",
         page=content,
         figures=embed(content.figures, content.missing),
-        dpi=DPI,
         viewer=content.missing.unless_damaged(content.viewer),
         schedule=schedule_grid(content.scenario),
+        colour=defense_colour,
         environment=environment_table(content.first, content.arms),
         toml=portable_toml(content.file),
         files_needed=files_needed(content.file),

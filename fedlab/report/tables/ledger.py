@@ -1,7 +1,7 @@
 """Tables of the privacy ledger: one line per round, and one line per client."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from fedlab.privacy.accounts import Account, account_of
 from fedlab.privacy.ceiling import NO_BOUND
@@ -12,6 +12,23 @@ from fedlab.report.tables.numbers import number
 from fedlab.report.tables.table import Column, ReportTable
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION
+
+_PARAMETERS = {
+    "C": ("clipping_norm", "g", "clipping norm"),
+    "z": ("noise_multiplier", ".3g", "noise multiplier, the noise over the clipping norm"),
+    "q": ("sample_rate", ".3g", "sample rate, the probability that an image joins a batch"),
+}
+"""Letter of a parameter, with its column of ``LedgerRow``, its format and its name."""
+
+_STATEMENTS = {
+    "formal": "the ε is proved",
+    "claimed": "the author of the defense states the ε",
+    "approximate": "the ε is an estimate and may be too small",
+    "vacuous": "the ε is too large to exclude anything",
+    "none": "no ε holds",
+    "open": "nothing protects the client",
+}
+"""What the statements of the ledger mean."""
 
 UNBOUNDED = "there is no total ε, as nobody ran a mechanism that has one"
 
@@ -26,13 +43,15 @@ def ledger_table(ledger: Ledger) -> ReportTable:
         Column("statement"),
     ]
     lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row in ledger.rows():
+    entries = list(ledger.rows())
+    for row in entries:
         epsilons = (row.epsilon_round, row.epsilon_protected, row.epsilon_total)
         unit = f"one {row.unit}" if row.adjacency else "-"
         values = (named(row.mechanism), unit, _parameters(row), *map(number, epsilons))
         lines[str(row.round), *values, row.statement].append(row.client)
     rows = [(round, spelled(clients), *rest) for (round, *rest), clients in lines.items()]
-    return ReportTable("Privacy, round by round", columns, rows, epsilon_note(ledger))
+    note = "\n".join([epsilon_note(ledger), *_legend(entries)])
+    return ReportTable("Privacy, round by round", columns, rows, note)
 
 
 def clients_table(ledger: Ledger, scenario: Scenario | None = None) -> ReportTable:
@@ -137,18 +156,29 @@ def _values(ledger: Ledger, client: int, account: Account, protects: str) -> tup
     )
 
 
+def _legend(rows: Sequence[LedgerRow]) -> Iterator[str]:
+    """What the letters and the statements in some rows mean."""
+    letters = [
+        f"{letter}: {name}"
+        for letter, (column, _, name) in _PARAMETERS.items()
+        if any(getattr(row, column) is not None for row in rows)
+    ]
+    if letters:
+        yield "; ".join(letters)
+    said = [word for word in _STATEMENTS if any(row.statement == word for row in rows)]
+    if said:
+        yield "; ".join(f"{word}: {_STATEMENTS[word]}" for word in said)
+
+
 def _parameters(row: LedgerRow) -> str:
     parts = [
-        f"{name} {value:{form}}"
-        for name, value, form in (
-            ("C", row.clipping_norm, "g"),
-            ("z", row.noise_multiplier, ".3g"),
-            ("q", row.sample_rate, ".3g"),
-            # A release without Gaussian noise states how many records it holds.
-            ("records" if row.accountant == "" else "steps", row.steps, "d"),
-        )
-        if value is not None
+        f"{letter} {value:{form}}"
+        for letter, (column, form, _) in _PARAMETERS.items()
+        if (value := getattr(row, column)) is not None
     ]
+    if row.steps is not None:
+        # A release without Gaussian noise states how many records it holds.
+        parts.append(f"{'steps' if row.accountant else 'records'} {row.steps}")
     return ", ".join(parts + ["batch of fixed size"] * (row.sampling == "fixed"))
 
 

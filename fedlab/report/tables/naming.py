@@ -47,3 +47,20 @@ def spelled(numbers: Collection[int]) -> str:
     if len(parts) <= MOST_SPELLED:
         return text
     return f"{','.join(parts[:6])},…,{parts[-1]} ({len(numbers):,} in all)"
+
+
+def left_out_note(rounds: Collection[int], attacked: int) -> str:
+    """Sentence about attacked rounds that a figure does not show.
+
+    Args:
+        rounds: Numbers of these rounds, at least one.
+        attacked: Number of all attacked rounds.
+
+    Example:
+        >>> left_out_note([2, 3, 5], 9)
+        'Left out: 3 of 9 attacked rounds (2-3,5), which the folder reconstructions has.'
+    """
+    return (
+        f"Left out: {len(rounds)} of {attacked} attacked rounds ({spelled(rounds)}), which the "
+        "folder reconstructions has."
+    )

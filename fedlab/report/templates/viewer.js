@@ -71,9 +71,11 @@
       buttons[1].setAttribute("aria-disabled", now.at[axis] === last);
     });
     const place = axes.map(({ name, values }, axis) => `${name} ${values[now.at[axis]]}`);
-    const leaking = now.images.filter(({ verdict }) => verdict === "leaks").length;
+    const count = (word) => now.images.filter(({ verdict }) => verdict === word).length;
+    const unscored = count("unscored");
     part("status").textContent =
-      `${place.join(", ")}; reconstructions that leak: ${leaking} of ${now.images.length}`;
+      `${place.join(", ")}; reconstructions that leak: ${count("leaks")} of ${now.images.length}`
+      + (unscored ? `, unscored: ${unscored}` : "");
     part("images").replaceChildren(...now.images.map(shown));
   };
 

@@ -96,8 +96,8 @@ def power_sentence(rows: pd.DataFrame) -> str:
         return ""
     shares = interval(f"{power.min():.2f}", f"{power.max():.2f}")
     text = (
-        f"The power of the attack is {shares}: the share of surrogate victims without a defense "
-        "that leak to it"
+        f"The power of the attack is {shares}: the share of images that it finds at simulated "
+        "clients with public images and without a defense"
     )
     if power.min() >= POWERFUL:
         return text + "."
@@ -134,5 +134,7 @@ def choice_sentence(rows: pd.DataFrame) -> str:
     choices = [choice for choice in dict.fromkeys(rows["choice"].astype(str)) if choice]
     if not choices:
         return ""
-    chosen = choices[0] if len(choices) == 1 else f"{len(choices)} combinations; see leakage.csv"
-    return f"It chose its settings on surrogate victims that run the same defense: {chosen}."
+    tried = "It chose its settings by trying them on simulated clients that run the same defense"
+    if len(choices) == 1:
+        return f"{tried}: {choices[0]}."
+    return f"{tried}, and chose {len(choices)} different ones, which leakage.csv lists."

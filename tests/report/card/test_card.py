@@ -13,8 +13,9 @@ from fedlab.core.environment import version_of
 from fedlab.core.errors import RunFailed
 from fedlab.report.card import write_card
 from fedlab.report.card.content import card_of
-from fedlab.report.card.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.report.card.untested import DAMAGED
+from fedlab.report.page.run_page import run_page
+from fedlab.report.verdicts.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.results.attacks import counted_images, scored_images
 from fedlab.results.folder import RunFolder
 from tests.federations import small
@@ -58,6 +59,7 @@ def test_card_loads_nothing_and_never_says_safe(texts):
     assert re.search(r"(?<!\\)<", texts[1]) is None
     for text in (Page(texts[0]).text, texts[1]):
         assert "safe" not in text.lower()
+        assert "surrogate" not in text.lower()  # a word of the field that an officer need not know
         assert " nan " not in text.lower()
     assert "://" not in texts[1]
 
@@ -156,7 +158,7 @@ def test_run_without_attacks_says_so(plain):  # noqa: F811
 
 
 def test_epsilons_are_those_of_the_ledger(attacked):  # noqa: F811
-    page = card_of(attacked).page
+    page = run_page(attacked)
     (table,) = card_of(attacked).sections[3].tables
     assert table.rows == page.ledger[0][1].rows
     assert "delta = 1e-05" in table.note

@@ -173,6 +173,20 @@ def test_zone_that_no_attack_reaches_is_shaded():
     assert_legible(figure)
 
 
+@pytest.mark.parametrize("name", ["dp-sgd", "dp-sgd:noise_multiplier=2:clipping_norm=0.5+pruning"])
+def test_every_row_of_identification_has_its_name(name):
+    rows = [
+        *arm("none", 9.0, 0.8, identified=0.9, ceiling_identified=1.0),
+        *arm(name, -4.0, 0.6, identified=0.05, ceiling_identified=0.25),
+    ]
+    figure = frontier_figure(frame(*rows))
+    assert_legible(figure)
+    above, below = figure.axes
+    labels = {round(t.get_position()[1]): t.get_text() for t in below.get_yticklabels()}
+    assert ["".join(labels[place].split()) for place in (0, 1)] == ["none", name]
+    assert below.bbox.width == pytest.approx(above.bbox.width, rel=0.02)
+
+
 def test_without_ceilings_there_is_one_plot():
     figure = frontier_figure(frame(*arm("none", 9.0, 0.8, ceiling_identified=1.0)))
     assert len(figure.axes) == 1

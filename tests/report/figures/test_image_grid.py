@@ -64,6 +64,12 @@ def test_the_first_attacked_client_is_the_default(runs):
     assert "client 1, image 0" in wall_figure(folders(runs)).alt
 
 
+def test_rounds_without_an_attack_are_named(runs):
+    figure = wall_figure(folders(runs))
+    assert "No attack on this client in round 1." in said(figure)
+    assert "Left out" not in said(figure)
+
+
 def test_of_a_single_run_each_cell_names_its_defense(runs):
     run = runs["dp-sgd:noise_multiplier=1"].folder
     figure = wall_figure({"as scheduled": run})
@@ -125,6 +131,9 @@ def test_of_many_rounds_six_are_drawn(runs, edited):
     figure = wall_figure({"a-defense-with:a_long_setting=0.123456789+another": run})
     rounds = [w for w in said(figure).splitlines() if w.startswith("round ")]
     assert rounds == [f"round {r}" for r in (1, 9, 17, 24, 32, 40)]
+    missing = "Left out: 34 of 40 attacked rounds (2-8,10-16,18-23,25-31,33-39)"
+    assert missing in figure.alt
+    assert missing in " ".join(said(figure).split())
     assert_legible(figure)
     named = said(wall_figure({"x": run}, rounds=[7, 3])).splitlines()
     assert [w for w in named if w.startswith("round ")] == ["round 7", "round 3"]

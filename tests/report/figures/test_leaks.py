@@ -7,6 +7,7 @@ import torch
 
 from fedlab.evaluation.leaks import Leak, load_leaks, save_leaks
 from fedlab.report.figures.leaks import leak_figure, picture_of
+from fedlab.report.tables.naming import spelled
 from fedlab.results.rows import LeakageRow
 from tests.report.legible import assert_legible, pixels_of, said
 
@@ -94,6 +95,15 @@ def test_every_client_of_a_round_is_drawn(drawn):
 def test_rounds_have_their_own_best(drawn):
     figure = drawn(*([leak(0, [9.0, 30.0, 20.0, 7.0], round=n)] for n in (1, 2)))
     assert said(figure).count("best of 4") == 2
+
+
+def test_rounds_that_are_left_out_are_named(drawn):
+    figure = drawn(*([leak(0, [9.0], round=number)] for number in range(18)))
+    assert "Left out: 2 of 18 attacked rounds (" in figure.alt
+    headings = [word for word in said(figure).splitlines() if word.startswith("round ")]
+    assert len(headings) == 16
+    missing = set(range(18)) - {int(words.split()[1]) for words in headings}
+    assert f"({spelled(missing)})" in figure.alt
 
 
 def test_a_single_leak_shows_its_first_images(tmp_path):

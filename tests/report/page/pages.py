@@ -42,6 +42,11 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
     @property
+    def figures(self):
+        """Images of figures, without the signs of their legends."""
+        return [attrs for attrs in self.all("img") if attrs.get("class") != "sign"]
+
+    @property
     def viewer(self):
         """The data of the viewer."""
         return json.loads(self.scripts[0])

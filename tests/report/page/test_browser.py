@@ -36,11 +36,17 @@ FITS = """
   const hidden = cut.filter(each => !getComputedStyle(each).backgroundImage.includes("gradient"));
   const images = [...page.images].filter(each => each.complete && each.naturalWidth > 0);
   const figures = images.filter(each => each.closest(".scroll"));
+  const shown = each => {
+    const { left, right, height } = each.getBoundingClientRect();
+    return height > 0 && left >= 0 && right <= page.body.clientWidth;
+  };
   const scales = figures.map(each => each.getBoundingClientRect().width / each.naturalWidth);
   return {
     width: page.documentElement.scrollWidth, wide: wide.map(each => each.tagName),
     images: images.length, viewed: page.querySelectorAll("#viewer img").length,
-    scale: Math.min(...scales), asked, cut: cut.length, hidden: hidden.length
+    scale: Math.min(...scales), asked, cut: cut.length, hidden: hidden.length,
+    titles: [...page.querySelectorAll("figure > h3")].filter(shown).length,
+    legends: [...page.querySelectorAll("figure > .legend li")].filter(shown).length
   };
 """
 
@@ -127,6 +133,9 @@ def test_no_part_of_the_page_is_wider_than_the_screen(answered, width, subject, 
     assert found["hidden"] == 0  # a shadow says that there is more beyond the edge
     assert found["images"] == page.count("<img ") + found["viewed"]
     assert found["viewed"] > 0
+    assert found["titles"] == page.count("<figure id=")
+    assert found["legends"] == (page.count('class="sign"') if width == 375 else 0)
+    assert page.count('class="sign"') > 0
     assert found["scale"] > 0.6  # of 130 dots an inch: letters of seven points stay legible
 
 

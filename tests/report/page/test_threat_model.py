@@ -1,5 +1,8 @@
 """The threat model states every assumption of a scenario, and the question its parts."""
 
+import pytest
+
+from fedlab.defenses import DEFENSES
 from fedlab.report.page.research_question import research_question
 from fedlab.report.page.threat_model import threat_model
 from fedlab.scenario.scenario import Scenario, packaged
@@ -70,6 +73,14 @@ def test_public_and_hidden_facts():
 def test_strength_of_defenses():
     text = told(small(defenses=[{"name": "dp-sgd", "rounds": "2", "clients": "0-1"}]), "Defense")
     assert text == "dp-sgd, clients 0-1 in round 2: noise_multiplier 1, clipping_norm 1."
+
+
+@pytest.mark.parametrize("name", DEFENSES.builtin)
+def test_every_strength_is_a_setting_that_is_stated(name):
+    text = told(small(defenses=[{"name": name}]), "Defense")
+    kind = DEFENSES.get(name)
+    assert set(kind.strengths) <= set(kind.model_fields)
+    assert all(f"{each} " in text for each in kind.strengths)
 
 
 def test_questions():

@@ -1,19 +1,24 @@
 """The page is complete, needs no network, escapes its input and agrees with the tables."""
 
+import base64
 import dataclasses
+import io
 import json
 import math
+import re
 import shlex
 import shutil
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from fedlab import BadInput, Comparison, Federation, Scenario, compare
 from fedlab.report.figures.sheet import NothingToDraw
 from fedlab.report.page import write_page
 from fedlab.report.page.comparison_page import comparison_page
-from fedlab.report.page.embedded_figures import embed
+from fedlab.report.page.embedded_figures import DPI, embed
 from fedlab.report.page.local_paths import (
     files_needed,
     portable_toml,
@@ -68,8 +73,8 @@ def test_page_is_accessible(page):
     assert html["lang"] == "en"
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
     assert len(page.all("main")) == len(page.all("h1")) == len(page.all("title")) == 1
-    assert len(page.all("img")) == len(page.all("figcaption")) == 4
-    assert all(image["alt"].strip() for image in page.all("img"))
+    assert len(page.figures) == len(page.all("figcaption")) == 4
+    assert all(image["alt"].strip() for image in page.figures)
     assert all(attrs.get("scope") in ("row", "col") for attrs in page.all("th"))
     labels = {attrs["aria-labelledby"] for attrs in page.all("section")}
     assert labels <= set(page.ids)
@@ -117,7 +122,7 @@ def test_run_without_attacks_or_defenses(written):
     assert "None of the 4 clients ran a mechanism" in page.text
     assert "figure-ledger" not in page.ids
     assert "How well does a federation of 4 clients learn in 1 round?" in page.text
-    assert all(image["alt"] for image in page.all("img"))
+    assert all(image["alt"] for image in page.figures)
 
 
 def test_infinite_and_missing_numbers(plain, tmp_path):
@@ -166,7 +171,7 @@ def test_a_comparison(comparison, tmp_path):
     page = Page(text)
     assert [each for each in page.ids if each in SECTIONS] == SECTIONS
     assert {"figure-frontier", "figure-wall", "figure-chance"} <= set(page.ids)
-    assert all(image["alt"].strip() for image in page.all("img"))
+    assert all(image["alt"].strip() for image in page.figures)
     assert len(set(page.ids)) == len(page.ids)
     assert "Images leak without a defense (" in page.text
     assert "No leak is shown under dp-sgd:noise_multiplier=1.25+pruning (0 of 4 images" in page.text
@@ -237,6 +242,44 @@ def test_only_folders_are_removed_from_a_message():
     for text in ("1 / 2 and 3 / 4 images", "https://host.org/a/b", "train and/or test/val", "3/4"):
         assert without_folders(text) == text
     assert without_folders("npz:/home/x/y.npz and C:\\a b\\c.png") == "npz:y.npz and c.png"
+
+
+def test_title_notes_and_legend_stand_beside_a_figure(comparison, written):
+    text = written("comparison")
+    picture = comparison.plot()
+    (whole,) = re.findall(r'<figure id="figure-frontier">.*?</figure>', text, re.DOTALL)
+    words = Page(whole).text
+    assert picture.question in words
+    assert all(note in words for note in picture.notes)
+    legend = picture.axes[0].get_legend()
+    assert len(legend.get_texts()) == whole.count('class="sign"')
+    for name in legend.get_texts():
+        assert " ".join(name.get_text().split()) in words
+    width, height = picture.get_size_inches()
+    (image,) = Page(whole).figures
+    assert int(image["width"]) == pytest.approx(width * DPI, abs=2)
+    assert int(image["height"]) < height * DPI - 60
+
+
+def test_signs_of_a_legend_have_its_colours(comparison):
+    (figure,) = embed({"frontier": comparison.plot}, Missing()).values()
+    handles = figure.picture.axes[0].get_legend().legend_handles[2:]
+    for (sign, _), handle in zip(figure.legend[2:], handles, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(sign.uri.partition(",")[2]))) as image:
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3) / 255
+        apart = np.abs(pixels - to_rgb(handle.get_color())).max(1)
+        assert (apart < 0.02).sum() > 20  # the marker
+        assert (np.abs(pixels - 1).max(1) < 0.02).sum() > 20  # white around it
+
+
+def test_comparison_lists_its_defenses_below_the_schedule(written):
+    (section,) = re.findall(r'<section id="schedule".*?</section>', written("comparison"), re.S)
+    page = Page(section)
+    assert "Each run adds one of these to all rounds and to all clients" in page.text
+    assert "■ no defense" in page.text
+    assert "■ dp-sgd:noise_multiplier=1.25+pruning" in page.text
+    (own,) = re.findall(r'<section id="schedule".*?</section>', written("attacked"), re.S)
+    assert "Each run adds" not in own
 
 
 def test_failing_figure_is_not_left_out():

@@ -2,16 +2,17 @@
 
 import io
 import math
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from fedlab.privacy.accounts import CLIENT
-from fedlab.privacy.ledger import Ledger
+from fedlab.privacy.ledger import Ledger, LedgerRow
 from fedlab.privacy.release import PrivacyRelease
 from fedlab.report.tables.ceilings import ceiling_sentences
-from fedlab.report.tables.ledger import clients_table, ledger_table
+from fedlab.report.tables.ledger import _STATEMENTS, clients_table, ledger_table
 from fedlab.report.tables.numbers import number
 from fedlab.report.tables.schedule import schedule_grid
 from fedlab.scenario.scenario import Scenario
@@ -67,6 +68,22 @@ def test_rounds_show_parameters_and_three_epsilons():
     assert line(table, "2 ", "open")[-4:] == ["∞", "2.48", "∞", "open"]
     assert line(table, "4 ", "dp-instahide")[-4:] == ["49,000", "-", "∞", "vacuous"]
     assert "one client" in text(table)
+
+
+def test_letters_and_statements_are_explained():
+    note = ledger_table(LEDGER).note
+    assert "C: clipping norm; z: noise multiplier" in note
+    assert "q: sample rate" in note
+    assert "formal: the ε is proved; vacuous: the ε is too large to exclude anything" in note
+    assert "claimed:" not in note
+    bare = ledger_table(Ledger({0: (entry(1, "none"),)})).note
+    assert "C:" not in bare
+    assert bare.endswith("open: nothing protects the client")
+
+
+def test_every_statement_of_the_ledger_is_explained():
+    words = re.findall(r"``(\w+)`` \(", LedgerRow.__doc__.partition("statement:")[2])
+    assert set(words) == set(_STATEMENTS)
 
 
 def test_clients_have_a_line_per_account():

@@ -150,7 +150,7 @@ def test_the_share_has_an_interval_over_clients():
 
 def test_the_choice_of_the_attack_is_named():
     (found,) = leak_verdicts(table({"choice": "tv 0.001"}))
-    assert "surrogate victims that run the same defense: tv 0.001." in found.sentence
+    assert "on simulated clients that run the same defense: tv 0.001." in found.sentence
 
 
 def test_payload_mismatch_names_round_client_and_cosine():

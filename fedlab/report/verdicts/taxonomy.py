@@ -59,8 +59,11 @@ def untested_sentence(letters: Collection[str]) -> str:
     """Name the threat models that no attack had, in words.
 
     Args:
-        letters: Letters of ``letters_tested``: D covers those before it, G covers F, and H both.
+        letters: Letters of ``letters_tested``: C and D cover those before them, G covers F, and H
+            both.
     """
-    covered = "".join({"D": "ABCD", "G": "FG", "H": "FGH"}[letter] for letter in letters)
+    covered = "".join(
+        {"C": "ABC", "D": "ABCD", "G": "FG", "H": "FGH"}[letter] for letter in letters
+    )
     rest = [f"{letter} ({words})" for letter, words in LETTERS.items() if letter not in covered]
     return f"No attack had a server of threat model {listed(rest, 'or')}."
