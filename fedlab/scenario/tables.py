@@ -129,9 +129,9 @@ class Model(Settings):
     default."""
     bias_start: float | None = Field(default=None, ge=-1000, le=1000)
     """Value of every bias before the first round, from -1,000 to 1,000; the network's usual ones by
-    default. At -20 all ReLUs are off and gradients tell labels only, at 20 all are on and the
-    network is linear (arXiv 1910.00359). A client sees such weights by the share of ReLUs that are
-    on."""
+    default. At -20 all ReLUs are off and gradients tell labels only, at 20 hardly any changes its
+    state and the network is linear (arXiv 1910.00359). A client sees such weights by the share of
+    ReLUs that are on."""
 
 
 class Training(Settings):
@@ -226,10 +226,12 @@ class Rank(Settings):
     change: Literal["min", "max"]
     """``min`` sets singular values below the bound to 0, ``max`` lowers those above it to it."""
     bound: float | None = Field(default=None, gt=0)
-    """Bound of the singular values, above 0; by default 0.5 for ``min`` and 1.5 for ``max``."""
+    """Bound of the singular values, which are factors of length, above 0; by default 0.5 for ``min``
+    and 1.5 for ``max``."""
     grid: int = Field(default=32, ge=1, le=256)
-    """Side of the grid of frequencies, from 1 to 256, at least that of the filters; the singular
-    values of a layer are exact for the side of its input."""
+    """Number of spatial frequencies along each side of the grid, from 1 to 256; at least the side of
+    the filters is taken. The singular values of a layer are exact for the side of its input in
+    pixels."""
     every: Count = Field(default=1, ge=1)
     """Number of rounds from one change to the next; 1 is after every round."""
 
