@@ -1,8 +1,8 @@
 """Initial weights whose ReLUs are all off or all on, and the measure that gives them away.
 
 Goldblum et al., "Truth or Backpropaganda?" (arXiv 1910.00359), start networks at biases of -20 and
-20. With all ReLUs off only the last bias has a gradient, which tells labels and no image. Where none
-changes its state the network is linear.
+20. With all ReLUs off only the last bias has a gradient, which tells labels and no image. Where
+none changes its state the network is linear.
 """
 
 from dataclasses import dataclass

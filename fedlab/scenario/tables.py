@@ -226,11 +226,11 @@ class Rank(Settings):
     change: Literal["min", "max"]
     """``min`` sets singular values below the bound to 0, ``max`` lowers those above it to it."""
     bound: float | None = Field(default=None, gt=0)
-    """Bound of the singular values, which are factors of length, above 0; by default 0.5 for ``min``
-    and 1.5 for ``max``."""
+    """Bound of the singular values, which are factors of length, above 0; by default 0.5 for
+    ``min`` and 1.5 for ``max``."""
     grid: int = Field(default=32, ge=1, le=256)
-    """Number of spatial frequencies along each side of the grid, from 1 to 256; at least the side of
-    the filters is taken. The singular values of a layer are exact for the side of its input in
+    """Number of spatial frequencies along each side of the grid, from 1 to 256; at least the side
+    of the filters is taken. The singular values of a layer are exact for the side of its input in
     pixels."""
     every: Count = Field(default=1, ge=1)
     """Number of rounds from one change to the next; 1 is after every round."""
