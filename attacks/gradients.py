@@ -214,7 +214,8 @@ def _sgd_step(
     velocity: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
     """Weights after a step of SGD, and the velocity of momentum where there is one."""
-    moved = tuple(g + local.weight_decay * w for w, g in zip(weights, gradient, strict=True))
+    decay = local.decay_factor(weights)
+    moved = tuple(g + decay * w for w, g in zip(weights, gradient, strict=True))
     if velocity:
         moved = tuple(local.momentum * v + g for v, g in zip(velocity, moved, strict=True))
     after = tuple(w - local.lr * m for w, m in zip(weights, moved, strict=True))
@@ -236,10 +237,11 @@ def _adam_step(
     first, second = local.betas
     rate = local.lr / (1 - first**count)
     scale = (1 - second**count) ** 0.5
+    decay = local.decay_factor(weights)
     if local.optimiser == "adamw":
-        weights = tuple(w * (1 - local.lr * local.weight_decay) for w in weights)
+        weights = tuple(w * (1 - local.lr * decay) for w in weights)
     else:
-        gradient = tuple(g + local.weight_decay * w for w, g in zip(weights, gradient, strict=True))
+        gradient = tuple(g + decay * w for w, g in zip(weights, gradient, strict=True))
     if not memory:
         memory = tuple(torch.zeros_like(g) for g in gradient * 2)
     half = len(gradient)

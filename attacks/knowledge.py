@@ -6,7 +6,7 @@ PyTorch is imported where tensors are made only, because reading a scenario impo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -44,6 +44,8 @@ class LocalSGD:
         optimiser: ``sgd``, ``adam`` or ``adamw``.
         betas: Decay rates in [0, 1) of the two running means of Adam and AdamW.
         eps: Number above 0 that Adam and AdamW add to their denominator.
+        norm_target: Squared L2 norm to which weight decay draws the weights, at least 0; 0 is
+            ordinary weight decay.
 
     Raises:
         ValueError: If a number is out of range, or the optimiser is unknown.
@@ -58,6 +60,7 @@ class LocalSGD:
     optimiser: Optimiser = "sgd"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    norm_target: float = 0.0
 
     def __post_init__(self) -> None:
         if self.optimiser not in (names := get_args(Optimiser)):
@@ -72,6 +75,8 @@ class LocalSGD:
             raise ValueError(
                 "momentum of local SGD must be at least 0 and below 1, and weight decay at least 0"
             )
+        if not 0 <= self.norm_target < math.inf:
+            raise ValueError(f"norm_target must be at least 0, not {self.norm_target}")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("local SGD needs at least one epoch and a batch size of at least 1")
 
@@ -79,6 +84,12 @@ class LocalSGD:
     def adaptive(self) -> bool:
         """True for Adam and AdamW, whose steps are not linear in the gradient."""
         return self.optimiser != "sgd"
+
+    def decay_factor(self, weights: Iterable[Tensor]) -> float | Tensor:
+        """Factor of the weights in the gradient of weight decay; see ``attacks.norm_bias``."""
+        from attacks.norm_bias import decay_factor
+
+        return decay_factor(weights, weight_decay=self.weight_decay, norm_target=self.norm_target)
 
     def steps(self, num_images: int) -> int:
         """Number of steps on this many images."""

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
+    "theory": "what norm, start, tangent kernel and rank do to accuracy and leakage",
     "tuned": "the self-tuning attack at equal time beside breaching, and beside its own best",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
@@ -73,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some = "networks to measure, separated by commas; by default all (tuned)"
     parser.add_argument("--networks", help=some)
     kept = (
-        "file that keeps finished parts, so that a killed run goes on (learned, strongest, tuned)"
+        "file that keeps finished parts, so that a killed run goes on (learned, strongest, "
+        "theory, tuned)"
     )
     parser.add_argument("--cells", type=Path, help=kept)
     given = parser.parse_args(arguments)
@@ -111,8 +113,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput("--photo is for the benchmark reconstruction")
     if options.networks and name != "tuned":
         raise BadInput("--networks is for the benchmark tuned")
-    if options.cells and name not in ("learned", "strongest", "tuned"):
-        raise BadInput("--cells is for the benchmarks learned, strongest and tuned")
+    if options.cells and name not in ("learned", "strongest", "theory", "tuned"):
+        raise BadInput("--cells is for the benchmarks learned, strongest, theory and tuned")
     if options.picture and name not in PICTURED:
         raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)

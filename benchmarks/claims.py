@@ -101,7 +101,7 @@ def mistakes(claim: Claim, text: str, figures: Mapping[str, Figure]) -> list[str
 def moved(
     claim: Claim, figures: Mapping[str, Figure], again: Mapping[str, Figure]
 ) -> Iterable[str]:
-    """Medians of a claim that were measured again and lie outside the committed range.
+    """Means and medians of a claim that were measured again and left the committed range.
 
     Args:
         claim: The claim.
@@ -111,10 +111,10 @@ def moved(
     for name in filter(None, claim.values):
         figure, _, kind = name.removesuffix(MIB_TO_GIB).rpartition(".")
         old, new = figures[figure], again.get(figure)
-        if kind != "median":
+        if kind not in ("mean", "median"):
             continue
-        if new is None or not old["min"] <= new["median"] <= old["max"]:
-            now = "not measured" if new is None else f"{new['median']:g}"
+        if new is None or not old["min"] <= new[kind] <= old["max"]:
+            now = "not measured" if new is None else f"{new[kind]:g}"
             yield f"{claim.result}, {figure}: {now}, was {old['min']:g} to {old['max']:g}"
 
 
@@ -136,19 +136,24 @@ def measure_again(results: Sequence[str], data: Path | None) -> list[str]:
 
     Args:
         results: Names of results; those that need a GPU are left out on a machine without one.
-        data: Images of CIFAR-10, for the benchmarks that need them.
+        data: Images of CIFAR-10, or a folder of data sets, for the benchmarks that need them.
     """
     found = []
     for result in results:
         committed = json.loads((RESULTS / f"{result}.json").read_text(encoding="utf-8"))
         words = committed["command"].split()
         gpu = "cuda" in words
-        if (gpu and not torch.cuda.is_available()) or ("--data" in words and data is None):
-            console.print(f"{result} is left out: it needs {'a GPU' if gpu else '--data'}")
+        images = Path(words[words.index("--data") + 1]) if "--data" in words else None
+        if gpu and not torch.cuda.is_available():
+            console.print(f"{result} is left out: it needs a GPU")
+            continue
+        if images and (data is None or data.suffix != images.suffix):
+            kind = "an .npz file" if images.suffix else "a folder of .npz files"
+            console.print(f"{result} is left out: it needs --data, {kind}")
             continue
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{result}.json"
-            options = [*(["--data", str(data)] if "--data" in words else [])]
+            options = ["--data", str(data)] if images else []
             options += ["--device", "cuda"] if gpu else []
             if benchmark([words[3], *options, "--out", str(file)]) != 0:
                 found.append(f"{result}: the benchmark failed")
@@ -171,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=check.__doc__)
     parser.add_argument("--again", action="store_true", help="run the benchmarks again (hours)")
-    parser.add_argument("--data", type=Path, help=".npz of CIFAR-10 for --again")
+    parser.add_argument("--data", type=Path, help=".npz of CIFAR-10, or a folder, for --again")
     parser.add_argument("--results", help="names of results for --again, separated by commas")
     given = parser.parse_args(arguments)
     found = check()

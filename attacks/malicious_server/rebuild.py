@@ -125,7 +125,8 @@ def _first_gradient(
             f"class fishing needs a gradient at the weights that were sent, but the client took "
             f"{payload.steps} local steps"
         )
-    lr, decay = knowledge.local.lr, knowledge.local.weight_decay
+    lr = knowledge.local.lr
+    decay = knowledge.local.decay_factor(global_state[name] for name in payload.tensors)
     return {
         name: (global_state[name] - after) / lr - decay * global_state[name]
         for name, after in payload.tensors.items()

@@ -37,11 +37,11 @@ def undo_first_step(
     """
     gradient, limits = {}, {}
     known = moved = 0
+    decay = local.lr * float(local.decay_factor(sent.values())) * (local.optimiser == "adamw")
     for name, before in sent.items():
         after = received[name]
         unit = torch.finfo(after.dtype).eps
         before, after = before.double(), after.double()
-        decay = local.lr * local.weight_decay if local.optimiser == "adamw" else 0.0
         move = (before * (1 - decay) - after) / local.lr
         # Half a unit in the last place of the weight, and one of the quotient in float32.
         error = unit / 2 * torch.maximum(before.abs(), after.abs()) / local.lr + unit

@@ -168,7 +168,7 @@ class Problem:
             if self.limits is None or known.local is None:
                 return gradient
             if known.local.optimiser == "adam":
-                decay = known.local.weight_decay
+                decay = known.local.decay_factor(self.parameters.values())
                 gradient = {n: g + decay * self.parameters[n] for n, g in gradient.items()}
             return clamped(gradient, self.limits)
         after = unroll(
@@ -201,8 +201,9 @@ class Problem:
         if local.adaptive:
             # What Adam moves along the weights by its decay is below the rounding of a sign.
             return {name: tensor / length for name, tensor in self.target.items()}
+        decay = local.decay_factor(self.parameters.values())
         return {
-            name: tensor / length - local.weight_decay * self.parameters[name]
+            name: tensor / length - decay * self.parameters[name]
             for name, tensor in self.target.items()
         }
 

@@ -122,7 +122,8 @@ def train_stacked(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    step = LocalStep(stacked, _StackedGradient(model, stacked), task, global_state)
+    gradient = _StackedGradient(model, stacked)
+    step = LocalStep(stacked, gradient, task, global_state, stacked=True)
     for images, labels in _stacked_batches(tasks, federated):
         step(images, labels)
     work = workload(task.role, task.training, federated.sizes[task.client])

@@ -46,7 +46,7 @@ class RecordedSteps:
     """Steps of local SGD with a network that all clients take turns to train.
 
     Whatever a record reads is in tensors that keep their addresses: the parameters, the batch, the
-    momenta and the global weights. Learning rate, momentum, weight decay, the weight of the
+    momenta and the global weights. Learning rate, settings of local SGD, the weight of the
     proximal term and the mode of the network are constants of a record, so that all records are
     dropped as soon as a client is asked for others.
 
@@ -76,7 +76,7 @@ class RecordedSteps:
         """
         parameters = dict(self._model.named_parameters())
         constants = (
-            (task.lr, task.training.momentum, task.training.weight_decay, task.proximal_mu),
+            (task.lr, task.training.model_dump_json(), task.proximal_mu),
             [layer.training for layer in self._model.modules()],
             [(each.data_ptr(), each.requires_grad) for each in parameters.values()],
         )

@@ -14,6 +14,7 @@ from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
 from fedlab.models.checks import misfit
 from fedlab.models.registry import MODELS, Builder, Norm, Shape
+from fedlab.models.starts import fill_biases
 
 COPIES = 4
 """Copies of a network in memory while it trains: weights, gradients, global weights, an update."""
@@ -26,6 +27,7 @@ def build(
     classes: int,
     width: int | None = None,
     norm: Norm | None = None,
+    bias_start: float | None = None,
     seed: int = 0,
     factory: str | None = None,
 ) -> nn.Module:
@@ -40,6 +42,7 @@ def build(
         classes: Number of outputs.
         width: Channels of the first layer; by default the network's usual number.
         norm: Normalisation layers, ``group``, ``batch`` or ``none``; by default the usual ones.
+        bias_start: Value of every bias; by default the network's usual ones.
         seed: Seed of the weights.
         factory: With ``name = "factory"``, the function as ``package.module:function``; it is
             called with the shape and the classes alone.
@@ -75,6 +78,8 @@ def build(
             raise BadInput(f'model "{name}" cannot be built: {describe(error)}') from error
         if not isinstance(network, nn.Module):
             raise BadInput(f'model "{name}" must return a torch.nn.Module, not {type(network)}')
+        if bias_start is not None:
+            fill_biases(network, bias_start)
         if problem := misfit(network, shape, classes):
             raise BadInput(f'model "{name}": {problem}')
     return network

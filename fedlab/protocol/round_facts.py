@@ -44,6 +44,7 @@ class RoundFacts:
         optimiser: Optimiser of the local steps; clients of fedlab run SGD, other apps may not.
         betas: Decay rates of Adam's and AdamW's running means.
         eps: Number that Adam and AdamW add to their denominator.
+        norm_target: Squared norm to which weight decay draws the weights; 0 is ordinary decay.
     """
 
     lr: float
@@ -67,6 +68,7 @@ class RoundFacts:
     optimiser: Optimiser = "sgd"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    norm_target: float = 0.0
 
     @property
     def local_sgd(self) -> LocalSGD:
@@ -149,6 +151,7 @@ def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History 
         lr=task.lr,
         momentum=task.training.momentum,
         weight_decay=task.training.weight_decay,
+        norm_target=task.training.norm_target,
         epochs=task.training.epochs,
         batch_size=leaking.batch_size if leaking else task.training.batch_size,
         defenses=tuple(entry.name for entry in defenses),

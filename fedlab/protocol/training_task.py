@@ -27,6 +27,7 @@ def adjust_task(task: ClientTask) -> ClientTask:
                 "batch_size": own.batch_size,
                 "momentum": own.momentum,
                 "weight_decay": own.weight_decay,
+                "norm_target": own.norm_target,
             }
         )
     return task.model_copy(
@@ -40,6 +41,7 @@ def local_sgd(task: ClientTask) -> LocalSGD:
         lr=task.lr,
         momentum=task.training.momentum,
         weight_decay=task.training.weight_decay,
+        norm_target=task.training.norm_target,
         epochs=task.training.epochs,
         batch_size=task.training.batch_size,
         proximal_mu=task.proximal_mu,

@@ -127,6 +127,11 @@ class Model(Settings):
     norm: Norm | None = None
     """Normalisation layers, ``group``, ``batch`` or ``none``; the network's usual ones by
     default."""
+    bias_start: float | None = Field(default=None, ge=-1000, le=1000)
+    """Value of every bias before the first round, from -1,000 to 1,000; the network's usual ones by
+    default. At -20 all ReLUs are off and gradients tell labels only, at 20 hardly any changes its
+    state and the network is linear (arXiv 1910.00359). A client sees such weights by the share of
+    ReLUs that are on."""
 
 
 class Training(Settings):
@@ -144,11 +149,24 @@ class Training(Settings):
     """Momentum of SGD, from 0 to below 1."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of SGD."""
+    norm_target: float = Field(default=0.0, ge=0)
+    """Squared L2 norm of all weights together to which ``weight_decay`` draws them, at least 0: it
+    shrinks weights above it and makes those below it grow (arXiv 1910.00359). 0 is ordinary weight
+    decay. The term is added after clipping and noise, so it costs no epsilon."""
     mode: Literal["train", "eval"] = "train"
     """Mode of the clients' network: in ``eval`` BatchNorm takes the statistics that the server
     sent, as the public code of gradient inversion assumes."""
     share_buffers: bool = False
     """Send BatchNorm statistics too. They leak, and the round then counts as open."""
+
+    @model_validator(mode="after")
+    def _target_needs_decay(self) -> Self:
+        if self.norm_target and not self.weight_decay:
+            raise ValueError(
+                "norm_target has no effect without weight_decay, the strength by which it draws: "
+                "set weight_decay above 0, or leave norm_target out"
+            )
+        return self
 
 
 class Imprint(Settings):
@@ -215,6 +233,31 @@ class CentralDP(Settings):
     """Largest L2 norm of the change that one reply makes."""
 
 
+class Rank(Settings):
+    """Change of the rank of all convolutions but the first, after aggregation.
+
+    The singular values of the filters at each spatial frequency are changed (arXiv 1910.00359). As
+    a step after aggregation it costs no epsilon, and clients do nothing else.
+    """
+
+    change: Literal["min", "max"]
+    """``min`` sets singular values below the bound to 0, ``max`` lowers those above it to it."""
+    bound: float | None = Field(default=None, gt=0)
+    """Bound of the singular values, which are factors of length, above 0; by default 0.5 for
+    ``min`` and 1.5 for ``max``."""
+    grid: int = Field(default=32, ge=1, le=256)
+    """Number of spatial frequencies along each side of the grid, from 1 to 256; at least the side
+    of the filters is taken. The singular values of a layer are exact for the side of its input in
+    pixels."""
+    every: Count = Field(default=1, ge=1)
+    """Number of rounds from one change to the next; 1 is after every round."""
+
+    @property
+    def limit(self) -> float:
+        """The bound that is set, or else the usual one."""
+        return self.bound or (0.5 if self.change == "min" else 1.5)
+
+
 class Server(Settings):
     """How replies become the next global model."""
 
@@ -245,6 +288,8 @@ class Server(Settings):
     ``FLTrust``. They are drawn by seed before the others are spread over the clients."""
     central_dp: CentralDP | None = None
     """Differential privacy by the server, for comparison; off by default."""
+    rank: Rank | None = None
+    """Change of the rank of the global model's convolutions; none by default."""
     malicious: Malicious | None = None
     """Active attack of the server; by default it is honest but curious."""
 

@@ -5,7 +5,7 @@ Flower's own ``Strategy.start`` always begins at round 1 and can neither step, t
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from flwr.app import Message
@@ -28,6 +28,7 @@ from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
 from fedlab.server.reply_collection import Known, ReplyCollection, collect_replies
 from fedlab.server.secure_sum import LEAST, Part, members, summed
+from fedlab.server.spectrum import change_ranks, refuse_without_kernels
 from fedlab.server.suppression import part_of_target, target_of
 from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
 from fedlab.server.transport import State, Transport
@@ -133,6 +134,7 @@ class RoundLoop:
             )
         self._imprint = imprint_block(scenario, state)
         refuse_impossible_fishing(scenario, state, parameters)
+        refuse_without_kernels(scenario.server.rank, state, parameters)
 
     def step(
         self,
@@ -183,6 +185,9 @@ class RoundLoop:
         # A reply to fished weights is a step from a model that no training gives.
         counted = [each for each in seen if each.capture.global_state is self.state]
         result = self._aggregate(counted, messages, scenario, round)
+        rank = scenario.server.rank
+        if rank is not None and result.arrays and round % rank.every == 0:
+            result = replace(result, arrays=change_ranks(result.arrays, self._parameters, rank))
         self.state = {**self.state, **result.arrays, **self._imprint}
         return Round(
             number=round,

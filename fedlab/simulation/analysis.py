@@ -8,30 +8,27 @@ from rich.table import Table
 from attacks.privacy_audit.membership import MembershipResult
 from attacks.reconstruction import Consistency
 from attacks.reconstruction.watch import Watch
-from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
-from fedlab.core.network_errors import names_network
 from fedlab.core.schedule import resolve_rounds
 from fedlab.core.seeds import generator
 from fedlab.core.views import Viewable, show
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest
-from fedlab.evaluation.robustness import Robustness, robustness
 from fedlab.evaluation.unmixing import UnmixedShard, unmix_reconstructions
 from fedlab.privacy.ledger import Ledger
 from fedlab.results.folder import RunFolder
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
-from fedlab.server.rounds import RoundLoop
 from fedlab.simulation.auditing import Auditor, Verdict
+from fedlab.simulation.model_probes import ModelProbes
 from fedlab.simulation.projection import Projection, projections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Analysis(Viewable):
+class Analysis(ModelProbes, Viewable):
     """The questions that a federation answers at any time, without any change to the experiment.
 
     Attributes:
@@ -41,13 +38,9 @@ class Analysis(Viewable):
         round: The last round that has ended; 0 before the first.
     """
 
-    scenario: Scenario
-    federated: FederatedData
     folder: RunFolder
-    round: int
     _evaluator: AttackEvaluator
     _auditor: Auditor | None
-    _loop: RoundLoop
 
     @property
     def ledger(self) -> Ledger:
@@ -174,36 +167,6 @@ class Analysis(Viewable):
             )
         except ValueError as error:
             raise BadInput(str(error)) from error
-
-    @names_network(lambda self: self.federated.network)
-    def robustness(
-        self, *, epsilon: float = 8 / 255, iterations: int = 20, images: int = 500
-    ) -> Robustness:
-        """Measure the accuracy of the global model on adversarial test images.
-
-        Args:
-            epsilon: Largest change of a pixel, on pixels in [0, 1].
-            iterations: Number of iterations of PGD and of WITCHcraft.
-            images: Largest number of test images; the first of the test set are taken.
-
-        Raises:
-            BadInput: If a number is out of range.
-        """
-        if not 0 < epsilon <= 1 or iterations < 1 or images < 1:
-            raise BadInput(
-                f"epsilon is in (0, 1] and there is at least one iteration and image, not {epsilon}"
-                f", {iterations} and {images}"
-            )
-        self.federated.load(self._loop.state)
-        return robustness(
-            self.federated.model,
-            self.federated.data.test_images[:images],
-            self.federated.data.test_labels[:images],
-            self.federated.data.normalise,
-            epsilon=epsilon,
-            iterations=iterations,
-            generator=generator(self.scenario.seed, "evasion", self.round),
-        )
 
     def unmix(
         self, *, client: int, rounds: str = "all", watch: Watch | None = None, **settings: Any

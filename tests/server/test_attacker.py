@@ -184,6 +184,7 @@ def test_entry_replaces_only_its_own_settings():
 HONEST = {
     "sgd": {},
     "momentum and weight decay": {"training": {"momentum": 0.9, "weight_decay": 5e-4}},
+    "norm bias": {"training": {"weight_decay": 0.05, "norm_target": 100.0}},
     "several epochs": {"training": {"epochs": 3, "lr": 0.02}},
     "FedProx": {
         "training": {"epochs": 2},

@@ -95,6 +95,7 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "optimiser",
                 "betas",
                 "eps",
+                "norm_target",
             }
 
 

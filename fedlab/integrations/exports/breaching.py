@@ -186,9 +186,9 @@ def _update(
     steps = local.steps(count)
     if steps == 1:
         # In the first step momentum and the FedProx term are 0.
+        decay = local.decay_factor(before.values())
         return {
-            name: (start - after[name]) / local.lr - local.weight_decay * start
-            for name, start in before.items()
+            name: (start - after[name]) / local.lr - decay * start for name, start in before.items()
         }, None
     if local.momentum or local.weight_decay or local.proximal_mu:
         raise BadInput(
