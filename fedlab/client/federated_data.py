@@ -251,6 +251,7 @@ def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) 
         classes=data.num_classes,
         width=scenario.model.width,
         norm=scenario.model.norm,
+        bottleneck=scenario.model.bottleneck,
         seed=derive(scenario.seed, "model") if seed is None else seed,
         factory=scenario.model.factory,
     )
