@@ -38,6 +38,7 @@ class Soteria(Defense):
     colour: ClassVar[str] = "#44AA99"
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    changes_gradient: ClassVar[bool] = True
     selects_by_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
