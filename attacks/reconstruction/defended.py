@@ -13,7 +13,7 @@ from torch import Tensor
 from attacks.knowledge import MIXING, Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.components import MASKS
-from attacks.reconstruction.objectives import BOTTLENECK
+from attacks.reconstruction.objectives import encoder_of
 from attacks.reconstruction.presets import AttackSettings
 
 ROUGHNESS = 1.0
@@ -87,7 +87,7 @@ def adapted(
         attack = replace(attack, features=0.0, statistics=0.0)
     if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
         attack = replace(attack, label_rule="mixed")
-    if any(BOTTLENECK in name.split(".") for name in payload.tensors):
+    if encoder_of(payload.tensors):
         attack = replace(attack, objective="bottleneck", match=1.0, tv=max(attack.tv, FILLING))
     if "censor" in knowledge.defenses:
         attack = replace(attack, objective="orthogonal", match=1.0)

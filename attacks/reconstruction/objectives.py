@@ -21,8 +21,8 @@ match."""
 ObjectiveFactory = Callable[[Mapping[str, Tensor]], Objective]
 """Function from the captured payload by parameter name to the objective for it."""
 
-BOTTLENECK = "bottleneck"
-"""Name of a variational bottleneck in the names of a network's parameters."""
+ENCODER = "bottleneck.encoder"
+"""End of the name of a variational bottleneck's first layer."""
 
 LEAST = 1e-24
 """Smallest squared norm of a simulated payload; a payload of zeros then has a cosine of 0."""
@@ -188,23 +188,34 @@ def bottleneck(target: Mapping[str, Tensor]) -> Objective:
     Raises:
         ValueError: If the network has no bottleneck, or its gradient is zero or not finite.
     """
-    names = list(target)
-    encoder = next((n for n in names if n.endswith(f"{BOTTLENECK}.encoder.weight")), None)
+    encoder = encoder_of(target)
     if encoder is None:
         raise ValueError("the objective bottleneck needs a network with a variational bottleneck")
-    weight, bias = target[encoder], target[encoder.removesuffix("weight") + "bias"]
-    _norm({"weight": weight, "bias": bias})
-    features = _input_of(weight, bias)
+    weight, bias = f"{encoder}.weight", f"{encoder}.bias"
+    _norm({name: target[name] for name in (weight, bias)})
+    features = _input_of(target[weight], target[bias])
     size = features.square().sum().clamp(min=LEAST)
-    earlier = {name: target[name] for name in names[: names.index(encoder)]}
+    names = list(target)
+    earlier = {name: target[name] for name in names[: names.index(weight)]}
     direction = cosine(earlier) if any(bool(tensor.any()) for tensor in earlier.values()) else None
 
     def cost(simulated: Mapping[str, Tensor]) -> Tensor:
-        own = _input_of(simulated[encoder], simulated[encoder.removesuffix("weight") + "bias"])
+        own = _input_of(simulated[weight], simulated[bias])
         error = (own - features).square().sum() / size
         return error if direction is None else error + direction(simulated)
 
     return cost
+
+
+def encoder_of(target: Mapping[str, Tensor]) -> str | None:
+    """Name of the first layer of a network's variational bottleneck, or ``None`` without one.
+
+    Args:
+        target: Tensors by parameter name.
+    """
+    end = ".weight"
+    found = (name.removesuffix(end) for name in target if name.endswith(f"{ENCODER}{end}"))
+    return next((name for name in found if f"{name}.bias" in target), None)
 
 
 def masked(

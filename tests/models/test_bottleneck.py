@@ -122,6 +122,9 @@ def test_attack_compares_what_noise_does_not_reach():
     tensors = {name: torch.ones_like(p) for name, p in network().named_parameters()}
     payload = Payload("gradient", tensors, num_examples=1, steps=1)
     assert adapted(PRESETS["fast"], payload, known()).objective == "bottleneck"
+    named = {f"bottleneck.{n}.weight": torch.ones(2, 2) for n in range(2)}  # of another kind
+    other = Payload("gradient", named, num_examples=1, steps=1)
+    assert adapted(PRESETS["fast"], other, known()) == PRESETS["fast"]
 
 
 def test_features_are_read_from_a_gradient():
