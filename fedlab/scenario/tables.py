@@ -128,8 +128,8 @@ class Model(Settings):
     """Normalisation layers, ``group``, ``batch`` or ``none``; the network's usual ones by
     default."""
     bottleneck: int | None = Field(default=None, ge=1, le=65_536)
-    """Latent units of a variational bottleneck before the last linear layer, the defense PRECODE
-    (WACV 2022), at least 1; the paper has 256. None by default."""
+    """Number of latent units of a variational bottleneck before the last linear layer, the defense
+    PRECODE (WACV 2022), from 1 to 65,536; the paper has 256. No bottleneck by default."""
 
 
 class Training(Settings):
