@@ -257,7 +257,7 @@ def _claims(trained: Mapping[str, Sequence[_Trained]], leaked: Mapping[str, Leak
             count[rate] == count[OPEN],
         ),
         Claim(
-            f"what OUTPOST sends without noise gives {gain:.1f} dB to the adaptive attack, at "
+            f"what stands out of OUTPOST's noise gives {gain:.1f} dB to the adaptive attack, at "
             "least 3",
             gain >= 3,
         ),
