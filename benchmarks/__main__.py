@@ -20,6 +20,7 @@ BENCHMARKS = {
     "cifar": "PSNR of single CIFAR-10 images rebuilt from their gradients",
     "defended": "the same CIFAR-10 images open, under DP-SGD and under DP-InstaHide",
     "defenses": "what each defense costs and stops: accuracy, backdoor, PSNR, epsilon, time",
+    "compared": "defenses that papers compare with: accuracy, leaks to three attacks, time",
     "poisoning": "which poisons work, what stops them, and a crafting step's time beside ART's",
     "rules": "what the rules of newer benches stop: FLAME, DnC, FoolsGold, Bucketing, Neurotoxin",
     "reconstruction": "the attacker beside breaching's: time for an iteration, PSNR, time to it",

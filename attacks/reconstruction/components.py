@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from attacks.reconstruction.initialisation import Initialisation
+    from attacks.reconstruction.masks import Mask
     from attacks.reconstruction.methods import Method
-    from attacks.reconstruction.objectives import Mask, ObjectiveFactory
+    from attacks.reconstruction.objectives import ObjectiveFactory
     from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
@@ -84,12 +85,20 @@ OBJECTIVES: Components[ObjectiveFactory] = Components(
         layer_cosine="layer_cosine",
         l2="squared_error",
         l1="absolute_error",
+        orthogonal="orthogonal",
+        bottleneck="bottleneck",
     ),
 )
 """Distances between payloads."""
 
 MASKS: Components[Mask] = Components(
-    "mask", _within("objectives", nonzero="nonzero", unsaturated="unsaturated")
+    "mask",
+    _within(
+        "masks",
+        nonzero="nonzero",
+        unsaturated="unsaturated",
+        prominent="prominent",
+    ),
 )
 """Choices of the payload entries that are compared."""
 

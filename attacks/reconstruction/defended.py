@@ -12,6 +12,8 @@ from torch import Tensor
 
 from attacks.knowledge import MIXING, Knowledge
 from attacks.payload import Payload
+from attacks.reconstruction.components import MASKS
+from attacks.reconstruction.objectives import encoder_of
 from attacks.reconstruction.presets import AttackSettings
 
 ROUGHNESS = 1.0
@@ -20,6 +22,9 @@ value of photographs, the prior dominates the information in the gradient."""
 
 PRUNED = 0.5
 """Share of exact zeros, apart from those of dead units, above which a payload counts as pruned."""
+
+PRUNING = frozenset({"pruning", "dual-pruning"})
+"""Names of defenses that set entries of the update to 0."""
 
 SCARCE = 4
 """Payload entries per unknown pixel below which the total variation gets at least ``FILLING``. With
@@ -51,6 +56,12 @@ def adapted(
       few are left, the total variation is raised.
     * Gradient suppression under secure aggregation hides the last layer's bias, without which no
       features can be recovered, so the prior on them is left out.
+    * OUTPOST adds noise to columns that are then the only ones without zeros, so its deviation can
+      be measured: of the payload of one step only entries that stand out of it are compared.
+    * A variational bottleneck (PRECODE) is attacked by what its noise does not reach.
+    * CENSOR sends a direction that is orthogonal to the gradient and as long, so that images are
+      sought whose gradient is orthogonal to the payload and as long.
+    * A perturbed learning rate changes the length of the update, so its direction is compared.
     * Quantisation keeps directions and changes scales, so the settings stay unchanged.
 
     Args:
@@ -80,12 +91,26 @@ def adapted(
         attack = replace(attack, features=0.0)
     if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
         attack = replace(attack, label_rule="mixed")
-    pruned = "pruning" in knowledge.defenses or _gaps(changes) > PRUNED
-    if attack.mask is None and pruned:
-        attack = replace(attack, mask="nonzero")
-        if _left(changes) < SCARCE * knowledge.num_images * math.prod(knowledge.image_shape):
+    if encoder_of(payload.tensors):
+        attack = replace(attack, objective="bottleneck", match=1.0, tv=max(attack.tv, FILLING))
+    if "censor" in knowledge.defenses:
+        attack = replace(attack, objective="orthogonal", match=1.0)
+    if "lr-perturbation" in knowledge.defenses and attack.objective in ("l2", "l1"):
+        attack = replace(attack, objective="cosine", match=1.0)
+    if attack.mask is None and (mask := _mask(changes, payload, knowledge)):
+        attack = replace(attack, mask=mask)
+        left = _left(changes, mask)
+        if left < SCARCE * knowledge.num_images * math.prod(knowledge.image_shape):
             attack = replace(attack, tv=max(attack.tv, FILLING))
     return attack
+
+
+def _mask(changes: Mapping[str, Tensor], payload: Payload, knowledge: Knowledge) -> str | None:
+    """Name of the choice of entries that suits the defenses; ``None`` for all entries."""
+    if "outpost" in knowledge.defenses and payload.steps == 1 and _left(changes, "prominent"):
+        return "prominent"
+    pruned = not PRUNING.isdisjoint(knowledge.defenses) or _gaps(changes) > PRUNED
+    return "nonzero" if pruned else None
 
 
 def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
@@ -135,9 +160,9 @@ def _gaps(changes: Mapping[str, Tensor]) -> float:
     return zeros / max(1, total)
 
 
-def _left(changes: Mapping[str, Tensor]) -> int:
-    """Number of entries that changed."""
-    return sum(int((tensor != 0).sum()) for tensor in changes.values())
+def _left(changes: Mapping[str, Tensor], mask: str) -> int:
+    """Number of entries that a mask chooses."""
+    return sum(int(kept.sum()) for kept in MASKS[mask](changes).values()) if changes else 0
 
 
 def _length(changes: Mapping[str, Tensor]) -> float:

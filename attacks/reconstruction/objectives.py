@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attacks.reconstruction.components import MASKS
+from attacks.reconstruction.masks import Mask
 
 Objective = Callable[[Mapping[str, Tensor]], Tensor]
 """Function from a simulated payload by parameter name to a differentiable scalar; lower is a better
@@ -20,8 +21,8 @@ match."""
 ObjectiveFactory = Callable[[Mapping[str, Tensor]], Objective]
 """Function from the captured payload by parameter name to the objective for it."""
 
-Mask = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-"""Function from the captured payload to 1 for each entry to compare and 0 for the others."""
+ENCODER = "bottleneck.encoder"
+"""End of the name of a variational bottleneck's first layer."""
 
 LEAST = 1e-24
 """Smallest squared norm of a simulated payload; a payload of zeros then has a cosine of 0."""
@@ -144,6 +145,79 @@ def absolute_error(target: Mapping[str, Tensor]) -> Objective:
     return cost
 
 
+def orthogonal(target: Mapping[str, Tensor]) -> Objective:
+    """Mean over tensors of the squared cosine, plus the squared log ratio of the lengths.
+
+    This is all that CENSOR (NDSS 2025) tells of a gradient: what it sends instead is as long as
+    the gradient and orthogonal to it, each tensor by itself. Tensors whose target is zero are left
+    out.
+
+    Args:
+        target: The captured payload by parameter name.
+
+    Raises:
+        ValueError: If the captured payload is zero or not finite.
+    """
+    _norm(target)
+    sent = {name: tensor for name, tensor in target.items() if tensor.any()}
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        parts = []
+        for name, tensor in sent.items():
+            found, own = simulated[name].square().sum().clamp(min=LEAST), tensor.square().sum()
+            along = (simulated[name] * tensor).sum().square() / (found * own)
+            parts.append(along + (found / own).log().square() / 4)  # half the log of the squares
+        return torch.stack(parts).mean()
+
+    return cost
+
+
+def bottleneck(target: Mapping[str, Tensor]) -> Objective:
+    """Distance of what noise in a variational bottleneck (PRECODE) does not reach.
+
+    The gradient of the bottleneck's first layer is an outer product with its input, the features of
+    an image, whatever the noise: they are read from it, and their relative squared error counts. Of
+    a batch it is a random mean of features. One minus the cosine of all tensors before the
+    bottleneck is added, to which noise comes through the backward pass alone; those behind it are
+    left out, as by Scheliga et al. (arXiv 2208.04767). A simulated client draws noise of its own in
+    every iteration, over which the search averages.
+
+    Args:
+        target: The captured payload by parameter name.
+
+    Raises:
+        ValueError: If the network has no bottleneck, or its gradient is zero or not finite.
+    """
+    encoder = encoder_of(target)
+    if encoder is None:
+        raise ValueError("the objective bottleneck needs a network with a variational bottleneck")
+    weight, bias = f"{encoder}.weight", f"{encoder}.bias"
+    _norm({name: target[name] for name in (weight, bias)})
+    features = _input_of(target[weight], target[bias])
+    size = features.square().sum().clamp(min=LEAST)
+    names = list(target)
+    earlier = {name: target[name] for name in names[: names.index(weight)]}
+    direction = cosine(earlier) if any(bool(tensor.any()) for tensor in earlier.values()) else None
+
+    def cost(simulated: Mapping[str, Tensor]) -> Tensor:
+        own = _input_of(simulated[weight], simulated[bias])
+        error = (own - features).square().sum() / size
+        return error if direction is None else error + direction(simulated)
+
+    return cost
+
+
+def encoder_of(target: Mapping[str, Tensor]) -> str | None:
+    """Name of the first layer of a network's variational bottleneck, or ``None`` without one.
+
+    Args:
+        target: Tensors by parameter name.
+    """
+    end = ".weight"
+    found = (name.removesuffix(end) for name in target if name.endswith(f"{ENCODER}{end}"))
+    return next((name for name in found if f"{name}.bias" in target), None)
+
+
 def masked(
     factory: ObjectiveFactory, target: Mapping[str, Tensor], *, mask: str | Mask
 ) -> Objective:
@@ -166,17 +240,6 @@ def masked(
     return cost
 
 
-def nonzero(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Choose the entries that pruning did not set to 0."""
-    return {name: (tensor != 0).to(tensor.dtype) for name, tensor in target.items()}
-
-
-def unsaturated(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Choose the entries below the bound of a clipping of single values."""
-    bound = torch.stack([tensor.abs().max() for tensor in target.values()]).max()
-    return {name: (tensor.abs() < bound).to(tensor.dtype) for name, tensor in target.items()}
-
-
 def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
     """Dot product of tensors taken as one vector, over the names on the right."""
     return torch.stack([(left[name] * tensor).sum() for name, tensor in right.items()]).sum()
@@ -191,6 +254,16 @@ def _dots(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """Dot product of tensors in the same order, without a temporary of their size."""
     pairs = zip(left, right, strict=True)
     return torch.stack([torch.dot(one.flatten(), other.flatten()) for one, other in pairs]).sum()
+
+
+def _input_of(weight: Tensor, bias: Tensor) -> Tensor:
+    """Input of a linear layer, of which its weight gradient is the outer product with the bias's.
+
+    Args:
+        weight: Gradient of the weights, ``[outputs, inputs]``.
+        bias: Gradient of the bias, ``[outputs]``.
+    """
+    return bias @ weight / bias.square().sum().clamp(min=LEAST)
 
 
 def _norm(target: Mapping[str, Tensor]) -> float:

@@ -18,8 +18,9 @@ from attacks.reconstruction.components import (
 
 if TYPE_CHECKING:
     from attacks.reconstruction.initialisation import Initialisation
+    from attacks.reconstruction.masks import Mask
     from attacks.reconstruction.methods import Method
-    from attacks.reconstruction.objectives import Mask, ObjectiveFactory
+    from attacks.reconstruction.objectives import ObjectiveFactory
     from attacks.reconstruction.output_layer import LabelRule
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule

@@ -25,10 +25,14 @@ MOST_PUBLIC = 512
 MOST_BATCHES = 128
 """Largest number of batches of public images in training mode."""
 
-ON_IMAGES = frozenset({"flip-crop", "cutout", "maxup", "adversarial-poisoning", "pixel-noise"})
+ON_IMAGES = frozenset(
+    {"flip-crop", "cutout", "maxup", "ats", "adversarial-poisoning", "pixel-noise"}
+)
 """Names of defenses that change images only, so that the gradient is that of a plain batch."""
 
-SIGN_PRESERVING = ON_IMAGES | {"dp-sgd", "clip-noise", "pruning", "soteria"}
+SIGN_PRESERVING = ON_IMAGES | {
+    *("dp-sgd", "clip-noise", "pruning", "dual-pruning", "soteria", "lr-perturbation")
+}
 """Names of defenses that change no sign of the bias gradient, unless they add noise."""
 
 SOFTNESS = 0.1

@@ -212,15 +212,19 @@ def _on_pair(model: nn.Module, seed: int, pair: tuple[AttackSettings, SurrogateV
 
 def _quality(model: nn.Module, victim: SurrogateVictim, attack: AttackSettings, seed: int) -> float:
     """Quality of what a candidate finds on a victim; minus infinity if it cannot work on it."""
+    device = next(model.parameters()).device
     try:
-        found = invert(
-            model,
-            victim.global_state,
-            victim.payload,
-            victim.knowledge,
-            attack,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        # Layers such as Dropout draw from the global generators, also in the attacker's network.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            found = invert(
+                model,
+                victim.global_state,
+                victim.payload,
+                victim.knowledge,
+                attack,
+                generator=torch.Generator().manual_seed(seed),
+            )
     except ValueError:  # such as the analytic method on a convolution
         return -math.inf
     quality = victim.quality(found.images)

@@ -173,6 +173,7 @@ def _client_context(
         known=knowledge,
         epochs=work.epochs,
         poisson=work.poisson,
+        public=federated.test,
         leaking=leaking,
     )
 

@@ -252,6 +252,7 @@ def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) 
         width=scenario.model.width,
         norm=scenario.model.norm,
         bias_start=scenario.model.bias_start,
+        bottleneck=scenario.model.bottleneck,
         seed=derive(scenario.seed, "model") if seed is None else seed,
         factory=scenario.model.factory,
     )

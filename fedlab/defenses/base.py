@@ -96,6 +96,8 @@ class Defense(Plugin, Scheduled, ABC):
     """True if it augments images at random, with new draws in every batch."""
     changes_update: ClassVar[bool] = False
     """True if it changes the update, so that it must come before any inspection of the update."""
+    changes_gradient: ClassVar[bool] = False
+    """True if it changes the gradient of every local step after it is computed."""
     leaves_training: ClassVar[bool] = False
     """True if it leaves batches and gradients as they are, and needs no network but the update, so
     that the client may train in lockstep with others."""
@@ -357,10 +359,17 @@ DEFENSES: Registry[type[Defense]] = Registry(
         "cutmix": "fedlab.defenses.cutmix:CutMix",
         "cutout": "fedlab.defenses.cutout:Cutout",
         "maxup": "fedlab.defenses.maxup:MaxUp",
+        "ats": "fedlab.defenses.ats:ATS",
         "adversarial-poisoning": "fedlab.defenses.adversarial:AdversarialPoisoning",
         "soteria": "fedlab.defenses.soteria:Soteria",
+        "outpost": "fedlab.defenses.outpost:Outpost",
+        "censor": "fedlab.defenses.censor:Censor",
+        "dcs-2": "fedlab.defenses.concealed_samples:ConcealedSamples",
+        "lr-perturbation": "fedlab.defenses.learning_rate:LearningRatePerturbation",
         "clip-noise": "fedlab.defenses.clip_noise:ClipNoise",
         "pruning": "fedlab.defenses.pruning:Pruning",
+        "dual-pruning": "fedlab.defenses.dual_pruning:DualPruning",
+        "grad-defense": "fedlab.defenses.grad_defense:GradDefense",
         "quantisation": "fedlab.defenses.quantisation:Quantisation",
         "leakage-gate": "fedlab.defenses.leakage_gate:LeakageGate",
         "weight-check": "fedlab.defenses.weight_check:WeightCheck",

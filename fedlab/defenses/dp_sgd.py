@@ -244,6 +244,16 @@ class DPSGD(Defense):
             )
         return None
 
+    def conflict_after(self, earlier: Defense) -> str | None:
+        """Refuse earlier changes of the gradient, which DP-SGD computes itself."""
+        if earlier.changes_gradient:
+            return (
+                f"{earlier.name} before {self.name}: {self.name} computes the gradient itself, "
+                f"which would discard what {earlier.name} does to it; list {earlier.name} after "
+                f"{self.name}"
+            )
+        return None
+
     def norm_problem(self, norm: str | None) -> str | None:
         """Refuse BatchNorm, with which one example changes the gradients of others."""
         if norm == "batch":

@@ -203,6 +203,7 @@ class ClientContext:
             and the client, so it draws the same numbers in every round.
         noise: Generator of the DP noise, on the network's device; it never repeats.
         known: Public knowledge of anyone who sees the update; it contains no labels.
+        public: Images that everybody has, such as the test images; ``None`` for none.
         epochs: Number of passes over the shard; 1 for a leaking client.
         poisson: True if DP-SGD draws Poisson batches; otherwise batches have a fixed size and their
             sample rate counts as 1.
@@ -225,6 +226,7 @@ class ClientContext:
     known: Knowledge
     epochs: int
     poisson: bool
+    public: Shard | None = None
     leaking: bool = False
     noiseless: bool = False
     replay: bool = False

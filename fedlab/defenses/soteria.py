@@ -39,6 +39,7 @@ class Soteria(Defense):
     strengths: ClassVar[tuple[str, ...]] = ("share",)
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    changes_gradient: ClassVar[bool] = True
     selects_by_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:

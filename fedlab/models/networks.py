@@ -12,6 +12,7 @@ from torch import nn
 from fedlab.core.errors import BadInput, nearest
 from fedlab.core.memory import check_memory
 from fedlab.core.plugins import describe
+from fedlab.models.bottleneck import with_bottleneck
 from fedlab.models.checks import misfit
 from fedlab.models.registry import MODELS, Builder, Norm, Shape
 from fedlab.models.starts import fill_biases
@@ -28,6 +29,7 @@ def build(
     width: int | None = None,
     norm: Norm | None = None,
     bias_start: float | None = None,
+    bottleneck: int | None = None,
     seed: int = 0,
     factory: str | None = None,
 ) -> nn.Module:
@@ -43,6 +45,8 @@ def build(
         width: Channels of the first layer; by default the network's usual number.
         norm: Normalisation layers, ``group``, ``batch`` or ``none``; by default the usual ones.
         bias_start: Value of every bias; by default the network's usual ones.
+        bottleneck: Latent units of a variational bottleneck before the last linear layer, at
+            least 1; ``None`` for no bottleneck.
         seed: Seed of the weights.
         factory: With ``name = "factory"``, the function as ``package.module:function``; it is
             called with the shape and the classes alone.
@@ -62,12 +66,11 @@ def build(
     options = _options(name, builder, {"width": width, "norm": norm})
     with torch.random.fork_rng():
         try:
+            make = partial(_made, builder, bottleneck, shape=shape, classes=classes, **options)
             if MODELS.is_builtin(name):
-                _refuse_without_memory(
-                    name, partial(builder, shape=shape, classes=classes, **options)
-                )
+                _refuse_without_memory(name, make)
             torch.manual_seed(seed)
-            network = builder(shape=shape, classes=classes, **options)
+            network = make()
         except BadInput:
             raise
         except TypeError as error:
@@ -83,6 +86,14 @@ def build(
         if problem := misfit(network, shape, classes):
             raise BadInput(f'model "{name}": {problem}')
     return network
+
+
+def _made(builder: Builder, bottleneck: int | None, **options: Any) -> nn.Module:
+    """Call a builder, and put a bottleneck into its network if one is wanted."""
+    network = builder(**options)
+    if bottleneck is None or not isinstance(network, nn.Module):
+        return network
+    return with_bottleneck(network, latent=bottleneck)
 
 
 def _refuse_without_memory(name: str, make: Builder) -> None:

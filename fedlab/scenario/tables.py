@@ -132,6 +132,9 @@ class Model(Settings):
     default. At -20 all ReLUs are off and gradients tell labels only, at 20 hardly any changes its
     state and the network is linear (arXiv 1910.00359). A client sees such weights by the share of
     ReLUs that are on."""
+    bottleneck: int | None = Field(default=None, ge=1, le=65_536)
+    """Number of latent units of a variational bottleneck before the last linear layer, the defense
+    PRECODE (WACV 2022), from 1 to 65,536; the paper has 256. No bottleneck by default."""
 
 
 class Training(Settings):
@@ -442,7 +445,7 @@ class Reconstruct(Scheduled):
     """Number of starting points; the one with the lowest matching cost wins."""
     objective: Annotated[str | None, _plugin(OBJECTIVES)] = None
     """Distance between the simulated and the captured update: ``cosine``, ``layer-cosine``, ``l2``,
-    ``l1``, or a plug-in."""
+    ``l1``, ``orthogonal``, ``bottleneck``, or a plug-in."""
     priors: Annotated[Weights | None, PlainSerializer(_as_table)] = None
     """Weights of priors by name, at least 0: ``total-variation``, ``norm``, ``statistics``,
     ``features``, ``graph-variation``, or plug-ins. They replace the preset's weights of the same
@@ -450,9 +453,10 @@ class Reconstruct(Scheduled):
     label_rule: Annotated[str | None, _plugin(LABEL_RULES)] = None
     """Rule that infers unknown labels: ``auto``, ``idlg``, ``counts``, ``yin``, ``llg``, ``mixed``,
     ``joint``, or a plug-in."""
-    mask: Literal["nonzero", "unsaturated"] | None = None
+    mask: Literal["nonzero", "unsaturated", "prominent"] | None = None
     """Entries of the update to compare: ``nonzero`` for those that pruning left, ``unsaturated``
-    for those below the bound of a clipping of single values; all by default."""
+    for those below the bound of a clipping of single values, ``prominent`` for those that stand out
+    of OUTPOST's noise; all by default."""
     patience: Count | None = Field(default=None, ge=1)
     """Stop once the matching cost fell by less than a thousandth over this many iterations."""
 

@@ -28,6 +28,7 @@ def context(model, shard, **given):
         "known": Knowledge((1, 8, 8), 10, (0.0,), (1.0,), num_images=1),
         "epochs": 1,
         "poisson": True,
+        "public": shard,
     }
     return ClientContext(**{**usual, **given})
 

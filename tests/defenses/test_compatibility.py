@@ -7,16 +7,23 @@ import pytest
 from fedlab.core.errors import BadInput
 from fedlab.defenses import DEFENSES
 from fedlab.defenses.adversarial import AdversarialPoisoning
+from fedlab.defenses.ats import ATS
+from fedlab.defenses.censor import Censor
 from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.defenses.compatibility import check, place
+from fedlab.defenses.concealed_samples import ConcealedSamples
 from fedlab.defenses.cutmix import CutMix
 from fedlab.defenses.cutout import Cutout
 from fedlab.defenses.dp_instahide import DPInstaHide
 from fedlab.defenses.dp_sgd import DPSGD
+from fedlab.defenses.dual_pruning import DualPruning
 from fedlab.defenses.flip_crop import FlipCrop
+from fedlab.defenses.grad_defense import GradDefense
 from fedlab.defenses.leakage_gate import LeakageGate
+from fedlab.defenses.learning_rate import LearningRatePerturbation
 from fedlab.defenses.maxup import MaxUp
 from fedlab.defenses.mixup import Mixup
+from fedlab.defenses.outpost import Outpost
 from fedlab.defenses.pruning import Pruning
 from fedlab.defenses.quantisation import Quantisation
 from fedlab.defenses.secure_aggregation import SecureAggregation
@@ -37,6 +44,11 @@ REFUSED = [
     ((Mixup(), DPInstaHide()), ["mixed twice", "keep one"]),
     ((CutMix(), FROZEN), ["mixed twice", "keep one"]),
     *[((AdversarialPoisoning(), mixing), ["one label", APART]) for mixing in MIXING],
+    *[((ConcealedSamples(), mixing), ["another class", APART]) for mixing in MIXING],
+    *[
+        ((DPSGD(), choosing), ["looking at the images", "use pruning instead"])
+        for choosing in (Censor(), ConcealedSamples())
+    ],
     # A harmless defense between two conflicting ones changes nothing.
     ((DPSGD(), Pruning(), Mixup()), ["both dp-sgd and mixup"]),
 ]
@@ -47,10 +59,24 @@ REFUSED_IN_ORDER = [
         ((augmenting, FROZEN), ["same in every round", f"list {augmenting.name} after it"])
         for augmenting in (FlipCrop(), Cutout(), MaxUp())
     ],
-    ((ClipNoise(), Soteria()), ["looking at the images", "list soteria first"]),
+    *[
+        ((ClipNoise(), choosing), ["looking at the images", f"list {choosing.name} first"])
+        for choosing in (Soteria(), Censor(), ConcealedSamples())
+    ],
+    *[
+        ((changing, DPSGD()), ["computes the gradient itself", f"list {changing.name} after"])
+        for changing in (Outpost(), LearningRatePerturbation())
+    ],
     *[
         ((SecureAggregation(), other), ["part of a sum", "list secure-aggregation last"])
-        for other in (ClipNoise(), Pruning(), Quantisation(), Soteria(), LeakageGate())
+        for other in (
+            ClipNoise(),
+            Pruning(),
+            Quantisation(),
+            Soteria(),
+            GradDefense(),
+            LeakageGate(),
+        )
     ],
     *[
         ((LeakageGate(), other), ["must inspect", f"list leakage-gate after {other.name}"])
@@ -71,6 +97,8 @@ FINE = [
     (DPSGD(clipping="per-layer"), ClipNoise()),
     (Pruning(), ClipNoise(), Quantisation()),
     (Soteria(), ClipNoise()),
+    (ATS(), DPSGD(), Outpost(), LearningRatePerturbation(), GradDefense(), DualPruning()),
+    (ConcealedSamples(), Censor(), ClipNoise()),
     (DPInstaHide(), Soteria(), ClipNoise(), LeakageGate(), SecureAggregation()),
     (
         SecureAggregation(),

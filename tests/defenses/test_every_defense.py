@@ -25,7 +25,7 @@ def scenario(defenses, *, clients, **tables):
 @pytest.mark.parametrize("leaking", [False, True])
 def test_every_defense_runs_on_its_own_client(leaking):
     count = len(ALONE)
-    quick = {"leakage-gate": {"iterations": 2}}
+    quick = {"leakage-gate": {"iterations": 2}, "dcs-2": {"iterations": 2}}
     each = [{"name": n, "clients": str(c), **quick.get(n, {})} for c, n in enumerate(ALONE)]
     run = scenario(
         [*each, {"name": SECURE, "clients": f"{count}-{count + 1}"}],

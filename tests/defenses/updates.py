@@ -4,6 +4,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from attacks.knowledge import Knowledge
 from fedlab.data.shard import Shard
 from tests.defenses.contexts import context, plain_pipeline, seeded
 
@@ -19,6 +20,11 @@ def update(*, seed=0, size=1.0):
 
 def flat(tensors):
     return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+def known(*defenses, **given):
+    """What an attacker knows of a client with one digit under some defenses."""
+    return Knowledge((1, 8, 8), 10, (0.0,), (1.0,), num_images=1, defenses=defenses, **given)
 
 
 def wrapped(settings, **given):

@@ -91,11 +91,12 @@ def scenario_html(scenario: Scenario) -> str:
     )
     width = f", width {model.width}" if model.width else ""
     norm = f", {model.norm} norm" if model.norm else ""
+    latent = f", bottleneck of {model.bottleneck}" if model.bottleneck else ""
     momentum = f", momentum {training.momentum:g}" if training.momentum else ""
     cohort = f", {server.cohort} clients a round" if server.cohort else ""
     facts = {
         "data": f"{data.source}, {data.partition} over {data.clients} clients",
-        "model": f"{model.name}{width}{norm}",
+        "model": f"{model.name}{width}{norm}{latent}",
         "training": f"{training.epochs} local epochs, batches of {training.batch_size}, "
         f"learning rate {training.lr:g}{momentum}",
         "server": f"{server.strategy}{cohort}",
