@@ -179,6 +179,7 @@ def test_file_is_read_without_running_code(tmp_path):
         ({}, {"labels": None}, "needs the labels of all 4 images"),
         ({"epochs": 2, "batch_size": 3}, {}, "whose last batch is smaller"),
         ({"lr": 0.0}, {}, "how the client trained is not known"),
+        ({"singled_out": 3}, {}, "the last bias in it is not the target.s"),
         ({}, {"mean": (0.5, 0.5)}, "mean and std need 1 or 3 values"),
         ({}, {"labels": [0, 1, -1, 3]}, "label -1 is none of the"),
     ],
