@@ -92,7 +92,9 @@ def case_of(
     before = select_parameters(model, sent, source)
     reply = f"the reply of {capture.of} in round {capture.round}"
     if capture.facts.singled_out is not None:
-        raise BadInput(f"breaching has no words for {reply}: the last bias in it is not the target's")
+        raise BadInput(
+            f"breaching has no words for {reply}: the last bias in it is not the target's"
+        )
     received = select_parameters(model, match_names(model, capture.payload.tensors), reply)
     known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
     if known is not None and len(strange := known[(known < 0) | (known >= classes)]):
