@@ -58,6 +58,14 @@ def test_a_foreign_metric_is_one_more_column(tmp_path):
     assert ">l1<" in leak._repr_html_()
 
 
+def test_the_outline_stands_beside_its_chance():
+    scenario = small(roles=[LEAK], reconstructions=[ATTACK], metrics=["outline"], rounds=1)
+    table = finished(scenario).folder.table("leakage")
+    assert list(table.columns)[-2:] == ["outline", "chance_outline"]
+    assert table[["outline", "chance_outline"]].notna().all(axis=None)
+    assert (table["outline"] <= 1).all()
+
+
 def test_a_foreign_column_survives_a_resume(tmp_path):
     scenario = small(roles=[LEAK], reconstructions=[ATTACK], metrics=[L1], rounds=2)
     federation = Federation(scenario, out=tmp_path / "run")
