@@ -94,7 +94,9 @@ def run(options: Options) -> Report:
             rates = {
                 **{s: [float(value(one, s) > limits[s]) for one in found] for s in SIGNS},
                 "any sign": [float(any(value(r, s) > strict[s] for s in SIGNS)) for r in found],
-                "defaults": [float(defaults.reason(one) is not None) for one in found],
+                "defaults": [
+                    float(defaults.reason(one, images=IMAGES) is not None) for one in found
+                ],
             }
             for sign, alarms in rates.items():
                 figures.append(Figure(f"{case}, {attack}, {sign}: alarms", "", alarms))

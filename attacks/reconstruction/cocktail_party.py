@@ -130,10 +130,10 @@ def unmix(layer: MixingLayer, *, num_images: int, grid: Grid | None) -> Tensor:
         grid: Shape of the inputs if they are images or feature maps; ``None`` for plain vectors.
 
     Returns:
-        float32 ``[rank, inputs]``, at most B of them.
+        float32 ``[found, inputs]``, at most B of them.
 
     Raises:
-        ValueError: If the gradient is zero or not finite.
+        ValueError: If the gradient is zero or not finite, or that of the bias is zero.
     """
     if not (layer.rows.isfinite().all() and layer.rows.any()):
         raise ValueError("the gradient of the layer is zero or not finite, so nothing is mixed")
@@ -144,7 +144,10 @@ def unmix(layer: MixingLayer, *, num_images: int, grid: Grid | None) -> Tensor:
     white = math.sqrt(mixtures.shape[1]) * right[:rank]
     combined = independent_rows(white) @ (left[:, :rank] / singular[:rank]).T
     scale = combined @ layer.biases
-    inputs: Tensor = combined @ layer.rows / scale.unsqueeze(1)
+    known = scale.abs() > ROUNDING * scale.abs().max()  # a bias without gradient gives no scale
+    if not known.any():
+        raise ValueError("the bias gradient of the layer is zero, so its inputs have no scale")
+    inputs: Tensor = combined[known] @ layer.rows / scale[known].unsqueeze(1)
     return inputs.float()
 
 

@@ -73,7 +73,7 @@ def adapted(
     Returns:
         The adapted settings; the same ones if no defense calls for a change.
     """
-    changes = _changes(payload, sent)
+    plain, changes = attack, _changes(payload, sent)
     noise = noise_deviation(payload, knowledge)
     if noise:
         channels, height, width = knowledge.image_shape
@@ -92,11 +92,13 @@ def adapted(
     if not MIXING.isdisjoint(knowledge.defenses) and attack.label_rule == "auto":
         attack = replace(attack, label_rule="mixed")
     if encoder_of(payload.tensors):
-        attack = replace(attack, objective="bottleneck", match=1.0, tv=max(attack.tv, FILLING))
+        attack = replace(attack, objective="bottleneck", match=1.0, tv=max(plain.tv, FILLING))
     if "censor" in knowledge.defenses:
-        attack = replace(attack, objective="orthogonal", match=1.0)
+        attack = replace(attack, objective="orthogonal", match=1.0, tv=plain.tv)
     if "lr-perturbation" in knowledge.defenses and attack.objective in ("l2", "l1"):
-        attack = replace(attack, objective="cosine", match=1.0)
+        # For equal lengths the squared error is twice their square times the cosine distance.
+        match = 2 * _length(changes) ** 2 if noise and changes else 1.0
+        attack = replace(attack, objective="cosine", match=match)
     if attack.mask is None and (mask := _mask(changes, payload, knowledge)):
         attack = replace(attack, mask=mask)
         left = _left(changes, mask)

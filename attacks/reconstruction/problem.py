@@ -30,9 +30,7 @@ ON_IMAGES = frozenset(
 )
 """Names of defenses that change images only, so that the gradient is that of a plain batch."""
 
-SIGN_PRESERVING = ON_IMAGES | {
-    *("dp-sgd", "clip-noise", "pruning", "dual-pruning", "soteria", "lr-perturbation")
-}
+SIGN_PRESERVING = ON_IMAGES | {*("dp-sgd", "clip-noise", "pruning", "soteria", "lr-perturbation")}
 """Names of defenses that change no sign of the bias gradient, unless they add noise."""
 
 SOFTNESS = 0.1

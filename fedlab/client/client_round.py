@@ -4,6 +4,7 @@ The Flower ClientApp runs it, and so does the Referee, to replay what a client m
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -15,7 +16,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.client.local_training import compute_payload, undefended_pipeline
 from fedlab.client.poison import HonestUpdate, poison_gradient, poison_shard, poison_update
 from fedlab.core.digest import digest
-from fedlab.core.seeds import derive, generator
+from fedlab.core.seeds import derive, generator, seeded
 from fedlab.data.shard import Shard
 from fedlab.defenses.pipeline import Batch, ClientContext, Inspection, Pipeline, Withheld
 from fedlab.defenses.releases import released
@@ -115,7 +116,10 @@ def run_client_round(
     pipeline = undefended_pipeline(context, work)
     if keep_batches:
         pipeline = replace(pipeline, observers=(batches.append,))
-    pipeline, payload, abstention = _run_pipeline(pipeline, context, task, federated, trained)
+    seed = derive(federated.seed, "defenses", task.round, task.client)
+    # A network that draws, such as one with a bottleneck, draws the same for defenses in a replay.
+    with seeded(seed, federated.device) if task.defenses else nullcontext():
+        pipeline, payload, abstention = _run_pipeline(pipeline, context, task, federated, trained)
     buffers = {} if payload is None else _shared_buffers(federated, task)
     if payload is not None:
         payload = poison_update(

@@ -21,18 +21,28 @@ if TYPE_CHECKING:
     from fedlab.privacy.release import History
 
 
+FEWEST = 8
+"""Smallest number of images on which weights are examined: of fewer, one soon dominates."""
+
+USUAL = 32
+"""Number of images for which the limit of D-SNR is stated."""
+
+
 class WeightCheck(Defense):
     """Withholds the update if the weights that the server sent look manipulated.
 
-    The only defense against a malicious server; a server that knows the limits can stay below them.
-    The decision depends on the client's images, so no epsilon covers the round.
+    It detects networks with an imprint block and suppressed gradients, and class fishing only where
+    few of the images are of that class (``python -m benchmarks weight_check``). A server that knows
+    the limits can stay below them. The decision depends on the client's images, so no epsilon covers
+    the round. A client with fewer than 8 images does not examine the weights.
     """
 
-    images: Count = Field(default=32, ge=2)
-    """Number of the client's images that the check looks at, at least 2; all if it has fewer."""
+    images: Count = Field(default=32, ge=FEWEST)
+    """Number of the client's images that the check looks at, at least 8; all if it has fewer."""
     most_dsnr: float = Field(default=0.3, gt=0)
-    """Largest accepted D-SNR: the gradient norm of one image over the sum of all others'. In honest
-    training of small networks 95 % were below 0.15 (``python -m benchmarks weight_check``)."""
+    """Largest accepted D-SNR of 32 images: the gradient norm of one over the sum of all others'. For
+    n images the limit is 31 / (n - 1) times as high, as D-SNR is. In honest training of small
+    networks 95 % were below 0.15 (``python -m benchmarks weight_check``)."""
     most_idle: float = Field(default=0.5, ge=0, le=1)
     """Largest accepted share of a layer's units that react to none or to one of the images."""
     most_copies: float = Field(default=0.5, ge=0, le=1)
@@ -48,7 +58,7 @@ class WeightCheck(Defense):
         A replay by the referee does not examine them again.
         """
         cost = PrivacyRelease(context.round, context.participation, OPEN)
-        if context.replay or len(context.shard) < 2:
+        if context.replay or len(context.shard) < FEWEST:
             return pipeline
 
         def inspect(_: Payload) -> None:
@@ -67,18 +77,17 @@ class WeightCheck(Defense):
         shard = context.shard
         order = torch.randperm(len(shard), generator=context.stream("weight check"))
         places = order[: self.images].to(shard.images.device)
-        return self.reason(
-            read_weights(
-                context.model,
-                context.sent,
-                context.network_input(shard.images[places].float().div(255)),
-                shard.labels[places],
-            )
+        found = read_weights(
+            context.model,
+            context.sent,
+            context.network_input(shard.images[places].float().div(255)),
+            shard.labels[places],
         )
+        return self.reason(found, images=len(places))
 
-    def reason(self, found: WeightReading) -> str | None:
-        """Return which limit a reading exceeds, as a sentence; ``None`` if none."""
-        if found.dsnr > self.most_dsnr:
+    def reason(self, found: WeightReading, *, images: int) -> str | None:
+        """Return which limit a reading of some images exceeds, as a sentence; ``None`` if none."""
+        if found.dsnr > self.most_dsnr * (USUAL - 1) / (images - 1):
             return "under the weights it was sent one image would dominate its update"
         if max(found.silent, found.single) > self.most_idle:
             return "under the weights it was sent most units of a layer react to one image or none"
@@ -97,7 +106,7 @@ class WeightCheck(Defense):
         history: History = (),
     ) -> PrivacyRelease | None:
         """Return the cost of a round in which the client examines the weights."""
-        return PrivacyRelease(round, participation, OPEN) if images >= 2 else None
+        return PrivacyRelease(round, participation, OPEN) if images >= FEWEST else None
 
     @property
     def position(self) -> int:

@@ -90,7 +90,10 @@ def replay(
     sources = {entry.noise_source for task in orders for entry in task.defenses}
     noisy = bool(sources - {"none"})
     payload_cosine = signal_cosine = math.nan
-    if "system" not in sources:
+    forgotten = any(
+        task.observes and federated.cache.forgot_global(task.client, task.round) for task in orders
+    )
+    if "system" not in sources and not forgotten:
         quiet = done
         if noisy:
             quiet = [

@@ -107,10 +107,12 @@ def _each_gradient(
             batch_gradient(model, parameters, buffers, image[None], label[None])
             for image, label in zip(images, labels, strict=True)
         ]
-    return {
-        name: torch.stack([one[name].view(*one[name].shape[:1], -1) for one in each])
-        for name in parameters
-    }
+    return {name: torch.stack([_rows(one[name]) for one in each]) for name in parameters}
+
+
+def _rows(gradient: Tensor) -> Tensor:
+    """A gradient with a row for each unit; a scalar is one unit."""
+    return gradient.reshape(len(gradient) if gradient.ndim else 1, -1)
 
 
 def _dsnr(gradients: Tensor) -> float:

@@ -97,6 +97,11 @@ class PoisonCache:
             return self._globals[client][last]
         return read_tensors(_global_file(self.folder, client, last))[0]
 
+    def forgot_global(self, client: int, round: int) -> bool:
+        """Whether the client may have received something before a round that is gone by now."""
+        rounds = self._global_rounds(client)
+        return len(rounds) > 1 and round <= rounds[0]
+
     def _global_rounds(self, client: int) -> list[int]:
         """Rounds of which global parameters are stored, in ascending order."""
         if self.folder is None:

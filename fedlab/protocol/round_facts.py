@@ -145,8 +145,12 @@ def round_facts(task: ClientTask, defenses: Sequence[Defense], history: History 
     """
     leaking = task.role if isinstance(task.role, Leaking) else None
     facts: dict[str, Any] = {}
+    noise = 0.0
     for defense in reversed(defenses):  # the first of several defenses with the same fact counts
-        facts |= defense.facts(history)
+        facts |= (own := defense.facts(history))
+        noise = math.hypot(noise, own.get("update_noise", 0.0))  # but for noise, which adds up
+    if noise:
+        facts["update_noise"] = noise
     return RoundFacts(
         lr=task.lr,
         momentum=task.training.momentum,

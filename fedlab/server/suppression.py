@@ -45,6 +45,11 @@ def refuse_impossible_suppression(
             "server.malicious: suppressed clients would send useless BatchNorm statistics, which "
             "cannot be told from the target's in the sum: set training.share_buffers = false"
         )
+    if scenario.training.norm_target:
+        raise BadInput(
+            "server.malicious: the weights of suppressed clients grow towards training.norm_target, "
+            "which is not subtracted from the sum: leave one of the two out"
+        )
     if scenario.audit is not None:
         raise BadInput(
             "server.malicious: an audit scores what all clients of a sum sent, of which "

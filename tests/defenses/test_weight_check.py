@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from fedlab.defenses.weight_check import WeightCheck
+from fedlab.metrics.received_weights import WeightReading
 from fedlab.privacy.accounts import CLIENT
 from tests.federations import finished, small
 
@@ -26,7 +28,7 @@ def test_honest_weights_are_answered():
     ("limits", "words"),
     [
         ({"most_dsnr": 1e-6}, "one image would dominate"),
-        ({"images": 2, "most_dsnr": 1e9, "most_idle": 0.0}, "react to one image or none"),
+        ({"images": 8, "most_dsnr": 1e9, "most_idle": 0.0}, "react to one image or none"),
     ],
 )
 def test_suspicious_weights_are_not_answered(limits, words):
@@ -46,3 +48,17 @@ def test_checked_round_has_no_epsilon():
 def test_check_leaves_the_update_alone():
     plain, checked = (finished(small(rounds=2, defenses=d)) for d in ([], [CHECK]))
     assert all(torch.equal(t, checked.state[name]) for name, t in plain.state.items())
+
+
+def test_few_images_are_no_reason_to_withhold():
+    few = {"train": 16, "test": 40, "clients": 4}
+    federation = finished(small(*MLP, rounds=1, defenses=[CHECK], data=few))
+    assert rows(federation)["status"].tolist() == ["ok"]
+    assert math.isinf(federation.ledger.total(0, CLIENT))
+
+
+def test_limit_of_dsnr_follows_the_number_of_images():
+    reading = WeightReading(dsnr=0.5, silent=0.0, single=0.0, copies=0.0)
+    check = WeightCheck(most_dsnr=0.3)
+    assert "one image" in (check.reason(reading, images=32) or "")
+    assert check.reason(reading, images=16) is None

@@ -1,5 +1,6 @@
 """Neurotoxin in a federation: what the client has observed, and what it sends."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -101,6 +102,17 @@ def test_a_replay_sends_the_same_update():
     tasks = {1: task_for(federation.scenario, round=2, client=1)}
     truth = replay(federation.federated, capture, tasks, {})
     assert truth.payload_cosine == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_late_replay_is_not_compared():
+    federation = finished(small(roles=[ROLE], captures=KEPT, rounds=4))
+    cosines = {}
+    for round in (2, 4):
+        capture = Capture.load(federation.folder.captures, round=round, client=1)
+        tasks = {1: task_for(federation.scenario, round=round, client=1)}
+        cosines[round] = replay(federation.federated, capture, tasks, {}).payload_cosine
+    assert math.isnan(cosines[2])
+    assert cosines[4] == pytest.approx(1.0, abs=1e-9)
 
 
 def test_only_clients_that_need_it_observe():
