@@ -31,17 +31,17 @@ USUAL = 32
 class WeightCheck(Defense):
     """Withholds the update if the weights that the server sent look manipulated.
 
-    It detects networks with an imprint block and suppressed gradients, and class fishing only where
-    few of the images are of that class (``python -m benchmarks weight_check``). A server that knows
-    the limits can stay below them. The decision depends on the client's images, so no epsilon covers
+    It detects networks with an imprint block, suppressed gradients, and class fishing where few of
+    the images are of the class (``python -m benchmarks weight_check``). A server that knows the
+    limits can stay below them. The decision depends on the client's images, so no epsilon covers
     the round. A client with fewer than 8 images does not examine the weights.
     """
 
     images: Count = Field(default=32, ge=FEWEST)
     """Number of the client's images that the check looks at, at least 8; all if it has fewer."""
     most_dsnr: float = Field(default=0.3, gt=0)
-    """Largest accepted D-SNR of 32 images: the gradient norm of one over the sum of all others'. For
-    n images the limit is 31 / (n - 1) times as high, as D-SNR is. In honest training of small
+    """Largest accepted D-SNR of 32 images: the gradient norm of one over the sum of all others'.
+    For n images the limit is 31 / (n - 1) times as high, as D-SNR is. In honest training of small
     networks 95 % were below 0.15 (``python -m benchmarks weight_check``)."""
     most_idle: float = Field(default=0.5, ge=0, le=1)
     """Largest accepted share of a layer's units that react to none or to one of the images."""

@@ -47,8 +47,8 @@ def refuse_impossible_suppression(
         )
     if scenario.training.norm_target:
         raise BadInput(
-            "server.malicious: the weights of suppressed clients grow towards training.norm_target, "
-            "which is not subtracted from the sum: leave one of the two out"
+            "server.malicious: the weights of suppressed clients grow towards "
+            "training.norm_target, which is not subtracted from the sum: leave one of the two out"
         )
     if scenario.audit is not None:
         raise BadInput(
