@@ -20,7 +20,7 @@ from attacks.reconstruction.priors import (
 )
 
 CELL = 3
-"""Side of a super-pixel in pixels: on images of 28 to 64 pixels larger ones lose small parts."""
+"""Side of a super-pixel in pixels: a few pixels each, since attacked images have few."""
 
 BLOCK = 4
 """Side in pixels of the squares that candidates start as with ``start = "blocks"``."""
