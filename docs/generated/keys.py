@@ -117,12 +117,17 @@ def key_of(path: str, field: FieldInfo) -> Key:
 
 def markdown() -> str:
     """All tables of a scenario, for the reference."""
-    parts = []
+    parts: list[str] = []
+    described: set[str] = set()
     for table in tables():
         parts.append(f"## {table.title}\n")
         if table.path:
             parts += [f"{each}\n" for each in paragraphs(table.model.__doc__)]
-        parts += [key.markdown for key in table.keys]
+        # Forms of one table may share keys, whose description is linked to once.
+        if again := [f"`{key.path}`" for key in table.keys if key.path in described]:
+            parts.append(f"As above: {', '.join(again)}.\n")
+        parts += [key.markdown for key in table.keys if key.path not in described]
+        described |= {key.path for key in table.keys}
     return "\n".join(parts)
 
 
