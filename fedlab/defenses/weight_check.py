@@ -48,7 +48,7 @@ class WeightCheck(Defense):
     most_copies: float = Field(default=0.5, ge=0, le=1)
     """Largest accepted share of a layer's units whose weights are a multiple of another's."""
 
-    colour: ClassVar[str] = "#882255"
+    colour: ClassVar[str] = "#661100"
     keeps_guarantees: ClassVar[bool] = True
     inspects_update: ClassVar[bool] = True
 

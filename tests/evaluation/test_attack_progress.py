@@ -14,7 +14,7 @@ def told(monkeypatch):
     """What is told of each task, by its title."""
     found = {}
 
-    def kept(title, total, unit, before):
+    def kept(title, total, unit, *_):
         steps = found.setdefault((title, total, unit), [])
         return nullcontext(lambda done, words="": steps.append(done))
 

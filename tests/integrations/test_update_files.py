@@ -194,6 +194,11 @@ class TestInPython:
         assert "\n" not in str(caught.value)
 
 
+def unexpected(err):
+    """Lines of standard error but those of progress, which a busy machine takes long enough for."""
+    return [line for line in err.splitlines() if not line.endswith(" left")]
+
+
 def options(files, **changes):
     given = {
         "--global": files / "global.safetensors",
@@ -223,7 +228,7 @@ class TestByCommand:
             lambda **given: results.append(attack(**given)) or results[-1],
         )
         code, out, err = fedlab("reconstruct-files", *options(files))
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert "1 images rebuilt" in out
         assert "unscored" in out
         assert (tmp_path / "rebuilt.png").read_bytes().startswith(b"\x89PNG")
@@ -243,7 +248,7 @@ class TestByCommand:
             out="deep/mine.png",
         )
         code, out, err = fedlab("reconstruct-files", *given)
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert "picture: deep/mine.png" in out
         assert (tmp_path / "deep" / "mine.png").is_file()
 
@@ -274,7 +279,7 @@ class TestByCommand:
         monkeypatch.setattr("fedlab.report.figures.reconstructions.save", note)
         monkeypatch.setattr(sys.modules["attacks.reconstruction.watch"], "INTERVAL", 0.0)
         code, _, err = fedlab("reconstruct-files", *options(files, preview="now.png", iterations=3))
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert [name for name, _ in titles] == [*["now.png"] * 3, "rebuilt.png"]
         assert "restart 0, iteration 1," in titles[0][1]
         assert "iteration 3," in titles[-2][1]
@@ -285,7 +290,7 @@ class TestByCommand:
         np.savez(tmp_path / "truth.npz", images=pixels, labels=np.array([LABEL]))
         given = options(files, truth="truth.npz", public="digits", page="made/audit.html")
         code, out, err = fedlab("reconstruct-files", *given, "--no-power")
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert "Leak: leaks. 1 of 1 image leaks." in out
         assert "page: made/audit.html" in out
         page = Page((tmp_path / "made" / "audit.html").read_text("utf-8"))
@@ -328,14 +333,14 @@ class TestByCommand:
 
     def test_the_old_form_of_the_command_still_works(self, fedlab, files):
         code, out, err = fedlab("reconstruct", *options(files, iterations=2))
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert "1 images rebuilt" in out
 
     def test_a_time_budget(self, fedlab, files):
         code, out, err = fedlab(
             "reconstruct-files", *options(files, seconds=0.5, iterations=1_000_000)
         )
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         assert "1 images rebuilt in" in out
 
     @pytest.mark.parametrize(
@@ -398,7 +403,7 @@ class TestByCommand:
 
     def test_list_names_all_attacks_and_sources(self, fedlab):
         code, out, err = fedlab("reconstruct", "--list")
-        assert (code, err) == (0, "")
+        assert (code, unexpected(err)) == (0, [])
         for name in PRESETS:
             assert name in out
         assert "2003.14053" in out

@@ -96,6 +96,8 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "betas",
                 "eps",
                 "norm_target",
+                "singled_out",
+                "single_batch",
             }
 
 
