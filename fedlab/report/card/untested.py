@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedlab.core.attack_plugins import PRESETS
+from fedlab.defenses.base import DEFENSES
 from fedlab.integrations.audit import Audit
 from fedlab.report.tables.naming import spelled
 from fedlab.report.tables.numbers import counted, listed
@@ -22,6 +23,10 @@ NO_MEMBERSHIP = (
 NO_USERS = "Attacks on the finished model by its users are not tested."
 
 NO_POISONING = "No poisoning is tested."
+
+UNADAPTED = frozenset({"ats", "dcs-2"})
+"""Built-in defenses for which ``attacks.reconstruction.defended`` has no rule although one of an
+attacker's own is conceivable."""
 
 
 DAMAGED = "Which attacks ran and what they found is unknown, since leakage.csv is damaged."
@@ -60,6 +65,7 @@ def untested(tested: Tested) -> list[str]:
             _setting(leakage),
             _power(leakage),
             _payloads(leakage),
+            adaptation(tested.scenarios),
             untested_sentence(tested.letters),
         ]
     )
@@ -70,6 +76,18 @@ def untested(tested: Tested) -> list[str]:
         _audit(tested.scenarios),
     ]
     return [each for each in sentences if each]
+
+
+def adaptation(scenarios: Sequence[Scenario]) -> str:
+    """Name the defenses of some runs against which no attack has rules of its own."""
+    ran = {entry.name for scenario in scenarios for entry in scenario.defenses}
+    left = sorted(name for name in ran if name in UNADAPTED or not DEFENSES.is_builtin(name))
+    if not left:
+        return ""
+    return (
+        f"No attack has rules made for {listed(left)}; auto only chooses its settings under what "
+        "clients run. An attack made for it may find more."
+    )
 
 
 def untested_of_audits(

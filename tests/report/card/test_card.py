@@ -13,7 +13,7 @@ from fedlab.core.environment import version_of
 from fedlab.core.errors import RunFailed
 from fedlab.report.card import write_card
 from fedlab.report.card.content import card_of
-from fedlab.report.card.untested import DAMAGED
+from fedlab.report.card.untested import DAMAGED, adaptation
 from fedlab.report.page.run_page import run_page
 from fedlab.report.verdicts.taxonomy import LETTERS, letters_tested, untested_sentence
 from fedlab.results.attacks import counted_images, scored_images
@@ -232,3 +232,9 @@ def test_command_refuses_what_has_no_card(fedlab, attacked, tmp_path):  # noqa: 
         assert (code, out) == (2, "")
         assert sentence in err
         assert err.count("\n") == 1
+
+
+def test_defenses_without_an_adapted_attack_are_named():
+    ran = small(defenses=[{"name": "dcs-2"}, {"name": "pruning"}, {"name": "ats", "clients": "1"}])
+    assert adaptation([ran]).startswith("No attack has rules made for ats and dcs-2;")
+    assert adaptation([small(defenses=[{"name": "pruning"}])]) == ""
