@@ -7,7 +7,7 @@ of the honest readings with the first seed; rates are those with the second one.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 
 from torch import Tensor, nn
 
@@ -157,7 +157,7 @@ def readings(source: str, model: Mapping[str, object], seed: int) -> dict[str, l
 
 def value(reading: WeightReading, sign: str) -> float:
     """One sign of a reading."""
-    return float(dict(zip(SIGNS, astuple(reading), strict=True))[sign] or 0.0)
+    return float(getattr(reading, sign) or 0.0)
 
 
 def quantile(found: Sequence[WeightReading], sign: str, level: float) -> float:

@@ -11,7 +11,8 @@ from attacks.payload import Payload
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.seeds import derive, generator
 from fedlab.data.shard import Shard
-from fedlab.defenses.pipeline import Gradient, Pipeline
+from fedlab.defenses.changed_gradient import ChangedGradient
+from fedlab.defenses.pipeline import Pipeline
 from fedlab.poisoning import Collusion, PoisoningContext, UpdateContext
 from fedlab.poisoning.base import name_in_errors
 from fedlab.poisoning.updates.base import UpdateAttack, flat_change
@@ -94,24 +95,11 @@ def poison_gradient(
         if kept is None:
             return pipeline
         factors = unflatten(kept, own)
-    return replace(pipeline, gradient=_PartialGradient(pipeline.gradient, own, factors))
 
+    def partial(found: Mapping[str, Tensor], *_: Tensor) -> dict[str, Tensor]:
+        return {name: gradient * factors[name] for name, gradient in found.items()}
 
-class _PartialGradient:
-    """A gradient of which some coordinates are 0."""
-
-    def __init__(
-        self, inner: Gradient, parameters: Mapping[str, nn.Parameter], factors: Mapping[str, Tensor]
-    ) -> None:
-        self._inner = inner
-        self._pairs = [(parameter, factors[name]) for name, parameter in parameters.items()]
-
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Overwrite ``.grad`` of every parameter."""
-        self._inner(images, labels)
-        for parameter, factor in self._pairs:
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
+    return replace(pipeline, gradient=ChangedGradient(model, pipeline.gradient, partial))
 
 
 def poison_update(

@@ -98,6 +98,9 @@ class Defense(Plugin, Scheduled, ABC):
     """True if it changes the update, so that it must come before any inspection of the update."""
     changes_gradient: ClassVar[bool] = False
     """True if it changes the gradient of every local step after it is computed."""
+    computes_gradient: ClassVar[bool] = False
+    """True if it computes the gradient of every local step itself, so that changes of it come
+    after."""
     leaves_training: ClassVar[bool] = False
     """True if it leaves batches and gradients as they are, and needs no network but the update, so
     that the client may train in lockstep with others."""

@@ -41,6 +41,7 @@ def check(stack: Sequence[Defense]) -> None:
             or _guarantee_lost(second, first)
             or first.conflict_before(second)
             or second.conflict_after(first)
+            or _gradient_lost(first, second)
         )
         if problem is not None:
             raise ValueError(problem)
@@ -66,6 +67,15 @@ def _mixed_twice(first: Defense, second: Defense) -> str | None:
     return (
         f"both {first.name} and {second.name}: if images are mixed twice, neither the number of "
         f"images in a mixture nor its epsilon is that of the settings; keep one, or {ELSEWHERE}"
+    )
+
+
+def _gradient_lost(first: Defense, second: Defense) -> str | None:
+    if not (first.changes_gradient and second.computes_gradient):
+        return None
+    return (
+        f"{first.name} before {second.name}: {second.name} computes the gradient itself, which "
+        f"would discard what {first.name} does to it; list {first.name} after {second.name}"
     )
 
 

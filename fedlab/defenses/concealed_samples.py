@@ -53,6 +53,7 @@ class ConcealedSamples(Defense):
     colour: ClassVar[str] = "#33BBEE"
     keeps_guarantees: ClassVar[bool] = True
     changes_update: ClassVar[bool] = True
+    computes_gradient: ClassVar[bool] = True
     selects_by_images: ClassVar[bool] = True
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
@@ -74,16 +75,6 @@ class ConcealedSamples(Defense):
             return (
                 f"both {self.name} and {other.name}: a concealing image is of another class than "
                 f"its image, which needs one label for each; {ELSEWHERE}"
-            )
-        return None
-
-    def conflict_after(self, earlier: Defense) -> str | None:
-        """Refuse earlier changes of the gradient, which it computes itself."""
-        if earlier.changes_gradient:
-            return (
-                f"{earlier.name} before {self.name}: {self.name} computes the gradient itself, "
-                f"which would discard what {earlier.name} does to it; list {earlier.name} after "
-                f"{self.name}"
             )
         return None
 

@@ -68,6 +68,7 @@ class DPSGD(Defense):
     strengths: ClassVar[tuple[str, ...]] = ("noise_multiplier", "clipping_norm")
     account: ClassVar[Account] = EXAMPLE
     keeps_guarantees: ClassVar[bool] = True
+    computes_gradient: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -241,16 +242,6 @@ class DPSGD(Defense):
                 f"{names} with adaptive clipping: the clipping norm that is declared after each "
                 "round depends on all images of the client, which no noise on its update covers, "
                 f'so the client\'s epsilon would be wrong; set clipping = "flat", or {ELSEWHERE}'
-            )
-        return None
-
-    def conflict_after(self, earlier: Defense) -> str | None:
-        """Refuse earlier changes of the gradient, which DP-SGD computes itself."""
-        if earlier.changes_gradient:
-            return (
-                f"{earlier.name} before {self.name}: {self.name} computes the gradient itself, "
-                f"which would discard what {earlier.name} does to it; list {earlier.name} after "
-                f"{self.name}"
             )
         return None
 
