@@ -2,7 +2,7 @@
 
 The first attacker obeys the protocol, and takes the sum apart as one large batch. The second is
 malicious and suppresses the gradients of all clients but one; its control is the same client
-without secure aggregation.
+without secure aggregation. Noise that the clients of the sum share is the answer to it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,8 @@ from torch import nn
 from benchmarks.options import Options
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.core.errors import BadInput
+from fedlab.defenses.clip_noise import ClipNoise
+from fedlab.privacy.accounts import CLIENT
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.captures import Capture
@@ -28,9 +30,14 @@ SUMMED, SINGLED, BATCH, SEEDS = 5, 10, 4, 3
 """Clients of a sum that is unmixed, and of one that is suppressed; images of each client there, and
 seeds."""
 
+NORM, SURVIVORS = 1.0, 8
+NOISES = (0.01, 0.1, 1.0)
+"""Noise multipliers that ``SURVIVORS`` clients share, after clipping to ``NORM``."""
+
 UNITS = 256
 QUIET: Mapping[str, Any] = {"labels": "inferred", "power": False}
 SECURE = {"name": "secure-aggregation"}
+SUPPRESSION = {"malicious": {"attack": "suppression", "clients": "0"}}
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "mlp": {"name": "mlp", "width": UNITS},
     "convnet with a head": {"name": "factory", "factory": "benchmarks.secure_sum:headed"},
@@ -71,6 +78,7 @@ def run(options: Options) -> Report:
     figures = list(unmixed(files, options.device))
     apart, errors = suppressed(files[-1], options)
     figures += apart
+    figures += noised(files[-1], options)
     sums, alone = (median(each.values) for each in apart[:2])
     return Report(
         title="What does secure aggregation hide?",
@@ -79,6 +87,8 @@ def run(options: Options) -> Report:
             f"of width {UNITS}, and two convolutions with two fully connected layers",
             "suppressed": f"sums of {SINGLED} clients of {BATCH} images, untrained convnet of "
             f"width 32, preset fast, labels inferred, {options.repeats or SEEDS} seeds",
+            "shared noise": f"clip-noise of norm {NORM:g}, shared by {SURVIVORS} of {SINGLED}, the "
+            "same sums, suppressed, preset auto",
             "images": "training images drawn by seed, none left out",
         },
         figures=figures,
@@ -108,17 +118,14 @@ def unmixed(files: Sequence[Path], device: str) -> Iterator[Figure]:
 
 def suppressed(file: Path, options: Options) -> tuple[list[Figure], list[float]]:
     """Figures of one client of a suppressed sum and alone, and errors of its update."""
-    model = {"name": "convnet", "width": 32}
     rows: dict[str, list[LeakageRow]] = {"in a sum": [], "alone": []}
     errors = []
     for seed in range(options.repeats or SEEDS):
-        open_run = _scenario(file, SINGLED, BATCH, model, options.device).changed(
-            seed=seed,
+        open_run = _singled(file, seed, options.device).changed(
             captures={"keep": "all"},
             reconstructions=[{"clients": "0", "preset": "fast", **QUIET}],
         )
-        server = {"malicious": {"attack": "suppression", "clients": "0"}}
-        summed = open_run.changed(defenses=[SECURE], server=server)
+        summed = open_run.changed(defenses=[SECURE], server=SUPPRESSION)
         seen = []
         for name, planned in zip(rows, (summed, open_run), strict=True):
             federation = Federation(planned)
@@ -131,6 +138,33 @@ def suppressed(file: Path, options: Options) -> tuple[list[Figure], list[float]]
     first = [figures.pop(0) for figures in parts]
     name = "largest relative error of a tensor"
     return [*first, *parts[0], *parts[1], Figure(name, "", [max(errors)])], errors
+
+
+def noised(file: Path, options: Options) -> Iterator[Figure]:
+    """Figures of the client that suppression leaves, when all clients share noise."""
+    for noise in NOISES:
+        rows: list[LeakageRow] = []
+        epsilons = []
+        shared = ClipNoise(
+            clipping_norm=NORM, noise_multiplier=noise, noise_shared_by=SURVIVORS
+        ).model_dump()
+        for seed in range(options.repeats or SEEDS):
+            planned = _singled(file, seed, options.device).changed(
+                defenses=[shared, SECURE],
+                server=SUPPRESSION,
+                reconstructions=[{"clients": "0", "preset": "auto", **QUIET}],
+            )
+            federation = Federation(planned)
+            rows += federation.step().leakage
+            epsilons.append(federation.ledger.total(0, CLIENT))
+        name = f"{file.stem}, in a sum with shared noise {noise:g}"
+        yield from _figures(name, rows)
+        yield Figure(f"{name}: epsilon of a round", "", epsilons[:1])
+
+
+def _singled(file: Path, seed: int, device: str) -> Scenario:
+    model = {"name": "convnet", "width": 32}
+    return _scenario(file, SINGLED, BATCH, model, device).changed(seed=seed)
 
 
 def _scenario(

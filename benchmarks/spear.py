@@ -22,7 +22,7 @@ from fedlab.data.loading import load
 from fedlab.models import build
 
 SIZES = (2, 4, 8, 12, 16, 20)
-CLAIMED = 16
+CLAIMED = 12
 """Batch of which every image must be found."""
 
 UNITS, SEEDS = 512, 5

@@ -115,6 +115,7 @@ def separate(
     local: LocalSGD,
     num_images: int,
     single_batch: bool,
+    share: float | None = None,
 ) -> Separated:
     """Solve a secure sum for the update of the target.
 
@@ -135,6 +136,8 @@ def separate(
             only needed for a sum of gradients.
         single_batch: True if the target was asked for the gradient of one batch; in a sum of
             weights it is then one step of SGD along it.
+        share: The target's share s, in (0, 1], where all clients of the sum count equally; its
+            number of images is then taken for the mean of all. ``None`` if they count by images.
 
     Returns:
         The target's payload and its share.
@@ -143,14 +146,14 @@ def separate(
     parameters = {name: global_state[name] for name in payload.tensors}
     names = [name for name in payload.tensors if name not in contaminated(parameters)]
     if payload.kind == "gradient":
-        share = min(num_images, total) / total
+        share = share or min(num_images, total) / total
         own = {name: payload.tensors[name] / share for name in names}
         return Separated(Payload("gradient", own, min(num_images, total), steps=1), share)
     faded = decay_factor(local, payload.steps)
     after = {name: faded * tensor.double() for name, tensor in suppress(parameters).items()}
     mean = {name: payload.tensors[name].double() for name in names}
-    images = max(1, min(total, round(total * _share(mean, parameters, after))))
-    share = images / total
+    images = max(1, min(total, round(total * (share or _share(mean, parameters, after)))))
+    share = share or images / total
     weights = {name: (mean[name] - (1 - share) * after[name]) / share for name in names}
     if single_batch:
         own = {name: ((parameters[name] - w) / local.lr).float() for name, w in weights.items()}

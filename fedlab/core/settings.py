@@ -81,6 +81,11 @@ class Scheduled(Settings):
     clients: ClientsText = "all"
     """Clients to which it applies, such as ``"all"``, ``"0-3"`` or ``"20%"``."""
 
+    @property
+    def unscheduled(self) -> Self:
+        """The table for all rounds and clients, to compare the other settings of two tables."""
+        return self.model_copy(update={"rounds": "all", "clients": "all"})
+
 
 def value_of(text: str) -> Any:
     """The value of a setting on a command line: a TOML value, or else the text itself.

@@ -138,6 +138,14 @@ class Defense(Plugin, Scheduled, ABC):
         return 1
 
     @property
+    def fewest_summed(self) -> int:
+        """Smallest number of clients under these settings in the sum that the server may see.
+
+        Above 1 the defense needs a sum, in which all clients then count equally.
+        """
+        return 1
+
+    @property
     def noise_source(self) -> NoiseSource:
         """Source of the noise that is drawn anew in each participation."""
         return "none"

@@ -1,16 +1,21 @@
 """Clip-noise: clipped updates with Gaussian noise, for differential privacy of a whole client.
 
 McMahan et al., "Learning Differentially Private Recurrent Language Models" (arXiv 1710.06963),
-except that each client draws the noise, since the server is not trusted.
+except that each client draws the noise, since the server is not trusted. Several clients of a
+secure sum can share the noise, as in Kairouz, Liu and Steinke, "The Distributed Discrete Gaussian
+Mechanism for Federated Learning with Secure Aggregation" (ICML 2021, arXiv 2102.06387); their
+rounding to integers is left out.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from fedlab.core.lazy import torch
+from fedlab.core.settings import Count
 from fedlab.defenses.base import Defense, NoiseSource
 from fedlab.privacy.accounts import CLIENT, Account
 from fedlab.privacy.release import LARGEST
@@ -35,6 +40,11 @@ class ClipNoise(Defense):
     """Largest L2 norm of the update, above 0; longer updates are shortened to it."""
     noise_multiplier: float = Field(default=1.0, ge=0, le=LARGEST)
     """Standard deviation of the noise in units of the clipping norm, at least 0."""
+    noise_shared_by: Count = Field(default=1, ge=1)
+    """Smallest number m of clients whose noise, together, has ``noise_multiplier``. Each client
+    adds noise of 1 / sqrt(m) of that deviation to its update, and the server forms the sum only if
+    at least m clients in it do. It needs ``secure-aggregation``, which hides single updates; the
+    epsilon holds against the server, unless it knows the noise of other clients."""
     budget: float | None = Field(default=None, gt=0)
     """Largest epsilon at ``privacy.delta`` of a client's rounds under the defense; the client
     abstains from a round that would exceed it. Without it, there is no limit."""
@@ -48,13 +58,18 @@ class ClipNoise(Defense):
 
     def wrap(self, pipeline: Pipeline, context: ClientContext) -> Pipeline:
         """Clip the update and add noise after its earlier changes."""
-        deviation = 0.0 if context.noiseless else self.noise_multiplier * self.clipping_norm
+        deviation = 0.0 if context.noiseless else self._deviation
 
         def release(update: Update) -> Update:
             clipped_update = clipped(update, self.clipping_norm)
             return noised(clipped_update, deviation=deviation, generator=context.noise)
 
         return pipeline.releasing(release).charged(self._cost(context.round, context.participation))
+
+    @property
+    def _deviation(self) -> float:
+        """Standard deviation of the client's own noise."""
+        return self.noise_multiplier * self.clipping_norm / math.sqrt(self.noise_shared_by)
 
     def _cost(self, round: int, participation: int) -> PrivacyRelease:
         return self.entry(
@@ -85,6 +100,11 @@ class ClipNoise(Defense):
         return "seeded"
 
     @property
+    def fewest_summed(self) -> int:
+        """The setting ``noise_shared_by``."""
+        return self.noise_shared_by
+
+    @property
     def privacy_budget(self) -> float | None:
         """The setting ``budget``."""
         return self.budget
@@ -93,7 +113,7 @@ class ClipNoise(Defense):
         """Return the clipping norm and the standard deviation of the noise on each entry."""
         return {
             "update_clipping_norm": self.clipping_norm,
-            "update_noise": self.noise_multiplier * self.clipping_norm,
+            "update_noise": self._deviation,
         }
 
     def conflict_before(self, later: Defense) -> str | None:

@@ -18,8 +18,9 @@ def check(stack: Sequence[Defense]) -> None:
         stack: The defenses in the order of the scenario.
 
     Raises:
-        ValueError: If two of them conflict. The message names both, the reason and the fix, and
-            continues a sentence that begins with "the client has".
+        ValueError: If two of them conflict, or one needs a sum that is not formed. The message
+            names them, the reason and the fix, and continues a sentence that begins with "the
+            client has".
 
     Example:
         >>> from fedlab.defenses import DEFENSES
@@ -45,6 +46,13 @@ def check(stack: Sequence[Defense]) -> None:
         )
         if problem is not None:
             raise ValueError(problem)
+    shared = next((entry for entry in stack if entry.fewest_summed > 1), None)
+    if shared and not any(entry.sums_updates for entry in stack):
+        raise ValueError(
+            f"{shared.name} whose noise suffices for the sum of {shared.fewest_summed} clients "
+            "only, but no secure aggregation, so the server sees its reply alone: add "
+            "secure-aggregation after it"
+        )
 
 
 def place(stack: Sequence[Defense], added: Defense) -> int:

@@ -17,7 +17,7 @@ from fedlab.defenses.unique_inputs import unique_inputs
 from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.server.captures import Capture
-from fedlab.server.secure_sum import Part, summed
+from fedlab.server.secure_sum import Part, counts_equally, summed
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def received(
         Part(each.sent, each.sent.as_weights(state, lr=task.lr))
         for each, task in zip(done, tasks, strict=True)
     ]
-    return summed(parts, parts[0].model).payload
+    return summed(parts, parts[0].model, equally=counts_equally(tasks)).payload
 
 
 def _change(payload: Payload, state: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:

@@ -39,6 +39,8 @@ class RoundFacts:
         singled_out: The client whose update suppression left in a sum, to which the other facts
             then refer; ``None`` otherwise.
         single_batch: Whether that client was asked for the gradient of one batch.
+        share: Its share in the sum, in (0, 1], where all clients count equally; ``None`` where they
+            count by their numbers of images.
         update_clipping_norm: Clipping norm of clip-noise where it is scheduled.
         update_noise: Standard deviation of the noise on each entry of the update under clip-noise.
         optimiser: Optimiser of the local steps; clients of fedlab run SGD, other apps may not.
@@ -63,6 +65,7 @@ class RoundFacts:
     target: int | None = None
     singled_out: int | None = None
     single_batch: bool = False
+    share: float | None = None
     update_clipping_norm: float | None = None
     update_noise: float = 0.0
     optimiser: Optimiser = "sgd"

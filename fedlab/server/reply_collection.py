@@ -70,14 +70,14 @@ class ReplyCollection:
     disputed: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
 
-    def drop(self, alone: Sequence[int]) -> None:
-        """Drop replies that should be hidden in a sum, but have no others to be summed with.
+    def drop(self, clients: Sequence[int], reason: str) -> None:
+        """Drop replies that should be hidden in a sum, but whose sum is not formed.
 
         They count as failures, and what their clients spent stays spent.
         """
-        for client in alone:
+        for client in clients:
             del self.replies[client]
-            self.refuse(client, "nobody else is left in secure aggregation to hide its reply")
+            self.refuse(client, reason)
 
     def check_failures(self, max_failures: float) -> None:
         """Stop the run if too many clients failed.

@@ -27,7 +27,7 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.server.aggregation import Aggregate, Aggregation, WeightedUpdate
 from fedlab.server.captures import Capture
 from fedlab.server.reply_collection import Known, ReplyCollection, collect_replies
-from fedlab.server.secure_sum import LEAST, Part, members, summed
+from fedlab.server.secure_sum import Part, counts_equally, members, summed, too_few
 from fedlab.server.spectrum import change_ranks, refuse_without_kernels
 from fedlab.server.suppression import part_of_target, target_of
 from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
@@ -179,7 +179,7 @@ class RoundLoop:
         on_spent(spent)
         self.histories = known | replies.histories
         self._disputed = self._disputed - set(replies.histories) | replies.disputed
-        together = _summed_clients(scenario, replies)
+        together = _summed_clients(scenario, tasks, replies)
         replies.check_failures(scenario.server.max_failures)
         seen = self._look(replies.replies, tasks, sent, averaged, scenario, together)
         # A reply to fished weights is a step from a model that no training gives.
@@ -276,11 +276,13 @@ class RoundLoop:
                 client: scheduled_facts(tasks[client], scenario, before[client])
                 for client in together
             }
-            whole = summed([parts[client] for client in together], averaged)
+            equally = counts_equally(tasks[client] for client in together)
+            whole = summed([parts[client] for client in together], averaged, equally=equally)
             facts, target = summed_facts(list(each.values())), target_of(scenario, tasks)
             if target is not None:
                 single = isinstance(tasks[target].role, Leaking)
                 facts = suppressed_facts(each, target=target, single_batch=single)
+                facts = replace(facts, share=1 / len(together) if equally else None)
             capture = Capture(round, tuple(together), self.state, whole.payload, facts)
             part = whole if target is None else part_of_target(capture, whole)
             seen.append(_Seen(capture, part))
@@ -341,12 +343,15 @@ class RoundLoop:
         return Known(expected, self.histories, task_in, self._sizes, there, unanswered)
 
 
-def _summed_clients(scenario: Scenario, collection: ReplyCollection) -> tuple[int, ...]:
+def _summed_clients(
+    scenario: Scenario, tasks: Mapping[int, ClientTask], collection: ReplyCollection
+) -> tuple[int, ...]:
     """Clients whose replies are seen only as a sum; too few to hide each other are dropped."""
     together = members(scenario, round=collection.round, clients=collection.replies)
-    if len(together) >= LEAST:
+    reason = too_few([tasks[client] for client in together])
+    if reason is None:
         return together
-    collection.drop(together)
+    collection.drop(together, reason)
     return ()
 
 

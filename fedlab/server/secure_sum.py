@@ -5,7 +5,8 @@ are summed as soon as they are read. Of a single reply only its shapes are check
 numbers are finite; nothing else looks at it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.core.errors import BadInput
+from fedlab.protocol.task import ClientTask
+from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import ClassFishing
 from fedlab.server.strategies import rule_class
@@ -87,7 +90,46 @@ def members(scenario: Scenario, *, round: int, clients: Iterable[int]) -> tuple[
     )
 
 
-def summed(parts: list[Part], averaged: Iterable[str]) -> Part:
+def too_few(tasks: Sequence[ClientTask]) -> str | None:
+    """Why the server must not see the sum of some clients' replies; ``None`` if it may.
+
+    Clients that share noise must be as many as their settings say. Those that do not run the
+    defense add no noise, whatever the scenario asks of them, and those that send gradients add it
+    in another unit than those that send weights.
+
+    Args:
+        tasks: Tasks of the clients in the sum.
+    """
+    if len(tasks) < LEAST:
+        return "nobody else is left in secure aggregation to hide its reply"
+    sharing = Counter(
+        (isinstance(task.role, Leaking), entry.unscheduled.model_dump_json(), entry.fewest_summed)
+        for task in tasks
+        for entry in task.defenses
+        if entry.fewest_summed > 1
+    )
+    return next(
+        (
+            f"noise that {fewest} clients must share is shared by {count} in its secure sum"
+            for (*_, fewest), count in sharing.items()
+            if count < fewest
+        ),
+        None,
+    )
+
+
+def counts_equally(tasks: Iterable[ClientTask]) -> bool:
+    """Whether all clients of a sum count equally, since some of them share noise.
+
+    Noise that is shared covers a client only as far as it counts no more than others.
+
+    Args:
+        tasks: Tasks of the clients in the sum.
+    """
+    return any(entry.fewest_summed > 1 for task in tasks for entry in task.defenses)
+
+
+def summed(parts: list[Part], averaged: Iterable[str], *, equally: bool = False) -> Part:
     """Average replies, weighted by their numbers of examples, to one reply.
 
     If all are gradients the result is the gradient of all examples together, otherwise weights.
@@ -96,8 +138,10 @@ def summed(parts: list[Part], averaged: Iterable[str]) -> Part:
         parts: Contributions of at least ``LEAST`` clients, in order of the clients.
         averaged: Names of the tensors to average, in the order in which the aggregation rule reads
             them.
+        equally: Whether all replies count equally instead.
     """
-    shares = [part.payload.num_examples for part in parts]
+    examples = [part.payload.num_examples for part in parts]
+    shares = [1] * len(parts) if equally else examples
     gradients = all(part.payload.kind == "gradient" for part in parts)
     model = _mean([part.model for part in parts], shares)
     tensors = (
@@ -108,7 +152,7 @@ def summed(parts: list[Part], averaged: Iterable[str]) -> Part:
     payload = Payload(
         "gradient" if gradients else "weights",
         tensors,
-        num_examples=sum(shares),
+        num_examples=sum(examples),
         steps=max(part.payload.steps for part in parts),
     )
     return Part(payload, {name: model[name] for name in averaged})

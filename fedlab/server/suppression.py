@@ -142,4 +142,5 @@ def _separated(capture: Capture) -> Separated:
         local=facts.local_sgd,
         num_images=facts.batch_size,
         single_batch=facts.single_batch,
+        share=facts.share,
     )
