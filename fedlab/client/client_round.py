@@ -178,6 +178,7 @@ def _client_context(
         epochs=work.epochs,
         poisson=work.poisson,
         public=federated.test,
+        published=task.published,
         leaking=leaking,
     )
 

@@ -106,6 +106,8 @@ class Defense(Plugin, Scheduled, ABC):
     that the client may train in lockstep with others."""
     inspects_update: ClassVar[bool] = False
     """True if it inspects the update before it is sent, and may withhold it."""
+    publishes_hashes: ClassVar[bool] = False
+    """True if clients that run it publish the hash of what the server sent them."""
     sums_updates: ClassVar[bool] = False
     """True if the server sees only the sum of the updates of all clients that run it in a round."""
 
@@ -383,6 +385,7 @@ DEFENSES: Registry[type[Defense]] = Registry(
         "grad-defense": "fedlab.defenses.grad_defense:GradDefense",
         "quantisation": "fedlab.defenses.quantisation:Quantisation",
         "leakage-gate": "fedlab.defenses.leakage_gate:LeakageGate",
+        "hash-check": "fedlab.defenses.hash_check:HashCheck",
         "weight-check": "fedlab.defenses.weight_check:WeightCheck",
         "secure-aggregation": "fedlab.defenses.secure_aggregation:SecureAggregation",
     },

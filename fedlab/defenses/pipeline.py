@@ -203,6 +203,8 @@ class ClientContext:
             and the client, so it draws the same numbers in every round.
         noise: Generator of the DP noise, on the network's device; it never repeats.
         known: Public knowledge of anyone who sees the update; it contains no labels.
+        published: Hashes (``fedlab.core.digest.digest``) of what the server sent to the clients that
+            publish them, this one included.
         public: Images that everybody has, such as the test images; ``None`` for none.
         epochs: Number of passes over the shard; 1 for a leaking client.
         poisson: True if DP-SGD draws Poisson batches; otherwise batches have a fixed size and their
@@ -227,6 +229,7 @@ class ClientContext:
     epochs: int
     poisson: bool
     public: Shard | None = None
+    published: tuple[str, ...] = ()
     leaking: bool = False
     noiseless: bool = False
     replay: bool = False

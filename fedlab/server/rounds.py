@@ -12,6 +12,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from fedlab.core.digest import shared_digest
 from fedlab.core.errors import BadInput
 from fedlab.privacy.release import History, before_last
 from fedlab.privacy.unanswered import Unanswered, continued
@@ -163,6 +164,7 @@ class RoundLoop:
         averaged = self._averaged(scenario)
         tasks = self._plan(scenario, round, averaged, resumed)
         sent = states_to_send(scenario, tasks, self.state, self._parameters)
+        tasks = _with_hashes(tasks, sent)
         if self._deployed:
             costs = self._expected_costs(scenario, tasks)
             on_asked(costs)
@@ -341,6 +343,22 @@ class RoundLoop:
         there = self._transport.there
         unanswered = self._unanswered.beyond(self.histories)
         return Known(expected, self.histories, task_in, self._sizes, there, unanswered)
+
+
+def _with_hashes(
+    tasks: Mapping[int, ClientTask], sent: Mapping[int, State]
+) -> dict[int, ClientTask]:
+    """The tasks with the hashes of what is sent to the clients that publish them."""
+    publish = [
+        client
+        for client, task in tasks.items()
+        if any(entry.publishes_hashes for entry in task.defenses)
+    ]
+    hashes = tuple({shared_digest(sent[client]): None for client in publish})
+    return {
+        client: task.model_copy(update={"published": hashes}) if client in publish else task
+        for client, task in tasks.items()
+    }
 
 
 def _summed_clients(
