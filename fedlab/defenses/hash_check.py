@@ -24,8 +24,8 @@ class HashCheck(Defense):
 
     Clients publish the hash of what they were sent, where the server cannot change it; here the
     server's task carries the hashes. Suppression is always detected, and class fishing unless all
-    clients under the check are fished; an imprint block is not, since all clients are sent the same.
-    The decision does not depend on images.
+    clients under the check are fished; an imprint block is not, since all are sent the same. The
+    decision does not depend on images.
     """
 
     colour: ClassVar[str] = "#882255"

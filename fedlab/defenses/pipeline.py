@@ -203,7 +203,7 @@ class ClientContext:
             and the client, so it draws the same numbers in every round.
         noise: Generator of the DP noise, on the network's device; it never repeats.
         known: Public knowledge of anyone who sees the update; it contains no labels.
-        published: Hashes (``fedlab.core.digest.digest``) of what the server sent to the clients that
+        published: Hashes (``fedlab.core.digest.digest``) of what the server sent to clients that
             publish them, this one included.
         public: Images that everybody has, such as the test images; ``None`` for none.
         epochs: Number of passes over the shard; 1 for a leaking client.

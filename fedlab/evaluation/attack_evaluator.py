@@ -36,7 +36,7 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import IMPRINT, Capture
-from fedlab.server.suppression import singled_out
+from fedlab.server.suppression import singled_out, with_noise_of_all
 
 CACHED = 4
 """Number of captures whose replay is kept, each with all images of its clients. A few suffice,
@@ -195,10 +195,10 @@ class AttackEvaluator:
         scenario: Scenario | None,
     ) -> "_Planned | None":
         """Find the true images, and choose the settings of the attack; ``None`` without images."""
+        deployed = self._scenario.engine.deployed
+        truth = None if deployed else self._truth(capture, scenario, histories)
         capture = singled_out(capture)
         tasks = self._tasks(capture, scenario)
-        deployed = self._scenario.engine.deployed
-        truth = None if deployed else self._truth(capture, tasks, histories)
         if deployed and len(tasks) > 1:
             raise ValueError("nobody can tell whose images are behind a sum of several clients")
         if truth is not None and not len(truth.inputs):
@@ -207,7 +207,9 @@ class AttackEvaluator:
             _check_fished_class(capture, truth)
         planned = scenario or self._scenario
         defenses = {
-            client: planned.scheduled_defenses(round=capture.round, client=client)
+            client: with_noise_of_all(
+                planned.scheduled_defenses(round=capture.round, client=client), capture.facts
+            )
             for client in tasks
         }
         tuning = self._self_tuning.tuning(capture, settings, tasks, defenses)
@@ -271,8 +273,8 @@ class AttackEvaluator:
         honest = capture.facts.malicious is None
         truth = None  # without a replay nobody knows which images are behind the capture
         with suppress(ValueError, NetworkFailed), naming_network(self._federated.network):
+            truth = self._truth(capture, scenario, histories)
             capture = singled_out(capture)
-            truth = self._truth(capture, self._tasks(capture, scenario), histories)
         tasks = self._tasks(capture, scenario)
         return skipped_leak(
             capture,
@@ -302,8 +304,8 @@ class AttackEvaluator:
         Raises:
             ValueError: If the true batch was empty, or the payload cannot be simulated.
         """
+        truth = self._truth(capture, scenario, histories)
         capture = singled_out(capture)
-        truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return self.attacker.consistency(
             capture, self._federated.data.normalise(truth.inputs), truth.labels, truth.order
         )
@@ -332,8 +334,8 @@ class AttackEvaluator:
         Raises:
             ValueError: If there is no image behind the capture, or ``shadows`` is odd.
         """
+        truth = self._truth(capture, scenario, histories)
         capture = singled_out(capture)
-        truth = self._truth(capture, self._tasks(capture, scenario), histories)
         return membership(
             capture,
             truth,
@@ -348,7 +350,7 @@ class AttackEvaluator:
     def _truth(
         self,
         capture: Capture,
-        tasks: Mapping[int, ClientTask],
+        scenario: Scenario | None,
         histories: Mapping[int, History],
     ) -> Truth:
         """The images behind a capture; each capture is replayed once.
@@ -358,7 +360,7 @@ class AttackEvaluator:
         """
         if self._scenario.engine.deployed:
             raise ValueError("the true images are with the client, so nothing can be compared")
-        before = _before(histories, capture.round)
+        before, tasks = _before(histories, capture.round), self._tasks(capture, scenario)
         key = (
             capture.round,
             capture.clients,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -18,6 +18,7 @@ from fedlab.privacy.release import History
 from fedlab.protocol.task import ClientTask
 from fedlab.server.captures import Capture
 from fedlab.server.secure_sum import Part, counts_equally, summed
+from fedlab.server.suppression import singled_out, suppressed_state
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def replay(
 ) -> Truth:
     """Run the round of every client behind a capture again.
 
-    Each client trains once, and a second time without noise if a defense adds noise.
+    Each client trains once, and a second time without noise if a defense adds noise. Of a sum in
+    which all but one client were suppressed, the images are those of that client; the others run
+    again only for the sake of their noise.
 
     Args:
         federated: Images of all clients, and the network that they train.
@@ -80,38 +83,43 @@ def replay(
     Raises:
         ValueError: If a client sends nothing by its task.
     """
-    state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
-    orders = [tasks[client].model_copy(update={"history": None}) for client in capture.clients]
-    before = [histories.get(client, ()) for client in capture.clients]
-    own = list(zip(orders, before, strict=True))
-    done = [
-        run_client_round(task, federated, state, spent, keep_batches=True) for task, spent in own
-    ]
-    sources = {entry.noise_source for task in orders for entry in task.defenses}
+    seen = singled_out(capture)
+    sources = {e.noise_source for client in capture.clients for e in tasks[client].defenses}
     noisy = bool(sources - {"none"})
+    clients = capture.clients if noisy else seen.clients
+    state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
+    dead = suppressed_state(state, [name for name, _ in federated.model.named_parameters()])
+    sent = {client: state if client in seen.clients else dead for client in clients}
+    orders = {client: tasks[client].model_copy(update={"history": None}) for client in clients}
+
+    def run(client: int, **options: bool) -> ClientUpdate:
+        before = histories.get(client, ())
+        return run_client_round(orders[client], federated, sent[client], before, **options)
+
+    done = {client: run(client, keep_batches=True) for client in clients}
     payload_cosine = signal_cosine = math.nan
     forgotten = any(
-        task.observes and federated.cache.forgot_global(task.client, task.round) for task in orders
+        task.observes and federated.cache.forgot_global(task.client, task.round)
+        for task in orders.values()
     )
     if "system" not in sources and not forgotten:
-        quiet = done
-        if noisy:
-            quiet = [
-                run_client_round(task, federated, state, spent, noiseless=True)
-                for task, spent in own
-            ]
-        sent = _change(capture.payload, state, capture.payload.tensors)
-        again, signal = (
-            _change(received(each, orders, state), state, capture.payload.tensors)
-            for each in (done, quiet)
-        )
+        quiet = {client: run(client, noiseless=True) for client in clients} if noisy else done
+
+        def change(payload: Payload) -> Tensor:
+            return _change(payload, state, seen.payload.tensors)
+
+        def replayed(each: Mapping[int, ClientUpdate]) -> Tensor:
+            whole = received(list(each.values()), list(orders.values()), list(sent.values()))
+            return change(singled_out(replace(capture, clients=clients, payload=whole)).payload)
+
+        captured, again, signal = change(seen.payload), replayed(done), replayed(quiet)
         payload_cosine, signal_cosine = (
-            _cosine(sent, again),
-            _cosine(sent - (again - signal), signal),
+            _cosine(captured, again),
+            _cosine(captured - (again - signal), signal),
         )
     return truth_of(
-        capture.clients,
-        done,
+        seen.clients,
+        [done[client] for client in seen.clients],
         payload_cosine=payload_cosine,
         signal_cosine=signal_cosine,
         noisy=noisy,
@@ -189,20 +197,20 @@ def _sources(done: Sequence[ClientUpdate], once: Sequence[Tensor]) -> Tensor:
 
 
 def received(
-    done: Sequence[ClientUpdate], tasks: Sequence[ClientTask], state: Mapping[str, Tensor]
+    done: Sequence[ClientUpdate], tasks: Sequence[ClientTask], sent: Sequence[Mapping[str, Tensor]]
 ) -> Payload:
     """The payload that the server received: one reply, or the sum of several.
 
     Args:
         done: Rounds of the clients, each with a payload.
         tasks: Their tasks, in the same order.
-        state: Global parameters by name.
+        sent: Parameters that they were sent by name, in the same order.
     """
     if len(done) == 1:
         return done[0].sent
     parts = [
         Part(each.sent, each.sent.as_weights(state, lr=task.lr))
-        for each, task in zip(done, tasks, strict=True)
+        for each, task, state in zip(done, tasks, sent, strict=True)
     ]
     return summed(parts, parts[0].model, equally=counts_equally(tasks)).payload
 

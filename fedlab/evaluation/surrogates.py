@@ -168,7 +168,8 @@ def _captured(
 ) -> Capture:
     """What the server would have received, with the facts that it would have known."""
     facts = summed_facts([round_facts(task, task.defenses) for task in tasks.values()])
-    payload: Payload = received(done, [*tasks.values()], original.global_state)
+    sent = [original.global_state] * len(done)
+    payload: Payload = received(done, [*tasks.values()], sent)
     seen = {n: t for n, t in payload.tensors.items() if n in original.payload.tensors}
     return Capture(
         original.round,

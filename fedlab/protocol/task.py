@@ -50,8 +50,8 @@ class ClientTask(Settings):
             without its defenses; false by default.
         observes: True if the client keeps the global parameters that it receives, for an update
             attack of its own in this round or a later one; false by default.
-        published: Hashes, each once, of what was sent to the clients of the round that publish them,
-            for a client that compares them. In reality the server must not be able to change them.
+        published: Hashes, each once, of what was sent to clients of the round that publish them,
+            for one that compares them. In reality the server must not be able to change them.
         reply_timeout: Seconds after which the client gives up; ``None`` for no limit.
     """
 

@@ -1,6 +1,6 @@
 """Gradient suppression in a federation: whom it singles out, and what it leaves of a secure sum."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,6 +13,10 @@ from attacks.malicious_server.suppression import (
     suppress,
 )
 from fedlab.core.errors import BadInput
+from fedlab.defenses import Defense
+from fedlab.defenses.clip_noise import ClipNoise
+from fedlab.defenses.dp_sgd import DPSGD
+from fedlab.protocol.round_facts import RoundFacts
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Suppression
@@ -112,6 +116,29 @@ def singled_out(capture: Capture) -> Capture:
             "others in the sum were suppressed"
         )
     return replace(capture, clients=(target,), payload=_separated(capture).payload)
+
+
+def with_noise_of_all(defenses: Sequence[Defense], facts: RoundFacts) -> tuple[Defense, ...]:
+    """The defenses of a client with the noise that the attacker finds on its update.
+
+    In a suppressed sum that is the noise of all its clients; otherwise nothing changes. Only
+    DP-SGD and clip-noise state their noise.
+
+    Args:
+        defenses: Defenses of the client.
+        facts: Facts of its round; see ``suppressed_facts``.
+    """
+    if facts.singled_out is None:
+        return tuple(defenses)
+    changed: list[Defense] = []
+    for entry in defenses:
+        if isinstance(entry, ClipNoise):
+            noise = facts.update_noise / entry.clipping_norm
+            entry = entry.model_copy(update={"noise_multiplier": noise, "noise_shared_by": 1})
+        elif isinstance(entry, DPSGD):
+            entry = entry.model_copy(update={"noise_multiplier": facts.noise_multiplier})
+        changed.append(entry)
+    return tuple(changed)
 
 
 def part_of_target(capture: Capture, whole: Part) -> Part:

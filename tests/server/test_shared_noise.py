@@ -8,7 +8,7 @@ from fedlab import BadInput, Federation, RunFailed
 from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.privacy.accounts import CLIENT
 from fedlab.server.captures import Capture
-from fedlab.server.suppression import singled_out
+from fedlab.server.suppression import singled_out, with_noise_of_all
 from tests.defenses.updates import flat
 from tests.federations import Tampered, finished, small
 
@@ -130,6 +130,29 @@ def test_suppression_leaves_all_the_noise_on_its_target():
     expected = ClipNoise(**SHARED).noise_multiplier * NORM * (4 / 3) ** 0.5
     assert float(noise.std()) == pytest.approx(expected, rel=0.1)
     assert look(finished(federated(**tables))).facts.update_noise == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "defenses",
+    [[SHARED, SECURE], [{"name": "dp-sgd", "clients": "0-2"}, SECURE]],
+    ids=["clip-noise", "dp-sgd"],
+)
+def test_the_replay_draws_the_noise_of_suppressed_clients_again(defenses):
+    attack = {"clients": "1", "preset": "fast", "iterations": 2}
+    rows = finished(
+        federated(defenses=defenses, server=SUPPRESSION, roles=[LEAK], reconstructions=[attack])
+    ).folder.table("leakage")
+    assert set(rows["client"]) == {1}
+    assert (rows["payload_cosine"] > 0.99999).all()
+    assert (rows["signal_cosine"] > 0.9999).all()
+
+
+def test_the_attacker_tunes_itself_to_the_noise_of_all():
+    tables = {"server": SUPPRESSION, "roles": [LEAK]}
+    capture = seen(finished(federated(**tables)))
+    (noise,) = with_noise_of_all([ClipNoise(**SHARED)], capture.facts)
+    assert noise.noise_multiplier * NORM == pytest.approx(capture.facts.update_noise)
+    assert noise.facts(())["update_noise"] == pytest.approx(capture.facts.update_noise)
 
 
 @pytest.mark.parametrize("roles", [[], [LEAK]], ids=["weights", "gradient"])
