@@ -21,7 +21,7 @@ from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.models import build
 
-SIZES = (2, 4, 8, 12, 16, 20)
+SIZES = (2, 4, 8, 12, 16)
 CLAIMED = 12
 """Batch of which every image must be found."""
 
