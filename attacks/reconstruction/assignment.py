@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -40,14 +41,11 @@ def best_order(cost: Tensor) -> Tensor:
     """The column of each row in the assignment of least cost, int64 ``[n]``.
 
     Args:
-        cost: float ``[n, m]`` with n at most m. Of equal columns a row may get any.
+        cost: float ``[n, m]`` with n at most m.
 
     Example:
         >>> best_order(torch.tensor([[5.0, 1.0], [3.0, 2.0]]))
         tensor([1, 0])
     """
-    with torch.enable_grad():
-        leaf = cost.detach().clone().requires_grad_()
-        # The derivative of a minimum is 1 where it is taken.
-        (taken,) = torch.autograd.grad(least_cost(leaf.unsqueeze(0)).sum(), leaf)
-    return taken.argmax(1)
+    _, columns = linear_sum_assignment(cost.detach().cpu().numpy())
+    return torch.from_numpy(columns).to(cost.device)

@@ -27,7 +27,9 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
     check_collusion(scenario)
     _refuse_unsendable_tensors(federated)
     federated.model.train(scenario.training.mode == "train")
-    refuse_impossible_suppression(scenario, federated.model, federated.data.shape)
+    refuse_impossible_suppression(
+        scenario, federated.model, federated.data.shape, federated.sizes
+    )
     for entry in dict.fromkeys(scenario.defenses):
         problem = entry.network_problem(federated.model, federated.data.shape)
         if problem:
