@@ -49,7 +49,7 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws;
+            settings below; ``spear`` does so with ``iterations`` rounds of 32 searches;
             ``cocktail-party`` unmixes the inputs of a fully connected layer, and uses label rule,
             tv, lr, initialisation and iterations to invert features; ``learned`` trains a network
             on simulated clients, and uses label rule and iterations.
@@ -263,14 +263,14 @@ FEDAVG = AttackSettings(
 ANALYTIC = AttackSettings(
     method="analytic",
     source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
-    "exact for one image; for batches Dimitrov et al. 2024, as in spear, with 32 rounds of draws",
+    "exact for one image; for batches Dimitrov et al. 2024, as in spear, with 8 rounds",
 )
 
 SPEAR = AttackSettings(
     method="spear",
-    iterations=1_024,
+    iterations=64,
     source="Dimitrov et al., NeurIPS 2024 (arXiv 2403.03945): all inputs of a biased first layer "
-    "with a ReLU after it, exact",
+    "with a ReLU after it, exact; here by searches for sparse directions (arXiv 1412.4659)",
 )
 
 COCKTAIL_PARTY = AttackSettings(
