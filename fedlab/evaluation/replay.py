@@ -89,7 +89,9 @@ def replay(
     clients = capture.clients if noisy else seen.clients
     state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
     dead = suppressed_state(state, [name for name, _ in federated.model.named_parameters()])
-    sent = {client: state if client in seen.clients else dead for client in clients}
+    sent: dict[int, Mapping[str, Tensor]] = {
+        client: state if client in seen.clients else dead for client in clients
+    }
     orders = {client: tasks[client].model_copy(update={"history": None}) for client in clients}
 
     def run(client: int, **options: bool) -> ClientUpdate:
