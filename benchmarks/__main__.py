@@ -36,6 +36,7 @@ BENCHMARKS = {
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
     "theory": "what norm, start, tangent kernel and rank do to accuracy and leakage",
+    "traps": "how many images leak to trap weights, of one client and in a secure sum of five",
     "tuned": "the self-tuning attack at equal time beside breaching, and beside its own best",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }

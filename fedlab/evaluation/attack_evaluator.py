@@ -35,7 +35,7 @@ from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.captures import READ_OUT, Capture
 from fedlab.server.suppression import singled_out, with_noise_of_all
 
 CACHED = 4
@@ -235,8 +235,7 @@ class AttackEvaluator:
     ) -> Leak:
         """Score what an attack rebuilt."""
         capture, order = planned.job.capture, planned.job.order
-        malicious = capture.facts.malicious
-        preset = "imprint" if malicious == IMPRINT else planned.job.entry.preset
+        preset = _attack_name(capture, planned.job.entry)
         if planned.truth is None:
             (task,) = planned.tasks.values()
             leak = unscored_leak(capture, task, found, preset=preset)
@@ -280,7 +279,7 @@ class AttackEvaluator:
             capture,
             tasks,
             truth,
-            preset="imprint" if capture.facts.malicious == IMPRINT else settings.preset,
+            preset=_attack_name(capture, settings),
             labels_known=honest and settings.labels == "known",
             order_known=honest and settings.order == "known" and capture.payload.steps > 1,
             reason=reason,
@@ -430,6 +429,12 @@ def _with_power(leak: Leak, powers: Mapping[int, float], tuning: Tuning | None) 
         for row in leak.rows
     ]
     return replace(leak, rows=tuple(rows))
+
+
+def _attack_name(capture: Capture, entry: Reconstruct) -> str:
+    """The preset, or the tampering after which images are read out without one."""
+    malicious = capture.facts.malicious
+    return malicious if malicious is not None and malicious in READ_OUT else entry.preset
 
 
 def _check_fished_class(capture: Capture, truth: Truth) -> None:

@@ -30,7 +30,7 @@ from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.captures import READ_OUT, Capture
 
 VICTIMS = 3
 """Number of surrogate clients on which settings are chosen."""
@@ -134,7 +134,7 @@ class SelfTuning:
         Raises:
             ValueError: If the gradient of fished images cannot be separated.
         """
-        if not attack_of(entry).tunes or capture.facts.malicious == IMPRINT:
+        if not attack_of(entry).tunes or capture.facts.malicious in READ_OUT:
             return None
         images = _images(capture, tasks)
         profiles = [ClientProfile(tasks[one], defenses[one], images[one]) for one in tasks]
@@ -192,7 +192,7 @@ class SelfTuning:
         target = self._attacker.target(capture, entry)
         facts, images = capture.facts, sum(each.images for each in profiles)
         most = attack_of(entry).most_images
-        if target.knowledge.num_images > most and facts.malicious != IMPRINT:
+        if target.knowledge.num_images > most and facts.malicious not in READ_OUT:
             return None
         if images > len(self._federated.data.test_images):
             return None
@@ -254,7 +254,7 @@ class SelfTuning:
 
     def _measured(self, kind: _Kind) -> float:
         """Attack surrogate clients other than those of the tuning, and grade the results."""
-        read_out = kind.capture.facts.malicious == IMPRINT
+        read_out = kind.capture.facts.malicious in READ_OUT
         tunes = attack_of(kind.entry).tunes and not read_out
         tuning = self._tuned(kind) if tunes else None
         numbers = _power_numbers(kind.fished or kind.profiles[0].images)

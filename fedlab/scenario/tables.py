@@ -197,6 +197,29 @@ class ClassFishing(Scheduled):
     """The class whose images the server wants to see."""
 
 
+class TrapWeights(Scheduled):
+    """A malicious server sends a first fully connected layer that catches single images.
+
+    Each unit answers to few images of a batch; an image that is alone in activating one is read out
+    exactly. The client can see that units react to few or none of its images. The reply of such a
+    client does not become part of the global model. Under secure aggregation all clients of a sum
+    must be sent the same weights.
+    """
+
+    attack: Literal["trap-weights"] = "trap-weights"
+    rule: Literal["quantile", "halves"] = "quantile"
+    """How the weights are chosen: ``quantile`` has normal weights and biases at a quantile (QBI,
+    arXiv 2406.18745), ``halves`` negative halves that outweigh positive ones (arXiv
+    2112.02918)."""
+    batch_size: Count | None = Field(default=None, ge=1)
+    """Number of images of which a unit should catch one, at least 1; by default the largest number
+    of images behind one update or sum of the round, as the server knows it."""
+    norm: float = Field(default=0.577, gt=0)
+    """Norm of the weights of each unit, above 0; 0.577, that of PyTorch's initial weights, by
+    default. Of clients that send weights and not gradients, a smaller one such as 0.02 loses less
+    to rounding, and is easier to see."""
+
+
 class Suppression(Scheduled):
     """A malicious server leaves one client's gradient in a secure sum by suppressing all others.
 
@@ -211,7 +234,7 @@ class Suppression(Scheduled):
     """The client whose update is left in the sum, exactly one."""
 
 
-Tampering = Imprint | ClassFishing | Suppression
+Tampering = Imprint | ClassFishing | TrapWeights | Suppression
 """How a malicious server tampers with what it sends."""
 
 Malicious = Annotated[Tampering, Field(discriminator="attack")]

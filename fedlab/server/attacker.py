@@ -2,8 +2,8 @@
 
 It knows what any server knows (the network, the round facts, the replies) and, in diagnostic runs
 only, the true labels or order of the images. A malicious server evaluates its own manipulation:
-imprints are read out, fished images are reconstructed separately, and of a suppressed sum one
-client's update is left.
+imprints and caught images are read out, fished images are reconstructed separately, and of a
+suppressed sum one client's update is left.
 """
 
 import logging
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, PublicImages
-from attacks.malicious_server.rebuild import read_imprints, single_out
+from attacks.malicious_server.rebuild import read_imprints, read_traps, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
     AttackSettings,
@@ -30,7 +30,7 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.captures import IMPRINT, SUPPRESSED, Capture
+from fedlab.server.captures import IMPRINT, SUPPRESSED, TRAPPED, Capture
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,8 @@ class Attacker:
         model, global_state, payload, knowledge = self.target(capture, settings, labels, order)
         if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
+        if malicious == TRAPPED:
+            return read_traps(model, global_state, payload, knowledge)
         most = (attack or attack_of(settings)).most_images
         if knowledge.num_images > most:
             raise ValueError(
