@@ -36,6 +36,7 @@ __all__ = [
     "PRESETS",
     "AttackSettings",
     "Consistency",
+    "EarlierUpdate",
     "PriorContext",
     "Problem",
     "Progress",

@@ -90,5 +90,6 @@ def invert(
         labels_known=knowledge.labels is not None,
         labels_guessed=bool(problem.guesses),
         seconds=time.perf_counter() - started,
+        rounds=1 + len(earlier),
         attack=attack,
     )

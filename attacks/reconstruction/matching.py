@@ -31,8 +31,8 @@ class Matching:
         attack: Settings of the attack.
 
     Attributes:
-        leaves: Tensors to optimise beside images and labels: with ``local_steps = "surrogate"`` one,
-            float ``[rounds]``, from which the points follow; otherwise none.
+        leaves: Tensors to optimise beside images and labels: with ``local_steps = "surrogate"``
+            one, float ``[rounds]``, from which the points follow; otherwise none.
 
     Raises:
         ValueError: If a payload is zero or not finite, or steps of Adam are to be taken for one

@@ -57,9 +57,9 @@ class AttackSettings:
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
         local_steps: How an update of several local steps is explained: ``unroll`` simulates each
-            step; ``gradient`` takes the update for the gradient at the global weights; ``surrogate``
-            takes it for the gradient at a point between the global and the client's weights, which
-            is found along with the images (SME). The last two cost one gradient and need SGD.
+            step; ``gradient`` takes the update for one gradient at the global weights, and
+            ``surrogate`` for one at a point between the global and the client's weights, which is
+            found along with the images (Zhu et al. 2023, SME). The last two need SGD.
         match: Weight of the objective relative to the priors, above 0.
         tv: Weight of the total variation prior, at least 0.
         tv_isotropic: Use the isotropic form of the total variation.
