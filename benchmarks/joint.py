@@ -26,36 +26,37 @@ from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Captures, Data, Engine, Model, Training
 from fedlab.simulation.federation import Federation
 
-SETS = (("cifar10", 4), ("cifar10", 16), ("fashion_mnist", 16))
-"""Data set, and images of each client."""
+SETS = ("cifar10", "fashion_mnist")
 
 LARGE = ("cifar10", 96)
-"""The same for one batch of more images than are attacked by default, with the first seed."""
+"""Data set, and more images of one batch than are attacked by default, with the first seed."""
 
 CLIENTS, SEEDS, WIDTH, PUBLIC = 10, 2, 32, 2_000
 
-TRAININGS = ((1, 0.004), (5, 0.004), (20, 0.004), (20, 0.02))
-"""Local epochs, in batches of a quarter of the images, and learning rate."""
-
 BESIDE = (5, 0.05)
-"""The same of clients beside one that sends the gradient of one batch."""
+"""Epochs and learning rate of the clients beside one that sends the gradient of one batch."""
 
 ROUNDS, FEWER = 8, 4
 """Largest number of rounds of gradients, and of weights, that are attacked jointly."""
 
-UNROLLED = 80
-"""Largest number of images in all local steps together that are simulated one by one."""
+UNROLLED = 20
+"""Largest number of images in all local steps together for these to be simulated one by one."""
 
 ATTACK = replace(FAST, smoothing=1.0, chroma=0.25, lr=0.3, tv_start=15.0, tv=0.03, iterations=200)
 """The first candidate of the preset ``auto``."""
 
 ONE_BATCH = "gradient of one batch"
 
-CELLS = [
+GENTLE = (20, 0.004)
+
+CELLS = (
     (*LARGE, None),
-    *((*each, training) for each in SETS for training in (None, *TRAININGS)),
-]
-"""Data set, images of a client, and its training; ``None`` for the gradient of one batch."""
+    *(("cifar10", 4, each) for each in (None, (1, 0.004), (5, 0.004), GENTLE, (20, 0.02))),
+    *(("cifar10", 16, each) for each in (None, (1, 0.004), (5, 0.004), GENTLE)),
+    *(("fashion_mnist", 16, each) for each in (None, GENTLE)),
+)
+"""Data set, images of a client, and its epochs, in batches of a quarter of the images, and learning
+rate; ``None`` for the gradient of one batch."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    files = [(options.data or Path()) / f"{name}.npz" for name in dict(SETS)]
+    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
     if missing := [file.name for file in files if not file.is_file()]:
         raise BadInput(f"--data must name a folder with {', '.join(missing)}")
     keep = Kept(options.cells, stamp(*files, Path(__file__)), TypeAdapter(Outcomes))

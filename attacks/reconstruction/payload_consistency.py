@@ -90,8 +90,9 @@ def _best_gradient(problem: Problem, images: Tensor, labels: Tensor) -> tuple[fl
     if problem.payload.steps == 1 or local is None or local.adaptive:
         return math.nan, math.nan
     distance = misalignment(problem.target)
-    return max(
-        (1 - float(distance(found)), point)
-        for point in (place / POINTS for place in range(POINTS + 1))
-        for found in [problem.simulate(images, labels, point=point, create_graph=False)]
-    )
+    cosines = {}
+    for point in (place / POINTS for place in range(POINTS + 1)):
+        found = problem.simulate(images, labels, point=point, create_graph=False)
+        cosines[point] = 1 - float(distance(found))
+    best = max(cosines, key=cosines.__getitem__)
+    return cosines[best], best

@@ -256,5 +256,4 @@ def test_four_rounds_give_away_more_than_one():
         places, chosen = match(pixels, images)
         return float(psnr(pixels[places], images[chosen]).mean())
 
-    print(found(0), found(3), found(0, 1, 2, 3))
     assert found(0, 1, 2, 3) > max(found(0), found(3)) + 1
