@@ -51,7 +51,7 @@ def invert(
         attack: Settings of the attack.
         generator: CPU generator of initial images, noise and soft labels.
         earlier: Updates of the same images in earlier rounds. The method ``optimise`` matches them
-            as well, and its objective is the sum over all rounds; other built-in methods do not.
+            as well, and its objective is the mean over all rounds; other built-in methods do not.
         initial_images: float ``[n, channels, height, width]``, pixels in [0, 1], to start from
             instead of the initialisation of the settings; restarts after the first add noise.
         seconds: Time budget in seconds. The schedule is compressed to end by then, and the result

@@ -144,7 +144,9 @@ class Attacker:
         if attack is None:
             attack = attack_of(settings)
             if settings.adapt:
-                attack = adapted(attack, payload, knowledge, sent=global_state)
+                attack = adapted(
+                    attack, payload, knowledge, sent=global_state, rounds=1 + len(earlier)
+                )
         before = self.earlier_updates(earlier, settings)
         problem = Problem.of(model, global_state, payload, knowledge, before)
         refuse_beyond_memory(problem, attack)

@@ -12,6 +12,7 @@ from attacks.gradients import batch_gradient, unroll
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings, EarlierUpdate, consistency, invert
+from attacks.reconstruction.defended import adapted
 from attacks.reconstruction.matching import START, Matching
 from attacks.reconstruction.memory import step_bytes
 from attacks.reconstruction.objectives import cosine
@@ -76,7 +77,7 @@ def test_one_round_is_the_objective_of_its_update():
     assert torch.equal(*(torch.autograd.grad(cost, images)[0] for cost in (plain, joint)))
 
 
-def test_rounds_add_up_as_by_hand(two_rounds):
+def test_rounds_are_averaged_as_by_hand(two_rounds):
     images, labels = batch(2)
     images.requires_grad_()
     cost = Matching(two_rounds, PLAIN)(images, labels)
@@ -86,7 +87,8 @@ def test_rounds_add_up_as_by_hand(two_rounds):
         true = torch.cat([t.flatten() for t in gradient(model, *batch()).tensors.values()])
         loss = functional.cross_entropy(model(images), labels)
         found = torch.autograd.grad(loss, [*model.parameters()], create_graph=True)
-        expected += 1 - torch.cosine_similarity(torch.cat([f.flatten() for f in found]), true, 0)
+        cosines = torch.cosine_similarity(torch.cat([f.flatten() for f in found]), true, 0)
+        expected += (1 - cosines) / 2
     torch.testing.assert_close(cost, expected)
     torch.testing.assert_close(*(torch.autograd.grad(each, images)[0] for each in (cost, expected)))
 
@@ -100,6 +102,16 @@ def test_updates_of_other_numbers_of_images_are_refused():
     earlier = EarlierUpdate(parts(model), gradient(model, *batch()), known(count=3))
     with pytest.raises(ValueError, match="averages 3 images and the latest 4"):
         Problem.of(model, parts(model), gradient(model, *batch()), known(), [earlier])
+
+
+def test_noise_averages_out_over_rounds():
+    model = network()
+    noisy = known(clipping_norm=1.0, noise_multiplier=0.5, defenses=("dp-sgd",))
+    alone, four = (
+        adapted(PLAIN, gradient(model, *batch()), noisy, rounds=rounds) for rounds in (1, 4)
+    )
+    assert alone.objective == four.objective == "l2"
+    assert four.tv == pytest.approx(alone.tv / 4)
 
 
 def test_point_0_takes_the_update_for_a_gradient():
