@@ -170,7 +170,7 @@ def test_each_round_has_a_point_of_its_own():
     problem = Problem.of(model, parts(model), sent, known(LOCAL), [earlier])
     matching = Matching(problem, POINT)
     assert matching.leaves[0].shape == (2,)
-    assert [float(point) for point in matching.points(matching.leaves)] == [START, START]
+    assert [point.item() for point in matching.points(matching.leaves)] == [START, START]
 
 
 @pytest.mark.parametrize("local_steps", ["gradient", "surrogate"])
