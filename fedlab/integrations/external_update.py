@@ -123,7 +123,12 @@ def _reconstructed(
     watch: Watch | None,
 ) -> Reconstruction:
     model, exchange, knowledge = update.network, update.exchange, update.knowledge
-    sent, payload, buffers = _payload_of(model, exchange, knowledge, most_images(entry))
+    if knowledge.num_images > (most := most_images(entry)):
+        raise BadInput(
+            f"{exchange.reply} averages {knowledge.num_images} images; more than {most} are not "
+            "attacked (most_images)"
+        )
+    sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
     state = {name: tensor.to(device) for name, tensor in sent.items()}
     if knowledge.labels is not None:
@@ -180,17 +185,12 @@ def _unexplained(
 
 
 def _payload_of(
-    model: nn.Module, exchange: Exchange, knowledge: Knowledge, most: int
+    model: nn.Module, exchange: Exchange, knowledge: Knowledge
 ) -> tuple[Mapping[str, Tensor], Payload, dict[str, Tensor]]:
     """Check an exchange, and return what was sent, the reply as a payload, and its buffers."""
     count = knowledge.num_images
     if exchange.kind != "gradient" and knowledge.local is None:
         raise BadInput("weights can only be attacked if the client's learning rate is known")
-    if count > most:
-        raise BadInput(
-            f"{exchange.reply} averages {count} images; more than {most} are not attacked "
-            "(most_images)"
-        )
     sent = match_names(model, exchange.sent)
     select_parameters(model, sent, exchange.source)
     received = match_names(model, exchange.received)

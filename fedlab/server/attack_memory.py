@@ -32,4 +32,4 @@ def refuse_beyond_memory(problem: Problem, attack: AttackSettings) -> None:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
