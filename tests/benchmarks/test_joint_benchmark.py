@@ -34,6 +34,7 @@ def test_all_rows_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(joint, "SETS", ("digits",))
     monkeypatch.setattr(joint, "CELLS", (("digits", 4, None), ("digits", 4, (2, 0.01))))
     monkeypatch.setattr(joint, "PUBLIC", 300)
+    monkeypatch.setattr(joint, "MANY", 4)
     attack = joint.replace(joint.ATTACK, iterations=2)
     monkeypatch.setattr(joint, "ATTACK", attack)
     report = joint.run(Options(repeats=1, data=tmp_path))
