@@ -135,7 +135,8 @@ def _drawn(coordinates: Tensor, generator: torch.Generator) -> Tensor:
     if rank > DRAWN:
         return coordinates[:0]
     draws = torch.randint(units, (DRAWS, rank - 1), generator=generator)
-    return torch.linalg.svd(coordinates[draws.to(coordinates.device)]).Vh[:, -1]
+    found: Tensor = torch.linalg.svd(coordinates[draws.to(coordinates.device)]).Vh[:, -1]
+    return found
 
 
 def _searched(coordinates: Tensor, known: Tensor, generator: torch.Generator) -> Tensor:
@@ -170,7 +171,8 @@ def _searched(coordinates: Tensor, known: Tensor, generator: torch.Generator) ->
 
 def _unit(directions: Tensor) -> Tensor:
     """Directions ``[n, rank]`` with a norm of 1."""
-    return directions / torch.linalg.norm(directions, dim=1, keepdim=True)
+    scaled: Tensor = directions / torch.linalg.norm(directions, dim=1, keepdim=True)
+    return scaled
 
 
 def _certain(coordinates: Tensor, directions: Tensor, tolerance: float) -> Tensor:

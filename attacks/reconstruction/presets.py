@@ -56,6 +56,10 @@ class AttackSettings:
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
+        local_steps: How an update of several local steps is explained: ``unroll`` simulates each
+            step; ``gradient`` takes the update for one gradient at the global weights, and
+            ``surrogate`` for one at a point between the global and the client's weights, which is
+            found along with the images (Zhu et al. 2023, SME). The last two need SGD.
         match: Weight of the objective relative to the priors, above 0.
         tv: Weight of the total variation prior, at least 0.
         tv_isotropic: Use the isotropic form of the total variation.
@@ -105,6 +109,7 @@ class AttackSettings:
     method: str | Method = "optimise"
     objective: str | ObjectiveFactory = "cosine"
     mask: str | Mask | None = None
+    local_steps: Literal["unroll", "gradient", "surrogate"] = "unroll"
     match: float = 1.0
     tv: float = 1e-4
     tv_isotropic: bool = False
@@ -159,6 +164,7 @@ class AttackSettings:
         for what, name, known in (
             ("optimiser", self.optimiser, ("adam", "l-bfgs")),
             ("sign", self.sign, ("hard", "soft", "none")),
+            ("local_steps", self.local_steps, ("unroll", "gradient", "surrogate")),
         ):
             if name not in known:
                 raise ValueError(f"{what} is none of {', '.join(known)}: {name}")

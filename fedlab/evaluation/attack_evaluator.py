@@ -20,6 +20,7 @@ from fedlab.core.seeds import generator
 from fedlab.core.workers import Workers
 from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.attack_progress import attack_progress
+from fedlab.evaluation.earlier_rounds import earlier_captures
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
@@ -34,7 +35,7 @@ from fedlab.protocol.planning import task_for
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker, attack_of
+from fedlab.server.attacker import Attacker, Earlier, attack_of
 from fedlab.server.captures import READ_OUT, Capture
 from fedlab.server.suppression import singled_out, with_noise_of_all
 
@@ -66,6 +67,7 @@ class AttackEvaluator:
     Attributes:
         store: File that keeps what attacks choose on surrogate clients; ``None`` for none. It is
             read before the first attack.
+        captures: Folder of earlier captures, for attacks on several rounds; ``None`` for none.
 
     Raises:
         BadInput: If a plug-in that the scenario names for attacks or metrics cannot be used.
@@ -78,6 +80,7 @@ class AttackEvaluator:
         self._workers = workers or Workers(1)
         self._federated = federated
         self.store: Path | None = None
+        self.captures: Path | None = None
         metrics = [METRICS.get(name) for name in scenario.metrics]
         further = [metric for metric in metrics if metric.column not in COLUMNS]
         self._referee = Referee(federated, further, scenario.privacy)
@@ -212,8 +215,10 @@ class AttackEvaluator:
             )
             for client in tasks
         }
-        tuning = self._self_tuning.tuning(capture, settings, tasks, defenses)
-        powers = self._self_tuning.power(capture, settings, tasks)
+        earlier = self._earlier(capture, settings, truth, histories, scenario)
+        before = [each.capture for each in earlier]
+        tuning = self._self_tuning.tuning(capture, settings, tasks, defenses, before)
+        powers = self._self_tuning.power(capture, settings, tasks, before)
         # A malicious server knows no labels and no order in advance.
         honest = truth is not None and capture.facts.malicious is None
         job = AttackJob(
@@ -226,8 +231,33 @@ class AttackEvaluator:
             labels=truth.labels if truth and honest and settings.labels == "known" else None,
             order=truth.order if truth and honest and settings.order == "known" else None,
             settings=None if tuning is None else tuning.attack,
+            earlier=earlier,
         )
         return _Planned(tasks, truth, tuning, powers, job)
+
+    def _earlier(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        truth: Truth | None,
+        histories: Mapping[int, History],
+        scenario: Scenario | None,
+    ) -> tuple[Earlier, ...]:
+        """Earlier captures of the same images, as many as are attacked jointly with this one."""
+        found = []
+        for each in earlier_captures(
+            self.captures, capture, scenario or self._scenario, rounds=settings.rounds_jointly
+        ):
+            batch, order = "gradient" in (each.payload.kind, capture.payload.kind), None
+            if truth is None and batch:
+                continue
+            if truth is not None and (batch or settings.order == "known"):
+                own = self._truth(each, scenario, histories)
+                if batch and not own.same_images(truth):
+                    continue
+                order = own.order_in(truth) if settings.order == "known" else None
+            found.append(Earlier(each, order))
+        return tuple(found)
 
     @_NAMES
     def _scored(

@@ -435,6 +435,14 @@ class Reconstruct(Scheduled):
     order: Literal["known", "sequential", "average"] = "sequential"
     """Order of the images in local steps: ``known`` to the attacker, assumed ``sequential`` and the
     same in every epoch, or approximated by the ``average`` over all images."""
+    rounds_jointly: Count = Field(default=1, ge=1)
+    """Number of rounds that are attacked jointly, at least 1; by default 1. With more, the latest
+    earlier updates of the same images are used as well. Which gradients are of the same batch is
+    granted to the attacker, so that such a result is diagnostic."""
+    most_images: Count | None = Field(default=None, ge=1)
+    """Largest number of images behind an attacked update; by default 64, and 1,024 for
+    ``cocktail-party``, since more take long. With more than 64, an attack that would not fit into
+    the free memory is left out, and its rows say so."""
     mode: Literal["announced", "train", "eval"] = "announced"
     """Mode of the network that the attacker simulates; ``announced`` is the mode that the server
     asked for."""
@@ -473,6 +481,11 @@ class Reconstruct(Scheduled):
     """Weights of priors by name, at least 0: ``total-variation``, ``norm``, ``statistics``,
     ``features``, ``graph-variation``, or plug-ins. They replace the preset's weights of the same
     priors."""
+    local_steps: Literal["unroll", "gradient", "surrogate"] | None = None
+    """How an update of several local steps is explained: ``unroll``, the default, simulates each
+    step, ``gradient`` takes the update for one gradient at the global weights, and ``surrogate``
+    for one at a point between the global and the client's weights, which is found along with the
+    images; the last two cost less and need SGD."""
     label_rule: Annotated[str | None, _plugin(LABEL_RULES)] = None
     """Rule that infers unknown labels: ``auto``, ``idlg``, ``counts``, ``yin``, ``llg``, ``mixed``,
     ``joint``, or a plug-in."""

@@ -110,6 +110,7 @@ class Federation(Analysis):
         )
         self.federated.cache.folder = self.folder.poisons
         self._evaluator.store = self.folder.tunings
+        self._evaluator.captures = self.folder.captures
         self.folder.identity.note_contents(self._contents)
         self.folder.append_round(untrained)
 
@@ -206,6 +207,7 @@ class Federation(Analysis):
             )
         federation.federated.cache.folder = run.poisons
         federation._evaluator.store = run.tunings
+        federation._evaluator.captures = run.captures
         federation._resumed = True
         # Includes the cost of a round that was interrupted, since its replies were sent.
         federation._loop.histories = run.spending()
