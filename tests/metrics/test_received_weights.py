@@ -94,6 +94,7 @@ def test_units_of_trap_weights_react_to_few_images(mlp):
     found = read_weights(mlp, traps, *images())
     assert found.single > 0.2 > honest.single
     assert found.silent > 0.1 > honest.silent
+    assert found.idle > 0.3 > honest.idle
 
 
 def test_distance_is_relative_to_former_weights(mlp):
