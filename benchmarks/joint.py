@@ -16,9 +16,8 @@ from pydantic import TypeAdapter
 
 from attacks.reconstruction.presets import FAST
 from benchmarks.kept import Kept, stamp
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.core.errors import BadInput
 from fedlab.metrics.verdict import LEAKS
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.roles import Leaking
@@ -166,9 +165,7 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
+    files = data_sets(options, SETS)
     keep = Kept(options.cells, stamp(*files, Path(__file__)), TypeAdapter(Outcome))
     arms: dict[str, list[Outcomes]] = {}
     for seed, (name, images, training) in product(range(options.repeats or SEEDS), CELLS):

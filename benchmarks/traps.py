@@ -13,9 +13,8 @@ from statistics import fmean
 import torch
 
 from attacks.malicious_server.passed_image import layer_input
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.core.errors import BadInput
 from fedlab.evaluation.leaks import Leak
 from fedlab.results.rows import LeakageRow
 from fedlab.scenario.scenario import Scenario
@@ -58,9 +57,7 @@ def run(options: Options) -> Report:
         BadInput: If there is no folder with the data sets.
     """
     torch.set_num_threads(THREADS)
-    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
+    files = data_sets(options, SETS)
     figures: list[Figure] = []
     claims: list[Claim] = []
     for file, size, clients in product(files, SIZES, (1, SUMMED)):

@@ -16,8 +16,7 @@ from attacks.malicious_server.fishing import fish_class, last_layer
 from attacks.malicious_server.imprint import imprint
 from attacks.malicious_server.suppression import suppress
 from attacks.malicious_server.traps import Rule, check_traps, set_traps
-from benchmarks.labels import sources
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.core.seeds import generator
 from fedlab.data.images import ImageData
@@ -108,7 +107,8 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    files = {path.stem: path for path in sources(options)}
+    names = sorted({file for file, _ in CASES.values()})
+    files = {path.stem: path for path in data_sets(options, names)}
     figures: list[Figure] = []
     claims: list[Claim] = []
     for case, (file, model) in CASES.items():
