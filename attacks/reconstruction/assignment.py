@@ -40,7 +40,7 @@ def best_order(cost: Tensor) -> Tensor:
     """The column of each row in the assignment of least cost, int64 ``[n]``.
 
     Args:
-        cost: float ``[n, m]`` with n at most m.
+        cost: float ``[n, m]`` with n at most m; m is small, as for ``least_cost``.
 
     Example:
         >>> best_order(torch.tensor([[5.0, 1.0], [3.0, 2.0]]))

@@ -22,6 +22,9 @@ from attacks.reconstruction.problem import EarlierUpdate, Problem
 from attacks.reconstruction.result import Reconstruction
 from attacks.reconstruction.watch import Watch
 
+SINGLE = frozenset({"analytic", "spear", "cocktail-party", "learned"})
+"""Methods that attack one update and leave earlier ones aside."""
+
 
 def invert(
     model: nn.Module,
@@ -90,6 +93,6 @@ def invert(
         labels_known=knowledge.labels is not None,
         labels_guessed=bool(problem.guesses),
         seconds=time.perf_counter() - started,
-        rounds=1 + len(earlier),
+        rounds=1 if attack.method in SINGLE else 1 + len(earlier),
         attack=attack,
     )

@@ -79,6 +79,7 @@ class ClipNoise(Defense):
             noise_multiplier=self.noise_multiplier,
             sample_rate=1.0,  # the server knows which clients take part
             steps=1,
+            shared_by=self.noise_shared_by if self.noise_shared_by > 1 else None,
         )
 
     def expected_release(
@@ -117,7 +118,12 @@ class ClipNoise(Defense):
         }
 
     def conflict_before(self, later: Defense) -> str | None:
-        """Refuse a later selection by the images, which the noise would not cover."""
+        """Refuse a later selection by the images, and any change of noise that clients share."""
+        if later.changes_update and self.noise_shared_by > 1:
+            return (
+                f"{self.name} before {later.name}: the noise that clients share covers their sum, "
+                f"and {later.name} changes each update before it is summed; list {later.name} first"
+            )
         if later.selects_by_images:
             return (
                 f"{self.name} before {later.name}: {later.name} chooses what to send by looking at "

@@ -23,9 +23,10 @@ class HashCheck(Defense):
     """Withholds the update if another client under the check was sent other weights (simulated).
 
     Clients publish the hash of what they were sent, where the server cannot change it; here the
-    server's task carries the hashes. Suppression is always detected, and class fishing unless all
-    clients under the check are fished; an imprint block is not, since all are sent the same. The
-    decision does not depend on images.
+    server's task carries the hashes. It detects suppression if the target and another client of the
+    sum are under the check, and class fishing if some clients under it are fished and others not;
+    an imprint block or trap weights it does not, since all are sent the same. The decision does not
+    depend on images.
     """
 
     colour: ClassVar[str] = "#882255"

@@ -18,6 +18,7 @@ from fedlab.core.errors import BadInput
 from fedlab.core.network_errors import NetworkFailed, names_network, naming_network
 from fedlab.core.seeds import generator
 from fedlab.core.workers import Workers
+from fedlab.defenses import Defense
 from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.attack_progress import attack_progress
 from fedlab.evaluation.earlier_rounds import earlier_captures
@@ -36,7 +37,7 @@ from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
 from fedlab.server.attacker import Attacker, Earlier, attack_of
-from fedlab.server.captures import READ_OUT, Capture
+from fedlab.server.captures import READ_OUT, TRAPPED, Capture
 from fedlab.server.suppression import singled_out, with_noise_of_all
 
 CACHED = 4
@@ -217,8 +218,11 @@ class AttackEvaluator:
         }
         earlier = self._earlier(capture, settings, truth, histories, scenario)
         before = [each.capture for each in earlier]
+        self.attacker.check_memory(capture, settings, earlier)
         tuning = self._self_tuning.tuning(capture, settings, tasks, defenses, before)
         powers = self._self_tuning.power(capture, settings, tasks, before)
+        if capture.facts.malicious == TRAPPED and any(map(_blurs, sum(defenses.values(), ()))):
+            powers = dict.fromkeys(powers, 0.0)
         # A malicious server knows no labels and no order in advance.
         honest = truth is not None and capture.facts.malicious is None
         job = AttackJob(
@@ -465,6 +469,14 @@ def _attack_name(capture: Capture, entry: Reconstruct) -> str:
     """The preset, or the tampering after which images are read out without one."""
     malicious = capture.facts.malicious
     return malicious if malicious is not None and malicious in READ_OUT else entry.preset
+
+
+def _blurs(defense: Defense) -> bool:
+    """True if a defense may change what trap weights caught, to which their read-out cannot adapt.
+
+    Nothing is then called ``not shown``, as the images may be there for a better reader.
+    """
+    return not (defense.sums_updates or defense.inspects_update)
 
 
 def _check_fished_class(capture: Capture, truth: Truth) -> None:

@@ -11,9 +11,10 @@ def earlier_captures(
 ) -> list[Capture]:
     """The latest kept captures before one with which it can be attacked jointly, in their order.
 
-    They average as many images of the same client alone, and nothing changed the images or the
-    network that the client was sent. A client that trains on all of its images has the same ones
-    every round; of one that sends the gradient of a batch this cannot be known from a capture.
+    They average as many images of the same client alone, under the same defenses, since a round
+    with more noise than others would spoil what those give away, and nothing changed the images or
+    the network that the client was sent. A client that trains on all of its images has the same
+    ones every round; of one that sends the gradient of a batch this cannot be known from a capture.
 
     Args:
         folder: Folder of the captures; ``None`` for none.
@@ -32,7 +33,7 @@ def earlier_captures(
             continue
         other = Capture.load(folder, round=number, client=client)
         as_many = other.payload.num_examples == capture.payload.num_examples
-        if as_many and _of_plain_images(other, scenario):
+        if as_many and _noise(other) == _noise(capture) and _of_plain_images(other, scenario):
             found.insert(0, other)
     return found
 
@@ -53,3 +54,15 @@ def _of_plain_images(capture: Capture, scenario: Scenario) -> bool:
         return False
     defenses = scenario.scheduled_defenses(round=capture.round, client=capture.clients[0])
     return not any(each.mixes_images or each.draws_each_round for each in defenses)
+
+
+def _noise(capture: Capture) -> tuple[object, ...]:
+    """What the server knows of the defenses of a round and of their noise."""
+    facts = capture.facts
+    return (
+        facts.defenses,
+        facts.clipping_norm,
+        facts.noise_multiplier,
+        facts.update_clipping_norm,
+        facts.update_noise,
+    )

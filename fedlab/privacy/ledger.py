@@ -71,8 +71,8 @@ class LedgerRow:
         statement: ``formal`` (a bound), ``claimed`` (a bound that a foreign defense states),
             ``approximate`` (close to a bound), ``vacuous`` (a bound
             too large to mean anything), ``none`` (no bound) or ``open`` (no protection).
-        reason: Reason why there is no meaningful bound, or why it enters no total; empty if there
-            is neither, and for open rounds.
+        reason: Reason why there is no meaningful bound, or why it enters no total, or the condition
+            under which it holds; empty if there is none, and for open rounds.
     """
 
     round: int
@@ -299,10 +299,15 @@ class Ledger(Viewable):
         elif self.accountant == "gdp":
             return "approximate", ""
         else:
-            found, reason = "formal", ""
+            found, reason = "formal", shared(entry.shared_by) if entry.shared_by else ""
         # Nobody but its author has checked the mechanism of a foreign defense.
         foreign = found == "formal" and entry.mechanism not in ACCOUNTS
         return "claimed" if foreign else found, reason
+
+
+def shared(clients: int) -> str:
+    """The condition of an epsilon whose noise several clients of a secure sum share."""
+    return f"if {clients} clients of the secure sum add noise that the server does not know"
 
 
 def _places(history: History, round: int | None) -> Iterable[int]:

@@ -64,6 +64,8 @@ class PrivacyRelease:
             units of the clipping norm; only for Gaussian noise of a mechanism that is not built in.
         needs_public_labels: True if the epsilon protects images given their labels only; only for a
             mechanism that is not built in.
+        shared_by: Smallest number of clients of a secure sum whose noise together has the noise
+            multiplier; ``None`` where the client adds all of it.
         void: Reason why the mechanism's epsilon does not hold in this round, which then counts as
             unprotected; ``None`` if it holds.
     """
@@ -83,6 +85,7 @@ class PrivacyRelease:
     adjacency: str | None = Field(default=None, min_length=1, max_length=LONGEST)
     sensitivity: float | None = Field(default=None, gt=0, le=LARGEST)
     needs_public_labels: bool | None = None
+    shared_by: int | None = Field(default=None, ge=2, le=MOST)
     void: str | None = Field(default=None, min_length=1, max_length=LONGEST)
 
     @model_validator(mode="after")

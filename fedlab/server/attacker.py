@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import Knowledge, PublicImages
+from attacks.knowledge import MOST_IMAGES, Knowledge, PublicImages
 from attacks.malicious_server.rebuild import read_imprints, read_traps, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
@@ -150,8 +150,7 @@ class Attacker:
                     attack, payload, knowledge, sent=global_state, rounds=1 + len(earlier)
                 )
         before = self.earlier_updates(earlier, settings)
-        problem = Problem.of(model, global_state, payload, knowledge, before)
-        refuse_beyond_memory(problem, attack)
+        refuse_beyond_memory(Problem.of(model, global_state, payload, knowledge, before), attack)
         found = invert(
             model,
             global_state,
@@ -172,6 +171,25 @@ class Attacker:
         found = replace(found, findings=findings)
         # The server chose the label of a fished image, so it is not known from the client.
         return found if malicious is None else replace(found, labels_known=False)
+
+    def check_memory(
+        self, capture: Capture, settings: Reconstruct, earlier: Sequence[Earlier] = ()
+    ) -> None:
+        """Refuse an attack that would take more memory than is free, before it is tuned.
+
+        Args:
+            capture: The captured update.
+            settings: Preset, and the settings that replace its values.
+            earlier: Earlier captures of the same images, which are attacked jointly.
+
+        Raises:
+            ValueError: If it would.
+        """
+        model, global_state, payload, knowledge = self.target(capture, settings)
+        if MOST_IMAGES < knowledge.num_images <= most_images(settings):
+            before = self.earlier_updates(earlier, settings)
+            problem = Problem.of(model, global_state, payload, knowledge, before)
+            refuse_beyond_memory(problem, attack_of(settings))
 
     def target(
         self,

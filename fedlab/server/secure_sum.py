@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attacks.payload import Payload
 from fedlab.core.errors import BadInput
+from fedlab.protocol.guarantees import changes_noise
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
@@ -94,8 +95,8 @@ def too_few(tasks: Sequence[ClientTask]) -> str | None:
     """Why the server must not see the sum of some clients' replies; ``None`` if it may.
 
     Clients that share noise must be as many as their settings say. Those that do not run the
-    defense add no noise, whatever the scenario asks of them, and those that send gradients add it
-    in another unit than those that send weights.
+    defense add no noise, whatever the scenario asks of them, those that poison their update change
+    it, and those that send gradients add it in another unit than those that send weights.
 
     Args:
         tasks: Tasks of the clients in the sum.
@@ -106,8 +107,11 @@ def too_few(tasks: Sequence[ClientTask]) -> str | None:
         (isinstance(task.role, Leaking), entry.unscheduled.model_dump_json(), entry.fewest_summed)
         for task in tasks
         for entry in task.defenses
-        if entry.fewest_summed > 1
+        if entry.fewest_summed > 1 and not changes_noise(task)
     )
+    asked = {entry.fewest_summed for task in tasks for entry in task.defenses} - {1}
+    if asked and not sharing:
+        return "every client of its secure sum that shares noise poisons its update"
     return next(
         (
             f"noise that {fewest} clients must share is shared by {count} in its secure sum"

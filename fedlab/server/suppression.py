@@ -79,9 +79,12 @@ def refuse_impossible_suppression(
 
 
 def _unlike_steps(scenario: Scenario, sizes: Mapping[int, int]) -> bool:
-    """Whether clients of a round send weights after unlike numbers of steps, or gradients."""
+    """Whether clients of an attacked sum take unlike numbers of steps, or some send gradients."""
     for round in range(1, scenario.rounds + 1):
-        roles = {client: scenario.role(round=round, client=client) for client in sizes}
+        together = members(scenario, round=round, clients=sizes)
+        if not any(scenario.malicious_attack(round=round, client=each) for each in together):
+            continue
+        roles = {client: scenario.role(round=round, client=client) for client in together}
         kinds = {
             (isinstance(role, Leaking), workload(role, scenario.training, sizes[client]).steps)
             for client, role in roles.items()

@@ -26,6 +26,7 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
             with it.
     """
     refuse_what_needs_single_replies(scenario)
+    _refuse_noise_of_too_many(scenario)
     check_collusion(scenario)
     _refuse_unsendable_tensors(federated)
     federated.model.train(scenario.training.mode == "train")
@@ -67,6 +68,17 @@ def refuse_what_needs_all_images(scenario: Scenario) -> None:
     for problem, needed in needs.items():
         if needed:
             raise BadInput(f'with engine.name = "deployment", {problem}')
+
+
+def _refuse_noise_of_too_many(scenario: Scenario) -> None:
+    """Refuse noise that more clients have to share than there are in a round."""
+    most = scenario.server.cohort or scenario.data.clients
+    for entry in scenario.defenses:
+        if entry.fewest_summed > most:
+            raise BadInput(
+                f"the noise of {entry.name} is to be shared by {entry.fewest_summed} clients, but "
+                f"a round has {most}"
+            )
 
 
 def _refuse_unsendable_tensors(federated: FederatedData) -> None:

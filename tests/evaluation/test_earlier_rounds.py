@@ -76,9 +76,7 @@ def test_orders_of_rounds_refer_to_the_same_images():
     early, late = (
         Capture.load(federation.folder.captures, round=number, client=0) for number in (1, 3)
     )
-    truths = [
-        evaluator._truth(each, evaluator._tasks(each, None), histories) for each in (early, late)
-    ]
+    truths = [evaluator._truth(each, None, histories) for each in (early, late)]
     order = truths[0].order_in(truths[1])
     inputs = federation.federated.data.normalise(truths[1].inputs)
     found = evaluator.attacker.consistency(early, inputs, truths[1].labels, order)
@@ -121,3 +119,12 @@ def test_auto_tunes_itself_on_as_many_rounds():
 def test_update_files_have_no_earlier_rounds():
     with pytest.raises(BadInput, match="rounds_jointly is for runs of a scenario"):
         reconstruction_entry({"rounds_jointly": 2})
+
+
+def test_rounds_of_other_noise_are_left_aside():
+    noise = {"name": "clip-noise", "rounds": "1-2"}
+    federation, _ = attacked(*EPOCHS, captures={"keep": "all"}, defenses=[noise])
+    for number, expected in ((2, [1]), (3, [])):
+        capture = Capture.load(federation.folder.captures, round=number, client=0)
+        found = earlier_captures(federation.folder.captures, capture, federation.scenario, rounds=3)
+        assert [each.round for each in found] == expected

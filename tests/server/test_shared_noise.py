@@ -1,5 +1,7 @@
 """Noise that the clients of a secure sum share: how much is in the sum, and when there is none."""
 
+import math
+
 import pytest
 import torch
 from flwr.app import Error
@@ -164,3 +166,36 @@ def test_suppression_knows_that_all_count_equally(roles):
     for name, tensor in singled_out(seen(finished(planned))).payload.tensors.items():
         own = true[name] - start[name]
         assert float((tensor - true[name]).norm() / own.norm()) < 1e-4, name
+
+
+def test_noise_of_more_clients_than_a_round_has_is_refused():
+    with pytest.raises(BadInput, match="shared by 5 clients, but a round has 4"):
+        Federation(federated(defenses=[SHARED | {"noise_shared_by": 5}, SECURE]))
+
+
+@pytest.mark.parametrize("later", ["pruning", "quantisation", "dual-pruning"])
+def test_nothing_may_change_noise_that_is_shared(later):
+    with pytest.raises(BadInput, match="each update before it is summed"):
+        federated(defenses=[SHARED, {"name": later}, SECURE])
+    federated(defenses=[{"name": later}, SHARED, SECURE])
+
+
+def test_a_poisoner_that_runs_the_defense_is_no_help_either():
+    poisoners = {"role": "poisoning", "clients": "2-3", "obeys_defenses": True}
+    scaling = {"update": {"attack": "scaling", "factor": 0.001}}
+    with pytest.raises(RunFailed, match="is shared by 2 in its secure sum"):
+        finished(federated(roles=[poisoners | scaling]))
+
+
+def test_a_poisoner_has_no_bound_of_its_own():
+    poisoner = {"role": "poisoning", "clients": "3", "obeys_defenses": True}
+    scaling = {"update": {"attack": "scaling", "factor": 10.0}}
+    ledger = finished(federated(roles=[poisoner | scaling])).ledger
+    assert math.isinf(ledger.total(3, CLIENT))
+    assert math.isfinite(ledger.total(0, CLIENT))
+
+
+def test_the_ledger_states_the_condition():
+    row = finished(federated()).ledger.rows(1)[0]
+    assert row.statement == "formal"
+    assert row.reason == "if 3 clients of the secure sum add noise that the server does not know"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fedlab.privacy.accounts import Account, account_of
 from fedlab.privacy.ceiling import NO_BOUND
-from fedlab.privacy.ledger import Ledger, LedgerRow
+from fedlab.privacy.ledger import Ledger, LedgerRow, shared
 from fedlab.report.tables.ceilings import POOLS, percent
 from fedlab.report.tables.naming import named, spelled
 from fedlab.report.tables.numbers import number
@@ -112,16 +112,18 @@ def _ceiling_note(ledger: Ledger) -> str:
 
 
 def _without_bound(ledger: Ledger) -> list[str]:
-    """Reasons why epsilons do not hold, with the clients and rounds that they apply to."""
-    rounds: dict[tuple[str, int], list[int]] = defaultdict(list)
+    """Why epsilons do not hold or when they do, with the clients and rounds that it applies to."""
+    rounds: dict[tuple[str, str, int], list[int]] = defaultdict(list)
     for client, history in sorted(ledger.histories.items()):
         for entry in history:
             if entry.void:
-                rounds[entry.void, client].append(entry.round)
-    found: dict[str, list[str]] = defaultdict(list)
-    for (reason, client), each in rounds.items():
-        found[reason].append(f"client {client} in round {spelled(set(each))}")
-    return [f"no bound for {', '.join(where)}: {reason}" for reason, where in found.items()]
+                rounds["no bound for", entry.void, client].append(entry.round)
+            elif entry.shared_by:
+                rounds["a bound for", shared(entry.shared_by), client].append(entry.round)
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (what, reason, client), each in rounds.items():
+        found[what, reason].append(f"client {client} in round {spelled(set(each))}")
+    return [f"{what} {', '.join(where)}: {reason}" for (what, reason), where in found.items()]
 
 
 def accounts_without_total(ledger: Ledger) -> list[Account]:
