@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, Literal
 
 from scipy.stats import binomtest
@@ -151,7 +151,8 @@ class Trials:
         if study.aim == "accuracy":
             return cls(accuracy, peak)
         success = [each[-1].attack_success_rate or 0.0 for each in rows]
-        return cls(accuracy, peak, success, _margins(runs) if study.aim == "image" else ())
+        margins = [_margin(run) for run in runs] if study.aim == "image" else ()
+        return cls(accuracy, peak, success, margins)
 
     @property
     def hits(self) -> int:
@@ -242,25 +243,8 @@ def beats_random(study: str, found: Found) -> Claim:
     )
 
 
-def costs_accuracy(name: str, poison: Trials, control: Trials, least: float) -> Claim:
-    """The claim that an availability poison costs at least so much accuracy beside its control."""
-    last, peak = (
-        median(one) - median(other)
-        for one, other in ((control.accuracy, poison.accuracy), (control.peak, poison.peak))
-    )
-    return Claim(
-        f"{name}: {100 * last:.0f} points of accuracy lost beside the control, {100 * peak:.0f} at "
-        "the peak",
-        last >= least,
-    )
-
-
-def _margins(runs: Sequence[RunFolder]) -> list[float]:
-    """Margin of the target image under the final weights of each run."""
-    return [_margin(run) for run in runs]
-
-
 def _margin(run: RunFolder) -> float:
+    """Margin of the target image under the final weights."""
     federated = FederatedData.of(run.scenario)
     (goal,) = Scoreboard.of(run.scenario, federated).goals
     federated.load(Checkpoint.load(run.checkpoint).state)

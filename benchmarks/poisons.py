@@ -12,7 +12,6 @@ from benchmarks.poison_studies import (
     Found,
     Study,
     beats_random,
-    costs_accuracy,
     figures_of,
     measure,
 )
@@ -127,5 +126,18 @@ def _looking_ahead(found: Found) -> list[Claim]:
 
 def _availability(found: Found) -> list[Claim]:
     control = found["availability by alignment", "random"]
-    names = [f"availability by {method}" for method in YOUNG]
-    return [costs_accuracy(name, found[name, "poison"], control, LOST) for name in names]
+    claims = []
+    for method in YOUNG:
+        poison = found[f"availability by {method}", "poison"]
+        last, peak = (
+            median(one) - median(other)
+            for one, other in ((control.accuracy, poison.accuracy), (control.peak, poison.peak))
+        )
+        claims.append(
+            Claim(
+                f"availability by {method}: {100 * last:.0f} points of accuracy lost beside the "
+                f"control, {100 * peak:.0f} at the peak",
+                last >= LOST,
+            )
+        )
+    return claims

@@ -1,9 +1,8 @@
-"""Five of the papers that fedlab grew from, at larger budgets than ``poisoning`` has.
+"""Four of the papers that fedlab grew from, where ``poisoning`` and ``defenses`` fell short.
 
-MetaPoison with a staggered ensemble of eight networks, adversarial poisoning as a defense against
-Witches' Brew, strong augmentation against a backdoor, dataset release with longer alignment,
-Witches' Brew with 1 % poisons, and WITCHcraft with other draws. Finished runs are kept, so an
-interrupted run can be continued.
+MetaPoison with longer training, more networks and a larger epsilon; adversarial poisoning as a
+defense against Witches' Brew; strong augmentation against a backdoor of one owner; WITCHcraft with
+other draws. Finished runs are kept, so an interrupted run can be continued.
 """
 
 from dataclasses import replace
@@ -18,12 +17,11 @@ from benchmarks.poison_studies import (
     Study,
     Trials,
     beats_random,
-    costs_accuracy,
     figures_of,
     measure,
 )
 from benchmarks.poisoning import FILES, HOW
-from benchmarks.poisons import BREWED, LOST, META, OWNER, PLAIN, YOUNG
+from benchmarks.poisons import BREWED, META, PLAIN
 from benchmarks.report import Claim, Report
 from benchmarks.step_draws import step_draws
 from fedlab.core.errors import BadInput
@@ -56,14 +54,15 @@ METAPOISON = (
     LONG,
     replace(
         LONG,
-        name="MetaPoison, 8 networks, 10 % poisons",
-        poison={**LONG.poison, "share": 0.1, "ensemble": 8, "steps": 16},
+        name="MetaPoison, 8 networks, epsilon 32/255",
+        poison={**LONG.poison, "epsilon": 32 / 255, "ensemble": 8},
     ),
 )
 ADVERSARIAL = replace(
     BREWED,
     name="Witches' Brew against adversarial poisoning",
-    trials=10,
+    trials=8,
+    images=2_000,
     more={"obeys_defenses": True},
     arms={
         "undefended": ARMS["poison"],
@@ -71,6 +70,8 @@ ADVERSARIAL = replace(
         "random changes instead": Arm(
             defenses=[{"name": "adversarial-poisoning", "inner": "random"}]
         ),
+        # The paper's step is 0.1 of a normalised image, whose standard deviation is about 0.25.
+        "four times the step": Arm(defenses=[{"name": "adversarial-poisoning", "lr": 0.4}]),
     },
 )
 AUGMENTED = Study(
@@ -90,25 +91,13 @@ AUGMENTED = Study(
         "MaxUp": Arm(defenses=[{"name": "maxup"}]),
     },
 )
-RELEASE = Study(
-    "availability by alignment, 160 steps",
-    {**OWNER, "method": "alignment", "epochs": YOUNG["alignment"], "steps": 160},
-    trials=3,
-    aim="accuracy",
-    images=2_000,
-    rounds=14,
-    training={"batch_size": 32, "lr_decay": 0.85},
-    arms=BESIDE_RANDOM,
+FEWER = replace(
+    AUGMENTED,
+    name="BadNets, one owner, 3 % of the images",
+    poison={**AUGMENTED.poison, "share": 0.03},
+    arms={arm: AUGMENTED.arms[arm] for arm in ("none", "mixup k=4", "CutMix")},
 )
-LARGER = replace(
-    BREWED,
-    name="Witches' Brew, 1 % of 10,000 images",
-    poison={**BREWED.poison, "share": 0.01},
-    trials=10,
-    images=10_000,
-    arms=BESIDE_RANDOM,
-)
-STUDIES = (*METAPOISON, ADVERSARIAL, AUGMENTED, RELEASE, LARGER)
+STUDIES = (*METAPOISON, ADVERSARIAL, AUGMENTED, FEWER)
 """Sizes for an hour of one core."""
 
 
@@ -141,12 +130,9 @@ def run(options: Options) -> Report:
         },
         figures=[*figures_of(found), *figures],
         claims=[
-            *(beats_random(study.name, found) for study in (*METAPOISON, LARGER)),
+            *(beats_random(study.name, found) for study in METAPOISON),
             _stopped(found),
-            *_sanitised(found),
-            costs_accuracy(
-                RELEASE.name, found[RELEASE.name, "poison"], found[RELEASE.name, "random"], LOST
-            ),
+            *(claim for study in (AUGMENTED, FEWER) for claim in _sanitised(study.name, found)),
             *claims,
         ],
     )
@@ -154,26 +140,28 @@ def run(options: Options) -> Report:
 
 def _stopped(found: Found) -> Claim:
     """The claim that poisons of each batch protect, and better than random changes do."""
-    undefended, defended, control = (found[ADVERSARIAL.name, arm] for arm in ADVERSARIAL.arms)
+    undefended, defended, control, larger = (
+        found[ADVERSARIAL.name, arm] for arm in ADVERSARIAL.arms
+    )
     return Claim(
         f"{ADVERSARIAL.name}: {undefended} trials succeed undefended, {defended} defended, "
-        f"{control} with random changes instead, for {_lost(undefended, defended):.1f} points of "
-        "accuracy",
-        defended.interval[1] < undefended.interval[0] and defended.hits < control.hits,
+        f"{control} with random changes instead, {larger} with four times the step",
+        max(defended.interval[1], larger.interval[1]) < undefended.interval[0]
+        and max(defended.hits, larger.hits) < control.hits,
     )
 
 
-def _sanitised(found: Found) -> list[Claim]:
+def _sanitised(study: str, found: Found) -> list[Claim]:
     """The claims that mixing at least halves the success of a backdoor at little cost."""
-    none = found[AUGMENTED.name, "none"]
+    none = found[study, "none"]
     claims = []
     for arm in ("mixup k=4", "CutMix"):
-        mixed = found[AUGMENTED.name, arm]
+        mixed = found[study, arm]
         before, after = fmean(none.success), fmean(mixed.success)
         lost = _lost(none, mixed)
         claims.append(
             Claim(
-                f"{AUGMENTED.name}: {arm} at least halves its success ({before:.2f} to "
+                f"{study}: {arm} at least halves its success ({before:.2f} to "
                 f"{after:.2f}) for at most {100 * CHEAP:.0f} points of accuracy ({lost:.1f})",
                 after <= before / 2 and lost <= 100 * CHEAP,
             )
