@@ -9,7 +9,7 @@ import torch
 from benchmarks import evasion, seed_papers, step_draws
 from benchmarks.options import Options
 from benchmarks.poison_studies import Trials, measure
-from fedlab import BadInput, Federation
+from fedlab import BadInput
 from fedlab.data.images import ImageData
 
 
@@ -25,17 +25,13 @@ def images(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("study", [seed_papers.ADVERSARIAL, seed_papers.AUGMENTED])
-def test_every_defended_arm_trains_other_weights(study, images):
-    small = replace(study, images=200, rounds=1, width=4, poison={**study.poison, "share": 0.1})
-    if study.aim == "image":
-        small = replace(small, poison={**small.poison, "steps": 1, "epochs": 1})
-    seen = []
-    for arm in small.arms:
-        federation = Federation(small.scenario(arm, 3, images, "cpu"))
-        federation.run()
-        seen.append(torch.cat([each.flatten() for each in federation.state.values()]))
-    assert len({tuple(each.tolist()) for each in seen}) == len(small.arms)
+@pytest.mark.parametrize("study", seed_papers.STUDIES)
+def test_the_owner_runs_the_defenses_of_its_arm(study, images):
+    runs = [study.scenario(arm, 3, images, "cpu") for arm in study.arms]
+    assert len({run.changed(name="any").to_toml() for run in runs}) == len(study.arms)
+    for run, arm in zip(runs, study.arms.values(), strict=True):
+        assert [each.name for each in run.defenses] == [each["name"] for each in arm.defenses]
+        assert all(role.runs_defenses for role in run.poisons)
 
 
 def test_a_backdoor_is_measured_by_its_rate(images, tmp_path):
