@@ -29,6 +29,7 @@ BENCHMARKS = {
     "flower_app": "what a server sees of a plain Flower app, by the training of its clients",
     "spear": "how large a batch SPEAR separates at a fully connected layer, and in which time",
     "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
+    "joint": "several rounds attacked jointly, and long local training as one gradient",
     "graph": "super-pixels: energy, time, memory; whether outlines leak; a prior for attacks",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "learned": "the learned inverter beside auto under five defenses, and below the ceiling",
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",
     "theory": "what norm, start, tangent kernel and rank do to accuracy and leakage",
+    "traps": "how many images leak to trap weights, of one client and in a secure sum of five",
     "tuned": "the self-tuning attack at equal time beside breaching, and beside its own best",
     "tuning": "which settings suit each attacker, on images that the comparison never shows",
 }
@@ -76,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some = "networks to measure, separated by commas; by default all (tuned)"
     parser.add_argument("--networks", help=some)
     kept = (
-        "file that keeps finished parts, so that a killed run goes on (learned, strongest, "
-        "theory, tuned)"
+        "file that keeps finished parts, so that a killed run goes on (joint, learned, "
+        "strongest, theory, tuned)"
     )
     parser.add_argument("--cells", type=Path, help=kept)
     given = parser.parse_args(arguments)
@@ -115,8 +117,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput("--photo is for the benchmark reconstruction")
     if options.networks and name != "tuned":
         raise BadInput("--networks is for the benchmark tuned")
-    if options.cells and name not in ("learned", "strongest", "theory", "tuned"):
-        raise BadInput("--cells is for the benchmarks learned, strongest, theory and tuned")
+    if options.cells and name not in ("joint", "learned", "strongest", "theory", "tuned"):
+        raise BadInput("--cells is for the benchmarks joint, learned, strongest, theory and tuned")
     if options.picture and name not in PICTURED:
         raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)

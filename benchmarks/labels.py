@@ -22,10 +22,9 @@ from attacks.reconstruction.labels import apply_rule
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.output_layer import Outputs
 from attacks.reconstruction.problem import MOST_PUBLIC, Problem
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from benchmarks.victims import TRAINING_EPOCHS, trained
-from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.models import build
@@ -55,7 +54,9 @@ def run(options: Options) -> Report:
     """
     arms = [
         (source, network, epochs, options.repeats or BATCHES, options.device)
-        for source, network, epochs in product(sources(options), NETWORKS, (0, TRAINING_EPOCHS))
+        for source, network, epochs in product(
+            data_sets(options, SETS), NETWORKS, (0, TRAINING_EPOCHS)
+        )
     ]
     with get_context("spawn").Pool(options.processes) as pool:
         measured = pool.starmap(measure, arms, chunksize=1)
@@ -167,18 +168,6 @@ def shares(model: nn.Module, data: ImageData, size: int, batches: int) -> dict[s
             inferred, _ = apply_rule("counts", former, size, outputs[False].mean)
             found.setdefault(FORMER, []).append(_overlap(inferred, labels))
     return found
-
-
-def sources(options: Options) -> list[Path]:
-    """The files with the data sets.
-
-    Raises:
-        BadInput: If one is missing.
-    """
-    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
-    return files
 
 
 def _overlap(found: Tensor, labels: Tensor) -> float:

@@ -15,9 +15,8 @@ from pydantic import TypeAdapter
 
 from benchmarks.ceilings import SIGNIFICANT
 from benchmarks.kept import Kept, stamp
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.core.errors import BadInput
 from fedlab.defenses import Defense
 from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.defenses.dp_instahide import DPInstaHide
@@ -163,9 +162,7 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
+    files = data_sets(options, SETS)
     images, arms = options.repeats or IMAGES, []
     keep = Kept(options.cells, stamp(*files, Path(__file__)), TypeAdapter(Rows))
     for source, defense in product(files, DEFENSES):

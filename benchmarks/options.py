@@ -1,6 +1,7 @@
 """The options of a benchmark."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,3 +67,19 @@ def cifar(options: Options) -> str:
     if options.data is None or not options.data.is_file():
         raise BadInput(HOW)
     return str(options.data)
+
+
+def data_sets(options: Options, names: Sequence[str]) -> list[Path]:
+    """The .npz files of data sets in the folder that the options name.
+
+    Args:
+        options: The options.
+        names: Names of the data sets.
+
+    Raises:
+        BadInput: If one is missing.
+    """
+    files = [(options.data or Path()) / f"{name}.npz" for name in names]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
+    return files

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.options import Options
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
-from fedlab.core.errors import BadInput
 from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.privacy.accounts import CLIENT
 from fedlab.results.rows import LeakageRow
@@ -72,9 +71,7 @@ def run(options: Options) -> Report:
         BadInput: If there is no folder with the data sets.
     """
     torch.set_num_threads(THREADS)
-    files = [(options.data or Path()) / f"{name}.npz" for name in SETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"--data must name a folder with {', '.join(missing)}")
+    files = data_sets(options, SETS)
     figures = list(unmixed(files, options.device))
     apart, errors = suppressed(files[-1], options)
     figures += apart

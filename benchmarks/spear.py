@@ -12,7 +12,7 @@ import torch
 from attacks.gradients import batch_gradient
 from attacks.reconstruction import PRESETS
 from attacks.reconstruction.analytic import invert_first_layer
-from attacks.reconstruction.disaggregation import ROUNDS
+from attacks.reconstruction.disaggregation import ROUNDS, STARTS
 from benchmarks.options import Options, cifar
 from benchmarks.report import Claim, Figure, Report, console
 from fedlab.core.devices import prepare
@@ -21,8 +21,8 @@ from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.models import build
 
-SIZES = (2, 4, 8, 12, 16)
-CLAIMED = 12
+SIZES = (4, 8, 16, 24, 32, 48)
+CLAIMED = 32
 """Batch of which every image must be found."""
 
 UNITS, SEEDS = 512, 5
@@ -30,7 +30,7 @@ NEAR = 0.01
 """Largest relative error of an image that counts as found."""
 
 METHODS: Mapping[str, int] = {"analytic": ROUNDS, "spear": PRESETS["spear"].iterations}
-"""Rounds of draws by preset."""
+"""Rounds of the search by preset."""
 
 
 def run(options: Options) -> Report:
@@ -57,7 +57,8 @@ def run(options: Options) -> Report:
         settings={
             "network": f"mlp, first layer of {UNITS} units, untrained",
             "images": "CIFAR-10, drawn by seed",
-            "draws": "2,048 a round; " + ", ".join(f"{m} {r} rounds" for m, r in METHODS.items()),
+            "searches": f"{STARTS} a round; "
+            + ", ".join(f"{m} {r} rounds" for m, r in METHODS.items()),
         },
         figures=figures,
         claims=[

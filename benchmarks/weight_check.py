@@ -8,14 +8,15 @@ of the honest readings with the first seed; rates are those with the second one.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 
 from torch import Tensor, nn
 
 from attacks.malicious_server.fishing import fish_class, last_layer
 from attacks.malicious_server.imprint import imprint
 from attacks.malicious_server.suppression import suppress
-from benchmarks.labels import sources
-from benchmarks.options import Options
+from attacks.malicious_server.traps import Rule, check_traps, set_traps
+from benchmarks.options import Options, data_sets
 from benchmarks.report import THREADS, Claim, Figure, Report, console
 from fedlab.core.seeds import generator
 from fedlab.data.images import ImageData
@@ -64,11 +65,36 @@ def suppressing(model: nn.Module, state: Mapping[str, Tensor], _: ImageData) -> 
     return model, {**state, **suppress(own)}
 
 
+def trapping(
+    model: nn.Module, state: Mapping[str, Tensor], data: ImageData, *, rule: Rule
+) -> Manipulated:
+    """The network with trap weights for the images that a client reads.
+
+    Raises:
+        ValueError: If the network cannot have them.
+    """
+    normalisation = {"shape": data.shape, "mean": data.mean, "std": data.std}
+    check_traps(model, generator=generator(0, "check traps"), **normalisation)
+    reference = data.normalise(data.pixels(data.test_images))
+    draws = generator(0, "trap weights")
+    return model, set_traps(
+        model,
+        state,
+        rule=rule,
+        batch_size=IMAGES,
+        generator=draws,
+        reference=reference,
+        **normalisation,
+    )
+
+
 ATTACKS: Mapping[str, Callable[[nn.Module, Mapping[str, Tensor], ImageData], Manipulated]] = {
     "honest": lambda model, state, _: (model, state),
     "class fishing": fishing,
     "imprint": imprinting,
     "suppression": suppressing,
+    "trap weights, quantile": partial(trapping, rule="quantile"),
+    "trap weights, halves": partial(trapping, rule="halves"),
 }
 """What the server sends, by name."""
 
@@ -81,7 +107,8 @@ def run(options: Options) -> Report:
     Raises:
         BadInput: If there is no folder with the data sets.
     """
-    files = {path.stem: path for path in sources(options)}
+    names = sorted({file for file, _ in CASES.values()})
+    files = {path.stem: path for path in data_sets(options, names)}
     figures: list[Figure] = []
     claims: list[Claim] = []
     for case, (file, model) in CASES.items():
@@ -90,7 +117,7 @@ def run(options: Options) -> Report:
         shared = FALSE_ALARMS / len(SIGNS)
         strict = {sign: quantile(first["honest"], sign, 1 - shared) for sign in SIGNS}
         defaults = WeightCheck()
-        for attack, found in second.items():
+        for attack, found in ((name, found) for name, found in second.items() if found):
             rates = {
                 **{s: [float(value(one, s) > limits[s]) for one in found] for s in SIGNS},
                 "any sign": [float(any(value(r, s) > strict[s] for s in SIGNS)) for r in found],
@@ -116,6 +143,7 @@ def run(options: Options) -> Report:
             f"sign together {1 - FALSE_ALARMS / len(SIGNS):g}; rates with seed 1",
             "class fishing": f"for class {TARGET}",
             "imprint": f"{BINS} bins",
+            "trap weights": f"for batches of {IMAGES} images, where the network can have them",
         },
         figures=figures,
         claims=claims,
@@ -142,7 +170,10 @@ def readings(source: str, model: Mapping[str, object], seed: int) -> dict[str, l
         state = dict(federation.state)
         former = before or state
         for name, change in ATTACKS.items():
-            network, sent = change(federated.model, state, federated.data)
+            try:
+                network, sent = change(federated.model, state, federated.data)
+            except ValueError:  # only the mlp can have trap weights
+                continue
             # What a network without the server's block was before, the block was, too.
             last = {**sent, **{f"network.{n}": t for n, t in former.items()}, **former}
             for client in range(CLIENTS):

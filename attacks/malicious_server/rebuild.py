@@ -1,7 +1,8 @@
 """Reconstruction from payloads that a malicious server captured.
 
-Images of an imprint block are read out directly. For class fishing, the gradient of the fished
-images is separated here, and any attack of ``attacks.reconstruction`` works on it.
+Images of an imprint block and of trap weights are read out directly. For class fishing, the
+gradient of the fished images is separated here, and any attack of ``attacks.reconstruction`` works
+on it.
 """
 
 import time
@@ -15,7 +16,9 @@ from torch.nn import functional
 
 from attacks.knowledge import Knowledge
 from attacks.malicious_server.fishing import count_labels, isolate, last_layer
-from attacks.malicious_server.imprint import BLOCK, THRESHOLD, Imprints, read_out
+from attacks.malicious_server.imprint import BLOCK, THRESHOLD, read_out
+from attacks.malicious_server.passed_image import first_linear
+from attacks.malicious_server.traps import read_caught
 from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import AttackSettings
@@ -27,6 +30,13 @@ READ_OUT = AttackSettings(
     source="Fowl et al. 2022 (arXiv 2110.13057): differences of neighbouring rows, no optimisation",
 )
 """Attack settings of a read-out, which has no options."""
+
+READ_CAUGHT = AttackSettings(
+    method="analytic",
+    source="Boenisch et al. 2023 (arXiv 2112.02918), Nowak et al. 2024 (arXiv 2406.18745): ratios "
+    "of the gradients of weights and biases, no optimisation",
+)
+"""Attack settings of a read-out of trap weights, which has no options."""
 
 
 def read_imprints(
@@ -65,17 +75,54 @@ def read_imprints(
     found = read_out(gradient, shape=shape, low=low, high=high, threshold=threshold)
     images = found.images[: knowledge.num_images]
     with mode(model, training=knowledge.training_mode):
-        labels = _labels(problem, found, images)
-    return Reconstruction(
-        images=problem.pixels(images),
-        labels=labels,
-        labels_known=False,
-        cost=0.0,
-        costs=torch.zeros(0),
-        restart=0,
-        seconds=time.perf_counter() - started,
-        attack=READ_OUT,
-    )
+        # Every image activates the first unit, so its derivative is the share of each of its bins.
+        first = torch.zeros_like(found.bins)
+        labels = _labels(problem, f"{BLOCK}.measure", images, first, found.shares)
+    return _without_a_search(problem, images, labels, started, READ_OUT)
+
+
+def read_traps(
+    model: nn.Module,
+    global_state: Mapping[str, Tensor],
+    payload: Payload,
+    knowledge: Knowledge,
+) -> Reconstruction:
+    """Read the images out of a payload of a client that was sent trap weights.
+
+    An image that is alone in activating a unit is exact for a gradient and for the weights after
+    one local step; over several steps, images of all steps meet in a unit. The label of an image is
+    the one whose loss explains the gradient of its unit, so the attacker need not know labels.
+
+    Args:
+        model: The network; it stays unchanged.
+        global_state: Parameters and buffers that the client started from, by name.
+        payload: Payload that the client sent, or the sum of several clients.
+        knowledge: Knowledge of the attacker; labels are not used.
+
+    Returns:
+        At most ``knowledge.num_images`` images, those nearest to images of 8 bits first; fewer if
+        fewer were caught.
+
+    Raises:
+        ValueError: If payload and network do not fit each other.
+    """
+    started = time.perf_counter()
+    problem = Problem.of(model, global_state, payload, knowledge)
+    low, high = problem.pixel_range
+    layer = first_linear(model)
+    with mode(model, training=knowledge.training_mode):
+        found = read_caught(
+            model,
+            {**problem.parameters, **problem.buffers},
+            problem.mean_gradient(),
+            shape=knowledge.image_shape,
+            low=low,
+            high=high,
+            threshold=max(THRESHOLD, problem.rounding(f"{layer}.bias")),
+        )
+        images = found.images[: knowledge.num_images]
+        labels = _labels(problem, layer, images, found.units, found.shares)
+    return _without_a_search(problem, images, labels, started, READ_CAUGHT)
 
 
 def single_out(
@@ -133,18 +180,32 @@ def _first_gradient(
     }
 
 
-def _labels(problem: Problem, found: Imprints, images: Tensor) -> Tensor:
-    """Return the label of each image whose loss explains the share of its bin, int64 ``[n]``."""
+def _without_a_search(
+    problem: Problem, images: Tensor, labels: Tensor, started: float, attack: AttackSettings
+) -> Reconstruction:
+    return Reconstruction(
+        images=problem.pixels(images),
+        labels=labels,
+        labels_known=False,
+        cost=0.0,
+        costs=torch.zeros(0),
+        restart=0,
+        seconds=time.perf_counter() - started,
+        attack=attack,
+    )
+
+
+def _labels(problem: Problem, layer: str, images: Tensor, units: Tensor, shares: Tensor) -> Tensor:
+    """Return the labels whose loss explains the derivatives by an image's unit, int64 ``[n]``."""
     num_classes = problem.knowledge.num_classes
     if not len(images):
         return torch.zeros(0, dtype=torch.int64, device=images.device)
     offset = images.new_zeros(len(images), requires_grad=True)
 
-    def shift(_: nn.Module, __: tuple[Tensor, ...], units: Tensor) -> Tensor:
-        # Every image activates the first unit, so its derivative is the share of each of its bins.
-        return torch.cat([units[:, :1] + offset.unsqueeze(1), units[:, 1:]], dim=1)
+    def shift(_: nn.Module, __: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+        return outputs.scatter_add(1, units[: len(images), None], offset.unsqueeze(1))
 
-    hook = problem.model.get_submodule(f"{BLOCK}.measure").register_forward_hook(shift)
+    hook = problem.model.get_submodule(layer).register_forward_hook(shift)
     try:
         state = {**problem.parameters, **{n: b.clone() for n, b in problem.buffers.items()}}
         outputs: Tensor = functional_call(problem.model, state, (images,))
@@ -159,5 +220,5 @@ def _labels(problem: Problem, found: Imprints, images: Tensor) -> Tensor:
         )[0]
         for label in every
     ]
-    share = found.shares[: len(images)] * problem.payload.num_examples
+    share = shares[: len(images)] * problem.payload.num_examples
     return (torch.stack(expected, dim=1) - share.unsqueeze(1)).abs().argmin(1)

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from attacks.reconstruction.payload_consistency import Consistency, consistency
     from attacks.reconstruction.presets import PRESETS, AttackSettings
     from attacks.reconstruction.priors import PriorContext
-    from attacks.reconstruction.problem import Problem
+    from attacks.reconstruction.problem import EarlierUpdate, Problem
     from attacks.reconstruction.result import Reconstruction
     from attacks.reconstruction.watch import Progress, Watch
 
 _MODULES = {
     "AttackSettings": "presets",
     "Consistency": "payload_consistency",
+    "EarlierUpdate": "problem",
     "PRESETS": "presets",
     "PriorContext": "priors",
     "Problem": "problem",
@@ -35,6 +36,7 @@ __all__ = [
     "PRESETS",
     "AttackSettings",
     "Consistency",
+    "EarlierUpdate",
     "PriorContext",
     "Problem",
     "Progress",

@@ -53,7 +53,7 @@ def invert_first_layer(
         low: Smallest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
         high: Largest normalised pixel, shaped to broadcast to images; ``None`` for no limit.
         tolerance: Relative error of the gradient; see ``invert_linear``.
-        rounds: Rounds of draws; see ``invert_linear``.
+        rounds: Rounds of the search; see ``invert_linear``.
 
     Returns:
         Normalised images ``[num_images, channels, height, width]``.
@@ -140,10 +140,9 @@ def invert_linear(
     x = sum_i db_i dA_i / sum_i db_i^2, weighs them by how much they can be trusted.
 
     A batch, if d has zeros, as a ReLU after the layer gives it: dA = D X^T has rank n, and column
-    d_j of D is the vector of the column space with as many zeros as sample j has silent units.
-    SPEAR draws n - 1 rows at a time; those in which j happens to be silent fix d_j up to scale,
-    and the bias gradient gives the scale. The chance of a draw falls as 2^-n, so the number of
-    rounds limits n; inputs that depend on each other linearly, and fewer pixels than images, too.
+    d_j of D is the vector of the column space with as many zeros as sample j has silent units. The
+    search for such vectors fixes d_j up to scale, and the bias gradient gives the scale. The number
+    of rounds limits n, and so do inputs that depend on each other linearly and fewer pixels than n.
     Failing that, rows dA_i / db_i that agree with each other are taken for exact, since they come
     from units that are active for one sample only, while mixtures differ.
 
@@ -156,7 +155,7 @@ def invert_linear(
         low: Smallest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
         high: Largest input, shaped to broadcast to ``[n, in]``; ``None`` for no limit.
         tolerance: Relative error of the gradient; values that differ by less count as equal.
-        rounds: Largest number of rounds of 2,048 draws for a batch, at least 1.
+        rounds: Largest number of rounds of 32 searches for a batch, at least 1.
 
     Returns:
         Inputs ``[n, in]``. No test can exclude that several samples agree by chance, or move

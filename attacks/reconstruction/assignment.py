@@ -40,14 +40,17 @@ def best_order(cost: Tensor) -> Tensor:
     """The column of each row in the assignment of least cost, int64 ``[n]``.
 
     Args:
-        cost: float ``[n, m]`` with n at most m. Of equal columns a row may get any.
+        cost: float ``[n, m]`` with n at most m.
 
     Example:
         >>> best_order(torch.tensor([[5.0, 1.0], [3.0, 2.0]]))
         tensor([1, 0])
     """
-    with torch.enable_grad():
-        leaf = cost.detach().clone().requires_grad_()
-        # The derivative of a minimum is 1 where it is taken.
-        (taken,) = torch.autograd.grad(least_cost(leaf.unsqueeze(0)).sum(), leaf)
-    return taken.argmax(1)
+    cost, places = cost.detach().clone(), torch.arange(cost.shape[1], device=cost.device)
+    for row in range(len(cost)):
+        with torch.enable_grad():
+            leaf = cost.clone().requires_grad_()
+            # The derivative of a minimum is above 0 where it is taken, in each of equal ones.
+            (taken,) = torch.autograd.grad(least_cost(leaf.unsqueeze(0)).sum(), leaf)
+        cost[row] = cost[row].masked_fill(places != taken[row].argmax(), math.inf)
+    return cost.argmin(1)

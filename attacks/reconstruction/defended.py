@@ -40,6 +40,7 @@ def adapted(
     knowledge: Knowledge,
     *,
     sent: Mapping[str, Tensor] | None = None,
+    rounds: int = 1,
 ) -> AttackSettings:
     """Settings that an adaptive adversary would use against this payload.
 
@@ -69,12 +70,13 @@ def adapted(
         payload: The captured payload.
         knowledge: Assumptions, including the defenses that are on and their noise.
         sent: The global state by name; needed to compute the change of the weights.
+        rounds: Number of rounds that are attacked jointly, over which noise averages out.
 
     Returns:
         The adapted settings; the same ones if no defense calls for a change.
     """
     plain, changes = attack, _changes(payload, sent)
-    noise = noise_deviation(payload, knowledge)
+    noise = noise_deviation(payload, knowledge) / math.sqrt(rounds)
     if noise:
         channels, height, width = knowledge.image_shape
         # Both terms times 2 s^2, so that the squared error has the weight 1.

@@ -5,7 +5,7 @@ learning?" (NeurIPS 2020, arXiv 2003.14053).
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from attacks.reconstruction.components import METHODS, name_of
 from attacks.reconstruction.methods import RunOptions
 from attacks.reconstruction.modes import mode
 from attacks.reconstruction.presets import AttackSettings
-from attacks.reconstruction.problem import Problem
+from attacks.reconstruction.problem import EarlierUpdate, Problem
 from attacks.reconstruction.result import Reconstruction
 from attacks.reconstruction.watch import Watch
 
@@ -31,6 +31,7 @@ def invert(
     attack: AttackSettings,
     *,
     generator: torch.Generator,
+    earlier: Sequence[EarlierUpdate] = (),
     initial_images: Tensor | None = None,
     seconds: float | None = None,
     workers: int = 1,
@@ -49,6 +50,8 @@ def invert(
         knowledge: Further assumptions about the client.
         attack: Settings of the attack.
         generator: CPU generator of initial images, noise and soft labels.
+        earlier: Updates of the same images in earlier rounds. The method ``optimise`` matches them
+            as well, and its objective is the mean over all rounds; other built-in methods do not.
         initial_images: float ``[n, channels, height, width]``, pixels in [0, 1], to start from
             instead of the initialisation of the settings; restarts after the first add noise.
         seconds: Time budget in seconds. The schedule is compressed to end by then, and the result
@@ -63,11 +66,11 @@ def invert(
 
     Raises:
         ValueError: If the payload cannot be attacked: it is zero or not finite, it holds weights
-            and ``knowledge.local`` is missing, its tensors do not fit the network, or the method
-            does not fit the network.
+            and ``knowledge.local`` is missing, its tensors do not fit the network, the method does
+            not fit the network, or an earlier update is of another number of images.
     """
     started = time.perf_counter()
-    problem = Problem.of(model, global_state, payload, knowledge)
+    problem = Problem.of(model, global_state, payload, knowledge, earlier)
     options = RunOptions(
         generator=generator,
         initial_images=initial_images,
@@ -87,5 +90,6 @@ def invert(
         labels_known=knowledge.labels is not None,
         labels_guessed=bool(problem.guesses),
         seconds=time.perf_counter() - started,
+        rounds=1 + len(earlier),
         attack=attack,
     )

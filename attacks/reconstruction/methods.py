@@ -77,7 +77,7 @@ def analytic(problem: Problem, settings: AttackSettings, options: RunOptions) ->
 
 
 def spear(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
-    """Do the same with as many rounds of draws as the settings have iterations."""
+    """Do the same with as many rounds as the settings have iterations."""
     return _first_layer(problem, settings, options, rounds=settings.iterations)
 
 

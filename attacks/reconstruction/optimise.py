@@ -130,7 +130,7 @@ def _searches(
         if chosen is None:
             raise ValueError("the labels are unknown and no rule infers them")
         yield Search(
-            replace(problem, model=own),
+            problem.on(own),
             attack,
             first=first.to(problem.device),
             labels=chosen.to(problem.device),

@@ -1,5 +1,6 @@
 """Comparison of a captured payload with the simulated payload of given images."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction.modes import mode
-from attacks.reconstruction.objectives import dot, sum_of_squares
+from attacks.reconstruction.objectives import dot, misalignment, sum_of_squares
 from attacks.reconstruction.problem import Problem
+
+POINTS = 10
+"""Number of intervals between the weights before and after, at whose ends gradients are tried."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,18 @@ class Consistency:
         relative_error: ||simulated - captured|| / ||captured||.
         length: ||simulated|| / ||captured||.
         worst: Name of the tensor with the largest share of the squared error.
+        one_gradient: Largest cosine between the captured payload and one gradient of the images, at
+            a point between the weights before and after several local steps of SGD: how much an
+            attack with ``local_steps = "surrogate"`` can explain. NaN for one step, and for Adam.
+        point: That point, from 0 for the weights before to 1 for those after; NaN likewise.
     """
 
     cosine: float
     relative_error: float
     length: float
     worst: str
+    one_gradient: float = math.nan
+    point: float = math.nan
 
 
 def consistency(
@@ -58,6 +68,7 @@ def consistency(
     problem = Problem.of(model, global_state, payload, knowledge)
     with mode(model, training=knowledge.training_mode):
         found = problem.simulate(images, labels, create_graph=False)
+        one_gradient, point = _best_gradient(problem, images, labels)
     # float64, because cosines near 1 differ in their last digits only.
     simulated = {name: found[name].detach().double() for name in problem.target}
     captured = {name: tensor.double() for name, tensor in problem.target.items()}
@@ -68,4 +79,20 @@ def consistency(
         relative_error=float(sum_of_squares(error).sqrt() / norm),
         length=float(length / norm),
         worst=max(error, key=lambda name: float(torch.linalg.vector_norm(error[name]))),
+        one_gradient=one_gradient,
+        point=point,
     )
+
+
+def _best_gradient(problem: Problem, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Largest cosine of one gradient between the weights with the payload, and its point."""
+    local = problem.knowledge.local
+    if problem.payload.steps == 1 or local is None or local.adaptive:
+        return math.nan, math.nan
+    distance = misalignment(problem.target)
+    cosines = {}
+    for point in (place / POINTS for place in range(POINTS + 1)):
+        found = problem.simulate(images, labels, point=point, create_graph=False)
+        cosines[point] = 1 - float(distance(found))
+    best = max(cosines, key=cosines.__getitem__)
+    return cosines[best], best

@@ -49,13 +49,17 @@ class AttackSettings:
     Attributes:
         method: Name of the method: ``optimise`` searches for images by gradient descent;
             ``analytic`` solves for the input of a fully connected first layer and ignores the
-            settings below; ``spear`` does so with ``iterations`` rounds of 2,048 draws;
+            settings below; ``spear`` does so with ``iterations`` rounds of 32 searches;
             ``cocktail-party`` unmixes the inputs of a fully connected layer, and uses label rule,
             tv, lr, initialisation and iterations to invert features; ``learned`` trains a network
             on simulated clients, and uses label rule and iterations.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
+        local_steps: How an update of several local steps is explained: ``unroll`` simulates each
+            step; ``gradient`` takes the update for one gradient at the global weights, and
+            ``surrogate`` for one at a point between the global and the client's weights, which is
+            found along with the images (Zhu et al. 2023, SME). The last two need SGD.
         match: Weight of the objective relative to the priors, above 0.
         tv: Weight of the total variation prior, at least 0.
         tv_isotropic: Use the isotropic form of the total variation.
@@ -105,6 +109,7 @@ class AttackSettings:
     method: str | Method = "optimise"
     objective: str | ObjectiveFactory = "cosine"
     mask: str | Mask | None = None
+    local_steps: Literal["unroll", "gradient", "surrogate"] = "unroll"
     match: float = 1.0
     tv: float = 1e-4
     tv_isotropic: bool = False
@@ -159,6 +164,7 @@ class AttackSettings:
         for what, name, known in (
             ("optimiser", self.optimiser, ("adam", "l-bfgs")),
             ("sign", self.sign, ("hard", "soft", "none")),
+            ("local_steps", self.local_steps, ("unroll", "gradient", "surrogate")),
         ):
             if name not in known:
                 raise ValueError(f"{what} is none of {', '.join(known)}: {name}")
@@ -263,14 +269,14 @@ FEDAVG = AttackSettings(
 ANALYTIC = AttackSettings(
     method="analytic",
     source="Geiping et al. 2020, on fully connected layers: the input of a biased first one, "
-    "exact for one image; for batches Dimitrov et al. 2024, as in spear, with 32 rounds of draws",
+    "exact for one image; for batches Dimitrov et al. 2024, as in spear, with 8 rounds",
 )
 
 SPEAR = AttackSettings(
     method="spear",
-    iterations=1_024,
+    iterations=64,
     source="Dimitrov et al., NeurIPS 2024 (arXiv 2403.03945): all inputs of a biased first layer "
-    "with a ReLU after it, exact",
+    "with a ReLU after it, exact; here by searches for sparse directions (arXiv 1412.4659)",
 )
 
 COCKTAIL_PARTY = AttackSettings(

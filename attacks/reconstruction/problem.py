@@ -1,6 +1,6 @@
 """The captured payload as a descent direction, and the simulation of it for candidate images."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from attacks.gradients import gradient_of, unroll
-from attacks.knowledge import Knowledge
+from attacks.knowledge import Knowledge, LocalSGD
 from attacks.payload import Payload
 from attacks.reconstruction.defended import noise_deviation
 from attacks.reconstruction.first_adam_step import clamped, undo_first_step
@@ -42,6 +42,22 @@ Simulate = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
+class EarlierUpdate:
+    """An update of the same images in an earlier round.
+
+    Attributes:
+        global_state: Parameters and buffers that the client started from, by name.
+        payload: Gradient or weights that the client sent.
+        knowledge: Assumptions of the attacker. Its labels are not used, and its order refers to the
+            images in the order of the latest update.
+    """
+
+    global_state: Mapping[str, Tensor] = field(repr=False)
+    payload: Payload
+    knowledge: Knowledge
+
+
+@dataclass(frozen=True)
 class Problem:
     """A captured payload and all that is known about it.
 
@@ -57,6 +73,7 @@ class Problem:
         limits: Sizes up to which the entries of a gradient are compared, by parameter name, where a
             first step of Adam was undone (``target`` is then that gradient); otherwise ``None``.
         guesses: Reasons why labels were guessed, one for each time.
+        earlier: Updates of the same images in earlier rounds.
     """
 
     model: nn.Module
@@ -68,6 +85,7 @@ class Problem:
     blocks: tuple[Tensor, ...] = field(repr=False)
     limits: Mapping[str, Tensor] | None = field(default=None, repr=False)
     guesses: list[str] = field(default_factory=list, repr=False)
+    earlier: tuple["Problem", ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
@@ -76,6 +94,7 @@ class Problem:
         global_state: Mapping[str, Tensor],
         payload: Payload,
         knowledge: Knowledge,
+        earlier: Sequence[EarlierUpdate] = (),
     ) -> "Problem":
         """Make a problem after a check that network, capture and knowledge fit each other.
 
@@ -86,10 +105,12 @@ class Problem:
             global_state: Parameters and buffers that the client started from, by name.
             payload: Gradient or weights that the client sent.
             knowledge: Assumptions of the attacker.
+            earlier: Updates of the same images in earlier rounds.
 
         Raises:
-            ValueError: If tensors are missing, unknown or of another shape, or the payload holds
-                weights and ``knowledge.local`` is ``None``.
+            ValueError: If tensors are missing, unknown or of another shape, the payload holds
+                weights and ``knowledge.local`` is ``None``, or an earlier update is of another
+                number of images.
         """
         names = [name for name, _ in model.named_parameters()]
         _check_network(model, names, global_state, payload, knowledge.hidden)
@@ -115,7 +136,12 @@ class Problem:
             knowledge=knowledge,
             blocks=tuple(places.to(device) for places in knowledge.blocks),
             limits=limits,
+            earlier=tuple(_earlier(model, each, knowledge) for each in earlier),
         )
+
+    def on(self, model: nn.Module) -> "Problem":
+        """Return the problem with another copy of the network."""
+        return replace(self, model=model, earlier=tuple(each.on(model) for each in self.earlier))
 
     @property
     def device(self) -> torch.device:
@@ -145,16 +171,25 @@ class Problem:
         return mean, torch.tensor(known.std, device=self.device).view(1, -1, 1, 1)
 
     def simulate(
-        self, images: Tensor, labels: Tensor, *, create_graph: bool = True
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        point: Tensor | float | None = None,
+        create_graph: bool = True,
     ) -> dict[str, Tensor]:
         """Compute what the client would have sent for these images, in the form of ``target``.
 
         Args:
             images: float ``[n, channels, height, width]``, normalised.
             labels: int64 ``[n]`` or soft ``[n, classes]``.
+            point: Take all local steps of SGD for gradients of all images at this point between the
+                global weights, 0, and the client's weights, 1; ``None`` simulates each step.
             create_graph: Keep the graph, so that the result can be differentiated.
         """
         known = self.knowledge
+        if point is not None and known.local is not None:
+            return self._simulate_at(point, images, labels, known.local, create_graph=create_graph)
         if self.payload.kind == "gradient" or known.local is None or self.limits is not None:
             gradient = gradient_of(
                 self.model,
@@ -187,6 +222,38 @@ class Problem:
             create_graph=create_graph,
         )
         return {name: self.parameters[name] - after[name] for name in after}
+
+    def _simulate_at(
+        self,
+        point: Tensor | float,
+        images: Tensor,
+        labels: Tensor,
+        local: LocalSGD,
+        *,
+        create_graph: bool,
+    ) -> dict[str, Tensor]:
+        """The descent of local steps that all have the gradient at one point."""
+        if isinstance(point, Tensor) and not create_graph:
+            point = point.detach()
+        moved = {name: point * tensor for name, tensor in self.target.items()}
+        # Weights of which the payload says nothing are assumed to stay.
+        weights = {n: p - moved[n] if n in moved else p for n, p in self.parameters.items()}
+        gradient = gradient_of(
+            self.model,
+            weights,
+            self.buffers,
+            images,
+            labels,
+            clipping_norm=self.knowledge.clipping_norm,
+            batch_size=self.payload.num_examples,
+            create_graph=create_graph,
+        )
+        decay = local.decay_factor(weights.values())
+        length = self._step_length
+        return {
+            name: length * (gradient[name] + decay * weights[name] - local.proximal_mu * drift)
+            for name, drift in moved.items()
+        }
 
     def mean_gradient(self) -> dict[str, Tensor]:
         """The payload as the mean gradient of a local step, from which labels can be inferred.
@@ -342,6 +409,15 @@ class Problem:
         own = [one for one in self.parameters if name and one.startswith(f"{name}.")]
         fits = bool(own) and list(self.parameters)[-len(own) :] == own
         return fits and bool(features) and all(one.ndim == 2 for one in features)
+
+
+def _earlier(model: nn.Module, update: EarlierUpdate, knowledge: Knowledge) -> Problem:
+    if update.knowledge.num_images != knowledge.num_images:
+        raise ValueError(
+            f"an earlier update averages {update.knowledge.num_images} images and the latest "
+            f"{knowledge.num_images}, so they are not of the same images"
+        )
+    return Problem.of(model, update.global_state, update.payload, update.knowledge)
 
 
 def _buffers(model: nn.Module, global_state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ class Reconstruction:
             truth before or after the attack; whole sentences, none if it did not look.
         power: Share of simulated clients' public images, without a defense, that leak to the same
             attack, in [0, 1]; NaN if it was not measured, as without public images.
+        rounds: Number of rounds whose updates of the images were attacked jointly, at least 1.
     """
 
     images: Tensor = field(repr=False)
@@ -41,3 +42,4 @@ class Reconstruction:
     attack: AttackSettings = field(default_factory=AttackSettings)
     findings: tuple[str, ...] = ()
     power: float = math.nan
+    rounds: int = 1

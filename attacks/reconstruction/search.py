@@ -1,6 +1,6 @@
 """One restart of an attack that optimises images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from attacks.cuda_graph import GraphedFunction
-from attacks.reconstruction.components import OBJECTIVES
 from attacks.reconstruction.graph_prior import GraphVariation, graph_variation_prior
 from attacks.reconstruction.hooks import LayerInputs, collect_layer_inputs
-from attacks.reconstruction.objectives import Objective, masked
+from attacks.reconstruction.matching import Matching
 from attacks.reconstruction.presets import AttackSettings
 from attacks.reconstruction.priors import (
     PriorContext,
@@ -86,8 +85,8 @@ class Search:
         self._images = first.clone().requires_grad_()
         self._labels = labels.clone().requires_grad_() if joint else labels
         self._joint = joint
-        self._objective = objective_of(attack, problem.target)
-        self._leaves = [self._images, self._labels] if joint else [self._images]
+        self._matching = Matching(problem, attack)
+        self._leaves = [self._images, *([self._labels] if joint else []), *self._matching.leaves]
         self._rule = step_rule(self._leaves, attack, generator=generator)
         check_priors(problem, attack)
         self._priors = attack.weighted_priors
@@ -162,6 +161,7 @@ class Search:
         matching, total = evaluated[0]  # L-BFGS evaluates further points as well
         self._cost.copy_(matching)
         self._keep_best(before, total)
+        self._matching.confine()
         if self._attack.boxed:
             with torch.no_grad():
                 self._images.clamp_(self._low, self._high)
@@ -207,7 +207,8 @@ class Search:
             chosen = self._best
         images = chosen[0]
         labels = chosen[1].softmax(1) if self._joint else self._labels
-        cost = self._objective(self._problem.simulate(images, labels, create_graph=False))
+        points = chosen[len(chosen) - len(self._matching.leaves) :]
+        cost = self._matching(images, labels, points, create_graph=False)
         costs = torch.stack(self._costs).cpu()
         return SearchResult(images, labels, float(cost), costs, self._restart)
 
@@ -223,24 +224,10 @@ class Search:
         """Current images, their matching cost, and that plus all priors but the group prior."""
         images = self._images
         labels = self._labels.softmax(1) if self._joint else self._labels
-        matching = self._objective(self._problem.simulate(images, labels))
+        matching = self._matching(images, labels)
         total = self._attack.match * matching
         for prior, weight in self._priors:
             falls = prior is total_variation_prior and self._attack.tv_start > 1
             factor = self._tv_factor * weight if falls else weight
             total = total + factor * prior(images, self._context)
         return images, matching, total
-
-
-def objective_of(attack: AttackSettings, target: Mapping[str, Tensor]) -> Objective:
-    """Make the objective of an attack for a captured payload.
-
-    Args:
-        attack: Settings of the attack.
-        target: The captured payload by parameter name.
-
-    Raises:
-        ValueError: If the payload is zero or not finite.
-    """
-    factory = OBJECTIVES.resolve(attack.objective)
-    return factory(target) if attack.mask is None else masked(factory, target, mask=attack.mask)

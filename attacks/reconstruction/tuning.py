@@ -21,6 +21,7 @@ from attacks.reconstruction.candidates import relatives
 from attacks.reconstruction.components import name_of
 from attacks.reconstruction.inversion import invert
 from attacks.reconstruction.presets import AttackSettings
+from attacks.reconstruction.problem import EarlierUpdate
 
 FIRST = 0.25
 """Share of the budget for the first round, where most candidates fall out on one victim."""
@@ -59,12 +60,14 @@ class SurrogateVictim:
         knowledge: Assumptions of the attacker about it, as about a real client.
         quality: Function from reconstructed images ``[n, channels, height, width]`` in [0, 1] to a
             number that is higher for better ones, such as the mean PSNR in dB.
+        earlier: Updates of the same images in earlier rounds.
     """
 
     global_state: Mapping[str, Tensor] = field(repr=False)
     payload: Payload
     knowledge: Knowledge
     quality: Callable[[Tensor], float] = field(repr=False)
+    earlier: Sequence[EarlierUpdate] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,7 @@ def _quality(model: nn.Module, victim: SurrogateVictim, attack: AttackSettings, 
                 victim.knowledge,
                 attack,
                 generator=torch.Generator().manual_seed(seed),
+                earlier=victim.earlier,
             )
     except ValueError:  # such as the analytic method on a convolution
         return -math.inf

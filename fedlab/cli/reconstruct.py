@@ -42,6 +42,20 @@ def reconstruct(
             help="Recover images that DP-InstaHide mixed, from several rounds: all or 3-9."
         ),
     ] = None,
+    rounds_jointly: Annotated[
+        int | None,
+        typer.Option(
+            help="Attack this many rounds of the same images jointly: this one and earlier ones. "
+            "Default: 1."
+        ),
+    ] = None,
+    local_steps: Annotated[
+        Literal["unroll", "gradient", "surrogate"] | None,
+        typer.Option(
+            help="Explain several local steps by simulating each, by one gradient at the global "
+            "weights, or by one at a point towards the client's. Default: unroll."
+        ),
+    ] = None,
     iterations: options.Iterations = None,
     tv: options.TotalVariation = None,
     lr: options.StepSize = None,
@@ -99,6 +113,8 @@ def reconstruct(
         "labels": labels,
         "order": order,
         "adapt": adapt,
+        "rounds_jointly": rounds_jointly,
+        "local_steps": local_steps,
     }
     if unmix is not None:
         found = federation.unmix(client=client, rounds=unmix, watch=watch, **settings)

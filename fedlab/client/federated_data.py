@@ -27,7 +27,7 @@ from fedlab.scenario.tables import ClassFishing, Data, Imprint
 
 MAX_REFERENCE_IMAGES = 2_000
 """Largest number of public images from which a malicious server computes the bins of its imprint
-block."""
+block, or its trap weights."""
 
 
 def _single_network(seed: int) -> nn.Module:
@@ -261,19 +261,23 @@ def network_of(scenario: Scenario, data: ImageData, *, seed: int | None = None) 
         return network
     hidden = trap.bins * prod(data.shape)
     check_memory(4 * 4 * 2 * hidden, f"an imprint block of {trap.bins} bins (server.malicious)")
-    every = -(-len(data.test_images) // MAX_REFERENCE_IMAGES)
-    public = data.test_images[::every].cpu()
     try:
         return imprint(
             network,
             shape=data.shape,
             bins=trap.bins,
             generator=generator(scenario.seed, "imprint"),
-            reference=data.normalise(data.pixels(public)),
+            reference=reference_images(data).cpu(),
             frequency=trap.frequency,
         )
     except ValueError as error:
         raise BadInput(f"server.malicious: {error}") from error
+
+
+def reference_images(data: ImageData) -> Tensor:
+    """Normalised public images of a malicious server, float ``[m, channels, height, width]``."""
+    every = -(-len(data.test_images) // MAX_REFERENCE_IMAGES)
+    return data.normalise(data.pixels(data.test_images[::every]))
 
 
 def _stream(seed: int, key: tuple[int, ...], purpose: str) -> torch.Generator:

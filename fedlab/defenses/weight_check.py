@@ -25,7 +25,7 @@ FEWEST = 8
 """Smallest number of images on which weights are examined: of fewer, one soon dominates."""
 
 USUAL = 32
-"""Number of images for which the limit of D-SNR is stated."""
+"""Number of images for which the limits are stated."""
 
 
 class WeightCheck(Defense):
@@ -44,7 +44,9 @@ class WeightCheck(Defense):
     For n images the limit is 31 / (n - 1) times as high, as D-SNR is. In honest training of small
     networks 95 % were below 0.15 (``python -m benchmarks weight_check``)."""
     most_idle: float = Field(default=0.5, ge=0, le=1)
-    """Largest accepted share of a layer's units that react to none or to one of the images."""
+    """Largest accepted share of a layer's units that react to none or to one of the images. Of
+    fewer than 32 images units may miss most by chance: then those that react to none and those
+    that react to one count by themselves."""
     most_copies: float = Field(default=0.5, ge=0, le=1)
     """Largest accepted share of a layer's units whose weights are a multiple of another's."""
 
@@ -89,7 +91,8 @@ class WeightCheck(Defense):
         """Return which limit a reading of some images exceeds, as a sentence; ``None`` if none."""
         if found.dsnr > self.most_dsnr * (USUAL - 1) / (images - 1):
             return "under the weights it was sent one image would dominate its update"
-        if max(found.silent, found.single) > self.most_idle:
+        idle = found.idle if images >= USUAL else max(found.silent, found.single)
+        if idle > self.most_idle:
             return "under the weights it was sent most units of a layer react to one image or none"
         if found.copies > self.most_copies:
             return "in the weights it was sent most units of a layer are copies of each other"

@@ -20,6 +20,7 @@ from fedlab.core.seeds import generator
 from fedlab.core.workers import Workers
 from fedlab.evaluation.attack_job import AttackJob, carried_out
 from fedlab.evaluation.attack_progress import attack_progress
+from fedlab.evaluation.earlier_rounds import earlier_captures
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.membership import MembershipTest, membership
 from fedlab.evaluation.referee import Referee
@@ -34,8 +35,8 @@ from fedlab.protocol.planning import task_for
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.attacker import Attacker, Earlier, attack_of
+from fedlab.server.captures import READ_OUT, Capture
 from fedlab.server.suppression import singled_out, with_noise_of_all
 
 CACHED = 4
@@ -66,6 +67,7 @@ class AttackEvaluator:
     Attributes:
         store: File that keeps what attacks choose on surrogate clients; ``None`` for none. It is
             read before the first attack.
+        captures: Folder of earlier captures, for attacks on several rounds; ``None`` for none.
 
     Raises:
         BadInput: If a plug-in that the scenario names for attacks or metrics cannot be used.
@@ -78,6 +80,7 @@ class AttackEvaluator:
         self._workers = workers or Workers(1)
         self._federated = federated
         self.store: Path | None = None
+        self.captures: Path | None = None
         metrics = [METRICS.get(name) for name in scenario.metrics]
         further = [metric for metric in metrics if metric.column not in COLUMNS]
         self._referee = Referee(federated, further, scenario.privacy)
@@ -212,8 +215,10 @@ class AttackEvaluator:
             )
             for client in tasks
         }
-        tuning = self._self_tuning.tuning(capture, settings, tasks, defenses)
-        powers = self._self_tuning.power(capture, settings, tasks)
+        earlier = self._earlier(capture, settings, truth, histories, scenario)
+        before = [each.capture for each in earlier]
+        tuning = self._self_tuning.tuning(capture, settings, tasks, defenses, before)
+        powers = self._self_tuning.power(capture, settings, tasks, before)
         # A malicious server knows no labels and no order in advance.
         honest = truth is not None and capture.facts.malicious is None
         job = AttackJob(
@@ -226,8 +231,33 @@ class AttackEvaluator:
             labels=truth.labels if truth and honest and settings.labels == "known" else None,
             order=truth.order if truth and honest and settings.order == "known" else None,
             settings=None if tuning is None else tuning.attack,
+            earlier=earlier,
         )
         return _Planned(tasks, truth, tuning, powers, job)
+
+    def _earlier(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        truth: Truth | None,
+        histories: Mapping[int, History],
+        scenario: Scenario | None,
+    ) -> tuple[Earlier, ...]:
+        """Earlier captures of the same images, as many as are attacked jointly with this one."""
+        found = []
+        for each in earlier_captures(
+            self.captures, capture, scenario or self._scenario, rounds=settings.rounds_jointly
+        ):
+            batch, order = "gradient" in (each.payload.kind, capture.payload.kind), None
+            if truth is None and batch:
+                continue
+            if truth is not None and (batch or settings.order == "known"):
+                own = self._truth(each, scenario, histories)
+                if batch and not own.same_images(truth):
+                    continue
+                order = own.order_in(truth) if settings.order == "known" else None
+            found.append(Earlier(each, order))
+        return tuple(found)
 
     @_NAMES
     def _scored(
@@ -235,8 +265,7 @@ class AttackEvaluator:
     ) -> Leak:
         """Score what an attack rebuilt."""
         capture, order = planned.job.capture, planned.job.order
-        malicious = capture.facts.malicious
-        preset = "imprint" if malicious == IMPRINT else planned.job.entry.preset
+        preset = _attack_name(capture, planned.job.entry)
         if planned.truth is None:
             (task,) = planned.tasks.values()
             leak = unscored_leak(capture, task, found, preset=preset)
@@ -280,7 +309,7 @@ class AttackEvaluator:
             capture,
             tasks,
             truth,
-            preset="imprint" if capture.facts.malicious == IMPRINT else settings.preset,
+            preset=_attack_name(capture, settings),
             labels_known=honest and settings.labels == "known",
             order_known=honest and settings.order == "known" and capture.payload.steps > 1,
             reason=reason,
@@ -430,6 +459,12 @@ def _with_power(leak: Leak, powers: Mapping[int, float], tuning: Tuning | None) 
         for row in leak.rows
     ]
     return replace(leak, rows=tuple(rows))
+
+
+def _attack_name(capture: Capture, entry: Reconstruct) -> str:
+    """The preset, or the tampering after which images are read out without one."""
+    malicious = capture.facts.malicious
+    return malicious if malicious is not None and malicious in READ_OUT else entry.preset
 
 
 def _check_fished_class(capture: Capture, truth: Truth) -> None:

@@ -11,7 +11,7 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.network_errors import NetworkFailed, naming_network
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker, attack_of
+from fedlab.server.attacker import Attacker, Earlier, attack_of
 from fedlab.server.captures import Capture
 
 
@@ -29,6 +29,7 @@ class AttackJob:
         labels: Known labels; ``None`` to infer them.
         order: Known order of the images in local steps; ``None`` to assume one.
         settings: Settings that were tuned for this kind of client; ``None`` for those of the entry.
+        earlier: Earlier captures of the same images, which are attacked jointly.
         check: Look for signs that the client did not train as it was asked to.
     """
 
@@ -41,6 +42,7 @@ class AttackJob:
     labels: Tensor | None
     order: tuple[Tensor, ...] | None
     settings: AttackSettings | None
+    earlier: tuple[Earlier, ...] = ()
     check: bool = True
 
     def run(self, watch: Watch | None = None) -> Reconstruction:
@@ -61,6 +63,7 @@ class AttackJob:
                 self.entry,
                 labels=self.labels,
                 order=self.order,
+                earlier=self.earlier,
                 generator=generator(self.seed, purpose, *key),
                 attack=self.settings,
                 check=self.check,

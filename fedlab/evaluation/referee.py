@@ -167,6 +167,7 @@ class _Scoring:
             trained=self.capture.round > 1,
             training_mode=self.capture.facts.training_mode,
             order_known=self.order_known,
+            batch_known=self.reconstruction.rounds > 1 and self.capture.payload.kind == "gradient",
         )
         owners = [self.tasks[client] for client in self.truth.owners.tolist()]
         known: Mapping[int, History] = self.histories if target == "original" else {}
@@ -192,6 +193,7 @@ class _Scoring:
                 target=target,
                 known_labels=self.reconstruction.labels_known,
                 labels_guessed=self.reconstruction.labels_guessed,
+                rounds_jointly=self.reconstruction.rounds,
                 setting=circumstances.name,
                 objective=name_of(attack.objective),
                 tv=attack.tv,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,22 @@ class Truth:
         """True if inputs are mixtures of several images."""
         return self.labels.is_floating_point()
 
+    def same_images(self, other: "Truth") -> bool:
+        """True if the inputs of another capture were made of the same images, in any order."""
+        mine, theirs = self.sources.sort(0).values, other.sources.sort(0).values
+        return torch.equal(mine, theirs)
+
+    def order_in(self, other: "Truth") -> tuple[Tensor, ...] | None:
+        """The order of local steps as indices in the inputs of another capture of the same images.
+
+        ``None`` where it cannot be told: the order is unknown, or the images are other ones.
+        """
+        if self.order is None or not self.same_images(other):
+            return None
+        ranks = self.sources[:, 0].argsort().argsort()
+        places = other.sources[:, 0].argsort()[ranks]
+        return tuple(places[step] for step in self.order)
+
     @property
     def changed(self) -> bool:
         """True if inputs are changed versions of single images, as after augmentation."""
@@ -89,10 +106,12 @@ def replay(
     clients = capture.clients if noisy else seen.clients
     state = {name: value.to(federated.device) for name, value in capture.global_state.items()}
     dead = suppressed_state(state, [name for name, _ in federated.model.named_parameters()])
-    sent = {client: state if client in seen.clients else dead for client in clients}
+    sent: dict[int, Mapping[str, Tensor]] = {
+        client: state if client in seen.clients else dead for client in clients
+    }
     orders = {client: tasks[client].model_copy(update={"history": None}) for client in clients}
 
-    def run(client: int, **options: bool) -> ClientUpdate:
+    def run(client: int, **options: Any) -> ClientUpdate:
         before = histories.get(client, ())
         return run_client_round(orders[client], federated, sent[client], before, **options)
 

@@ -29,8 +29,8 @@ from fedlab.metrics.verdict import LEAKS
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.attacker import Attacker, attack_of
-from fedlab.server.captures import IMPRINT, Capture
+from fedlab.server.attacker import Attacker, Earlier, attack_of, most_images
+from fedlab.server.captures import READ_OUT, Capture
 
 VICTIMS = 3
 """Number of surrogate clients on which settings are chosen."""
@@ -62,6 +62,7 @@ class _Kind:
         profiles: The clients to simulate, with the defenses that they run.
         entry: Settings of the attack.
         fished: Number of images of the class that a malicious server fished for.
+        earlier: Earlier captures of the same images, which are attacked jointly.
     """
 
     key: str
@@ -70,6 +71,7 @@ class _Kind:
     profiles: tuple[ClientProfile, ...]
     entry: Reconstruct
     fished: int
+    earlier: tuple[Capture, ...]
 
 
 class SelfTuning:
@@ -118,6 +120,7 @@ class SelfTuning:
         entry: Reconstruct,
         tasks: Mapping[int, ClientTask],
         defenses: Mapping[int, tuple[AnyDefense, ...]],
+        earlier: Sequence[Capture] = (),
     ) -> Tuning | None:
         """The settings for a capture; its seconds and iterations are 0 if they were known already.
 
@@ -126,6 +129,7 @@ class SelfTuning:
             entry: Settings of the attack.
             tasks: Tasks of the clients behind it, by client.
             defenses: Defenses that are scheduled for them, by client.
+            earlier: Earlier captures of the same images, which are attacked jointly.
 
         Returns:
             ``None`` for a preset that does not tune itself, for images that are read out without
@@ -134,15 +138,19 @@ class SelfTuning:
         Raises:
             ValueError: If the gradient of fished images cannot be separated.
         """
-        if not attack_of(entry).tunes or capture.facts.malicious == IMPRINT:
+        if not attack_of(entry).tunes or capture.facts.malicious in READ_OUT:
             return None
         images = _images(capture, tasks)
         profiles = [ClientProfile(tasks[one], defenses[one], images[one]) for one in tasks]
-        kind = self._kind(capture, entry, profiles)
+        kind = self._kind(capture, entry, profiles, earlier)
         return None if kind is None else self._tuned(kind)
 
     def power(
-        self, capture: Capture, entry: Reconstruct, tasks: Mapping[int, ClientTask]
+        self,
+        capture: Capture,
+        entry: Reconstruct,
+        tasks: Mapping[int, ClientTask],
+        earlier: Sequence[Capture] = (),
     ) -> dict[int, float]:
         """Share of surrogate images without a defense that leak to the same attack, by client.
 
@@ -152,6 +160,7 @@ class SelfTuning:
             capture: The captured update of one client, or of several.
             entry: Settings of the attack.
             tasks: Tasks of the clients behind it, by client.
+            earlier: Earlier captures of the same images, which are attacked jointly.
 
         Returns:
             Shares in [0, 1]; NaN where it is not measured.
@@ -163,12 +172,18 @@ class SelfTuning:
             return dict.fromkeys(tasks, float("nan"))
         images = _images(capture, tasks)
         return {
-            client: self._power(capture, entry, ClientProfile(task, (), images[client]))
+            client: self._power(capture, entry, ClientProfile(task, (), images[client]), earlier)
             for client, task in tasks.items()
         }
 
-    def _power(self, capture: Capture, entry: Reconstruct, profile: ClientProfile) -> float:
-        kind = self._kind(capture, entry, [profile], like=False)
+    def _power(
+        self,
+        capture: Capture,
+        entry: Reconstruct,
+        profile: ClientProfile,
+        earlier: Sequence[Capture],
+    ) -> float:
+        kind = self._kind(capture, entry, [profile], earlier, like=False)
         if kind is None:
             return float("nan")
         key = f"labels {entry.labels} {kind.key}"
@@ -182,6 +197,7 @@ class SelfTuning:
         capture: Capture,
         entry: Reconstruct,
         profiles: Sequence[ClientProfile],
+        earlier: Sequence[Capture],
         *,
         like: bool = True,
     ) -> _Kind | None:
@@ -191,8 +207,7 @@ class SelfTuning:
         """
         target = self._attacker.target(capture, entry)
         facts, images = capture.facts, sum(each.images for each in profiles)
-        most = attack_of(entry).most_images
-        if target.knowledge.num_images > most and facts.malicious != IMPRINT:
+        if target.knowledge.num_images > most_images(entry) and facts.malicious not in READ_OUT:
             return None
         if images > len(self._federated.data.test_images):
             return None
@@ -205,10 +220,11 @@ class SelfTuning:
             "stage": capture.round.bit_length(),
             "malicious": [facts.malicious, fished],
             "clients": [_named(each) for each in profiles],
+            "jointly": len(earlier),
         }
         key = json.dumps(named, sort_keys=True)
         payload = target.payload if like else None
-        return _Kind(key, capture, payload, tuple(profiles), entry, fished)
+        return _Kind(key, capture, payload, tuple(profiles), entry, fished, tuple(earlier))
 
     def _learned(self, kind: _Kind) -> Tuning:
         """The trained inverter for a kind of capture, which is one for these weights alone."""
@@ -254,7 +270,7 @@ class SelfTuning:
 
     def _measured(self, kind: _Kind) -> float:
         """Attack surrogate clients other than those of the tuning, and grade the results."""
-        read_out = kind.capture.facts.malicious == IMPRINT
+        read_out = kind.capture.facts.malicious in READ_OUT
         tunes = attack_of(kind.entry).tunes and not read_out
         tuning = self._tuned(kind) if tunes else None
         numbers = _power_numbers(kind.fished or kind.profiles[0].images)
@@ -271,6 +287,7 @@ class SelfTuning:
                 labels=each.truth.labels if honest and kind.entry.labels == "known" else None,
                 order=each.truth.order if honest and kind.entry.order == "known" else None,
                 settings=None if tuning is None else tuning.attack,
+                earlier=self._known(each, kind.entry),
                 check=False,
             )
             for each in surrogates
@@ -291,8 +308,20 @@ class SelfTuning:
     def _surrogates(self, kind: _Kind, numbers: range) -> Iterator[SurrogateCapture]:
         """Simulated captures of a kind, by their numbers."""
         return surrogate_captures(
-            self._federated, kind.profiles, kind.capture, numbers=numbers, fished=kind.fished
+            self._federated,
+            kind.profiles,
+            kind.capture,
+            numbers=numbers,
+            fished=kind.fished,
+            earlier=kind.earlier,
         )
+
+    @staticmethod
+    def _known(surrogate: SurrogateCapture, entry: Reconstruct) -> tuple[Earlier, ...]:
+        """Earlier captures of a simulated client, as far as the attacker may know them."""
+        if entry.order == "known":
+            return surrogate.earlier
+        return tuple(Earlier(each.capture, None) for each in surrogate.earlier)
 
     def _victim(self, surrogate: SurrogateCapture, entry: Reconstruct) -> SurrogateVictim:
         truth, fished = surrogate.truth, surrogate.capture.facts.target
@@ -304,7 +333,11 @@ class SelfTuning:
         )
         inputs = truth.inputs if fished is None else truth.inputs[_of(truth.labels, fished)]
         return SurrogateVictim(
-            target.global_state, target.payload, target.knowledge, quality_of(inputs)
+            target.global_state,
+            target.payload,
+            target.knowledge,
+            quality_of(inputs),
+            self._attacker.earlier_updates(self._known(surrogate, entry), entry),
         )
 
     def _keep(self) -> None:

@@ -16,6 +16,7 @@ from fedlab.poisoning.cache import PoisonCache
 from fedlab.protocol.round_facts import round_facts, summed_facts
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Honest, Leaking
+from fedlab.server.attacker import Earlier
 from fedlab.server.captures import Capture
 
 SHARD = 4
@@ -46,12 +47,14 @@ class SurrogateCapture:
         capture: What the server would have received.
         tasks: Tasks of the simulated clients, by client.
         truth: The images behind the capture.
+        earlier: Captures of the same images in earlier rounds, with their known order.
     """
 
     number: int
     capture: Capture
     tasks: Mapping[int, ClientTask]
     truth: Truth
+    earlier: tuple[Earlier, ...] = ()
 
 
 def surrogate_captures(
@@ -61,6 +64,7 @@ def surrogate_captures(
     *,
     numbers: range,
     fished: int = 0,
+    earlier: Sequence[Capture] = (),
 ) -> Iterator[SurrogateCapture]:
     """Simulate the clients behind a capture on other images, one simulation after another.
 
@@ -76,20 +80,24 @@ def surrogate_captures(
             as there are enough.
         fished: Number of images of the class that a malicious server fished for, in the batch of
             each client.
+        earlier: Earlier captures of the clients, each of all of their images, to simulate as well.
     """
     labels, target = federated.data.test_labels.cpu(), original.facts.target
     wanted = torch.zeros_like(labels, dtype=torch.bool) if target is None else labels == target
     if fished and not wanted.any():
         return
-    public = _dealt(federated, profiles, numbers.stop, wanted=wanted, fished=fished)
+    shard = 1 if earlier else SHARD
+    public = _dealt(federated, profiles, numbers.stop, wanted=wanted, fished=fished, shard=shard)
     for number in numbers:
         tasks, done = _simulated(public, profiles, original, number)
         if any(each.payload is None for each in done):
             continue
         capture = _captured(original, tasks, done)
         truth = replay(public, capture, tasks, {})
+        before = [_again(public, profiles, each, number, truth) for each in earlier]
         if len(truth.inputs):
-            yield SurrogateCapture(number, capture, tasks, truth)
+            sent = tuple(each for each in before if each is not None)
+            yield SurrogateCapture(number, capture, tasks, truth, sent)
 
 
 def surrogate_examples(
@@ -126,6 +134,24 @@ def surrogate_examples(
 def images_dealt(profiles: Sequence[ClientProfile], images: int) -> int:
     """Number of public images, of this many, that the clients of one simulation hold."""
     return sum(_shard_sizes(profiles, images, fished=0))
+
+
+def _again(
+    public: FederatedData,
+    profiles: Sequence[ClientProfile],
+    original: Capture,
+    number: int,
+    truth: Truth,
+) -> Earlier | None:
+    """The update of a simulation in an earlier round; ``None`` if a client sent nothing."""
+    past = [
+        replace(each, task=each.task.model_copy(update={"round": original.round}))
+        for each in profiles
+    ]
+    tasks, done = _simulated(public, past, original, number, keep_batches=True)
+    if any(each.payload is None for each in done):
+        return None
+    return Earlier(_captured(original, tasks, done), truth_of([*tasks], done).order_in(truth))
 
 
 def _simulated(
@@ -188,6 +214,7 @@ def _dealt(
     wanted: Tensor,
     fished: int,
     part: slice = slice(None),
+    shard: int = SHARD,
 ) -> FederatedData:
     """The test images, dealt to surrogate clients; an image may go to several of them.
 
@@ -198,11 +225,12 @@ def _dealt(
         wanted: bool ``[test images]``, those of the class that a malicious server fished for.
         fished: Number of such images in the shard of each client, which is then its batch.
         part: Part of the other images that is dealt, in their order.
+        shard: Number of batches in the shard of a client that sends the gradient of one.
     """
     data, seed = federated.data, derive(federated.seed, "surrogates")
     order = torch.randperm(len(wanted), generator=generator(seed, "deal"))
     others = order[~wanted[order]][part]
-    sizes = _shard_sizes(profiles, len(others), fished=fished) * count
+    sizes = _shard_sizes(profiles, len(others), fished=fished, shard=shard) * count
     parts = zip(
         _split(order[wanted[order]], [fished] * len(sizes)), _split(others, sizes), strict=True
     )
@@ -216,11 +244,13 @@ def _dealt(
     )
 
 
-def _shard_sizes(profiles: Sequence[ClientProfile], images: int, *, fished: int) -> list[int]:
+def _shard_sizes(
+    profiles: Sequence[ClientProfile], images: int, *, fished: int, shard: int = SHARD
+) -> list[int]:
     """Number of images in the shard of each client, of this many, without the fished ones."""
     return [
         # No image twice in a batch as long as there are enough.
-        max(each.images, min(images, SHARD * each.images))
+        max(each.images, min(images, shard * each.images))
         if isinstance(each.task.role, Leaking) and not fished
         else each.images - fished
         for each in profiles

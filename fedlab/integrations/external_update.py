@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.knowledge import MOST_IMAGES, Knowledge
+from attacks.knowledge import Knowledge
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings, Reconstruction, consistency, invert
 from attacks.reconstruction.defended import adapted
@@ -23,6 +23,8 @@ from fedlab.evaluation.attack_progress import attack_progress
 from fedlab.integrations.surrogate_updates import ExternalUpdate
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Reconstruct
+from fedlab.server.attack_memory import refuse_beyond_memory
+from fedlab.server.attacker import most_images
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,11 @@ def _reconstructed(
     watch: Watch | None,
 ) -> Reconstruction:
     model, exchange, knowledge = update.network, update.exchange, update.knowledge
+    if knowledge.num_images > (most := most_images(entry)):
+        raise BadInput(
+            f"{exchange.reply} averages {knowledge.num_images} images; more than {most} are not "
+            "attacked (most_images)"
+        )
     sent, payload, buffers = _payload_of(model, exchange, knowledge)
     model, payload = model.to(device), payload.to(device)
     state = {name: tensor.to(device) for name, tensor in sent.items()}
@@ -143,6 +150,7 @@ def _reconstructed(
         chosen = external.tuned(attack, entry)
     elif entry.adapt:
         chosen = adapted(attack, payload, knowledge, sent=state)
+    refuse_beyond_memory(Problem.of(model, state, payload, knowledge), chosen)
     with attack_progress(chosen, watch) as watching:
         found = invert(
             model,
@@ -183,11 +191,6 @@ def _payload_of(
     count = knowledge.num_images
     if exchange.kind != "gradient" and knowledge.local is None:
         raise BadInput("weights can only be attacked if the client's learning rate is known")
-    if count > MOST_IMAGES:
-        raise BadInput(
-            f"{exchange.reply} averages {count} images; more than {MOST_IMAGES} are not attacked, "
-            "since what comes out would only be noise"
-        )
     sent = match_names(model, exchange.sent)
     select_parameters(model, sent, exchange.source)
     received = match_names(model, exchange.received)
@@ -213,6 +216,11 @@ def reconstruction_entry(settings: Mapping[str, Any]) -> Reconstruct:
     """
     given = {key: value for key, value in settings.items() if value is not None}
     (entry,) = Scenario().changed(reconstructions=[given]).reconstructions
+    if entry.rounds_jointly > 1:
+        raise BadInput(
+            "rounds_jointly is for runs of a scenario; in Python, attacks.reconstruction.invert "
+            "takes earlier updates of the same images"
+        )
     return entry
 
 

@@ -36,6 +36,8 @@ class WeightReading:
             [0, 1]: dead by their biases.
         single: Largest share over the layers of units to which exactly one image gives a gradient,
             in [0, 1].
+        idle: Largest share over the layers of units to which at most one image gives a gradient, in
+            [0, 1]: weights that catch images one by one leave most units so.
         copies: Largest share over the layers of units whose row of weights is a positive multiple
             of another unit's, in [0, 1].
         moved: L2 distance to the weights of the round before over their norm; ``None`` if they are
@@ -45,6 +47,7 @@ class WeightReading:
     dsnr: float
     silent: float
     single: float
+    idle: float
     copies: float
     moved: float | None = None
 
@@ -88,6 +91,7 @@ def read_weights(
         ),
         silent=max(_share(counts == 0) for counts in reached),
         single=max(_share(counts == 1) for counts in reached),
+        idle=max(_share(counts <= 1) for counts in reached),
         copies=max(map(_copies, parameters.values())),
         moved=None if before is None else _moved(parameters, before),
     )

@@ -122,6 +122,7 @@ def setting(
     trained: bool | None,
     training_mode: bool,
     order_known: bool = False,
+    batch_known: bool = False,
 ) -> Setting:
     """Decide whether the setting of an attack is diagnostic or realistic.
 
@@ -132,6 +133,7 @@ def setting(
             nobody knows.
         training_mode: True if the client's network was in training mode.
         order_known: True if the attacker knew which images each local step used.
+        batch_known: True if the attacker knew in which rounds a client used the same batch.
 
     Example:
         >>> setting(labels_known=False, steps=12, trained=True, training_mode=True).name
@@ -148,6 +150,7 @@ def setting(
             ("network not known to be trained", trained is None),
             ("evaluation mode", not training_mode),
             ("order of the images known", order_known),
+            ("rounds of the same batch known", batch_known),
         )
         if holds
     )

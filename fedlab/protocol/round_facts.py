@@ -33,8 +33,9 @@ class RoundFacts:
         poisson: Whether the single batch of a leaking client is a Poisson sample.
         proximal_mu: Weight of FedProx' proximal term.
         training_mode: Whether the network is in training mode.
-        malicious: The server's tampering with what it sent, ``imprint``, ``class-fishing`` or
-            ``suppression``; ``None`` if it is honest but curious. The client does not know it.
+        malicious: The server's tampering with what it sent, ``imprint``, ``class-fishing``,
+            ``trap-weights`` or ``suppression``; ``None`` if it is honest but curious. The client
+            does not know it.
         target: The class for which a malicious server fished.
         singled_out: The client whose update suppression left in a sum, to which the other facts
             then refer; ``None`` otherwise.

@@ -150,6 +150,7 @@ class LeakageRow:
             by structure and learned features both.
         alike: Number of images of the pool that have the class of the true image, which is counted.
         labels_guessed: True if the update said nothing about the labels, which were then guessed.
+        rounds_jointly: Number of rounds whose updates of the image were attacked jointly.
         extra: Values of the metrics that the scenario adds, by column.
     """
 
@@ -198,6 +199,7 @@ class LeakageRow:
     p_value: float = math.nan
     alike: int = 1
     labels_guessed: bool = False
+    rounds_jointly: int = 1
     extra: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -197,6 +197,29 @@ class ClassFishing(Scheduled):
     """The class whose images the server wants to see."""
 
 
+class TrapWeights(Scheduled):
+    """A malicious server sends a first fully connected layer that catches single images.
+
+    Each unit answers to few images of a batch; an image that is alone in activating one is read out
+    exactly. The client can see that units react to few or none of its images. The reply of such a
+    client does not become part of the global model. Under secure aggregation all clients of a sum
+    must be sent the same weights.
+    """
+
+    attack: Literal["trap-weights"] = "trap-weights"
+    rule: Literal["quantile", "halves"] = "quantile"
+    """How the weights are chosen: ``quantile`` has normal weights and biases at a quantile (QBI,
+    arXiv 2406.18745), ``halves`` negative halves that outweigh positive ones (arXiv
+    2112.02918)."""
+    batch_size: Count | None = Field(default=None, ge=1)
+    """Number of images of which a unit should catch one, at least 1; by default the largest number
+    of images behind one update or sum of the round, as the server knows it."""
+    norm: float = Field(default=0.577, gt=0)
+    """Norm of the weights of each unit, above 0; 0.577, that of PyTorch's initial weights, by
+    default. Of clients that send weights and not gradients, a smaller one such as 0.02 loses less
+    to rounding, and is easier to see."""
+
+
 class Suppression(Scheduled):
     """A malicious server leaves one client's gradient in a secure sum by suppressing all others.
 
@@ -211,7 +234,7 @@ class Suppression(Scheduled):
     """The client whose update is left in the sum, exactly one."""
 
 
-Tampering = Imprint | ClassFishing | Suppression
+Tampering = Imprint | ClassFishing | TrapWeights | Suppression
 """How a malicious server tampers with what it sends."""
 
 Malicious = Annotated[Tampering, Field(discriminator="attack")]
@@ -412,6 +435,14 @@ class Reconstruct(Scheduled):
     order: Literal["known", "sequential", "average"] = "sequential"
     """Order of the images in local steps: ``known`` to the attacker, assumed ``sequential`` and the
     same in every epoch, or approximated by the ``average`` over all images."""
+    rounds_jointly: Count = Field(default=1, ge=1)
+    """Number of rounds that are attacked jointly, at least 1; by default 1. With more, the latest
+    earlier updates of the same images are used as well. Which gradients are of the same batch is
+    granted to the attacker, so that such a result is diagnostic."""
+    most_images: Count | None = Field(default=None, ge=1)
+    """Largest number of images behind an attacked update; by default 64, and 1,024 for
+    ``cocktail-party``, since more take long. With more than 64, an attack that would not fit into
+    the free memory is left out, and its rows say so."""
     mode: Literal["announced", "train", "eval"] = "announced"
     """Mode of the network that the attacker simulates; ``announced`` is the mode that the server
     asked for."""
@@ -450,6 +481,11 @@ class Reconstruct(Scheduled):
     """Weights of priors by name, at least 0: ``total-variation``, ``norm``, ``statistics``,
     ``features``, ``graph-variation``, or plug-ins. They replace the preset's weights of the same
     priors."""
+    local_steps: Literal["unroll", "gradient", "surrogate"] | None = None
+    """How an update of several local steps is explained: ``unroll``, the default, simulates each
+    step, ``gradient`` takes the update for one gradient at the global weights, and ``surrogate``
+    for one at a point between the global and the client's weights, which is found along with the
+    images; the last two cost less and need SGD."""
     label_rule: Annotated[str | None, _plugin(LABEL_RULES)] = None
     """Rule that infers unknown labels: ``auto``, ``idlg``, ``counts``, ``yin``, ``llg``, ``mixed``,
     ``joint``, or a plug-in."""

@@ -2,11 +2,12 @@
 
 It knows what any server knows (the network, the round facts, the replies) and, in diagnostic runs
 only, the true labels or order of the images. A malicious server evaluates its own manipulation:
-imprints are read out, fished images are reconstructed separately, and of a suppressed sum one
-client's update is left.
+imprints and caught images are read out, fished images are reconstructed separately, and of a
+suppressed sum one client's update is left.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from attacks.knowledge import Knowledge, PublicImages
-from attacks.malicious_server.rebuild import read_imprints, single_out
+from attacks.malicious_server.rebuild import read_imprints, read_traps, single_out
 from attacks.payload import Payload
 from attacks.reconstruction import (
     AttackSettings,
     Consistency,
+    EarlierUpdate,
+    Problem,
     Reconstruction,
     consistency,
     invert,
@@ -30,11 +33,12 @@ from attacks.reconstruction.watch import Watch
 from fedlab.core.attack_plugins import ATTACKS, LABEL_RULES, OBJECTIVES, PRIORS, component, preset
 from fedlab.core.plugins import PluginFailed
 from fedlab.scenario.tables import Reconstruct
-from fedlab.server.captures import IMPRINT, SUPPRESSED, Capture
+from fedlab.server.attack_memory import refuse_beyond_memory
+from fedlab.server.captures import IMPRINT, SUPPRESSED, TRAPPED, Capture
 
 log = logging.getLogger(__name__)
 
-REPLACED = {"iterations", "tv", "lr", "restarts", "mask", "patience"}
+REPLACED = {"iterations", "tv", "lr", "restarts", "mask", "patience", "local_steps"}
 """Keys of ``Reconstruct`` that replace fields of the preset with the same name."""
 
 CHOSEN = {"method": ATTACKS, "objective": OBJECTIVES, "label_rule": LABEL_RULES}
@@ -55,6 +59,19 @@ class Target(NamedTuple):
     global_state: dict[str, Tensor]
     payload: Payload
     knowledge: Knowledge
+
+
+class Earlier(NamedTuple):
+    """An earlier capture of the images of an attacked one.
+
+    Attributes:
+        capture: The captured update.
+        order: Known order in its local steps, as indices of the images of the attacked capture;
+            ``None`` to assume one.
+    """
+
+    capture: Capture
+    order: tuple[Tensor, ...] | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Attacker:
         labels: Tensor | None,
         generator: torch.Generator,
         order: tuple[Tensor, ...] | None = None,
+        earlier: Sequence[Earlier] = (),
         attack: AttackSettings | None = None,
         check: bool = True,
         watch: Watch | None = None,
@@ -99,24 +117,28 @@ class Attacker:
             labels: Known labels ``[n]`` or soft ``[n, classes]``; ``None`` to infer them.
             generator: CPU generator of the initial images, unrelated to those of the clients.
             order: Known order of the images in local steps; ``None`` to assume one.
+            earlier: Earlier captures of the same images, which are attacked jointly.
             attack: Settings that were tuned for this kind of client; ``None`` uses those of the
                 preset, adapted to the defense.
             check: Look for signs that the client did not train as it was asked to.
             watch: Callback that receives the progress.
 
         Raises:
-            ValueError: If the payload cannot be attacked, such as one of too many images.
+            ValueError: If the payload cannot be attacked, such as one of too many images for the
+                entry or for the free memory.
             PluginFailed: If a plug-in of the attack fails.
         """
         malicious = capture.facts.malicious
         model, global_state, payload, knowledge = self.target(capture, settings, labels, order)
         if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
-        most = (attack or attack_of(settings)).most_images
+        if malicious == TRAPPED:
+            return read_traps(model, global_state, payload, knowledge)
+        most = most_images(settings)
         if knowledge.num_images > most:
             raise ValueError(
                 f"the update of {capture.of} in round {capture.round} averages "
-                f"{knowledge.num_images} images; more than {most} are not attacked"
+                f"{knowledge.num_images} images; more than {most} are not attacked (most_images)"
             )
         findings: tuple[str, ...] = ()
         if check:
@@ -124,7 +146,12 @@ class Attacker:
         if attack is None:
             attack = attack_of(settings)
             if settings.adapt:
-                attack = adapted(attack, payload, knowledge, sent=global_state)
+                attack = adapted(
+                    attack, payload, knowledge, sent=global_state, rounds=1 + len(earlier)
+                )
+        before = self.earlier_updates(earlier, settings)
+        problem = Problem.of(model, global_state, payload, knowledge, before)
+        refuse_beyond_memory(problem, attack)
         found = invert(
             model,
             global_state,
@@ -132,6 +159,7 @@ class Attacker:
             knowledge,
             attack,
             generator=generator,
+            earlier=before,
             seconds=settings.seconds,
             workers=settings.workers,
             watch=watch,
@@ -170,6 +198,20 @@ class Attacker:
         if (fished := capture.facts.target) is not None:
             payload, knowledge = single_out(global_state, payload, knowledge, target=fished)
         return Target(model, global_state, payload, knowledge)
+
+    def earlier_updates(
+        self, earlier: Sequence[Earlier], settings: Reconstruct
+    ) -> tuple[EarlierUpdate, ...]:
+        """Earlier captures as what an attack works on, on the attacker's device.
+
+        Args:
+            earlier: The captures.
+            settings: Settings of the attack, of which order and mode are used.
+        """
+        return tuple(
+            EarlierUpdate(*self._on_device(each)[1:], self.knowledge(each, settings, None, order))
+            for each, order in earlier
+        )
 
     def _implausible(
         self,
@@ -258,6 +300,15 @@ class Attacker:
             return frozenset()
         names = {name for name, _ in self.model.named_parameters()}
         return frozenset(names.difference(capture.payload.tensors))
+
+
+def most_images(entry: Reconstruct) -> int:
+    """Largest number of images of an update that an entry attacks.
+
+    Args:
+        entry: A ``[[reconstructions]]`` entry.
+    """
+    return attack_of(entry).most_images if entry.most_images is None else entry.most_images
 
 
 def attack_of(entry: Reconstruct) -> AttackSettings:

@@ -19,11 +19,16 @@ from fedlab.core.tensor_files import read_tensors
 from fedlab.protocol.round_facts import RoundFacts
 
 IMPRINT = "imprint"
-"""Manipulation of the network from which images are read out without an attack."""
+"""Manipulation of the network by a block of the server's."""
 
-FISHED = "class-fishing"
-"""Manipulation under which each client of a round receives its own global arrays."""
+TRAPPED = "trap-weights"
+"""Manipulation of the first fully connected layer."""
 
+READ_OUT = frozenset({IMPRINT, TRAPPED})
+"""Manipulations after which images are read out without an attack."""
+
+APART = frozenset({"class-fishing", TRAPPED})
+"""Manipulations under which some clients of a round receive global arrays of their own."""
 
 SUPPRESSED = "suppression"
 """Manipulation under which a sum of several clients holds the update of one of them."""
@@ -76,10 +81,10 @@ class Capture:
         Args:
             folder: Folder of the captures; it is created.
             apart: True if the client received its own global arrays, which then have their own
-                file, as under class fishing.
+                file, as under class fishing and trap weights.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        own = apart or self.facts.malicious == FISHED
+        own = apart or self.facts.malicious in APART
         before = folder / _global_name(self.round, self.clients[0] if own else None)
         if not before.is_file():
             write_atomically(before, save(_plain(self.global_state)))
@@ -144,7 +149,8 @@ class Capture:
             facts = saved["facts"] if "facts" in saved else saved["announced"]  # of older runs
             # JSON has lists only.
             facts |= {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
-            own, shared = (folder / _global_name(round, who) for who in (client, None))
+            first = saved["clients"][0]
+            own, shared = (folder / _global_name(round, who) for who in (first, None))
             global_state, _ = read_tensors(own if own.is_file() else shared)
             capture = cls(
                 round=saved["round"],

@@ -33,6 +33,7 @@ from fedlab.server.spectrum import change_ranks, refuse_without_kernels
 from fedlab.server.suppression import part_of_target, target_of
 from fedlab.server.tampering import imprint_block, refuse_impossible_fishing, states_to_send
 from fedlab.server.transport import State, Transport
+from fedlab.server.trap_weights import MakeTraps
 
 RootUpdate = Callable[[int, State], State]
 """Training on the server's root images: from a round and the global state to a new state."""
@@ -81,10 +82,10 @@ class _Seen:
 class RoundLoop:
     """The server's side of a federation.
 
-    A malicious server that fishes for a class leaves the replies of fished clients out of the
-    aggregate, since they start from weights that no training gives. If all clients of a round are
-    fished, the global state stays as it is. One that suppresses gradients counts the sum as if
-    suppressed clients had changed nothing.
+    A malicious server that fishes for a class or sets traps leaves the replies of the clients that
+    it tampers with out of the aggregate, since they start from weights that no training gives. If
+    these are all clients of a round, the global state stays as it is. One that suppresses gradients
+    counts the sum as if suppressed clients had changed nothing.
 
     Args:
         grid: Grid that carries the messages.
@@ -96,6 +97,7 @@ class RoundLoop:
             round costs. Without them it checks mechanisms and noise only.
         terms: Terms of a deployment, whose clients state their own numbers of images; ``None`` in a
             simulation.
+        make_traps: Maker of trap weights, where the scenario has them.
 
     Raises:
         BadInput: If the aggregation rule cannot be made or lacks what it needs, or the network has
@@ -112,6 +114,7 @@ class RoundLoop:
         root_update: RootUpdate | None = None,
         sizes: PublicSizes | None = None,
         terms: Terms | None = None,
+        make_traps: MakeTraps | None = None,
     ) -> None:
         self._transport = Transport(grid, terms)
         self._parameters = tuple(parameters)
@@ -126,6 +129,7 @@ class RoundLoop:
         self.state = dict(state)
         self.aggregation = Aggregation.of(scenario)
         self._root_update = root_update
+        self._make_traps = make_traps
         if self.aggregation.needs_root and root_update is None:
             raise BadInput(f"{scenario.server.strategy} needs root images of the server's own")
         if self.aggregation.compares_changes and len(self._averaged(scenario)) > len(parameters):
@@ -163,7 +167,14 @@ class RoundLoop:
         """
         averaged = self._averaged(scenario)
         tasks = self._plan(scenario, round, averaged, resumed)
-        sent = states_to_send(scenario, tasks, self.state, self._parameters)
+        sent = states_to_send(
+            scenario,
+            tasks,
+            self.state,
+            self._parameters,
+            images={} if self._sizes is None else self._sizes.images,
+            make_traps=self._make_traps,
+        )
         tasks = _with_hashes(tasks, sent)
         if self._deployed:
             costs = self._expected_costs(scenario, tasks)
@@ -184,7 +195,7 @@ class RoundLoop:
         together = _summed_clients(scenario, tasks, replies)
         replies.check_failures(scenario.server.max_failures)
         seen = self._look(replies.replies, tasks, sent, averaged, scenario, together)
-        # A reply to fished weights is a step from a model that no training gives.
+        # A reply to weights that were tampered with is a step from a model that no training gives.
         counted = [each for each in seen if each.capture.global_state is self.state]
         result = self._aggregate(counted, messages, scenario, round)
         rank = scenario.server.rank
@@ -281,11 +292,13 @@ class RoundLoop:
             equally = counts_equally(tasks[client] for client in together)
             whole = summed([parts[client] for client in together], averaged, equally=equally)
             facts, target = summed_facts(list(each.values())), target_of(scenario, tasks)
+            start = sent[together[0]]  # the same for all, but under suppression
             if target is not None:
                 single = isinstance(tasks[target].role, Leaking)
                 facts = suppressed_facts(each, target=target, single_batch=single)
                 facts = replace(facts, share=1 / len(together) if equally else None)
-            capture = Capture(round, tuple(together), self.state, whole.payload, facts)
+                start = self.state
+            capture = Capture(round, tuple(together), start, whole.payload, facts)
             part = whole if target is None else part_of_target(capture, whole)
             seen.append(_Seen(capture, part))
         for client in sorted(set(parts) - set(together)):

@@ -18,6 +18,8 @@ from fedlab.defenses.clip_noise import ClipNoise
 from fedlab.defenses.dp_sgd import DPSGD
 from fedlab.protocol.round_facts import RoundFacts
 from fedlab.protocol.task import ClientTask
+from fedlab.protocol.workload import workload
+from fedlab.scenario.roles import Leaking
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import Suppression
 from fedlab.server.captures import Capture
@@ -25,7 +27,10 @@ from fedlab.server.secure_sum import Part, members
 
 
 def refuse_impossible_suppression(
-    scenario: Scenario, model: nn.Module, shape: tuple[int, int, int]
+    scenario: Scenario,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    sizes: Mapping[int, int],
 ) -> None:
     """Refuse suppression where there is no secure sum, or the network cannot be suppressed.
 
@@ -33,6 +38,7 @@ def refuse_impossible_suppression(
         scenario: The scenario.
         model: The network, in the mode of the clients.
         shape: Channels, height and width of an image.
+        sizes: Number of images of each client.
 
     Raises:
         BadInput: If the server is to suppress gradients and cannot.
@@ -54,6 +60,13 @@ def refuse_impossible_suppression(
             "server.malicious: the weights of suppressed clients grow towards "
             "training.norm_target, which is not subtracted from the sum: leave one of the two out"
         )
+    if scenario.training.weight_decay and _unlike_steps(scenario, sizes):
+        raise BadInput(
+            "server.malicious: weight decay shrinks the weights of suppressed clients once in each "
+            "local step, and from the sum of clients with unlike numbers of steps it cannot be "
+            "subtracted: set training.weight_decay = 0, or give all clients one role and equally "
+            "many images"
+        )
     if scenario.audit is not None:
         raise BadInput(
             "server.malicious: an audit scores what all clients of a sum sent, of which "
@@ -63,6 +76,19 @@ def refuse_impossible_suppression(
         check_suppression(model, shape=shape, generator=torch.Generator().manual_seed(0))
     except ValueError as error:
         raise BadInput(f"server.malicious: {error}") from error
+
+
+def _unlike_steps(scenario: Scenario, sizes: Mapping[int, int]) -> bool:
+    """Whether clients of a round send weights after unlike numbers of steps, or gradients."""
+    for round in range(1, scenario.rounds + 1):
+        roles = {client: scenario.role(round=round, client=client) for client in sizes}
+        kinds = {
+            (isinstance(role, Leaking), workload(role, scenario.training, sizes[client]).steps)
+            for client, role in roles.items()
+        }
+        if len(kinds) > 1:
+            return True
+    return False
 
 
 def target_of(scenario: Scenario, tasks: Mapping[int, ClientTask]) -> int | None:

@@ -9,9 +9,10 @@ from attacks.malicious_server.imprint import BLOCK
 from fedlab.core.errors import BadInput
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.scenario import Scenario
-from fedlab.scenario.tables import ClassFishing, Imprint
+from fedlab.scenario.tables import ClassFishing, Imprint, TrapWeights
 from fedlab.server.secure_sum import members
 from fedlab.server.suppression import suppressed_state, target_of
+from fedlab.server.trap_weights import MakeTraps, images_behind
 
 State = Mapping[str, Tensor]
 """Parameters and buffers by name."""
@@ -42,24 +43,37 @@ def refuse_impossible_fishing(scenario: Scenario, state: State, parameters: Iter
 
 
 def states_to_send(
-    scenario: Scenario, tasks: Mapping[int, ClientTask], state: State, parameters: Iterable[str]
+    scenario: Scenario,
+    tasks: Mapping[int, ClientTask],
+    state: State,
+    parameters: Iterable[str],
+    *,
+    images: Mapping[int, int],
+    make_traps: MakeTraps | None,
 ) -> dict[int, State]:
     """Choose what each client is sent: the global state, or one that the server tampered with.
 
-    It fishes for a class, or suppresses the gradients of all clients of a sum but one.
+    It fishes for a class, sets traps for single images, or suppresses the gradients of all clients
+    of a sum but one.
 
     Args:
         scenario: The experiment.
         tasks: Task of each client of the round.
         state: Global parameters and buffers.
         parameters: Names of the parameters.
+        images: Number of images of each client that is there.
+        make_traps: Maker of trap weights, where the scenario has them.
     """
     attacks = {
         client: scenario.malicious_attack(round=task.round, client=client)
         for client, task in tasks.items()
     }
     fishing = next((each for each in attacks.values() if isinstance(each, ClassFishing)), None)
-    fished = _fish(state, parameters, fishing) if fishing else state
+    tampered = _fish(state, parameters, fishing) if fishing else state
+    trapped = {c: tasks[c] for c, each in attacks.items() if isinstance(each, TrapWeights)}
+    if trapped and make_traps is not None:
+        round = next(iter(tasks.values())).round
+        tampered = make_traps(round, images_behind(scenario, trapped, images), state)
     target = target_of(scenario, tasks)
     if target is not None:
         dead = suppressed_state(state, parameters)
@@ -67,7 +81,7 @@ def states_to_send(
         silent = set(together) - {target}
         return {client: dead if client in silent else state for client in tasks}
     return {
-        client: fished if isinstance(each, ClassFishing) else state
+        client: tampered if isinstance(each, ClassFishing | TrapWeights) else state
         for client, each in attacks.items()
     }
 

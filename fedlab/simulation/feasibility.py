@@ -10,6 +10,7 @@ from fedlab.scenario.roles import Leaking, Role
 from fedlab.scenario.scenario import Scenario
 from fedlab.server.secure_sum import refuse_what_needs_single_replies
 from fedlab.server.suppression import refuse_impossible_suppression
+from fedlab.server.trap_weights import refuse_impossible_traps
 
 
 def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> None:
@@ -21,13 +22,16 @@ def refuse_what_cannot_work(scenario: Scenario, federated: FederatedData) -> Non
 
     Raises:
         BadInput: If colluders lack what they need, secure aggregation hides what the server needs,
-            the network cannot be trained, sent or suppressed, or a defense cannot work with it.
+            the network cannot be trained, sent, suppressed or trapped, or a defense cannot work
+            with it.
     """
     refuse_what_needs_single_replies(scenario)
     check_collusion(scenario)
     _refuse_unsendable_tensors(federated)
     federated.model.train(scenario.training.mode == "train")
-    refuse_impossible_suppression(scenario, federated.model, federated.data.shape)
+    data = federated.data
+    refuse_impossible_suppression(scenario, federated.model, data.shape, federated.sizes)
+    refuse_impossible_traps(scenario, federated.model, data.shape, mean=data.mean, std=data.std)
     for entry in dict.fromkeys(scenario.defenses):
         problem = entry.network_problem(federated.model, federated.data.shape)
         if problem:

@@ -44,6 +44,7 @@ from fedlab.simulation.run_identity import contents_of
 from fedlab.simulation.scheduled_attacks import run_scheduled_attacks
 from fedlab.simulation.toggle_event import named_clients, toggle_event
 from fedlab.simulation.tracking import Tracking
+from fedlab.simulation.trap_making import trap_making
 from fedlab.simulation.workers import clients_here, shared_measure, workers_of
 
 FAILED = f"{PluginFailed.__name__}: "
@@ -109,6 +110,7 @@ class Federation(Analysis):
         )
         self.federated.cache.folder = self.folder.poisons
         self._evaluator.store = self.folder.tunings
+        self._evaluator.captures = self.folder.captures
         self.folder.identity.note_contents(self._contents)
         self.folder.append_round(untrained)
 
@@ -146,6 +148,7 @@ class Federation(Analysis):
             root_update=root_training(self.federated, scenario),
             sizes=PublicSizes(self.federated.sizes, math.prod(self.federated.data.shape)),
             terms=terms_of(scenario, self.federated.data) if scenario.engine.deployed else None,
+            make_traps=trap_making(self.federated, scenario),
         )
         self._connected = grid is not None or not scenario.engine.deployed
         self._evaluator = AttackEvaluator(scenario, self.federated, self._workers)
@@ -204,6 +207,7 @@ class Federation(Analysis):
             )
         federation.federated.cache.folder = run.poisons
         federation._evaluator.store = run.tunings
+        federation._evaluator.captures = run.captures
         federation._resumed = True
         # Includes the cost of a round that was interrupted, since its replies were sent.
         federation._loop.histories = run.spending()

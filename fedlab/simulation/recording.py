@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fedlab.evaluation.earlier_rounds import needed_later
 from fedlab.evaluation.leaks import Leak, LeakSeries, save_leaks
 from fedlab.results.round_result import RoundResult
 from fedlab.server.captures import Capture
@@ -26,7 +27,8 @@ class KeepCaptures(Callback):
         scenario = federation.scenario
         keep = scenario.captures.keep
         for capture in captures:
-            if keep == "all" or (keep == "attacked" and scheduled_attacks(scenario, capture)):
+            attacked = scheduled_attacks(scenario, capture) or needed_later(capture, scenario)
+            if keep == "all" or (keep == "attacked" and attacked):
                 capture.save(federation.folder.captures)
 
 

@@ -67,10 +67,11 @@ def test_without_a_name_all_are_listed(capsys):
         (["theory"], "make_npz.py"),
         (["tuned"], "make_npz.py"),
         (["graph"], "name an .npz of chest X-rays"),
+        (["joint"], "a folder with cifar10.npz, fashion_mnist.npz"),
         (["learned"], "a folder with fashion_mnist.npz, cifar10.npz"),
         (
             ["cifar", "--cells", "x.jsonl"],
-            "for the benchmarks learned, strongest, theory and tuned",
+            "for the benchmarks joint, learned, strongest, theory and tuned",
         ),
         (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
         (["scale", "--device", "cuda"], "which runs on the CPU"),

@@ -58,7 +58,16 @@ def test_few_images_are_no_reason_to_withhold():
 
 
 def test_limit_of_dsnr_follows_the_number_of_images():
-    reading = WeightReading(dsnr=0.5, silent=0.0, single=0.0, copies=0.0)
+    reading = WeightReading(dsnr=0.5, silent=0.0, single=0.0, idle=0.0, copies=0.0)
     check = WeightCheck(most_dsnr=0.3)
     assert "one image" in (check.reason(reading, images=32) or "")
     assert check.reason(reading, images=16) is None
+
+
+@pytest.mark.parametrize(("images", "suspicious"), [(31, False), (32, True)])
+def test_units_that_react_to_one_image_or_none_count_together_if_there_are_enough(
+    images, suspicious
+):
+    reading = WeightReading(dsnr=0.0, silent=0.4, single=0.4, idle=0.8, copies=0.0)
+    reason = WeightCheck().reason(reading, images=images)
+    assert (reason is not None) is suspicious

@@ -57,6 +57,7 @@ SETTINGS = {
     "mine.toml": [*FEW[1:], "data.test=80", "data.train=200", *FIRST],
     "unmixed": ["rounds=2"],
     "malicious_server": ["data.train=200", "data.test=100", "rounds=1", FIRST[0]],
+    "trap_weights": ["data.train=200", "data.test=100", FIRST[0], FIRST[-1]],
     "suppression": ["data.train=200", "data.test=100", FIRST[0], FIRST[-1]],
     "witches_brew": [*BREW, "rounds=2"],
 }

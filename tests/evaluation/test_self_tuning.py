@@ -107,6 +107,7 @@ LIGHT = AUTO | {"iterations": 4, "tuning_iterations": 30}
 SECURE = {"name": "secure-aggregation", "clients": "0-2"}
 FISHING = {"malicious": {"attack": "class-fishing", "clients": "0", "target": 3}}
 IMPRINT = {"malicious": {"attack": "imprint", "bins": 16}}
+TRAPS = {"malicious": {"attack": "trap-weights", "clients": "0"}}
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +154,11 @@ def test_surrogates_of_a_fished_client_hold_the_class():
         assert (each.capture.facts.malicious, each.capture.facts.target) == ("class-fishing", 3)
 
 
-@pytest.mark.parametrize(("server", "chooses"), [(FISHING, True), (IMPRINT, False)])
+@pytest.mark.parametrize(("server", "chooses"), [(FISHING, True), (IMPRINT, False), (TRAPS, False)])
 def test_power_is_measured_under_a_malicious_server(server, chooses):
     scenario = small(
         roles=[LEAK | {"batch_size": 16}],
+        model={"name": "mlp" if server is TRAPS else "convnet", "width": 4},
         server=server,
         reconstructions=[LIGHT | {"power": True, "clients": "0"}],
         rounds=1,

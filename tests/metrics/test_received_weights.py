@@ -8,6 +8,7 @@ from torch import nn
 
 from attacks.malicious_server.fishing import fish_class
 from attacks.malicious_server.imprint import imprint
+from attacks.malicious_server.traps import set_traps
 from fedlab.metrics.received_weights import read_weights
 from fedlab.models import build
 
@@ -76,6 +77,24 @@ def test_class_fishing_raises_dsnr(mlp):
 def test_imprint_block_has_copied_rows(mlp):
     trap = imprint(mlp, shape=SHAPE, bins=8, generator=torch.Generator().manual_seed(0))
     assert read_weights(trap, state(trap), *images()).copies == 1
+
+
+def test_units_of_trap_weights_react_to_few_images(mlp):
+    traps = set_traps(
+        mlp,
+        state(mlp),
+        shape=SHAPE,
+        rule="quantile",
+        batch_size=8,
+        generator=torch.Generator().manual_seed(0),
+        mean=(0.0,) * SHAPE[0],
+        std=(1.0,) * SHAPE[0],
+    )
+    honest = read_weights(mlp, state(mlp), *images())
+    found = read_weights(mlp, traps, *images())
+    assert found.single > 0.2 > honest.single
+    assert found.silent > 0.1 > honest.silent
+    assert found.idle > 0.3 > honest.idle
 
 
 def test_distance_is_relative_to_former_weights(mlp):

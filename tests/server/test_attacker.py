@@ -1,6 +1,7 @@
 """The attacker in the server is told what any server knows, and nothing that was not granted."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fedlab.client.federated_data import FederatedData
 from fedlab.protocol.planning import task_for
 from fedlab.protocol.round_facts import RoundFacts, round_facts, scheduled_facts
 from fedlab.scenario.tables import Reconstruct
+from fedlab.server import attack_memory
 from fedlab.server.attacker import Attacker, attack_of
 from fedlab.server.captures import Capture
 from tests.federations import finished, small
@@ -171,6 +173,27 @@ def test_update_of_too_many_images_is_refused():
     capture = capture_of(one, num_examples=65)
     with pytest.raises(ValueError, match=r"client 6 in round 4 averages 65 images; more than 64"):
         one.attack(capture, QUICK, labels=None, generator=start())
+
+
+MANY, LABELS = QUICK.model_copy(update={"most_images": 65}), torch.zeros(65, dtype=torch.int64)
+
+
+def test_more_images_are_attacked_where_asked_for():
+    one = attacker()
+    capture = capture_of(one, num_examples=65)
+    found = one.attack(capture, MANY, labels=LABELS, generator=start())
+    assert len(found.images) == 65
+
+
+def test_more_images_than_fit_into_memory_are_refused(monkeypatch):
+    free = SimpleNamespace(available=1_000)
+    monkeypatch.setattr(attack_memory.psutil, "virtual_memory", lambda: free)
+    one = attacker()
+    capture = capture_of(one, num_examples=65)
+    with pytest.raises(ValueError, match=r"65 images would take about .* GiB of memory, and 0.0"):
+        one.attack(capture, MANY, labels=LABELS, generator=start())
+    found = one.attack(capture_of(one), MANY, labels=LABELS[:2], generator=start())
+    assert len(found.images) == 2
 
 
 def test_entry_replaces_only_its_own_settings():

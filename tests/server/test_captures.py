@@ -97,6 +97,7 @@ def test_no_seed_plan_label_or_image_is_in_the_files(run):
                 "eps",
                 "norm_target",
                 "singled_out",
+                "share",
                 "single_batch",
             }
 

@@ -159,6 +159,11 @@ def test_noise_of_suppressed_clients_stays_in_the_sum():
         ({"defenses": []}, "add the defense secure-aggregation"),
         ({"training": {"share_buffers": True}}, "share_buffers = false"),
         ({"audit": {"client": 1}}, "leave the table"),
+        ({"data": UNEVEN, "training": {"weight_decay": 1e-3}}, "unlike numbers of steps"),
+        (
+            {"roles": [LEAK | {"clients": "0"}], "training": {"weight_decay": 1e-3}},
+            "unlike numbers of steps",
+        ),
         ({"model": {"name": "lenet"}}, "server.malicious: the network cannot be suppressed"),
     ],
 )

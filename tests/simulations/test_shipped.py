@@ -190,6 +190,16 @@ def test_suppression_reads_one_client_of_a_sum(tmp_path):
     assert federation.picture().axes
 
 
+def test_trap_weights_read_a_sum_until_dp_sgd(tmp_path):
+    federation, leakage = run("trap_weights", tmp_path, ["reconstructions.0.power=false"])
+    obedient, trapped, private = (leakage[leakage["round"] == number] for number in (1, 2, 3))
+    assert len(obedient) == len(trapped) == len(private) == 40
+    assert (trapped["psnr"] >= 80).sum() >= 25
+    assert set(obedient["threat"]) == {"honest-but-curious"}
+    assert "leaks" not in set(private["verdict"])
+    assert federation.picture().axes
+
+
 @pytest.mark.slow
 def test_noise_and_gate_hide_most_updates(tmp_path):
     federation, leakage = run("defenses", tmp_path, attacked_by("fast", "0-7"))

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from attacks.knowledge import MOST_IMAGES
-from attacks.reconstruction.presets import MOST_UNMIXED
 from fedlab.report.templates import paragraphs
 from fedlab.report.verdicts.run import attack_names
 from fedlab.scenario.roles import Leaking, Poisoning
 from fedlab.scenario.scenario import Scenario
 from fedlab.scenario.tables import NO_PROTECTION
+from fedlab.server.attacker import most_images
 
 
 class _Scheduled(Protocol):
@@ -32,7 +32,6 @@ def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[t
     Returns:
         Pairs of a term and one or more sentences about it, in reading order.
     """
-    unmixes = any("cocktail-party" in (e.preset, e.method) for e in scenario.reconstructions)
     return paragraphs(
         "threat_model.txt",
         server=scenario.server,
@@ -45,7 +44,7 @@ def threat_model(scenario: Scenario, *, arms: Iterable[Scenario] = ()) -> list[t
         sums_updates=any(e.sums_updates for each in (scenario, *arms) for e in each.defenses),
         where=_where,
         attack_names=attack_names,
-        most_images=MOST_UNMIXED if unmixes else MOST_IMAGES,
+        most_images=max(map(most_images, scenario.reconstructions), default=MOST_IMAGES),
         no_protection=NO_PROTECTION,
     )
 

@@ -10,7 +10,8 @@ from attacks.gradients import batch_gradient
 from attacks.knowledge import Knowledge, LocalSGD
 from attacks.malicious_server.fishing import fish_class, last_layer
 from attacks.malicious_server.imprint import imprint
-from attacks.malicious_server.rebuild import read_imprints, single_out
+from attacks.malicious_server.rebuild import read_imprints, read_traps, single_out
+from attacks.malicious_server.traps import set_traps
 from attacks.payload import Payload
 from fedlab.models import build
 
@@ -93,6 +94,37 @@ def test_network_is_left_unchanged():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(module.training for module in model.modules())
     assert not model.block.measure._forward_hooks
+
+
+@pytest.mark.parametrize("kind", ["gradient", "weights"])
+def test_caught_images_get_their_own_labels(kind):
+    model = build("mlp", shape=SHAPE, classes=CLASSES, width=400, seed=3)
+    state = set_traps(
+        model,
+        state_of(model),
+        shape=SHAPE,
+        rule="quantile",
+        batch_size=len(LABELS),
+        generator=seeded(2),
+        mean=KNOWN.mean,
+        std=KNOWN.std,
+        reference=torch.rand((100, *SHAPE), generator=seeded(4)) * 2 - 1,
+        norm=0.577 if kind == "gradient" else 0.02,
+    )
+    pixels = (torch.rand((len(LABELS), *SHAPE), generator=seeded(1)) * 255).round() / 255
+    sent, knowledge = payload_of(model, state, pixels * 2 - 1), KNOWN
+    if kind == "weights":
+        sent = stepped(state, sent, lr=0.5)
+        knowledge = replace(KNOWN, local=LocalSGD(lr=0.5, batch_size=len(LABELS)))
+    made = read_traps(model, state, sent, knowledge)
+    distance = (made.images.unsqueeze(1) - pixels).abs().flatten(2).amax(2)
+    assert sorted(distance.argmin(1).tolist()) == list(range(len(LABELS)))
+    assert distance.amin(1).max() < (1e-4 if kind == "gradient" else 1e-2)
+    assert torch.equal(made.labels, LABELS[distance.argmin(1)])
+    assert not made.labels_known
+    assert "2406.18745" in made.attack.source
+    few = read_traps(model, state, sent, replace(knowledge, num_images=2))
+    assert torch.equal(few.images, made.images[:2])
 
 
 def victim(target):

@@ -26,6 +26,8 @@ def test_the_server():
     assert told(imprint, "Server").startswith("Malicious: it inserts a block of 64 bins")
     fishing = small(server={"malicious": {"attack": "class-fishing", "target": 3, "rounds": "2"}})
     assert "only class 3 has" in told(fishing, "Server")
+    traps = small(server={"malicious": {"attack": "trap-weights", "rounds": "2"}})
+    assert "clients all in rounds 2 a first fully connected layer" in told(traps, "Server")
     suppression = small(server={"malicious": {"attack": "suppression", "clients": "2"}})
     assert "all clients of a secure sum but client 2" in told(suppression, "Server")
     assert "no protection from this server" in told(small(server={"central_dp": {}}), "Server")
