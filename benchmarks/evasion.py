@@ -35,19 +35,30 @@ TIE = 0.005
 
 
 @dataclass(frozen=True)
-class _Victim:
+class Victim:
+    """A trained network and the images on which it is attacked.
+
+    Attributes:
+        network: The network.
+        data: Its images.
+        seed: Seed of the attacks' random draws.
+        images: Number of test images that are attacked.
+    """
+
     network: nn.Module
     data: ImageData
     seed: int
+    images: int = IMAGES
 
     def logits(self, pixels: Tensor) -> Tensor:
+        """Logits of pixels in [0, 1], float ``[n, classes]``."""
         found: Tensor = self.network(self.data.normalise(pixels))
         return found
 
     def accuracy(self, attack: Callable[..., Tensor], iterations: int, step: float) -> float:
         """Accuracy under an attack on the first test images."""
-        pixels = self.data.pixels(self.data.test_images[:IMAGES])
-        labels = self.data.test_labels[:IMAGES]
+        pixels = self.data.pixels(self.data.test_images[: self.images])
+        labels = self.data.test_labels[: self.images]
         with evaluation(self.network):
             attacked = attack(
                 self.logits,
@@ -71,7 +82,9 @@ def evasion(data: ImageData, seeds: range) -> tuple[list[Figure], list[Claim]]:
     prepare(THREADS)
     figures, differences = [], []
     for name, adversarial in (("plainly", False), ("adversarially", True)):
-        victims = [_Victim(_trained(data, seed, adversarial), data, seed) for seed in seeds]
+        victims = [
+            Victim(trained(data, seed, adversarial=adversarial), data, seed) for seed in seeds
+        ]
         clean = [each.accuracy(pgd, 0, STEP) for each in victims]
         figures.append(Figure(f"trained {name}: accuracy within random noise", "", clean))
         for iterations in ITERATIONS:
@@ -97,7 +110,14 @@ def evasion(data: ImageData, seeds: range) -> tuple[list[Figure], list[Claim]]:
     ]
 
 
-def _trained(data: ImageData, seed: int, adversarial: bool) -> nn.Module:
+def trained(data: ImageData, seed: int, *, adversarial: bool) -> nn.Module:
+    """Train a network, plainly or on images that PGD has changed.
+
+    Args:
+        data: Images to train on.
+        seed: Seed of the weights, the order and the attack.
+        adversarial: Train on attacked images.
+    """
     network = build(
         "convnet",
         shape=data.shape,

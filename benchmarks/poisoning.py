@@ -54,11 +54,7 @@ def run(options: Options) -> Report:
     return Report(
         title="Which poisons work, and what stops them?",
         settings={
-            "crafted": "; ".join(
-                f"{each.name}: {each.trials} seeds, {each.images:,} images of {each.file}, convnet "
-                f"of width {each.width}, {each.rounds} rounds"
-                for each in STUDIES
-            ),
+            "crafted": "; ".join(map(str, STUDIES)),
             "rules": f"{IMAGES:,} images of Fashion-MNIST, {CLIENTS} clients, {MALICIOUS} of them "
             f"malicious, convnet of width 16, {ROUNDS} rounds, {SEEDS} seeds",
         },

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from benchmarks import poisons, rules
+from benchmarks import poisons, rules, seed_papers
 from benchmarks.crafting import GOAL, crafting
+from benchmarks.poison_studies import Trials
 from fedlab import BadInput, Federation, Scenario
 from fedlab.data.images import ImageData
 from fedlab.results.folder import RunFolder
@@ -30,7 +31,7 @@ def images(tmp_path):
 
 
 def test_every_cell_of_every_table_is_a_scenario_that_can_start(images):
-    for study in poisons.STUDIES:
+    for study in (*poisons.STUDIES, *seed_papers.STUDIES):
         names = {arm: study.scenario(arm, 3, images, "cpu").name for arm in study.arms}
         assert len(set(names.values())) == len(study.arms)
     grey = images / "fashion_mnist.npz"
@@ -43,7 +44,7 @@ def test_every_cell_of_every_table_is_a_scenario_that_can_start(images):
 
 
 def test_no_poison_is_no_change_and_the_control_is(images):
-    study = replace(poisons.STUDIES[0], images=200, rounds=1)
+    study = replace(poisons.BREWED, images=200, rounds=1)
     shards = {}
     for arm in ("none", "random"):
         scenario = study.scenario(arm, 3, images, "cpu")
@@ -57,7 +58,7 @@ def test_no_poison_is_no_change_and_the_control_is(images):
 
 
 def test_wilsons_interval():
-    trials = poisons.Trials([0.5], [0.5], success=[1.0] * 12 + [0.0] * 8)
+    trials = Trials([0.5], [0.5], success=[1.0] * 12 + [0.0] * 8)
     z, n, p = float(norm.ppf(0.975)), 20, 0.6
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
