@@ -3,6 +3,7 @@
 import pytest
 
 from fedlab.core.errors import BadInput
+from fedlab.evaluation.earlier_rounds import earlier_captures
 from fedlab.evaluation.surrogates import ClientProfile, surrogate_captures
 from fedlab.integrations.external_update import reconstruction_entry
 from fedlab.protocol.planning import task_for
