@@ -31,10 +31,11 @@ USUAL = 32
 class WeightCheck(Defense):
     """Withholds the update if the weights that the server sent look manipulated.
 
-    It detects networks with an imprint block, suppressed gradients, and class fishing where few of
-    the images are of the class (``python -m benchmarks weight_check``). A server that knows the
-    limits can stay below them. The decision depends on the client's images, so no epsilon covers
-    the round. A client with fewer than 8 images does not examine the weights.
+    It detects networks with an imprint block, suppressed gradients, trap weights (on 32 images of
+    its own), and class fishing where few of the images are of the class (``python -m benchmarks
+    weight_check``). A server that knows the limits can stay below them. The decision depends on the
+    client's images, so no epsilon covers the round. A client with fewer than 8 images does not
+    examine the weights.
     """
 
     images: Count = Field(default=32, ge=FEWEST)
