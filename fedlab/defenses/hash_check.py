@@ -29,7 +29,7 @@ class HashCheck(Defense):
     depend on images.
     """
 
-    colour: ClassVar[str] = "#882255"
+    colour: ClassVar[str] = "#7F3C8D"
     keeps_guarantees: ClassVar[bool] = True
     inspects_update: ClassVar[bool] = True
     publishes_hashes: ClassVar[bool] = True

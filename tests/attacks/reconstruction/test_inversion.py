@@ -369,6 +369,7 @@ def test_there_is_no_truth_in_a_result():
         "cost",
         "costs",
         "restart",
+        "rounds",
         "seconds",
         "attack",
         "findings",

@@ -92,8 +92,7 @@ def clothes(tmp_path_factory):
 def test_auto_finds_batches_of_four_after_training(on, request):
     bench = request.getfixturevalue(on)
     former = bench.share_exact("counts", 4, public=False)
-    assert former <= 0.6
-    assert bench.share_exact("auto", 4) >= 0.8
+    assert bench.share_exact("auto", 4) >= max(0.8, former + 0.1)
 
 
 @pytest.mark.parametrize("rule", ["auto", "conditional", "counts", "ilrg", "yin", "llg"])

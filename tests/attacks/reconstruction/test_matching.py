@@ -199,7 +199,7 @@ def test_the_best_point_explains_more_than_the_ends():
     )
     problem = of_weights(local)
     ends = [
-        1 - float(cosine(problem.target)(problem.simulate(images, labels, point=point)))
+        1 - float(cosine(problem.target)(problem.simulate(images, labels, point=point)).detach())
         for point in (0.0, 1.0)
     ]
     assert 0 < found.point < 1
