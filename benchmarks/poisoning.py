@@ -33,6 +33,18 @@ HOW = (
 )
 
 
+def image_folder(options: Options) -> Path:
+    """The folder with the files of the studies.
+
+    Raises:
+        BadInput: If one is missing; the message says how to make it.
+    """
+    folder = options.data
+    if folder is None or not all((folder / name).is_file() for name in FILES):
+        raise BadInput(HOW)
+    return folder
+
+
 def run(options: Options) -> Report:
     """Run all studies.
 
@@ -40,9 +52,7 @@ def run(options: Options) -> Report:
         BadInput: If there are no images.
         RunFailed: If a run cannot go on.
     """
-    folder = options.data
-    if folder is None or not all((folder / name).is_file() for name in FILES):
-        raise BadInput(HOW)
+    folder = image_folder(options)
     coloured, grey = (folder / name for name in FILES)
     how = {"device": options.device, "processes": options.processes}
     parts = [

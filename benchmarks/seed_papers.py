@@ -20,11 +20,10 @@ from benchmarks.poison_studies import (
     figures_of,
     measure,
 )
-from benchmarks.poisoning import FILES, HOW
+from benchmarks.poisoning import image_folder
 from benchmarks.poisons import BREWED, META, PLAIN
 from benchmarks.report import Claim, Report
 from benchmarks.step_draws import step_draws
-from fedlab.core.errors import BadInput
 from fedlab.data.loading import load
 
 KEPT = Path("runs") / "benchmarks" / "seed_papers"
@@ -108,9 +107,7 @@ def run(options: Options) -> Report:
         BadInput: If there are no images.
         RunFailed: If a run cannot go on.
     """
-    folder = options.data
-    if folder is None or not all((folder / name).is_file() for name in FILES):
-        raise BadInput(HOW)
+    folder = image_folder(options)
     grey = load(f"npz:{folder / 'fashion_mnist.npz'}").limited(HARDENED, None, seed=0)
     figures, claims = step_draws(grey, range(options.repeats or VICTIMS))
     found = measure(

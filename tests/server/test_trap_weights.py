@@ -160,3 +160,11 @@ def test_bad_settings_cost_a_sentence(override, sentence):
 def test_it_survives_toml():
     planned = scenario(server=traps(rule="halves", batch_size=8, rounds="1"))
     assert Scenario.parse(planned.to_toml()) == planned
+
+
+def test_under_noise_nothing_is_called_not_shown():
+    """The read-out does not adapt to noise, under which a better reader may find the images."""
+    noise = {"name": "clip-noise", "noise_multiplier": 1e-5}
+    verdicts = set(leakage(finished(scenario(defenses=[noise])))["verdict"])
+    assert "inconclusive" in verdicts
+    assert "not shown" not in verdicts

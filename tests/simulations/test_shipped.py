@@ -196,7 +196,7 @@ def test_trap_weights_read_a_sum_until_dp_sgd(tmp_path):
     assert len(obedient) == len(trapped) == len(private) == 40
     assert (trapped["psnr"] >= 80).sum() >= 25
     assert set(obedient["threat"]) == {"honest-but-curious"}
-    assert "leaks" not in set(private["verdict"])
+    assert set(private["verdict"]) == {"inconclusive"}
     assert federation.picture().axes
 
 
