@@ -22,9 +22,6 @@ from attacks.reconstruction.problem import EarlierUpdate, Problem
 from attacks.reconstruction.result import Reconstruction
 from attacks.reconstruction.watch import Watch
 
-SINGLE = frozenset({"analytic", "spear", "cocktail-party", "learned"})
-"""Methods that attack one update and leave earlier ones aside."""
-
 
 def invert(
     model: nn.Module,
@@ -55,6 +52,7 @@ def invert(
         generator: CPU generator of initial images, noise and soft labels.
         earlier: Updates of the same images in earlier rounds. The method ``optimise`` matches them
             as well, and its objective is the mean over all rounds; other built-in methods do not.
+            A method of your own that uses ``problem.earlier`` says so in ``rounds`` of its result.
         initial_images: float ``[n, channels, height, width]``, pixels in [0, 1], to start from
             instead of the initialisation of the settings; restarts after the first add noise.
         seconds: Time budget in seconds. The schedule is compressed to end by then, and the result
@@ -93,6 +91,5 @@ def invert(
         labels_known=knowledge.labels is not None,
         labels_guessed=bool(problem.guesses),
         seconds=time.perf_counter() - started,
-        rounds=1 if attack.method in SINGLE else 1 + len(earlier),
         attack=attack,
     )

@@ -68,6 +68,7 @@ def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) ->
         cost=found.cost,
         costs=found.costs,
         restart=found.restart,
+        rounds=1 + len(problem.earlier),
     )
 
 
