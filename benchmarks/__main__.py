@@ -31,6 +31,7 @@ BENCHMARKS = {
     "weight_check": "which manipulated weights a client detects, at 5 % false alarms",
     "joint": "several rounds attacked jointly, and long local training as one gradient",
     "graph": "super-pixels: energy, time, memory; whether outlines leak; a prior for attacks",
+    "decoder": "an untrained generator beside a search for pixels, on noisy and pruned gradients",
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "learned": "the learned inverter beside auto under five defenses, and below the ceiling",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",

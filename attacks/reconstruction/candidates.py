@@ -1,12 +1,13 @@
 """Settings among which a self-tuning attack chooses, the most promising first.
 
 No fixed weight of the total variation suits two networks, so the candidates cover it on a coarse
-grid for four forms of the gradient step. Other shipped attacks follow where the budget allows.
+grid for four forms of the gradient step and an untrained generator. Other shipped attacks follow
+where the budget allows.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,7 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "soft": {"sign": "soft", "lr": 0.5},
     "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
     "smooth": {"smoothing": 1.0, "chroma": 0.25, "lr": 0.3, "tv_start": 15.0},
+    "decoder": {"parametrisation": "deep-decoder", "lr": 0.03, "betas": (0.9, 0.999)},
 }
 """Forms of the gradient step, as changes of ``fast``."""
 
@@ -49,9 +51,11 @@ GRID = (
     ("plain", 2.0),
     ("signed", 0.01),
     ("signed", 0.5),
+    ("decoder", 0.1),
 )
 """Form of the step and weight of the total variation of each candidate. Of those that do equally
-well on surrogates, smoothed ones lose least on other victims, and so come before the soft one."""
+well on surrogates, smoothed ones lose least on other victims, and so come before the soft one. The
+generator is weak on exact updates and strong on distorted ones, where it moves to the front."""
 
 AROUND = 2.5
 """Factor by which the weight of the total variation is varied around the best one so far."""
@@ -65,12 +69,14 @@ def candidates(
     sent: Mapping[str, Tensor],
     fixed: Mapping[str, Any],
     adapt: bool = True,
+    rounds: int = 1,
 ) -> tuple[AttackSettings, ...]:
     """Settings to try on a payload, each once.
 
     Under noise each candidate is tried as it is and adapted, because either may be the stronger: an
     adapted attack found less than a plain one under little noise. Otherwise the adapted ones come
-    first. Label rules are not compared, because the labels of surrogate victims are known.
+    first. Settings that contradict what the user has set are left out. Label rules are not
+    compared, because the labels of surrogate victims are known.
 
     Args:
         base: Settings from which the candidates differ; its iterations hold for all of them.
@@ -80,18 +86,42 @@ def candidates(
         fixed: Fields that the user has set, which no candidate changes; iterations are those of
             ``base``.
         adapt: Try the adapted settings as well.
+        rounds: Number of rounds that are attacked jointly.
     """
-    first: dict[AttackSettings, None] = {}
-    later: dict[AttackSettings, None] = {}
+    pairs = []
     for plain in _plain(base):
-        chosen = replace(plain, **fixed)
-        changed = adapted(chosen, payload, knowledge, sent=sent) if adapt else chosen
+        if chosen := _combined(plain, fixed):
+            changed = chosen
+            if adapt:
+                changed = adapted(chosen, payload, knowledge, sent=sent, rounds=rounds)
+            pairs.append((chosen, changed))
+    if any(_distorted(*pair) for pair in pairs):
+        pairs.sort(key=lambda pair: pair[0].parametrisation == "pixels")
+    first: list[list[AttackSettings]] = []
+    later: list[AttackSettings] = []
+    for chosen, changed in pairs:
         noisy = changed.objective == "l2" != chosen.objective
-        for factor in (1.0, 0.1, 10.0) if noisy else (1.0,):
-            weights = {"tv": changed.tv * factor} | _explicit(fixed)
-            first[replace(changed, **weights)] = None
-        (first if noisy else later)[replace(chosen, label_rule=changed.label_rule)] = None
-    return tuple(first | later)
+        weights = [changed.tv * factor for factor in ((1.0, 0.1, 10.0) if noisy else (1.0,))]
+        group = [replace(changed, **({"tv": tv} | _explicit(fixed))) for tv in weights]
+        unadapted = replace(chosen, label_rule=changed.label_rule)
+        (group if noisy else later).append(unadapted)
+        first.append(group)
+    # The two most promising forms take turns, so that a small budget tries both.
+    turns = chain.from_iterable(zip_longest(*first[:2]))
+    return tuple(dict.fromkeys(one for one in chain(turns, *first[2:], later) if one is not None))
+
+
+def _combined(plain: AttackSettings, fixed: Mapping[str, Any]) -> AttackSettings | None:
+    """A candidate with what the user has set; ``None`` if the two contradict each other."""
+    try:
+        return replace(plain, **fixed)
+    except ValueError:  # such as the sign of a gradient of pixels with a generator
+        return None
+
+
+def _distorted(chosen: AttackSettings, changed: AttackSettings) -> bool:
+    """True if the payload differs from an update by noise or missing entries."""
+    return (chosen.objective, chosen.mask) != (changed.objective, changed.mask)
 
 
 def fixed_fields(attack: AttackSettings) -> dict[str, Any]:

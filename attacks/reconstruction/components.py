@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attacks.reconstruction.methods import Method
     from attacks.reconstruction.objectives import ObjectiveFactory
     from attacks.reconstruction.output_layer import LabelRule
+    from attacks.reconstruction.parametrisations import ParametrisationFactory
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
 
@@ -147,6 +148,15 @@ INITIALISATIONS: Components[Initialisation] = Components(
     _within("initialisation", normal="normal", uniform="uniform", grey="grey", pattern="pattern"),
 )
 """Distributions of the first images."""
+
+PARAMETRISATIONS: Components[ParametrisationFactory] = Components(
+    "parametrisation",
+    {
+        **_within("parametrisations", pixels="Pixels"),
+        **_within("deep_decoder", deep_decoder="DeepDecoder"),
+    },
+)
+"""What the search moves."""
 
 
 def name_of(choice: Any) -> str:

@@ -12,6 +12,7 @@ from attacks.reconstruction.components import (
     MASKS,
     METHODS,
     OBJECTIVES,
+    PARAMETRISATIONS,
     PRIORS,
     SCHEDULES,
 )
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from attacks.reconstruction.methods import Method
     from attacks.reconstruction.objectives import ObjectiveFactory
     from attacks.reconstruction.output_layer import LabelRule
+    from attacks.reconstruction.parametrisations import ParametrisationFactory
     from attacks.reconstruction.priors import Prior
     from attacks.reconstruction.schedules import Schedule
 
@@ -53,6 +55,9 @@ class AttackSettings:
             ``cocktail-party`` unmixes the inputs of a fully connected layer, and uses label rule,
             tv, lr, initialisation and iterations to invert features; ``learned`` trains a network
             on simulated clients, and uses label rule and iterations.
+        parametrisation: What ``optimise`` moves, a key of ``PARAMETRISATIONS``: ``pixels``, or the
+            weights of an untrained network, ``deep-decoder``, which needs Adam without sign,
+            smoothing, chroma and langevin, and leaves boxed and initialisation aside.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -107,6 +112,7 @@ class AttackSettings:
     """
 
     method: str | Method = "optimise"
+    parametrisation: str | ParametrisationFactory = "pixels"
     objective: str | ObjectiveFactory = "cosine"
     mask: str | Mask | None = None
     local_steps: Literal["unroll", "gradient", "surrogate"] = "unroll"
@@ -153,6 +159,7 @@ class AttackSettings:
         if not 0 < self.chroma <= 1:
             raise ValueError(f"chroma must be in (0, 1], not {self.chroma}")
         METHODS.check(self.method)
+        PARAMETRISATIONS.check(self.parametrisation)
         OBJECTIVES.check(self.objective)
         for prior, _ in self.priors:
             PRIORS.check(prior)
@@ -168,6 +175,12 @@ class AttackSettings:
         ):
             if name not in known:
                 raise ValueError(f"{what} is none of {', '.join(known)}: {name}")
+        of_pixels = self.sign != "none" or self.smoothing or self.chroma < 1 or self.langevin
+        if self.parametrisation != "pixels" and self.optimiser == "adam" and of_pixels:
+            raise ValueError(
+                "sign, smoothing, chroma and langevin change the gradient of pixels, so they need "
+                'parametrisation = "pixels"'
+            )
         if self.label_rule == JOINT and self.features:
             raise ValueError("the prior on features needs labels, so they cannot be joint as well")
 
@@ -202,6 +215,16 @@ FAST = AttackSettings(
     keep="last",
     source="this project: the same objective in a fraction of the iterations, by large steps "
     "down all of the gradient and a smooth mixture of colours (python -m benchmarks tuning)",
+)
+
+DEEP_DECODER = replace(
+    FAST,
+    parametrisation="deep-decoder",
+    tv=0.1,
+    lr=0.03,
+    betas=(0.9, 0.999),
+    source="this project: an untrained generator as prior, as in CI-Net (Zhang et al., ICCV 2023); "
+    "here the deep decoder of Heckel and Hand 2019 (arXiv 1810.03982)",
 )
 
 DLG = AttackSettings(
@@ -308,6 +331,7 @@ PRESETS: dict[str, AttackSettings] = {
     "auto": AUTO,
     "inverting-gradients": INVERTING_GRADIENTS,
     "fast": FAST,
+    "deep-decoder": DEEP_DECODER,
     "dlg": DLG,
     "idlg": IDLG,
     "see-through-gradients": SEE_THROUGH_GRADIENTS,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.cuda_graph import GraphedFunction
+from attacks.reconstruction.components import PARAMETRISATIONS
 from attacks.reconstruction.graph_prior import GraphVariation, graph_variation_prior
 from attacks.reconstruction.hooks import LayerInputs, collect_layer_inputs
 from attacks.reconstruction.matching import Matching
@@ -81,12 +82,17 @@ class Search:
         cuda_graph: bool = True,
     ) -> None:
         self._problem, self._attack, self._restart = problem, attack, restart
-        self._low, self._high = problem.pixel_range
-        self._images = first.clone().requires_grad_()
+        self._canvas = PARAMETRISATIONS.resolve(attack.parametrisation)(
+            first, problem, attack, generator
+        )
         self._labels = labels.clone().requires_grad_() if joint else labels
         self._joint = joint
         self._matching = Matching(problem, attack)
-        self._leaves = [self._images, *([self._labels] if joint else []), *self._matching.leaves]
+        self._leaves = [
+            *self._canvas.leaves,
+            *([self._labels] if joint else []),
+            *self._matching.leaves,
+        ]
         self._rule = step_rule(self._leaves, attack, generator=generator)
         check_priors(problem, attack)
         self._priors = attack.weighted_priors
@@ -119,7 +125,7 @@ class Search:
     def images(self) -> Tensor:
         """The current images, normalised."""
         self._wait()
-        return self._images.detach()
+        return self._shown([leaf.detach() for leaf in self._leaves])
 
     def advance(self, iteration: float, centre: Tensor | None = None) -> None:
         """Take one step without waiting for the device.
@@ -162,9 +168,7 @@ class Search:
         self._cost.copy_(matching)
         self._keep_best(before, total)
         self._matching.confine()
-        if self._attack.boxed:
-            with torch.no_grad():
-                self._images.clamp_(self._low, self._high)
+        self._canvas.confine()
 
     def _wait(self) -> None:
         """Make the caller's stream wait for the steps of the search."""
@@ -205,12 +209,16 @@ class Search:
             _, _, total = self._evaluate()
             self._keep_best(last, total.detach())  # the last step has not been evaluated yet
             chosen = self._best
-        images = chosen[0]
-        labels = chosen[1].softmax(1) if self._joint else self._labels
+        images = self._shown(chosen)
+        labels = chosen[len(self._canvas.leaves)].softmax(1) if self._joint else self._labels
         points = chosen[len(chosen) - len(self._matching.leaves) :]
         cost = self._matching(images, labels, points, create_graph=False)
         costs = torch.stack(self._costs).cpu()
         return SearchResult(images, labels, float(cost), costs, self._restart)
+
+    def _shown(self, leaves: Sequence[Tensor]) -> Tensor:
+        """Normalised images of values of all leaves."""
+        return self._canvas(leaves[: len(self._canvas.leaves)])
 
     def _keep_best(self, leaves: Sequence[Tensor], total: Tensor) -> None:
         """Store the leaves if their total is the lowest so far."""
@@ -222,7 +230,7 @@ class Search:
 
     def _evaluate(self) -> tuple[Tensor, Tensor, Tensor]:
         """Current images, their matching cost, and that plus all priors but the group prior."""
-        images = self._images
+        images = self._shown(self._leaves)
         labels = self._labels.softmax(1) if self._joint else self._labels
         matching = self._matching(images, labels)
         total = self._attack.match * matching

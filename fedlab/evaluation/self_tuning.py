@@ -398,6 +398,7 @@ def tuned(
                 sent=first.global_state,
                 fixed=fixed,
                 adapt=entry.adapt,
+                rounds=1 + len(first.earlier),
             ),
             budget=budget,
             seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
