@@ -51,6 +51,9 @@ SYNTHETIC = ("federation", "scale", "attack_step", "ceilings", "flower_app")
 PICTURED = ("cifar", "ceilings", "defended", "long")
 """Benchmarks that draw a picture."""
 
+RESUMED = ("decoder", "joint", "learned", "strongest", "theory", "tuned")
+"""Benchmarks that go on where a killed run stopped."""
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -78,10 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="device: cpu (default), cuda or cuda:N")
     some = "networks to measure, separated by commas; by default all (tuned)"
     parser.add_argument("--networks", help=some)
-    kept = (
-        "file that keeps finished parts, so that a killed run goes on (joint, learned, "
-        "strongest, theory, tuned)"
-    )
+    kept = f"file that keeps finished parts, so that a killed run goes on ({', '.join(RESUMED)})"
     parser.add_argument("--cells", type=Path, help=kept)
     given = parser.parse_args(arguments)
     if given.name is None:
@@ -118,8 +118,8 @@ def run(name: str, options: Options) -> Report:
         raise BadInput("--photo is for the benchmark reconstruction")
     if options.networks and name != "tuned":
         raise BadInput("--networks is for the benchmark tuned")
-    if options.cells and name not in ("joint", "learned", "strongest", "theory", "tuned"):
-        raise BadInput("--cells is for the benchmarks joint, learned, strongest, theory and tuned")
+    if options.cells and name not in RESUMED:
+        raise BadInput(f"--cells is for the benchmarks {', '.join(RESUMED)}")
     if options.picture and name not in PICTURED:
         raise BadInput(f"--picture is for the benchmarks {', '.join(PICTURED)}")
     report: Report = import_module(f"benchmarks.{name}").run(options)

@@ -57,6 +57,9 @@ GRID = (
 well on surrogates, smoothed ones lose least on other victims, and so come before the soft one. The
 generator is weak on exact updates and strong on distorted ones, where it moves to the front."""
 
+DISTORTED = ("objective", "match", "mask")
+"""Settings that an attack adapts to noise and to missing entries."""
+
 AROUND = 2.5
 """Factor by which the weight of the total variation is varied around the best one so far."""
 
@@ -95,7 +98,7 @@ def candidates(
             if adapt:
                 changed = adapted(chosen, payload, knowledge, sent=sent, rounds=rounds)
             pairs.append((chosen, changed))
-    if any(_distorted(*pair) for pair in pairs):
+    if pairs and _distorted(*pairs[0]):
         pairs.sort(key=lambda pair: pair[0].parametrisation == "pixels")
     first: list[list[AttackSettings]] = []
     later: list[AttackSettings] = []
@@ -121,7 +124,7 @@ def _combined(plain: AttackSettings, fixed: Mapping[str, Any]) -> AttackSettings
 
 def _distorted(chosen: AttackSettings, changed: AttackSettings) -> bool:
     """True if the payload differs from an update by noise or missing entries."""
-    return (chosen.objective, chosen.mask) != (changed.objective, changed.mask)
+    return any(getattr(chosen, name) != getattr(changed, name) for name in DISTORTED)
 
 
 def fixed_fields(attack: AttackSettings) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_without_a_name_all_are_listed(capsys):
         (["learned"], "a folder with fashion_mnist.npz, cifar10.npz"),
         (
             ["cifar", "--cells", "x.jsonl"],
-            "for the benchmarks joint, learned, strongest, theory and tuned",
+            "for the benchmarks decoder, joint, learned, strongest, theory, tuned",
         ),
         (["reconstruction", "--picture", "x.png"], "for the benchmarks cifar"),
         (["scale", "--device", "cuda"], "which runs on the CPU"),
