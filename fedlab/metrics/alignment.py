@@ -4,10 +4,12 @@ A mirrored or slightly moved copy of an image shows as much as the image itself.
 the PSNR of every guess, so guesses are comparable only if all are aligned alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fedlab.metrics.images import PSNR_CAP
 from fedlab.metrics.registration import MAX_SHIFT
@@ -55,16 +57,22 @@ def moves(height: int, width: int, share: float = MAX_SHIFT) -> list[tuple[bool,
     return sorted(found, key=lambda move: (move[0], abs(move[1]) + abs(move[2])))
 
 
-def shifted(image: Tensor, move: tuple[bool, int, int]) -> Tensor:
-    """Mirror and then shift images ``[..., height, width]``; what comes in from outside is 0."""
-    flip, rows, columns = move
-    image = image.flip(-1) if flip else image
-    moved = torch.zeros_like(image)
-    height, width = image.shape[-2:]
-    to = [slice(max(0, by), side + min(0, by)) for by, side in ((rows, height), (columns, width))]
-    of = [slice(max(0, -by), side - max(0, by)) for by, side in ((rows, height), (columns, width))]
-    moved[..., to[0], to[1]] = image[..., of[0], of[1]]
-    return moved
+def shifted(images: Tensor, moves: Sequence[tuple[bool, int, int]]) -> Tensor:
+    """Mirror and then shift images ``[..., height, width]``; what comes in from outside is 0.
+
+    Returns:
+        ``[moves, ..., height, width]``.
+    """
+    height, width = images.shape[-2:]
+    far = [max(abs(move[axis]) for move in moves) for axis in (1, 2)]
+    framed = functional.pad(images, (far[1], far[1], far[0], far[0]))
+    sides = framed, framed.flip(-1)
+    return torch.stack(
+        [
+            sides[flip].narrow(-2, far[0] - rows, height).narrow(-1, far[1] - columns, width)
+            for flip, rows, columns in moves
+        ]
+    )
 
 
 def align(
@@ -93,8 +101,7 @@ def align(
     frame = torch.ones(height, width, dtype=torch.float64, device=one.device)
     mask = frame if visible is None else visible.double()
     moving, still = (mask, frame) if adjust_many else (frame, mask)
-    inside = torch.stack([shifted(moving, move) for move in tried]) * still
-    stack = torch.stack([shifted(one, move) for move in tried])
+    inside, stack = shifted(moving, tried) * still, shifted(one, tried)
     valid = inside.flatten(1)
     left = (stack * inside.unsqueeze(1)).flatten(1)
     count = channels * valid.sum(1, keepdim=True).clamp(min=1)

@@ -140,12 +140,12 @@ def views(original: Tensor, seen: Tensor | None, others: Tensor) -> tuple[View, 
     best, kept = (False, 0, 0), torch.zeros(height, width, dtype=torch.bool)
     for flip in (False, True):
         for row in range(-rows, rows + 1):
-            for column in range(-columns, columns + 1):
-                moved = shifted(original, (flip, row, column))
-                same = ((moved - seen).abs() < _EQUAL).all(0)
-                if same.sum() > kept.sum():
-                    best, kept = (flip, row, column), same
+            tried = [(flip, row, column) for column in range(-columns, columns + 1)]
+            same = ((shifted(original, tried) - seen).abs() < _EQUAL).all(1)
+            most = int(same.sum((1, 2)).argmax())
+            if same[most].sum() > kept.sum():
+                best, kept = tried[most], same[most]
     if kept.float().mean() < _LEAST_VISIBLE:
         return plain, View("seen", seen, others)
-    changed = torch.where(kept, shifted(others, best), seen)
+    changed = torch.where(kept, shifted(others, [best])[0], seen)
     return plain, View("seen", seen, changed), View("visible", seen, changed, kept)

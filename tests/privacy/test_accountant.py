@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 from opacus.accountants import GaussianAccountant, PRVAccountant, RDPAccountant
+from opacus.accountants.analysis import rdp
 
 from fedlab.privacy.accountant import epsilon
 
@@ -176,6 +177,12 @@ def test_epsilon_equals_opacus_over_a_history(name, kind):
         for _ in range(count):
             theirs.step(noise_multiplier=noise, sample_rate=rate)
     assert epsilon(steps, accountant=name, delta=1e-5) == pytest.approx(theirs.get_epsilon(1e-5))
+
+
+def test_further_rounds_of_equal_noise_are_not_solved_again(monkeypatch):
+    one = epsilon(((1.03, 0.07, 5),), accountant="rdp", delta=1e-5)
+    monkeypatch.setattr(rdp, "compute_rdp", lambda **_: 1 / 0)
+    assert epsilon(((1.03, 0.07, 6),), accountant="rdp", delta=1e-5) > one
 
 
 def test_prv_is_skipped_for_huge_epsilon(monkeypatch):

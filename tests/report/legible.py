@@ -9,7 +9,7 @@ from matplotlib.text import Text
 def texts_of(figure):
     """All texts that are drawn, with their places in pixels."""
     renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
+    figure.draw_without_rendering()  # places everything, and that is all that is looked at
     everything = [each for axes in figure.axes for each in (axes, *axes.child_axes)]
     found = [*figure.texts, *[text for axes in everything for text in _texts_of(axes)]]
     shown = [text for text in found if text.get_visible() and text.get_text().strip()]
@@ -34,7 +34,8 @@ def _texts_of(axes):
 
 def images_of(figure):
     """Images that are drawn, with their places in pixels, in the order of drawing."""
-    figure.draw(FigureCanvasAgg(figure).get_renderer())
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     return _images_of(figure)
 
 
