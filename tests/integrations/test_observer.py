@@ -506,7 +506,7 @@ class TestReconstruction:
     @pytest.mark.parametrize(
         ("changes", "sentence"),
         [
-            ({"num_images": 65}, "the update averages 65 images; more than 64 are not"),
+            ({"num_images": 65}, "client 0 in round 1 averages 65 images; more than 64 are not"),
             ({"round": 9}, "no reply of client 0 was kept in round 9"),
             ({"model": Net(norm=True)}, "what the server sent in round 1 lacks norm.weight"),
             ({"model": lambda shape, classes: None}, "must make a torch.nn.Module"),
