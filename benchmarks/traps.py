@@ -110,9 +110,7 @@ def measured(file: Path, rule: str, size: int, clients: int, device: str) -> Mea
         federation = Federation(planned)
         federation.step()
         for client in range(1 if clients > 1 else SUMMED):
-            leak = federation.reconstruct(
-                round=1, client=client, preset="fast", labels="inferred", power=False
-            )
+            leak = federation.reconstruct(round=1, client=client, labels="inferred", power=False)
             found.rows += leak.rows
             found.alone.append(_alone(federation, leak, client))
             if len(found.rows) >= LEAST:

@@ -94,7 +94,7 @@ def reconstruct(
         raise BadInput('labels of a run are "known" or "inferred"')
     from fedlab.cli.pictures import prepare_picture, preview_writer
     from fedlab.report.figures.reconstructions import save
-    from fedlab.report.tables.terminal import leak_table
+    from fedlab.report.tables.terminal import attack_lines, leak_table
     from fedlab.simulation.federation import Federation
 
     name = f"unmixed-client-{client:05d}" if unmix else f"round-{round:04d}-client-{client:05d}"
@@ -123,5 +123,9 @@ def reconstruct(
     else:
         leak = federation.reconstruct(round=round or 0, client=client, watch=watch, **settings)
         console.print(leak_table(leak))
+        first = leak.rows[0]
+        server = federation.scenario.malicious_attack(round=first.round, client=first.client)
+        for line in attack_lines(leak, None if server is None else server.attack):
+            console.print(line, soft_wrap=True)
         save(leak.show(), target)
     console.print(f"picture: {target}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """Compare defenses: run the same federation under each of them, with several seeds."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def compare(
             if on_seed:
                 on_seed(found)
 
+    fresh = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -134,10 +136,20 @@ def compare(
             comparison = collected(cells, failures)
     except Timeout as error:
         raise BadInput(f"another comparison is being run in {folder}") from error
+    except (BadInput, RunFailed):
+        if fresh:
+            _discard_without_files(folder)
+        raise
     for _, rows in scored_images(comparison.leakage).groupby("threat"):
         if warning := proves_nothing(rows):
             log.warning(warning)
     return comparison
+
+
+def _discard_without_files(folder: Path) -> None:
+    """Delete the folder of a comparison that was refused before any of its runs began."""
+    if all(path.is_dir() or path.name == LOCK for path in folder.rglob("*")):
+        shutil.rmtree(folder)
 
 
 def _cells(

@@ -20,6 +20,9 @@ _NAME = re.compile(r"[A-Za-z_][\w.]*")
 SCHEDULE = frozenset({"rounds", "clients"})
 """Settings that a comparison gives every defense itself."""
 
+SHAPE = "NAME:SETTING=VALUE:SETTING=VALUE"
+"""How a name and its settings are written."""
+
 NONE = "none"
 """The arm without a defense."""
 
@@ -78,13 +81,15 @@ def choice(text: str, known: Registry[Any] = DEFENSES) -> Choice:
         'mine.module:Mine'
     """
     name, *settings = (part.strip() for part in text.split(":"))
+    if "(" in name:
+        raise BadInput(f'"{text}" must be written as {SHAPE}')
     if settings and name not in known.names and all(map(_NAME.fullmatch, (name, settings[0]))):
         name = f"{name}:{settings.pop(0)}"
     read: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not (name and key and equals and value):
-            raise BadInput(f'"{text}" must be written as NAME:SETTING=VALUE:SETTING=VALUE')
+            raise BadInput(f'"{text}" must be written as {SHAPE}')
         if key.strip() in read:
             raise BadInput(f'"{text}" sets {key.strip()} twice')
         read[key.strip()] = value_of(value)
@@ -209,7 +214,9 @@ def distinct(what: str, labels: Iterable[str]) -> tuple[str, ...]:
     if not found:
         raise BadInput(f"a comparison needs at least one of its {what}")
     if twice := next((label for label in found if found.count(label) > 1), None):
-        raise BadInput(f'"{twice}" is twice among the {what} to compare')
+        advice = f": give each its settings, as in {twice}:SETTING=VALUE"
+        shown = advice if what in ("defenses", "rules") else ""
+        raise BadInput(f'"{twice}" is twice among the {what} to compare{shown}')
     return found
 
 

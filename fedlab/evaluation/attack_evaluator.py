@@ -239,6 +239,33 @@ class AttackEvaluator:
         )
         return _Planned(tasks, truth, tuning, powers, job)
 
+    @_NAMES
+    def earlier(
+        self,
+        capture: Capture,
+        settings: Reconstruct,
+        histories: Mapping[int, History],
+        *,
+        scenario: Scenario | None = None,
+    ) -> tuple[Capture, ...]:
+        """Earlier captures of the same images that an attack takes jointly with one, in order.
+
+        Args:
+            capture: The captured update.
+            settings: Settings of the attack, which may ask for more rounds than there are.
+            histories: Privacy histories by client.
+            scenario: Scenario as it was in the round, if it was toggled since.
+
+        Raises:
+            ValueError: If the true images behind a capture cannot be told.
+        """
+        if settings.rounds_jointly == 1:
+            return ()
+        deployed = self._scenario.engine.deployed
+        truth = None if deployed else self._truth(capture, scenario, histories)
+        found = self._earlier(singled_out(capture), settings, truth, histories, scenario)
+        return tuple(each.capture for each in found)
+
     def _earlier(
         self,
         capture: Capture,

@@ -137,8 +137,8 @@ class Attacker:
         most = most_images(settings)
         if knowledge.num_images > most:
             raise ValueError(
-                f"the update of {capture.of} in round {capture.round} averages "
-                f"{knowledge.num_images} images; more than {most} are not attacked (most_images)"
+                f"the update averages {knowledge.num_images} images; more than {most} are not "
+                "attacked (most_images)"
             )
         findings: tuple[str, ...] = ()
         if check:

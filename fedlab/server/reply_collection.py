@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 
 from fedlab.core.errors import RunFailed
+from fedlab.core.grouped_log import log_by_reason
 from fedlab.core.plain_text import plain_text
 from fedlab.privacy.release import OPEN, History, PrivacyRelease, next_participation
 from fedlab.protocol.abstention import Abstention
@@ -22,6 +23,9 @@ OWN_FAILURES = frozenset(
 )
 """Errors by which a client itself says that it failed, so that it has sent nothing. Any other error
 comes from a SuperLink or SuperNode, which cannot tell."""
+
+SKIPPED = ("is skipped", "are skipped")
+"""What happened to one client, or to several, whose reply is not used."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +82,7 @@ class ReplyCollection:
         for client in clients:
             del self.replies[client]
             self.refuse(client, reason)
+        self._log(logging.WARNING, SKIPPED, {client: self.refused[client] for client in clients})
 
     def check_failures(self, max_failures: float) -> None:
         """Stop the run if too many clients failed.
@@ -101,7 +106,16 @@ class ReplyCollection:
     def refuse(self, client: int, reason: str) -> None:
         """Note why a client's reply is not used."""
         self.refused[client] = plain_text(reason)
-        log.warning("round %d: client %d is skipped: %s", self.round, client, self.refused[client])
+
+    def report(self) -> None:
+        """Log which clients sent nothing, and whose replies are not used."""
+        declined = {client: each.reason for client, each in self.declined.items()}
+        self._log(logging.INFO, ("declined", "declined"), declined)
+        self._log(logging.WARNING, SKIPPED, self.refused)
+
+    def _log(self, level: int, verbs: tuple[str, str], reasons: Mapping[int, str]) -> None:
+        named = [(f"client {client}", reason) for client, reason in reasons.items()]
+        log_by_reason(log, level, named, round=self.round, verbs=verbs, noun="clients")
 
 
 def collect_replies(
@@ -124,6 +138,7 @@ def collect_replies(
             _collect(collection, task, messages[client], known)
         except Refused as reason:
             collection.refuse(client, str(reason))
+    collection.report()
     return collection
 
 
@@ -157,4 +172,3 @@ def _collect(collection: ReplyCollection, task: ClientTask, message: Message, kn
         collection.replies[client] = reply
     else:
         collection.declined[client] = reply.abstention
-        log.info("round %d: client %d declined: %s", task.round, client, reply.abstention.reason)

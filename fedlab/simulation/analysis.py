@@ -23,6 +23,7 @@ from fedlab.server.captures import Capture
 from fedlab.simulation.auditing import Auditor, Verdict
 from fedlab.simulation.model_probes import ModelProbes
 from fedlab.simulation.projection import Projection, projections
+from fedlab.simulation.unused_settings import refuse_unused_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,20 +92,20 @@ class Analysis(ModelProbes, Viewable):
                 ``labels="inferred"``, ``iterations=300`` or ``seconds=20``.
 
         Raises:
-            BadInput: If no capture was kept, a setting is wrong, or the capture cannot be attacked.
+            BadInput: If no capture was kept, a setting is wrong or would change nothing, or the
+                capture cannot be attacked.
         """
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
         capture = Capture.load(self.folder.captures, round=round, client=client)
         given = {name: value for name, value in settings.items() if value is not None}
         (entry,) = self.scenario.changed(reconstructions=[given]).reconstructions
+        histories, scenario = self._loop.histories, self.scenario
         try:
+            earlier = self._evaluator.earlier(capture, entry, histories, scenario=scenario)
+            refuse_unused_settings(capture, entry, given, earlier)
             leak = self._evaluator.evaluate(
-                capture,
-                entry,
-                self._loop.histories,
-                scenario=self.scenario,
-                watch=watch,
+                capture, entry, histories, scenario=scenario, watch=watch
             )
         except ValueError as error:
             raise BadInput(str(error)) from error

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from fedlab.core.grouped_log import log_by_reason
 from fedlab.evaluation.attack_evaluator import AttackEvaluator
 from fedlab.evaluation.leaks import Leak
 from fedlab.evaluation.skipped import EMPTY_BATCH
@@ -32,8 +33,9 @@ def run_scheduled_attacks(
 ) -> list[Leak]:
     """Run and score all attacks that are scheduled against some captures.
 
-    A capture that cannot be attacked is named in the log with the reason. Its images have rows with
-    the reason in ``skipped``; an update without any image has one row of ``target`` ``none``.
+    A capture that cannot be attacked is named in the log with the reason, or counted if others have
+    the same one. Its images have rows with the reason in ``skipped``; an update without any image
+    has one row of ``target`` ``none``.
 
     Args:
         scenario: The scenario with the schedule.
@@ -45,13 +47,16 @@ def run_scheduled_attacks(
         A leak for each capture and each attack that is scheduled against it.
     """
     pairs = [(one, entry) for one in captures for entry in scheduled_attacks(scenario, one)]
-    leaks = []
+    leaks, left_out = [], []
     found = evaluator.evaluate_all(pairs, histories, scenario=scenario)
     for (capture, entry), leak in zip(pairs, found, strict=True):
         if isinstance(leak, Exception):
-            log.warning("round %d: %s is not attacked: %s", capture.round, capture.of, leak)
+            left_out.append((capture.of, str(leak)))
         if leak is None or isinstance(leak, Exception):
             reason = EMPTY_BATCH if leak is None else str(leak)
             leak = evaluator.skipped(capture, entry, histories, reason, scenario=scenario)
         leaks.append(leak)
+    if left_out:
+        number, verbs = pairs[0][0].round, ("is not attacked", "are not attacked")
+        log_by_reason(log, logging.WARNING, left_out, round=number, verbs=verbs, noun="updates")
     return leaks

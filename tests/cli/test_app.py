@@ -322,6 +322,7 @@ def test_a_whole_run_then_attack_resume_and_ledger(fedlab, scenario, tmp_path):
     assert code == 0
     assert "psnr" in out
     assert "easier than a real attack: single gradient step, untrained network" in out
+    assert "attack: preset auto, method optimise\nverdict on 1 image: 1 " in out
     assert (tmp_path / "run/reconstructions/round-0001-client-00000.png").is_file()
     code, _, err = fedlab("reconstruct", "run", "--round", 2, "--client", 0)
     assert code == 2

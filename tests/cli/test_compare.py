@@ -40,6 +40,19 @@ def test_failed_runs_exit_with_one_after_the_tables(compared):
     assert "these runs have no result: dp-instahide-k=50-FedAvg-seed-0" in err
 
 
+def test_a_refused_comparison_leaves_no_folder(compared, tmp_path):
+    code, _, err = compared("none", "--set", "data.clients=500")
+    assert code == 1
+    assert "500 clients cannot share" in err
+    assert not (tmp_path / "compared").exists()
+
+
+def test_two_settings_of_a_defense_are_compared(compared, tmp_path):
+    settings = tuple(f"dp-sgd:noise_multiplier={each}" for each in (1, 4))
+    assert compared(",".join(settings))[0] == 0
+    assert Comparison.open(tmp_path / "compared").defenses == settings
+
+
 @pytest.mark.parametrize(
     ("defenses", "options", "sentence"),
     [

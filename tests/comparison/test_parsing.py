@@ -146,6 +146,7 @@ class TestForeign:
         ("dp-sgd:=2", "NAME:SETTING=VALUE"),
         ("dp-sgd:rounds=2", "stands on all rounds"),
         ("dp-sgd:noise_multiplier=2:noise_multiplier=3", "sets noise_multiplier twice"),
+        ("dp-sgd(noise_multiplier=2)", "must be written as NAME:SETTING=VALUE"),
         ({"k": 2}, "needs a name"),
         ("none+mixup", "combined with nothing"),
     ],
@@ -157,7 +158,7 @@ def test_impossible_choices_are_refused(asked, sentence):
 
 def test_equal_labels_are_refused():
     assert distinct("seeds", ["1", "2"]) == ("1", "2")
-    with pytest.raises(BadInput, match='"a" is twice among the defenses'):
+    with pytest.raises(BadInput, match=r'"a" is twice among the defenses .* a:SETTING=VALUE'):
         distinct("defenses", ["a", "b", "a"])
     with pytest.raises(BadInput, match="at least one"):
         distinct("defenses", [])

@@ -173,7 +173,7 @@ def test_own_weights_are_unused_and_capture_unchanged():
 def test_update_of_too_many_images_is_refused():
     one = attacker()
     capture = capture_of(one, num_examples=65)
-    with pytest.raises(ValueError, match=r"client 6 in round 4 averages 65 images; more than 64"):
+    with pytest.raises(ValueError, match=r"the update averages 65 images; more than 64"):
         one.attack(capture, QUICK, labels=None, generator=start())
 
 

@@ -193,8 +193,10 @@ def test_suppression_reads_one_client_of_a_sum(tmp_path):
 def test_trap_weights_read_a_sum_until_dp_sgd(tmp_path):
     federation, leakage = run("trap_weights", tmp_path, ["reconstructions.0.power=false"])
     obedient, trapped, private = (leakage[leakage["round"] == number] for number in (1, 2, 3))
-    assert len(obedient) == len(trapped) == len(private) == 40
+    assert len(obedient) == len(trapped) == len(private) == 80
     assert (trapped["psnr"] >= 80).sum() >= 25
+    before, after = ((each["verdict"] == "leaks").sum() for each in (obedient, trapped))
+    assert after > 3 * before > 0
     assert set(obedient["threat"]) == {"honest-but-curious"}
     assert set(private["verdict"]) == {"inconclusive"}
     assert federation.picture().axes

@@ -107,7 +107,7 @@ def _block(cells: Mapping[str, Attempt | None], name: str, *, heads: bool, singl
     images: list[Tensor | None] = []
     edges, below, names = [], [], []
     for head, cell in cells.items():
-        rebuilt = cell.rebuilt if cell and not cell.lost else None
+        rebuilt = cell.rebuilt if cell and not (cell.lost or cell.missed) else None
         images += [cell.truth if cell else None, rebuilt]
         edges += [LINE, LINE if cell is None else defense_colour(cell.row.defenses)]
         below.append(_scores(cell))
@@ -118,7 +118,9 @@ def _block(cells: Mapping[str, Attempt | None], name: str, *, heads: bool, singl
 def _scores(cell: Attempt | None) -> list[Line]:
     if cell is None:
         return [("not attacked", False)]
-    score = "nothing rebuilt" if cell.lost else decibels(cell.row.graded_psnr)
+    score = decibels(cell.row.graded_psnr)
+    if cell.lost or cell.missed:
+        score = "nothing rebuilt" if cell.lost else "not caught"
     leaks = cell.row.verdict == "leaks"
     return [(f"{score} · {cell.row.verdict}", leaks), (f"chance {cell.row.chance_psnr:.0f}", False)]
 

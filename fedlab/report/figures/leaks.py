@@ -18,8 +18,11 @@ if TYPE_CHECKING:  # SciPy takes half a second to load
     from fedlab.evaluation.unmixing import UnmixedShard
 
 
-MOST_ROUNDS = 16
+MOST_ROUNDS = 8
 """Largest number of rounds whose images a picture of a run shows."""
+
+MOST_ROWS = 12
+"""Largest number of rows of images that it shows."""
 
 COLUMNS = 8
 """Largest number of images side by side in a picture of a run."""
@@ -75,7 +78,7 @@ def picture_of(files: Sequence[Path], *, name: str) -> Picture:
         for group in _groups([leak for file in shown for leak in load_leaks(file)])
         for part in _parts(group)
     ]
-    drawn = evenly(rows, 2 * MOST_ROUNDS)
+    drawn = evenly(rows, MOST_ROWS)
     left_out = [int(f.stem.rpartition("-")[2]) for f in files if f not in shown]
     notes = [
         left_out_note(left_out, len(files)) if left_out else "",

@@ -15,6 +15,19 @@ from fedlab.report.tables.numbers import decibels
 __all__ = ["Picture", "ReconstructionRow", "reconstruction_figure", "save"]
 
 
+CAUGHT = "Not caught: the server read out other images, and not this one."
+"""Note on images that a malicious server's read-out missed."""
+
+COLOURS = "A frame has the colour of the defenses named above it, the same in every figure."
+"""Note on the frames of rebuilt images."""
+
+HEIGHT = 3.0
+"""Height of a row with its texts, in widths of an image."""
+
+MOST_ACROSS = 4
+"""Largest number of rows side by side; headings of more would not fit above few images."""
+
+
 @dataclass(frozen=True)
 class ReconstructionRow:
     """Images of one attacked client in one round.
@@ -23,7 +36,8 @@ class ReconstructionRow:
         label: Heading, such as ``round 1 · client 0 · open``.
         truth: True images ``[n, 1 or 3, height, width]``, pixels in [0, 1]; all NaN, and not drawn,
             where nobody but the client has them.
-        guess: Rebuilt images, the same shape, in the same order.
+        guess: Rebuilt images, the same shape, in the same order; NaN where there is none, or only
+            one of another image.
         psnr: PSNR of each image in dB; NaN where nothing was rebuilt of it.
         ssim: SSIM of each image.
         verdict: Verdict on each image, such as ``leaks``.
@@ -87,15 +101,27 @@ def reconstruction_figure(
         _check(row)
     most = max(min(columns, len(row.truth)) for row in rows)
     chance = " and chance PSNR" * any(row.chance is not None for row in rows)
+    missed = any(
+        _missed(row, place) for row in rows for place in range(min(columns, len(row.truth)))
+    )
     picture = image_picture(
         [_block(row, columns) for row in rows],
         title=title,
-        notes=[f"Below each image: PSNR and verdict, then SSIM{chance}.", note],
-        # A long run would be a very tall picture, so its rounds go in pairs.
-        across=2 if len(rows) > 3 and most <= columns // 2 else 1,
+        notes=[
+            f"Below each image: PSNR and verdict, then SSIM{chance}.",
+            CAUGHT * missed,
+            COLOURS,
+            note,
+        ],
+        across=_across(len(rows), most),
     )
     picture.alt = " ".join(filter(None, [_in_words(rows, title), note]))
     return picture
+
+
+def _across(rows: int, most: int) -> int:
+    """Number of rows side by side that makes the picture of a long run about as wide as tall."""
+    return min(MOST_ACROSS, round(math.sqrt(HEIGHT * rows / most))) if rows > 3 else 1
 
 
 def _block(row: ReconstructionRow, columns: int) -> Block:
@@ -123,11 +149,17 @@ def _scores(row: ReconstructionRow, index: int) -> list[Line]:
         return [(verdict, False)]
     if math.isnan(row.psnr[index]):
         return [("no image", False), (verdict, False)]
+    if _missed(row, index):
+        return [("not caught", False), (verdict, False)]
     chance = "" if row.chance is None else f" · chance {row.chance[index]:.0f}"
     return [
         (f"{decibels(row.psnr[index])} · {verdict}", verdict == "leaks"),
         (f"SSIM {row.ssim[index]:.2f}{chance}", False),
     ]
+
+
+def _missed(row: ReconstructionRow, index: int) -> bool:
+    return not math.isnan(row.psnr[index]) and bool(row.guess[index].isnan().all())
 
 
 def _check(row: ReconstructionRow) -> None:

@@ -35,6 +35,10 @@ TITLE, TEXT, SMALL, TINY = 13, 9, 8, 7
 MARGIN = 0.2
 """Distance of titles and notes from the left edge in inches."""
 
+LONGEST = 11.0
+"""Longest line of a note in inches: of a longer one nobody finds the next line, and its width is
+underestimated by more than the margin, since letters are drawn at whole pixels."""
+
 T = TypeVar("T")
 
 Options: TypeAlias = dict[Any, Any]
@@ -162,7 +166,7 @@ def new_picture(width: float, height: float, *, title: str, notes: Sequence[str]
     """
     room = width - 2 * MARGIN
     heading = wrapped(title, room, TITLE, bold=True)
-    text = "\n".join(wrapped(note, room) for note in notes if note)
+    text = "\n".join(wrapped(note, min(room, LONGEST)) for note in notes if note)
     height += inches(heading, TITLE) + inches(text) + 0.25
     side = MARGIN / width
     layout = ConstrainedLayoutEngine(rect=(side, 0, 1 - 2 * side, 1), w_pad=0.03, h_pad=0.07)
