@@ -73,7 +73,7 @@ def alone(tmp_path_factory):
 
 
 def test_the_bits_are_those_of_one_process(tmp_path, alone):
-    assert run(tmp_path / "run", 3, each=Federation.wait_for_workers) == alone
+    assert run(tmp_path / "run", 4, each=Federation.wait_for_workers) == alone
 
 
 def test_a_killed_worker_is_replaced(tmp_path, alone):
