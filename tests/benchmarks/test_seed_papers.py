@@ -57,7 +57,7 @@ def _targeted(hits: int, accuracy: float = 0.5) -> Trials:
 
 
 @pytest.mark.parametrize(
-    ("hits", "holds"), [((9, 0, 5, 0), True), ((9, 7, 8, 0), False), ((9, 1, 0, 0), False)]
+    ("hits", "holds"), [((9, 0, 5, 5), True), ((9, 7, 7, 8), False), ((9, 1, 1, 0), False)]
 )
 def test_a_defense_has_to_beat_random_changes(hits, holds):
     name, arms = seed_papers.ADVERSARIAL.name, seed_papers.ADVERSARIAL.arms
