@@ -29,9 +29,16 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "soft": {"sign": "soft", "lr": 0.5},
     "signed": {"sign": "hard", "lr": 0.3, "betas": (0.9, 0.999), "schedule": "linear"},
     "smooth": {"smoothing": 1.0, "chroma": 0.25, "lr": 0.3, "tv_start": 15.0},
-    "decoder": {"parametrisation": "deep-decoder", "lr": 0.03, "betas": (0.9, 0.999)},
 }
 """Forms of the gradient step, as changes of ``fast``."""
+
+DECODER: Mapping[str, Any] = {
+    "parametrisation": "deep-decoder",
+    "lr": 0.01,
+    "betas": (0.9, 0.999),
+    "warmup": 30,
+}
+"""The search for weights of a generator, as changes of ``fast``."""
 
 GRID = (
     ("smooth", 0.03),
@@ -55,10 +62,10 @@ GRID = (
 )
 """Form of the step and weight of the total variation of each candidate. Of those that do equally
 well on surrogates, smoothed ones lose least on other victims, and so come before the soft one. The
-generator is weak on exact updates and strong on distorted ones, where it moves to the front."""
+generator is meant for noise, under which it moves to the front."""
 
-DISTORTED = ("objective", "match", "mask")
-"""Settings that an attack adapts to noise and to missing entries."""
+NOISY = ("objective", "match")
+"""Settings that an attack adapts to noise."""
 
 AROUND = 2.5
 """Factor by which the weight of the total variation is varied around the best one so far."""
@@ -98,7 +105,7 @@ def candidates(
             if adapt:
                 changed = adapted(chosen, payload, knowledge, sent=sent, rounds=rounds)
             pairs.append((chosen, changed))
-    if pairs and _distorted(*pairs[0]):
+    if pairs and any(getattr(pairs[0][0], name) != getattr(pairs[0][1], name) for name in NOISY):
         pairs.sort(key=lambda pair: pair[0].parametrisation == "pixels")
     first: list[list[AttackSettings]] = []
     later: list[AttackSettings] = []
@@ -122,11 +129,6 @@ def _combined(plain: AttackSettings, fixed: Mapping[str, Any]) -> AttackSettings
         return None
 
 
-def _distorted(chosen: AttackSettings, changed: AttackSettings) -> bool:
-    """True if the payload differs from an update by noise or missing entries."""
-    return any(getattr(chosen, name) != getattr(changed, name) for name in DISTORTED)
-
-
 def fixed_fields(attack: AttackSettings) -> dict[str, Any]:
     """Fields that a user has set: those that differ from the preset ``auto``, but iterations."""
     return {
@@ -147,7 +149,11 @@ def relatives(attack: AttackSettings, *, vary_tv: bool) -> tuple[AttackSettings,
     if attack.method != "optimise" or attack.optimiser != "adam":
         return ()
     plain = {name: getattr(AUTO, name) for changes in STEPS.values() for name in changes}
-    forms = [replace(attack, **{**plain, **changes}) for changes in STEPS.values()]
+    forms = [
+        replace(attack, **{**plain, **changes})
+        for changes in STEPS.values()
+        if attack.parametrisation == "pixels"
+    ]
     weights = (
         [replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND)]
         if vary_tv and attack.tv
@@ -159,7 +165,7 @@ def relatives(attack: AttackSettings, *, vary_tv: bool) -> tuple[AttackSettings,
 def _plain(base: AttackSettings) -> Iterator[AttackSettings]:
     base = replace(base, tunes=False)
     for step, tv in GRID:
-        yield replace(base, tv=tv, **STEPS[step])
+        yield replace(base, tv=tv, **(DECODER if step == "decoder" else STEPS[step]))
     shared: dict[str, Any] = {"iterations": base.iterations, "label_rule": base.label_rule}
     yield replace(base, objective="layer-cosine", tv=0.01)
     yield replace(INVERTING_GRADIENTS, **shared)

@@ -21,6 +21,9 @@ from attacks.reconstruction.problem import Problem
 CHANNELS = 64
 """Channels of each hidden layer."""
 
+FITTED = 200
+"""Steps of Adam by which a decoder is fitted to the first images."""
+
 COARSEST = 4
 """Least side of the coarsest layer in pixels, of images with at least as many."""
 
@@ -29,10 +32,11 @@ class DeepDecoder:
     """Weights of one deep decoder for each image, instead of its pixels.
 
     Args:
-        first: float ``[n, channels, height, width]``, of which only shape and device count.
+        first: float ``[n, channels, height, width]``, normalised images to begin with, as far as
+            ``FITTED`` steps of Adam reproduce them.
         problem: The problem, of which the pixel range is used.
-        attack: Settings of the attack, which have no effect here.
-        generator: CPU generator of the fixed noise and the first weights.
+        attack: Settings of the attack, of which the step size is used.
+        generator: CPU generator of the fixed noise and the weights before the fit.
 
     Attributes:
         leaves: For each hidden layer its weights ``[n, CHANNELS, CHANNELS]``, and scale and shift
@@ -62,6 +66,12 @@ class DeepDecoder:
             ]
         leaves += [_weights(count, channels, generator), torch.zeros(count, channels, 1, 1)]
         self.leaves = [leaf.to(first.device).requires_grad_() for leaf in leaves]
+        adam = torch.optim.Adam(self.leaves, lr=attack.lr)
+        for _ in range(FITTED):
+            adam.zero_grad()
+            loss = (self(self.leaves) - first).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
 
     def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
         """Images, normalised, within the pixel range."""

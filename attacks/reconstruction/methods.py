@@ -5,12 +5,13 @@ images and labels; ``invert`` adds the settings, the wall time and whether label
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from attacks.reconstruction.analytic import TOLERANCE, first_linear, invert_first_layer
+from attacks.reconstruction.candidates import STEPS
 from attacks.reconstruction.components import OBJECTIVES
 from attacks.reconstruction.disaggregation import ROUNDS
 from attacks.reconstruction.optimise import search_images
@@ -22,6 +23,9 @@ from attacks.reconstruction.watch import Watch
 MOST_TOLERANCE = 2e-5
 """Largest relative tolerance on rows in the analytic method. With a larger one, rows of different
 images were taken for rows of the same image."""
+
+WARM = 1 / 3
+"""Share of the iterations in which pixels are searched for before a generator begins with them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ Method = Callable[[Problem, AttackSettings, RunOptions], Reconstruction]
 
 def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
     """Search for images by gradient descent on the objective and the priors."""
+    if settings.parametrisation != "pixels" and options.initial_images is None:
+        problem, settings, options = _warmed(problem, settings, options)
     found = search_images(
         problem,
         settings,
@@ -69,6 +75,36 @@ def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) ->
         costs=found.costs,
         restart=found.restart,
         rounds=1 + len(problem.earlier),
+    )
+
+
+def _warmed(
+    problem: Problem, settings: AttackSettings, options: RunOptions
+) -> tuple[Problem, AttackSettings, RunOptions]:
+    """Search for pixels, and let a generator begin with them, in the iterations that are left.
+
+    Without them, images of one class blend: in batches with two of them, both came out 7 dB worse.
+    """
+    iterations = max(1, int(WARM * settings.iterations))
+    seconds = options.seconds
+    found = search_images(
+        problem,
+        replace(settings, parametrisation="pixels", iterations=iterations, **STEPS["smooth"]),
+        generator=options.generator,
+        initial_images=None,
+        seconds=seconds and WARM * seconds,
+        workers=options.workers,
+        cuda_graph=options.cuda_graph,
+        watch=options.watch,
+    )
+    return (
+        replace(problem, knowledge=replace(problem.knowledge, labels=found.labels)),
+        replace(settings, iterations=max(1, settings.iterations - iterations)),
+        replace(
+            options,
+            initial_images=problem.pixels(found.images),
+            seconds=seconds and (1 - WARM) * seconds,
+        ),
     )
 
 

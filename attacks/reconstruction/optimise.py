@@ -115,8 +115,6 @@ def _searches(
     for restart in range(attack.restarts):
         first = INITIALISATIONS.resolve(attack.initialisation)(shape, generator)
         if initial_images is not None:
-            if attack.parametrisation != "pixels":
-                raise ValueError("only pixels can start from initial images, not a generator")
             if initial_images.shape != shape:
                 raise ValueError(
                     f"the initial images have shape {tuple(initial_images.shape)} instead of "

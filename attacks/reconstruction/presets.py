@@ -221,8 +221,9 @@ DEEP_DECODER = replace(
     FAST,
     parametrisation="deep-decoder",
     tv=0.1,
-    lr=0.03,
+    lr=0.01,
     betas=(0.9, 0.999),
+    warmup=30,
     source="this project: an untrained generator as prior, as in CI-Net (Zhang et al., ICCV 2023); "
     "here the deep decoder of Heckel and Hand 2019 (arXiv 1810.03982)",
 )
