@@ -35,6 +35,14 @@ def one_worker():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk():
+    """Files are written without ``fsync``, which matters only when the power fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture
 def fedlab(monkeypatch, capsys, tmp_path):
     """Runs a command; returns its exit code, standard output and standard error."""

@@ -1,6 +1,9 @@
 """The handwritten digits that ship with scikit-learn: real images without a download."""
 
+from functools import cache
+
 import torch
+from torch import Tensor
 
 from fedlab.data.images import CENTRED, ImageData
 
@@ -13,6 +16,22 @@ def load_digits() -> ImageData:
 
     They are the test part of UCI's optical recognition of handwritten digits.
     """
+    train_images, test_images, train_labels, test_labels = (part.clone() for part in _parts())
+    return ImageData(
+        name="digits",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=tuple("0123456789"),
+        mean=CENTRED[:1],
+        std=CENTRED[1:],
+    )
+
+
+@cache  # scikit-learn parses a text file each time
+def _parts() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images, test images, training labels and test labels."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -21,13 +40,9 @@ def load_digits() -> ImageData:
     train_x, test_x, train_y, test_y = train_test_split(
         grey, bunch.target, test_size=TEST, stratify=bunch.target, random_state=0
     )
-    return ImageData(
-        name="digits",
-        train_images=torch.from_numpy(train_x),
-        train_labels=torch.from_numpy(train_y).long(),
-        test_images=torch.from_numpy(test_x),
-        test_labels=torch.from_numpy(test_y).long(),
-        classes=tuple("0123456789"),
-        mean=CENTRED[:1],
-        std=CENTRED[1:],
+    return (
+        torch.from_numpy(train_x),
+        torch.from_numpy(test_x),
+        torch.from_numpy(train_y).long(),
+        torch.from_numpy(test_y).long(),
     )

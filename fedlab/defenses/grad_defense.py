@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from fedlab.privacy.release import History
 
 
+ROUNDING = 1e-5
+"""Sensitivities up to this are rounding errors of float32: the entries of a softmax classifier's
+gradient sum to zero, so its true sensitivity is 0."""
+
+
 class GradDefense(Defense):
     """Adds noise to a random half of ten equally sensitive slices of the update (INFOCOM 2022).
 
@@ -103,7 +108,7 @@ def sensitivities(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str,
         labels: int64 ``[b]``.
 
     Returns:
-        Numbers, at least 0, by parameter name.
+        Numbers by parameter name: 0, or more than ``ROUNDING``.
     """
     from attacks.gradients import batch_gradient
     from fedlab.core.modes import kept_modes
@@ -121,7 +126,8 @@ def sensitivities(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str,
                 (slope,) = torch.autograd.grad(
                     tensor.sum(), inputs, retain_graph=True, allow_unused=True
                 )
-            found[name] = 0.0 if slope is None else float(slope.flatten(1).norm(dim=1).mean())
+            size = 0.0 if slope is None else float(slope.flatten(1).norm(dim=1).mean())
+            found[name] = size if size > ROUNDING else 0.0
     return found
 
 

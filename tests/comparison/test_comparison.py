@@ -158,7 +158,7 @@ import sys
 from fedlab import compare
 from tests.federations import small
 
-compare(small("rounds=8"), ["none", "mixup"], seeds=2, out=sys.argv[1], processes=2)
+compare(small("rounds=5"), ["none", "mixup"], seeds=2, out=sys.argv[1], processes=2)
 """
 
 
@@ -192,7 +192,7 @@ def test_killed_comparison_continues(tmp_path):
         # Seconds are among a row's values, so a round that was run again would differ.
         assert path.read_bytes().splitlines()[: len(rows) - 1] == rows[:-1]
     undisturbed = compare(
-        small("rounds=8"), ["none", "mixup"], seeds=2, out=tmp_path / "u", processes=1
+        small("rounds=5"), ["none", "mixup"], seeds=2, out=tmp_path / "u", processes=1
     )
     columns = ["defense", "seed", "round", "client", "accuracy"]
     assert found.frame[columns].equals(undisturbed.frame[columns])

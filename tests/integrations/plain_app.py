@@ -3,6 +3,8 @@
 What a test wants of its clients it says in the config of the messages.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -36,9 +38,12 @@ def make_with_norm(shape, classes):
     return Net(norm=True, shape=shape, classes=classes)
 
 
+_data = cache(load_digits)  # which parses a text file
+
+
 def digits(partition, count):
     """Images in [0, 1] and labels of a client."""
-    data = load_digits()
+    data = _data()
     images = (data.images[partition * 100 :][:count] / 16).astype(np.float32)
     labels = data.target[partition * 100 :][:count]
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels)
