@@ -107,7 +107,8 @@ class Tuning:
         attack = self.attack
         if attack.method != "optimise":
             return name_of(attack.method)
-        parts = [name_of(attack.objective), f"tv {attack.tv:.2g}"]
+        moved = [name_of(attack.parametrisation)] if attack.parametrisation != "pixels" else []
+        parts = [*moved, name_of(attack.objective), f"tv {attack.tv:.2g}"]
         parts += [f"mask {name_of(attack.mask)}"] if attack.mask else []
         step = "l-bfgs" if attack.optimiser == "l-bfgs" else f"{attack.sign} sign, lr {attack.lr:g}"
         parts += [step.replace("none sign", "no sign")]

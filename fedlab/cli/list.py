@@ -100,9 +100,10 @@ def preset_cells(attack: AttackSettings) -> tuple[str, str]:
     if attack.method == "learned":
         return "a network trained on simulated clients to map updates to images", attack.source
     objective, rule = name_of(attack.objective), name_of(attack.label_rule)
+    moved = "" if attack.parametrisation == "pixels" else f"{name_of(attack.parametrisation)}, "
     return (
-        f"{objective}, {attack.optimiser}, TV {attack.tv:g}, {attack.iterations:,} iterations, "
-        f"labels {rule}"
+        f"{moved}{objective}, {attack.optimiser}, TV {attack.tv:g}, "
+        f"{attack.iterations:,} iterations, labels {rule}"
     ), attack.source
 
 
