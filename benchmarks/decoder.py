@@ -25,7 +25,7 @@ from fedlab.data.images import ImageData
 from fedlab.data.loading import load
 from fedlab.defenses.clip_noise import noised
 from fedlab.defenses.pruning import pruned
-from fedlab.evaluation.self_tuning import quality_of
+from fedlab.evaluation.tuning_budget import quality_of
 from fedlab.models import build
 
 SETS = ("cifar10", "fashion_mnist")

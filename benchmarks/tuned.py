@@ -31,7 +31,8 @@ from benchmarks.victims import CLASSES, Victim, trained, victim
 from fedlab.core.errors import BadInput
 from fedlab.data.images import ImageData
 from fedlab.data.loading import load
-from fedlab.evaluation.self_tuning import BUDGET, VICTIMS, quality_of
+from fedlab.evaluation.self_tuning import VICTIMS
+from fedlab.evaluation.tuning_budget import BUDGET, quality_of
 from fedlab.models import build
 
 GOAL = 3.0

@@ -1,18 +1,16 @@
 """The attacker that tunes itself on surrogate clients, and measures its own power on them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.payload import Payload
 from attacks.reconstruction import AttackSettings
-from attacks.reconstruction.candidates import candidates, fixed_fields
-from attacks.reconstruction.presets import AUTO
-from attacks.reconstruction.tuning import Share, SurrogateVictim, Tuning, in_turn, tune
+from attacks.reconstruction.tuning import Share, SurrogateVictim, Tuning, in_turn
 from fedlab.client.federated_data import FederatedData
 from fedlab.core.errors import BadInput
 from fedlab.core.files import write_atomically
@@ -20,11 +18,10 @@ from fedlab.core.network_errors import NetworkFailed
 from fedlab.core.seeds import derive
 from fedlab.defenses import AnyDefense
 from fedlab.evaluation.attack_job import AttackJob, carried_out
-from fedlab.evaluation.attack_progress import tuning_progress
 from fedlab.evaluation.learned_inverter import METHOD, InverterTraining
 from fedlab.evaluation.referee import Referee
 from fedlab.evaluation.surrogates import ClientProfile, SurrogateCapture, surrogate_captures
-from fedlab.metrics.images import match, psnr
+from fedlab.evaluation.tuning_budget import quality_of, tuned
 from fedlab.metrics.verdict import LEAKS
 from fedlab.protocol.task import ClientTask
 from fedlab.scenario.roles import Leaking
@@ -38,16 +35,9 @@ VICTIMS = 3
 POWER_IMAGES = 8
 """Least number of images of the surrogate clients on which power is measured, other ones."""
 
-BUDGET = 14
-"""Iterations of the tuning for each iteration of the final attack, unless the scenario says more or
-less."""
-
 INVERTERS = 4
 """Number of trained inverters that are kept in memory, of some 15 MiB each. The attacks on a round
 follow each other, and those on clients of one kind share an inverter."""
-
-ENOUGH = 40.0
-"""PSNR in dB above which a better image does not count as better: nobody sees the difference."""
 
 
 @dataclass(frozen=True)
@@ -356,75 +346,6 @@ class SelfTuning:
 def _power_numbers(images: int) -> range:
     """Numbers of the surrogate clients of this many images on which power is measured."""
     return range(VICTIMS, VICTIMS + -(-POWER_IMAGES // images))
-
-
-def tuned(
-    model: nn.Module,
-    victims: Sequence[SurrogateVictim],
-    payload: Payload,
-    attack: AttackSettings,
-    entry: Reconstruct,
-    *,
-    seed: int,
-    share: Share = in_turn,
-) -> Tuning:
-    """Choose the settings of an attack on surrogate victims, within the budget of its entry.
-
-    No trial takes more iterations than the preset ``auto``, because an attack with a time budget
-    may have any number of them. It spends as much time on the choice as on the attack, unless the
-    entry gives another budget.
-
-    Args:
-        model: The network, on the device to compute on.
-        victims: Surrogate victims, at least one.
-        payload: The captured payload, in which a defense such as pruning may be visible.
-        attack: Settings of the preset with those that the user replaced.
-        entry: Budget of the tuning, and whether adapted settings are tried.
-        seed: Seed of every trial.
-        share: Runs the trials, which are independent of each other.
-    """
-    short = replace(attack, iterations=min(attack.iterations, AUTO.iterations))
-    fixed = fixed_fields(attack)
-    first = victims[0]
-    budget = entry.tuning_iterations or BUDGET * short.iterations
-    with tuning_progress(budget, share) as telling:
-        found = tune(
-            model,
-            victims,
-            candidates(
-                short,
-                payload,
-                first.knowledge,
-                sent=first.global_state,
-                fixed=fixed,
-                adapt=entry.adapt,
-                rounds=1 + len(first.earlier),
-            ),
-            budget=budget,
-            seconds=entry.tuning_seconds or (None if entry.tuning_iterations else entry.seconds),
-            seed=seed,
-            vary_tv="tv" not in fixed,
-            share=telling,
-        )
-    # An iteration of L-BFGS counts for many, so such a candidate keeps its smaller number.
-    iterations = found.attack.iterations * attack.iterations // short.iterations
-    return replace(found, attack=replace(found.attack, iterations=iterations))
-
-
-def quality_of(inputs: Tensor) -> Callable[[Tensor], float]:
-    """Function from reconstructed images to the mean PSNR in dB of the true ones.
-
-    Args:
-        inputs: float ``[n, channels, height, width]``, inputs of the network, pixels in [0, 1].
-    """
-
-    def measured(images: Tensor) -> float:
-        guesses = images.to(inputs.device)
-        places, chosen = match(inputs, guesses)
-        found = psnr(inputs[places], guesses[chosen])
-        return float(found.clamp(max=ENOUGH).mean())
-
-    return measured
 
 
 def _named(profile: ClientProfile) -> dict[str, Any]:

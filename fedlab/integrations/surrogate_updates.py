@@ -22,7 +22,8 @@ from attacks.reconstruction.update_reader import UpdateReader
 from fedlab.core.seeds import derive, generator, seeded
 from fedlab.data.photographs import photograph_crops
 from fedlab.evaluation.learned_inverter import EXAMPLES, HELD_OUT, METHOD, REPEATS, refuse_many
-from fedlab.evaluation.self_tuning import POWER_IMAGES, VICTIMS, quality_of, tuned
+from fedlab.evaluation.self_tuning import POWER_IMAGES, VICTIMS
+from fedlab.evaluation.tuning_budget import quality_of, tuned
 from fedlab.integrations.visible_pruning import pruned_alike, visibly_pruned
 from fedlab.metrics.public_pool import PublicPool
 from fedlab.metrics.scores import matched, score

@@ -11,7 +11,7 @@ from attacks.payload import Payload
 from attacks.reconstruction import PRESETS, invert
 from attacks.reconstruction.candidates import AROUND, candidates
 from attacks.reconstruction.tuning import SurrogateVictim, tune
-from fedlab.evaluation.self_tuning import BUDGET, quality_of
+from fedlab.evaluation.tuning_budget import BUDGET, quality_of
 from fedlab.models import build
 
 SMOOTH = replace(PRESETS["auto"], tunes=False, tv=0.01, iterations=16)
