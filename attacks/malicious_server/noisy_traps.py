@@ -10,7 +10,8 @@ knows which images are plausible.
 1. Each row with a large share is a candidate, averaged over the rows that are multiples of it up to
    the noise. A mixture of images seldom repeats.
 2. Candidates are chosen one by one (matching pursuit, Mallat and Zhang 1993), by how much of the
-   whole gradient they explain with the shares that the network predicts for them.
+   whole gradient they explain with the shares that the network predicts for them; images of 8 bits
+   come first where the noise is below their levels.
 3. Least squares alternate between shares, each in the units that the images activate, and images.
    Rows count by the inverse of the variance that the images leave unexplained in them.
 4. What the chosen images leave of the gradient gives further candidates.
@@ -27,6 +28,7 @@ from torch.nn import functional
 
 from attacks.malicious_server.gaussian_prior import GaussianPrior
 from attacks.malicious_server.passed_image import Shape, images_passed, layer_input
+from attacks.malicious_server.traps import LEVELS
 
 FAINTEST = 0.5
 """Smallest share of a row that is a candidate, in deviations of the noise. Below it more candidates
@@ -42,6 +44,11 @@ noise: a faint candidate has so much noise that any row would fit."""
 
 MERGES, ROUNDS, REFINED, WEIGHED = 2, 3, 3, 4
 """Repetitions of averaging over rows, of all steps, of least squares, and of weights of rows."""
+
+SHOWN, EXACT = 0.5, 0.9
+"""Least mean cosine of pixels in levels for which images of 8 bits can be told from mixtures, and
+share of what the noise leaves of it that such an image has. Half of the pixels of a mixture of
+digits are black, and so at a level."""
 
 UNITS = 64
 """Number of units whose shares are solved for together, which bounds the memory."""
@@ -101,13 +108,26 @@ class TrapLayer:
         noisy = images_passed(self.model, self.state, self.name, inputs[:, :-1], shape=self.shape)
         return self.prior.denoised(noisy, variances).clamp(self.low, self.high)
 
+    def exact(self, inputs: Tensor, variances: Tensor) -> Tensor:
+        """Which noisy inputs are images of 8 bits, as no mixture is, as far as noise shows it.
+
+        The mean of cos(2 pi x) over pixels x in levels is 1 for images of 8 bits, and
+        exp(-2 pi^2 s^2) with noise of deviation s.
+        """
+        noisy = images_passed(self.model, self.state, self.name, inputs[:, :-1], shape=self.shape)
+        scale = 2 * math.pi * LEVELS / (self.high - self.low)
+        cosine = ((noisy - self.low) * scale).cos().flatten(1).mean(1)
+        expected = (-0.5 * scale**2 * variances.view(-1, 1, 1, 1)).exp().flatten(1).mean(1)
+        return (expected > SHOWN) & (cosine > EXACT * expected)
+
     def active(self, inputs: Tensor, variances: Tensor) -> Tensor:
         """Which units the images behind noisy inputs may activate, bool ``[units, n]``."""
         weight = torch.cat(
             [self.state[f"{self.name}.weight"], self.state[f"{self.name}.bias"][:, None]], dim=1
         )
         slack = weight[:, :-1].norm(dim=1)[:, None] * variances.sqrt()
-        return weight @ inputs.T > -slack
+        active: Tensor = weight @ inputs.T > -slack
+        return active
 
     def shares(self, images: Tensor) -> Tensor:
         """Derivative of an image's loss by each unit, float ``[n, classes, units]``."""
@@ -159,7 +179,8 @@ def read_noisy(layer: TrapLayer, rows: Tensor, *, deviation: float, most: int) -
     inputs, variances = _candidates(rows, deviation, layer, most)
     images = layer.plausible(inputs, variances)
     for _ in range(ROUNDS):
-        chosen, labels = _pursued(layer, rows, images, most)
+        first = layer.exact(inputs, variances)
+        chosen, labels = _pursued(layer, rows, images, most, first)
         fit = _fitted(layer, rows, inputs[chosen], variances[chosen], deviation)
         inputs, variances = fit.inputs, fit.variances
         images = layer.plausible(inputs, variances)
@@ -180,7 +201,7 @@ def _completed(
     best = best[share[best] != 0]
     variances = (deviation / share[best]).square()
     images = layer.plausible(rows[best] / share[best, None], variances)
-    chosen, labels = _pursued(layer, rows, images, missing)
+    chosen, labels = _pursued(layer, rows, images, missing, torch.zeros_like(best).bool())
     return Found(
         torch.cat([found.images, images[chosen]]),
         torch.cat([found.labels, labels]),
@@ -243,17 +264,21 @@ def _alike(inputs: Tensor, variances: Tensor) -> Tensor:
     return apart < noise + 10 * torch.finfo(inputs.dtype).eps
 
 
-def _pursued(layer: TrapLayer, rows: Tensor, images: Tensor, most: int) -> tuple[list[int], Tensor]:
-    """Places and labels of the images that explain most of the gradient, in this order."""
+def _pursued(
+    layer: TrapLayer, rows: Tensor, images: Tensor, most: int, first: Tensor
+) -> tuple[list[int], Tensor]:
+    """Places and labels of the images that explain most of the gradient, the ``first`` before."""
     inputs, shares = layer.inputs(images), layer.shares(images)
     products = inputs @ inputs.T
     matched = torch.einsum("nlu,un->nl", shares, rows @ inputs.T)
     sizes = shares.square().sum(2) * products.diagonal()[:, None]
+    size = rows.square().sum()
     chosen: list[int] = []
     labels: list[int] = []
     for _ in range(min(most, len(images))):
         scale = matched.clamp(min=0) / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)
         gain = scale * matched
+        gain[first] += size
         gain[chosen] = -1
         image, label = divmod(int(gain.argmax()), layer.classes)
         overlap = (shares @ shares[image, label]) * products[image][:, None]

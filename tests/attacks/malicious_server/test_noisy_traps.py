@@ -100,6 +100,20 @@ def test_errors_are_near_the_least_that_noise_leaves(ratio):
     assert (error < deviation**2 / shares.square().amax(1)).sum() >= 5
 
 
+def test_images_of_8_bits_differ_from_mixtures():
+    layer, batch = trapped(), images(BATCH, 1)
+    mixtures = 0.7 * batch + 0.3 * batch.roll(1, 0)
+    level = 4 / 255
+    for deviation, shown in ((0.05, True), (0.3, False)):
+        variances = torch.full((BATCH,), (deviation * level) ** 2)
+        noise = deviation * level * torch.randn(batch.shape, generator=seeded(3))
+        exact, mixed = (
+            layer.exact(layer.inputs(each + noise), variances) for each in (batch, mixtures)
+        )
+        assert (exact == shown).all()
+        assert not mixed.any()
+
+
 def test_strong_noise_hides_more_from_the_plain_one():
     layer, batch = trapped(), images(BATCH, 1)
     deviation, sent = noisy(gradient_of(layer, batch), 0.2)
