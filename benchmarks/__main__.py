@@ -35,6 +35,7 @@ BENCHMARKS = {
     "labels": "how often each label rule finds all labels of a batch, on three data sets",
     "learned": "the learned inverter beside auto under five defenses, and below the ceiling",
     "long": "what thousands of iterations rebuild, on an untrained and a trained network (GPU)",
+    "noisy_traps": "how many images leak to trap weights under noise, beside the least error",
     "seed_papers": "four seed papers again, at larger budgets: poisons, defenses, random steps",
     "secure_sum": "what secure aggregation hides: sums unmixed, and one client read out",
     "strongest": "the self-tuning attack beside all presets and breaching, under each defense",

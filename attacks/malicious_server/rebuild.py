@@ -5,6 +5,7 @@ gradient of the fished images is separated here, and any attack of ``attacks.rec
 on it.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,9 @@ from torch.nn import functional
 
 from attacks.knowledge import Knowledge
 from attacks.malicious_server.fishing import count_labels, isolate, last_layer
+from attacks.malicious_server.gaussian_prior import GaussianPrior
 from attacks.malicious_server.imprint import BLOCK, THRESHOLD, read_out
+from attacks.malicious_server.noisy_traps import Found, TrapLayer, read_noisy
 from attacks.malicious_server.passed_image import first_linear
 from attacks.malicious_server.traps import read_caught
 from attacks.payload import Payload
@@ -86,22 +89,26 @@ def read_traps(
     global_state: Mapping[str, Tensor],
     payload: Payload,
     knowledge: Knowledge,
+    *,
+    adapt: bool = True,
 ) -> Reconstruction:
     """Read the images out of a payload of a client that was sent trap weights.
 
     An image that is alone in activating a unit is exact for a gradient and for the weights after
     one local step; over several steps, images of all steps meet in a unit. The label of an image is
     the one whose loss explains the gradient of its unit, so the attacker need not know labels.
+    Under Gaussian noise of known deviation, images are estimated from all units together.
 
     Args:
         model: The network; it stays unchanged.
         global_state: Parameters and buffers that the client started from, by name.
         payload: Payload that the client sent, or the sum of several clients.
         knowledge: Knowledge of the attacker; labels are not used.
+        adapt: Adapt the read-out to noise, which it otherwise takes for a part of the images.
 
     Returns:
-        At most ``knowledge.num_images`` images, those nearest to images of 8 bits first; fewer if
-        fewer were caught.
+        At most ``knowledge.num_images`` images, those nearest to images of 8 bits first, or under
+        noise those that explain most of the gradient; fewer if fewer were caught.
 
     Raises:
         ValueError: If payload and network do not fit each other.
@@ -111,6 +118,9 @@ def read_traps(
     low, high = problem.pixel_range
     layer = first_linear(model)
     with mode(model, training=knowledge.training_mode):
+        if adapt and problem.noise:
+            noisy = _read_noisy(problem, layer)
+            return _without_a_search(problem, noisy.images, noisy.labels, started, READ_CAUGHT)
         found = read_caught(
             model,
             {**problem.parameters, **problem.buffers},
@@ -123,6 +133,32 @@ def read_traps(
         images = found.images[: knowledge.num_images]
         labels = _labels(problem, layer, images, found.units, found.shares)
     return _without_a_search(problem, images, labels, started, READ_CAUGHT)
+
+
+def _read_noisy(problem: Problem, layer: str) -> Found:
+    known, gradient = problem.knowledge, problem.mean_gradient()
+    weight, bias = (gradient[f"{layer}.{kind}"].detach() for kind in ("weight", "bias"))
+    none = bias.new_zeros((0, *known.image_shape))
+    low, high = problem.pixel_range
+    sent = TrapLayer(
+        problem.model,
+        {**problem.parameters, **problem.buffers},
+        layer,
+        shape=known.image_shape,
+        classes=known.num_classes,
+        low=low,
+        high=high,
+        prior=GaussianPrior.of(
+            none if known.public is None else problem.normalise(known.public.images)
+        ),
+    )
+    rounded = problem.rounding(f"{layer}.weight") * float(weight.abs().max())
+    return read_noisy(
+        sent,
+        torch.cat([weight, bias[:, None]], dim=1),
+        deviation=math.hypot(problem.noise, rounded),
+        most=known.num_images,
+    )
 
 
 def single_out(

@@ -344,8 +344,13 @@ class Problem:
             and SIGN_PRESERVING.issuperset(known.defenses),
             plain=not adaptive and ON_IMAGES.issuperset(known.defenses),
             rounding=max(self.rounding(name) for name in names),
-            noise=noise_deviation(self.payload, known) / self._step_length,
+            noise=self.noise,
         )
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise on each entry of the mean gradient; 0 without noise."""
+        return noise_deviation(self.payload, self.knowledge) / self._step_length
 
     def rounding(self, name: str) -> float:
         """Rounding error of a tensor's change, as a share of its largest entry.

@@ -153,6 +153,11 @@ class Defense(Plugin, Scheduled, ABC):
         return "none"
 
     @property
+    def states_noise(self) -> bool:
+        """True if all it does is clip and add Gaussian noise of the deviation in its ``facts``."""
+        return False
+
+    @property
     def privacy_budget(self) -> float | None:
         """Largest epsilon of a client's rounds under the defense; ``None`` for no limit."""
         return None

@@ -101,6 +101,11 @@ class ClipNoise(Defense):
         return "seeded"
 
     @property
+    def states_noise(self) -> bool:
+        """Always true."""
+        return True
+
+    @property
     def fewest_summed(self) -> int:
         """The setting ``noise_shared_by``."""
         return self.noise_shared_by

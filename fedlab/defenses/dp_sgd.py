@@ -151,6 +151,11 @@ class DPSGD(Defense):
         noise = self.noise_multiplier if noise_multiplier is None else noise_multiplier
         return self.model_copy(update={"noise_multiplier": noise, "target_epsilon": None})
 
+    @property
+    def states_noise(self) -> bool:
+        """True unless the clipping norm adapts, for which gradients get more noise than stated."""
+        return self.clipping != "adaptive"
+
     def facts(self, history: History) -> dict[str, Any]:
         """Return the clipping norm at the start of the round and the noise multiplier."""
         return {

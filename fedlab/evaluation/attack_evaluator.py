@@ -221,7 +221,7 @@ class AttackEvaluator:
         self.attacker.check_memory(capture, settings, earlier)
         tuning = self._self_tuning.tuning(capture, settings, tasks, defenses, before)
         powers = self._self_tuning.power(capture, settings, tasks, before)
-        if capture.facts.malicious == TRAPPED and any(map(_blurs, sum(defenses.values(), ()))):
+        if _beyond_read_out(capture, settings, sum(defenses.values(), ())):
             powers = dict.fromkeys(powers, 0.0)
         # A malicious server knows no labels and no order in advance.
         honest = truth is not None and capture.facts.malicious is None
@@ -498,12 +498,19 @@ def _attack_name(capture: Capture, entry: Reconstruct) -> str:
     return malicious if malicious is not None and malicious in READ_OUT else entry.preset
 
 
-def _blurs(defense: Defense) -> bool:
+def _beyond_read_out(capture: Capture, settings: Reconstruct, defenses: Sequence[Defense]) -> bool:
     """True if a defense may change what trap weights caught, to which their read-out cannot adapt.
 
-    Nothing is then called ``not shown``, as the images may be there for a better reader.
+    Nothing is then called ``not shown``, as the images may be there for a better reader. The
+    read-out adapts to Gaussian noise of known deviation, which momentum makes larger than stated.
     """
-    return not (defense.sums_updates or defense.inspects_update)
+    if capture.facts.malicious != TRAPPED:
+        return False
+    known = settings.adapt and not (capture.facts.momentum and capture.payload.steps > 1)
+    return not all(
+        each.sums_updates or each.inspects_update or (known and each.states_noise)
+        for each in defenses
+    )
 
 
 def _check_fished_class(capture: Capture, truth: Truth) -> None:

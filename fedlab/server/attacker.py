@@ -133,7 +133,7 @@ class Attacker:
         if malicious == IMPRINT:
             return read_imprints(model, global_state, payload, knowledge)
         if malicious == TRAPPED:
-            return read_traps(model, global_state, payload, knowledge)
+            return read_traps(model, global_state, payload, knowledge, adapt=settings.adapt)
         most = most_images(settings)
         if knowledge.num_images > most:
             raise ValueError(

@@ -162,9 +162,49 @@ def test_it_survives_toml():
     assert Scenario.parse(planned.to_toml()) == planned
 
 
-def test_under_noise_nothing_is_called_not_shown():
-    """The read-out does not adapt to noise, under which a better reader may find the images."""
-    noise = {"name": "clip-noise", "noise_multiplier": 1e-5}
-    verdicts = set(leakage(finished(scenario(defenses=[noise])))["verdict"])
+def read(defenses, **tables):
+    attack = ATTACK | {"power": True} | tables.pop("attack", {})
+    return leakage(finished(scenario(defenses=defenses, reconstructions=[attack], **tables)))
+
+
+def test_more_images_leak_to_the_adapted_read_out():
+    noise = {"name": "clip-noise", "noise_multiplier": 3e-5}
+    adapted, plain = (
+        read([noise], attack={"adapt": adapt, "clients": "0-3"}) for adapt in (True, False)
+    )
+    assert (adapted["verdict"] == "leaks").sum() >= 14
+    assert (plain["verdict"] == "leaks").sum() <= 9
+    assert adapted["psnr"].mean() > plain["psnr"].mean() + 20
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        {"name": "clip-noise"},
+        {"name": "dp-sgd"},
+        {"name": "dp-sgd", "clipping": "per-layer"},
+    ],
+)
+def test_known_noise_that_hides_images_is_named(defense):
+    table = read([defense])
+    assert set(table["verdict"]) == {"not shown"}
+    assert (table["power"] >= 0.75).all()
+
+
+@pytest.mark.parametrize(
+    ("defenses", "tables"),
+    [
+        ([{"name": "clip-noise"}], {"attack": {"adapt": False}}),
+        ([{"name": "dp-sgd", "clipping": "adaptive"}], {}),
+        ([{"name": "clip-noise"}, {"name": "pruning", "share": 0.9}], {}),
+        ([{"name": "grad-defense", "scale": 1.0}], {}),
+        (
+            [{"name": "clip-noise"}],
+            {"roles": [], "training": {"batch_size": 20, "lr": 0.05, "momentum": 0.9}},
+        ),
+    ],
+)
+def test_without_adaptation_nothing_is_called_not_shown(defenses, tables):
+    verdicts = set(read(defenses, **tables)["verdict"])
     assert "inconclusive" in verdicts
     assert "not shown" not in verdicts

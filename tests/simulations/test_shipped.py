@@ -198,7 +198,7 @@ def test_trap_weights_read_a_sum_until_dp_sgd(tmp_path):
     before, after = ((each["verdict"] == "leaks").sum() for each in (obedient, trapped))
     assert after > 3 * before > 0
     assert set(obedient["threat"]) == {"honest-but-curious"}
-    assert set(private["verdict"]) == {"inconclusive"}
+    assert set(private["verdict"]) <= {"not shown", "recognisable"}
     assert federation.picture().axes
 
 
