@@ -18,7 +18,8 @@ from attacks.reconstruction.optimise import search_images
 from attacks.reconstruction.presets import AttackSettings
 from attacks.reconstruction.problem import Problem
 from attacks.reconstruction.result import Reconstruction
-from attacks.reconstruction.watch import Watch
+from attacks.reconstruction.search import SearchResult
+from attacks.reconstruction.watch import Watch, continued
 
 MOST_TOLERANCE = 2e-5
 """Largest relative tolerance on rows in the analytic method. With a larger one, rows of different
@@ -55,10 +56,48 @@ Method = Callable[[Problem, AttackSettings, RunOptions], Reconstruction]
 
 
 def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) -> Reconstruction:
-    """Search for images by gradient descent on the objective and the priors."""
-    if settings.parametrisation != "pixels" and options.initial_images is None:
-        problem, settings, options = _warmed(problem, settings, options)
-    found = search_images(
+    """Search for images by gradient descent on the objective and the priors.
+
+    A generator begins with images that a search for pixels finds in the first part of the
+    iterations. Without them, images of one class blend: in batches with two of them, both came out
+    7 dB worse.
+    """
+    if settings.parametrisation == "pixels" or options.initial_images is not None:
+        found = _searched(problem, settings, options)
+        costs = found.costs
+    else:
+        iterations = max(1, int(WARM * settings.iterations))
+        pixels = replace(settings, parametrisation="pixels", iterations=iterations)
+        seconds = options.seconds
+        first = _searched(
+            problem,
+            replace(pixels, **STEPS["smooth"]),
+            replace(options, seconds=seconds and WARM * seconds),
+        )
+        done = len(first.costs)
+        found = _searched(
+            replace(problem, knowledge=replace(problem.knowledge, labels=first.labels)),
+            replace(settings, iterations=max(1, settings.iterations - iterations)),
+            replace(
+                options,
+                initial_images=problem.pixels(first.images),
+                seconds=seconds and (1 - WARM) * seconds,
+                watch=options.watch and continued(options.watch, done),
+            ),
+        )
+        costs = torch.cat([first.costs, found.costs])
+    return Reconstruction(
+        images=problem.pixels(found.images),
+        labels=found.labels,
+        cost=found.cost,
+        costs=costs,
+        restart=found.restart,
+        rounds=1 + len(problem.earlier),
+    )
+
+
+def _searched(problem: Problem, settings: AttackSettings, options: RunOptions) -> SearchResult:
+    return search_images(
         problem,
         settings,
         generator=options.generator,
@@ -67,44 +106,6 @@ def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) ->
         workers=options.workers,
         cuda_graph=options.cuda_graph,
         watch=options.watch,
-    )
-    return Reconstruction(
-        images=problem.pixels(found.images),
-        labels=found.labels,
-        cost=found.cost,
-        costs=found.costs,
-        restart=found.restart,
-        rounds=1 + len(problem.earlier),
-    )
-
-
-def _warmed(
-    problem: Problem, settings: AttackSettings, options: RunOptions
-) -> tuple[Problem, AttackSettings, RunOptions]:
-    """Search for pixels, and let a generator begin with them, in the iterations that are left.
-
-    Without them, images of one class blend: in batches with two of them, both came out 7 dB worse.
-    """
-    iterations = max(1, int(WARM * settings.iterations))
-    seconds = options.seconds
-    found = search_images(
-        problem,
-        replace(settings, parametrisation="pixels", iterations=iterations, **STEPS["smooth"]),
-        generator=options.generator,
-        initial_images=None,
-        seconds=seconds and WARM * seconds,
-        workers=options.workers,
-        cuda_graph=options.cuda_graph,
-        watch=options.watch,
-    )
-    return (
-        replace(problem, knowledge=replace(problem.knowledge, labels=found.labels)),
-        replace(settings, iterations=max(1, settings.iterations - iterations)),
-        replace(
-            options,
-            initial_images=problem.pixels(found.images),
-            seconds=seconds and (1 - WARM) * seconds,
-        ),
     )
 
 

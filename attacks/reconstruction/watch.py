@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -45,6 +45,33 @@ class SelectiveWatch(Protocol):
     def __call__(self, progress: Progress) -> None:
         """Receive the progress of a restart."""
         ...
+
+
+def continued(watch: Watch, done: int) -> Watch:
+    """A callback for a search that continues another one, whose iterations count as well.
+
+    Args:
+        watch: Callback that receives the progress of both.
+        done: Number of iterations of the other search.
+    """
+    if isinstance(watch, SelectiveWatch):
+        return _Continued(watch, done)
+    return lambda progress: watch(replace(progress, iteration=done + progress.iteration))
+
+
+class _Continued:
+    """The same for a callback that chooses iterations."""
+
+    def __init__(self, watch: SelectiveWatch, done: int) -> None:
+        self._watch, self._done = watch, done
+
+    def wants(self, iteration: int) -> bool:
+        """Return True if the callback wants this iteration, counted over both searches."""
+        return self._watch.wants(self._done + iteration)
+
+    def __call__(self, progress: Progress) -> None:
+        """Pass the progress on."""
+        self._watch(replace(progress, iteration=self._done + progress.iteration))
 
 
 class Watched(Protocol):

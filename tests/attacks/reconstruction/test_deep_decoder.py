@@ -17,6 +17,7 @@ from attacks.reconstruction.problem import Problem
 from benchmarks.decoder import with_noise
 from benchmarks.victims import Victim
 from fedlab.data.photographs import photograph_crops
+from fedlab.evaluation.attack_trace import AttackTrace
 from fedlab.metrics.images import psnr
 from fedlab.models import build
 
@@ -133,6 +134,16 @@ def test_restarts_start_from_other_weights():
     both = inverted(given, attack)
     assert both.cost <= first.cost
     assert torch.equal(both.images, inverted(given, attack, workers=2).images)
+
+
+@pytest.mark.parametrize("trace", [AttackTrace(), AttackTrace(at=range(1, 99))])
+def test_a_watch_sees_both_searches(trace):
+    found = inverted(victim(), replace(PRESET, iterations=9), watch=trace)
+    seen = [look.iteration for look in trace.looks]
+    assert len(found.costs) == 9
+    assert seen[0] == 1
+    assert seen[-1] == 9
+    assert len(set(seen)) == len(seen) > 4
 
 
 def test_labels_may_be_searched_for_as_well():
