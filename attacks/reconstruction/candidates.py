@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attacks.knowledge import Knowledge
 from attacks.payload import Payload
-from attacks.reconstruction.defended import adapted
+from attacks.reconstruction.defended import adapted, noise_deviation
 from attacks.reconstruction.presets import (
     ANALYTIC,
     AUTO,
@@ -62,10 +62,7 @@ GRID = (
 )
 """Form of the step and weight of the total variation of each candidate. Of those that do equally
 well on surrogates, smoothed ones lose least on other victims, and so come before the soft one. The
-generator is meant for noise, under which it moves to the front."""
-
-NOISY = ("objective", "match")
-"""Settings that an attack adapts to noise."""
+generator is meant for noise, under which it moves to the second place."""
 
 AROUND = 2.5
 """Factor by which the weight of the total variation is varied around the best one so far."""
@@ -98,24 +95,24 @@ def candidates(
         adapt: Try the adapted settings as well.
         rounds: Number of rounds that are attacked jointly.
     """
-    pairs = []
-    for plain in _plain(base):
-        if chosen := _combined(plain, fixed):
-            changed = chosen
-            if adapt:
-                changed = adapted(chosen, payload, knowledge, sent=sent, rounds=rounds)
-            pairs.append((chosen, changed))
-    if pairs and any(getattr(pairs[0][0], name) != getattr(pairs[0][1], name) for name in NOISY):
-        pairs.sort(key=lambda pair: pair[0].parametrisation == "pixels")
+    chosen = [one for plain in _plain(base) if (one := _combined(plain, fixed))]
+    if adapt and noise_deviation(payload, knowledge):
+        generators = [one for one in chosen if one.parametrisation != "pixels"]
+        chosen = [*chosen[:1], *generators, *chosen[1:]]
     first: list[list[AttackSettings]] = []
     later: list[AttackSettings] = []
-    for chosen, changed in pairs:
-        noisy = changed.objective == "l2" != chosen.objective
-        weights = [changed.tv * factor for factor in ((1.0, 0.1, 10.0) if noisy else (1.0,))]
-        group = [replace(changed, **({"tv": tv} | _explicit(fixed))) for tv in weights]
-        unadapted = replace(chosen, label_rule=changed.label_rule)
-        (group if noisy else later).append(unadapted)
-        first.append(group)
+    for one in chosen:
+        changed = one
+        if adapt:
+            changed = adapted(one, payload, knowledge, sent=sent, rounds=rounds)
+        unadapted = replace(one, label_rule=changed.label_rule)
+        group = [changed]
+        if changed.objective == "l2" != one.objective:
+            weights = [changed.tv * factor for factor in (0.1, 10.0)]
+            group += [unadapted, *(replace(changed, tv=tv) for tv in weights)]
+        else:
+            later.append(unadapted)
+        first.append([replace(each, **_explicit(fixed)) for each in group])
     # The two most promising forms take turns, so that a small budget tries both.
     turns = chain.from_iterable(zip_longest(*first[:2]))
     return tuple(dict.fromkeys(one for one in chain(turns, *first[2:], later) if one is not None))
@@ -123,6 +120,8 @@ def candidates(
 
 def _combined(plain: AttackSettings, fixed: Mapping[str, Any]) -> AttackSettings | None:
     """A candidate with what the user has set; ``None`` if the two contradict each other."""
+    if plain.parametrisation != "pixels" and "lr" in fixed:  # a step size of pixels
+        return None
     try:
         return replace(plain, **fixed)
     except ValueError:  # such as the sign of a gradient of pixels with a generator

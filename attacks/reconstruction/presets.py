@@ -57,7 +57,8 @@ class AttackSettings:
             on simulated clients, and uses label rule and iterations.
         parametrisation: What ``optimise`` moves, a key of ``PARAMETRISATIONS``: ``pixels``, or the
             weights of an untrained network, ``deep-decoder``, which needs Adam without sign,
-            smoothing, chroma and langevin, and leaves boxed and initialisation aside.
+            smoothing, chroma and langevin, and leaves boxed and initialisation aside. Of the
+            iterations, the first third searches for pixels, and for the labels of ``joint``.
         objective: Name of the distance between payloads, a key of ``OBJECTIVES``.
         mask: Name of the choice of payload entries to compare, a key of ``MASKS``; all entries
             if ``None``.
@@ -176,10 +177,10 @@ class AttackSettings:
             if name not in known:
                 raise ValueError(f"{what} is none of {', '.join(known)}: {name}")
         of_pixels = self.sign != "none" or self.smoothing or self.chroma < 1 or self.langevin
-        if self.parametrisation != "pixels" and self.optimiser == "adam" and of_pixels:
+        if self.parametrisation != "pixels" and (self.optimiser != "adam" or of_pixels):
             raise ValueError(
-                "sign, smoothing, chroma and langevin change the gradient of pixels, so they need "
-                'parametrisation = "pixels"'
+                "l-bfgs and changes of the gradient of pixels (sign, smoothing, chroma, langevin) "
+                'need parametrisation = "pixels"'
             )
         if self.label_rule == JOINT and self.features:
             raise ValueError("the prior on features needs labels, so they cannot be joint as well")

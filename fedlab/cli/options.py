@@ -66,7 +66,7 @@ Seconds = Annotated[
 TuningSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Time that the preset auto spends on surrogate victims, in seconds. Default: 12 "
+        help="Time that the preset auto spends on surrogate victims, in seconds. Default: 14 "
         "iterations for each one of the attack."
     ),
 ]

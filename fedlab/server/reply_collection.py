@@ -114,8 +114,7 @@ class ReplyCollection:
         self._log(logging.WARNING, SKIPPED, self.refused)
 
     def _log(self, level: int, verbs: tuple[str, str], reasons: Mapping[int, str]) -> None:
-        named = [(f"client {client}", reason) for client, reason in reasons.items()]
-        log_by_reason(log, level, named, round=self.round, verbs=verbs, noun="clients")
+        log_by_reason(log, level, reasons.items(), round=self.round, verbs=verbs)
 
 
 def collect_replies(

@@ -1,6 +1,6 @@
 """Attacks, tests and accounts of a running or finished federation, which change nothing in it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -95,6 +95,18 @@ class Analysis(ModelProbes, Viewable):
             BadInput: If no capture was kept, a setting is wrong or would change nothing, or the
                 capture cannot be attacked.
         """
+        return self._reconstructed(round, client, watch, settings)
+
+    def _reconstructed(
+        self,
+        round: int,
+        client: int,
+        watch: Watch | None,
+        settings: Mapping[str, Any],
+        *,
+        strict: bool = True,
+    ) -> Leak:
+        """Attack a kept capture; ``strict`` refuses settings that change nothing in it."""
         if not 1 <= round <= self.round:
             raise BadInput(f"round {round} has not been run: {self.round} rounds are over")
         capture = Capture.load(self.folder.captures, round=round, client=client)
@@ -102,8 +114,9 @@ class Analysis(ModelProbes, Viewable):
         (entry,) = self.scenario.changed(reconstructions=[given]).reconstructions
         histories, scenario = self._loop.histories, self.scenario
         try:
-            earlier = self._evaluator.earlier(capture, entry, histories, scenario=scenario)
-            refuse_unused_settings(capture, entry, given, earlier)
+            if strict:
+                earlier = self._evaluator.earlier(capture, entry, histories, scenario=scenario)
+                refuse_unused_settings(capture, entry, given, earlier)
             leak = self._evaluator.evaluate(
                 capture, entry, histories, scenario=scenario, watch=watch
             )
@@ -204,7 +217,8 @@ class Analysis(ModelProbes, Viewable):
             )
         found = []
         for number in mixing:
-            leak = self.reconstruct(round=number, client=client, watch=watch, **settings)
+            # A setting may have an effect in some of the rounds alone.
+            leak = self._reconstructed(number, client, watch, settings, strict=False)
             if leak.reconstruction is not None:
                 found.append((number, leak.reconstruction))
         return unmix_reconstructions(

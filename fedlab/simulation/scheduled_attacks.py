@@ -33,9 +33,9 @@ def run_scheduled_attacks(
 ) -> list[Leak]:
     """Run and score all attacks that are scheduled against some captures.
 
-    A capture that cannot be attacked is named in the log with the reason, or counted if others have
-    the same one. Its images have rows with the reason in ``skipped``; an update without any image
-    has one row of ``target`` ``none``.
+    A capture that cannot be attacked is named in the log with the reason, on one line with others
+    that have the same one. Its images have rows with the reason in ``skipped``; an update without
+    any image has one row of ``target`` ``none``.
 
     Args:
         scenario: The scenario with the schedule.
@@ -51,12 +51,13 @@ def run_scheduled_attacks(
     found = evaluator.evaluate_all(pairs, histories, scenario=scenario)
     for (capture, entry), leak in zip(pairs, found, strict=True):
         if isinstance(leak, Exception):
-            left_out.append((capture.of, str(leak)))
+            single = len(capture.clients) == 1
+            left_out.append((capture.clients[0] if single else capture.of, str(leak)))
         if leak is None or isinstance(leak, Exception):
             reason = EMPTY_BATCH if leak is None else str(leak)
             leak = evaluator.skipped(capture, entry, histories, reason, scenario=scenario)
         leaks.append(leak)
     if left_out:
         number, verbs = pairs[0][0].round, ("is not attacked", "are not attacked")
-        log_by_reason(log, logging.WARNING, left_out, round=number, verbs=verbs, noun="updates")
+        log_by_reason(log, logging.WARNING, left_out, round=number, verbs=verbs)
     return leaks

@@ -15,7 +15,7 @@ def test_clients_with_one_reason_share_a_line(caplog):
     with caplog.at_level(logging.INFO):
         collection.report()
     assert caplog.messages == [
-        "round 3: 10 clients declined: too few images",
-        "round 3: 2 clients are skipped: late",
+        "round 3: clients 0-9 declined: too few images",
+        "round 3: clients 10-11 are skipped: late",
         "round 3: client 12 is skipped: it did not reply",
     ]

@@ -78,7 +78,7 @@ def test_one_of_four_may_fail_and_not_two(caplog):
     assert seen(survived).clients == (1, 2, 3)
     with pytest.raises(RunFailed):
         finished(scenario, grid=Tampered(scenario, without(0, 2)))
-    assert "2 clients are skipped: noise that 3 clients must share is shared by 2" in caplog.text
+    assert "clients 1,3 are skipped: noise that 3 clients must share is shared by 2" in caplog.text
 
 
 def test_a_client_without_noise_is_no_help():

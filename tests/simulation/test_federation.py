@@ -596,7 +596,9 @@ class TestReconstruct:
     def test_updates_left_out_for_one_reason_share_a_line(self, caplog):
         finished(small("data.clients=2", rounds=1, reconstructions=[{"clients": "all"}]))
         (line,) = [each for each in caplog.messages if "not attacked" in each]
-        assert line.startswith("round 1: 2 updates are not attacked: the update averages 80 images")
+        assert line.startswith(
+            "round 1: clients 0-1 are not attacked: the update averages 80 images"
+        )
 
     def test_poisson_batch_of_one_image_may_be_empty(self):
         scenario = small(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedlab.evaluation.leaks import Leak
-from fedlab.metrics.verdict import NOT_SHOWN
+from fedlab.metrics.verdict import INCONCLUSIVE, NOT_SHOWN
 from fedlab.results.attacks import UNKNOWN
 from fedlab.results.rows import LeakageRow
 from fedlab.server.captures import READ_OUT
@@ -65,7 +65,7 @@ def attempts_of(leak: Leak) -> list[Attempt]:
     if rows and rows[0].preset in READ_OUT:
         nearest = torch.cdist(rebuilt.flatten(1), leak.originals.flatten(1)).argmin(1)
         missed = [
-            row.verdict == NOT_SHOWN and place != near
+            row.verdict in (NOT_SHOWN, INCONCLUSIVE) and place != near
             for place, (row, near) in enumerate(zip(rows, nearest.tolist(), strict=True))
         ]
         rebuilt = rebuilt.masked_fill(torch.tensor(missed).view(-1, 1, 1, 1), math.nan)

@@ -18,7 +18,7 @@ __all__ = ["Picture", "ReconstructionRow", "reconstruction_figure", "save"]
 CAUGHT = "Not caught: the server read out other images, and not this one."
 """Note on images that a malicious server's read-out missed."""
 
-COLOURS = "A frame has the colour of the defenses named above it, the same in every figure."
+COLOURS = "A frame has the colour of the defenses that were on, the same in every figure."
 """Note on the frames of rebuilt images."""
 
 HEIGHT = 3.0
@@ -121,7 +121,7 @@ def reconstruction_figure(
 
 def _across(rows: int, most: int) -> int:
     """Number of rows side by side that makes the picture of a long run about as wide as tall."""
-    return min(MOST_ACROSS, round(math.sqrt(HEIGHT * rows / most))) if rows > 3 else 1
+    return min(MOST_ACROSS, max(1, round(math.sqrt(HEIGHT * rows / most)))) if rows > 3 else 1
 
 
 def _block(row: ReconstructionRow, columns: int) -> Block:

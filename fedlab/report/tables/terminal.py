@@ -67,7 +67,7 @@ def attack_lines(leak: Leak, malicious: str | None) -> list[str]:
         power = f"power {interval(f'{min(shares):.2f}', f'{max(shares):.2f}')}, " + (
             "the share of images that it finds at simulated clients without a defense"
             if min(shares) >= POWERFUL
-            else f"so images that do not leak are inconclusive (below {POWERFUL})"
+            else f"so no image is called not shown (below {POWERFUL})"
         )
     counts = ", ".join(f"{count} {grade}" for grade, count in grades.most_common())
     return [

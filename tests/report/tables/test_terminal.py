@@ -47,7 +47,7 @@ def test_the_attack_of_a_malicious_server_is_named(preset, expected):
     ("power", "expected"),
     [
         (0.75, "power 0.75, the share of images that it finds at simulated clients"),
-        (0.25, "power 0.25, so images that do not leak are inconclusive (below 0.5)"),
+        (0.25, "power 0.25, so no image is called not shown (below 0.5)"),
         (math.nan, "power not measured"),
     ],
 )
