@@ -59,8 +59,7 @@ def optimise(problem: Problem, settings: AttackSettings, options: RunOptions) ->
     """Search for images by gradient descent on the objective and the priors.
 
     A generator begins with images that a search for pixels finds in the first part of the
-    iterations. Without them, images of one class blend: in batches with two of them, both came out
-    7 dB worse.
+    iterations, because images of one class that begin alike blend into each other.
     """
     if settings.parametrisation == "pixels" or options.initial_images is not None:
         found = _searched(problem, settings, options)
