@@ -9,7 +9,12 @@ from opacus.accountants import RDPAccountant
 from fedlab import Federation, Scenario
 from fedlab.results.folder import RunFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# One process runs them all, since they share the run.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("quickstart"),
+]
 
 OPEN, CLIPPED_AND_NOISY, MIXED = (1, 2, 5, 6), (3, 4), (7, 8)
 
