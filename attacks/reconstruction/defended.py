@@ -7,6 +7,7 @@ if it were signal. The changes here follow from how each defense distorts the pa
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate
 
 from torch import Tensor
 
@@ -121,8 +122,8 @@ def noise_deviation(payload: Payload, knowledge: Knowledge) -> float:
     """Standard deviation of all noise on each entry of the descent; 0 without noise.
 
     Clip-noise is added to the update itself. For weights, the noise of DP-SGD's steps adds up, each
-    scaled by the learning rate. The estimate ignores momentum, changes of the gradient between
-    steps, and the scaling by clip-noise.
+    scaled by the learning rate, and by momentum once more in each later step. The estimate ignores
+    changes of the gradient between steps, and the scaling by clip-noise.
     """
     return math.hypot(knowledge.update_noise, _noise_of_steps(payload, knowledge))
 
@@ -136,7 +137,9 @@ def _noise_of_steps(payload: Payload, knowledge: Knowledge) -> float:
     step = knowledge.noise_multiplier * knowledge.clipping_norm / size
     if payload.kind == "gradient" or knowledge.local is None:
         return step
-    return float(step * knowledge.local.lr * payload.steps**0.5)
+    # With momentum m, k steps from the end a gradient counts 1 + m + ... + m^(k - 1) times.
+    counts = accumulate(knowledge.local.momentum**power for power in range(payload.steps))
+    return step * knowledge.local.lr * math.hypot(*counts)
 
 
 def _changes(payload: Payload, sent: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:

@@ -91,6 +91,30 @@ def test_dp_sgd_weighs_match_against_noise(victim, multiplier):
     assert sum(gains) / len(gains) > 1, gains
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_noise_of_weights_is_that_of_sgd(momentum):
+    steps, lr, entries = 5, 0.1, 20_000
+    weights = torch.zeros(entries, requires_grad=True)
+    sgd = torch.optim.SGD([weights], lr=lr, momentum=momentum)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        weights.grad = torch.randn(entries, generator=draws)
+        sgd.step()
+    known = Knowledge(
+        image_shape=(1, 1, 1),
+        num_classes=2,
+        mean=(0.0,),
+        std=(1.0,),
+        num_images=5,
+        local=LocalSGD(lr, momentum=momentum),
+        defenses=frozenset({"dp-sgd"}),
+        clipping_norm=1.0,
+        noise_multiplier=1.0,
+    )
+    payload = Payload("weights", {"a": weights.detach()}, num_examples=5, steps=steps)
+    assert noise_deviation(payload, known) == pytest.approx(float(weights.detach().std()), rel=0.02)
+
+
 def test_noise_of_weights_adds_up_over_steps(victim):
     data, _, _, labels = victim
     known = knowledge(
