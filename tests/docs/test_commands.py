@@ -80,7 +80,7 @@ FASTER = {
 def smaller(line):
     """Arguments of a command on few images, in few steps, and with two values of a sweep."""
     _, name, *rest = shlex.split(line)
-    rest = [re.sub(r"^([\w.-]+=[^,]+,[^,]+),.*", r"\1", each) for each in rest]
+    rest = [re.sub(r"^([\w.-]+=[^,\[]+,[^,]+),.*", r"\1", each) for each in rest]
     sets = SETTINGS.get(rest[0], []) if rest and name not in ("list", "report") else []
     own = {each.partition("=")[0] for each in rest}
     options = [f"--set={each}" for each in sets if each.partition("=")[0] not in own]
