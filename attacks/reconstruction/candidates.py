@@ -18,6 +18,7 @@ from attacks.reconstruction.defended import adapted, noise_deviation
 from attacks.reconstruction.presets import (
     ANALYTIC,
     AUTO,
+    DEEP_DECODER,
     DLG,
     INVERTING_GRADIENTS,
     MODERN,
@@ -33,10 +34,7 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
 """Forms of the gradient step, as changes of ``fast``."""
 
 DECODER: Mapping[str, Any] = {
-    "parametrisation": "deep-decoder",
-    "lr": 0.01,
-    "betas": (0.9, 0.999),
-    "warmup": 30,
+    name: getattr(DEEP_DECODER, name) for name in ("parametrisation", "lr", "betas", "warmup")
 }
 """The search for weights of a generator, as changes of ``fast``."""
 
@@ -148,11 +146,8 @@ def relatives(attack: AttackSettings, *, vary_tv: bool) -> tuple[AttackSettings,
     if attack.method != "optimise" or attack.optimiser != "adam":
         return ()
     plain = {name: getattr(AUTO, name) for changes in STEPS.values() for name in changes}
-    forms = [
-        replace(attack, **{**plain, **changes})
-        for changes in STEPS.values()
-        if attack.parametrisation == "pixels"
-    ]
+    steps = STEPS.values() if attack.parametrisation == "pixels" else ()
+    forms = [replace(attack, **{**plain, **changes}) for changes in steps]
     weights = (
         [replace(attack, tv=attack.tv * factor) for factor in (1 / AROUND, AROUND)]
         if vary_tv and attack.tv
